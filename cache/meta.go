@@ -1,0 +1,112 @@
+package cache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// chunkSize is how many bytes one sum covers: large enough for sendfile (256
+// KiB is where its cost per byte flattens), small enough for a range.
+const chunkSize = 256 << 10
+
+// A meta is what lies beside a blob's file: one line of JSON, a newline, the
+// sums of its chunks (8 bytes each, big endian), and 8 bytes of sum over all
+// of that, so that a torn meta is known as one.
+type meta struct {
+	Version   int    `json:"version"`
+	Size      int64  `json:"size"`
+	Chunk     int64  `json:"chunk"`
+	Registry  string `json:"registry"`
+	MediaType string `json:"media_type,omitempty"`
+
+	sums []uint64
+}
+
+// metaVersion is what this code writes; others are not read.
+const metaVersion = 1
+
+// maxMetaHead bounds the JSON line.
+const maxMetaHead = 4 << 10
+
+// errMeta: a meta that can't be believed.
+var errMeta = errors.New("meta is damaged")
+
+// chunks is how many sums a blob of size bytes has.
+func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
+
+// encode writes m as it stands on disk.
+func (m *meta) encode() ([]byte, error) {
+	head, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a blob's meta: %w", err)
+	}
+	if len(head) > maxMetaHead {
+		return nil, fmt.Errorf("encoding a blob's meta: %d bytes are too many", len(head))
+	}
+	b := append(head, '\n')
+	for _, s := range m.sums {
+		b = binary.BigEndian.AppendUint64(b, s)
+	}
+	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b)), nil
+}
+
+// decodeMeta reads what encode wrote, or says errMeta.
+func decodeMeta(b []byte) (*meta, error) {
+	end := len(b) - 8
+	if end < 0 || xxhash.Sum64(b[:end]) != binary.BigEndian.Uint64(b[end:]) {
+		return nil, errMeta
+	}
+	head, sums, ok := bytes.Cut(b[:end], []byte("\n"))
+	if !ok {
+		return nil, errMeta
+	}
+	m := new(meta)
+	if err := json.Unmarshal(head, m); err != nil {
+		return nil, errors.Join(errMeta, err)
+	}
+	if m.Version != metaVersion || m.Chunk != chunkSize || m.Size < 0 || int64(len(sums)) != 8*chunks(m.Size) {
+		return nil, errMeta
+	}
+	m.sums = make([]uint64, 0, len(sums)/8)
+	for ; len(sums) > 0; sums = sums[8:] {
+		m.sums = append(m.sums, binary.BigEndian.Uint64(sums))
+	}
+	return m, nil
+}
+
+// A summer makes chunk sums of bytes that come in pieces of any size.
+type summer struct {
+	sums []uint64
+	cur  *xxhash.Digest
+	n    int64 // bytes in the current chunk
+}
+
+// write adds p.
+func (s *summer) write(p []byte) {
+	if s.cur == nil {
+		s.cur = xxhash.New()
+	}
+	for len(p) > 0 {
+		k := min(int64(len(p)), chunkSize-s.n)
+		_, _ = s.cur.Write(p[:k]) // a hash never fails
+		s.n += k
+		p = p[k:]
+		if s.n == chunkSize {
+			s.flush()
+		}
+	}
+}
+
+// flush ends the current chunk.
+func (s *summer) flush() {
+	if s.n > 0 {
+		s.sums = append(s.sums, s.cur.Sum64())
+		s.cur.Reset()
+		s.n = 0
+	}
+}

@@ -1,0 +1,112 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Tag is what a tag meant when upstream was last asked.
+type Tag struct {
+	Key       string        `json:"key"` // who asked for what: the caller's words
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"media_type"`
+	Size      int64         `json:"size"`
+	Checked   time.Time     `json:"checked"`
+}
+
+// tags are the tags used of late, in front of their files.
+type tags struct {
+	mu    sync.Mutex
+	byKey map[string]Tag
+	noted map[string]time.Time // when the file was written
+}
+
+// maxTags bounds the tags in memory. The files beyond are read when asked for.
+const maxTags = 16 << 10
+
+// tagNoted is for how long a tag that means the same is not written again: its
+// file may say that it was checked that much earlier than it was.
+const tagNoted = time.Minute
+
+// tagPath is the file of a tag.
+func tagPath(key string) string {
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(key)))
+	return "tags/" + sum[:2] + "/" + sum
+}
+
+// Tag returns what the tag named by key last meant.
+func (s *Store) Tag(key string) (Tag, bool) {
+	s.tags.mu.Lock()
+	t, ok := s.tags.byKey[key]
+	s.tags.mu.Unlock()
+	if ok {
+		return t, true
+	}
+	d := s.disk.Load()
+	if d == nil {
+		return Tag{}, false
+	}
+	raw, err := d.read(tagPath(key))
+	if err != nil || json.Unmarshal(raw, &t) != nil || t.Key != key || t.Digest.Validate() != nil {
+		return Tag{}, false
+	}
+	s.tags.keep(t)
+	return t, true
+}
+
+// SetTag remembers what the tag t.Key means, over a restart too.
+func (s *Store) SetTag(t Tag) {
+	if !s.tags.keep(t) {
+		return
+	}
+	d := s.disk.Load()
+	if d == nil {
+		return
+	}
+	raw, err := json.Marshal(t)
+	if err == nil {
+		err = d.writeFile(tagPath(t.Key), raw)
+	}
+	if err != nil {
+		s.log.Debug("tag not noted on disk", "error", err)
+	}
+}
+
+// ForgetTag forgets the tag named by key.
+func (s *Store) ForgetTag(key string) {
+	s.tags.mu.Lock()
+	delete(s.tags.byKey, key)
+	delete(s.tags.noted, key)
+	s.tags.mu.Unlock()
+	d := s.disk.Load()
+	if d == nil {
+		return
+	}
+	if err := d.remove(tagPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("tag not forgotten on disk", "error", err)
+	}
+}
+
+// keep remembers t in memory and reports whether its file has to be written.
+func (t *tags) keep(tag Tag) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey == nil || len(t.byKey) >= maxTags {
+		t.byKey, t.noted = map[string]Tag{}, map[string]time.Time{}
+	}
+	old, known := t.byKey[tag.Key]
+	t.byKey[tag.Key] = tag
+	same := known && old.Digest == tag.Digest && old.MediaType == tag.MediaType
+	if same && tag.Checked.Sub(t.noted[tag.Key]) < tagNoted {
+		return false
+	}
+	t.noted[tag.Key] = tag.Checked
+	return true
+}
