@@ -1,0 +1,204 @@
+package upstreamtest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Mixed case, since clients have been seen to lower the challenge's case.
+const (
+	tokenPath    = "/Token-Service/auth"
+	tokenService = "Upstream.Test"
+)
+
+// BearerAuth says how a registry with tokens behaves.
+type BearerAuth struct {
+	User, Password string        // the login; "": anonymous tokens only
+	Anonymous      bool          // anonymous tokens also where there is a login
+	TTL            time.Duration // of tokens; 0: 5 minutes; told as expires_in in seconds, rounded up
+	OmitScope      bool          // the challenge names no scope
+	OmitExpiry     bool          // the token's answer has no expires_in
+	AccessToken    bool          // the token is answered as access_token
+	ExpiredStatus  int           // for an expired token: 401 (default) or 403, which comes without a challenge
+	Realm          string        // overrides the realm of the challenge
+	Extra          []string      // further challenges, each a header before the right one
+	SeparateHost   bool          // the token server has a port of its own
+}
+
+// Basic makes the registry ask for this login by HTTP Basic.
+func Basic(user, password string) Option {
+	return func(o *options) { o.basic = &credentials{user, password} }
+}
+
+// Bearer makes the registry ask for tokens. They are opaque and good for the
+// repositories of their scopes only.
+func Bearer(b BearerAuth) Option {
+	return func(o *options) { o.bearer = &b }
+}
+
+// A grant is what the registry knows of a token.
+type grant struct {
+	repos      []string
+	expires    time.Time
+	generation int
+}
+
+// RevokeTokens makes all tokens given out so far count as expired.
+func (r *Registry) RevokeTokens() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.generation++
+}
+
+// ExpireTokensAfter makes all tokens of that moment expire once n more
+// requests have been let in; tokens given out later are good.
+func (r *Registry) ExpireTokensAfter(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireAfter = n
+}
+
+// authorise reports whether req may go on; if not it has been answered.
+func (r *Registry) authorise(w *wire, req *http.Request) bool {
+	switch {
+	case r.opts.bearer != nil:
+		return r.authoriseBearer(w, req)
+	case r.opts.basic != nil:
+		user, password, _ := req.BasicAuth()
+		if (credentials{user, password}) == *r.opts.basic {
+			return true
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="Upstream Test"`)
+		w.fail(http.StatusUnauthorized, "UNAUTHORIZED")
+		return false
+	}
+	return true
+}
+
+func (r *Registry) authoriseBearer(w *wire, req *http.Request) bool {
+	repo, _, _ := split(req.URL.Path)
+	problem := ""
+	if token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
+		if problem = r.examine(token, repo); problem == "" {
+			return true
+		}
+	}
+	b := r.opts.bearer
+	if problem == "expired" {
+		if b.ExpiredStatus == http.StatusForbidden {
+			w.fail(http.StatusForbidden, "DENIED")
+			return false
+		}
+		problem = "invalid_token"
+	}
+	for _, extra := range b.Extra {
+		w.Header().Add("WWW-Authenticate", extra)
+	}
+	w.Header().Add("WWW-Authenticate", r.challenge(repo, problem))
+	w.fail(http.StatusUnauthorized, "UNAUTHORIZED")
+	return false
+}
+
+// examine returns what is wrong with a token, "" if it is good for repo ("": any repo).
+func (r *Registry) examine(token, repo string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g, ok := r.tokens[token]
+	switch {
+	case !ok:
+		return "invalid_token"
+	case g.generation < r.generation || time.Now().After(g.expires):
+		return "expired"
+	case repo != "" && !slices.Contains(g.repos, repo):
+		return "insufficient_scope"
+	}
+	if r.expireAfter == 0 {
+		r.generation++
+		r.expireAfter = -1
+		return "expired"
+	}
+	r.expireAfter = max(r.expireAfter-1, -1)
+	return ""
+}
+
+// challenge returns the WWW-Authenticate value (RFC 6750, section 3).
+func (r *Registry) challenge(repo, problem string) string {
+	b := r.opts.bearer
+	realm := b.Realm
+	if realm == "" {
+		realm = r.scheme() + "://" + r.TokenHost() + tokenPath
+	}
+	s := fmt.Sprintf("Bearer realm=%q,service=%q", realm, tokenService)
+	if repo != "" && !b.OmitScope {
+		s += fmt.Sprintf(",scope=%q", "repository:"+repo+":pull")
+	}
+	if problem != "" {
+		s += fmt.Sprintf(",error=%q", problem)
+	}
+	return s
+}
+
+func (r *Registry) serveToken(w *wire, req *http.Request) {
+	query := req.URL.Query()
+	repos, ok := scopes(query["scope"])
+	switch {
+	case req.Method != http.MethodGet:
+		w.fail(http.StatusMethodNotAllowed, "UNSUPPORTED")
+	case req.URL.Path != tokenPath:
+		w.fail(http.StatusNotFound, "UNSUPPORTED")
+	case !ok || query.Get("service") != tokenService:
+		w.fail(http.StatusBadRequest, "UNSUPPORTED")
+	case !r.login(req):
+		w.Header().Set("WWW-Authenticate", `Basic realm="Upstream Test"`)
+		w.fail(http.StatusUnauthorized, "UNAUTHORIZED")
+	default:
+		w.content("application/json", encode(r.issue(repos)))
+	}
+}
+
+func (r *Registry) login(req *http.Request) bool {
+	b := r.opts.bearer
+	if req.Header.Get("Authorization") == "" {
+		return b.Anonymous || b.User == ""
+	}
+	user, password, ok := req.BasicAuth()
+	return ok && b.User != "" && user == b.User && password == b.Password
+}
+
+// issue makes a token and returns what the token server answers.
+func (r *Registry) issue(repos []string) map[string]any {
+	b, token := r.opts.bearer, rand.Text()
+	ttl := b.TTL
+	if ttl == 0 {
+		ttl = 5 * time.Minute
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tokens[token] = grant{repos: repos, expires: time.Now().Add(ttl), generation: r.generation}
+	answer := map[string]any{"token": token}
+	if b.AccessToken {
+		answer = map[string]any{"access_token": token}
+	}
+	if !b.OmitExpiry {
+		answer["expires_in"] = int64((ttl + time.Second - 1) / time.Second)
+	}
+	return answer
+}
+
+// scopes returns the repositories that may be pulled from by these scopes,
+// each a list divided by spaces. It is false for one that is not "repository:NAME:…pull…".
+func scopes(values []string) (repos []string, ok bool) {
+	for _, scope := range strings.Fields(strings.Join(values, " ")) {
+		name, isRepo := strings.CutPrefix(scope, "repository:")
+		i := strings.LastIndexByte(name, ':')
+		if !isRepo || i < 0 || !slices.Contains(strings.Split(name[i+1:], ","), "pull") {
+			return nil, false
+		}
+		repos = append(repos, name[:i])
+	}
+	return repos, true
+}
