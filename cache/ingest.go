@@ -230,6 +230,14 @@ func (in *Ingest) fail(err error) error {
 	return err
 }
 
+// Keeping reports whether the blob entered the shard or, as far as can be seen
+// by now, will.
+func (in *Ingest) Keeping() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stored || in.state == arriving && in.file != nil && !in.passing
+}
+
 // Stored reports whether the blob entered the shard.
 func (in *Ingest) Stored() bool {
 	in.mu.Lock()

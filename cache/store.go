@@ -385,3 +385,6 @@ func (s *Store) Size() int64 {
 	defer s.index.mu.Unlock()
 	return s.index.room.used + s.index.room.reserved
 }
+
+// Bound returns the bound of the whole store in bytes, 0 where there is none.
+func (s *Store) Bound() int64 { return s.opts.Bound }

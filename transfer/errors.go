@@ -77,6 +77,9 @@ func (e *Error) Passing() bool {
 	}
 }
 
+// asError returns the Error that err holds.
+func asError(err error) (*Error, bool) { return errors.AsType[*Error](err) }
+
 // KindOf returns the kind of err, Unavailable if err does not hold an Error.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+)
+
+// healthTimeout is how long a node may take to say that it lives.
+const healthTimeout = 5 * time.Second
+
+// health asks a node for its health. It needs no shell, no curl and no login,
+// so that an image without any of them can check itself.
+func health(ctx context.Context, args []string, s streams) error {
+	fl := flag.NewFlagSet("health", flag.ContinueOnError)
+	file := fl.String("c", "", "the config `file` that names the port")
+	addr := fl.String("addr", "", "the node's `host:port` (default: the config's port on loopback)")
+	if err := parse(fl, args, s); err != nil {
+		return helped(err)
+	}
+	if *addr == "" {
+		cfg, err := load(*file, s)
+		if err != nil {
+			return err
+		}
+		*addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Port))
+	}
+	body, err := get(ctx, "http://"+*addr+"/_/health")
+	if err != nil {
+		return fmt.Errorf("asking %s for its health: %w", *addr, err)
+	}
+	fmt.Fprintln(s.out, string(body))
+	return nil
+}
+
+// get returns the body of a short answer of status 200.
+func get(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	// A proxy of the environment is for upstream, not for the node next door.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("it answered %s", resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+}
+
+// A built program is what version prints.
+type built struct{ version, commit, goVersion string }
+
+// build returns what the Go toolchain noted when it built the program.
+func build() built {
+	b := built{version: "dev", commit: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.goVersion = info.GoVersion
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.commit = s.Value
+		}
+	}
+	return b
+}
+
+// version prints version, commit and Go version.
+func version(_ context.Context, args []string, s streams) error {
+	fl := flag.NewFlagSet("version", flag.ContinueOnError)
+	if err := parse(fl, args, s); err != nil {
+		return helped(err)
+	}
+	b := build()
+	fmt.Fprintf(s.out, "oci-proxy %s commit %s %s\n", b.version, b.commit, b.goVersion)
+	return nil
+}

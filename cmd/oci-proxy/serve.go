@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+
+	"oci-proxy/node"
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/upstream"
+)
+
+// parse reads a command's flags. What is wrong with them has been printed.
+func parse(fl *flag.FlagSet, args []string, s streams) error {
+	fl.SetOutput(s.err)
+	if err := fl.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return errHelp
+		}
+		return errUsage
+	}
+	if fl.NArg() > 0 {
+		fmt.Fprintf(s.err, "oci-proxy %s: it takes no %q\n", fl.Name(), fl.Arg(0))
+		return errUsage
+	}
+	return nil
+}
+
+// errHelp is asked-for help, which is printed and no failure.
+var errHelp = errors.New("help")
+
+// load reads the config; all that is wrong with it is printed.
+func load(path string, s streams) (*config.Config, error) {
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		fmt.Fprintln(s.err, err)
+		return nil, errUsage
+	}
+	return cfg, nil
+}
+
+// serve runs one node until ctx ends.
+func serve(ctx context.Context, args []string, s streams) error {
+	fl := flag.NewFlagSet("serve", flag.ContinueOnError)
+	file := fl.String("c", "", "the config `file`; without it built-in defaults serve")
+	port := fl.Int("port", 0, "the clients' `port` instead of the config's")
+	if err := parse(fl, args, s); err != nil {
+		return helped(err)
+	}
+	cfg, err := load(*file, s)
+	if err != nil {
+		return err
+	}
+	if *port < 0 || *port > 65535 {
+		fmt.Fprintf(s.err, "oci-proxy serve: -port %d is no port\n", *port)
+		return errUsage
+	}
+	if *port != 0 {
+		cfg.Port = *port
+	}
+	log := logger(cfg, s)
+	upstream.Version = build().version
+	l, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(cfg, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	warnOpen(cfg, log)
+	return n.Run(ctx, l)
+}
+
+// helped makes asked-for help a success.
+func helped(err error) error {
+	if errors.Is(err, errHelp) {
+		return nil
+	}
+	return err
+}
+
+// listen opens the clients' port.
+func listen(cfg *config.Config) (net.Listener, error) {
+	addr := net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port))
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("listening on %s: a port below 1024 needs privileges; choose another by -port or the config's port: %w", addr, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// logger writes to standard error as the config says.
+func logger(cfg *config.Config, s streams) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(s.err, opts))
+	}
+	return slog.New(slog.NewTextHandler(s.err, opts))
+}
+
+// warnOpen says so where any client may use what the operator has credentials for.
+func warnOpen(cfg *config.Config, log *slog.Logger) {
+	if cfg.Auth.Username != "" {
+		return
+	}
+	for _, r := range cfg.Registries {
+		if r.Username != "" {
+			log.Warn("this proxy asks for no login: whoever reaches it can pull what these credentials can", "registry", r.Host)
+		}
+	}
+}
+
+// check reads the config and prints what is wrong with it.
+func check(_ context.Context, args []string, s streams) error {
+	fl := flag.NewFlagSet("check", flag.ContinueOnError)
+	file := fl.String("c", "", "the config `file`")
+	if err := parse(fl, args, s); err != nil {
+		return helped(err)
+	}
+	cfg, err := load(*file, s)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "the config is right: port %d, %d registries configured\n", cfg.Port, len(cfg.Registries))
+	return nil
+}

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"net/http"
+
+	"oci-proxy/transfer"
+)
+
+// blobType is the media type of every blob: a registry's own could make a
+// browser show it.
+const blobType = "application/octet-stream"
+
+// headBlob answers a HEAD of a blob.
+func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+	size, way, err := n.fetcher.StatBlob(r.Context(), req.Ref)
+	if err != nil {
+		return err
+	}
+	noteWay(r, &way)
+	n.identify(w, req, req.Digest, way)
+	if unchanged(r, req.Digest) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.Header().Set("Content-Type", blobType)
+	span{n: size}.begin(w, size)
+	return nil
+}
+
+// getBlob answers a GET of a blob.
+func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+	if unchanged(r, req.Digest) {
+		return n.headBlob(w, r, req)
+	}
+	a, err := n.fetcher.Blob(r.Context(), req.Ref)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.Close() }() // only read
+	noteWay(r, &a.Way)
+	if a.Redirect != "" {
+		w.Header().Set("Location", a.Redirect)
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return nil
+	}
+	n.identify(w, req, req.Digest, a.Way)
+	w.Header().Set("Content-Type", blobType)
+	size := a.Size()
+	s := spanOf(r, size, req.Digest)
+	s.begin(w, size)
+	if s.beyond {
+		return nil
+	}
+	n.sendBlob(w, r, req, a, s)
+	return nil
+}
+
+// sendBlob sends the body. If it breaks off the connection is closed: by the
+// server where a length was promised, by an abort where nothing else would
+// tell a whole body from a part.
+func (n *Node) sendBlob(w http.ResponseWriter, r *http.Request, req transfer.Request, a *transfer.Answer, s span) {
+	k, err := a.Send(r.Context(), w, s.off, s.n)
+	n.fetcher.Sent(req.Registry, a.From, k)
+	if err == nil {
+		return
+	}
+	noteFailure(r, err)
+	if s.n < 0 {
+		panic(http.ErrAbortHandler)
+	}
+}

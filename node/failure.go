@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"oci-proxy/transfer"
+)
+
+// An ociError is one error of an answer (OCI distribution spec, "Error codes").
+type ociError struct {
+	Code    string  `json:"code"`
+	Message string  `json:"message"`
+	Detail  *detail `json:"detail,omitempty"`
+}
+
+// A detail says what failed where, as far as known.
+type detail struct {
+	Registry       string  `json:"registry,omitempty"`
+	UpstreamHost   string  `json:"upstream_host,omitempty"`
+	UpstreamStatus int     `json:"upstream_status,omitempty"`
+	Reason         string  `json:"reason,omitempty"`
+	RetryAfter     float64 `json:"retry_after,omitempty"` // seconds
+}
+
+// writeError writes an answer that holds one error.
+func writeError(w http.ResponseWriter, status int, e ociError) {
+	body, err := json.Marshal(map[string][]ociError{"errors": {e}})
+	if err != nil { // strings and numbers: can't be
+		body = []byte(`{"errors":[]}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may have gone
+}
+
+// statusGone stands in the log for a client that left before its answer.
+const statusGone = 499
+
+// fail answers a request of the registry API that failed with err.
+func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Resource, err error) {
+	noteFailure(r, err)
+	if p, ok := errors.AsType[*transfer.PathError](err); ok {
+		failPath(w, p)
+		return
+	}
+	e, ok := errors.AsType[*transfer.Error](err)
+	switch {
+	case ok:
+	case errors.Is(err, context.Canceled) || r.Context().Err() != nil:
+		noteStatus(r, statusGone) // nobody listens
+		return
+	default:
+		e = &transfer.Error{Reason: "internal error"}
+	}
+	status, code := statusOf(e.Kind, resource)
+	d := &detail{Registry: e.Registry, UpstreamHost: e.Host, UpstreamStatus: e.Status, Reason: e.Reason}
+	if e.RetryAfter > 0 {
+		d.RetryAfter = math.Ceil(e.RetryAfter.Seconds())
+		w.Header().Set("Retry-After", strconv.Itoa(int(d.RetryAfter)))
+	} else if e.Kind == transfer.Limited {
+		w.Header().Set("Retry-After", strconv.Itoa(int(defaultRetry.Seconds())))
+	}
+	writeError(w, status, ociError{Code: code, Message: message(e), Detail: d})
+}
+
+// defaultRetry is what a client is told where an upstream that limits us does
+// not say for how long.
+const defaultRetry = time.Minute
+
+// message is what docker shows.
+func message(e *transfer.Error) string {
+	m := e.Reason
+	if e.Registry != "" {
+		m = e.Registry + ": " + m
+	}
+	if e.Host != "" && e.Host != e.Registry {
+		m += " (at " + e.Host + ")"
+	}
+	if e.Status != 0 {
+		m += fmt.Sprintf(" [upstream answered %d]", e.Status)
+	}
+	return m
+}
+
+// failPath answers a path that names nothing.
+func failPath(w http.ResponseWriter, p *transfer.PathError) {
+	status := http.StatusBadRequest
+	code := p.Code
+	if code == "NOT_FOUND" {
+		status, code = http.StatusNotFound, "NAME_UNKNOWN"
+	}
+	writeError(w, status, ociError{Code: code, Message: p.Reason})
+}
+
+// statusOf is the one place where a kind of failure becomes a status and a code.
+func statusOf(k transfer.Kind, resource transfer.Resource) (int, string) {
+	switch k {
+	case transfer.NotFound:
+		return http.StatusNotFound, unknown(resource)
+	case transfer.Denied:
+		return http.StatusForbidden, "DENIED"
+	case transfer.Limited:
+		return http.StatusTooManyRequests, "TOOMANYREQUESTS"
+	case transfer.Timeout, transfer.Offline:
+		return http.StatusGatewayTimeout, "UNAVAILABLE"
+	default:
+		return http.StatusBadGateway, "UNAVAILABLE"
+	}
+}
+
+// unknown is the code for what upstream does not have.
+func unknown(resource transfer.Resource) string {
+	switch resource {
+	case transfer.BlobResource:
+		return "BLOB_UNKNOWN"
+	case transfer.TagsResource:
+		return "NAME_UNKNOWN"
+	default:
+		return "MANIFEST_UNKNOWN"
+	}
+}

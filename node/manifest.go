@@ -1,0 +1,34 @@
+package node
+
+import (
+	"net/http"
+
+	"oci-proxy/transfer"
+)
+
+// manifest answers a GET or HEAD of a manifest.
+func (n *Node) manifest(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+	head := r.Method == http.MethodHead
+	m, err := n.fetcher.Manifest(r.Context(), req.Ref, accepted(r.Header), head)
+	if err != nil {
+		return err
+	}
+	noteWay(r, &m.Way)
+	n.identify(w, req, m.Digest, m.Way)
+	if unchanged(r, m.Digest) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.Header().Set("Content-Type", m.MediaType)
+	s := spanOf(r, m.Size, m.Digest)
+	s.begin(w, m.Size)
+	if head || s.beyond {
+		return nil
+	}
+	k, err := w.Write(m.Bytes[s.off : s.off+s.n])
+	n.fetcher.Sent(req.Registry, m.From, int64(k))
+	if err != nil {
+		noteFailure(r, err)
+	}
+	return nil
+}

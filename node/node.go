@@ -1,0 +1,178 @@
+// Package node is the process: it builds the rooms from the config, answers
+// HTTP, and ends in order.
+//
+// A request comes in by routes.go, is let in by access.go, and if it is one of
+// the registry API is understood and answered by v2.go, manifest.go and blob.go.
+// What fails becomes an OCI error in one place, failure.go. The rooms below
+// count; stats.go and health.go report.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/node/config"
+	"oci-proxy/node/page"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstream"
+)
+
+// A Node is one node.
+type Node struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	names    transfer.Names
+	stores   map[string]*cache.Store // by cache directory
+	upstream *upstream.Client
+	fetcher  *transfer.Fetcher
+	access   *access
+	page     http.Handler
+	ready    atomic.Bool
+}
+
+// New builds a node. Nothing is served yet, but its cache directories are open:
+// call Run, or Close.
+func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
+	client, err := upstream.New(registries(cfg, log))
+	if err != nil {
+		return nil, fmt.Errorf("setting up the registries: %w", err)
+	}
+	n := &Node{cfg: cfg, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg)}
+	n.names = names(cfg)
+	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
+	n.fetcher = transfer.New(transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log})
+	return n, nil
+}
+
+// registries are the configured registries as the upstream client takes them,
+// and what one is that nobody configured.
+func registries(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+	var out []upstream.Registry
+	for _, r := range cfg.Registries {
+		u := upstreamRegistry(r)
+		u.Configured = true
+		out = append(out, u)
+	}
+	return out, upstreamRegistry(cfg.Defaults), log
+}
+
+func upstreamRegistry(r config.Registry) upstream.Registry {
+	return upstream.Registry{
+		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
+		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
+	}
+}
+
+// stores opens a store for each cache directory that the config names.
+func stores(cfg *config.Config, log *slog.Logger) map[string]*cache.Store {
+	opts := map[string]cache.Options{}
+	for _, r := range append([]config.Registry{cfg.Defaults}, cfg.Registries...) {
+		dir := filepath.Clean(r.CacheDir)
+		o, ok := opts[dir]
+		if !ok {
+			o = cache.Options{Bound: r.CacheMaxSize, Shares: map[string]int64{}, Log: log}
+		}
+		if r.OwnBound > 0 {
+			o.Shares[r.Host] = r.OwnBound
+		}
+		opts[dir] = o
+	}
+	out := map[string]*cache.Store{}
+	for dir, o := range opts {
+		out[dir] = cache.Open(dir, o)
+	}
+	return out
+}
+
+// names is how clients' names become registries'.
+func names(cfg *config.Config) transfer.Names {
+	alias := map[string]string{}
+	for _, r := range cfg.Registries {
+		for _, a := range r.Alias {
+			alias[a] = r.Host
+		}
+	}
+	return transfer.Names{
+		Default: cfg.DefaultRegistry, Hub: config.DockerHub, Canonical: config.Canonical, Alias: alias,
+		Known: func(host string) bool { _, ok := cfg.Registry(host); return ok },
+	}
+}
+
+// pageAliases is the first alias of each registry that has one.
+func pageAliases(cfg *config.Config) map[string]string {
+	out := map[string]string{}
+	for _, r := range cfg.Registries {
+		if len(r.Alias) > 0 {
+			out[r.Host] = r.Alias[0]
+		}
+	}
+	return out
+}
+
+// store is where a registry's content lies.
+func (n *Node) store(registry string) *cache.Store {
+	r, _ := n.cfg.Registry(registry)
+	return n.stores[filepath.Clean(r.CacheDir)]
+}
+
+// policy is how a registry is treated.
+func (n *Node) policy(registry string) transfer.Policy {
+	r, _ := n.cfg.Registry(registry)
+	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline}
+}
+
+const (
+	// headerTimeout is how long a client may take to send a request's header.
+	headerTimeout = 10 * time.Second
+	// idleTimeout is how long a connection may be without a request.
+	idleTimeout = 2 * time.Minute
+	// maxHeader bounds a request's header in bytes.
+	maxHeader = 32 << 10
+)
+
+// Run serves on l until ctx ends, then drains: no new pulls, none under way is
+// cut before the config's shutdown_timeout is over. It closes the node.
+func (n *Node) Run(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	n.ready.Store(true)
+	n.log.Info("serving", "address", l.Addr().String())
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+	}
+	n.ready.Store(false)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
+	defer cancel()
+	if cut := srv.Shutdown(drain); cut != nil {
+		n.log.Warn("pulls cut at the end of shutdown_timeout", "error", cut)
+		err = errors.Join(err, srv.Close())
+	}
+	return errors.Join(err, n.Close(drain))
+}
+
+// Close ends downloads (letting them finish until ctx ends) and closes the cache.
+func (n *Node) Close(ctx context.Context) error {
+	n.fetcher.Close(ctx)
+	n.upstream.Close()
+	var errs []error
+	for _, s := range n.stores {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}

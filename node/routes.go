@@ -1,0 +1,25 @@
+package node
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Handler returns every URL that the node answers.
+func (n *Node) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_/health", n.health)
+	mux.HandleFunc("GET /_/ready", n.readiness)
+	mux.Handle("GET /_/stats", n.access.guard(http.HandlerFunc(n.stats)))
+	mux.Handle("/", n.page)
+	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		// The mux would redirect a path that is not clean; a registry client
+		// gets an OCI error instead.
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			n.v2(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+}

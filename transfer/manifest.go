@@ -1,0 +1,103 @@
+package transfer
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
+type Found struct {
+	Manifest
+	Way
+	Size int64
+}
+
+// A manifestKey says which requests share one download of a manifest.
+type manifestKey struct {
+	registry, repository string
+	digest               digest.Digest
+}
+
+// Manifest gets the manifest that ref's tag or digest names. accept is the
+// client's Accept list, taken apart; head asks for all but the bytes. Errors
+// are *Error, or ctx's. A GET by digest counts as a hit or a miss.
+func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head bool) (*Found, error) {
+	if ref.Digest == "" {
+		return f.byTag(ctx, ref, accept, head)
+	}
+	found, err := f.byDigest(ctx, ref, head)
+	if err == nil && !head {
+		f.counters.count(ref.Registry, found.From)
+	}
+	return found, err
+}
+
+// byDigest gets a manifest that can't go stale.
+func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, error) {
+	if found, ok := f.kept(ref); ok {
+		found.From = Hit
+		return found, nil
+	}
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	if head {
+		d, err := f.cfg.Upstream.Stat(ctx, ref, false, allTypes)
+		if err == nil && d.Size >= 0 && d.MediaType != "" {
+			return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Way: Way{Host: ref.Registry}}, nil
+		}
+		if err != nil && !headless(err) {
+			return nil, err
+		}
+	}
+	key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
+	found, joined, err := f.manifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) {
+		return f.fetchManifest(ctx, ref, allTypes)
+	})
+	if err != nil {
+		return nil, err
+	}
+	own := *found
+	own.Collapsed = joined
+	return &own, nil
+}
+
+// kept returns the manifest of ref's digest from the shard.
+func (f *Fetcher) kept(ref Ref) (*Found, bool) {
+	content, mediaType, err := f.cfg.Store(ref.Registry).Manifest(ref.Digest)
+	if err != nil {
+		return nil, false
+	}
+	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Size: int64(len(content))}, true
+}
+
+// fetchManifest gets a manifest from upstream and keeps it.
+func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (*Found, error) {
+	m, err := f.cfg.Upstream.Manifest(ctx, ref, accept)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := f.cfg.Store(ref.Registry).Put(ctx, m.Digest, ref.Registry, m.MediaType, m.Bytes)
+	if err != nil {
+		return nil, &Error{Kind: Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
+	}
+	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry}}, nil
+}
+
+// Tags gets a page of upstream's list of tags.
+func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	return f.cfg.Upstream.Tags(ctx, ref, query)
+}
+
+// Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
+func (f *Fetcher) Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	return f.cfg.Upstream.Referrers(ctx, ref, query)
+}

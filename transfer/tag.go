@@ -1,0 +1,162 @@
+package transfer
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"oci-proxy/cache"
+)
+
+// allTypes are the media types of manifests, the whole Accept list of a client
+// that takes any. A registry may answer 404, or with a digest of another
+// manifest, where its type is missing.
+var allTypes = []string{
+	"application/vnd.oci.image.index.v1+json",
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	"application/vnd.oci.image.manifest.v1+json",
+	"application/vnd.docker.distribution.manifest.v2+json",
+	"application/vnd.oci.artifact.manifest.v1+json",
+	"application/vnd.docker.distribution.manifest.v1+prettyjws",
+	"application/vnd.docker.distribution.manifest.v1+json",
+	"*/*;q=0.1",
+}
+
+// acceptable is the Accept list sent upstream for a client's: all types if it
+// takes any or takes lists, else just those of ours that it named. What a tag
+// means may depend on it, so that it is part of the tag's key.
+func acceptable(client []string) []string {
+	if len(client) == 0 || slices.Contains(client, "*/*") || slices.Contains(client, allTypes[0]) || slices.Contains(client, allTypes[1]) {
+		return allTypes
+	}
+	var named []string
+	for _, t := range allTypes {
+		if slices.Contains(client, t) {
+			named = append(named, t)
+		}
+	}
+	if named == nil {
+		return allTypes
+	}
+	return named
+}
+
+// checked is what asking upstream for a tag gave.
+type checked struct {
+	Descriptor
+	found *Found // set where the manifest had to be got to learn its digest
+}
+
+// byTag gets the manifest that a tag means now, as upstream has it, or if
+// upstream fails what it last meant.
+func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool) (*Found, error) {
+	accept := acceptable(client)
+	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
+	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
+	old, known := store.Tag(key)
+	if known && time.Since(old.Checked) < policy.TagTTL {
+		if found, ok := f.lastKnown(ref, old, head); ok {
+			found.From = Hit
+			return found, nil
+		}
+	}
+	found, err := f.current(ctx, ref, key, accept, head)
+	if err == nil {
+		found.Checked = known
+		return found, nil
+	}
+	if KindOf(err) == NotFound {
+		store.ForgetTag(key)
+		return nil, err
+	}
+	if found, ok := f.stale(ctx, ref, old, known, err, head); ok {
+		return found, nil
+	}
+	return nil, err
+}
+
+// current asks upstream what the tag means, and gets that unless it is here.
+func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head bool) (*Found, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	c, joined, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) { return f.check(ctx, ref, accept) })
+	if err != nil {
+		return nil, err
+	}
+	if c.found != nil {
+		own := *c.found
+		own.Collapsed = joined
+		return f.meant(ref, key, &own), nil
+	}
+	pinned := ref
+	pinned.Digest = c.Digest
+	if found, ok := f.kept(pinned); ok {
+		found.Collapsed, found.Host = joined, ref.Registry
+		return f.meant(ref, key, found), nil
+	}
+	if head && c.Size >= 0 && c.MediaType != "" {
+		// Nothing is verified, so the tag's last manifest stays what it was.
+		return &Found{Manifest: Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Way: Way{Collapsed: joined, Host: ref.Registry}}, nil
+	}
+	found, err := f.byDigest(ctx, pinned, false)
+	if err != nil {
+		return nil, err
+	}
+	found.From = Miss
+	return f.meant(ref, key, found), nil
+}
+
+// check asks upstream what a tag means: by HEAD, which costs no pull quota,
+// and by GET where HEAD does not tell.
+func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked, error) {
+	d, err := f.cfg.Upstream.Stat(ctx, ref, false, accept)
+	if err == nil && d.Digest != "" {
+		return checked{Descriptor: d}, nil
+	}
+	if err != nil && !headless(err) {
+		return checked{}, err
+	}
+	found, err := f.fetchManifest(ctx, ref, accept)
+	if err != nil {
+		return checked{}, err
+	}
+	return checked{found: found}, nil
+}
+
+// meant remembers that the tag means a manifest that is verified.
+func (f *Fetcher) meant(ref Ref, key string, found *Found) *Found {
+	f.cfg.Store(ref.Registry).SetTag(cache.Tag{
+		Key: key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: time.Now(),
+	})
+	return found
+}
+
+// lastKnown is what a tag last meant, if that is still here.
+func (f *Fetcher) lastKnown(ref Ref, old cache.Tag, head bool) (*Found, bool) {
+	ref.Digest = old.Digest
+	if found, ok := f.kept(ref); ok {
+		return found, true
+	}
+	if !head {
+		return nil, false
+	}
+	return &Found{Manifest: Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
+}
+
+// stale stands in for a fresh answer while upstream fails in a way that may pass.
+func (f *Fetcher) stale(ctx context.Context, ref Ref, old cache.Tag, known bool, err error, head bool) (*Found, bool) {
+	e, ok := asError(err)
+	if !known || !ok || !e.Passing() || ctx.Err() != nil || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
+		return nil, false
+	}
+	found, ok := f.lastKnown(ref, old, head)
+	if !ok {
+		return nil, false
+	}
+	f.cfg.Log.Warn("stale manifest served", "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag,
+		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
+	found.From, found.Stale = Hit, e
+	return found, true
+}

@@ -1,0 +1,144 @@
+// Package transfer moves blobs and manifests: from the shard where it holds
+// them, else from upstream, and into the shard on the way.
+//
+// A pull's story. [ParsePath] turns a /v2 path into a [Ref]. A blob
+// ([Fetcher.Blob]) is opened from the shard, or else followed while a flight
+// fetches it: one flight per digest, however many ask, owned by the node and
+// not by the first who asked (flight.go). A manifest by digest is cached as a
+// blob is, with its media type; a tag is checked with upstream each time, by
+// HEAD, so that no pull quota is spent when nothing changed (manifest.go,
+// tag.go). What upstream is and how it is asked lies behind [Upstream].
+package transfer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"oci-proxy/cache"
+)
+
+// A Policy says how one registry is treated.
+type Policy struct {
+	TagTTL       time.Duration // how long a checked tag is believed; 0: checked at each request
+	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
+	Offline      bool          // never ask upstream
+}
+
+// Config is what a Fetcher works with. All fields but Stall are needed.
+type Config struct {
+	Upstream Upstream
+	Store    func(registry string) *cache.Store
+	Policy   func(registry string) Policy
+	Log      *slog.Logger
+	Stall    time.Duration // how long a download may stand still before another try, 0: 20 s
+}
+
+// A Fetcher gets blobs and manifests for clients.
+type Fetcher struct {
+	cfg  Config
+	ctx  context.Context // the node's: what flights and checks live under
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	flights map[flightKey]*flight
+
+	manifests calls[manifestKey, *Found]
+	tags      calls[string, checked]
+	counters  counters
+}
+
+// New returns a Fetcher. Close it.
+func New(cfg Config) *Fetcher {
+	if cfg.Stall == 0 {
+		cfg.Stall = 20 * time.Second
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}}
+}
+
+// Close waits until the flights have landed or ctx ends, then ends the rest.
+func (f *Fetcher) Close(ctx context.Context) {
+	landed := make(chan struct{})
+	go func() {
+		f.wg.Wait()
+		close(landed)
+	}()
+	select {
+	case <-landed:
+	case <-ctx.Done():
+	}
+	f.stop()
+	<-landed
+}
+
+// An Origin says where an answer's bytes came from.
+type Origin int
+
+// The origins.
+const (
+	Miss Origin = iota // from upstream
+	Hit                // from the shard
+)
+
+// String returns the origin as it stands in logs.
+func (o Origin) String() string {
+	if o == Hit {
+		return "hit"
+	}
+	return "miss"
+}
+
+// A Way says how an answer came about, for the log, the counters and Cache-Status.
+type Way struct {
+	From      Origin
+	Collapsed bool   // it joined a download or a check that somebody else began
+	Stored    bool   // it was, or is being, kept in the shard
+	Checked   bool   // a tag that we knew was checked with upstream
+	Stale     *Error // upstream failed so, and what we last knew had to do
+	Host      string // the host that delivered, "" for a hit
+}
+
+// calls runs one call per key at a time; who asks meanwhile gets its result.
+// The call belongs to the node: it goes on if all who wait have left.
+type calls[K comparable, V any] struct {
+	mu     sync.Mutex
+	active map[K]*call[V]
+}
+
+// A call is one that is under way.
+type call[V any] struct {
+	done  chan struct{}
+	value V
+	err   error
+}
+
+// do returns what fn returns for key, joining a call under way. ctx bounds the
+// waiting only.
+func (c *calls[K, V]) do(ctx context.Context, f *Fetcher, key K, fn func(context.Context) (V, error)) (v V, joined bool, err error) {
+	c.mu.Lock()
+	one, joined := c.active[key]
+	if !joined {
+		one = &call[V]{done: make(chan struct{})}
+		if c.active == nil {
+			c.active = map[K]*call[V]{}
+		}
+		c.active[key] = one
+		f.wg.Go(func() {
+			one.value, one.err = fn(f.ctx)
+			c.mu.Lock()
+			delete(c.active, key)
+			c.mu.Unlock()
+			close(one.done)
+		})
+	}
+	c.mu.Unlock()
+	select {
+	case <-one.done:
+		return one.value, joined, one.err
+	case <-ctx.Done():
+		return v, joined, context.Cause(ctx)
+	}
+}
