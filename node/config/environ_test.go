@@ -1,0 +1,104 @@
+package config
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheEnvironmentWinsOverTheFile(t *testing.T) {
+	t.Parallel()
+	c := must(
+		t, `
+port: 1
+auth: {username: file, password: file, anonymous_from: [10.0.0.0/8]}
+defaults: {cache_max_size: 1g, cache_dir: /file}
+registries: {a.io: , b.io: {cache_dir: /b}}
+cluster: {zone: file, name: n, secret: filefilefilefile, egress: false}
+`,
+		"OCI_PROXY_PORT=8080", "OCI_PROXY_LOG_LEVEL=debug", "OCI_PROXY_AUTH__PASSWORD=a,b${X}", "OCI_PROXY_AUTH__ANONYMOUS_FROM=",
+		"OCI_PROXY_DEFAULTS__CACHE_DIR=/env", "OCI_PROXY_SHUTDOWN_TIMEOUT=5s", "OCI_PROXY_CLUSTER__SEEDS=a:7946, b:7946,",
+		"OCI_PROXY_CLUSTER__ZONE=", "OCI_PROXY_CLUSTER__EGRESS=true", "PATH=/bin", "odd",
+	)
+	if c.Port != 8080 || c.LogLevel != slog.LevelDebug || c.ShutdownTimeout != 5*time.Second {
+		t.Errorf("top: %+v", c)
+	}
+	if c.Auth.Username != "file" || c.Auth.Password.Reveal() != "a,b${X}" || len(c.Auth.AnonymousFrom) != 0 {
+		t.Errorf("auth: %+v", c.Auth)
+	}
+	a, _ := c.Registry("a.io")
+	b, _ := c.Registry("b.io")
+	if a.CacheDir != "/env" || a.CacheMaxSize != 1<<30 || b.CacheDir != "/b" {
+		t.Errorf("registries: %+v %+v", a, b)
+	}
+	if m := c.Cluster; !slices.Equal(m.Seeds, []string{"a:7946", "b:7946"}) || m.Zone != "" || !m.Egress || m.Name != "n" {
+		t.Errorf("cluster: %+v", m)
+	}
+}
+
+func TestTheEnvironmentAlone(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, environ, want string }{
+		{"names of other programs", "HOME=/root OCI_PROXYPORT=1 oci_proxy_port=x", ""},
+		{"a Service of Kubernetes", "OCI_PROXY_SERVICE_HOST=10.0.0.1 OCI_PROXY_SERVICE_PORT=80 OCI_PROXY_SERVICE_PORT_HTTP=80 OCI_PROXY_PORT=tcp://10.0.0.1:80 OCI_PROXY_PORT_80_TCP=tcp://10.0.0.1:80 OCI_PROXY_PORT_80_TCP_ADDR=10.0.0.1 OCI_PROXY_PORT_80_TCP_PORT=80 OCI_PROXY_PORT_80_TCP_PROTO=tcp", ""},
+		{"a Service beside it", "OCI_PROXY_LB_SERVICE_HOST=10.0.0.1 OCI_PROXY_LB_PORT=tcp://10.0.0.1:80 OCI_PROXY_LB_PORT_53_UDP=udp://10.0.0.1:53", ""},
+		{"empty values that mean nothing", "OCI_PROXY_PORT= OCI_PROXY_LOG_LEVEL= OCI_PROXY_SHUTDOWN_TIMEOUT= OCI_PROXY_ADDRESS= OCI_PROXY_DEFAULTS__INSECURE=", ""},
+		{"empty values call for no cluster", "OCI_PROXY_CLUSTER__SECRET= OCI_PROXY_CLUSTER__SEEDS= OCI_PROXY_CLUSTER__BIND_ADDR=", ""},
+		{"a bad port", "OCI_PROXY_PORT=x", `environment OCI_PROXY_PORT: "x" is no port; say a number from 1 to 65535`},
+		{"a bad size", "OCI_PROXY_DEFAULTS__CACHE_MAX_SIZE=10x", `environment OCI_PROXY_DEFAULTS__CACHE_MAX_SIZE: "10x" is no size; say for example 10g, 500m or 0 for no bound`},
+		{"a bad item of a list", "OCI_PROXY_TRUSTED_PROXIES=10.0.0.0/8,x", `environment OCI_PROXY_TRUSTED_PROXIES: "x" is no CIDR; say for example 10.0.0.0/8`},
+		{"a proxy's password", "OCI_PROXY_DEFAULTS__UPSTREAM_PROXY=ftp://u:sesame@p", `environment OCI_PROXY_DEFAULTS__UPSTREAM_PROXY: the value starts with "ftp://"; a proxy starts with http://, https://, socks5:// or socks5h://`},
+		{"half a login", "OCI_PROXY_AUTH__USERNAME=u", `environment OCI_PROXY_AUTH__USERNAME: needs a password or password_file`},
+		{"a misspelled name", "OCI_PROXY_LOGLEVEL=info", `environment OCI_PROXY_LOGLEVEL: unknown variable (did you mean OCI_PROXY_LOG_LEVEL?)`},
+		{"one underscore between levels", "OCI_PROXY_AUTH_PASSWORD=sesame", `environment OCI_PROXY_AUTH_PASSWORD: unknown variable (did you mean OCI_PROXY_AUTH__PASSWORD?)`},
+		{"a name in lower case", "OCI_PROXY_port=1", `environment OCI_PROXY_port: unknown variable (did you mean OCI_PROXY_PORT?)`},
+		{"a name like no other", "OCI_PROXY_ZZZ=1", `environment OCI_PROXY_ZZZ: unknown variable`},
+		{"a registry", "OCI_PROXY_REGISTRIES__GHCR=x", `environment OCI_PROXY_REGISTRIES__GHCR: registries can only be set in the file`},
+		{"a section", "OCI_PROXY_CLUSTER=x", `environment OCI_PROXY_CLUSTER: unknown variable`},
+		{"keyless gossip", "OCI_PROXY_CLUSTER__SEEDS=a:7946", `environment OCI_PROXY_CLUSTER__SEEDS: cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback`},
+		{"several, by name", "OCI_PROXY_PORT=x OCI_PROXY_ADDRESS=!", `environment OCI_PROXY_ADDRESS: "!" is neither an IP address nor a host; say it without a port
+environment OCI_PROXY_PORT: "x" is no port; say a number from 1 to 65535`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := parse("", nil, strings.Fields(test.environ), nil)
+			switch {
+			case test.want == "" && (err != nil || c.Cluster != nil || c.Port != 80):
+				t.Errorf("got %+v, %v", c, err)
+			case test.want != "" && (err == nil || err.Error() != test.want):
+				t.Errorf("got\n%v\nwant\n%s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAClusterFromTheEnvironmentAlone(t *testing.T) {
+	t.Parallel()
+	c, err := parse("", nil, []string{"OCI_PROXY_CLUSTER__SECRET=0123456789abcdef", "OCI_PROXY_CLUSTER__SEEDS=a:7946"}, nil)
+	if err != nil || c.Cluster.Seeds[0] != "a:7946" || c.Cluster.BindAddr != "0.0.0.0:7946" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	_, err = Parse("", nil, []string{"OCI_PROXY_CLUSTER__SECRET=0123456789abcdef"})
+	if len(notYet) == 3 && (err == nil || err.Error() != "environment OCI_PROXY_CLUSTER__SECRET: cluster is not supported by this version yet") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEveryKeyOutsideRegistriesHasAVariable(t *testing.T) {
+	t.Parallel()
+	for _, k := range Keys() {
+		v := Variable(k.Path)
+		if inFile := strings.HasPrefix(k.Path, "registries."); inFile != (v == "") {
+			t.Errorf("%s: %q", k.Path, v)
+		}
+		if v == "" || k.Default == "" {
+			continue
+		}
+		value := strings.Trim(k.Default, "[]")
+		if _, err := parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef"}, nil); err != nil {
+			t.Errorf("%s with its default: %v", v, err)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// maxSmall bounds a file that the config names, in bytes: passwords and bundles
+// of certificates.
+const maxSmall = 1 << 20
+
+// readSmall reads a regular file: a pipe or a device might never end.
+func readSmall(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, unreadable(name, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q is no regular file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, unreadable(name, err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err != nil {
+		return nil, unreadable(name, err)
+	}
+	if len(text) > maxSmall {
+		return nil, fmt.Errorf("%q is larger than %d bytes", name, maxSmall)
+	}
+	return text, nil
+}
+
+// unreadable says why name cannot be read, and says the name once.
+func unreadable(name string, err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("%q cannot be read: %w", name, err)
+}
+
+// readSecret reads a file that holds a secret, as echo or an editor leaves it:
+// with one newline at the end.
+func readSecret(name string) (string, error) {
+	text, err := readSmall(name)
+	if err != nil {
+		return "", err
+	}
+	s, cut := strings.CutSuffix(string(text), "\n")
+	if cut {
+		s = strings.TrimSuffix(s, "\r")
+	}
+	if s == "" {
+		return "", fmt.Errorf("%q is empty", name)
+	}
+	return s, nil
+}

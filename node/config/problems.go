@@ -1,0 +1,102 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A place is where something was said: in the file or in a variable. The zero
+// place is a built-in default.
+type place struct {
+	line, column int    // from 1; 0 outside the file
+	variable     string // of the environment
+}
+
+// String names the place within an error about another one.
+func (p place) String() string {
+	if p.variable != "" {
+		return "environment " + p.variable
+	}
+	return fmt.Sprintf("line %d", p.line)
+}
+
+// A Problem is one thing that is wrong with the config.
+type Problem struct {
+	File         string // as it was given to Load; "" where Variable is set
+	Line, Column int    // from 1
+	Variable     string // of the environment, if the problem came from there
+	Path         string // the key, levels joined by dots; "" for the file as a whole
+	Text         string // what is wrong with it; never holds a secret
+}
+
+// Error returns `file:line:column: path.to.key: what is wrong`, or
+// `environment NAME: what is wrong`.
+func (p Problem) Error() string {
+	switch {
+	case p.Variable != "":
+		return "environment " + p.Variable + ": " + p.Text
+	case p.Line == 0:
+		return p.Path + ": " + p.Text
+	case p.Path == "":
+		return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+	default:
+		return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Column, p.Path, p.Text)
+	}
+}
+
+// Problems is everything that is wrong with a config: the file's problems by
+// their place, then the environment's by name. It is never empty.
+type Problems []Problem
+
+// Error returns one line for each problem.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the problems one by one.
+func (ps Problems) Unwrap() []error {
+	errs := make([]error, len(ps))
+	for i, p := range ps {
+		errs[i] = p
+	}
+	return errs
+}
+
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Variable, b.Variable), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
+
+// problem notes that what stands at the place, under path, is wrong.
+func (l *loader) problem(at place, path, format string, args ...any) {
+	p := Problem{Variable: at.variable, Path: path, Text: fmt.Sprintf(format, args...)}
+	if at.variable == "" {
+		p.File, p.Line, p.Column = l.file, at.line, at.column
+	}
+	l.problems = append(l.problems, p)
+}
+
+// failed reports whether path already has a problem, so that what follows from
+// it need not be reported.
+func (l *loader) failed(path string) bool {
+	return slices.ContainsFunc(l.problems, func(p Problem) bool {
+		return p.Path == path || strings.HasPrefix(p.Path, path+"[")
+	})
+}
+
+// at returns where the first of paths that was said at all was said.
+func (l *loader) at(paths ...string) place {
+	for _, path := range paths {
+		if at, said := l.places[path]; said {
+			return at
+		}
+	}
+	return place{}
+}

@@ -1,0 +1,253 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// A kind is a type of values: its name, and how a text becomes one. The error
+// of parse goes on after the value ("is no size; …") and does not repeat it.
+type kind[V any] struct {
+	name   string
+	hidden bool // the value is not shown in errors
+	parse  func(text string) (V, error)
+}
+
+var (
+	textKind     = kind[string]{"text", false, parseText}
+	userKind     = kind[string]{"text", false, parseUser}
+	pathKind     = kind[string]{"path", false, parsePath}
+	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }}
+	flagKind     = kind[bool]{"true/false", false, parseFlag}
+	portKind     = kind[int]{"port", false, parsePort}
+	parallelKind = kind[int]{"number", false, parseParallel}
+	sizeKind     = kind[int64]{"size", false, parseSize}
+	durationKind = kind[time.Duration]{"duration", false, parseDuration}
+	levelKind    = kind[slog.Level]{"level", false, parseLevel}
+	formatKind   = kind[string]{"text/json", false, parseFormat}
+	cidrKind     = kind[netip.Prefix]{"CIDR", false, parseCIDR}
+	baseKind     = kind[string]{"URL", false, parseBase}
+	proxyKind    = kind[*url.URL]{"URL", true, parseProxy}
+	addressKind  = kind[string]{"host", false, parseAddress}
+	hostKind     = kind[string]{"host[:port]", false, parseHost}
+	registryKind = kind[string]{"host[:port]", false, parseRegistry}
+	bindKind     = kind[string]{"host:port", false, parseBind}
+	seedKind     = kind[string]{"host:port", false, parseSeed}
+	partKind     = kind[string]{"path part", false, parsePart}
+)
+
+func parseText(s string) (string, error) {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "", errors.New("holds a control character")
+	}
+	return s, nil
+}
+
+// parseUser: RFC 7617 section 2 ends a user name at its first colon.
+func parseUser(s string) (string, error) {
+	if strings.Contains(s, ":") {
+		return "", errors.New("holds a colon, which no user name can")
+	}
+	return parseText(s)
+}
+
+func parsePath(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	s, err := parseText(s)
+	return filepath.Clean(s), err
+}
+
+func parseFlag(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "true", "yes", "on":
+		return true, nil
+	case "false", "no", "off":
+		return false, nil
+	default:
+		return false, errors.New("is neither true nor false")
+	}
+}
+
+func parsePort(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 || s[0] < '1' {
+		return 0, errors.New("is no port; say a number from 1 to 65535")
+	}
+	return int(n), nil
+}
+
+func parseParallel(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 64 {
+		return 0, errors.New("is no number from 1 to 64")
+	}
+	return n, nil
+}
+
+var sizeText = regexp.MustCompile(`^([0-9]+)(?:([kmgt])(?:i?b)?)?$`)
+
+// parseSize returns bytes: 10g, 10G, 10GB and 10GiB are all 10·1024³.
+func parseSize(s string) (int64, error) {
+	m := sizeText.FindStringSubmatch(strings.ToLower(s))
+	if m == nil {
+		return 0, errors.New("is no size; say for example 10g, 500m or 0 for no bound")
+	}
+	shift := map[string]int{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[m[2]]
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil || n > math.MaxInt64>>shift {
+		return 0, errors.New("is too large a size; say 0 for no bound")
+	}
+	return n << shift, nil
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, errors.New("is no duration; say for example 60s, 12h or 0s")
+	}
+	if d < 0 {
+		return 0, errors.New("is less than nothing; say for example 60s, 12h or 0s")
+	}
+	return d, nil
+}
+
+func parseLevel(s string) (slog.Level, error) {
+	switch strings.ToLower(s) {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn", "warning":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	default:
+		return 0, fmt.Errorf("is no level; say debug, info, warn or error%s", meant(s, "debug", "info", "warn", "error"))
+	}
+}
+
+func parseFormat(s string) (string, error) {
+	if s = strings.ToLower(s); s != "text" && s != "json" {
+		return "", fmt.Errorf("is no format; say text or json%s", meant(s, "text", "json"))
+	}
+	return s, nil
+}
+
+func meant(s string, choices ...string) string {
+	if near := closest(s, choices); near != "" {
+		return " (did you mean " + near + "?)"
+	}
+	return ""
+}
+
+func parseCIDR(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.Prefix{}, fmt.Errorf("is one address; say %s/%d for it alone", s, a.BitLen())
+	}
+	return netip.Prefix{}, errors.New("is no CIDR; say for example 10.0.0.0/8")
+}
+
+func parseBase(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https":
+		return "", errors.New("is no http:// or https:// URL")
+	case !validAuthority(u):
+		return "", errors.New("names no valid host")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", errors.New("must end with its host or path: no login, query or fragment")
+	}
+	return strings.TrimRight(s, "/"), nil
+}
+
+func parseProxy(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, nil
+	}
+	const schemes = "a proxy starts with http://, https://, socks5:// or socks5h://"
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("is no URL; " + schemes) // err would show the password
+	case !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
+		if scheme, _, ok := strings.Cut(s, "://"); ok { // else it may be user:password
+			return nil, fmt.Errorf("starts with %q; %s", scheme+"://", schemes)
+		}
+		return nil, errors.New("has no scheme; " + schemes)
+	case !validAuthority(u):
+		return nil, errors.New("names no valid host; say for example socks5h://proxy.example.com:1080")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("must end with its host and port: no path, query or fragment")
+	}
+	return u, nil
+}
+
+func validAuthority(u *url.URL) bool {
+	return u.Opaque == "" && validHostPort(u.Host)
+}
+
+func parseAddress(s string) (string, error) {
+	if s == "" || validIP(s) || validName(s) {
+		return s, nil
+	}
+	return "", errors.New("is neither an IP address nor a host; say it without a port")
+}
+
+func parseHost(s string) (string, error) {
+	if !validHostPort(s) {
+		return "", errors.New("is no host; say host or host:port, without https:// or a path")
+	}
+	return strings.ToLower(s), nil
+}
+
+func parseRegistry(s string) (string, error) {
+	host, err := parseHost(s)
+	return Canonical(host), err
+}
+
+// parseBind accepts an empty host, for all interfaces, and port 0, for a free one.
+func parseBind(s string) (string, error) {
+	host, port, ok := cutPort(s)
+	if !ok || host != "" && !validBracketed(host) || port != "0" && !validPort(port) {
+		return "", errors.New("is no address; say for example 0.0.0.0:7946")
+	}
+	return s, nil
+}
+
+func parseSeed(s string) (string, error) {
+	host, port, ok := cutPort(s)
+	if !ok || !validBracketed(host) || !validPort(port) {
+		return "", errors.New("is no member's address; say for example node-1:7946")
+	}
+	return s, nil
+}
+
+// The grammar of one component of a repository's name (OCI distribution spec,
+// "Pulling manifests").
+var pathPart = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+
+func parsePart(s string) (string, error) {
+	if len(s) > 128 || !pathPart.MatchString(s) {
+		return "", errors.New("cannot be part of an image's name; use lower-case letters, digits and . _ - between them")
+	}
+	return s, nil
+}
