@@ -41,6 +41,7 @@ type Config struct {
 	BaseURL         string         // http(s) URL clients reach the proxy at, without a slash at the end; may be ""
 	Auth            Auth           // who may use the proxy
 	ShutdownTimeout time.Duration  // how long a drain may take, then the rest is cut; 0 cuts at once
+	VerifyInterval  time.Duration  // how long a chunk on disk counts as right once checked; 0: until the next read
 	Defaults        Registry       // what a registry is that nobody configured; its Host is ""
 	Registries      []Registry     // the configured ones by Host, complete; never empty
 	Cluster         *Cluster       // nil for a node on its own

@@ -47,7 +47,7 @@ func TestWithoutFileBuiltInDefaultsServe(t *testing.T) {
 	hub.Host = DockerHub
 	want := &Config{
 		Port: 80, LogLevel: slog.LevelInfo, LogFormat: "text", DefaultRegistry: DockerHub,
-		ShutdownTimeout: time.Minute, Defaults: defaults, Registries: []Registry{hub},
+		ShutdownTimeout: time.Minute, VerifyInterval: 24 * time.Hour, Defaults: defaults, Registries: []Registry{hub},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

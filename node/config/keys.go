@@ -35,6 +35,8 @@ var configKeys = []key[Config]{
 		"Clients that may pull without a login."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
 		"How long pulls in flight may take to end at a shutdown; then they are cut."),
+	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
+		"How long a chunk on disk counts as right once it was checked; 0: it is checked at each read."),
 	section("defaults", func(l *loader, c *Config, n *node, path string) {
 		fill(l, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
