@@ -1,0 +1,280 @@
+package upstream
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+func TestRedirectsToACDNCarryNoPass(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]upstreamtest.Option{
+		"token": upstreamtest.Bearer(upstreamtest.BearerAuth{User: "user", Password: canary}),
+		"basic": upstreamtest.Basic("user", canary),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reg := upstreamtest.New(t, opt, upstreamtest.Redirect(), upstreamtest.RedirectManifests())
+			reg.PutBlob("team/app", []byte("hello"))
+			d := reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
+			client := newClient(t, withLogin(plainly(reg.Host())))
+			wantHello(t, client, reg.Host())
+			reg.RevokeLinks() // what was redirected to is not kept
+			wantHello(t, client, reg.Host())
+			m, err := client.Manifest(t.Context(), transfer.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{"application/x", upstreamtest.TypeManifest})
+			if err != nil || m.Digest != d {
+				t.Errorf("Manifest: %v, %v; want %s", m.Digest, err, d)
+			}
+			for _, r := range reg.Requests() {
+				if r.Server == "cdn" && r.Header.Get("Authorization") != "" {
+					t.Error("the CDN was shown the pass")
+				}
+			}
+		})
+	}
+}
+
+// leads makes a network where the registry answers with a redirect to
+// location, and all else with hello, and tells who was shown Authorization.
+func leads(location string, seen *[]string) tripFunc {
+	return func(r *http.Request) (*http.Response, error) {
+		if r.URL.Scheme == "https" && r.URL.Host == "reg.example.com" && r.Header.Get("Authorization") == "" && strings.HasPrefix(r.URL.Path, "/v2/") {
+			return reply(401, "", "WWW-Authenticate", "Basic realm=r"), nil
+		}
+		if r.Header.Get("Authorization") != "" {
+			*seen = append(*seen, r.URL.Scheme+"://"+r.URL.Host+r.URL.Path)
+		}
+		if strings.HasPrefix(r.URL.Path, "/v2/") && r.URL.Host == "reg.example.com" {
+			return reply(307, "", "Location", location), nil
+		}
+		return reply(200, "hello"), nil
+	}
+}
+
+func TestWhereAPassGoesOnARedirect(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		location string
+		shown    bool // the pass
+		reason   string
+	}{
+		"relative":             {"/artifacts/x?sig=" + canary, true, ""},
+		"relative to the path": {"../../../../artifacts/x", true, ""},
+		"the same, spelled":    {"https://REG.example.com:443/artifacts/x", true, ""},
+		"another port":         {"https://reg.example.com:8443/x?sig=" + canary, false, ""},
+		"a sub-domain":         {"https://cdn.reg.example.com/x", false, ""},
+		"the parent domain":    {"https://example.com/x", false, ""},
+		"another host":         {"https://cdn.example.net/x", false, ""},
+		"without a scheme":     {"//cdn.example.net/x", false, ""},
+		"with a login":         {"https://u:" + canary + "@cdn.example.net/x", false, ""},
+		"down to http":         {"http://reg.example.com/x?sig=" + canary, false, "not followed"},
+		"down to http, away":   {"http://cdn.example.net/x", false, "not followed"},
+		"another scheme":       {"ftp://cdn.example.net/x", false, "not followed"},
+		"to loopback":          {"https://127.0.0.1/x?sig=" + canary, false, "not a public one"},
+		"to metadata":          {"https://169.254.169.254/latest/meta-data", false, "metadata"},
+		"nowhere":              {"", false, "Location"},
+		"nonsense":             {"https://[" + canary, false, "Location"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var seen []string
+			client := faked(t, withLogin(Registry{FollowRedirects: true}), leads(c.location, &seen))
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if c.reason != "" {
+				e, ok := errors.AsType[*transfer.Error](err)
+				if !ok || !strings.Contains(e.Reason, c.reason) || strings.Contains(err.Error(), canary) {
+					t.Errorf("error %v, want one with %q", err, c.reason)
+				}
+			} else if got != "hello" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+			want := 1
+			if c.shown {
+				want = 2
+			}
+			if len(seen) != want {
+				t.Errorf("the pass was shown to %v", seen)
+			}
+		})
+	}
+}
+
+func TestAPassIsNotShownOnTheWayBack(t *testing.T) {
+	t.Parallel()
+	shown := 0
+	client := faked(t, withLogin(Registry{FollowRedirects: true}), func(r *http.Request) (*http.Response, error) {
+		if r.Header.Get("Authorization") != "" {
+			shown++
+		}
+		switch {
+		case r.URL.Host == "evil.example.net":
+			return reply(302, "", "Location", "https://reg.example.com/v2/secret/blobs/x"), nil
+		case strings.Contains(r.URL.Path, "/secret/"):
+			return reply(401, "", "WWW-Authenticate", "Basic realm=r"), nil
+		case r.Header.Get("Authorization") == "":
+			return reply(401, "", "WWW-Authenticate", "Basic realm=r"), nil
+		}
+		return reply(302, "", "Location", "https://evil.example.net/"), nil
+	})
+	_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
+	wantError(t, err, transfer.Denied, "")
+	if shown != 1 {
+		t.Errorf("the pass was shown %d times, want once", shown)
+	}
+}
+
+func TestRedirectsEnd(t *testing.T) {
+	t.Parallel()
+	for hops, reason := range map[int]string{maxHops: "", maxHops + 1: "too many redirects", 1000: "too many redirects"} {
+		t.Run(fmt.Sprint(hops), func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+				if n == hops {
+					return reply(200, "hello"), nil
+				}
+				n++
+				return reply(307, "", "Location", r.URL.Path), nil
+			})
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if reason == "" && (got != "hello" || err != nil) {
+				t.Errorf("%q, %v", got, err)
+			} else if reason != "" {
+				wantError(t, err, transfer.Unavailable, reason)
+			}
+		})
+	}
+}
+
+func TestA401ElsewhereIsNoChallenge(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	cdn := server(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("WWW-Authenticate", "Basic realm=r")
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	home := server(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+cdn+"/x?sig="+canary, http.StatusTemporaryRedirect)
+	})
+	_, err := newClient(t, withLogin(plainly(home))).Open(t.Context(), hello(home), 0)
+	if e := wantError(t, err, transfer.Denied, ""); e.Host != cdn || e.Status != 401 || asked.Load() != 1 {
+		t.Errorf("host %s, status %d after %d requests", e.Host, e.Status, asked.Load())
+	}
+}
+
+func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
+	t.Parallel()
+	for location, want := range map[string]string{
+		"https://cdn.example.net/x?sig=1": "https://cdn.example.net/x?sig=1",
+		"/artifacts/x":                    "https://reg.example.com/artifacts/x",
+	} {
+		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
+			return reply(307, "", "Location", location), nil
+		})
+		s, err := client.Open(t.Context(), hello("reg.example.com"), 0)
+		if err != nil || s.Redirect != want || s.Body != nil || s.Size != -1 {
+			t.Errorf("%s: %+v, %v", location, s, err)
+		}
+	}
+	// Behind a login a client gets nowhere with a redirect to the registry itself.
+	var seen []string
+	client := faked(t, withLogin(Registry{}), leads("/artifacts/x", &seen))
+	wantHello(t, client, "reg.example.com")
+	client = faked(t, withLogin(Registry{}), leads("https://cdn.example.net/x", &seen))
+	if s, err := client.Open(t.Context(), hello("reg.example.com"), 0); err != nil || s.Redirect != "https://cdn.example.net/x" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
+	t.Parallel()
+	handler := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+	plain := httptest.NewServer(http.HandlerFunc(handler))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(handler))
+	defer secure.Close()
+	for _, s := range []*httptest.Server{plain, secure} {
+		_, host, _ := strings.Cut(s.URL, "://")
+		client := newClient(t, plainly(host))
+		wantHello(t, client, host)
+		client.named[host].plain.Store(s == secure) // what is remembered turns out wrong
+		wantHello(t, client, host)
+		if got := client.named[host].plain.Load(); got != (s == plain) {
+			t.Errorf("%s: plain HTTP remembered: %v", s.URL, got)
+		}
+	}
+	_, host, _ := strings.Cut(secure.URL, "://")
+	cfg := plainly(host)
+	cfg.Insecure = false
+	_, err := newClient(t, cfg).Open(t.Context(), hello(host), 0)
+	wantError(t, err, transfer.Unavailable, "not trusted")
+	_, host, _ = strings.Cut(plain.URL, "://")
+	cfg.Host = host
+	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
+	wantError(t, err, transfer.Unavailable, "no TLS")
+}
+
+func TestInsecureIsForTheRegistryItself(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer other.Close()
+	home := server(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) })
+	_, err := newClient(t, plainly(home)).Open(t.Context(), hello(home), 0)
+	wantError(t, err, transfer.Unavailable, "not trusted")
+}
+
+func TestACAFileIsTrusted(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer s.Close()
+	_, host, _ := strings.Cut(s.URL, "://")
+	cfg := Registry{Host: host, Configured: true, FollowRedirects: true, CAFile: caFile(t, s)}
+	wantHello(t, newClient(t, cfg), host)
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{empty, empty + ".missing"} {
+		if _, err := New([]Registry{{Host: host, Configured: true, CAFile: file}}, Registry{}, nil); err == nil {
+			t.Errorf("%s is taken for a ca_file", file)
+		}
+	}
+}
+
+// caFile writes the certificate of s and returns where.
+func caFile(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestWholeTLSRegistryWithTokensAndCDN(t *testing.T) {
+	t.Parallel()
+	reg := upstreamtest.New(t, upstreamtest.HTTP2(), upstreamtest.Redirect(),
+		upstreamtest.Bearer(upstreamtest.BearerAuth{User: "user", Password: canary, SeparateHost: true}))
+	reg.PutBlob("team/app", []byte("hello"))
+	cfg := withLogin(Registry{Host: reg.Host(), Configured: true, FollowRedirects: true, CAFile: reg.CAFile()})
+	cfg.RealmHosts = []string{reg.TokenHost()}
+	wantHello(t, newClient(t, cfg), reg.Host())
+	for _, r := range reg.Requests() {
+		if r.Proto != "HTTP/1.1" || r.Header.Get("Accept-Encoding") != "identity" || !strings.HasPrefix(r.Header.Get("User-Agent"), "oci-proxy/") {
+			t.Errorf("a request of %s with %v", r.Proto, r.Header)
+		}
+	}
+}
