@@ -1,0 +1,68 @@
+package node
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// The metrics of /_/metrics. The rooms count for themselves; these are read
+// from their figures whenever Prometheus asks.
+var (
+	metricRequests = describe("requests_total", "Client requests for blobs and manifests by digest, by where the bytes came from.", "registry", "source")
+	metricBytes    = describe("sent_bytes_total", "Bytes of content sent to clients, by where they came from.", "registry", "source")
+	metricEvicted  = describe("evictions_total", "Blobs evicted to make room.", "registry")
+	metricItems    = describe("shard_blobs", "Blobs in the shard.", "registry")
+	metricSize     = describe("shard_bytes", "Bytes of content in the shard.", "registry")
+	metricBound    = describe("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", "registry")
+	metricDegraded = describe("degraded", "1 while the node serves with something broken, else 0.")
+)
+
+// describe describes one metric of this program.
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("oci_proxy_"+name, help, labels, nil)
+}
+
+// metrics returns the handler of /_/metrics.
+func (n *Node) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(figures{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// figures hands the node's figures to Prometheus.
+type figures struct{ node *Node }
+
+// Describe implements prometheus.Collector.
+func (figures) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricEvicted, metricItems, metricSize, metricBound, metricDegraded} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (f figures) Collect(out chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	for registry, s := range f.node.byRegistry() {
+		counter(metricRequests, s.Hits, registry, "hit")
+		counter(metricRequests, s.Misses, registry, "miss")
+		counter(metricBytes, s.HitBytes, registry, "hit")
+		counter(metricBytes, s.MissBytes, registry, "miss")
+		counter(metricEvicted, int64(s.Evictions), registry)
+		gauge(metricItems, s.Items, registry)
+		gauge(metricSize, s.CurrentSize, registry)
+		gauge(metricBound, s.MaxSize, registry)
+	}
+	degraded := int64(0)
+	if len(f.node.broken()) > 0 {
+		degraded = 1
+	}
+	gauge(metricDegraded, degraded)
+}
