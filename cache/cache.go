@@ -12,7 +12,7 @@
 // A blob enters by an [Ingest]: one writer, any number of readers that follow
 // it. It counts when its digest is right; a rename is the only way in. It is
 // read through a [Blob]; on disk each chunk is checked against its sum before
-// it leaves (see check.go). Nothing is fsynced: torn files are found by the
+// it leaves (see file.go). Nothing is fsynced: torn files are found by the
 // sums, so a power cut costs cached data, never a right answer.
 //
 // A Store never fails a caller: without a usable disk it misses, and its
@@ -65,7 +65,8 @@ type Blob interface {
 	// here yet, and before it sends the last HoldBack bytes of the blob it
 	// waits until the digest is known to be right. It uses w's io.ReaderFrom
 	// with an *os.File where there is one, so that the kernel copies. Errors
-	// are w's, ctx's, the ingest's or one of this package's.
+	// are w's, ctx's, the ingest's or one of this package's. A Blob is one
+	// reader's: one Send at a time, and none during Close.
 	Send(ctx context.Context, w io.Writer, off, n int64) (int64, error)
 	// Verdict waits until it is known whether the blob's bytes are right: nil,
 	// or why not.
@@ -74,8 +75,9 @@ type Blob interface {
 	Close() error
 }
 
-// A key is the digest of a blob in the index: its first 32 bytes. A sha512
-// cut to 256 bits is as hard to collide with as a sha256.
+// A key is the first 32 bytes of a digest. No two blobs share one, a sha512
+// cut to 256 bits being as hard to collide with as a sha256; but anybody can
+// make up a digest that shares one, so a key alone does not name a blob.
 type key [32]byte
 
 // A name is a digest taken apart. It is only made from a valid digest, so

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -48,8 +49,13 @@ func openDisk(dir string, fault func(op, name string) error) (*disk, error) {
 
 // prepare takes the lock and makes the directories the store needs.
 func (d *disk) prepare(dir string) error {
-	if err := d.root.Chmod(".", 0o700); err != nil {
+	// A directory that is not ours, as volumes of containers are, can't be
+	// narrowed; those below it are ours and closed to others all the same.
+	if err := d.root.Chmod(".", 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("narrowing the cache directory to its owner: %w", err)
+	}
+	if err := d.try("lock", "lock"); err != nil {
+		return err
 	}
 	lock, err := d.root.OpenFile("lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -57,15 +63,35 @@ func (d *disk) prepare(dir string) error {
 	}
 	d.lock = lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("cache directory %s is used by another process: %w", dir, err)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("cache directory %s is used by another process: %w", dir, err)
+		}
+		return fmt.Errorf("locking the cache directory: %w", err)
 	}
-	if err := d.root.RemoveAll("tmp"); err != nil {
+	if err := d.removeAll("tmp"); err != nil {
 		return fmt.Errorf("removing leftovers: %w", err)
 	}
-	for _, sub := range []string{"tmp", "tags", "blobs/sha256", "blobs/sha512"} {
-		if err := d.root.MkdirAll(sub, 0o700); err != nil {
+	for _, sub := range []string{"tmp", "tags", "blobs", "blobs/sha256", "blobs/sha512"} {
+		if err := d.directory(sub); err != nil {
 			return fmt.Errorf("making the cache directory: %w", err)
 		}
+	}
+	return nil
+}
+
+// directory makes a directory, closed to others, in place of whatever else has
+// its name.
+func (d *disk) directory(name string) error {
+	if err := d.try("mkdir", name); err != nil {
+		return err
+	}
+	if st, err := d.root.Lstat(name); err == nil && !st.IsDir() {
+		if err := d.root.Remove(name); err != nil {
+			return err
+		}
+	}
+	if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	return nil
 }
@@ -87,20 +113,66 @@ func (d *disk) try(op, name string) error {
 	return d.fault(op, name)
 }
 
-// open opens a file for reading.
+// open opens a file for reading. It does not wait for what is no file.
 func (d *disk) open(name string) (*os.File, error) {
 	if err := d.try("open", name); err != nil {
 		return nil, err
 	}
-	return d.root.Open(name)
+	return d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
+
+// maxRead bounds the small files: the sums of a blob of 2 TiB.
+const maxRead = 64 << 20
 
 // read returns a small file's bytes.
 func (d *disk) read(name string) ([]byte, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
 	if err := d.try("read", name); err != nil {
 		return nil, err
 	}
-	return d.root.ReadFile(name)
+	id, _, err := identify(f)
+	if err != nil {
+		return nil, err
+	}
+	if id.size > maxRead {
+		return nil, fmt.Errorf("%s: %d bytes are too many", name, id.size)
+	}
+	b := make([]byte, id.size)
+	_, err = io.ReadFull(f, b)
+	return b, err
+}
+
+// readAt reads len(p) bytes of an open blob.
+func (d *disk) readAt(f *os.File, p []byte, off int64) error {
+	if err := d.try("read", f.Name()); err != nil {
+		return err
+	}
+	_, err := f.ReadAt(p, off)
+	return err
+}
+
+// list returns what is in a directory.
+func (d *disk) list(name string) ([]fs.DirEntry, error) {
+	if err := d.try("list", name); err != nil {
+		return nil, err
+	}
+	return fs.ReadDir(d.root.FS(), name)
+}
+
+// exists reports whether there may be something of this name.
+func (d *disk) exists(name string) bool {
+	_, err := d.root.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// transient reports whether err says nothing about the file it hit, but that
+// the process has too many open.
+func transient(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // temp creates a file in tmp under a name of its own.
@@ -135,6 +207,14 @@ func (d *disk) allocate(f *os.File, n int64) error {
 	return nil
 }
 
+// truncate cuts f to n bytes, and what was set aside beyond them.
+func (d *disk) truncate(f *os.File, n int64) error {
+	if err := d.try("truncate", f.Name()); err != nil {
+		return err
+	}
+	return f.Truncate(n)
+}
+
 // rename moves a file, making the directory it goes to if it is the first there.
 func (d *disk) rename(from, to string) error {
 	if err := d.try("rename", to); err != nil {
@@ -142,7 +222,7 @@ func (d *disk) rename(from, to string) error {
 	}
 	err := d.root.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := d.root.MkdirAll(path.Dir(to), 0o700); err != nil {
+		if err := d.directory(path.Dir(to)); err != nil {
 			return err
 		}
 		err = d.root.Rename(from, to)
@@ -177,6 +257,14 @@ func (d *disk) remove(name string) error {
 	return nil
 }
 
+// removeAll deletes a file or a directory with all that is in it.
+func (d *disk) removeAll(name string) error {
+	if err := d.try("remove", name); err != nil {
+		return err
+	}
+	return d.root.RemoveAll(name)
+}
+
 // used notes on disk that a blob was read now. It sets the access time, which
 // (unlike the modification time) is no part of a file's identity.
 func (d *disk) used(name string, now time.Time) error {
@@ -194,11 +282,24 @@ type identity struct {
 	mtime int64 // nanoseconds since 1970
 }
 
+// sameFile reports whether two descriptors are of one file.
+func sameFile(a, b *os.File) (bool, error) {
+	x, _, err := identify(a)
+	if err != nil {
+		return false, err
+	}
+	y, _, err := identify(b)
+	return x.inode == y.inode, err
+}
+
 // identify asks for f's identity and when it was last used.
 func identify(f *os.File) (id identity, used time.Time, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: errors.ErrUnsupported}
 	}
 	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
 	return id, time.Unix(st.Atim.Unix()), nil

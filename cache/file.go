@@ -63,10 +63,7 @@ func (b *fileBlob) Close() error {
 
 // Send implements Blob.
 func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
-	end := b.size
-	if n >= 0 {
-		end = min(end, off+n)
-	}
+	end := min(endOf(off, n), b.size)
 	start := off
 	for off < end {
 		if err := ctx.Err(); err != nil {
@@ -79,7 +76,7 @@ func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 		k, err := sendFile(w, b.file, off, step)
 		off += k
 		if err != nil {
-			if unreadable(b.file, off) {
+			if k < step && unreadable(b.file, off) {
 				err = b.damaged(err)
 			}
 			return off - start, err
@@ -88,9 +85,11 @@ func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 	return off - start, nil
 }
 
-// damaged takes the blob out of the shard.
+// damaged takes the blob out of the shard, unless err is not the file's fault.
 func (b *fileBlob) damaged(err error) error {
-	b.store.expel(b.disk, b.slot)
+	if !transient(err) {
+		b.store.expel(b.disk, b.slot)
+	}
 	return errors.Join(ErrDamaged, err)
 }
 
@@ -114,7 +113,7 @@ func (b *fileBlob) check(off, n int64) error {
 		if c.right[i] {
 			continue
 		}
-		if err := checkChunk(b.file, c.meta, i); err != nil {
+		if err := b.checkChunk(c.meta, i); err != nil {
 			return b.damaged(err)
 		}
 		if now.UnixNano()-id.mtime > int64(racy) {
@@ -147,12 +146,9 @@ func (b *fileBlob) begin(id identity, now time.Time) (*checks, error) {
 	if c != nil && c.id == id && now.Sub(c.since) < b.store.opts.Verify {
 		return c, nil
 	}
-	m, _, err := readMeta(b.disk, b.name)
+	m, err := b.meta()
 	if err != nil {
 		return nil, err
-	}
-	if m.Size != b.size {
-		return nil, errMeta
 	}
 	c = &checks{meta: m, id: id, since: now, right: make([]bool, len(m.sums)), left: len(m.sums)}
 	x.mu.Lock()
@@ -161,36 +157,61 @@ func (b *fileBlob) begin(id identity, now time.Time) (*checks, error) {
 	return c, nil
 }
 
+// meta reads what lies beside the blob.
+func (b *fileBlob) meta() (*meta, error) {
+	m, err := readMeta(b.disk, b.name)
+	if err == nil && m.Size != b.size {
+		err = errMeta
+	}
+	return m, err
+}
+
 // buffers are chunks for reading and copying.
 var buffers = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
-// checkChunk reads chunk i of a file and compares its sum.
-func checkChunk(f io.ReaderAt, m *meta, i int64) error {
+// checkChunk reads chunk i and compares its sum.
+func (b *fileBlob) checkChunk(m *meta, i int64) error {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
 	p := buf[:min(chunkSize, m.Size-i*chunkSize)]
-	if _, err := f.ReadAt(p, i*chunkSize); err != nil {
+	if err := b.disk.readAt(b.file, p, i*chunkSize); err != nil {
 		return err
 	}
 	if xxhash.Sum64(p) != m.sums[i] {
-		return errors.New("chunk does not match its sum")
+		return errSum
 	}
 	return nil
 }
 
+// errSum: a chunk is not what it was.
+var errSum = errors.New("chunk does not match its sum")
+
+// manifest reads the whole blob into memory if it is a manifest: any digest
+// can be asked for as one.
+func (b *fileBlob) manifest() (*memoryBlob, error) {
+	m, err := b.meta()
+	if err != nil {
+		return nil, b.damaged(err)
+	}
+	if m.MediaType == "" {
+		return nil, ErrNotFound
+	}
+	return b.content()
+}
+
 // content reads the whole blob, checked, into memory.
 func (b *fileBlob) content() (*memoryBlob, error) {
-	m, _, err := readMeta(b.disk, b.name)
-	if err != nil || m.Size != b.size {
+	m, err := b.meta()
+	if err != nil {
 		return nil, b.damaged(err)
 	}
 	p := make([]byte, b.size)
-	if _, err := b.file.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
+	if err := b.disk.readAt(b.file, p, 0); err != nil {
 		return nil, b.damaged(err)
 	}
 	for i, sum := range m.sums {
 		if xxhash.Sum64(p[int64(i)*chunkSize:min(b.size, int64(i+1)*chunkSize)]) != sum {
-			return nil, b.damaged(nil)
+			return nil, b.damaged(errSum)
 		}
 	}
 	return &memoryBlob{content: p, mediaType: m.MediaType, path: b.name.path()}, nil
@@ -253,6 +274,11 @@ func sendFile(w io.Writer, f *os.File, off, n int64) (int64, error) {
 		}
 		return k, err
 	}
+	return copyFile(w, src, n)
+}
+
+// copyFile writes the n bytes of src to w.
+func copyFile(w io.Writer, src io.Reader, n int64) (int64, error) {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
 	k, err := io.CopyBuffer(w, src, buf[:])

@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -48,11 +50,6 @@ func (f *follower) Close() error {
 		_ = f.file.Close() // only read
 	}
 	delete(in.followers, f)
-	if in.stored {
-		if in.store.index.leave(in.slot, time.Now()) {
-			in.store.noteUse(in.name.path())
-		}
-	}
 	in.moved.fire()
 	in.dispose()
 	return nil
@@ -60,10 +57,7 @@ func (f *follower) Close() error {
 
 // Send implements Blob.
 func (f *follower) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
-	end := int64(math.MaxInt64)
-	if n >= 0 {
-		end = off + n
-	}
+	end := endOf(off, n)
 	start := off
 	for off < end {
 		p, err := f.await(ctx, off, end, off > start)
@@ -83,10 +77,19 @@ func (f *follower) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 	return off - start, nil
 }
 
-// A piece is what can be sent now: n bytes, in the file or in memory.
+// endOf is where the n bytes from off on end; n < 0: nowhere.
+func endOf(off, n int64) int64 {
+	if n < 0 || n > math.MaxInt64-off {
+		return math.MaxInt64
+	}
+	return off + n
+}
+
+// A piece is what can be sent now: n bytes, in memory or in a file.
 type piece struct {
-	n     int64
-	bytes []byte
+	n      int64
+	bytes  []byte
+	shared *os.File // the writer's descriptor, if the follower has none
 }
 
 // send sends one piece.
@@ -95,9 +98,16 @@ func (f *follower) send(w io.Writer, off int64, p piece) (int64, error) {
 		k, err := w.Write(p.bytes)
 		return int64(k), err
 	}
-	k, err := sendFile(w, f.file, off, p.n)
-	if err != nil && unreadable(f.file, off+k) {
-		err = ErrDamaged
+	file := cmp.Or(f.file, p.shared)
+	var k int64
+	var err error
+	if f.file != nil {
+		k, err = sendFile(w, file, off, p.n)
+	} else {
+		k, err = copyFile(w, io.NewSectionReader(file, off, p.n), p.n)
+	}
+	if err != nil && k < p.n && unreadable(file, off+k) {
+		err = errors.Join(ErrDamaged, err)
 	}
 	return k, err
 }
@@ -118,11 +128,16 @@ func (f *follower) advance(off int64) {
 func (f *follower) await(ctx context.Context, off, end int64, lingering bool) (piece, error) {
 	in := f.in
 	f.advance(off)
+	var until time.Time
+	if lingering {
+		until = time.Now().Add(linger)
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for {
-		limit := in.limit(end)
-		enough := limit >= end || limit-off >= batch || in.state != arriving || !lingering
+		limit, most := in.limit(end), in.most(end)
+		left := max(time.Until(until), 0)
+		enough := limit >= most || limit-off >= batch || in.state != arriving || left == 0
 		switch {
 		case off < limit && enough:
 			return f.piece(off, limit)
@@ -131,22 +146,27 @@ func (f *follower) await(ctx context.Context, off, end int64, lingering bool) (p
 		case in.state == right && off >= in.written:
 			return piece{}, nil
 		}
-		mark, d := off+1+in.margin(end), time.Duration(0)
-		if lingering {
-			mark += batch - 1
+		mark := off + 1
+		if left > 0 {
+			mark = max(mark, min(off+batch, most))
 		}
-		if off < limit {
-			d = linger
-		}
-		c := in.grown.wait(mark)
+		c := in.grown.wait(mark + in.margin())
 		in.mu.Unlock()
-		err := pause(ctx, c, d)
+		err := pause(ctx, c, left)
 		in.mu.Lock()
 		if err != nil {
 			return piece{}, err
 		}
-		lingering = lingering && d == 0
 	}
+}
+
+// most is up to where a response that goes to end may be sent before the
+// verdict.
+func (in *Ingest) most(end int64) int64 {
+	if in.size >= 0 && end >= in.size {
+		return in.size - HoldBack
+	}
+	return end
 }
 
 // limit is up to where a response that goes to end may be sent by now.
@@ -154,37 +174,29 @@ func (in *Ingest) limit(end int64) int64 {
 	switch {
 	case in.state == right:
 		return min(end, in.written)
-	case in.state == failed && in.wrong():
+	case in.state == failed && errors.Is(in.err, ErrDigest):
 		return 0
-	case in.size >= 0 && end >= in.size:
-		return min(in.written, in.size-HoldBack)
 	default:
-		return min(end, in.written-in.margin(end))
+		return min(in.most(end), in.written-in.margin())
 	}
 }
 
 // margin is what is held back behind the last byte written: where the size is
 // not known, any byte could be of the last.
-func (in *Ingest) margin(int64) int64 {
-	if in.size < 0 && in.state != right {
+func (in *Ingest) margin() int64 {
+	if in.size < 0 {
 		return HoldBack
 	}
 	return 0
 }
-
-// wrong reports whether the bytes themselves are to blame for the failure.
-func (in *Ingest) wrong() bool { return isDigest(in.err) }
 
 // piece returns what lies at off: of the file as much as there is, of memory
 // one block. The caller holds the ingest's mu.
 func (f *follower) piece(off, limit int64) (piece, error) {
 	in := f.in
 	if off < in.onDisk {
-		if err := f.openFile(); err != nil {
-			f.behind = true
-			return piece{}, ErrBehind
-		}
-		return piece{n: min(limit, in.onDisk) - off}, nil
+		f.openFile()
+		return piece{n: min(limit, in.onDisk) - off, shared: in.file}, nil
 	}
 	if off < in.window.base {
 		f.behind = true
@@ -196,17 +208,21 @@ func (f *follower) piece(off, limit int64) (piece, error) {
 	return piece{n: int64(len(b)), bytes: b}, nil
 }
 
-// openFile opens a descriptor of the follower's own. The caller holds the
-// ingest's mu, so that the name does not change meanwhile.
-func (f *follower) openFile() error {
+// openFile opens a descriptor of the follower's own, so that sendfile can be
+// used. Without one (there are too many, or the name is another file's by now)
+// it reads through the writer's. The caller holds the ingest's mu.
+func (f *follower) openFile() {
+	in := f.in
 	if f.file != nil {
-		return nil
+		return
 	}
-	path := f.in.tmp
-	if path == "" {
-		path = f.in.name.path()
+	file, err := in.disk.open(cmp.Or(in.tmp, in.name.path()))
+	if err != nil {
+		return
 	}
-	file, err := f.in.disk.open(path)
+	if same, err := sameFile(file, in.file); err != nil || !same {
+		_ = file.Close() // only looked at
+		return
+	}
 	f.file = file
-	return err
 }

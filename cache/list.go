@@ -1,10 +1,8 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -21,91 +19,105 @@ type found struct {
 }
 
 // list puts the directory's blobs into the index, in the order of their last
-// use, removes what is no blob, and shrinks to the bound.
-func (s *Store) list(ctx context.Context) {
+// use, removes what is no blob, and shrinks to the bound. It fails if it may
+// have missed one.
+func (s *Store) list(ctx context.Context) error {
 	d := s.disk.Load()
 	start := time.Now()
 	var all []found
+	var errs []error
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		all = append(all, s.listAlgorithm(ctx, d, alg)...)
+		blobs, err := s.listAlgorithm(ctx, d, alg)
+		all, errs = append(all, blobs...), append(errs, err)
 	}
-	slices.SortStableFunc(all, func(a, b found) int { return cmp.Compare(b.used.UnixNano(), a.used.UnixNano()) })
+	slices.SortStableFunc(all, func(a, b found) int { return b.used.Compare(a.used) })
 	for _, f := range all {
 		s.index.append(f.name, f.registry, f.size, f.used)
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
 	if err := s.removeFiles(d, s.index.shrink()); err != nil {
-		s.noteHealth(err)
+		return err
 	}
 	s.log.Info("cache directory listed", "blobs", len(all), "took", time.Since(start).Round(time.Millisecond))
+	return nil
 }
 
 // listAlgorithm lists the blobs of one digest algorithm.
-func (s *Store) listAlgorithm(ctx context.Context, d *disk, alg digest.Algorithm) []found {
-	var all []found
+func (s *Store) listAlgorithm(ctx context.Context, d *disk, alg digest.Algorithm) ([]found, error) {
 	base := "blobs/" + alg.String()
-	dirs, err := fs.ReadDir(d.root.FS(), base)
+	dirs, err := d.list(base)
 	if err != nil {
-		s.noteHealth(err)
+		return nil, err
 	}
+	var all []found
+	var errs []error
 	for _, dir := range dirs {
-		if ctx.Err() != nil {
-			return all
+		if err := ctx.Err(); err != nil {
+			return all, err
 		}
-		all = append(all, s.listDirectory(d, alg, base+"/"+dir.Name())...)
+		if !dir.IsDir() || len(dir.Name()) != 2 {
+			s.leftover(d, base+"/"+dir.Name())
+			continue
+		}
+		blobs, err := s.listDirectory(d, alg, base+"/"+dir.Name())
+		all, errs = append(all, blobs...), append(errs, err)
 	}
-	return all
+	return all, errors.Join(errs...)
 }
 
 // listDirectory lists one of the 256 directories.
-func (s *Store) listDirectory(d *disk, alg digest.Algorithm, dir string) []found {
-	files, err := fs.ReadDir(d.root.FS(), dir)
+func (s *Store) listDirectory(d *disk, alg digest.Algorithm, dir string) ([]found, error) {
+	files, err := d.list(dir)
 	if err != nil {
-		s.noteHealth(err)
-		return nil
+		return nil, err
 	}
 	var all []found
+	var errs []error
 	for _, file := range files {
-		base, isMeta := strings.CutSuffix(file.Name(), ".meta")
-		n, err := nameOf(digest.NewDigestFromEncoded(alg, base))
+		path := dir + "/" + file.Name()
+		base, isMeta := strings.CutSuffix(path, ".meta")
+		n, err := nameOf(digest.NewDigestFromEncoded(alg, base[len(dir)+1:]))
 		switch {
-		case err != nil || n.path() != dir+"/"+base:
-			s.leftover(d, dir+"/"+file.Name())
+		case err != nil || n.path() != base || !file.Type().IsRegular():
+			s.leftover(d, path)
 		case isMeta:
 			s.orphan(d, n)
 		default:
-			if f, ok := s.findBlob(d, n); ok {
+			f, err := s.listBlob(d, n)
+			errs = append(errs, err)
+			if f.name == n {
 				all = append(all, f)
 			}
 		}
 	}
-	return all
+	return all, errors.Join(errs...)
 }
 
-// findBlob looks at one blob's file and meta. Without a meta that fits, nobody
+// listBlob looks at one blob's file and meta. Without a meta that fits, nobody
 // could tell whether the bytes are right: it goes.
-func (s *Store) findBlob(d *disk, n name) (found, bool) {
-	m, _, err := readMeta(d, n)
-	if err == nil {
-		var f found
-		if f, err = stat(d, n, m); err == nil {
-			return f, true
-		}
-	}
-	if !errors.Is(err, errMeta) && !errors.Is(err, fs.ErrNotExist) {
-		return found{}, false // the disk has a bad moment
+func (s *Store) listBlob(d *disk, n name) (found, error) {
+	f, err := findBlob(d, n)
+	if err == nil || transient(err) {
+		return f, err
 	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	if _, known := s.index.look(n.key); known {
-		return found{}, false // it entered just now
+	if _, known := s.index.look(n); known {
+		return found{}, nil // it entered just now
 	}
 	s.leftover(d, n.path())
 	s.leftover(d, n.path()+".meta")
-	return found{}, false
+	return found{}, nil
 }
 
-// stat compares a blob's file with its meta.
-func stat(d *disk, n name, m *meta) (found, error) {
+// findBlob compares a blob's file with its meta.
+func findBlob(d *disk, n name) (found, error) {
+	m, err := readMeta(d, n)
+	if err != nil {
+		return found{}, err
+	}
 	f, err := d.open(n.path())
 	if err != nil {
 		return found{}, err
@@ -126,12 +138,7 @@ func stat(d *disk, n name, m *meta) (found, error) {
 func (s *Store) orphan(d *disk, n name) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	f, err := d.open(n.path())
-	if err == nil {
-		_ = f.Close() // only looked at
-		return
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if !d.exists(n.path()) {
 		s.leftover(d, n.path()+".meta")
 	}
 }
@@ -139,7 +146,7 @@ func (s *Store) orphan(d *disk, n name) {
 // leftover removes a file that belongs to no blob. The disk being in the way
 // is no harm: the next start tries again.
 func (s *Store) leftover(d *disk, name string) {
-	if err := d.root.RemoveAll(name); err != nil {
+	if err := d.removeAll(name); err != nil {
 		s.log.Debug("leftover stays", "file", name, "error", err)
 	}
 }

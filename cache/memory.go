@@ -15,9 +15,6 @@ import (
 // costs less than opening a file and sendfile.
 const smallSize = 64 << 10
 
-// isDigest reports whether err says that bytes were not those they should be.
-func isDigest(err error) bool { return errors.Is(err, ErrDigest) }
-
 // A memoryBlob is a small blob's content.
 type memoryBlob struct {
 	content   []byte
@@ -36,36 +33,43 @@ func (b *memoryBlob) Close() error { return nil }
 
 // Send implements Blob.
 func (b *memoryBlob) Send(_ context.Context, w io.Writer, off, n int64) (int64, error) {
-	p := b.content[off:]
-	if n >= 0 {
-		p = p[:min(n, int64(len(p)))]
+	end := min(endOf(off, n), b.Size())
+	if off >= end {
+		return 0, nil
 	}
-	k, err := w.Write(p)
+	k, err := w.Write(b.content[off:end])
 	return int64(k), err
 }
 
 // small is the small blobs in memory, least recently used out first. What it
 // holds the index holds too.
 type small struct {
-	mu    sync.Mutex
-	bound int64
-	bytes int64
-	byKey map[key]*list.Element
-	order list.List // of *smallEntry, most recently used first
+	mu     sync.Mutex
+	bound  int64
+	bytes  int64
+	byName map[name]*list.Element
+	order  list.List // of *smallEntry, most recently used first
 }
 
 type smallEntry struct {
-	key  key
+	name name
 	blob *memoryBlob
 }
 
-func newSmall(bound int64) *small { return &small{bound: bound, byKey: map[key]*list.Element{}} }
+// overhead is what an entry costs beside its content, roughly, so that a great
+// many tiny blobs keep within the bound too.
+const overhead = 512
+
+// cost is what the entry counts.
+func (e *smallEntry) cost() int64 { return e.blob.Size() + overhead }
+
+func newSmall(bound int64) *small { return &small{bound: bound, byName: map[name]*list.Element{}} }
 
 // get returns a blob and counts as use.
-func (s *small) get(k key) (*memoryBlob, bool) {
+func (s *small) get(n name) (*memoryBlob, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	el, ok := s.byKey[k]
+	el, ok := s.byName[n]
 	if !ok {
 		return nil, false
 	}
@@ -73,35 +77,43 @@ func (s *small) get(k key) (*memoryBlob, bool) {
 	return el.Value.(*smallEntry).blob, true
 }
 
-// put keeps a blob, and lets others go for it.
-func (s *small) put(k key, b *memoryBlob) {
-	s.remove(k)
+// put keeps a blob, and lets others go for it. One that is known to be a
+// manifest stays one.
+func (s *small) put(n name, b *memoryBlob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byKey[k] = s.order.PushFront(&smallEntry{k, b})
-	s.bytes += b.Size()
+	if el, ok := s.byName[n]; ok {
+		if b.mediaType == "" {
+			return
+		}
+		s.removeElement(el)
+	}
+	e := &smallEntry{n, b}
+	s.byName[n] = s.order.PushFront(e)
+	s.bytes += e.cost()
 	for s.bytes > s.bound {
 		s.removeElement(s.order.Back())
 	}
 }
 
 // remove lets a blob go.
-func (s *small) remove(k key) {
+func (s *small) remove(n name) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if el, ok := s.byKey[k]; ok {
+	if el, ok := s.byName[n]; ok {
 		s.removeElement(el)
 	}
 }
 
 func (s *small) removeElement(el *list.Element) {
 	e := s.order.Remove(el).(*smallEntry)
-	delete(s.byKey, e.key)
-	s.bytes -= e.blob.Size()
+	delete(s.byName, e.name)
+	s.bytes -= e.cost()
 }
 
-// Manifest returns the bytes and the media type of a manifest, or ErrNotFound,
-// and counts as use. What the shard holds as a blob only is not found.
+// Manifest returns the bytes, which are not to be changed, and the media type
+// of a manifest, or ErrNotFound, and counts as use. What the shard holds as a
+// blob only is not found.
 func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err error) {
 	b, err := s.Open(d)
 	if err != nil {
@@ -110,7 +122,7 @@ func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err
 	defer func() { _ = b.Close() }() // only read
 	m, ok := b.(*memoryBlob)
 	if !ok {
-		if m, err = b.(*fileBlob).content(); err != nil {
+		if m, err = b.(*fileBlob).manifest(); err != nil {
 			return nil, "", errors.Join(ErrNotFound, err)
 		}
 	}
@@ -121,15 +133,27 @@ func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err
 }
 
 // Put keeps a manifest, or a small blob where mediaType is "". It reports
-// whether it was stored; only content that does not match d is an error.
+// whether the shard has it now; only content that is not d's is an error.
 func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error) {
 	in, err := s.Ingest(ctx, d, registry, mediaType)
 	if err != nil {
 		return false, err
 	}
+	if got := d.Algorithm().FromBytes(content); got != d {
+		return false, in.fail(fmt.Errorf("keeping a manifest: %w: want %s, got %s", ErrDigest, d, got))
+	}
+	if _, known, err := s.Manifest(d); err == nil && known == mediaType {
+		in.Abort(nil)
+		return true, nil
+	}
 	in.SetSize(int64(len(content)))
+	if !in.Keeping() {
+		in.Abort(errNoRoom)
+		return false, nil
+	}
 	if _, err := in.Write(content); err != nil {
-		return false, in.fail(fmt.Errorf("keeping a manifest: %w", err))
+		in.Abort(err)
+		return false, nil // the disk failed, and memory is for those who read along
 	}
 	if err := in.Commit(); err != nil {
 		return false, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/opencontainers/go-digest"
 )
 
 // chunkSize is how many bytes one sum covers: large enough for sendfile (256
@@ -18,11 +19,12 @@ const chunkSize = 256 << 10
 // sums of its chunks (8 bytes each, big endian), and 8 bytes of sum over all
 // of that, so that a torn meta is known as one.
 type meta struct {
-	Version   int    `json:"version"`
-	Size      int64  `json:"size"`
-	Chunk     int64  `json:"chunk"`
-	Registry  string `json:"registry"`
-	MediaType string `json:"media_type,omitempty"`
+	Version   int           `json:"version"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+	Chunk     int64         `json:"chunk"`
+	Registry  string        `json:"registry"`
+	MediaType string        `json:"media_type,omitempty"`
 
 	sums []uint64
 }
@@ -52,16 +54,16 @@ func (m *meta) encode() ([]byte, error) {
 	for _, s := range m.sums {
 		b = binary.BigEndian.AppendUint64(b, s)
 	}
-	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b)), nil
+	return seal(b), nil
 }
 
 // decodeMeta reads what encode wrote, or says errMeta.
 func decodeMeta(b []byte) (*meta, error) {
-	end := len(b) - 8
-	if end < 0 || xxhash.Sum64(b[:end]) != binary.BigEndian.Uint64(b[end:]) {
+	b, ok := unseal(b)
+	if !ok {
 		return nil, errMeta
 	}
-	head, sums, ok := bytes.Cut(b[:end], []byte("\n"))
+	head, sums, ok := bytes.Cut(b, []byte("\n"))
 	if !ok {
 		return nil, errMeta
 	}
@@ -77,6 +79,18 @@ func decodeMeta(b []byte) (*meta, error) {
 		m.sums = append(m.sums, binary.BigEndian.Uint64(sums))
 	}
 	return m, nil
+}
+
+// seal adds a sum over b.
+func seal(b []byte) []byte { return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b)) }
+
+// unseal returns what was sealed, if it is what was.
+func unseal(b []byte) ([]byte, bool) {
+	end := len(b) - 8
+	if end < 0 || xxhash.Sum64(b[:end]) != binary.BigEndian.Uint64(b[end:]) {
+		return nil, false
+	}
+	return b[:end:end], true
 }
 
 // A summer makes chunk sums of bytes that come in pieces of any size.

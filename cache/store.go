@@ -35,19 +35,27 @@ type Store struct {
 
 	disk   atomic.Pointer[disk] // nil: without a disk
 	listed chan struct{}        // closed when the directory is in the index
+	blind  atomic.Bool          // listing the directory failed: it is tried again
 	broken atomic.Pointer[error]
+	retry  time.Duration // remount, or less in tests
 
 	committing sync.Mutex // one blob at a time takes its names
-	stop       context.CancelFunc
-	wg         sync.WaitGroup
+	strays     strays
 	tags       tags
+
+	done <-chan struct{} // closed by Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 // Open returns the store in dir, which it makes if need be, and serves at once:
 // the directory is listed in the background. A directory that can't be used, or
 // is used by another process, is no error: the store works without it, says so
 // by Health, and tries again every few seconds. Close it.
-func Open(dir string, opts Options) *Store {
+func Open(dir string, opts Options) *Store { return open(dir, opts, remount) }
+
+// open is Open with the time between two tries at the directory.
+func open(dir string, opts Options, retry time.Duration) *Store {
 	if opts.Memory == 0 {
 		opts.Memory = 32 << 20
 	}
@@ -59,7 +67,7 @@ func Open(dir string, opts Options) *Store {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Store{
-		dir: dir, opts: opts, log: opts.Log.With("cache_dir", dir), stop: stop,
+		dir: dir, opts: opts, log: opts.Log.With("cache_dir", dir), retry: retry, done: ctx.Done(), stop: stop,
 		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), listed: make(chan struct{}),
 	}
 	err := s.mount()
@@ -76,16 +84,34 @@ const remount = 5 * time.Second
 // run mounts the directory if that is still to be done, and lists it.
 func (s *Store) run(ctx context.Context, unmounted bool) {
 	for unmounted {
-		select {
-		case <-ctx.Done():
+		if s.rest(ctx) != nil {
 			return
-		case <-time.After(remount):
-			unmounted = s.mount() != nil
+		}
+		unmounted = s.mount() != nil
+	}
+	for {
+		err := s.list(ctx)
+		if ctx.Err() != nil {
+			return // what is not listed is not counted: nothing may come in
+		}
+		if err == nil {
+			break
+		}
+		s.noteHealth(err)
+		s.log.Error("cache directory not listed: nothing new is kept", "error", err)
+		s.blind.Store(true)
+		if s.rest(ctx) != nil {
+			return
 		}
 	}
-	s.list(ctx)
+	if s.blind.Load() {
+		s.noteHealth(nil)
+	}
 	close(s.listed)
 }
+
+// rest waits before the directory is tried again.
+func (s *Store) rest(ctx context.Context) error { return pause(ctx, nil, s.retry) }
 
 // mount opens the directory.
 func (s *Store) mount() error {
@@ -119,6 +145,8 @@ func (s *Store) noteHealth(err error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.wg.Wait()
+	s.committing.Lock() // once the lock is free the directory is another's
+	defer s.committing.Unlock()
 	if d := s.disk.Swap(nil); d != nil {
 		return d.close()
 	}
@@ -132,21 +160,21 @@ func (s *Store) Open(d digest.Digest) (Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b, ok := s.fromMemory(n.key); ok {
+	if b, ok := s.fromMemory(n); ok {
 		return b, nil
 	}
 	return s.fromDisk(n)
 }
 
 // fromMemory opens a small blob that memory holds and the index knows.
-func (s *Store) fromMemory(k key) (*memoryBlob, bool) {
-	b, ok := s.small.get(k)
+func (s *Store) fromMemory(n name) (*memoryBlob, bool) {
+	b, ok := s.small.get(n)
 	if !ok {
 		return nil, false
 	}
-	held, note := s.index.use(k, time.Now())
+	held, note := s.index.use(n, time.Now())
 	if !held {
-		s.small.remove(k)
+		s.small.remove(n)
 		return nil, false
 	}
 	if note {
@@ -162,9 +190,10 @@ func (s *Store) fromDisk(n name) (Blob, error) {
 	if d == nil {
 		return nil, ErrNotFound
 	}
-	i, e, p, ok := s.index.acquire(n.key)
-	if !ok && s.adopt(d, n) {
-		i, e, p, ok = s.index.acquire(n.key)
+	i, e, p, ok := s.index.acquire(n)
+	if !ok {
+		s.adopt(d, n)
+		i, e, p, ok = s.index.acquire(n)
 	}
 	if !ok {
 		return nil, ErrNotFound
@@ -205,132 +234,53 @@ func (s *Store) remember(b *fileBlob, n name) (Blob, error) {
 	if err != nil {
 		return nil, errors.Join(ErrNotFound, err)
 	}
-	s.small.put(n.key, m)
+	s.small.put(n, m)
 	return m, nil
 }
 
-// adopt puts a blob that the listing has not come to yet into the index. It
-// reports whether there is one.
-func (s *Store) adopt(d *disk, n name) bool {
+// adopt puts a blob that the listing has not come to yet into the index. It may
+// be there already when adopt returns, by the listing.
+func (s *Store) adopt(d *disk, n name) {
 	select {
 	case <-s.listed:
-		return false
+		return
 	default:
 	}
-	m, _, err := readMeta(d, n)
-	if err != nil {
-		return false
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if f, err := findBlob(d, n); err == nil {
+		s.index.append(f.name, f.registry, f.size, f.used)
 	}
-	f, err := d.open(n.path())
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }() // only looked at
-	id, _, err := identify(f)
-	if err != nil || id.size != m.Size {
-		return false
-	}
-	s.index.insert(n, m.Registry, m.Size, identity{}, 0, false)
-	return true
 }
 
-// readMeta reads what lies beside a blob.
-func readMeta(d *disk, n name) (*meta, []byte, error) {
+// readMeta reads what lies beside a blob, or says errMeta.
+func readMeta(d *disk, n name) (*meta, error) {
 	raw, err := d.read(n.path() + ".meta")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	m, err := decodeMeta(raw)
-	return m, raw, err
+	if err == nil && m.Digest != n.digest() {
+		err = errMeta // another blob's
+	}
+	return m, err
 }
 
-// Stat returns the size of the blob that d names and the media type it has as
-// a manifest ("" if it came as a blob), without counting as use.
+// Stat returns the size in bytes of the blob that d names, if the shard has it,
+// without counting as use.
 func (s *Store) Stat(d digest.Digest) (size int64, ok bool) {
 	n, err := nameOf(d)
 	if err != nil {
 		return 0, false
 	}
-	if e, ok := s.index.look(n.key); ok {
+	if e, ok := s.index.look(n); ok {
 		return e.size, true
 	}
-	disk := s.disk.Load()
-	if disk == nil || !s.adopt(disk, n) {
-		return 0, false
+	if disk := s.disk.Load(); disk != nil {
+		s.adopt(disk, n)
 	}
-	e, ok := s.index.look(n.key)
+	e, ok := s.index.look(n)
 	return e.size, ok
-}
-
-// expel takes a blob that is not what it should be out of the shard. It
-// reports whether it was this call that did.
-func (s *Store) expel(d *disk, i int32) bool {
-	n := s.index.nameOf(i)
-	if !s.index.expel(i) {
-		return false
-	}
-	s.small.remove(n.key)
-	s.log.Warn("blob leaves the shard", "digest", n.digest().String(), "reason", "damaged or missing")
-	s.removeFiles(d, []int32{i})
-	return true
-}
-
-// removeFiles removes the files of blobs that the index has let go, and
-// reports whether all are gone.
-func (s *Store) removeFiles(d *disk, slots []int32) error {
-	var errs []error
-	for _, i := range slots {
-		n := s.index.nameOf(i)
-		s.small.remove(n.key)
-		if err := d.remove(n.path()); err != nil {
-			s.index.stuck(i)
-			errs = append(errs, err)
-			continue
-		}
-		if err := d.remove(n.path() + ".meta"); err != nil {
-			s.log.Debug("meta left behind until the next start", "error", err)
-		}
-		s.index.gone(i)
-	}
-	return errors.Join(errs...)
-}
-
-// makeRoom reserves n bytes for a registry and removes what has to go for it.
-func (s *Store) makeRoom(d *disk, registry string, n int64) error {
-	if err := s.waitListed(); err != nil {
-		return err
-	}
-	victims, err := s.index.reserve(registry, n)
-	if err != nil {
-		return err
-	}
-	if err := s.removeFiles(d, victims); err != nil {
-		s.index.release(registry, n)
-		s.noteHealth(err)
-		return err
-	}
-	return nil
-}
-
-// listPatience is how long a blob on its way in waits for the listing of the
-// directory: until then nobody knows how much room there is.
-const listPatience = 2 * time.Second
-
-// waitListed waits until the directory is listed, but not for ever.
-func (s *Store) waitListed() error {
-	select {
-	case <-s.listed:
-		return nil
-	default:
-	}
-	t := time.NewTimer(listPatience)
-	defer t.Stop()
-	select {
-	case <-s.listed:
-		return nil
-	case <-t.C:
-		return errNoRoom
-	}
 }
 
 // noteUse tells the disk that a blob was read, for the order after a restart.
@@ -349,42 +299,9 @@ func (s *Store) Listed(ctx context.Context) error {
 	select {
 	case <-s.listed:
 		return nil
+	case <-s.done:
+		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
-
-// Stats are figures of one registry's share.
-type Stats struct {
-	Items     int64  // blobs
-	Bytes     int64  // of their content
-	Bound     int64  // of the share, or of the store where the share has none
-	Evictions uint64 // since start
-}
-
-// Stats returns the figures of each registry that has a share.
-func (s *Store) Stats() map[string]Stats {
-	x := s.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	out := make(map[string]Stats, len(x.shares))
-	for _, sh := range x.shares {
-		bound := sh.room.bound
-		if bound == 0 {
-			bound = x.room.bound
-		}
-		out[sh.name] = Stats{Items: sh.items, Bytes: sh.room.used, Bound: bound, Evictions: sh.evictions}
-	}
-	return out
-}
-
-// Size returns the bytes that count towards the bound now: blobs, and room
-// reserved for what is on its way in.
-func (s *Store) Size() int64 {
-	s.index.mu.Lock()
-	defer s.index.mu.Unlock()
-	return s.index.room.used + s.index.room.reserved
-}
-
-// Bound returns the bound of the whole store in bytes, 0 where there is none.
-func (s *Store) Bound() int64 { return s.opts.Bound }

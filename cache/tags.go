@@ -3,9 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -23,9 +21,10 @@ type Tag struct {
 
 // tags are the tags used of late, in front of their files.
 type tags struct {
-	mu    sync.Mutex
-	byKey map[string]Tag
-	noted map[string]time.Time // when the file was written
+	writing sync.Mutex // one file at a time, so that the last one told stays
+	mu      sync.Mutex
+	byKey   map[string]Tag
+	noted   map[string]time.Time // when the file was written
 }
 
 // maxTags bounds the tags in memory. The files beyond are read when asked for.
@@ -43,10 +42,12 @@ func tagPath(key string) string {
 
 // Tag returns what the tag named by key last meant.
 func (s *Store) Tag(key string) (Tag, bool) {
-	s.tags.mu.Lock()
-	t, ok := s.tags.byKey[key]
-	s.tags.mu.Unlock()
-	if ok {
+	if t, ok := s.tags.get(key); ok {
+		return t, true
+	}
+	s.tags.writing.Lock() // what is told meanwhile is newer than what is read
+	defer s.tags.writing.Unlock()
+	if t, ok := s.tags.get(key); ok {
 		return t, true
 	}
 	d := s.disk.Load()
@@ -54,7 +55,12 @@ func (s *Store) Tag(key string) (Tag, bool) {
 		return Tag{}, false
 	}
 	raw, err := d.read(tagPath(key))
-	if err != nil || json.Unmarshal(raw, &t) != nil || t.Key != key || t.Digest.Validate() != nil {
+	if err != nil {
+		return Tag{}, false
+	}
+	var t Tag
+	raw, ok := unseal(raw)
+	if !ok || json.Unmarshal(raw, &t) != nil || t.Key != key || t.Digest.Validate() != nil {
 		return Tag{}, false
 	}
 	s.tags.keep(t)
@@ -63,6 +69,8 @@ func (s *Store) Tag(key string) (Tag, bool) {
 
 // SetTag remembers what the tag t.Key means, over a restart too.
 func (s *Store) SetTag(t Tag) {
+	s.tags.writing.Lock()
+	defer s.tags.writing.Unlock()
 	if !s.tags.keep(t) {
 		return
 	}
@@ -72,7 +80,7 @@ func (s *Store) SetTag(t Tag) {
 	}
 	raw, err := json.Marshal(t)
 	if err == nil {
-		err = d.writeFile(tagPath(t.Key), raw)
+		err = d.writeFile(tagPath(t.Key), seal(raw))
 	}
 	if err != nil {
 		s.log.Debug("tag not noted on disk", "error", err)
@@ -81,6 +89,8 @@ func (s *Store) SetTag(t Tag) {
 
 // ForgetTag forgets the tag named by key.
 func (s *Store) ForgetTag(key string) {
+	s.tags.writing.Lock()
+	defer s.tags.writing.Unlock()
 	s.tags.mu.Lock()
 	delete(s.tags.byKey, key)
 	delete(s.tags.noted, key)
@@ -89,9 +99,17 @@ func (s *Store) ForgetTag(key string) {
 	if d == nil {
 		return
 	}
-	if err := d.remove(tagPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.remove(tagPath(key)); err != nil {
 		s.log.Warn("tag not forgotten on disk", "error", err)
 	}
+}
+
+// get returns the tag if memory has it.
+func (t *tags) get(key string) (Tag, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tag, ok := t.byKey[key]
+	return tag, ok
 }
 
 // keep remembers t in memory and reports whether its file has to be written.

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -16,22 +15,31 @@ const (
 	abandon = 5 * time.Second
 )
 
+// blockSize is how many bytes a window holds in one piece.
+const blockSize = 64 << 10
+
 // A window holds the newest bytes of a blob that passes through memory. Since
 // nothing is kept, there is no point in running ahead of those who read: the
 // writer waits for the fastest of them, and for a while for the others.
 type window struct {
-	base   int64 // offset of the first block
-	blocks [][]byte
+	base   int64    // offset of the first block
+	blocks [][]byte // all but the last are full
 	length int64
 }
 
-// end is the offset behind the last block.
-func (w *window) end() int64 { return w.base + w.length }
-
-// push adds a copy of p.
+// push adds a copy of p. What a block holds already does not change: it may
+// be on its way to a reader.
 func (w *window) push(p []byte) {
-	w.blocks = append(w.blocks, slices.Clone(p))
 	w.length += int64(len(p))
+	for len(p) > 0 {
+		if n := len(w.blocks); n == 0 || len(w.blocks[n-1]) == blockSize {
+			w.blocks = append(w.blocks, make([]byte, 0, blockSize))
+		}
+		last := &w.blocks[len(w.blocks)-1]
+		k := min(len(p), blockSize-len(*last))
+		*last = append(*last, p[:k]...)
+		p = p[k:]
+	}
 }
 
 // drop forgets the first block.
@@ -43,19 +51,15 @@ func (w *window) drop() {
 	w.length -= n
 }
 
-// at returns the bytes from off to the end of the block that holds it.
+// at returns the bytes from off, which the window holds, to the end of a block.
 func (w *window) at(off int64) []byte {
-	pos := w.base
-	for _, b := range w.blocks {
-		if off < pos+int64(len(b)) {
-			return b[off-pos:]
-		}
-		pos += int64(len(b))
-	}
-	return nil
+	pos := off - w.base
+	return w.blocks[pos/blockSize][pos%blockSize:]
 }
 
-// toWindow adds p to the window once there is place for it.
+// toWindow adds p, at most a batch, to the window once there is place for it.
+// The window is so much larger than a batch, a block and HoldBack together that
+// nobody is ever waited for who waits for the verdict.
 func (in *Ingest) toWindow(p []byte) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

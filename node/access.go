@@ -33,9 +33,14 @@ func hashLogin(user, password string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(user + ":" + password))
 }
 
-// allows reports whether the request may be answered.
+// allows reports whether the client may pull.
 func (a *access) allows(r *http.Request) bool {
-	if a.open || within(a.anonymous, a.client(r)) {
+	return a.knows(r) || within(a.anonymous, a.client(r))
+}
+
+// knows reports whether the request carries the login, if one is asked for.
+func (a *access) knows(r *http.Request) bool {
+	if a.open {
 		return true
 	}
 	user, password, ok := r.BasicAuth()
@@ -50,10 +55,11 @@ func (a *access) refuse(w http.ResponseWriter) {
 	writeError(w, http.StatusUnauthorized, ociError{Code: "UNAUTHORIZED", Message: "this proxy asks for a login"})
 }
 
-// guard lets only those through to h who may use the proxy.
+// guard lets only those through to h who know the login: to pull without one
+// is all that anonymous_from allows.
 func (a *access) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !a.allows(r) {
+		if !a.knows(r) {
 			a.refuse(w)
 			return
 		}
@@ -63,25 +69,36 @@ func (a *access) guard(h http.Handler) http.Handler {
 
 // client is the address that the request comes from: the connection's, or what
 // trusted load balancers say in X-Forwarded-For, read from its end for as long
-// as those who say it are trusted.
+// as those who say it are trusted. It is no address at all where one of them
+// says something else: the balancer's own may be one that needs no login.
 func (a *access) client(r *http.Request) netip.Addr {
 	addr, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
 	at := addr.Addr().Unmap()
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
+	said := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+	if said == "" {
+		return at
+	}
+	for _, hop := range slices.Backward(strings.Split(said, ",")) {
 		if !within(a.trusted, at) {
 			return at
 		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+		if at = parseHop(strings.TrimSpace(hop)); !at.IsValid() {
 			return at
 		}
-		at = next.Unmap()
 	}
 	return at
+}
+
+// parseHop reads one address of X-Forwarded-For; some balancers add the port.
+func parseHop(s string) netip.Addr {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Unmap()
+	}
+	a, _ := netip.ParseAddrPort(s) // not valid where it is none
+	return a.Addr().Unmap()
 }
 
 // within reports whether one of the prefixes holds a.

@@ -39,6 +39,7 @@ func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Requ
 	defer func() { _ = a.Close() }() // only read
 	noteWay(r, &a.Way)
 	if a.Redirect != "" {
+		w.Header().Set("Docker-Content-Digest", req.Digest.String())
 		w.Header().Set("Location", a.Redirect)
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusTemporaryRedirect)

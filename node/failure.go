@@ -46,9 +46,15 @@ func writeError(w http.ResponseWriter, status int, e ociError) {
 // statusGone stands in the log for a client that left before its answer.
 const statusGone = 499
 
-// fail answers a request of the registry API that failed with err.
+// fail answers a request of the registry API that failed with err. To a client
+// that has gone it answers nothing, not even the 200 of a handler that just
+// returns: it may have closed only its own half of the connection.
 func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Resource, err error) {
 	noteFailure(r, err)
+	if r.Context().Err() != nil {
+		noteStatus(r, statusGone)
+		panic(http.ErrAbortHandler)
+	}
 	if p, ok := errors.AsType[*transfer.PathError](err); ok {
 		failPath(w, p)
 		return
@@ -56,9 +62,8 @@ func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Re
 	e, ok := errors.AsType[*transfer.Error](err)
 	switch {
 	case ok:
-	case errors.Is(err, context.Canceled) || r.Context().Err() != nil:
-		noteStatus(r, statusGone) // nobody listens
-		return
+	case errors.Is(err, context.Canceled): // a flight, and not the client
+		e = &transfer.Error{Reason: "the node is shutting down"}
 	default:
 		e = &transfer.Error{Reason: "internal error"}
 	}
@@ -99,7 +104,7 @@ func failPath(w http.ResponseWriter, p *transfer.PathError) {
 	if code == "NOT_FOUND" {
 		status, code = http.StatusNotFound, "NAME_UNKNOWN"
 	}
-	writeError(w, status, ociError{Code: code, Message: p.Reason})
+	writeError(w, status, ociError{Code: code, Message: p.Reason, Detail: &detail{Reason: p.Reason}})
 }
 
 // statusOf is the one place where a kind of failure becomes a status and a code.

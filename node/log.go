@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -43,8 +45,18 @@ func (n *Node) logged(h http.Handler) http.Handler {
 		start := time.Now()
 		rec := &record{}
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
-		defer func() { n.log.LogAttrs(r.Context(), level(r, rec), "request", n.attrs(r, rec, time.Since(start))...) }()
-		h.ServeHTTP(&response{ResponseWriter: w, control: http.NewResponseController(w), record: rec}, r)
+		defer func() {
+			fault := recover()
+			if fault != nil && fault != http.ErrAbortHandler {
+				n.log.Error("request failed by a bug", "fault", fault, "stack", string(debug.Stack()))
+				noteStatus(r, http.StatusInternalServerError)
+			}
+			n.log.LogAttrs(r.Context(), level(r, rec), "request", n.attrs(r, rec, time.Since(start))...)
+			if fault != nil {
+				panic(http.ErrAbortHandler) // the connection is closed; all else has been said
+			}
+		}()
+		h.ServeHTTP(&response{ResponseWriter: w, control: http.NewResponseController(w), record: rec, head: r.Method == http.MethodHead}, r)
 	})
 }
 
@@ -58,7 +70,7 @@ func level(r *http.Request, rec *record) slog.Level {
 
 // attrs are the parts of the line.
 func (n *Node) attrs(r *http.Request, rec *record, took time.Duration) []slog.Attr {
-	out := []slog.Attr{slog.String("client", n.access.client(r).String()), slog.String("method", r.Method)}
+	out := []slog.Attr{slog.String("client", n.access.client(r).String()), slog.String("method", clip(r.Method))}
 	if rec.ref != nil {
 		out = append(out, slog.String("registry", rec.ref.Registry), slog.String("image", rec.ref.Repository))
 		if rec.ref.Tag != "" {
@@ -88,11 +100,19 @@ func source(way *transfer.Way) string {
 	switch {
 	case way.Stale != nil:
 		return "stale"
+	case confirmed(way):
+		return "checked"
 	case way.Collapsed:
 		return "collapsed"
 	default:
 		return way.From.String()
 	}
+}
+
+// confirmed reports whether a tag was checked with upstream and still means
+// the manifest that the shard holds: nothing but the check went to upstream.
+func confirmed(way *transfer.Way) bool {
+	return way.Checked && !way.Stored && way.Stale == nil
 }
 
 // clip bounds what a client can put into a log line.
@@ -104,9 +124,13 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// progress is how long a client may take for the next piece of an answer, a
-// MiB at most. Who reads more slowly than that is cut.
-const progress = 5 * time.Minute
+const (
+	// progress is how long a client may take for the next piece of an answer.
+	// Who reads more slowly than that is cut.
+	progress = 5 * time.Minute
+	// piece is how many bytes are sent at most under one deadline.
+	piece = 1 << 20
+)
 
 // A response counts what is sent. It hands ReadFrom through, so that the
 // kernel copies files (a wrapper without it would cost a third of the speed).
@@ -114,6 +138,7 @@ type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	record  *record
+	head    bool // net/http leaves the body out
 }
 
 // Unwrap is for http.ResponseController.
@@ -121,32 +146,54 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
-	if w.record.status == 0 {
-		w.record.status = status
-	}
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements io.Writer.
 func (w *response) Write(p []byte) (int, error) {
-	w.begin()
+	w.begin(http.StatusOK)
 	k, err := w.ResponseWriter.Write(p)
-	w.record.bytes += int64(k)
+	w.count(int64(k))
 	return k, err
 }
 
-// ReadFrom implements io.ReaderFrom.
+// ReadFrom implements io.ReaderFrom. It takes src, which may be a whole layer,
+// in pieces, each with a deadline of its own.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	w.begin()
-	k, err := io.Copy(w.ResponseWriter, src)
-	w.record.bytes += k
-	return k, err
+	limited, ok := src.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: src, N: math.MaxInt64}
+	}
+	var sent int64
+	for limited.N > 0 {
+		w.begin(http.StatusOK)
+		step := min(limited.N, piece)
+		// One LimitedReader around the file and no more: the kernel copies
+		// only what net finds directly below one.
+		k, err := io.Copy(w.ResponseWriter, &io.LimitedReader{R: limited.R, N: step})
+		limited.N -= k
+		sent += k
+		w.count(k)
+		if err != nil || k < step {
+			return sent, err
+		}
+	}
+	return sent, nil
 }
 
-// begin gives the client time for the next piece.
-func (w *response) begin() {
+// count counts what went to the client.
+func (w *response) count(k int64) {
+	if !w.head {
+		w.record.bytes += k
+	}
+}
+
+// begin notes the status of the answer, if it is the first, and gives the
+// client time for the next piece.
+func (w *response) begin(status int) {
 	if w.record.status == 0 {
-		w.record.status = http.StatusOK
+		w.record.status = status
 	}
 	_ = w.control.SetWriteDeadline(time.Now().Add(progress)) // a writer without deadlines has no slow client
 }

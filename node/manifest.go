@@ -26,7 +26,11 @@ func (n *Node) manifest(w http.ResponseWriter, r *http.Request, req transfer.Req
 		return nil
 	}
 	k, err := w.Write(m.Bytes[s.off : s.off+s.n])
-	n.fetcher.Sent(req.Registry, m.From, int64(k))
+	from := m.From
+	if confirmed(&m.Way) {
+		from = transfer.Hit // upstream was asked, but the bytes are the shard's
+	}
+	n.fetcher.Sent(req.Registry, from, int64(k))
 	if err != nil {
 		noteFailure(r, err)
 	}

@@ -30,12 +30,13 @@ type Node struct {
 	cfg      *config.Config
 	log      *slog.Logger
 	names    transfer.Names
-	stores   map[string]*cache.Store // by cache directory
+	stores   map[string]*cache.Store // by cache directory, however the config writes it
 	upstream *upstream.Client
 	fetcher  *transfer.Fetcher
 	access   *access
 	page     http.Handler
 	ready    atomic.Bool
+	pulls    pulls
 }
 
 // New builds a node. Nothing is served yet, but its cache directories are open:
@@ -74,11 +75,15 @@ func upstreamRegistry(r config.Registry) upstream.Registry {
 // stores opens a store for each cache directory that the config names.
 func stores(cfg *config.Config, log *slog.Logger) map[string]*cache.Store {
 	opts := map[string]cache.Options{}
-	for _, r := range append([]config.Registry{cfg.Defaults}, cfg.Registries...) {
-		dir := filepath.Clean(r.CacheDir)
+	registries := cfg.Registries
+	if !cfg.WhitelistMode { // else nobody comes to the defaults' directory but those who name it
+		registries = append([]config.Registry{cfg.Defaults}, registries...)
+	}
+	for _, r := range registries {
+		dir := storeDir(r)
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: r.CacheMaxSize, Shares: map[string]int64{}, Log: log}
+			o = cache.Options{Bound: r.CacheMaxSize, Shares: map[string]int64{}, Verify: max(cfg.VerifyInterval, time.Nanosecond), Log: log}
 		}
 		if r.OwnBound > 0 {
 			o.Shares[r.Host] = r.OwnBound
@@ -90,6 +95,15 @@ func stores(cfg *config.Config, log *slog.Logger) map[string]*cache.Store {
 		out[dir] = cache.Open(dir, o)
 	}
 	return out
+}
+
+// storeDir is the one name of the directory that a registry's content lies in:
+// the config takes directories that are the same for one.
+func storeDir(r config.Registry) string {
+	if abs, err := filepath.Abs(r.CacheDir); err == nil {
+		return abs
+	}
+	return filepath.Clean(r.CacheDir)
 }
 
 // names is how clients' names become registries'.
@@ -120,7 +134,7 @@ func pageAliases(cfg *config.Config) map[string]string {
 // store is where a registry's content lies.
 func (n *Node) store(registry string) *cache.Store {
 	r, _ := n.cfg.Registry(registry)
-	return n.stores[filepath.Clean(r.CacheDir)]
+	return n.stores[storeDir(r)]
 }
 
 // policy is how a registry is treated.
@@ -138,8 +152,8 @@ const (
 	maxHeader = 32 << 10
 )
 
-// Run serves on l until ctx ends, then drains: no new pulls, none under way is
-// cut before the config's shutdown_timeout is over. It closes the node.
+// Run serves on l until ctx ends, then drains: no pull under way is cut before
+// the config's shutdown_timeout is over (see pulls.go). It closes the node.
 func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -159,6 +173,9 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	n.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
 	defer cancel()
+	if err == nil {
+		n.awaitQuiet(drain)
+	}
 	if cut := srv.Shutdown(drain); cut != nil {
 		n.log.Warn("pulls cut at the end of shutdown_timeout", "error", cut)
 		err = errors.Join(err, srv.Close())

@@ -13,6 +13,8 @@ import (
 // v2 answers a request of the registry API.
 func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	// What registries call a manifest or a list must not run in a browser.
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
@@ -30,6 +32,8 @@ func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 		n.fail(w, r, req.Resource, err)
 		return
 	}
+	n.pulls.begin()
+	defer n.pulls.end()
 	noteRef(r, &req.Ref)
 	if req.NS != "" {
 		w.Header().Set("OCI-Namespace", req.Registry)

@@ -17,14 +17,17 @@ type Answer struct {
 	ref     Ref
 	blob    cache.Blob
 	flight  *flight
+	used    bool         // bytes of blob have been sent
 	past    []cache.Blob // what was read before, and failed in mid-response
+	doubts  []cache.Blob // those of past of which bytes were sent before they were known to be right
 }
 
 // Blob opens the blob that ref names, for a client's GET: from the shard, or
-// as it arrives. It returns once the first bytes can be sent; errors are
-// *Error, or ctx's. It counts as a hit or a miss of the registry.
+// as it arrives. It returns once the first bytes can be sent, at the latest
+// after 40 s; errors are *Error, or ctx's. It counts as a hit or a miss of the
+// registry.
 func (f *Fetcher) Blob(ctx context.Context, ref Ref) (*Answer, error) {
-	a, err := f.open(ctx, ref, nil, nil)
+	a, err := f.open(ctx, &ticket{Ref: ref})
 	if err != nil {
 		return nil, err
 	}
@@ -32,72 +35,60 @@ func (f *Fetcher) Blob(ctx context.Context, ref Ref) (*Answer, error) {
 	return a, nil
 }
 
-// attempts bounds how often a request boards a flight: once more if the flight
-// was begun by a request for another repository, which may lack the blob, or
-// if what came was not what the digest names.
-const attempts = 3
+// attempts bounds how often a request boards a flight: more than once if the
+// blob landed in between, if the flight was begun by a request for another
+// repository, which may lack the blob, and if what came was not what the digest
+// names.
+const attempts = 4
 
-// open opens a blob wherever it is. from is the flight that the request fell
-// out of and past the damaged blob that it read, if that is why it asks again.
-func (f *Fetcher) open(ctx context.Context, ref Ref, from *flight, past cache.Blob) (*Answer, error) {
+// open opens a blob wherever it is.
+func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
+	wait, cancel := inTime(ctx, t.Ref)
+	defer cancel()
 	var last error
 	for range attempts {
-		if b, err := f.cfg.Store(ref.Registry).Open(ref.Digest); err == nil {
-			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: ref, blob: b}, nil
+		if b, err := f.cfg.Store(t.Registry).Open(t.Digest); err == nil {
+			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, blob: b}, nil
 		}
-		if f.cfg.Policy(ref.Registry).Offline {
-			return nil, offline(ref)
+		if f.cfg.Policy(t.Registry).Offline {
+			return nil, offline(t.Ref)
 		}
-		a, err := f.follow(ctx, ref, from, past)
-		if err == nil || ctx.Err() != nil {
-			return a, err
-		}
-		if final := a == nil; final {
-			return nil, err
+		a, again, err := f.follow(wait, t)
+		if err == nil {
+			return a, nil
 		}
 		last = err
+		if !again || wait.Err() != nil {
+			break
+		}
 	}
-	return nil, last
+	return nil, f.explain(ctx, t.Ref, last)
 }
 
-// follow boards a flight and waits for its first bytes. An error with an
-// Answer beside it is worth another attempt.
-func (f *Fetcher) follow(ctx context.Context, ref Ref, from *flight, past cache.Blob) (*Answer, error) {
-	salvage, size := io.Reader(nil), int64(0)
-	if past != nil {
-		salvage, size = cache.Salvage(past), past.Size()
-	}
-	fl, joined, err := f.board(ref, from, salvage, size)
+// follow boards a flight and waits for its first bytes. again says that after
+// the error another attempt makes sense.
+func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool, err error) {
+	fl, joined, err := f.board(t)
 	if err != nil {
-		return nil, err
+		return nil, errors.Is(err, errLanded), err
 	}
-	a := &Answer{Way: Way{From: Miss, Collapsed: joined}, fetcher: f, ref: ref, flight: fl}
+	a = &Answer{Way: Way{From: Miss, Collapsed: joined}, fetcher: f, ref: t.Ref, flight: fl}
 	a.blob, err = fl.in.Follow(ctx)
 	a.Host, a.Stored = fl.from(), fl.in.Keeping()
 	if err == nil {
-		return a, nil
+		return a, false, nil
 	}
 	if r, ok := errors.AsType[*errRedirected](err); ok {
 		a.Redirect = r.location
-		return a, nil
+		return a, false, nil
 	}
-	err = f.explain(ref, fl, err)
-	if fl.ref != ref || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrNotFound) {
-		return a, err
+	strange := fl.ref != t.Ref
+	t.not, t.own = fl, t.own || strange
+	if e, ok := asError(err); ok {
+		return nil, strange && !e.Passing(), err
 	}
-	return nil, err
-}
-
-// explain makes an *Error of what a flight ended with.
-func (f *Fetcher) explain(ref Ref, fl *flight, err error) error {
-	if _, ok := errors.AsType[*Error](err); ok || errors.Is(err, context.Canceled) {
-		return err
-	}
-	kind, reason := Unavailable, "the download broke off"
-	if errors.Is(err, cache.ErrDigest) {
-		kind, reason = Corrupt, "what came is not what the digest names"
-	}
-	return &Error{Kind: kind, Registry: ref.Registry, Host: fl.from(), Reason: reason, Err: err}
+	again = errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrAbandoned)
+	return nil, again, err
 }
 
 // Size returns the blob's size in bytes, -1 if upstream has not told.
@@ -118,8 +109,8 @@ func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 		}
 		k, err := a.send(ctx, w, off, left)
 		off += k
-		moved := errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrBehind)
-		if !moved || moves >= attempts || n < 0 {
+		a.used = a.used || k > 0
+		if !elsewhere(err) || moves >= attempts || n < 0 {
 			return off - start, err
 		}
 		if err := a.move(ctx, err); err != nil {
@@ -128,11 +119,17 @@ func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 	}
 }
 
+// elsewhere reports whether err leaves hope that the response can go on from
+// another copy of the blob.
+func elsewhere(err error) bool {
+	return errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrBehind) || errors.Is(err, cache.ErrAbandoned)
+}
+
 // send sends from where the blob is now. A response that was sent in parts
 // reaches the blob's end only when every part is known to be right.
 func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
 	size := a.Size()
-	if len(a.past) == 0 || n < 0 || off+n < size {
+	if len(a.doubts) == 0 || n < 0 || off+n < size {
 		return a.blob.Send(ctx, w, off, n)
 	}
 	first := max(0, n-cache.HoldBack)
@@ -140,7 +137,7 @@ func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 	if err != nil {
 		return k, err
 	}
-	for _, b := range a.past {
+	for _, b := range a.doubts {
 		if err := b.Verdict(ctx); err != nil {
 			return k, err
 		}
@@ -151,20 +148,24 @@ func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 
 // move opens the blob anew because reading it failed with cause.
 func (a *Answer) move(ctx context.Context, cause error) error {
-	a.fetcher.cfg.Log.Warn("response goes on from elsewhere", "digest", a.ref.Digest.String(), "cause", cause)
-	var damaged cache.Blob
-	if a.flight == nil {
-		damaged = a.blob
+	a.fetcher.cfg.Log.Warn("response goes on from elsewhere", "registry", a.ref.Registry, "digest", a.ref.Digest.String(), "cause", cause)
+	t := &ticket{Ref: a.ref, not: a.flight}
+	if errors.Is(cause, cache.ErrDamaged) {
+		t.damaged = a.blob
 	}
-	next, err := a.fetcher.open(ctx, a.ref, a.flight, damaged)
+	next, err := a.fetcher.open(ctx, t)
 	if err != nil {
 		return err
 	}
 	if next.Redirect != "" || next.Size() != a.Size() {
 		return errors.Join(cause, next.Close())
 	}
+	// The old one stays open: its verdict may be needed, its bytes salvaged.
 	a.past = append(a.past, a.blob)
-	a.blob, a.flight = next.blob, next.flight
+	if a.used && a.flight != nil {
+		a.doubts = append(a.doubts, a.blob)
+	}
+	a.blob, a.flight, a.used = next.blob, next.flight, false
 	return nil
 }
 
@@ -180,33 +181,35 @@ func (a *Answer) Close() error {
 	return errors.Join(errs...)
 }
 
-// StatBlob returns the size of the blob that ref names, for a client's HEAD,
-// without getting it: from the shard, a flight or upstream's HEAD. Where
-// upstream offers no HEAD, or no size by it, a flight is begun to learn it.
+// StatBlob returns the size of the blob that ref names, -1 if upstream does not
+// tell, for a client's HEAD, without getting it: from the shard, a flight or
+// upstream's HEAD. Where upstream offers no HEAD, or no size by it, a flight is
+// begun to learn it. Errors are as Blob's.
 func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
-	store := f.cfg.Store(ref.Registry)
-	if size, ok := store.Stat(ref.Digest); ok {
+	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok {
 		return size, Way{From: Hit}, nil
 	}
 	if f.cfg.Policy(ref.Registry).Offline {
 		return 0, Way{}, offline(ref)
 	}
 	f.mu.Lock()
-	fl := f.flights[flightKey{store, ref.Digest}]
+	fl := f.flights[flightKey{ref.Registry, ref.Digest}]
 	f.mu.Unlock()
 	if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
 		return fl.in.Size(), Way{Collapsed: true, Host: fl.from()}, nil
 	}
-	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	d, err := f.cfg.Upstream.Stat(wait, ref, true, nil)
 	switch {
 	case err == nil && d.Size >= 0:
 		return d.Size, Way{Host: ref.Registry}, nil
 	case err != nil && !headless(err):
-		return 0, Way{}, err
+		return 0, Way{}, f.explain(ctx, ref, err)
 	}
-	a, err := f.open(ctx, ref, nil, nil)
+	a, err := f.open(wait, &ticket{Ref: ref})
 	if err != nil {
-		return 0, Way{}, err
+		return 0, Way{}, f.explain(ctx, ref, err)
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {

@@ -14,11 +14,26 @@ import (
 	"oci-proxy/cache"
 )
 
-// A flightKey says which requests share a flight: those for one digest into
-// one store, whatever repository they name.
+// A flightKey says which requests share a flight: those for one digest of one
+// registry, whatever repository they name. Those for another registry do not:
+// what a client waits for must not depend on a registry that it did not name.
 type flightKey struct {
-	store  *cache.Store
-	digest digest.Digest
+	registry string
+	digest   digest.Digest
+}
+
+// A ticket is a request for a blob, and which flights it may board.
+type ticket struct {
+	Ref
+	not     *flight    // not this one: the request has fallen out of it
+	own     bool       // none of another repository: one has failed it
+	landed  bool       // a landed blob was pointed out before, in vain
+	damaged cache.Blob // from the shard; what is right of it need not come from upstream
+}
+
+// mayBoard reports whether the request may board fl.
+func (t *ticket) mayBoard(fl *flight) bool {
+	return fl != t.not && (!t.own || fl.ref == t.Ref)
 }
 
 // A flight is one fill in progress. It outlives the request that began it.
@@ -54,21 +69,36 @@ func (*errRedirected) Error() string { return "the registry redirects the client
 // errStalled is the cause of a stream that stood still.
 var errStalled = errors.New("the download stood still")
 
-// board joins the flight for ref's digest, or begins one. A flight that is
-// not's is not joined but replaced: who asks has fallen out of it. Bytes that
-// salvage yields come before those of upstream.
-func (f *Fetcher) board(ref Ref, not *flight, salvage io.Reader, size int64) (fl *flight, joined bool, err error) {
-	key := flightKey{f.cfg.Store(ref.Registry), ref.Digest}
+// errLanded says that the blob is in the shard by now.
+var errLanded = errors.New("the blob has landed")
+
+// board joins the flight for the ticket's blob, or begins one. A flight that
+// the ticket is not for is replaced: it goes on for those who are on board.
+func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
+	key, store := flightKey{t.Registry, t.Digest}, f.cfg.Store(t.Registry)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl, ok := f.flights[key]; ok && fl != not {
+	if fl, ok := f.flights[key]; ok && t.mayBoard(fl) {
 		return fl, true, nil
 	}
-	in, err := key.store.Ingest(f.ctx, ref.Digest, ref.Registry, "")
-	if err != nil {
-		return nil, false, &Error{Kind: Invalid, Registry: ref.Registry, Reason: "digest not supported", Err: err}
+	// A flight leaves the map after its blob has entered the shard, so that
+	// one that landed since the shard was asked shows there.
+	if _, ok := store.Stat(t.Digest); ok && !t.landed {
+		t.landed = true
+		return nil, false, errLanded
 	}
-	fl = &flight{key: key, ref: ref, in: in}
+	if f.closed {
+		return nil, false, errClosed
+	}
+	in, err := store.Ingest(f.ctx, t.Digest, t.Registry, "")
+	if err != nil {
+		return nil, false, &Error{Kind: Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
+	}
+	fl = &flight{key: key, ref: t.Ref, in: in}
+	salvage, size := io.Reader(nil), int64(0)
+	if t.damaged != nil {
+		salvage, size = cache.Salvage(t.damaged), t.damaged.Size()
+	}
 	f.flights[key] = fl
 	f.wg.Go(func() { f.fly(fl, salvage, size) })
 	return fl, false, nil
@@ -81,20 +111,26 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	err := f.fill(fl, salvage, size)
 	if err == nil {
 		err = f.commit(fl)
+		f.leave(fl)
 	} else {
+		f.leave(fl) // before it ends, so that nobody boards what has failed
 		fl.in.Abort(err)
 	}
-	f.mu.Lock()
-	if f.flights[fl.key] == fl {
-		delete(f.flights, fl.key)
-	}
-	f.mu.Unlock()
 	took := time.Since(start).Round(time.Millisecond)
 	if err != nil {
 		log.Warn("blob not filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "error", err)
 		return
 	}
 	log.Debug("blob filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "stored", fl.in.Stored())
+}
+
+// leave takes a flight off the list of those that can be boarded.
+func (f *Fetcher) leave(fl *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.flights[fl.key] == fl {
+		delete(f.flights, fl.key)
+	}
 }
 
 // commit ends a complete download.
@@ -111,7 +147,10 @@ func (f *Fetcher) commit(fl *flight) error {
 func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 	if salvage != nil {
 		fl.in.SetSize(size)
-		f.copyBody(f.ctx, func() {}, fl.in, io.NopCloser(salvage)) // what it lacks, upstream has
+		err := f.copyBody(f.ctx, fl.in, salvage)
+		if errors.Is(err, cache.ErrAbandoned) || f.ctx.Err() != nil {
+			return err
+		} // what it lacks, upstream has
 	}
 	for failures := 0; ; {
 		before := fl.in.Offset()
@@ -128,20 +167,21 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 			return err
 		}
 		f.cfg.Log.Info("download taken up again", "digest", fl.ref.Digest.String(), "offset", fl.in.Offset(), "upstream_host", fl.from(), "error", err)
-		if err := sleep(f.ctx, time.Duration(failures-1)*500*time.Millisecond); err != nil {
+		if sleep(f.ctx, time.Duration(failures-1)*500*time.Millisecond) != nil {
 			return err
 		}
 	}
 }
 
 // worthResuming reports whether a broken download goes on. Before its first
-// byte upstream has already tried again as often as makes sense.
+// byte upstream has already tried again as often as makes sense; and where
+// upstream knows no byte to go on from, the size it told was wrong.
 func (f *Fetcher) worthResuming(fl *flight, err error) bool {
 	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
 		return false
 	}
 	_, redirected := errors.AsType[*errRedirected](err)
-	return !redirected
+	return !redirected && KindOf(err) != Invalid
 }
 
 // download asks upstream for the rest of the blob and takes what comes. nil
@@ -165,29 +205,46 @@ func (f *Fetcher) download(fl *flight) error {
 	if err := fl.accept(s, offset); err != nil {
 		return err
 	}
-	watch := time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })
-	defer watch.Stop()
-	body := io.Reader(s.Body)
+	w := &watched{Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })}
+	defer w.timer.Stop()
 	if skip := offset - s.Offset; skip > 0 { // a source without Range begins anew
-		if err := f.skip(body, skip, watch); err != nil {
+		if _, err := io.CopyN(io.Discard, w, skip); err != nil {
 			return fl.broken(ctx, err)
 		}
 	}
-	return fl.broken(ctx, f.copyBody(ctx, func() { watch.Reset(f.cfg.Stall) }, fl.in, s.Body))
+	return fl.broken(ctx, f.copyBody(ctx, fl.in, w))
+}
+
+// A watched reader is one whose reads may not take longer than stall. What
+// happens between them (waiting for a disk or for readers) may.
+type watched struct {
+	io.Reader
+	stall time.Duration
+	timer *time.Timer
+}
+
+// Read implements io.Reader.
+func (w *watched) Read(p []byte) (int, error) {
+	w.timer.Reset(w.stall)
+	defer w.timer.Stop()
+	return w.Reader.Read(p)
 }
 
 // accept tells the ingest the size at the first stream and compares it at
 // later ones.
 func (fl *flight) accept(s *Stream, offset int64) error {
+	wrong := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host}
+	if s.Offset != offset && s.Offset != 0 {
+		wrong.Reason = "wrong range"
+		return wrong
+	}
 	if !fl.in.Begun() {
 		fl.in.SetSize(s.Size)
 		return nil
 	}
 	if size := fl.in.Size(); size >= 0 && s.Size >= 0 && s.Size != size {
-		return &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: fmt.Sprintf("size changed from %d to %d bytes", size, s.Size)}
-	}
-	if s.Offset != offset && s.Offset != 0 {
-		return &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: "wrong range"}
+		wrong.Reason = fmt.Sprintf("size changed from %d to %d bytes", size, s.Size)
+		return wrong
 	}
 	return nil
 }
@@ -207,13 +264,11 @@ func (fl *flight) broken(ctx context.Context, err error) error {
 // readBuffers are what downloads read into.
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// copyBody reads body to its end into the ingest. alive is called before each
-// read: waiting for upstream is watched, waiting for readers is not.
-func (f *Fetcher) copyBody(ctx context.Context, alive func(), in *cache.Ingest, body io.ReadCloser) error {
+// copyBody reads body to its end into the ingest.
+func (f *Fetcher) copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
 	buf := readBuffers.Get().(*[readSize]byte)
 	defer readBuffers.Put(buf)
 	for {
-		alive()
 		n, err := body.Read(buf[:])
 		if n > 0 {
 			if _, err := in.Write(buf[:n]); err != nil {
@@ -232,21 +287,6 @@ func (f *Fetcher) copyBody(ctx context.Context, alive func(), in *cache.Ingest, 
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// skip reads n bytes away.
-func (f *Fetcher) skip(body io.Reader, n int64, watch *time.Timer) error {
-	buf := readBuffers.Get().(*[readSize]byte)
-	defer readBuffers.Put(buf)
-	for n > 0 {
-		watch.Reset(f.cfg.Stall)
-		k, err := body.Read(buf[:min(n, readSize)])
-		n -= int64(k)
-		if err != nil && n > 0 {
-			return err
-		}
-	}
-	return nil
 }
 
 // sleep waits, or returns why ctx ended.

@@ -22,16 +22,23 @@ type manifestKey struct {
 
 // Manifest gets the manifest that ref's tag or digest names. accept is the
 // client's Accept list, taken apart; head asks for all but the bytes. Errors
-// are *Error, or ctx's. A GET by digest counts as a hit or a miss.
+// are *Error, or ctx's, and come within 40 s. A GET by digest counts as a hit
+// or a miss.
 func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head bool) (*Found, error) {
 	if ref.Digest == "" {
-		return f.byTag(ctx, ref, accept, head)
+		found, err := f.byTag(ctx, ref, accept, head)
+		return found, f.explain(ctx, ref, err)
 	}
-	found, err := f.byDigest(ctx, ref, head)
-	if err == nil && !head {
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	found, err := f.byDigest(wait, ref, head)
+	if err != nil {
+		return nil, f.explain(ctx, ref, err)
+	}
+	if !head {
 		f.counters.count(ref.Registry, found.From)
 	}
-	return found, err
+	return found, nil
 }
 
 // byDigest gets a manifest that can't go stale.
@@ -54,6 +61,10 @@ func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, err
 	}
 	key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
 	found, joined, err := f.manifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) {
+		if found, ok := f.kept(ref); ok { // it came since we looked
+			found.From = Hit
+			return found, nil
+		}
 		return f.fetchManifest(ctx, ref, allTypes)
 	})
 	if err != nil {

@@ -55,13 +55,16 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
 	old, known := store.Tag(key)
-	if known && time.Since(old.Checked) < policy.TagTTL {
+	// A negative age is that of a clock that was set back: it proves nothing.
+	if age := time.Since(old.Checked); known && age >= 0 && age < policy.TagTTL {
 		if found, ok := f.lastKnown(ref, old, head); ok {
 			found.From = Hit
 			return found, nil
 		}
 	}
-	found, err := f.current(ctx, ref, key, accept, head)
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	found, err := f.current(wait, ref, key, accept, head)
 	if err == nil {
 		found.Checked = known
 		return found, nil

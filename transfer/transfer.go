@@ -12,6 +12,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -39,10 +40,11 @@ type Config struct {
 type Fetcher struct {
 	cfg  Config
 	ctx  context.Context // the node's: what flights and checks live under
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
+	closed  bool // nothing new begins
 	flights map[flightKey]*flight
 
 	manifests calls[manifestKey, *Found]
@@ -55,12 +57,20 @@ func New(cfg Config) *Fetcher {
 	if cfg.Stall == 0 {
 		cfg.Stall = 20 * time.Second
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancelCause(context.Background())
 	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}}
 }
 
+// errClosed is why what is under way ends, or does not begin, once Close was called.
+var errClosed = errors.New("this node is shutting down")
+
 // Close waits until the flights have landed or ctx ends, then ends the rest.
+// Nothing new begins meanwhile: who asks for what is not in the shard gets an
+// *Error of kind Unavailable.
 func (f *Fetcher) Close(ctx context.Context) {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
 	landed := make(chan struct{})
 	go func() {
 		f.wg.Wait()
@@ -70,8 +80,44 @@ func (f *Fetcher) Close(ctx context.Context) {
 	case <-landed:
 	case <-ctx.Done():
 	}
-	f.stop()
+	f.stop(errClosed)
 	<-landed
+}
+
+// start runs fn for the node, unless that is closing. Close waits for it.
+func (f *Fetcher) start(fn func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.wg.Go(fn)
+	}
+	return !f.closed
+}
+
+// answerWithin is how long a client waits until its answer begins or it is told
+// why not. Upstream is given a second less for one request, since what it says
+// of a failure says more; some answers take two requests.
+const answerWithin = 39 * time.Second
+
+// inTime bounds the waiting for ref's answer.
+func inTime(ctx context.Context, ref Ref) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, answerWithin, &Error{Kind: Timeout, Registry: ref.Registry, Reason: "no answer in time"})
+}
+
+// explain makes an *Error of what a client's request ended with, unless it is
+// the client who has gone.
+func (f *Fetcher) explain(ctx context.Context, ref Ref, err error) error {
+	if _, ok := asError(err); ok || err == nil || ctx.Err() != nil {
+		return err
+	}
+	e := &Error{Kind: Unavailable, Registry: ref.Registry, Reason: "the download broke off", Err: err}
+	switch {
+	case errors.Is(err, errClosed):
+		e.Reason, e.Err = errClosed.Error(), nil
+	case errors.Is(err, cache.ErrDigest):
+		e.Kind, e.Reason = Corrupt, "what came is not what the digest names"
+	}
+	return e
 }
 
 // An Origin says where an answer's bytes came from.
@@ -118,27 +164,39 @@ type call[V any] struct {
 // do returns what fn returns for key, joining a call under way. ctx bounds the
 // waiting only.
 func (c *calls[K, V]) do(ctx context.Context, f *Fetcher, key K, fn func(context.Context) (V, error)) (v V, joined bool, err error) {
-	c.mu.Lock()
-	one, joined := c.active[key]
-	if !joined {
-		one = &call[V]{done: make(chan struct{})}
-		if c.active == nil {
-			c.active = map[K]*call[V]{}
-		}
-		c.active[key] = one
-		f.wg.Go(func() {
-			one.value, one.err = fn(f.ctx)
-			c.mu.Lock()
-			delete(c.active, key)
-			c.mu.Unlock()
-			close(one.done)
-		})
+	one, joined, err := c.join(f, key, fn)
+	if err != nil {
+		return v, false, err
 	}
-	c.mu.Unlock()
 	select {
 	case <-one.done:
 		return one.value, joined, one.err
 	case <-ctx.Done():
 		return v, joined, context.Cause(ctx)
 	}
+}
+
+// join returns the call for key that is under way, or begins one.
+func (c *calls[K, V]) join(f *Fetcher, key K, fn func(context.Context) (V, error)) (one *call[V], joined bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one, joined = c.active[key]; joined {
+		return one, true, nil
+	}
+	one = &call[V]{done: make(chan struct{})}
+	began := f.start(func() {
+		defer close(one.done)
+		one.value, one.err = fn(f.ctx)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.active, key)
+	})
+	if !began {
+		return nil, false, errClosed
+	}
+	if c.active == nil {
+		c.active = map[K]*call[V]{}
+	}
+	c.active[key] = one
+	return one, false, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -29,7 +30,7 @@ func health(ctx context.Context, args []string, s streams) error {
 		if err != nil {
 			return err
 		}
-		*addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Port))
+		*addr = net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
 	}
 	body, err := get(ctx, "http://"+*addr+"/_/health")
 	if err != nil {
@@ -37,6 +38,14 @@ func health(ctx context.Context, args []string, s streams) error {
 	}
 	fmt.Fprintln(s.out, string(body))
 	return nil
+}
+
+// host is where a node on this machine that listens on address is reached.
+func host(address string) string {
+	if ip, err := netip.ParseAddr(address); address == "" || err == nil && ip.IsUnspecified() {
+		return "127.0.0.1"
+	}
+	return address
 }
 
 // get returns the body of a short answer of status 200.

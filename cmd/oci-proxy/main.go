@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -48,13 +49,13 @@ func main() {
 
 // run runs the command that args name and returns the exit status.
 func run(ctx context.Context, args []string, s streams) int {
+	if len(args) > 0 && slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		usage(s.out)
+		return exitDone
+	}
 	name := "serve"
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		name, args = args[0], args[1:]
-	}
-	if name == "help" || len(args) > 0 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help") && name == "serve" {
-		usage(s.out)
-		return exitDone
 	}
 	for _, c := range commands() {
 		if c.name != name {

@@ -66,7 +66,7 @@ func serve(ctx context.Context, args []string, s streams) error {
 	}
 	log := logger(cfg, s)
 	upstream.Version = build().version
-	l, err := listen(cfg)
+	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {
 		return err
 	}
@@ -86,10 +86,9 @@ func helped(err error) error {
 	return err
 }
 
-// listen opens the clients' port.
-func listen(cfg *config.Config) (net.Listener, error) {
-	addr := net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port))
-	l, err := net.Listen("tcp", addr)
+// listen opens the clients' port, by open (net.Listen).
+func listen(addr string, open func(network, addr string) (net.Listener, error)) (net.Listener, error) {
+	l, err := open("tcp", addr)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("listening on %s: a port below 1024 needs privileges; choose another by -port or the config's port: %w", addr, err)
 	}

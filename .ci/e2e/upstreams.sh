@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# The registries that stand upstream, each behind a front that writes down what
+# it was asked for: the node only knows the front's address.
+
+upstream_user=reader
+upstream_password=upstream-s3cret
+
+# registry_config PORT [HTPASSWD]: the config of a docker-registry on the corpus.
+registry_config() {
+  cat <<END
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $work/registry}}
+http: {addr: 127.0.0.1:$1, secret: only-for-this-run}
+${2:+auth: {htpasswd: {realm: corpus, path: $2\}\}}
+END
+}
+
+# start_registries starts the three registries that all runs share: an open one
+# (which the corpus is pushed to), one that wants a password, and one with
+# tokens, which has a copy of the corpus.
+start_registries() {
+  registry_config "$registry_port" >"$work/registry.yml"
+  start registry docker-registry serve "$work/registry.yml"
+  within 20 answers "$registry_port" /v2/ || return 1
+
+  htpasswd -bBnC 4 "$upstream_user" "$upstream_password" >"$work/htpasswd" 2>/dev/null
+  registry_config "$htpasswd_port" "$work/htpasswd" >"$work/htpasswd.yml"
+  start htpasswd docker-registry serve "$work/htpasswd.yml"
+  within 20 answers "$htpasswd_port" /v2/
+}
+
+# start_token_registry copies the corpus to a registry with a token service of
+# its own, first open, then closed.
+start_token_registry() {
+  local serve=(olareg serve --addr 127.0.0.1 --port "$token_port" --dir "$work/olareg") image
+  start seeding "${serve[@]}"
+  within 20 answers "$token_port" /v2/ || return 1
+  for image in "${images[@]}"; do
+    crane copy --insecure "127.0.0.1:$registry_port/$image" "127.0.0.1:$token_port/$image" || return 1
+  done
+  stop seeding
+  cat >"$work/tokens.yml" <<END
+users: {$upstream_user: {cred: "$(cut -d: -f2 "$work/htpasswd" | tr -d '\n')"}}
+groups: {readers: {members: [$upstream_user]}}
+acls: [{repo: "*", members: [readers], access: [read]}, {repo: "", members: [readers], access: [read]}]
+END
+  start token "${serve[@]}" --auth-token-opaque "$work/tokens.yml"
+  within 20 answers "$token_port" /v2/
+}
+
+# start_upstream MODE: the front that the node knows as its registry.
+start_upstream() {
+  local to=$registry_port options=()
+  case $1 in
+    htpasswd) to=$htpasswd_port ;;
+    token) to=$token_port ;;
+    redirect)
+      options=(-redirect "http://127.0.0.1:$cdn_port")
+      start cdn front -listen "127.0.0.1:$cdn_port" -upstream "http://127.0.0.1:$registry_port" \
+        -signed -log "$requests"
+      ;;
+    slow) options=(-slow 10000000) ;;
+  esac
+  start front front -listen "127.0.0.1:$front_port" -upstream "http://127.0.0.1:$to" \
+    -log "$requests" "${options[@]}"
+  within 10 answers "$front_port" /v2/
+}
+
+# stop_upstream makes the registry vanish: its port refuses connections.
+stop_upstream() {
+  stop front
+  stop cdn
+}
+
+# blobs_asked prints "COUNT DIGEST" for each blob that upstream sent.
+blobs_asked() {
+  jq -r 'select(.method == "GET" and .status >= 200 and .status < 300)
+    | .path | capture("/blobs/(?<digest>sha256:.*)$").digest' "$requests" | sort | uniq -c
+}
+
+# each_blob_once: upstream sent blobs, and none of them twice.
+each_blob_once() {
+  local asked
+  asked=$(blobs_asked)
+  [[ -n $asked ]] || { echo "upstream was asked for no blob" && return 1; }
+  awk '$1 > 1 { print "upstream sent " $2 " " $1 " times"; bad = 1 } END { exit bad }' <<<"$asked"
+}
+
+# no_blob_asked: upstream sent no blob.
+no_blob_asked() {
+  local asked
+  asked=$(blobs_asked)
+  [[ -z $asked ]] || { printf 'upstream sent blobs that were cached:\n%s\n' "$asked" && return 1; }
+}
+
+# only_the_node_asked: no client went to upstream past the node, as containerd
+# would when its mirror fails.
+only_the_node_asked() {
+  local past
+  past=$(jq -r 'select((.agent // "") | test("^(containerd|docker|skopeo|crane|containers)/")) | .agent + " " + .path' "$requests")
+  [[ -z $past ]] || { printf 'asked past the node:\n%s\n' "$past" && return 1; }
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// An entry is one answer as it stands in the log, written when its status is
+// known: before a byte of the body has left, so that whoever has the body finds
+// the entry.
+type entry struct {
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	Query  string `json:"query,omitempty"`
+	Status int    `json:"status"`
+	Range  string `json:"range,omitempty"`
+	Auth   string `json:"auth,omitempty"` // the scheme only
+	Agent  string `json:"agent,omitempty"`
+}
+
+// logged writes an entry to out for every answer of h.
+func logged(h http.Handler, out io.Writer) http.Handler {
+	var mu sync.Mutex
+	lines := json.NewEncoder(out)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		e := entry{
+			Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
+			Range: r.Header.Get("Range"), Auth: scheme, Agent: r.UserAgent(),
+		}
+		h.ServeHTTP(&noting{ResponseWriter: w, note: func(status int) {
+			mu.Lock()
+			defer mu.Unlock()
+			e.Status = status
+			_ = lines.Encode(e) // A full disk fails the run elsewhere.
+		}}, r)
+	})
+}
+
+// A noting ResponseWriter tells note the status of the answer, once.
+type noting struct {
+	http.ResponseWriter
+	note func(status int)
+	done bool
+}
+
+// WriteHeader tells the status, but for those that only announce another.
+func (n *noting) WriteHeader(status int) {
+	if !n.done && status >= http.StatusOK {
+		n.done = true
+		n.note(status)
+	}
+	n.ResponseWriter.WriteHeader(status)
+}
+
+// Write is an answer of 200 where no status came first.
+func (n *noting) Write(p []byte) (int, error) {
+	if !n.done {
+		n.WriteHeader(http.StatusOK)
+	}
+	return n.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (n *noting) Unwrap() http.ResponseWriter { return n.ResponseWriter }

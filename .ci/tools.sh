@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds the tools named in tools.txt, each once per version: `tools.sh NAME…`
+# builds those and prints the folder they are in, for the caller's PATH.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# build NAME MODULE PACKAGE VERSION FOLDER: one tool, as the command
+# FOLDER/NAME. It is built from a go.mod of its own and not with `go install`,
+# which asks for a module's list of versions where only a version is to be had.
+build() {
+  local name=$1 module=$2 package=$3 version=$4 folder=$5 work
+  work=$(mktemp -d)
+  (
+    cd "$work"
+    trap 'rm -rf "$work"' EXIT
+    printf 'module tool\n\ngo 1.26\n\nrequire %s %s\n' "$module" "$version" >go.mod
+    CGO_ENABLED=0 GOFLAGS='-mod=mod -buildvcs=false' timeout 900 \
+      go build -trimpath -ldflags='-s -w' -o built "$module/$package"
+    mkdir -p "$folder"
+    mv built "$folder/$name"
+  )
+}
+
+# ensure NAME: builds the tool unless its version is in the cache, and makes it
+# reachable under its plain name in the folder that is printed.
+ensure() {
+  local name=$1 module package version kept
+  read -r _ module package version < <(grep "^$name " tools.txt)
+  kept=$cache/$name@$version-$(go env GOVERSION)
+  if [[ ! -x $kept/$name ]]; then
+    echo "building $name $version" >&2
+    build "$name" "$module" "$package" "$version" "$kept" >&2
+  fi
+  ln -sf "$kept/$name" "$cache/bin/$name"
+}
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/oci-proxy-ci
+mkdir -p "$cache/bin"
+for tool in "$@"; do
+  ensure "$tool"
+done
+echo "$cache/bin"

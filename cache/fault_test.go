@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A fuse makes the n-th file call fail, and all after it if it has blown for
+// good.
+type fuse struct {
+	n     int64
+	good  bool
+	err   error
+	calls atomic.Int64
+	what  atomic.Pointer[string]
+}
+
+func (f *fuse) fault(op, name string) error {
+	n := f.calls.Add(1)
+	if n == f.n || f.good && n > f.n {
+		if n == f.n {
+			what := op + " " + name
+			f.what.Store(&what)
+		}
+		return &faultError{op, name, f.err}
+	}
+	return nil
+}
+
+// A faultError is a file call that failed.
+type faultError struct {
+	op, name string
+	err      error
+}
+
+func (e *faultError) Error() string { return fmt.Sprintf("%s %s: %v", e.op, e.name, e.err) }
+func (e *faultError) Unwrap() error { return e.err }
+
+// workload fills, hits, evicts and restarts, as a node does.
+func workload(t *testing.T, dir string, f *fuse) error {
+	const bound = 700_000
+	blobs := []sample{newSample(40, 300_000), newSample(41, 1000), newSample(42, 350_000), newSample(43, 400_000)}
+	for range 2 {
+		s := open(dir, Options{Bound: bound, Fault: f.fault}, time.Millisecond)
+		for round := range 2 {
+			for i, b := range blobs {
+				if err := pull(t.Context(), s, b); err != nil {
+					_ = s.Close()
+					return fmt.Errorf("round %d, blob %d: %w", round, i, err)
+				}
+				if got := usage(t, dir); got > bound {
+					_ = s.Close()
+					return fmt.Errorf("%d bytes on disk", got)
+				}
+			}
+			s.SetTag(Tag{Key: "a", Digest: blobs[0].digest})
+			if tag, ok := s.Tag("a"); !ok || tag.Digest != blobs[0].digest {
+				return errors.New("tag is lost")
+			}
+			_, _ = s.Put(t.Context(), blobs[1].digest, registry, "type", blobs[1].content)
+		}
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A read that fails is damage to a hit, which pull takes up elsewhere; nothing
+// else that a disk does reaches a reader.
+func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EMFILE} {
+		for _, good := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, for good %v", errno, good), func(t *testing.T) {
+				t.Parallel()
+				for n := int64(1); ; n++ {
+					f := &fuse{n: n, good: good, err: errno}
+					if good && n > 60 && n%4 != 0 {
+						continue // a disk that is dead is dead
+					}
+					err := workload(t, t.TempDir(), f)
+					if f.what.Load() == nil {
+						if n < 50 {
+							t.Error("the workload makes few calls:", n)
+						}
+						if err != nil {
+							t.Error("without a fault:", err)
+						}
+						return
+					}
+					if err != nil {
+						t.Fatalf("call %d, %s: %v", n, *f.what.Load(), err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A disk that is full in the middle of a blob.
+func TestFullDiskInMidBlob(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"allocate", "write", "create", "rename", "truncate"} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			var full atomic.Bool
+			s := start(t, t.TempDir(), Options{Bound: 4 << 20, Fault: func(o, name string) error {
+				if full.Load() && (o == op || op == "truncate" && o == "write") {
+					return &faultError{o, name, syscall.ENOSPC}
+				}
+				return nil
+			}})
+			b := newSample(44, 3<<20)
+			in := begin(t, s, b)
+			full.Store(op != "write" && op != "truncate")
+			in.SetSize(int64(len(b.content)))
+			var wg sync.WaitGroup
+			for i := range int64(5) {
+				wg.Go(func() {
+					off := i * 600_000
+					got, err := send(t, in, off, -1)
+					if err != nil || !bytes.Equal(got, b.content[off:]) {
+						t.Errorf("from %d: %d bytes, %v", off, len(got), err)
+					}
+				})
+			}
+			joined(t, in, 5)
+			for i, p := 0, b.content; len(p) > 0; i, p = i+1, p[min(100_000, len(p)):] {
+				if i == 15 {
+					full.Store(true)
+				}
+				if _, err := in.Write(p[:min(100_000, len(p))]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := in.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			wg.Wait()
+			if in.Stored() || s.Health() == nil {
+				t.Errorf("stored %v, health %v", in.Stored(), s.Health())
+			}
+			if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+				t.Errorf("%d bytes count, %d files are left", s.Size(), temporaries(t, s.dir))
+			}
+			full.Store(false)
+			keep(t, s, b)
+			if err := s.Health(); err != nil {
+				t.Error("healthy again, but:", err)
+			}
+		})
+	}
+}
+
+// What can't be removed goes on counting until it can.
+func TestLeftoverThatCanNotBeRemovedCounts(t *testing.T) {
+	t.Parallel()
+	var stuck atomic.Bool
+	s := start(t, t.TempDir(), Options{Bound: 1 << 20, Fault: func(op, name string) error {
+		if stuck.Load() && op == "remove" && strings.HasPrefix(name, "tmp/") {
+			return syscall.EIO
+		}
+		return nil
+	}})
+	b := newSample(45, 600_000)
+	in := begin(t, s, b)
+	in.SetSize(600_000)
+	if _, err := in.Write(b.content[:500_000]); err != nil {
+		t.Fatal(err)
+	}
+	stuck.Store(true)
+	in.Abort(errors.New("source is gone"))
+	if s.Size() != 600_000 || temporaries(t, s.dir) != 1 {
+		t.Errorf("%d bytes, %d files", s.Size(), temporaries(t, s.dir))
+	}
+	stuck.Store(false)
+	keep(t, s, b)
+	if s.Size() != 600_000 || temporaries(t, s.dir) != 0 {
+		t.Errorf("%d bytes, %d files", s.Size(), temporaries(t, s.dir))
+	}
+}
+
+// A blob whose file can't be removed stays, and another goes in its place next
+// time.
+func TestBlobThatCanNotBeRemovedStays(t *testing.T) {
+	t.Parallel()
+	a, b, c := newSample(46, 400_000), newSample(47, 400_000), newSample(48, 400_000)
+	n, _ := nameOf(a.digest)
+	bubbleFault := Options{Bound: 1_000_000, Fault: func(op, name string) error {
+		if op == "remove" && name == n.path() {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	bubble(t, bubbleFault, func(t *testing.T, s *Store) {
+		keep(t, s, a)
+		keep(t, s, b)
+		if fill(t, s, c).Stored() {
+			t.Error("there was no room")
+		}
+		want(t, s, a)
+		if s.Health() == nil {
+			t.Error("healthy")
+		}
+		keep(t, s, c) // b goes
+		want(t, s, a)
+		wantGone(t, s, b)
+		if s.Size() != 800_000 {
+			t.Errorf("%d bytes count", s.Size())
+		}
+	})
+}

@@ -1,0 +1,273 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+)
+
+const registry = "registry.test"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimDir); dir != "" {
+		victim(dir) // never returns: see kill_test.go
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// A sample is a blob and its digest.
+type sample struct {
+	content []byte
+	digest  digest.Digest
+}
+
+// newSample makes a blob of size bytes that look random and depend on seed.
+func newSample(seed uint64, size int) sample {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(size), byte(size >> 8)}).Read(b)
+	return sample{b, digest.FromBytes(b)}
+}
+
+// start opens a store in dir that is closed at the test's end and listed now.
+func start(t testing.TB, dir string, opts Options) *Store {
+	t.Helper()
+	s := Open(dir, opts)
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.Listed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// begin starts the way in of b; the size is told unless it is -1.
+func begin(t testing.TB, s *Store, b sample) *Ingest {
+	t.Helper()
+	in, err := s.Ingest(t.Context(), b.digest, registry, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// fill brings b in.
+func fill(t testing.TB, s *Store, b sample) *Ingest {
+	t.Helper()
+	in := begin(t, s, b)
+	in.SetSize(int64(len(b.content)))
+	if _, err := in.Write(b.content); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// keep brings b in and fails the test if the shard did not keep it.
+func keep(t testing.TB, s *Store, b sample) {
+	t.Helper()
+	if !fill(t, s, b).Stored() {
+		t.Fatal("blob was not kept")
+	}
+}
+
+// read reads the whole blob from the shard.
+func read(t testing.TB, s *Store, b sample) ([]byte, error) {
+	t.Helper()
+	blob, err := s.Open(b.digest)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = blob.Close() }()
+	var out bytes.Buffer
+	_, err = blob.Send(t.Context(), &out, 0, -1)
+	return out.Bytes(), err
+}
+
+// want fails the test unless the shard gives b whole and right.
+func want(t testing.TB, s *Store, b sample) {
+	t.Helper()
+	got, err := read(t, s, b)
+	if err != nil {
+		t.Fatalf("reading %s: %v", b.digest, err)
+	}
+	if !bytes.Equal(got, b.content) {
+		t.Fatalf("%s: wrong bytes", b.digest)
+	}
+}
+
+// wantGone fails the test if the shard has b.
+func wantGone(t testing.TB, s *Store, b sample) {
+	t.Helper()
+	if blob, err := s.Open(b.digest); !errors.Is(err, ErrNotFound) {
+		if err == nil {
+			_ = blob.Close()
+		}
+		t.Fatalf("opening %s: %v, want ErrNotFound", b.digest, err)
+	}
+}
+
+// joined waits until n readers follow in.
+func joined(t testing.TB, in *Ingest, n int) {
+	t.Helper()
+	until(t, func() bool {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		return len(in.followers) == n
+	})
+}
+
+// path is the file of b.
+func (b sample) path(dir string) string {
+	n, err := nameOf(b.digest)
+	if err != nil {
+		panic(err)
+	}
+	return filepath.Join(dir, n.path())
+}
+
+// pull reads b as a node does: from the shard, else by filling it, and goes on
+// elsewhere at the byte it reached if the shard's copy is damaged.
+func pull(ctx context.Context, s *Store, b sample) error {
+	var out bytes.Buffer
+	blob, err := s.Open(b.digest)
+	if err == nil {
+		_, err = blob.Send(ctx, &out, 0, -1)
+		err = errors.Join(err, blob.Close())
+		if err == nil {
+			return same(out.Bytes(), b.content)
+		}
+	}
+	if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("reading a hit: %w", err)
+	}
+	if err := same(out.Bytes(), b.content[:out.Len()]); err != nil {
+		return err
+	}
+	in, err := s.Ingest(ctx, b.digest, registry, "")
+	if err != nil {
+		return err
+	}
+	return follow(ctx, in, b, &out)
+}
+
+// follow fills in and reads along.
+func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error {
+	done := make(chan error, 1)
+	go func() { done <- write(in, b, 100_000) }()
+	blob, err := in.Follow(ctx)
+	if err == nil {
+		_, err = blob.Send(ctx, out, int64(out.Len()), -1)
+		err = errors.Join(err, blob.Close())
+	}
+	err = errors.Join(err, <-done)
+	if err != nil {
+		return fmt.Errorf("reading a fill: %w", err)
+	}
+	return same(out.Bytes(), b.content)
+}
+
+// write writes b to in, in steps, and commits.
+func write(in *Ingest, b sample, step int) error {
+	in.SetSize(int64(len(b.content)))
+	for p := b.content; len(p) > 0; p = p[min(step, len(p)):] {
+		if _, err := in.Write(p[:min(step, len(p))]); err != nil {
+			in.Abort(err)
+			return err
+		}
+	}
+	return in.Commit()
+}
+
+// same compares what came with what should have.
+func same(got, want []byte) error {
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("wrong bytes: %d came, %d wanted", len(got), len(want))
+	}
+	return nil
+}
+
+// usage is what the files of blobs, and of blobs on their way in, hold.
+func usage(t testing.TB, dir string) (bytes int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".meta") || strings.Contains(path, "/tags/") {
+			return ignoreGone(err)
+		}
+		st, err := d.Info()
+		if err == nil {
+			bytes += st.Size()
+		}
+		return ignoreGone(err)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// temporaries are the files on their way in.
+func temporaries(t testing.TB, dir string) int {
+	t.Helper()
+	files, err := os.ReadDir(filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// A gate is a writer that counts what it gets and can be made to wait.
+type gate struct {
+	n    atomic.Int64
+	buf  bytes.Buffer
+	open chan struct{} // nil: always open
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	if g.open != nil {
+		<-g.open
+	}
+	g.n.Add(int64(len(p)))
+	return g.buf.Write(p)
+}
+
+// until calls ok until it is true: for what happens in another goroutine and
+// can't be waited for.
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("did not happen")
+		}
+	}
+}
+
+// discard is a writer without ReadFrom.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+var _ io.Writer = discard{}

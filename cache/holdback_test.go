@@ -1,0 +1,243 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bubble runs a test in fake time with a store.
+func bubble(t *testing.T, opts Options, test func(t *testing.T, s *Store)) {
+	dir := t.TempDir() // its removal is no business of the bubble
+	synctest.Test(t, func(t *testing.T) { test(t, start(t, dir, opts)) })
+}
+
+func TestLastBytesAreHeldBackUntilTheDigestIsKnown(t *testing.T) {
+	t.Parallel()
+	const size = 1<<20 + 17
+	kinds := []struct {
+		name    string
+		told    bool
+		passing bool
+	}{{"size told", true, false}, {"size not told", false, false}, {"passing", true, true}, {"passing, size not told", false, true}}
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			opts := Options{}
+			if kind.passing {
+				opts.Bound = 1
+			}
+			bubble(t, opts, func(t *testing.T, s *Store) {
+				b := newSample(20, size)
+				in := begin(t, s, b)
+				if kind.told {
+					in.SetSize(size)
+				} else {
+					in.SetSize(-1)
+				}
+				ranges := []struct{ off, n, held int64 }{
+					{0, -1, size - HoldBack},
+					{0, size, size - HoldBack},
+					{size - HoldBack - 100, 1 << 40, size - HoldBack},
+					{size - 10, 10, 0},
+					{1000, 5000, 6000},
+					{0, size - 1, size - 1}, // ends before the end: as it arrives
+				}
+				if !kind.told {
+					ranges[5].held = size - HoldBack // nobody knows that it does
+				}
+				gates := make([]gate, len(ranges))
+				errs := make(chan error, len(ranges))
+				for i, r := range ranges {
+					go func() {
+						blob, err := in.Follow(t.Context())
+						if err == nil {
+							_, err = blob.Send(t.Context(), &gates[i], r.off, r.n)
+							err = errors.Join(err, blob.Close())
+						}
+						errs <- err
+					}()
+				}
+				if _, err := in.Write(b.content); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour) // fake
+				synctest.Wait()
+				for i, r := range ranges {
+					if got, want := gates[i].n.Load(), max(r.held-r.off, 0); got != want {
+						t.Errorf("range %d+%d: %d bytes before the verdict, want %d", r.off, r.n, got, want)
+					}
+				}
+				if err := in.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				for range ranges {
+					if err := <-errs; err != nil {
+						t.Error(err)
+					}
+				}
+				for i, r := range ranges {
+					if !bytes.Equal(gates[i].buf.Bytes(), b.span(r.off, r.n)) {
+						t.Errorf("range %d+%d: wrong bytes", r.off, r.n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestNobodyCompletesABodyThatIsNotRight(t *testing.T) {
+	t.Parallel()
+	right := newSample(21, 300_000)
+	tests := []struct {
+		name    string
+		content []byte
+		told    int64
+		want    error
+	}{
+		{"a wrong byte", append(bytes.Clone(right.content[:299_999]), right.content[299_999]^1), 300_000, ErrDigest},
+		{"a wrong byte, size not told", append(bytes.Clone(right.content[:299_999]), right.content[299_999]^1), -1, ErrDigest},
+		{"too short", right.content[:299_000], 300_000, io.ErrUnexpectedEOF},
+		{"too short, size not told", right.content[:299_000], -1, ErrDigest},
+		{"too long", append(bytes.Clone(right.content), 1), 300_000, ErrDigest},
+		{"too long, size not told", append(bytes.Clone(right.content), 1), -1, ErrDigest},
+		{"nothing", nil, 300_000, io.ErrUnexpectedEOF},
+		{"nothing, size not told", nil, -1, ErrDigest},
+	}
+	for _, bound := range []int64{0, 1} {
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				bubble(t, Options{Bound: bound}, func(t *testing.T, s *Store) {
+					in := begin(t, s, right)
+					in.SetSize(test.told)
+					var g gate
+					done := make(chan error, 2)
+					blob, err := in.Follow(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					go func() {
+						_, err := blob.Send(t.Context(), &g, 0, -1)
+						done <- err
+					}()
+					go func() { done <- blob.Verdict(t.Context()) }()
+					_, err = in.Write(test.content)
+					if err != nil {
+						in.Abort(err)
+					} else {
+						err = in.Commit()
+					}
+					for range 2 {
+						if got := <-done; !errors.Is(got, test.want) || !errors.Is(err, test.want) {
+							t.Errorf("follower: %v, writer: %v, want %v", got, err, test.want)
+						}
+					}
+					if g.n.Load() > 300_000-HoldBack {
+						t.Errorf("%d bytes were sent", g.n.Load())
+					}
+					if err := errors.Join(blob.Close()); err != nil {
+						t.Error(err)
+					}
+					wantGone(t, s, right)
+					if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+						t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
+					}
+				})
+			})
+		}
+	}
+}
+
+// What is no longer than HoldBack fails before its first byte.
+func TestSmallBlobFailsBeforeItsFirstByte(t *testing.T) {
+	t.Parallel()
+	bubble(t, Options{}, func(t *testing.T, s *Store) {
+		b := newSample(22, HoldBack)
+		in := begin(t, s, b)
+		failed := make(chan error)
+		go func() {
+			_, err := in.Follow(t.Context())
+			failed <- err
+		}()
+		in.SetSize(HoldBack)
+		_, err := in.Write(make([]byte, HoldBack))
+		if err := errors.Join(err, in.Commit()); !errors.Is(err, ErrDigest) {
+			t.Error(err)
+		}
+		if err := <-failed; !errors.Is(err, ErrDigest) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFollowerWaitsOnlyAsLongAsItsContext(t *testing.T) {
+	t.Parallel()
+	bubble(t, Options{}, func(t *testing.T, s *Store) {
+		gone := errors.New("client has gone")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, gone)
+		defer cancel()
+		b := newSample(23, 200_000)
+		in := begin(t, s, b)
+		if _, err := in.Follow(ctx); !errors.Is(err, gone) {
+			t.Error("Follow:", err)
+		}
+		in.SetSize(200_000)
+		blob, err := in.Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := blob.Send(ctx, discard{}, 0, -1); !errors.Is(err, gone) {
+			t.Error("Send:", err)
+		}
+		if err := blob.Verdict(ctx); !errors.Is(err, gone) {
+			t.Error("Verdict:", err)
+		}
+		if err := blob.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := write(in, b, 1000); err != nil { // nobody is left, it goes on
+			t.Error(err)
+		}
+		want(t, s, b)
+	})
+}
+
+// Bytes that trickle in reach the follower as they come: no batch is waited for.
+func TestTrickleIsNotHeldUp(t *testing.T) {
+	t.Parallel()
+	bubble(t, Options{}, func(t *testing.T, s *Store) {
+		b := newSample(24, 2<<20)
+		in := begin(t, s, b)
+		in.SetSize(int64(len(b.content)))
+		blob, err := in.Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var g gate
+		done := make(chan error)
+		go func() {
+			_, err := blob.Send(t.Context(), &g, 0, -1)
+			done <- err
+		}()
+		for i := range 10 {
+			if _, err := in.Write(b.content[i*1000 : (i+1)*1000]); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * linger) // fake
+			synctest.Wait()
+			if got := g.n.Load(); got != int64(i+1)*1000 {
+				t.Errorf("%d bytes of %d came", got, (i+1)*1000)
+			}
+		}
+		in.Abort(io.ErrNoProgress)
+		if err := <-done; !errors.Is(err, io.ErrNoProgress) {
+			t.Error(err)
+		}
+		_ = blob.Close()
+	})
+}

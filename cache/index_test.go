@@ -1,0 +1,239 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+)
+
+// testName is the i-th name; every third is a sha512's.
+func testName(i int) name {
+	n := name{key: key{byte(i), byte(i >> 8), byte(i >> 16), 1}, long: i%3 == 0}
+	if n.long {
+		n.rest = [32]byte{byte(i)}
+	}
+	return n
+}
+
+func TestIndexDoesWhatTheModelDoes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 1))
+			bounds := map[string]int64{"a": 300, "": []int64{1000, 0, 500}[seed%3]}
+			p := &pair{t, newIndex(bounds[""], map[string]int64{"a": 300}), &model{bounds: bounds}, map[*modelBlob]int32{}}
+			registries := []string{"a", "b", "c"}
+			for range 1500 {
+				i := r.IntN(60)
+				var pinned []*modelBlob
+				for _, b := range p.m.blobs {
+					if b.pins > 0 {
+						pinned = append(pinned, b)
+					}
+				}
+				switch op := r.IntN(10); {
+				case op < 4:
+					p.insert(i, registries[i%3], r.Int64N(120))
+				case op < 6:
+					p.use(i)
+				case op < 7 && len(pinned) < 6:
+					p.acquire(i)
+				case len(pinned) > 0:
+					b := pinned[r.IntN(len(pinned))]
+					if r.IntN(5) == 0 {
+						p.expel(b)
+					}
+					p.leave(b)
+				}
+				p.check()
+			}
+		})
+	}
+}
+
+func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
+	t.Parallel()
+	x := newIndex(100, nil)
+	x.append(testName(1), "a", 60, time.Now())
+	x.append(testName(2), "a", 40, time.Now())
+	first, err := x.reserve("a", 10) // blob 2 goes: 40 bytes
+	if err != nil || len(first) != 1 {
+		t.Fatal(first, err)
+	}
+	second, err := x.reserve("a", 30) // fits beside it, but not before it is gone
+	if err != nil || len(second) != 0 {
+		t.Fatal("evicted twice for the same bytes:", second, err)
+	}
+	settled := make(chan error)
+	go func() { settled <- x.settle("a", 30) }()
+	select {
+	case <-settled:
+		t.Fatal("written to before the file was gone")
+	default:
+	}
+	if got := x.room.onDisk(); got != 100 {
+		t.Errorf("on disk: %d", got)
+	}
+	x.gone(first[0])
+	if err := <-settled; err != nil {
+		t.Fatal(err)
+	}
+	if err := x.settle("a", 10); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.room.onDisk(); got != 100 {
+		t.Errorf("on disk: %d", got)
+	}
+}
+
+func TestRoomIsRefusedWhenAFileCanNotBeRemoved(t *testing.T) {
+	t.Parallel()
+	x := newIndex(100, nil)
+	x.append(testName(1), "a", 100, time.Now())
+	victims, _ := x.reserve("a", 10)
+	if _, err := x.reserve("a", 90); err != nil {
+		t.Fatal(err)
+	}
+	settled := make(chan error)
+	go func() { settled <- x.settle("a", 90) }()
+	x.stuck(victims[0])
+	x.cancel("a", 10)
+	if err := <-settled; err == nil {
+		t.Error("there was no room")
+	}
+	if x.room.reserved != 0 || x.room.used != 100 || x.room.idle != 100 {
+		t.Errorf("%+v", x.room)
+	}
+	if _, _, _, ok := x.acquire(testName(1)); !ok {
+		t.Error("the blob is not back")
+	}
+}
+
+func TestSizesThatOverflowAreRefused(t *testing.T) {
+	t.Parallel()
+	x := newIndex(1<<62, map[string]int64{"own": 10})
+	for _, n := range []int64{1<<63 - 1, 1<<62 + 1} {
+		if _, err := x.reserve("a", n); err == nil {
+			t.Errorf("%d bytes were given", n)
+		}
+	}
+	if _, err := x.reserve("a", 1<<62); err != nil {
+		t.Error(err)
+	}
+	if _, err := x.reserve("a", 1<<62); err == nil {
+		t.Error("the bound was given twice")
+	}
+}
+
+func TestMadeUpDigestIsNotTheBlobWhoseKeyItHas(t *testing.T) {
+	t.Parallel()
+	x := newIndex(0, nil)
+	short, long := name{key: key{1}}, name{key: key{1}, long: true, rest: [32]byte{7}}
+	x.append(short, "a", 1, time.Now())
+	if _, _, _, ok := x.acquire(long); ok {
+		t.Error("a sha512 stands for a sha256")
+	}
+	x = newIndex(0, nil)
+	x.append(long, "a", 1, time.Now())
+	long.rest[0]++
+	if _, ok := x.look(long); ok {
+		t.Error("half a sha512 stands for the whole")
+	}
+}
+
+func TestRegistriesWithoutNumberShareAShare(t *testing.T) {
+	t.Parallel()
+	x := newIndex(0, nil)
+	for i := range 3 * maxShares {
+		r := fmt.Sprint("registry", i)
+		if _, err := x.reserve(r, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.settle(r, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(x.shares) > maxShares+1 || len(x.names) > maxShares+1 {
+		t.Errorf("%d shares", len(x.shares))
+	}
+	for i := range 3 * maxShares {
+		x.release(fmt.Sprint("registry", i), 1)
+	}
+	for _, sh := range x.shares {
+		if sh.room.reserved != 0 {
+			t.Errorf("%s: %+v", sh.name, sh.room)
+		}
+	}
+}
+
+// Concurrent reservations never put more on disk than the bound, and never
+// lose a byte.
+func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
+	t.Parallel()
+	const bound = 1000
+	x := newIndex(bound, nil)
+	over := func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if got := x.room.onDisk(); got > bound {
+			t.Errorf("%d bytes on disk", got)
+		}
+	}
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 2))
+			for i := range 2000 {
+				n := r.Int64N(200)
+				victims, err := x.reserve("a", n)
+				if err != nil {
+					continue
+				}
+				over()
+				for _, v := range victims {
+					x.gone(v)
+				}
+				if x.settle("a", n) != nil {
+					continue
+				}
+				over()
+				if slot, ok := x.insert(testName(w*10_000+i), "a", n, time.Now()); ok {
+					x.leave(slot, time.Now())
+				} else {
+					x.release("a", n)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var sum int64
+	for i := range x.slots {
+		sum += x.entries[x.slots[i]].size
+	}
+	if x.room.used != sum || x.room.reserved != 0 || x.room.leaving != 0 || x.room.pending != 0 {
+		t.Errorf("%+v, blobs %d", x.room, sum)
+	}
+}
+
+func TestEntryHoldsNoPointer(t *testing.T) {
+	t.Parallel()
+	var look func(reflect.Type)
+	look = func(ty reflect.Type) {
+		switch ty.Kind() {
+		case reflect.Struct:
+			for f := range ty.NumField() {
+				look(ty.Field(f).Type)
+			}
+		case reflect.Array:
+			look(ty.Elem())
+		case reflect.Pointer, reflect.Map, reflect.Slice, reflect.String, reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+			t.Errorf("%v is a pointer to the garbage collector", ty)
+		}
+	}
+	look(reflect.TypeFor[entry]())
+	look(reflect.TypeFor[key]())
+}

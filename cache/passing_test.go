@@ -1,0 +1,193 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slow returns a writer that takes its time for each write.
+func slow(out *bytes.Buffer, d time.Duration) writerFunc {
+	return func(p []byte) (int, error) {
+		time.Sleep(d) // fake: in bubbles only
+		return out.Write(p)
+	}
+}
+
+// Nobody waits for the slow, who are told where they lost touch; nobody is lost
+// who is as fast as the others.
+func TestPassingBlobIsSharedByItsReaders(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		speeds []time.Duration // per write of 64 KiB
+		behind int
+		atMost time.Duration
+	}{
+		{"eight of equal speed", []time.Duration{0, 0, 0, 0, 0, 0, 0, 0}, 0, time.Second},
+		{"eight that are all slow", []time.Duration{9, 9, 9, 9, 9, 9, 9, 9}, 0, time.Minute},
+		{"one a little slower", []time.Duration{1, 1, 2, 1}, 0, time.Minute},
+		{"laggards", []time.Duration{1, 1, 1, 500, 1, 900}, 2, 4 * time.Second},
+		{"a slow one alone", []time.Duration{200}, 0, time.Hour},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, Options{Bound: 1 << 20}, func(t *testing.T, s *Store) {
+				b := newSample(30, 12<<20)
+				in := begin(t, s, b)
+				var wg sync.WaitGroup
+				errs := make([]error, len(test.speeds))
+				for i, d := range test.speeds {
+					wg.Go(func() {
+						var out bytes.Buffer
+						blob, err := in.Follow(t.Context())
+						if err == nil {
+							_, err = blob.Send(t.Context(), slow(&out, d*time.Millisecond), 0, -1)
+							errs[i] = err
+							err = blob.Close()
+						}
+						if err != nil || !bytes.HasPrefix(b.content, out.Bytes()) || errs[i] == nil && out.Len() != len(b.content) {
+							t.Errorf("reader %d: %d bytes, %v", i, out.Len(), err)
+						}
+					})
+				}
+				joined(t, in, len(test.speeds))
+				began := time.Now()
+				if err := write(in, b, 32<<10); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > test.atMost {
+					t.Errorf("the blob took %v", took)
+				}
+				wg.Wait()
+				behind := 0
+				for _, err := range errs {
+					if errors.Is(err, ErrBehind) {
+						behind++
+					} else if err != nil {
+						t.Error(err)
+					}
+				}
+				if behind != test.behind {
+					t.Errorf("%d fell behind, want %d", behind, test.behind)
+				}
+				wantGone(t, s, b)
+				if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+					t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
+				}
+			})
+		})
+	}
+}
+
+func TestPassingBlobThatNobodyReadsIsAbandoned(t *testing.T) {
+	t.Parallel()
+	bubble(t, Options{Bound: 1 << 20}, func(t *testing.T, s *Store) {
+		b := newSample(31, 6<<20)
+		in := begin(t, s, b)
+		began := time.Now()
+		if err := write(in, b, 32<<10); !errors.Is(err, ErrAbandoned) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != abandon {
+			t.Errorf("after %v", took)
+		}
+		if _, err := in.Follow(t.Context()); !errors.Is(err, ErrAbandoned) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPassingBlobWaitsForItsFirstReader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1000, 3 << 20, 6 << 20} {
+		bubble(t, Options{Bound: 1}, func(t *testing.T, s *Store) {
+			b := newSample(32, size)
+			in := begin(t, s, b)
+			done := make(chan error)
+			go func() { done <- write(in, b, 32<<10) }()
+			time.Sleep(abandon - time.Second) // fake
+			got, err := send(t, in, 0, -1)
+			if err != nil || !bytes.Equal(got, b.content) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestPassingIngestEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	bubble(t, Options{Bound: 1}, func(t *testing.T, s *Store) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := newSample(33, 6<<20)
+		in, err := s.Ingest(ctx, b.digest, registry, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, done := make(chan Blob, 1), make(chan error)
+		go func() {
+			f, _ := in.Follow(t.Context())
+			blob <- f
+		}()
+		go func() { done <- write(in, b, 32<<10) }()
+		f := <-blob
+		synctest.Wait() // the reader does not read, the writer waits
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		_ = f.Close()
+	})
+}
+
+// Tiny writes don't make the window large.
+func TestWindowHoldsTinyWritesInBlocks(t *testing.T) {
+	t.Parallel()
+	var w window
+	content := newSample(34, 3*blockSize+7).content
+	for i := range content {
+		w.push(content[i : i+1])
+	}
+	if len(w.blocks) != 4 || w.length != int64(len(content)) {
+		t.Fatalf("%d blocks, %d bytes", len(w.blocks), w.length)
+	}
+	w.drop()
+	for off := int64(blockSize); off < w.base+w.length; off += 1001 {
+		if p := w.at(off); len(p) == 0 || !bytes.HasPrefix(content[off:], p) {
+			t.Fatal("wrong bytes at", off)
+		}
+	}
+}
+
+// One write may be larger than the window, and of a size nobody told.
+func TestOneHugeWritePasses(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} {
+		bubble(t, Options{Bound: 1}, func(t *testing.T, s *Store) {
+			b := newSample(35, 10<<20+1)
+			in := begin(t, s, b)
+			done := make(chan error)
+			go func() {
+				got, err := send(t, in, 0, -1)
+				done <- errors.Join(err, same(got, b.content))
+			}()
+			if told {
+				in.SetSize(int64(len(b.content)))
+			}
+			if _, err := in.Write(b.content); err != nil {
+				t.Error(err)
+			}
+			if err := errors.Join(in.Commit(), <-done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,54 @@
+package cache
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// A signal wakes all who wait for it. It is used under a mutex.
+type signal struct {
+	c    chan struct{}
+	mark int64
+}
+
+// wait returns what is closed at the next fire, or at a reach of mark or more.
+func (s *signal) wait(mark int64) <-chan struct{} {
+	if s.c == nil {
+		s.c, s.mark = make(chan struct{}), math.MaxInt64
+	}
+	s.mark = min(s.mark, mark)
+	return s.c
+}
+
+// fire wakes all.
+func (s *signal) fire() {
+	if s.c != nil {
+		close(s.c)
+		s.c = nil
+	}
+}
+
+// reach wakes all if somebody waits for n or less.
+func (s *signal) reach(n int64) {
+	if s.c != nil && n >= s.mark {
+		s.fire()
+	}
+}
+
+// pause waits for c, for ctx's end, or (if d is not 0) for at most d.
+func pause(ctx context.Context, c <-chan struct{}, d time.Duration) error {
+	var timeout <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		timeout = t.C
+	}
+	select {
+	case <-c:
+	case <-timeout:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}

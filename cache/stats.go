@@ -1,0 +1,37 @@
+package cache
+
+// Stats are figures of one registry's share.
+type Stats struct {
+	Items     int64  // blobs
+	Bytes     int64  // of their content
+	Bound     int64  // of the share, or of the store where the share has none
+	Evictions uint64 // since start
+}
+
+// Stats returns the figures of each registry that has a share.
+func (s *Store) Stats() map[string]Stats {
+	x := s.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make(map[string]Stats, len(x.shares))
+	for _, sh := range x.shares {
+		bound := sh.room.bound
+		if bound == 0 {
+			bound = x.room.bound
+		}
+		out[sh.name] = Stats{Items: sh.items, Bytes: sh.room.used - sh.room.leaving, Bound: bound, Evictions: sh.evictions}
+	}
+	return out
+}
+
+// Size returns the bytes that count towards the bound now: blobs, and room
+// reserved for what is on its way in. It never exceeds the bound once the
+// directory is listed.
+func (s *Store) Size() int64 {
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	return s.index.room.onDisk()
+}
+
+// Bound returns the bound of the whole store in bytes, 0 where there is none.
+func (s *Store) Bound() int64 { return s.opts.Bound }

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors says which of our packages each package may import. Data flows one
+// way: nothing calls upwards, and rooms on one floor do not know each other.
+var floors = map[string][]string{
+	"cmd/oci-proxy":         {"node", "node/config", "transfer/upstream"},
+	"node":                  {"node/config", "node/page", "transfer", "transfer/upstream", "cache"},
+	"node/config":           {},
+	"node/page":             {},
+	"transfer":              {"cache"},
+	"transfer/upstream":     {"transfer"},
+	"transfer/upstreamtest": {},
+	"cache":                 {},
+}
+
+// only says who alone may import a library.
+var only = map[string]string{
+	"gopkg.in/yaml.v3":    "node/config",
+	"golang.org/x/sys":    "cache",
+	"github.com/cespare/": "cache",
+}
+
+// A listed is what go list says of a package.
+type listed struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func TestFloors(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		room := strings.TrimPrefix(p.ImportPath, "oci-proxy/")
+		allowed, known := floors[room]
+		if !known && strings.HasPrefix(p.ImportPath, "oci-proxy/") {
+			t.Errorf("%s is on no floor: say what it may import", room)
+			continue
+		}
+		for _, i := range p.Imports {
+			ours, isOurs := strings.CutPrefix(i, "oci-proxy/")
+			if isOurs && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s", room, ours)
+			}
+			for library, owner := range only {
+				if strings.HasPrefix(i, library) && room != owner {
+					t.Errorf("%s imports %s, which is for %s", room, i, owner)
+				}
+			}
+			if i == "testing" && room != "transfer/upstreamtest" {
+				t.Errorf("%s imports testing", room)
+			}
+		}
+	}
+}
+
+// list asks the go command for all packages of the module.
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "oci-proxy/...").Output()
+	if err != nil {
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			t.Fatalf("go list: %v\n%s", err, e.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}

@@ -1,0 +1,352 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what a test waits for.
+const patience = 20 * time.Second
+
+// A settings is the part of a config that a test chooses.
+type settings struct {
+	top      string // lines at the top level
+	registry string // a flow mapping's members for the upstream, for example "tag_ttl: 1h, alias: [up]"
+	more     string // further registries, each a line of its own
+	dir      string // the cache directory; "": one of the test's own
+	defaults string // members of defaults
+}
+
+// newNode builds a node in front of up. The caller closes it.
+func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *buffer) {
+	t.Helper()
+	if s.dir == "" {
+		s.dir = t.TempDir()
+	}
+	if s.registry != "" {
+		s.registry = ", " + s.registry
+	}
+	if s.defaults != "" {
+		s.defaults = ", " + s.defaults
+	}
+	text := fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n",
+		up.Host(), s.top, s.dir, s.defaults, up.Host(), s.registry, s.more)
+	cfg, err := config.Parse("test.yaml", []byte(text), nil)
+	if err != nil {
+		t.Fatalf("the test's config:\n%s\n%v", text, err)
+	}
+	log := new(buffer)
+	n, err := New(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, log
+}
+
+// A proxy is a node that serves.
+type proxy struct {
+	t      testing.TB
+	node   *Node
+	up     *upstreamtest.Registry
+	log    *buffer
+	url    string
+	client *http.Client
+	sent   *atomic.Int64 // requests
+}
+
+// newProxy serves a node in front of up until the test ends.
+func newProxy(t testing.TB, up *upstreamtest.Registry, s settings) *proxy {
+	t.Helper()
+	n, log := newNode(t, up, s)
+	n.ready.Store(true)
+	srv := httptest.NewServer(n.Handler())
+	client := newClient(t)
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		srv.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Errorf("closing the node: %v", err)
+		}
+	})
+	return &proxy{t: t, node: n, up: up, log: log, url: srv.URL, client: client, sent: new(atomic.Int64)}
+}
+
+// newClient changes nothing of what is answered.
+func newClient(t testing.TB) *http.Client {
+	c := &http.Client{
+		Transport:     &http.Transport{DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// An answer is one with its body read.
+type answer struct {
+	*http.Response
+	body []byte
+	err  error // of reading the body
+}
+
+// send sends a request; header holds names and values in turn.
+func (p *proxy) send(method, path string, header ...string) *http.Response {
+	p.t.Helper()
+	resp, err := p.try(method, path, header...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp
+}
+
+// try is send for other goroutines than the test's.
+func (p *proxy) try(method, path string, header ...string) (*http.Response, error) {
+	req, err := http.NewRequest(method, p.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := p.client.Do(req)
+	if err == nil {
+		p.sent.Add(1)
+	}
+	return resp, err
+}
+
+// do sends a request and reads the answer.
+func (p *proxy) do(method, path string, header ...string) answer {
+	p.t.Helper()
+	return read(p.send(method, path, header...))
+}
+
+func (p *proxy) get(path string, header ...string) answer {
+	p.t.Helper()
+	return p.do(http.MethodGet, path, header...)
+}
+
+// read reads an answer to its end.
+func read(resp *http.Response) answer {
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp, body, err}
+}
+
+// want fails the test unless the answer has this status and these headers
+// (names and values in turn; "" for a header that must be missing).
+func (a answer) want(t testing.TB, status int, header ...string) {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Errorf("%s %s: status %d, want %d; body %.300q", a.Request.Method, a.Request.URL, a.StatusCode, status, a.body)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if got := strings.Join(a.Header.Values(header[i]), " | "); got != header[i+1] {
+			t.Errorf("%s %s: %s is %q, want %q", a.Request.Method, a.Request.URL, header[i], got, header[i+1])
+		}
+	}
+}
+
+// wantError fails the test unless the answer is one OCI error of this status
+// and code, and returns its detail.
+func (a answer) wantError(t testing.TB, status int, code string) detail {
+	t.Helper()
+	a.want(t, status, "Content-Type", "application/json")
+	var body struct {
+		Errors []struct {
+			Code, Message string
+			Detail        *detail
+		}
+	}
+	if err := json.Unmarshal(a.body, &body); err != nil || len(body.Errors) != 1 {
+		t.Fatalf("%s %s: %q is no OCI error: %v", a.Request.Method, a.Request.URL, a.body, err)
+	}
+	e := body.Errors[0]
+	if e.Code != code || e.Message == "" {
+		t.Errorf("%s %s: code %q with message %q, want %s", a.Request.Method, a.Request.URL, e.Code, e.Message, code)
+	}
+	if e.Detail == nil {
+		return detail{}
+	}
+	return *e.Detail
+}
+
+// settle waits until the node is done with each request that was sent: what it
+// logs and counts comes after the answer.
+func (p *proxy) settle() {
+	p.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		text, next := p.log.look()
+		if int64(strings.Count(text, `"msg":"request"`)) >= p.sent.Load() {
+			return
+		}
+		select {
+		case <-next:
+		case <-timeout.C:
+			p.t.Fatalf("not a line for each of %d requests in\n%s", p.sent.Load(), text)
+		}
+	}
+}
+
+// stats returns the node's figures once it is done with all requests.
+func (p *proxy) stats(header ...string) map[string]map[string]int64 {
+	p.t.Helper()
+	p.settle()
+	a := p.get("/_/stats", header...)
+	a.want(p.t, http.StatusOK, "Content-Type", "application/json", "X-Cluster-Nodes", "1/1")
+	var out map[string]map[string]int64
+	if err := json.Unmarshal(a.body, &out); err != nil {
+		p.t.Fatalf("stats: %v in %s", err, a.body)
+	}
+	return out
+}
+
+// line returns the last line of the log about a request whose line holds word.
+func (p *proxy) line(word string) map[string]any {
+	p.t.Helper()
+	p.settle()
+	for _, l := range p.log.reversed() {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(l), &line); err != nil {
+			p.t.Fatalf("no JSON: %q", l)
+		}
+		if line["msg"] == "request" && strings.Contains(l, word) {
+			return line
+		}
+	}
+	p.t.Fatalf("no line about %s in\n%s", word, p.log.String())
+	return nil
+}
+
+// A buffer is a log that goroutines may write to.
+type buffer struct {
+	mu   sync.Mutex
+	b    strings.Builder
+	more chan struct{} // closed at the next write; nil if nobody waits
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
+	return b.b.Write(p)
+}
+
+// look returns what is there and what is closed when there is more.
+func (b *buffer) look() (string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.more == nil {
+		b.more = make(chan struct{})
+	}
+	return b.b.String(), b.more
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *buffer) reversed() []string {
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
+		lines[i], lines[j] = lines[j], lines[i]
+	}
+	return lines
+}
+
+// gate lets a test's upstream send a blob's first part and then wait.
+type gate struct {
+	open func()
+	done chan struct{}
+}
+
+// halve makes the upstream stop in the middle of the blob whose path holds
+// part until the gate is opened.
+func halve(up *upstreamtest.Registry, part string, content []byte) gate {
+	g := gate{done: make(chan struct{})}
+	g.open = sync.OnceFunc(func() { close(g.done) })
+	up.Fault(upstreamtest.Fault{
+		Match: upstreamtest.Match{Method: http.MethodGet, PathPart: part}, Times: 1,
+		Wrap: func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			g.halves(w, r, content)
+			return true
+		},
+	})
+	return g
+}
+
+// halves sends content's second half once the gate is open.
+func (g gate) halves(w http.ResponseWriter, r *http.Request, content []byte) {
+	_, _ = w.Write(content[:len(content)/2])
+	_ = http.NewResponseController(w).Flush()
+	select {
+	case <-g.done:
+		_, _ = w.Write(content[len(content)/2:])
+	case <-r.Context().Done():
+	}
+}
+
+// random returns size bytes that depend on seed.
+func random(seed uint64, size int64) []byte {
+	b, err := io.ReadAll(upstreamtest.Random(seed, size))
+	if err != nil {
+		panic(err) // can't be: Random does not fail
+	}
+	return b
+}
+
+// dial opens a raw connection to the proxy.
+func (p *proxy) dial() *net.TCPConn {
+	p.t.Helper()
+	addr, err := netip.ParseAddrPort(strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(addr))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() }) // closed before, mostly
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+func mustURL(t testing.TB, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse("http://x" + s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

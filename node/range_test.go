@@ -1,0 +1,177 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// ranged is content that is asked for in parts.
+var ranged = []byte("0123456789")
+
+func TestRangesOfBlobsAndManifests(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	d := up.PutBlob(repo, ranged)
+	m := up.PutManifest(repo, "v1", upstreamtest.TypeManifest, ranged)
+	p := newProxy(t, up, settings{})
+	tag, dated := `"`+d.String()+`"`, time.Now().UTC().Format(http.TimeFormat)
+	for _, c := range []struct {
+		spec, cond string
+		status     int
+		body, said string
+	}{
+		{"bytes=0-3", "", 206, "0123", "bytes 0-3/10"},
+		{"bytes=4-", "", 206, "456789", "bytes 4-9/10"},
+		{"bytes=-3", "", 206, "789", "bytes 7-9/10"},
+		{"bytes=0-", "", 206, "0123456789", "bytes 0-9/10"},
+		{"bytes=9-9", "", 206, "9", "bytes 9-9/10"},
+		{"bytes=8-10", "", 206, "89", "bytes 8-9/10"}, // regctl asks for one byte too many
+		{"bytes=0-99999999999999999999999", "", 206, "0123456789", "bytes 0-9/10"},
+		{"bytes=-11", "", 206, "0123456789", "bytes 0-9/10"},
+		{"bytes=10-", "", 416, "", "bytes */10"},
+		{"bytes=99999999999999999999999-", "", 416, "", "bytes */10"},
+		{"bytes=-0", "", 416, "", "bytes */10"},
+		{"bytes=0-1,3-4", "", 200, string(ranged), ""},
+		{"bytes=3-2", "", 200, string(ranged), ""},
+		{"bytes=-", "", 200, string(ranged), ""},
+		{"bytes=a-b", "", 200, string(ranged), ""},
+		{"bytes=+1-2", "", 200, string(ranged), ""},
+		{"bytes=--1", "", 200, string(ranged), ""},
+		{"lines=1-2", "", 200, string(ranged), ""},
+		{"bytes=0-3", tag, 206, "0123", "bytes 0-3/10"},
+		{"bytes=0-3", `"other"`, 200, string(ranged), ""},
+		{"bytes=0-3", "W/" + tag, 200, string(ranged), ""}, // RFC 9110 13.1.5: strong comparison
+		{"bytes=0-3", dated, 200, string(ranged), ""},
+		{"bytes=10-", `"other"`, 200, string(ranged), ""},
+	} {
+		for _, path := range []string{blobPath(d), "/v2/" + repo + "/manifests/" + m.String(), "/v2/" + repo + "/manifests/v1"} {
+			a := p.get(path, "Range", c.spec, "If-Range", c.cond)
+			a.want(t, c.status, "Content-Range", c.said, "Content-Length", strconv.Itoa(len(c.body)), "ETag", tag)
+			if string(a.body) != c.body {
+				t.Errorf("%s %s: %q, want %q", path, c.spec, a.body, c.body)
+			}
+			p.do(http.MethodHead, path, "Range", c.spec).want(t, 200, "Content-Range", "", "Content-Length", "10")
+		}
+	}
+}
+
+func TestRangeOfAnEmptyBlobIsTheWholeOfIt(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	d := up.PutBlob(repo, nil)
+	p := newProxy(t, up, settings{})
+	for range 2 {
+		p.get(blobPath(d), "Range", "bytes=0-").want(t, 200, "Content-Length", "0", "Content-Range", "")
+	}
+}
+
+// containerd opens several ranges of a blob that is still arriving and leaves
+// the earlier ones.
+func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	content := random(7, 1<<20)
+	d := up.PutBlob(repo, content)
+	g := halve(up, d.String(), content)
+	p := newProxy(t, up, settings{})
+	a := p.get(blobPath(d), "Range", "bytes=1000-200000")
+	a.want(t, 206, "Content-Range", "bytes 1000-200000/1048576")
+	if !bytes.Equal(a.body, content[1000:200001]) {
+		t.Error("wrong bytes")
+	}
+	open := p.send(http.MethodGet, blobPath(d), "Range", "bytes=0-")
+	left := p.send(http.MethodGet, blobPath(d), "Range", "bytes=5-")
+	_ = left.Body.Close()
+	g.open()
+	tail := p.get(blobPath(d), "Range", "bytes=-70000")
+	tail.want(t, 206, "Content-Length", "70000")
+	if b := read(open); !bytes.Equal(b.body, content) || !bytes.Equal(tail.body, content[len(content)-70000:]) {
+		t.Error("wrong bytes")
+	}
+	if n := up.Count(http.MethodGet, d.String()); n != 1 {
+		t.Errorf("%d downloads", n)
+	}
+}
+
+// wellFormed is one range as RFC 9110 section 14.1.1 has it.
+var wellFormed = regexp.MustCompile(`^bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*$`)
+
+// FuzzRange asks for ranges of a blob that is arriving or here and compares
+// with what net/http's own server makes of them.
+func FuzzRange(f *testing.F) {
+	for _, s := range []string{
+		"bytes=0-0", "bytes=0-", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes=70000-", "bytes=69999-70001", "bytes= 1-2 ",
+		"bytes=1-2,3-4", "bytes=,", "bytes=-99999999999999999999", "bytes=00001-00002", "bytes", "", "bytes=1 - 2", "bytes=\x00-",
+	} {
+		f.Add(s, uint32(70000))
+		f.Add(s, uint32(0))
+		f.Add(s, uint32(3))
+	}
+	up := upstreamtest.New(f)
+	p := newProxy(f, up, settings{})
+	f.Fuzz(func(t *testing.T, spec string, size uint32) {
+		if strings.ContainsFunc(spec, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) {
+			t.Skip("no header value")
+		}
+		content := random(8, int64(size%200_000))
+		d := up.PutBlob(repo, content)
+		for _, way := range []string{"first", "again"} {
+			req, err := http.NewRequest(http.MethodGet, p.url+blobPath(d), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Range", spec)
+			resp, err := p.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := read(resp)
+			status, said, body := oracle(spec, content)
+			if got.StatusCode != status || got.Header.Get("Content-Range") != said || !bytes.Equal(got.body, body) || got.err != nil {
+				t.Errorf("%s, Range %q of %d bytes: %d %q with %d bytes (%v), want %d %q with %d", way, spec, len(content),
+					got.StatusCode, got.Header.Get("Content-Range"), len(got.body), got.err, status, said, len(body))
+			}
+		}
+	})
+}
+
+// oracle is what a range should give. net/http answers 416 to what is no
+// range, which RFC 9110 section 14.2 wants ignored, and a part to bytes=-0.
+func oracle(spec string, content []byte) (status int, said string, body []byte) {
+	whole := func() (int, string, []byte) { return http.StatusOK, "", content }
+	m := wellFormed.FindStringSubmatch(strings.TrimSpace(spec))
+	if m == nil || len(content) == 0 {
+		return whole()
+	}
+	trim := func(s string) string { return strings.TrimLeft(s, "0") }
+	longer := func(a, b string) bool { return len(a) > len(b) || len(a) == len(b) && a > b }
+	if m[1] != "" && m[2] != "" && longer(trim(m[1]), trim(m[2])) {
+		return whole()
+	}
+	if m[3] != "" && trim(m[3]) == "" {
+		return http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("bytes */%d", len(content)), nil
+	}
+	clamped := strings.TrimSpace(spec)
+	for _, digits := range m[1:] {
+		if len(trim(digits)) > 18 {
+			clamped = strings.Replace(clamped, digits, "999999999999999999", 1)
+		}
+	}
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodGet, "/", nil)
+	req.Header.Set("Range", clamped)
+	http.ServeContent(rec, req, "x", time.Time{}, bytes.NewReader(content))
+	if rec.Code == http.StatusRequestedRangeNotSatisfiable {
+		return rec.Code, rec.Header().Get("Content-Range"), nil
+	}
+	return rec.Code, rec.Header().Get("Content-Range"), rec.Body.Bytes()
+}

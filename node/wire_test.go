@@ -1,0 +1,178 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A spy is a listener whose connections tell what is left to the kernel to copy.
+type spy struct {
+	net.Listener
+	files atomic.Int64 // bytes that came as a file
+}
+
+func (s *spy) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &spied{c.(*net.TCPConn), s}, nil
+}
+
+type spied struct {
+	*net.TCPConn
+	spy *spy
+}
+
+// ReadFrom is what net/http calls; TCPConn does sendfile for an *os.File
+// directly below one *io.LimitedReader, and for nothing else.
+func (c *spied) ReadFrom(src io.Reader) (int64, error) {
+	limited, ok := src.(*io.LimitedReader)
+	if ok {
+		_, ok = limited.R.(*os.File)
+	}
+	k, err := c.TCPConn.ReadFrom(src)
+	if ok {
+		c.spy.files.Add(k)
+	}
+	return k, err
+}
+
+// spying serves the node on a listener that is watched.
+func spying(t *testing.T, p *proxy) (*spy, *proxy) {
+	srv := httptest.NewUnstartedServer(p.node.Handler())
+	s := &spy{Listener: srv.Listener}
+	srv.Listener = s
+	srv.Start()
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		srv.Close()
+	})
+	q := *p
+	q.url = srv.URL
+	return s, &q
+}
+
+func TestLargeBlobsLeaveBySendfile(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	const size = 9<<20 + 7
+	content := random(1, size)
+	d := up.PutBlob(repo, content)
+	g := halve(up, d.String(), content)
+	s, p := spying(t, newProxy(t, up, settings{top: "auth: {username: u, password: p}"}))
+	login := basic("u", "p")
+	for _, way := range []string{"oci-proxy; fwd=uri-miss; stored", "oci-proxy; hit"} {
+		before := s.files.Load()
+		resp := p.send(http.MethodGet, blobPath(d), login...)
+		g.open()
+		a := read(resp)
+		a.want(t, 200, "Cache-Status", way)
+		if !bytes.Equal(a.body, content) {
+			t.Errorf("%s: wrong bytes", way)
+		}
+		// The first 512 bytes go with the header.
+		if n := s.files.Load() - before; n < size-512 {
+			t.Errorf("%s: %d of %d bytes left by sendfile", way, n, size)
+		}
+	}
+	if l := p.line(d.String()); l["bytes"] != float64(size) {
+		t.Errorf("line %v", l)
+	}
+}
+
+func TestPiecesEachHaveADeadlineOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+	r := &response{ResponseWriter: w, control: http.NewResponseController(w), record: &record{}}
+	src := &io.LimitedReader{R: bytes.NewReader(make([]byte, 4*piece)), N: 3*piece + 5}
+	k, err := r.ReadFrom(src)
+	if k != 3*piece+5 || err != nil || src.N != 0 || w.set != 4 || r.record.bytes != k {
+		t.Errorf("%d bytes, %v, %d left, %d deadlines, %d counted", k, err, src.N, w.set, r.record.bytes)
+	}
+	if k, err := r.ReadFrom(strings.NewReader("short")); k != 5 || err != nil {
+		t.Errorf("%d bytes, %v", k, err)
+	}
+}
+
+func TestShortSourceEndsReadFrom(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	r := &response{ResponseWriter: w, control: http.NewResponseController(w), record: &record{}}
+	k, err := r.ReadFrom(&io.LimitedReader{R: strings.NewReader("short"), N: 3 * piece})
+	if k != 5 || err != nil {
+		t.Errorf("%d bytes, %v", k, err)
+	}
+}
+
+func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	for name, length := range map[string]string{"with a length": fmt.Sprint(size), "chunked": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := upstreamtest.New(t)
+			content := random(1, size)
+			d := up.PutBlob(repo, content)
+			g := gate{done: make(chan struct{})}
+			up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				g.halves(w, r, append(content[:size-1:size-1], content[size-1]^1))
+				return true
+			}})
+			p := newProxy(t, up, settings{})
+			c := p.dial()
+			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
+			in := bufio.NewReader(c)
+			if _, err := in.Peek(1); err != nil {
+				t.Fatal(err)
+			}
+			close(g.done)
+			raw, err := io.ReadAll(in)
+			if err != nil {
+				t.Fatalf("after %d bytes: %v, want EOF", len(raw), err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := read(resp)
+			if a.StatusCode != 200 || !errors.Is(a.err, io.ErrUnexpectedEOF) || len(a.body) < size/4 || len(a.body) > size-64<<10 {
+				t.Errorf("status %d, %d bytes, %v; want an unexpected EOF before the last 64 KiB", a.StatusCode, len(a.body), a.err)
+			}
+			if bytes.HasSuffix(raw, []byte("\r\n0\r\n\r\n")) {
+				t.Error("the last chunk was sent")
+			}
+			p.sent.Add(1)
+			if l := p.line(d.String()); l["error"] == nil || l["status"] != 200.0 {
+				t.Errorf("line %v", l)
+			}
+		})
+	}
+}
+
+// deadlines counts how often a deadline is set.
+type deadlines struct {
+	http.ResponseWriter
+	set int
+}
+
+func (d *deadlines) SetWriteDeadline(time.Time) error {
+	d.set++
+	return nil
+}

@@ -1,0 +1,197 @@
+package transfer_test
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// get matches GETs of blobs at the registry itself.
+var get = upstreamtest.Match{Method: "GET", PathPart: "/blobs/", Server: "registry"}
+
+func TestABrokenDownloadIsTakenUpAgainUnseen(t *testing.T) {
+	t.Parallel()
+	const size = 2 * mib
+	cdn := upstreamtest.Match{Method: "GET", Server: "cdn"}
+	tests := map[string]struct {
+		faults []upstreamtest.Fault
+		stall  time.Duration
+		gets   int // at the registry
+		size   int64
+	}{
+		"cut after a part":                  {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib + 1, Times: 1}}, gets: 2},
+		"cut after one byte":                {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: 1, Times: 1}}, gets: 2},
+		"cut before the last byte":          {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: size - 1, Times: 1}}, gets: 2},
+		"reset after a part":                {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, CutReset: true, Times: 1}}, gets: 2},
+		"cut ten times, with progress":      {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: 100 * kib, Times: 10}}, gets: 11},
+		"stalled":                           {faults: []upstreamtest.Fault{{Match: cdn, Stall: true, StallAfter: mib, Times: 1}}, stall: 200 * time.Millisecond, gets: 2},
+		"stalled behind the header":         {faults: []upstreamtest.Fault{{Match: cdn, Stall: true, Times: 1}}, stall: 200 * time.Millisecond, gets: 2},
+		"cut, and Range is ignored":         {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, Times: 1}, {Match: cdn, IgnoreRange: true}}, gets: 2},
+		"cut, then a wrong range":           {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, Times: 1}, {Match: cdn, WrongRange: true, Times: 1}}, gets: 3},
+		"cut, then another size":            {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, Times: 1}, {Match: cdn, Header: http.Header{"Content-Range": {"bytes " + strconv.Itoa(mib) + "-1999999/2000000"}}, Times: 1}}, gets: 3},
+		"cut, then the CDN's link has gone": {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, Times: 1}, {Match: cdn, Status: http.StatusForbidden, Times: 1}}, gets: 3},
+		"a small blob cut":                  {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: 10, Times: 1}}, gets: 2, size: 1000},
+		"of unknown size, cut":              {faults: []upstreamtest.Fault{{Match: cdn, CutAfter: mib, NoLength: true, Times: 1}}, gets: 2},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{options: []upstreamtest.Option{upstreamtest.Redirect()}, stall: test.stall})
+			if test.size == 0 {
+				test.size = size
+			}
+			d, content := r.put(7, test.size)
+			for _, f := range test.faults {
+				r.registry.Fault(f)
+			}
+			each(3, func(i int) {
+				off := int64(i) * test.size / 3
+				if k, _, err := r.pull(r.ref(d), content, off, -1); err != nil {
+					t.Errorf("from %d: %d bytes, error %v", off, k, err)
+				}
+			})
+			r.wantGets(d, test.gets)
+			r.events.await(filled, 1)
+			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.wantFreshLinks()
+			if cut := test.faults[0].CutAfter; cut > 0 && !test.faults[0].CutReset && r.ranges(d)[2] != r.ranges(d)[3] {
+				t.Errorf("registry and CDN were asked for different ranges: %q", r.ranges(d))
+			}
+		})
+	}
+}
+
+// wantFreshLinks fails the test if a link to the CDN was used twice.
+func (r *rig) wantFreshLinks() {
+	r.t.Helper()
+	asked, used := 0, 0
+	for _, q := range r.registry.Requests() {
+		switch q.Server {
+		case "registry":
+			asked++
+		case "cdn":
+			used++
+		}
+	}
+	if used > asked {
+		r.t.Errorf("%d requests at the CDN, but only %d links were asked for", used, asked)
+	}
+}
+
+func TestResumingBeginsAtTheByteReached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	d, content := r.put(7, mib)
+	r.registry.Fault(upstreamtest.Fault{CutAfter: 700_001, Times: 1})
+	r.mustPull(r.ref(d), content, transfer.Miss)
+	if got := r.ranges(d); len(got) != 2 || got[0] != "" || got[1] != "bytes=700001-" {
+		t.Errorf("upstream was asked for %q", got)
+	}
+	if n := r.registry.BytesSent(); n != mib {
+		t.Errorf("upstream sent %d bytes for %d", n, mib)
+	}
+}
+
+func TestWhatTheRegistryTellsWronglyIsCut(t *testing.T) {
+	t.Parallel()
+	const size = mib
+	tests := map[string]upstreamtest.Fault{
+		"the length is told too long":          {LieLength: 1000},
+		"the length is told too short":         {LieLength: -1000},
+		"compressed on the way":                {Gzip: true},
+		"compressed on the way, length untold": {Gzip: true, NoLength: true},
+	}
+	for name, fault := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			d, content := r.put(8, size)
+			fault.Match = get
+			r.registry.Fault(fault)
+			k, _, err := r.pull(r.ref(d), content, 0, -1)
+			if err == nil || k > size+1000-cache.HoldBack {
+				t.Errorf("got %d bytes, error %v", k, err)
+			}
+			if errors.Is(err, errWrong) != fault.Gzip {
+				t.Errorf("error %v", err)
+			}
+			r.events.await(notFilled, 1)
+			if n := r.gets(d); n > 4 {
+				t.Errorf("%d GETs", n)
+			}
+			r.registry.ClearFaults()
+			r.mustPull(r.ref(d), content, transfer.Miss)
+		})
+	}
+}
+
+func TestNobodyCompletesAWrongBlob(t *testing.T) {
+	t.Parallel()
+	const size = mib
+	for name, at := range map[string]int64{"first byte": 0, "in the middle": size / 2, "held back": size - 1000, "last byte": size - 1} {
+		for _, untold := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: ", size untold"}[untold], func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, setup{})
+				d, content := r.put(9, size)
+				r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: at, NoLength: untold})
+				bad := bytes.Clone(content)
+				bad[at] ^= 1
+				each(4, func(i int) {
+					off := int64(i) * size / 4
+					k, _, err := r.pull(r.ref(d), bad, off, -1)
+					if k > size-off-cache.HoldBack {
+						t.Errorf("from %d: %d bytes were sent of a blob that is wrong", off, k)
+					}
+					if !errors.Is(err, cache.ErrDigest) {
+						t.Errorf("error %v for a wrong blob", err)
+					}
+				})
+				r.registry.ClearFaults()
+				wrong := r.gets(d)
+				if _, ok := r.store.Stat(d); ok {
+					t.Error("the store holds a wrong blob")
+				}
+				r.mustPull(r.ref(d), content, transfer.Miss)
+				r.wantGets(d, wrong+1)
+			})
+		}
+	}
+}
+
+func TestASmallBlobHealsWithinTheRequest(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{1, 1000, 64 * kib} {
+		r := newRig(t, setup{})
+		d, content := r.put(9, size)
+		r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, Times: 1})
+		each(20, func(int) {
+			if k, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
+				t.Errorf("%d bytes, error %v", k, err)
+			}
+		})
+		r.wantGets(d, 2)
+	}
+}
+
+func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	d, _ := r.put(9, 1000)
+	r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true})
+	_, err := r.Blob(t.Context(), r.ref(d))
+	wantKind(t, err, transfer.Corrupt)
+	if n := r.gets(d); n > 4 {
+		t.Errorf("%d GETs for what stays wrong", n)
+	}
+	if _, ok := r.store.Stat(d); ok {
+		t.Error("the store holds a wrong blob")
+	}
+}

@@ -1,0 +1,139 @@
+package transfer_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/url"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A fake is an upstream without a network, for tests in which only time
+// matters. It counts how often its blobs were opened.
+type fake struct {
+	open     func(ctx context.Context, ref transfer.Ref, offset int64) (*transfer.Stream, error)
+	stat     func(ctx context.Context) (transfer.Descriptor, error)
+	manifest func(ctx context.Context) (transfer.Manifest, error)
+
+	mu    sync.Mutex
+	opens int
+}
+
+func (f *fake) Open(ctx context.Context, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
+	f.mu.Lock()
+	f.opens++
+	f.mu.Unlock()
+	return f.open(ctx, ref, offset)
+}
+
+func (f *fake) Stat(ctx context.Context, _ transfer.Ref, _ bool, _ []string) (transfer.Descriptor, error) {
+	return f.stat(ctx)
+}
+
+func (f *fake) Manifest(ctx context.Context, _ transfer.Ref, _ []string) (transfer.Manifest, error) {
+	return f.manifest(ctx)
+}
+
+func (f *fake) Tags(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
+	return nil, failure(transfer.NotFound)
+}
+
+func (f *fake) Referrers(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
+	return nil, failure(transfer.NotFound)
+}
+
+func failure(kind transfer.Kind) *transfer.Error {
+	return &transfer.Error{Kind: kind, Registry: "reg.example.com", Reason: "as the test wants it"}
+}
+
+// hang is an upstream that does not answer.
+func hang(ctx context.Context) error {
+	<-ctx.Done()
+	return &transfer.Error{Kind: transfer.Timeout, Registry: "reg.example.com", Reason: "given up", Err: context.Cause(ctx)}
+}
+
+// fakeRig returns a rig in front of f; its registry is nil. It is for a
+// synctest bubble, which it has to leave empty: call end.
+func fakeRig(t *testing.T, dir string, f *fake, policy transfer.Policy, opts cache.Options) *rig {
+	t.Helper()
+	events := newEvents()
+	store := cache.Open(dir, opts)
+	r := &rig{t: t, store: store, events: events, Fetcher: transfer.New(transfer.Config{
+		Upstream: f, Log: slog.New(events),
+		Store:  func(string) *cache.Store { return store },
+		Policy: func(string) transfer.Policy { return policy },
+	})}
+	return r
+}
+
+// fakeRef names what f serves.
+func fakeRef(d digest.Digest) transfer.Ref {
+	return transfer.Ref{Registry: "reg.example.com", Repository: repo, Digest: d}
+}
+
+// A body is a stream's, whose reads step decides on.
+type body func(p []byte) (int, error)
+
+func (b body) Read(p []byte) (int, error) { return b(p) }
+func (b body) Close() error               { return nil }
+
+// dripping is a body that gives n bytes of content each time, d apart.
+func dripping(ctx context.Context, content []byte, n int, d time.Duration) body {
+	return func(p []byte) (int, error) {
+		if len(content) == 0 {
+			return 0, io.EOF
+		}
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		k := copy(p, content[:min(n, len(content))])
+		content = content[k:]
+		return k, nil
+	}
+}
+
+// endsWith is a body that gives content and then err.
+func endsWith(content []byte, err error) body {
+	return func(p []byte) (int, error) {
+		if len(content) == 0 {
+			return 0, err
+		}
+		k := copy(p, content)
+		content = content[k:]
+		return k, nil
+	}
+}
+
+// bubble runs fn in a synctest bubble with a directory made outside of it.
+func bubble(t *testing.T, fn func(t *testing.T, dir string)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { fn(t, dir) })
+}
+
+// took returns how long fn took.
+func took(fn func()) time.Duration {
+	start := time.Now()
+	fn()
+	return time.Since(start)
+}
+
+// fakeBlob returns a random blob.
+func fakeBlob(size int64) (digest.Digest, []byte) {
+	content, err := io.ReadAll(upstreamtest.Random(1, size))
+	if err != nil {
+		panic(err) // Random does not fail
+	}
+	return digest.FromBytes(content), content
+}

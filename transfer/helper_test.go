@@ -1,0 +1,295 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstream"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+
+	repo = "team/app"
+)
+
+// A rig is a fetcher with a store of its own, the real upstream client and a
+// registry that misbehaves on request.
+type rig struct {
+	*transfer.Fetcher
+	t        testing.TB
+	registry *upstreamtest.Registry
+	store    *cache.Store
+	events   *events
+}
+
+// A setup says what a rig is made of. The zero value will do.
+type setup struct {
+	dir        string // of the store; "": a new one
+	cache      cache.Options
+	stall      time.Duration
+	policy     transfer.Policy
+	passOn     bool                   // redirects go to the client
+	registry   *upstreamtest.Registry // nil: a new one with options
+	options    []upstreamtest.Option
+	registries []*upstreamtest.Registry // more of them
+}
+
+// newRig builds a rig, and takes it down with the test.
+func newRig(t testing.TB, s setup) *rig {
+	t.Helper()
+	if s.registry == nil {
+		s.registry = upstreamtest.New(t, s.options...)
+	}
+	if s.dir == "" {
+		s.dir = t.TempDir()
+	}
+	events := newEvents()
+	log := slog.New(events)
+	var known []upstream.Registry
+	for _, r := range append(s.registries, s.registry) {
+		known = append(known, upstream.Registry{Host: r.Host(), Configured: true, Insecure: true, FollowRedirects: !s.passOn})
+	}
+	client, err := upstream.New(known, upstream.Registry{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := cache.Open(s.dir, s.cache)
+	r := &rig{t: t, registry: s.registry, store: store, events: events, Fetcher: transfer.New(transfer.Config{
+		Upstream: client, Log: log, Stall: s.stall,
+		Store:  func(string) *cache.Store { return store },
+		Policy: func(string) transfer.Policy { return s.policy },
+	})}
+	t.Cleanup(r.end)
+	t.Cleanup(client.Close)
+	return r
+}
+
+// end takes the rig down; more than once does no harm.
+func (r *rig) end() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.Close(ctx)
+	_ = r.store.Close() // perhaps the second time
+}
+
+// ref names a blob or a manifest by digest.
+func (r *rig) ref(d digest.Digest) transfer.Ref {
+	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
+}
+
+// tag names a manifest by tag.
+func (r *rig) tag(tag string) transfer.Ref {
+	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: tag}
+}
+
+// pull gets the bytes [off, off+n) of a blob, n < 0 for all that follow, and
+// compares them with content, the whole blob. It returns how many came; wrong
+// ones are an error.
+func (r *rig) pull(ref transfer.Ref, content []byte, off, n int64) (int64, transfer.Way, error) {
+	a, err := r.Blob(context.Background(), ref)
+	if err != nil {
+		return 0, transfer.Way{}, err
+	}
+	want := content[off:]
+	if n >= 0 {
+		want = want[:n]
+	}
+	c := &checker{left: want}
+	k, err := a.Send(context.Background(), c, off, n)
+	if err == nil && len(c.left) > 0 {
+		err = fmt.Errorf("%d bytes are missing", len(c.left))
+	}
+	if k != int64(len(want)-len(c.left)) {
+		err = errors.Join(err, fmt.Errorf("Send says %d bytes, but %d were written", k, len(want)-len(c.left)))
+	}
+	return k, a.Way, errors.Join(err, a.Close())
+}
+
+// errWrong is what a checker says to wrong bytes.
+var errWrong = errors.New("wrong bytes")
+
+// A checker is a client that keeps nothing but compares.
+type checker struct{ left []byte }
+
+func (c *checker) Write(p []byte) (int, error) {
+	if !bytes.HasPrefix(c.left, p) {
+		return 0, fmt.Errorf("%w: %d bytes, %d before the end", errWrong, len(p), len(c.left))
+	}
+	c.left = c.left[len(p):]
+	return len(p), nil
+}
+
+// mustPull fails the test unless the whole blob comes and is content.
+func (r *rig) mustPull(ref transfer.Ref, content []byte, from transfer.Origin) {
+	r.t.Helper()
+	n, way, err := r.pull(ref, content, 0, -1)
+	if err != nil {
+		r.t.Errorf("pulled %d of %d bytes: %v", n, len(content), err)
+	}
+	if way.From != from {
+		r.t.Errorf("the blob came as a %v, want a %v", way.From, from)
+	}
+}
+
+// gets returns how many GETs of a blob or manifest have reached the registry itself.
+func (r *rig) gets(d digest.Digest) int { return r.registry.Count("GET", "/"+d.String()) }
+
+// wantGets fails the test unless there were n.
+func (r *rig) wantGets(d digest.Digest, n int) {
+	r.t.Helper()
+	if got := r.gets(d); got != n {
+		r.t.Errorf("%d GETs reached the registry, want %d", got, n)
+	}
+}
+
+// put stores a random blob in the registry and returns its bytes.
+func (r *rig) put(seed uint64, size int64) (digest.Digest, []byte) {
+	content := random(seed, size)
+	return r.registry.PutBlob(repo, content), content
+}
+
+// random returns bytes that depend on seed alone.
+func random(seed uint64, size int64) []byte {
+	b, err := io.ReadAll(upstreamtest.Random(seed, size))
+	if err != nil {
+		panic(err) // Random does not fail
+	}
+	return b
+}
+
+// wantKind fails the test unless err is an *Error of that kind.
+func wantKind(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
+	t.Helper()
+	e, ok := errors.AsType[*transfer.Error](err)
+	if !ok {
+		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
+	}
+	if e.Kind != kind {
+		t.Errorf("error %v of kind %v, want %v", e, e.Kind, kind)
+	}
+	return e
+}
+
+// events are the messages of a log, for tests that wait for one.
+type events struct {
+	mu   *sync.Mutex
+	all  *[]string
+	more *sync.Cond
+}
+
+func newEvents() *events {
+	mu := new(sync.Mutex)
+	return &events{mu: mu, all: new([]string), more: sync.NewCond(mu)}
+}
+
+func (e *events) Enabled(context.Context, slog.Level) bool { return true }
+func (e *events) WithAttrs([]slog.Attr) slog.Handler       { return e }
+func (e *events) WithGroup(string) slog.Handler            { return e }
+
+func (e *events) Handle(_ context.Context, rec slog.Record) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	line := rec.Message
+	rec.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	*e.all = append(*e.all, line)
+	e.more.Broadcast()
+	return nil
+}
+
+// await waits until message has been logged n times in all.
+func (e *events) await(message string, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.count(message) < n {
+		e.more.Wait()
+	}
+}
+
+func (e *events) count(message string) (n int) {
+	for _, m := range *e.all {
+		if strings.HasPrefix(m, message) {
+			n++
+		}
+	}
+	return n
+}
+
+// text returns all that was logged.
+func (e *events) text() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.Join(*e.all, "\n")
+}
+
+// What the tests wait for.
+const (
+	filled    = "blob filled"
+	notFilled = "blob not filled"
+)
+
+// A gate is a writer that takes nothing beyond its limit until it is opened.
+type gate struct {
+	bytes.Buffer
+	limit   int
+	reached chan struct{} // closed when limit bytes are there
+	open    chan struct{}
+}
+
+func newGate(limit int) *gate {
+	return &gate{limit: limit, reached: make(chan struct{}), open: make(chan struct{})}
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	if g.Len() < g.limit && g.Len()+len(p) >= g.limit {
+		close(g.reached)
+		defer func() { <-g.open }()
+	}
+	return g.Buffer.Write(p)
+}
+
+// ReadFrom hides that of bytes.Buffer, which would not stop.
+func (g *gate) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{g}, r)
+}
+
+// each runs fn n times at once and waits.
+func each(n int, fn func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { fn(i) })
+	}
+	wg.Wait()
+}
+
+// ranges returns the offsets that upstream was asked to go on from, in order.
+func (r *rig) ranges(d digest.Digest) []string {
+	var out []string
+	for _, q := range r.registry.Requests() {
+		if q.Method == "GET" && strings.Contains(q.Path, d.Encoded()) {
+			out = append(out, q.Header.Get("Range"))
+		}
+	}
+	return slices.Clip(out)
+}

@@ -1,0 +1,303 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// Requests for manifests.
+var (
+	heads        = upstreamtest.Match{Method: "HEAD", PathPart: "/manifests/"}
+	manifestGets = upstreamtest.Match{Method: "GET", PathPart: "/manifests/"}
+)
+
+// wantAsked fails the test unless so many HEADs and GETs of manifests arrived.
+func (r *rig) wantAsked(head, get int) {
+	r.t.Helper()
+	h, g := r.registry.Count("HEAD", "/manifests/"), r.registry.Count("GET", "/manifests/")
+	if h != head || g != get {
+		r.t.Errorf("%d HEADs and %d GETs reached the registry, want %d and %d", h, g, head, get)
+	}
+}
+
+func TestAnUnchangedTagCostsHeadsOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	img := r.registry.PutImage(repo, "latest")
+	if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Checked || !m.Stored || m.From != transfer.Miss {
+		t.Errorf("at first: %+v", m.Way)
+	}
+	r.wantAsked(1, 1)
+	for range 3 {
+		if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); !m.Checked || m.Stale != nil {
+			t.Errorf("later: %+v", m.Way)
+		}
+	}
+	r.wantAsked(4, 1)
+}
+
+func TestAChangedTagIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	for i := range 3 {
+		img := r.registry.PutImage(repo, "latest", random(uint64(i), 10))
+		m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+		if m.Checked != (i > 0) {
+			t.Errorf("%+v", m.Way)
+		}
+	}
+	r.wantAsked(3, 3)
+}
+
+func TestATagWhereHeadDoesNotTell(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]upstreamtest.Fault{
+		"HEAD without a digest": {NoDigest: true},
+		"HEAD not offered":      {Status: http.StatusMethodNotAllowed},
+		"HEAD not implemented":  {Status: http.StatusNotImplemented},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			fault.Match = heads
+			r.registry.Fault(fault)
+			for i := range 2 {
+				img := r.registry.PutImage(repo, "latest", random(uint64(i), 10))
+				r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+				m, err := r.Manifest(t.Context(), r.tag("latest"), nil, true)
+				if err != nil || m.Digest != img.Manifest {
+					t.Errorf("HEAD: %+v, error %v", m, err)
+				}
+			}
+			r.wantAsked(4, 4)
+			each(20, func(int) {
+				if m, err := r.Manifest(t.Context(), r.tag("latest"), nil, false); err != nil || len(m.Bytes) == 0 {
+					t.Errorf("%+v, error %v", m, err)
+				}
+			})
+		})
+	}
+}
+
+func TestHeadOfATagGetsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	img := r.registry.PutImage(repo, "latest")
+	for range 2 {
+		m, err := r.Manifest(t.Context(), r.tag("latest"), nil, true)
+		if err != nil || m.Digest != img.Manifest || m.Size != int64(len(img.ManifestBytes)) || m.MediaType != upstreamtest.TypeManifest {
+			t.Errorf("HEAD: %+v, error %v", m, err)
+		}
+	}
+	r.wantAsked(2, 0)
+}
+
+func TestConcurrentChecksOfATagAreOne(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	img := r.registry.PutImage(repo, "latest")
+	release := r.registry.Hold(heads)
+	const n = 50
+	arrived := make(chan struct{}, n)
+	done := make(chan int)
+	go func() {
+		joined := make(chan bool, n)
+		each(n, func(int) {
+			ctx := &noticed{Context: t.Context(), notice: func() { arrived <- struct{}{} }}
+			m, err := r.Manifest(ctx, r.tag("latest"), nil, false)
+			if err != nil || m.Digest != img.Manifest {
+				t.Errorf("%+v, error %v", m, err)
+				return
+			}
+			joined <- m.Collapsed
+		})
+		close(joined)
+		k := 0
+		for j := range joined {
+			if j {
+				k++
+			}
+		}
+		done <- k
+	}()
+	for range n {
+		<-arrived
+	}
+	r.registry.WaitFor(heads, 1)
+	release()
+	if k := <-done; k < 1 {
+		t.Errorf("%d of %d joined", k, n)
+	}
+	// Who only began to ask after the answer came asks anew.
+	if h := r.registry.Count("HEAD", ""); h > 3 {
+		t.Errorf("%d HEADs", h)
+	}
+	if g := r.registry.Count("GET", ""); g != 1 {
+		t.Errorf("%d GETs", g)
+	}
+}
+
+// A noticed context tells when it is first waited for or derived from.
+type noticed struct {
+	context.Context
+	notice func()
+	told   bool
+}
+
+func (n *noticed) Done() <-chan struct{} {
+	if !n.told {
+		n.told = true
+		n.notice()
+	}
+	return n.Context.Done()
+}
+
+func TestTheAcceptListDecidesWhatATagMeans(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	img := r.registry.PutImage(repo, "latest")
+	const docker = "application/vnd.docker.distribution.manifest.v2+json"
+	sent := map[string][]string{}
+	for name, accept := range map[string][]string{
+		"none": nil, "any": {"*/*"}, "a list": {upstreamtest.TypeIndex, docker}, "unknown": {"text/html"}, "one": {upstreamtest.TypeManifest, "text/html"},
+	} {
+		if m, err := r.Manifest(t.Context(), r.tag("latest"), accept, false); err != nil || m.Digest != img.Manifest {
+			t.Errorf("%s: %+v, error %v", name, m, err)
+		}
+		all := r.registry.Requests()
+		for _, q := range all {
+			if q.Method == "HEAD" {
+				sent[name] = q.Header.Values("Accept")
+			}
+		}
+	}
+	if got := sent["one"]; len(got) != 1 || got[0] != upstreamtest.TypeManifest {
+		t.Errorf("upstream was told %q for a client that takes one type", got)
+	}
+	_, err := r.Manifest(t.Context(), r.tag("latest"), []string{docker}, false)
+	wantKind(t, err, transfer.NotFound)
+	// That it is not there for one kind of client changes nothing for another.
+	r.registry.Down()
+	r.registry.Up()
+	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+}
+
+func TestATagIsBelievedForItsTTL(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, setup{dir: dir, policy: transfer.Policy{TagTTL: time.Hour}})
+	img := r.registry.PutImage(repo, "latest")
+	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+	for range 3 {
+		if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.From != transfer.Hit {
+			t.Errorf("it came as a %v", m.From)
+		}
+	}
+	if m, err := r.Manifest(t.Context(), r.tag("latest"), nil, true); err != nil || m.Digest != img.Manifest {
+		t.Errorf("HEAD: %+v, error %v", m, err)
+	}
+	r.wantAsked(1, 1)
+	r.end()
+	again := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{TagTTL: time.Hour}})
+	again.mustFind(again.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+	r.wantAsked(1, 1)
+}
+
+func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
+	t.Parallel()
+	down := func(r *rig) { r.registry.Down() }
+	status := func(code int) func(*rig) {
+		return func(r *rig) { r.registry.Fault(upstreamtest.Fault{Status: code, Header: later}) }
+	}
+	for name, test := range map[string]struct {
+		fail  func(*rig)
+		kind  transfer.Kind
+		stale bool
+	}{
+		"connection refused":      {down, transfer.Unavailable, true},
+		"429":                     {status(429), transfer.Limited, true},
+		"500":                     {status(500), transfer.Unavailable, true},
+		"502":                     {status(502), transfer.Unavailable, true},
+		"503":                     {status(503), transfer.Unavailable, true},
+		"504":                     {status(504), transfer.Timeout, true},
+		"401":                     {status(401), transfer.Denied, false},
+		"403":                     {status(403), transfer.Denied, false},
+		"404":                     {status(404), transfer.NotFound, false},
+		"changed, but not to get": {func(r *rig) { r.registry.PutImage(repo, "latest", []byte("new")); r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Status: 503, Header: later}) }, transfer.Unavailable, true},
+		"changed, and corrupt":    {func(r *rig) { r.registry.PutImage(repo, "latest", []byte("new")); r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Wrap: forged}) }, transfer.Corrupt, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+			img := r.registry.PutImage(repo, "latest")
+			r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+			test.fail(r)
+			m, err := r.Manifest(t.Context(), r.tag("latest"), nil, false)
+			if !test.stale {
+				wantKind(t, err, test.kind)
+				return
+			}
+			if err != nil || m.Digest != img.Manifest || len(m.Bytes) == 0 || m.Stale == nil || m.Stale.Kind != test.kind || m.From != transfer.Hit {
+				t.Fatalf("%+v, error %v", m, err)
+			}
+			if _, err := r.Manifest(t.Context(), r.tag("never-seen"), nil, false); err == nil {
+				t.Error("a tag never seen was served")
+			}
+		})
+	}
+}
+
+func TestA404ForgetsTheTag(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	img := r.registry.PutImage(repo, "latest")
+	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+	r.registry.DeleteTag(repo, "latest")
+	_, err := r.Manifest(t.Context(), r.tag("latest"), nil, false)
+	wantKind(t, err, transfer.NotFound)
+	r.registry.Down()
+	_, err = r.Manifest(t.Context(), r.tag("latest"), nil, false)
+	wantKind(t, err, transfer.Unavailable)
+	r.mustFind(r.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+}
+
+func TestARestartKeepsTagAndManifest(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	policy := transfer.Policy{StaleIfError: time.Hour}
+	r := newRig(t, setup{dir: dir, policy: policy})
+	img := r.registry.PutImage(repo, "latest")
+	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+	r.end()
+	r.registry.Down()
+	again := newRig(t, setup{dir: dir, registry: r.registry, policy: policy})
+	if m := again.mustFind(again.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Stale == nil {
+		t.Error("what stands in is not marked")
+	}
+}
+
+func TestAClientThatLeavesIsToldNothingStale(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	img := r.registry.PutImage(repo, "latest")
+	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+	release := r.registry.Hold(heads)
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Manifest(ctx, r.tag("latest"), nil, false)
+		ended <- err
+	}()
+	r.registry.WaitFor(heads, 2)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
