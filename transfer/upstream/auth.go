@@ -166,7 +166,7 @@ func (r *registry) shows(realm string) bool {
 	return err == nil && r.sees(u)
 }
 
-// realm returns the token server's URL, as the registry at at names it. One
+// realm returns the URL of the token server that a registry names. One
 // that says http though the registry was asked over https, as behind a gateway
 // that does the TLS, is taken for the registry's own https.
 func (r *registry) realm(at *url.URL, value string) (*url.URL, error) {

@@ -17,7 +17,7 @@ const (
 	patience      = 30 * time.Second // no try begins later
 	shortPatience = 8 * time.Second  // the same where nobody listens
 	maxTries      = 4
-	shortTries    = 3
+	shortTries    = 2
 	maxWait       = 10 * time.Second // the longest Retry-After that is waited out
 )
 

@@ -192,7 +192,7 @@ func (r *Registry) issue(repos []string) map[string]any {
 // scopes returns the repositories that may be pulled from by these scopes,
 // each a list divided by spaces. It is false for one that is not "repository:NAME:…pull…".
 func scopes(values []string) (repos []string, ok bool) {
-	for _, scope := range strings.Fields(strings.Join(values, " ")) {
+	for scope := range strings.FieldsSeq(strings.Join(values, " ")) {
 		name, isRepo := strings.CutPrefix(scope, "repository:")
 		i := strings.LastIndexByte(name, ':')
 		if !isRepo || i < 0 || !slices.Contains(strings.Split(name[i+1:], ","), "pull") {
