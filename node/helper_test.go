@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,7 +85,7 @@ func newProxy(t testing.TB, up *upstreamtest.Registry, s settings) *proxy {
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
 		srv.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()
 		if err := n.Close(ctx); err != nil {
 			t.Errorf("closing the node: %v", err)
@@ -276,9 +277,7 @@ func (b *buffer) String() string {
 
 func (b *buffer) reversed() []string {
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
-		lines[i], lines[j] = lines[j], lines[i]
-	}
+	slices.Reverse(lines)
 	return lines
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -47,7 +48,7 @@ func (n *Node) logged(h http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		defer func() {
 			fault := recover()
-			if fault != nil && fault != http.ErrAbortHandler {
+			if err, ok := fault.(error); fault != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
 				n.log.Error("request failed by a bug", "fault", fault, "stack", string(debug.Stack()))
 				noteStatus(r, http.StatusInternalServerError)
 			}
@@ -62,8 +63,11 @@ func (n *Node) logged(h http.Handler) http.Handler {
 
 // level keeps what asks every few seconds out of the log.
 func level(r *http.Request, rec *record) slog.Level {
-	if rec.status < 500 && (r.URL.Path == "/_/health" || r.URL.Path == "/_/ready") {
-		return slog.LevelDebug
+	switch r.URL.Path {
+	case "/_/health", "/_/ready", "/_/metrics":
+		if rec.status < 500 {
+			return slog.LevelDebug
+		}
 	}
 	return slog.LevelInfo
 }

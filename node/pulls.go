@@ -35,10 +35,14 @@ func (p *pulls) end() {
 	}
 }
 
-// quiet waits until nothing was asked for during a pause, or ctx ends.
-func (p *pulls) quiet(ctx context.Context, pause time.Duration) {
+// betweenLayers is how long a client may take from one request of a pull to
+// the next without the drain taking the pull for finished.
+const betweenLayers = time.Second
+
+// quiet waits until nothing was asked for during such a pause, or ctx ends.
+func (p *pulls) quiet(ctx context.Context) {
 	for {
-		idle, left := p.look(pause)
+		idle, left := p.look()
 		if idle == nil && left <= 0 {
 			return
 		}
@@ -61,11 +65,11 @@ func (p *pulls) quiet(ctx context.Context, pause time.Duration) {
 
 // look returns what is closed when the requests under way have ended, or else
 // how much is left of the pause.
-func (p *pulls) look(pause time.Duration) (idle <-chan struct{}, left time.Duration) {
+func (p *pulls) look() (idle <-chan struct{}, left time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.active == 0 {
-		return nil, time.Until(p.ended.Add(pause))
+		return nil, time.Until(p.ended.Add(betweenLayers))
 	}
 	if p.idle == nil {
 		p.idle = make(chan struct{})
@@ -73,15 +77,11 @@ func (p *pulls) look(pause time.Duration) (idle <-chan struct{}, left time.Durat
 	return p.idle, 0
 }
 
-// betweenLayers is how long a client may take from one request of a pull to
-// the next without the drain taking the pull for finished.
-const betweenLayers = time.Second
-
 // awaitQuiet keeps the port open for pulls under way. /_/ready says meanwhile
 // that others should go elsewhere; where nobody listens to that, half of the
 // drain's time is left for what then is still being sent.
 func (n *Node) awaitQuiet(drain context.Context) {
 	ctx, cancel := context.WithTimeout(drain, n.cfg.ShutdownTimeout/2)
 	defer cancel()
-	n.pulls.quiet(ctx, betweenLayers)
+	n.pulls.quiet(ctx)
 }

@@ -23,7 +23,7 @@ func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, sto
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	over := make(chan struct{})
 	go func() {
@@ -146,29 +146,29 @@ func TestQuietWaitsForAPauseBetweenRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pulls
 		start := time.Now()
-		p.quiet(t.Context(), time.Second)
+		p.quiet(t.Context())
 		if took := time.Since(start); took != 0 {
 			t.Errorf("nobody ever pulled, but it took %s", took)
 		}
 		p.begin()
 		p.begin()
 		go func() {
-			time.Sleep(10 * time.Second)
+			time.Sleep(10 * time.Second) // in the bubble
 			p.end()
 			p.end()
-			time.Sleep(900 * time.Millisecond)
+			time.Sleep(900 * time.Millisecond) // in the bubble
 			p.begin()
-			time.Sleep(5 * time.Second)
+			time.Sleep(5 * time.Second) // in the bubble
 			p.end()
 		}()
-		p.quiet(t.Context(), time.Second)
+		p.quiet(t.Context())
 		if took, want := time.Since(start), 16900*time.Millisecond; took != want {
 			t.Errorf("quiet after %s, want %s", took, want)
 		}
 		p.begin()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		p.quiet(ctx, time.Second)
+		p.quiet(ctx)
 		if took, want := time.Since(start), 76900*time.Millisecond; took != want {
 			t.Errorf("given up after %s, want %s", took, want)
 		}

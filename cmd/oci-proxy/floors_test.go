@@ -25,9 +25,10 @@ var floors = map[string][]string{
 
 // only says who alone may import a library.
 var only = map[string]string{
-	"gopkg.in/yaml.v3":    "node/config",
-	"golang.org/x/sys":    "cache",
-	"github.com/cespare/": "cache",
+	"gopkg.in/yaml.v3":       "node/config",
+	"github.com/prometheus/": "node",
+	"golang.org/x/sys":       "cache",
+	"github.com/cespare/":    "cache",
 }
 
 // A listed is what go list says of a package.

@@ -18,7 +18,7 @@ import (
 func TestExitStatusAndWhatIsPrinted(t *testing.T) {
 	t.Parallel()
 	good := configFile(t, "port: 5000\n")
-	bad := configFile(t, "port: 99999\nlog_levle: info\nauth: {username: u}\n")
+	bad := configFile(t, "port: 99999\nlog_leve: info\nauth: {username: u}\n")
 	for _, c := range []struct {
 		args     string
 		status   int

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -50,7 +49,7 @@ func TestTermDrainsAndExitsWithZero(t *testing.T) {
 	}
 	got := make(chan pulled, 1)
 	go func() {
-		body, _, err := pull(context.Background(), newClient(), blobURL(addr, d))
+		body, _, err := pull(t.Context(), newClient(), blobURL(addr, d))
 		got <- pulled{body, err}
 	}()
 	up.WaitFor(upstreamtest.Match{Method: http.MethodGet, PathPart: d.String()}, 1)
@@ -81,7 +80,7 @@ func TestFurtherSignalEndsAtOnce(t *testing.T) {
 	p := start(t, addr, "serve", "-c", file)
 	got := make(chan error, 1)
 	go func() {
-		_, _, err := pull(context.Background(), newClient(), blobURL(addr, d))
+		_, _, err := pull(t.Context(), newClient(), blobURL(addr, d))
 		got <- err
 	}()
 	up.WaitFor(upstreamtest.Match{PathPart: d.String()}, 1)
@@ -175,7 +174,7 @@ func pullUntil(p *process, addr string, all []digest.Digest, n int) map[digest.D
 		wg.Go(func() {
 			client := newClient()
 			for d := range queue {
-				_, status, err := pull(context.Background(), client, blobURL(addr, d))
+				_, status, err := pull(p.t.Context(), client, blobURL(addr, d))
 				mu.Lock()
 				if err == nil && (strings.Contains(status, "stored") || strings.Contains(status, "hit")) {
 					whole[d] = true
