@@ -16,7 +16,8 @@ type Answer struct {
 	fetcher *Fetcher
 	ref     Ref
 	blob    cache.Blob
-	flight  *flight
+	flight  *flight      // that blob follows, nil for a hit
+	boarded []*flight    // all that it was aboard
 	used    bool         // bytes of blob have been sent
 	past    []cache.Blob // what was read before, and failed in mid-response
 	doubts  []cache.Blob // those of past of which bytes were sent before they were known to be right
@@ -62,7 +63,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			break
 		}
 	}
-	return nil, f.explain(ctx, t.Ref, last)
+	return nil, explain(ctx, t.Ref, t.host(), last)
 }
 
 // follow boards a flight and waits for its first bytes. again says that after
@@ -72,7 +73,7 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 	if err != nil {
 		return nil, errors.Is(err, errLanded), err
 	}
-	a = &Answer{Way: Way{From: Miss, Collapsed: joined}, fetcher: f, ref: t.Ref, flight: fl}
+	a = &Answer{Way: Way{From: Miss, Collapsed: joined}, fetcher: f, ref: t.Ref, flight: fl, boarded: []*flight{fl}}
 	a.blob, err = fl.in.Follow(ctx)
 	a.Host, a.Stored = fl.from(), fl.in.Keeping()
 	if err == nil {
@@ -82,6 +83,7 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 		a.Redirect = r.location
 		return a, false, nil
 	}
+	f.getOff(fl)
 	strange := fl.ref != t.Ref
 	t.not, t.own = fl, t.own || strange
 	if e, ok := asError(err); ok {
@@ -166,6 +168,7 @@ func (a *Answer) move(ctx context.Context, cause error) error {
 		a.doubts = append(a.doubts, a.blob)
 	}
 	a.blob, a.flight, a.used = next.blob, next.flight, false
+	a.boarded = append(a.boarded, next.boarded...)
 	return nil
 }
 
@@ -178,6 +181,8 @@ func (a *Answer) Close() error {
 	if a.blob != nil {
 		errs = append(errs, a.blob.Close())
 	}
+	a.fetcher.getOff(a.boarded...)
+	a.boarded = nil
 	return errors.Join(errs...)
 }
 
@@ -205,11 +210,11 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
 	case err == nil && d.Size >= 0:
 		return d.Size, Way{Host: ref.Registry}, nil
 	case err != nil && !headless(err):
-		return 0, Way{}, f.explain(ctx, ref, err)
+		return 0, Way{}, explain(ctx, ref, "", err)
 	}
 	a, err := f.open(wait, &ticket{Ref: ref})
 	if err != nil {
-		return 0, Way{}, f.explain(ctx, ref, err)
+		return 0, Way{}, explain(ctx, ref, "", err)
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {

@@ -58,8 +58,20 @@ func TestRangesAtManyOffsetsShareTheDownloadUnderWay(t *testing.T) {
 	d, content := r.put(2, size)
 	release := r.registry.Hold(upstreamtest.Match{Method: "GET"})
 	spans := [][2]int64{
-		{0, 1}, {0, -1}, {1, 100}, {size - 1, 1}, {size - 1, -1}, {size - 64*kib, -1}, {size - 64*kib - 1, 64 * kib},
-		{size / 2, 300 * kib}, {3*mib + 7, -1}, {256*kib - 1, 2}, {256 * kib, 256 * kib}, {0, size}, {100, 0}, {size / 3, size / 3},
+		{0, 1},
+		{0, -1},
+		{1, 100},
+		{size - 1, 1},
+		{size - 1, -1},
+		{size - 64*kib, -1},
+		{size - 64*kib - 1, 64 * kib},
+		{size / 2, 300 * kib},
+		{3*mib + 7, -1},
+		{256*kib - 1, 2},
+		{256 * kib, 256 * kib},
+		{0, size},
+		{100, 0},
+		{size / 3, size / 3},
 	}
 	done := make(chan struct{})
 	go func() {

@@ -71,11 +71,11 @@ func TestCloseEndsInTime(t *testing.T) {
 		opts cache.Options
 		ask  func(*rig) error
 	}{
-		"upstream does not answer":      {hanging, cache.Options{}, blob},
-		"the blob drips":                {dripping, cache.Options{}, blob},
-		"between two tries":             {failing, cache.Options{}, blob},
-		"waiting for a reader":          {quick, cache.Options{Bound: mib}, func(r *rig) error { return stuck(r, d) }},
-		"a tag is being checked":        {hanging, cache.Options{}, func(r *rig) error { _, err := r.Manifest(context.Background(), tag, nil, false); return err }},
+		"upstream does not answer":       {hanging, cache.Options{}, blob},
+		"the blob drips":                 {dripping, cache.Options{}, blob},
+		"between two tries":              {failing, cache.Options{}, blob},
+		"waiting for a reader":           {quick, cache.Options{Bound: mib}, func(r *rig) error { return stuck(r, d) }},
+		"a tag is being checked":         {hanging, cache.Options{}, func(r *rig) error { _, err := r.Manifest(context.Background(), tag, nil, false); return err }},
 		"nobody waits for it any longer": {hanging, cache.Options{}, func(r *rig) error { _, err := r.Manifest(timely(), tag, nil, false); return err }},
 	} {
 		t.Run(name, func(t *testing.T) {

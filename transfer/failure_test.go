@@ -2,6 +2,8 @@ package transfer_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,6 +14,30 @@ import (
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/upstreamtest"
 )
+
+func TestErrorsTellWhatFailedWhere(t *testing.T) {
+	t.Parallel()
+	err := error(&transfer.Error{
+		Kind: transfer.Limited, Registry: "a.example.com", Host: "b.example.com", Status: 429, Reason: "too many", Err: io.ErrUnexpectedEOF,
+	})
+	if got := err.Error(); got != "a.example.com: too many (at b.example.com): upstream answered 429: unexpected EOF" {
+		t.Errorf("it says %q", got)
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) || transfer.KindOf(err).String() != "limited" || transfer.KindOf(io.EOF) != transfer.Unavailable {
+		t.Errorf("cause or kind of %v are lost", err)
+	}
+}
+
+func TestBytesSentAreCountedByTheirOrigin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.Sent("a.example.com", transfer.Miss, 10)
+	r.Sent("a.example.com", transfer.Hit, 1)
+	c := r.Counters()["a.example.com"]
+	if c.MissBytes.Load() != 10 || c.HitBytes.Load() != 1 || transfer.Hit.String() != "hit" || transfer.Miss.String() != "miss" {
+		t.Errorf("%d bytes missed, %d hit", c.MissBytes.Load(), c.HitBytes.Load())
+	}
+}
 
 // later makes an upstream's failure final at once: nobody waits that long.
 var later = http.Header{"Retry-After": {"60"}}

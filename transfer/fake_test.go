@@ -137,3 +137,6 @@ func fakeBlob(size int64) (digest.Digest, []byte) {
 	}
 	return digest.FromBytes(content), content
 }
+
+// endsWithHello is a body of five bytes.
+func endsWithHello() body { return endsWith([]byte("hello"), io.EOF) }

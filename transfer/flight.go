@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ type flight struct {
 	ref  Ref // of the request that began it
 	in   *cache.Ingest
 	host atomic.Pointer[string]
+
+	aboard int // requests that have boarded and not got off; guarded by the Fetcher's mu
 }
 
 // from is the host that delivers.
@@ -69,6 +72,14 @@ func (*errRedirected) Error() string { return "the registry redirects the client
 // errStalled is the cause of a stream that stood still.
 var errStalled = errors.New("the download stood still")
 
+// host is who delivered to the flight that the request fell out of.
+func (t *ticket) host() string {
+	if t.not == nil {
+		return ""
+	}
+	return t.not.from()
+}
+
 // errLanded says that the blob is in the shard by now.
 var errLanded = errors.New("the blob has landed")
 
@@ -79,6 +90,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl, ok := f.flights[key]; ok && t.mayBoard(fl) {
+		fl.aboard++
 		return fl, true, nil
 	}
 	// A flight leaves the map after its blob has entered the shard, so that
@@ -94,7 +106,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	if err != nil {
 		return nil, false, &Error{Kind: Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
 	}
-	fl = &flight{key: key, ref: t.Ref, in: in}
+	fl = &flight{key: key, ref: t.Ref, in: in, aboard: 1}
 	salvage, size := io.Reader(nil), int64(0)
 	if t.damaged != nil {
 		salvage, size = cache.Salvage(t.damaged), t.damaged.Size()
@@ -118,16 +130,46 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	}
 	took := time.Since(start).Round(time.Millisecond)
 	if err != nil {
-		log.Warn("blob not filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "error", err)
+		level := slog.LevelWarn
+		if _, redirected := errors.AsType[*errRedirected](err); redirected || KindOf(err) == NotFound || KindOf(err) == Denied {
+			level = slog.LevelDebug // the client is told, and the node is well
+		}
+		log.Log(f.ctx, level, "blob not filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "error", err)
 		return
 	}
 	log.Debug("blob filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "stored", fl.in.Stored())
+}
+
+// getOff ends what board began, for each of the flights.
+func (f *Fetcher) getOff(flights ...*flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fl := range flights {
+		fl.aboard--
+	}
+}
+
+// deserted reports whether nobody is aboard a flight that was abandoned; then
+// nobody boards it any more.
+func (f *Fetcher) deserted(fl *flight) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl.aboard > 0 {
+		return false
+	}
+	f.strike(fl)
+	return true
 }
 
 // leave takes a flight off the list of those that can be boarded.
 func (f *Fetcher) leave(fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.strike(fl)
+}
+
+// strike is leave for a caller that holds mu.
+func (f *Fetcher) strike(fl *flight) {
 	if f.flights[fl.key] == fl {
 		delete(f.flights, fl.key)
 	}
@@ -148,7 +190,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 	if salvage != nil {
 		fl.in.SetSize(size)
 		err := f.copyBody(f.ctx, fl.in, salvage)
-		if errors.Is(err, cache.ErrAbandoned) || f.ctx.Err() != nil {
+		if errors.Is(err, cache.ErrAbandoned) && f.deserted(fl) || f.ctx.Err() != nil {
 			return err
 		} // what it lacks, upstream has
 	}
@@ -177,8 +219,11 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 // byte upstream has already tried again as often as makes sense; and where
 // upstream knows no byte to go on from, the size it told was wrong.
 func (f *Fetcher) worthResuming(fl *flight, err error) bool {
-	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
+	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) {
 		return false
+	}
+	if errors.Is(err, cache.ErrAbandoned) {
+		return !f.deserted(fl) // somebody came just then
 	}
 	_, redirected := errors.AsType[*errRedirected](err)
 	return !redirected && KindOf(err) != Invalid

@@ -3,6 +3,7 @@ package transfer
 import (
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -139,7 +140,7 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	switch {
 	case ns != "":
 		registry = n.Canonical(ns)
-		if !registryPattern.MatchString(registry) {
+		if !isRegistry(registry) {
 			return "", "", &PathError{"NAME_INVALID", "ns names no registry"}
 		}
 		if named && lead == registry { // clients with a path prefix name it twice
@@ -154,12 +155,25 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 		name = "library/" + name
 	}
 	switch {
-	case !registryPattern.MatchString(registry):
+	case !isRegistry(registry):
 		return "", "", &PathError{"NAME_INVALID", "the first part of the name is no registry"}
 	case !namePattern.MatchString(name) || len(registry)+1+len(name) > maxName:
 		return "", "", &PathError{"NAME_INVALID", "name is not of the form the distribution spec gives"}
 	}
 	return registry, name, nil
+}
+
+// isRegistry reports whether s is a host, or host:port, that can be asked.
+func isRegistry(s string) bool {
+	if !registryPattern.MatchString(s) {
+		return false
+	}
+	_, port, ok := strings.Cut(s, ":")
+	if !ok {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // registry reports which registry the first of several parts names, if it does.

@@ -220,17 +220,23 @@ func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
 		kind  transfer.Kind
 		stale bool
 	}{
-		"connection refused":      {down, transfer.Unavailable, true},
-		"429":                     {status(429), transfer.Limited, true},
-		"500":                     {status(500), transfer.Unavailable, true},
-		"502":                     {status(502), transfer.Unavailable, true},
-		"503":                     {status(503), transfer.Unavailable, true},
-		"504":                     {status(504), transfer.Timeout, true},
-		"401":                     {status(401), transfer.Denied, false},
-		"403":                     {status(403), transfer.Denied, false},
-		"404":                     {status(404), transfer.NotFound, false},
-		"changed, but not to get": {func(r *rig) { r.registry.PutImage(repo, "latest", []byte("new")); r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Status: 503, Header: later}) }, transfer.Unavailable, true},
-		"changed, and corrupt":    {func(r *rig) { r.registry.PutImage(repo, "latest", []byte("new")); r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Wrap: forged}) }, transfer.Corrupt, true},
+		"connection refused": {down, transfer.Unavailable, true},
+		"429":                {status(429), transfer.Limited, true},
+		"500":                {status(500), transfer.Unavailable, true},
+		"502":                {status(502), transfer.Unavailable, true},
+		"503":                {status(503), transfer.Unavailable, true},
+		"504":                {status(504), transfer.Timeout, true},
+		"401":                {status(401), transfer.Denied, false},
+		"403":                {status(403), transfer.Denied, false},
+		"404":                {status(404), transfer.NotFound, false},
+		"changed, but not to get": {func(r *rig) {
+			r.registry.PutImage(repo, "latest", []byte("new"))
+			r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Status: 503, Header: later})
+		}, transfer.Unavailable, true},
+		"changed, and corrupt": {func(r *rig) {
+			r.registry.PutImage(repo, "latest", []byte("new"))
+			r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Wrap: forged})
+		}, transfer.Corrupt, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

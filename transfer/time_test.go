@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,7 +85,7 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 				r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
 				defer r.end()
 				k, _, err := r.pull(fakeRef(d), content, 0, -1)
-				if err == nil || errors.Is(err, errWrong) || k != mib/2 {
+				if err == nil || errors.Is(err, errWrong) || k != 0 && k != mib/2 { // 0: it failed before the answer began
 					t.Errorf("%d bytes, error %v", k, err)
 				}
 				if f.opens > 7 {
@@ -121,7 +122,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 	for name, test := range map[string]struct {
 		pause time.Duration
 		opens int
-	}{"19 s between reads": {19 * time.Second, 1}, "21 s between reads": {21 * time.Second, 6}} {
+	}{"19 s between reads": {19 * time.Second, 2}, "21 s between reads": {21 * time.Second, 6}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
@@ -138,8 +139,8 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 				if stalled := test.pause > 20*time.Second; (err != nil) != stalled {
 					t.Errorf("error %v", err)
 				}
-				if f.opens != test.opens+1 {
-					t.Errorf("upstream was asked %d times, want %d", f.opens, test.opens+1)
+				if f.opens != test.opens {
+					t.Errorf("upstream was asked %d times, want %d", f.opens, test.opens)
 				}
 			})
 		})
@@ -223,10 +224,11 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 	_, content := fakeBlob(100)
 	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	bubble(t, func(t *testing.T, dir string) {
-		up := true
+		var up atomic.Bool
+		up.Store(true)
 		f := &fake{
 			stat: func(ctx context.Context) (transfer.Descriptor, error) {
-				if !up {
+				if !up.Load() {
 					return transfer.Descriptor{}, hang(ctx)
 				}
 				return transfer.Descriptor{Size: -1}, nil
@@ -242,7 +244,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 		if _, err := ask(); err != nil {
 			t.Fatal(err)
 		}
-		up = false
+		up.Store(false)
 		<-time.After(59 * time.Second)
 		if m, err := ask(); err != nil || m.Stale != nil || m.From != transfer.Hit {
 			t.Errorf("within tag_ttl: %+v, error %v", m, err)
@@ -254,7 +256,8 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 		<-time.After(30 * time.Minute)
 		_, err := ask()
 		wantKind(t, err, transfer.Timeout)
-		up = true
+		synctest.Wait() // the question that came to nothing has ended too
+		up.Store(true)
 		if m, err := ask(); err != nil || m.Stale != nil {
 			t.Errorf("once upstream is back: %+v, error %v", m, err)
 		}
@@ -268,7 +271,10 @@ func TestATagCheckedInTheFutureIsCheckedAgain(t *testing.T) {
 	dir := t.TempDir()
 	asked := 0
 	f := &fake{
-		stat: func(context.Context) (transfer.Descriptor, error) { asked++; return transfer.Descriptor{Digest: d, Size: 100}, nil },
+		stat: func(context.Context) (transfer.Descriptor, error) {
+			asked++
+			return transfer.Descriptor{Digest: d, Size: 100}, nil
+		},
 		manifest: func(context.Context) (transfer.Manifest, error) {
 			return transfer.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
 		},
@@ -281,7 +287,7 @@ func TestATagCheckedInTheFutureIsCheckedAgain(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	visit(t)                  // in the present
+	visit(t)                // in the present
 	synctest.Test(t, visit) // bubbles begin in the year 2000
 	if asked != 2 {
 		t.Errorf("upstream was asked %d times, want 2", asked)

@@ -105,12 +105,12 @@ func inTime(ctx context.Context, ref Ref) (context.Context, context.CancelFunc) 
 }
 
 // explain makes an *Error of what a client's request ended with, unless it is
-// the client who has gone.
-func (f *Fetcher) explain(ctx context.Context, ref Ref, err error) error {
+// the client who has gone. host is who delivered, "" if nobody did.
+func explain(ctx context.Context, ref Ref, host string, err error) error {
 	if _, ok := asError(err); ok || err == nil || ctx.Err() != nil {
 		return err
 	}
-	e := &Error{Kind: Unavailable, Registry: ref.Registry, Reason: "the download broke off", Err: err}
+	e := &Error{Kind: Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
 	switch {
 	case errors.Is(err, errClosed):
 		e.Reason, e.Err = errClosed.Error(), nil
@@ -148,7 +148,8 @@ type Way struct {
 }
 
 // calls runs one call per key at a time; who asks meanwhile gets its result.
-// The call belongs to the node: it goes on if all who wait have left.
+// The call belongs to the node: it goes on if all who wait have left, but no
+// longer than an answer may take.
 type calls[K comparable, V any] struct {
 	mu     sync.Mutex
 	active map[K]*call[V]
@@ -186,7 +187,9 @@ func (c *calls[K, V]) join(f *Fetcher, key K, fn func(context.Context) (V, error
 	one = &call[V]{done: make(chan struct{})}
 	began := f.start(func() {
 		defer close(one.done)
-		one.value, one.err = fn(f.ctx)
+		ctx, cancel := context.WithTimeout(f.ctx, answerWithin)
+		defer cancel()
+		one.value, one.err = fn(ctx)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.active, key)
