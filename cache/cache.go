@@ -18,8 +18,10 @@
 // A Store never fails a caller: without a usable disk it misses, and its
 // ingests pass through memory.
 //
-// Start with store.go (what a Store does), ingest.go (a blob on its way in),
-// index.go (recency and room).
+// Start with store.go (what a Store does), ingest.go, commit.go and follow.go (a
+// blob on its way in, into the shard, and to those who read along), index.go and
+// room.go (recency, room). Locks are taken in the order committing, an ingest's
+// mu, the index's mu.
 package cache
 
 import (

@@ -91,15 +91,16 @@ func TestDamageIsFoundBeforeItIsSent(t *testing.T) {
 		{"blob extended", func(t *testing.T, p string) { _ = os.Truncate(p, damageSize+1) }, -1},
 		{"blob gone", func(t *testing.T, p string) { _ = os.Remove(p) }, -1},
 		{"blob a directory", func(t *testing.T, p string) { _ = os.Remove(p); _ = os.Mkdir(p, 0o700) }, -1},
-		{"meta gone", func(t *testing.T, p string) { _ = os.Remove(p + ".meta") }, 0},
-		{"meta truncated", func(t *testing.T, p string) { _ = os.Truncate(p+".meta", 40) }, 0},
-		{"meta extended", func(t *testing.T, p string) { _ = os.Truncate(p+".meta", 400) }, 0},
+		{"meta gone", func(t *testing.T, p string) { _ = os.Remove(p + ".meta") }, -1},
+		{"meta truncated", func(t *testing.T, p string) { _ = os.Truncate(p+".meta", 40) }, -1},
+		{"meta extended", func(t *testing.T, p string) { _ = os.Truncate(p+".meta", 400) }, -1},
+		{"meta vast", func(t *testing.T, p string) { _ = os.Truncate(p+".meta", 1<<40) }, -1},
 	}
 	for at := int64(0); at < damageSize; at += 70_001 {
 		damages = append(damages, damage{"blob flipped", func(t *testing.T, p string) { quietly(t, p, func() { flip(t, p, at) }) }, at})
 	}
 	for at := int64(0); at < 200; at += 13 {
-		damages = append(damages, damage{"meta flipped", func(t *testing.T, p string) { flip(t, p+".meta", at) }, 0})
+		damages = append(damages, damage{"meta flipped", func(t *testing.T, p string) { flip(t, p+".meta", at) }, -1})
 	}
 	for _, restart := range []bool{false, true} {
 		for _, d := range damages {
@@ -110,20 +111,16 @@ func TestDamageIsFoundBeforeItIsSent(t *testing.T) {
 				s := start(t, dir, Options{})
 				keep(t, s, b)
 				keep(t, s, other)
-				at := d.at
 				if restart {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
-					}
-					if at == 0 && d.name != "blob flipped" {
-						at = -1 // the listing finds it
 					}
 				}
 				d.do(t, b.path(dir))
 				if restart {
 					s = start(t, dir, Options{})
 				}
-				wantDamaged(t, s, b, at)
+				wantDamaged(t, s, b, d.at)
 				wantGone(t, s, b)
 				want(t, s, other)
 				if s.Size() != 1000 {
@@ -156,7 +153,11 @@ func TestSwappedFilesAreFound(t *testing.T) {
 		if metas {
 			swap(".meta")
 		}
-		wantDamaged(t, s, a, 0)
+		at := int64(0)
+		if metas {
+			at = -1
+		}
+		wantDamaged(t, s, a, at)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -85,12 +85,34 @@ func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 	return off - start, nil
 }
 
-// damaged takes the blob out of the shard, unless err is not the file's fault.
+// damaged takes the blob out of the shard: whoever reads it goes on elsewhere,
+// and must not come back here.
 func (b *fileBlob) damaged(err error) error {
+	b.store.expel(b.disk, b.slot)
+	return errors.Join(ErrDamaged, err)
+}
+
+// lost says that a blob can't be opened, and takes it out of the shard if that
+// is the blob's fault.
+func (b *fileBlob) lost(err error) error {
 	if !transient(err) {
 		b.store.expel(b.disk, b.slot)
 	}
-	return errors.Join(ErrDamaged, err)
+	return errors.Join(ErrNotFound, err)
+}
+
+// prepare reads what checking needs, so that Send opens no file as a rule.
+func (b *fileBlob) prepare() error {
+	id, _, err := identify(b.file)
+	if err == nil && id.size != b.size {
+		err = errMeta
+	}
+	now := time.Now()
+	if err != nil || b.size <= smallSize || b.store.trusted(b.slot, id, now) {
+		return err
+	}
+	_, err = b.begin(id, now)
+	return err
 }
 
 // check makes sure that the chunks which hold [off, off+n) are right.
@@ -191,7 +213,7 @@ var errSum = errors.New("chunk does not match its sum")
 func (b *fileBlob) manifest() (*memoryBlob, error) {
 	m, err := b.meta()
 	if err != nil {
-		return nil, b.damaged(err)
+		return nil, b.lost(err)
 	}
 	if m.MediaType == "" {
 		return nil, ErrNotFound
@@ -203,15 +225,15 @@ func (b *fileBlob) manifest() (*memoryBlob, error) {
 func (b *fileBlob) content() (*memoryBlob, error) {
 	m, err := b.meta()
 	if err != nil {
-		return nil, b.damaged(err)
+		return nil, b.lost(err)
 	}
 	p := make([]byte, b.size)
 	if err := b.disk.readAt(b.file, p, 0); err != nil {
-		return nil, b.damaged(err)
+		return nil, b.lost(err)
 	}
 	for i, sum := range m.sums {
 		if xxhash.Sum64(p[int64(i)*chunkSize:min(b.size, int64(i+1)*chunkSize)]) != sum {
-			return nil, b.damaged(errSum)
+			return nil, b.lost(errSum)
 		}
 	}
 	return &memoryBlob{content: p, mediaType: m.MediaType, path: b.name.path()}, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -166,7 +167,13 @@ func pull(ctx context.Context, s *Store, b sample) error {
 // follow fills in and reads along.
 func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error {
 	done := make(chan error, 1)
-	go func() { done <- write(in, b, 100_000) }()
+	in.mu.Lock()
+	first := in.moved.wait(math.MaxInt64)
+	in.mu.Unlock()
+	go func() {
+		<-first // who came late would read the shard
+		done <- write(in, b, 50_000)
+	}()
 	blob, err := in.Follow(ctx)
 	if err == nil {
 		_, err = blob.Send(ctx, out, int64(out.Len()), -1)

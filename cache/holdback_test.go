@@ -16,77 +16,85 @@ func bubble(t *testing.T, opts Options, test func(t *testing.T, s *Store)) {
 	synctest.Test(t, func(t *testing.T) { test(t, start(t, dir, opts)) })
 }
 
+// A heldRange is a range, and up to where it is sent before the verdict.
+type heldRange struct{ off, n, held int64 }
+
+// heldRanges are ranges of a blob of size bytes.
+func heldRanges(size int64, told bool) []heldRange {
+	before := size - 1 // a range that ends before the end is sent as it arrives
+	if !told {
+		before = size - HoldBack // nobody knows that it does
+	}
+	return []heldRange{
+		{0, -1, size - HoldBack},
+		{0, size, size - HoldBack},
+		{size - HoldBack - 100, 1 << 40, size - HoldBack},
+		{size - 10, 10, 0},
+		{1000, 5000, 6000},
+		{0, size - 1, before},
+	}
+}
+
 func TestLastBytesAreHeldBackUntilTheDigestIsKnown(t *testing.T) {
 	t.Parallel()
-	const size = 1<<20 + 17
 	kinds := []struct {
-		name    string
-		told    bool
-		passing bool
-	}{{"size told", true, false}, {"size not told", false, false}, {"passing", true, true}, {"passing, size not told", false, true}}
+		name  string
+		told  bool
+		bound int64
+	}{{"size told", true, 0}, {"size not told", false, 0}, {"passing", true, 1}, {"passing, size not told", false, 1}}
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
-			opts := Options{}
-			if kind.passing {
-				opts.Bound = 1
-			}
-			bubble(t, opts, func(t *testing.T, s *Store) {
-				b := newSample(20, size)
-				in := begin(t, s, b)
-				if kind.told {
-					in.SetSize(size)
-				} else {
-					in.SetSize(-1)
-				}
-				ranges := []struct{ off, n, held int64 }{
-					{0, -1, size - HoldBack},
-					{0, size, size - HoldBack},
-					{size - HoldBack - 100, 1 << 40, size - HoldBack},
-					{size - 10, 10, 0},
-					{1000, 5000, 6000},
-					{0, size - 1, size - 1}, // ends before the end: as it arrives
-				}
-				if !kind.told {
-					ranges[5].held = size - HoldBack // nobody knows that it does
-				}
-				gates := make([]gate, len(ranges))
-				errs := make(chan error, len(ranges))
-				for i, r := range ranges {
-					go func() {
-						blob, err := in.Follow(t.Context())
-						if err == nil {
-							_, err = blob.Send(t.Context(), &gates[i], r.off, r.n)
-							err = errors.Join(err, blob.Close())
-						}
-						errs <- err
-					}()
-				}
-				if _, err := in.Write(b.content); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Hour) // fake
-				synctest.Wait()
-				for i, r := range ranges {
-					if got, want := gates[i].n.Load(), max(r.held-r.off, 0); got != want {
-						t.Errorf("range %d+%d: %d bytes before the verdict, want %d", r.off, r.n, got, want)
-					}
-				}
-				if err := in.Commit(); err != nil {
-					t.Fatal(err)
-				}
-				for range ranges {
-					if err := <-errs; err != nil {
-						t.Error(err)
-					}
-				}
-				for i, r := range ranges {
-					if !bytes.Equal(gates[i].buf.Bytes(), b.span(r.off, r.n)) {
-						t.Errorf("range %d+%d: wrong bytes", r.off, r.n)
-					}
-				}
-			})
+			bubble(t, Options{Bound: kind.bound}, func(t *testing.T, s *Store) { holdBack(t, s, kind.told) })
 		})
+	}
+}
+
+// holdBack looks at what followers have before and after the verdict.
+func holdBack(t *testing.T, s *Store, told bool) {
+	const size = 1<<20 + 17
+	b := newSample(20, size)
+	in := begin(t, s, b)
+	if told {
+		in.SetSize(size)
+	} else {
+		in.SetSize(-1)
+	}
+	ranges := heldRanges(size, told)
+	gates := make([]gate, len(ranges))
+	errs := make(chan error, len(ranges))
+	for i, r := range ranges {
+		go func() {
+			blob, err := in.Follow(t.Context())
+			if err == nil {
+				_, err = blob.Send(t.Context(), &gates[i], r.off, r.n)
+				err = errors.Join(err, blob.Close())
+			}
+			errs <- err
+		}()
+	}
+	if _, err := in.Write(b.content); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Hour) // fake
+	synctest.Wait()
+	for i, r := range ranges {
+		if got, want := gates[i].n.Load(), max(r.held-r.off, 0); got != want {
+			t.Errorf("range %d+%d: %d bytes before the verdict, want %d", r.off, r.n, got, want)
+		}
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for range ranges {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	for i, r := range ranges {
+		if !bytes.Equal(gates[i].buf.Bytes(), b.span(r.off, r.n)) {
+			t.Errorf("range %d+%d: wrong bytes", r.off, r.n)
+		}
 	}
 }
 
@@ -112,44 +120,48 @@ func TestNobodyCompletesABodyThatIsNotRight(t *testing.T) {
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
-				bubble(t, Options{Bound: bound}, func(t *testing.T, s *Store) {
-					in := begin(t, s, right)
-					in.SetSize(test.told)
-					var g gate
-					done := make(chan error, 2)
-					blob, err := in.Follow(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					go func() {
-						_, err := blob.Send(t.Context(), &g, 0, -1)
-						done <- err
-					}()
-					go func() { done <- blob.Verdict(t.Context()) }()
-					_, err = in.Write(test.content)
-					if err != nil {
-						in.Abort(err)
-					} else {
-						err = in.Commit()
-					}
-					for range 2 {
-						if got := <-done; !errors.Is(got, test.want) || !errors.Is(err, test.want) {
-							t.Errorf("follower: %v, writer: %v, want %v", got, err, test.want)
-						}
-					}
-					if g.n.Load() > 300_000-HoldBack {
-						t.Errorf("%d bytes were sent", g.n.Load())
-					}
-					if err := errors.Join(blob.Close()); err != nil {
-						t.Error(err)
-					}
-					wantGone(t, s, right)
-					if s.Size() != 0 || temporaries(t, s.dir) != 0 {
-						t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
-					}
-				})
+				bubble(t, Options{Bound: bound}, func(t *testing.T, s *Store) { wrongBody(t, s, right, test.content, test.told, test.want) })
 			})
 		}
+	}
+}
+
+// wrongBody brings content in as b; the writer, a follower and who asks for the
+// verdict get the error cause, and nothing is left.
+func wrongBody(t *testing.T, s *Store, b sample, content []byte, told int64, cause error) {
+	in := begin(t, s, b)
+	in.SetSize(told)
+	var g gate
+	done := make(chan error, 2)
+	blob, err := in.Follow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, err := blob.Send(t.Context(), &g, 0, -1)
+		done <- err
+	}()
+	go func() { done <- blob.Verdict(t.Context()) }()
+	_, err = in.Write(content)
+	if err != nil {
+		in.Abort(err)
+	} else {
+		err = in.Commit()
+	}
+	for range 2 {
+		if got := <-done; !errors.Is(got, cause) || !errors.Is(err, cause) {
+			t.Errorf("follower: %v, writer: %v, want %v", got, err, cause)
+		}
+	}
+	if g.n.Load() > int64(len(b.content))-HoldBack {
+		t.Errorf("%d bytes were sent", g.n.Load())
+	}
+	if err := blob.Close(); err != nil {
+		t.Error(err)
+	}
+	wantGone(t, s, b)
+	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+		t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
 	}
 }
 

@@ -214,19 +214,30 @@ func (in *Ingest) take(p []byte) error {
 
 // toFile writes p to the file, or else switches to passing.
 func (in *Ingest) toFile(p []byte) {
-	if missing := in.written + int64(len(p)) - in.reserved; missing > 0 {
-		n := max(missing, growth)
-		if err := in.store.makeRoom(in.disk, in.registry, n); err != nil {
-			in.pass(nil)
-			return
-		}
-		in.mu.Lock()
-		in.reserved += n
-		in.mu.Unlock()
+	if missing := in.written + int64(len(p)) - in.reserved; missing > 0 && !in.grow(missing) {
+		in.pass(nil)
+		return
 	}
 	if err := in.disk.write(in.file, p); err != nil {
 		in.pass(err)
 	}
+}
+
+// grow reserves more, at least n bytes, for a blob of unknown size.
+func (in *Ingest) grow(n int64) bool {
+	step := max(n, growth)
+	err := in.store.makeRoom(in.disk, in.registry, step)
+	if err != nil && step > n {
+		step = n
+		err = in.store.makeRoom(in.disk, in.registry, step)
+	}
+	if err != nil {
+		return false
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.reserved += step
+	return true
 }
 
 // Keeping reports whether the blob entered the shard or, as far as can be seen

@@ -3,7 +3,6 @@ package cache
 import (
 	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -123,7 +122,7 @@ func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err
 	m, ok := b.(*memoryBlob)
 	if !ok {
 		if m, err = b.(*fileBlob).manifest(); err != nil {
-			return nil, "", errors.Join(ErrNotFound, err)
+			return nil, "", err
 		}
 	}
 	if m.mediaType == "" {
@@ -146,6 +145,7 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType st
 		in.Abort(nil)
 		return true, nil
 	}
+	in.followed = true // nobody will
 	in.SetSize(int64(len(content)))
 	if !in.Keeping() {
 		in.Abort(errNoRoom)

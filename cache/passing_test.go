@@ -10,12 +10,19 @@ import (
 	"time"
 )
 
-// slow returns a writer that takes its time for each write.
-func slow(out *bytes.Buffer, d time.Duration) writerFunc {
-	return func(p []byte) (int, error) {
-		time.Sleep(d) // fake: in bubbles only
-		return out.Write(p)
-	}
+// A slow writer takes its time for each write and compares what comes.
+type slow struct {
+	want  []byte
+	n     int
+	pause time.Duration
+	wrong bool
+}
+
+func (w *slow) Write(p []byte) (int, error) {
+	time.Sleep(w.pause) // fake: in bubbles only
+	w.wrong = w.wrong || !bytes.HasPrefix(w.want[w.n:], p)
+	w.n += len(p)
+	return len(p), nil
 }
 
 // Nobody waits for the slow, who are told where they lost touch; nobody is lost
@@ -38,51 +45,54 @@ func TestPassingBlobIsSharedByItsReaders(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, Options{Bound: 1 << 20}, func(t *testing.T, s *Store) {
-				b := newSample(30, 12<<20)
-				in := begin(t, s, b)
-				var wg sync.WaitGroup
-				errs := make([]error, len(test.speeds))
-				for i, d := range test.speeds {
-					wg.Go(func() {
-						var out bytes.Buffer
-						blob, err := in.Follow(t.Context())
-						if err == nil {
-							_, err = blob.Send(t.Context(), slow(&out, d*time.Millisecond), 0, -1)
-							errs[i] = err
-							err = blob.Close()
-						}
-						if err != nil || !bytes.HasPrefix(b.content, out.Bytes()) || errs[i] == nil && out.Len() != len(b.content) {
-							t.Errorf("reader %d: %d bytes, %v", i, out.Len(), err)
-						}
-					})
-				}
-				joined(t, in, len(test.speeds))
-				began := time.Now()
-				if err := write(in, b, 32<<10); err != nil {
-					t.Error(err)
-				}
-				if took := time.Since(began); took > test.atMost {
-					t.Errorf("the blob took %v", took)
-				}
-				wg.Wait()
-				behind := 0
-				for _, err := range errs {
-					if errors.Is(err, ErrBehind) {
-						behind++
-					} else if err != nil {
-						t.Error(err)
-					}
-				}
-				if behind != test.behind {
-					t.Errorf("%d fell behind, want %d", behind, test.behind)
-				}
-				wantGone(t, s, b)
-				if s.Size() != 0 || temporaries(t, s.dir) != 0 {
-					t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
+				behind, took := passTo(t, s, test.speeds)
+				if behind != test.behind || took > test.atMost {
+					t.Errorf("%d fell behind, want %d; it took %v", behind, test.behind, took)
 				}
 			})
 		})
 	}
+}
+
+// passTo lets a blob pass to readers of the given speeds, and returns how many
+// fell behind and how long it took.
+func passTo(t *testing.T, s *Store, speeds []time.Duration) (behind int, took time.Duration) {
+	b := newSample(30, 12<<20)
+	in := begin(t, s, b)
+	var wg sync.WaitGroup
+	errs := make([]error, len(speeds))
+	for i, d := range speeds {
+		wg.Go(func() {
+			out := &slow{want: b.content, pause: d * time.Millisecond}
+			blob, err := in.Follow(t.Context())
+			if err == nil {
+				_, errs[i] = blob.Send(t.Context(), out, 0, -1)
+				err = blob.Close()
+			}
+			if err != nil || out.wrong || errs[i] == nil && out.n != len(b.content) {
+				t.Errorf("reader %d: %d bytes, %v", i, out.n, err)
+			}
+		})
+	}
+	joined(t, in, len(speeds))
+	began := time.Now()
+	if err := write(in, b, 32<<10); err != nil {
+		t.Error(err)
+	}
+	took = time.Since(began)
+	wg.Wait()
+	for _, err := range errs {
+		if errors.Is(err, ErrBehind) {
+			behind++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	wantGone(t, s, b)
+	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+		t.Errorf("%d bytes, %d files are left", s.Size(), temporaries(t, s.dir))
+	}
+	return behind, took
 }
 
 func TestPassingBlobThatNobodyReadsIsAbandoned(t *testing.T) {

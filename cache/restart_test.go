@@ -165,44 +165,44 @@ func TestUseIsNotedForTheOrderAfterARestart(t *testing.T) {
 // While the directory is listed the store serves; only room has to wait.
 func TestStoreServesBeforeTheDirectoryIsListed(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	first := start(t, dir, Options{})
-	small, large := newSample(72, 100), newSample(73, 400_000)
-	keep(t, first, small)
-	keep(t, first, large)
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	held := make(chan struct{})
-	s := Open(dir, Options{Fault: func(op, _ string) error {
-		if op == "list" {
-			<-held
+	bubble(t, Options{}, func(t *testing.T, first *Store) {
+		small, large := newSample(72, 100), newSample(73, 400_000)
+		keep(t, first, small)
+		keep(t, first, large)
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	}})
-	defer func() { _ = s.Close() }()
-	if n, ok := s.Stat(large.digest); !ok || n != 400_000 {
-		t.Error("Stat:", n, ok)
-	}
-	want(t, s, small)
-	want(t, s, large)
-	wantGone(t, s, newSample(74, 10))
-	if err := pull(t.Context(), s, newSample(75, 100_000)); err != nil { // not kept
-		t.Error(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.Listed(ctx); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	close(held)
-	if err := s.Listed(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if s.Size() != 400_100 {
-		t.Errorf("%d bytes count", s.Size())
-	}
-	keep(t, s, newSample(75, 100_000))
+		held := make(chan struct{})
+		s := Open(first.dir, Options{Fault: func(op, _ string) error {
+			if op == "list" {
+				<-held
+			}
+			return nil
+		}})
+		defer func() { _ = s.Close() }()
+		if n, ok := s.Stat(large.digest); !ok || n != 400_000 {
+			t.Error("Stat:", n, ok)
+		}
+		want(t, s, small)
+		want(t, s, large)
+		wantGone(t, s, newSample(74, 10))
+		if err := pull(t.Context(), s, newSample(75, 100_000)); err != nil { // not kept
+			t.Error(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Listed(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		close(held)
+		if err := s.Listed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s.Size() != 400_100 {
+			t.Errorf("%d bytes count", s.Size())
+		}
+		keep(t, s, newSample(75, 100_000))
+	})
 }
 
 func TestOneStoreHasTheDirectory(t *testing.T) {

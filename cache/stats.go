@@ -1,5 +1,7 @@
 package cache
 
+import "github.com/opencontainers/go-digest"
+
 // Stats are figures of one registry's share.
 type Stats struct {
 	Items     int64  // blobs
@@ -35,3 +37,22 @@ func (s *Store) Size() int64 {
 
 // Bound returns the bound of the whole store in bytes, 0 where there is none.
 func (s *Store) Bound() int64 { return s.opts.Bound }
+
+// Origin returns the registry that brought the blob which d names into the
+// shard. It reports false if the shard does not hold it.
+func (s *Store) Origin(d digest.Digest) (registry string, ok bool) {
+	if _, ok := s.Stat(d); !ok {
+		return "", false
+	}
+	n, err := nameOf(d)
+	if err != nil {
+		return "", false
+	}
+	e, ok := s.index.look(n)
+	if !ok {
+		return "", false
+	}
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	return s.index.shares[e.share].name, true
+}

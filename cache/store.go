@@ -212,19 +212,15 @@ func (s *Store) fromDisk(n name) (Blob, error) {
 // openFile opens the file of the pinned entry e. One that is not as it should
 // be leaves the shard.
 func (s *Store) openFile(d *disk, n name, i int32, e entry, p *pin) (*fileBlob, error) {
-	f, err := d.open(n.path())
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			s.expel(d, i)
-		}
-		return nil, errors.Join(ErrNotFound, err)
+	b := &fileBlob{store: s, disk: d, name: n, slot: i, pin: p, size: e.size}
+	var err error
+	if b.file, err = d.open(n.path()); err != nil {
+		return nil, b.lost(err)
 	}
-	id, _, err := identify(f)
-	if err != nil || id.size != e.size {
-		s.expel(d, i)
-		return nil, errors.Join(ErrNotFound, err, f.Close())
+	if err := b.prepare(); err != nil {
+		return nil, errors.Join(b.lost(err), b.file.Close())
 	}
-	return &fileBlob{store: s, disk: d, name: n, slot: i, pin: p, file: f, size: e.size}, nil
+	return b, nil
 }
 
 // remember reads a small blob whole, checked, and keeps it in memory.
@@ -232,7 +228,7 @@ func (s *Store) remember(b *fileBlob, n name) (Blob, error) {
 	defer func() { _ = b.Close() }() // nothing was written to it
 	m, err := b.content()
 	if err != nil {
-		return nil, errors.Join(ErrNotFound, err)
+		return nil, err
 	}
 	s.small.put(n, m)
 	return m, nil
@@ -296,6 +292,11 @@ func (s *Store) noteUse(path string) {
 
 // Listed waits until the whole directory is in the index, for tests and stats.
 func (s *Store) Listed(ctx context.Context) error {
+	select {
+	case <-s.listed:
+		return nil
+	default:
+	}
 	select {
 	case <-s.listed:
 		return nil

@@ -1,0 +1,117 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+func BenchmarkOpenHit(b *testing.B) {
+	for _, size := range []int{4 << 10, 16 << 20} {
+		b.Run(fmt.Sprintf("%d KiB", size>>10), func(b *testing.B) {
+			s := start(b, b.TempDir(), Options{})
+			blob := newSample(1, size)
+			keep(b, s, blob)
+			settleTime(b, s, blob, s.dir)
+			want(b, s, blob)
+			client, server := pipe(b)
+			go func() { _, _ = io.Copy(io.Discard, client) }()
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				f, err := s.Open(blob.digest)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := f.Send(b.Context(), server, 0, -1); err != nil {
+					b.Fatal(err)
+				}
+				_ = f.Close()
+			}
+		})
+	}
+}
+
+// pipe returns the ends of a TCP connection.
+func pipe(b *testing.B) (client, server net.Conn) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	if client, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		b.Fatal(err)
+	}
+	if server, err = ln.Accept(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _, _ = client.Close(), server.Close() })
+	return client, server
+}
+
+func BenchmarkIngest(b *testing.B) {
+	for _, followers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("%d followers", followers), func(b *testing.B) {
+			s := start(b, b.TempDir(), Options{Bound: 64 << 20})
+			seed := uint64(0)
+			content := make([]sample, 8)
+			for i := range content {
+				content[i] = newSample(uint64(i), 16<<20)
+			}
+			b.SetBytes(16 << 20)
+			for b.Loop() {
+				blob := content[seed%8]
+				seed++
+				in := begin(b, s, blob)
+				var wg sync.WaitGroup
+				for range followers {
+					wg.Go(func() {
+						f, err := in.Follow(b.Context())
+						if err == nil {
+							_, err = f.Send(b.Context(), discard{}, 0, -1)
+							_ = f.Close()
+						}
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				if err := write(in, blob, 256<<10); err != nil {
+					b.Fatal(err)
+				}
+				wg.Wait()
+			}
+		})
+	}
+}
+
+func BenchmarkIndexReserve(b *testing.B) {
+	const blobs = 1_000_000
+	x := newIndex(blobs*100, nil)
+	for i := range blobs {
+		x.append(testName(i), "a", 100, time.Time{})
+	}
+	i := blobs
+	b.ReportAllocs()
+	for b.Loop() {
+		victims, err := x.reserve("a", 100)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, v := range victims {
+			x.gone(v)
+		}
+		if err := x.settle("a", 100); err != nil {
+			b.Fatal(err)
+		}
+		slot, ok := x.insert(testName(i), "a", 100, time.Time{})
+		if !ok {
+			b.Fatal("inserted twice")
+		}
+		x.leave(slot, time.Time{})
+		i++
+	}
+}
