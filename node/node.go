@@ -140,7 +140,7 @@ func (n *Node) store(registry string) *cache.Store {
 // policy is how a registry is treated.
 func (n *Node) policy(registry string) transfer.Policy {
 	r, _ := n.cfg.Registry(registry)
-	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline}
+	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: r.Private}
 }
 
 const (

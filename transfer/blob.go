@@ -28,7 +28,7 @@ type Answer struct {
 // after 40 s; errors are *Error, or ctx's. It counts as a hit or a miss of the
 // registry.
 func (f *Fetcher) Blob(ctx context.Context, ref Ref) (*Answer, error) {
-	a, err := f.open(ctx, &ticket{Ref: ref})
+	a, err := f.open(ctx, f.ticket(ref))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,11 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 	defer cancel()
 	var last error
 	for range attempts {
-		if b, err := f.cfg.Store(t.Registry).Open(t.Digest); err == nil {
+		b, err := f.fromShard(wait, t.Ref)
+		if err != nil {
+			return nil, explain(ctx, t.Ref, "", err)
+		}
+		if b != nil {
 			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, blob: b}, nil
 		}
 		if f.cfg.Policy(t.Registry).Offline {
@@ -64,6 +68,19 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 		}
 	}
 	return nil, explain(ctx, t.Ref, t.host(), last)
+}
+
+// fromShard opens a blob that the shard holds and may serve for ref, nil if
+// there is none.
+func (f *Fetcher) fromShard(ctx context.Context, ref Ref) (cache.Blob, error) {
+	if ok, err := f.admits(ctx, ref, true); !ok {
+		return nil, err
+	}
+	b, err := f.cfg.Store(ref.Registry).Open(ref.Digest)
+	if err != nil {
+		return nil, nil // a shard that can't serve it has not got it
+	}
+	return b, nil
 }
 
 // follow boards a flight and waits for its first bytes. again says that after
@@ -151,7 +168,8 @@ func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 // move opens the blob anew because reading it failed with cause.
 func (a *Answer) move(ctx context.Context, cause error) error {
 	a.fetcher.cfg.Log.Warn("response goes on from elsewhere", "registry", a.ref.Registry, "digest", a.ref.Digest.String(), "cause", cause)
-	t := &ticket{Ref: a.ref, not: a.flight}
+	t := a.fetcher.ticket(a.ref)
+	t.not = a.flight
 	if errors.Is(cause, cache.ErrDamaged) {
 		t.damaged = a.blob
 	}
@@ -191,7 +209,13 @@ func (a *Answer) Close() error {
 // upstream's HEAD. Where upstream offers no HEAD, or no size by it, a flight is
 // begun to learn it. Errors are as Blob's.
 func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
-	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok {
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	admitted, err := f.admits(wait, ref, true)
+	if err != nil {
+		return 0, Way{}, explain(ctx, ref, "", err)
+	}
+	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok && admitted {
 		return size, Way{From: Hit}, nil
 	}
 	if f.cfg.Policy(ref.Registry).Offline {
@@ -203,8 +227,6 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
 	if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
 		return fl.in.Size(), Way{Collapsed: true, Host: fl.from()}, nil
 	}
-	wait, cancel := inTime(ctx, ref)
-	defer cancel()
 	d, err := f.cfg.Upstream.Stat(wait, ref, true, nil)
 	switch {
 	case err == nil && d.Size >= 0:
@@ -212,7 +234,7 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
 	case err != nil && !headless(err):
 		return 0, Way{}, explain(ctx, ref, "", err)
 	}
-	a, err := f.open(wait, &ticket{Ref: ref})
+	a, err := f.open(wait, f.ticket(ref))
 	if err != nil {
 		return 0, Way{}, explain(ctx, ref, "", err)
 	}

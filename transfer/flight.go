@@ -32,6 +32,12 @@ type ticket struct {
 	damaged cache.Blob // from the shard; what is right of it need not come from upstream
 }
 
+// ticket returns a ticket for ref. What a private registry delivers for one
+// repository is not for those who ask for another.
+func (f *Fetcher) ticket(ref Ref) *ticket {
+	return &ticket{Ref: ref, own: f.cfg.Policy(ref.Registry).Private}
+}
+
 // mayBoard reports whether the request may board fl.
 func (t *ticket) mayBoard(fl *flight) bool {
 	return fl != t.not && (!t.own || fl.ref == t.Ref)
@@ -122,7 +128,9 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	log := f.cfg.Log.With("registry", fl.ref.Registry, "repository", fl.ref.Repository, "digest", fl.ref.Digest.String())
 	err := f.fill(fl, salvage, size)
 	if err == nil {
-		err = f.commit(fl)
+		if err = f.commit(fl); err == nil {
+			f.arrived(fl.ref)
+		}
 		f.leave(fl)
 	} else {
 		f.leave(fl) // before it ends, so that nobody boards what has failed

@@ -47,8 +47,9 @@ type setup struct {
 	cache      cache.Options
 	stall      time.Duration
 	policy     transfer.Policy
-	passOn     bool                   // redirects go to the client
-	registry   *upstreamtest.Registry // nil: a new one with options
+	private    func(registry string) bool // nil: none is
+	passOn     bool                       // redirects go to the client
+	registry   *upstreamtest.Registry     // nil: a new one with options
 	options    []upstreamtest.Option
 	registries []*upstreamtest.Registry // more of them
 }
@@ -75,8 +76,12 @@ func newRig(t testing.TB, s setup) *rig {
 	store := cache.Open(s.dir, s.cache)
 	r := &rig{t: t, registry: s.registry, store: store, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: client, Log: log, Stall: s.stall,
-		Store:  func(string) *cache.Store { return store },
-		Policy: func(string) transfer.Policy { return s.policy },
+		Store: func(string) *cache.Store { return store },
+		Policy: func(registry string) transfer.Policy {
+			p := s.policy
+			p.Private = s.private != nil && s.private(registry)
+			return p
+		},
 	})}
 	t.Cleanup(r.end)
 	t.Cleanup(client.Close)

@@ -43,7 +43,11 @@ func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head b
 
 // byDigest gets a manifest that can't go stale.
 func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, error) {
-	if found, ok := f.kept(ref); ok {
+	admitted, err := f.admits(ctx, ref, false)
+	if err != nil {
+		return nil, err
+	}
+	if found, ok := f.kept(ref); ok && admitted {
 		found.From = Hit
 		return found, nil
 	}
@@ -61,7 +65,7 @@ func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, err
 	}
 	key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
 	found, joined, err := f.manifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) {
-		if found, ok := f.kept(ref); ok { // it came since we looked
+		if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
 			found.From = Hit
 			return found, nil
 		}
@@ -75,8 +79,13 @@ func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, err
 	return &own, nil
 }
 
-// kept returns the manifest of ref's digest from the shard.
+// kept returns the manifest of ref's digest from the shard, unless another,
+// private registry brought it. Whether ref's own registry vouches for it is the
+// caller's to know.
 func (f *Fetcher) kept(ref Ref) (*Found, bool) {
+	if f.foreign(ref) {
+		return nil, false
+	}
 	content, mediaType, err := f.cfg.Store(ref.Registry).Manifest(ref.Digest)
 	if err != nil {
 		return nil, false
@@ -94,6 +103,9 @@ func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (
 	if err != nil {
 		return nil, &Error{Kind: Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
 	}
+	ref.Digest = m.Digest
+	f.arrived(ref)
+	f.vouchParts(ref, m.Bytes)
 	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry}}, nil
 }
 

@@ -55,8 +55,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
 	old, known := store.Tag(key)
-	// A negative age is that of a clock that was set back: it proves nothing.
-	if age := time.Since(old.Checked); known && age >= 0 && age < policy.TagTTL {
+	if known && recent(old, policy.TagTTL) {
 		if found, ok := f.lastKnown(ref, old, head); ok {
 			found.From = Hit
 			return found, nil
@@ -95,7 +94,9 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	}
 	pinned := ref
 	pinned.Digest = c.Digest
+	f.vouch(pinned) // the registry just said that the repository has it
 	if found, ok := f.kept(pinned); ok {
+		f.vouchParts(pinned, found.Bytes)
 		found.Collapsed, found.Host = joined, ref.Registry
 		return f.meant(ref, key, found), nil
 	}

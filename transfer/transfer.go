@@ -25,6 +25,7 @@ type Policy struct {
 	TagTTL       time.Duration // how long a checked tag is believed; 0: checked at each request
 	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
 	Offline      bool          // never ask upstream
+	Private      bool          // serve its content only for a repository it vouched for
 }
 
 // Config is what a Fetcher works with. All fields but Stall are needed.

@@ -1,0 +1,150 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+)
+
+// What the shard holds of a private registry is served only for a repository
+// that the registry vouched for: by answering for that digest there, or by a
+// manifest of that repository that lists it. What came from one private
+// registry is never unlocked by another's word, which costs an attacker
+// nothing: only by its delivering the bytes itself.
+
+// vouchFor is how long a private registry's word is believed. While it fails
+// to answer, its last word counts as long as a tag's last manifest does.
+const vouchFor = 10 * time.Minute
+
+// admits reports whether what the shard holds under ref's digest may be
+// served for ref. If it may not, ref's registry has to deliver it; an error
+// says that the registry refused, or could not be asked.
+func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) {
+	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
+	if _, held := store.Stat(ref.Digest); !held || f.foreign(ref) {
+		return false, nil
+	}
+	if !policy.Private {
+		return true, nil
+	}
+	last, known := store.Tag(vouchKey(ref))
+	if known && (policy.Offline || recent(last, vouchFor)) {
+		return true, nil
+	}
+	if policy.Offline {
+		return false, offline(ref)
+	}
+	return f.askVouch(ctx, ref, blob, last, known)
+}
+
+// askVouch asks a private registry whether the repository holds the digest.
+func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
+	key := vouchKey(ref)
+	_, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
+		d, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
+		return checked{Descriptor: d}, err
+	})
+	e, isError := asError(err)
+	switch {
+	case err == nil:
+		f.vouch(ref)
+		return true, nil
+	case !isError:
+		return false, err
+	case e.Passing() && known && recent(last, f.cfg.Policy(ref.Registry).StaleIfError):
+		return true, nil
+	case headless(err):
+		return false, nil
+	case e.Kind == NotFound || e.Kind == Denied:
+		f.cfg.Store(ref.Registry).ForgetTag(key)
+	}
+	return false, err
+}
+
+// vouch remembers that ref's registry, if it is private, vouched for ref.
+func (f *Fetcher) vouch(ref Ref) {
+	if f.cfg.Policy(ref.Registry).Private {
+		f.cfg.Store(ref.Registry).SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: time.Now()})
+	}
+}
+
+// arrived remembers that ref's registry delivered what the shard has from
+// another, private one, and that it vouches for it.
+func (f *Fetcher) arrived(ref Ref) {
+	store := f.cfg.Store(ref.Registry)
+	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.cfg.Policy(origin).Private {
+		store.SetTag(cache.Tag{Key: deliveredKey(ref), Digest: ref.Digest, Checked: time.Now()})
+	}
+	f.vouch(ref)
+}
+
+// foreign reports whether the shard has ref's digest from another registry
+// that is private, and ref's own has not delivered it.
+func (f *Fetcher) foreign(ref Ref) bool {
+	origin, held := f.cfg.Store(ref.Registry).Origin(ref.Digest)
+	return held && origin != ref.Registry && f.cfg.Policy(origin).Private && !f.delivered(ref)
+}
+
+// vouched reports whether ref's registry needs not, or did not long ago, vouch
+// for ref.
+func (f *Fetcher) vouched(ref Ref) bool {
+	if !f.cfg.Policy(ref.Registry).Private {
+		return true
+	}
+	last, known := f.cfg.Store(ref.Registry).Tag(vouchKey(ref))
+	return known && recent(last, vouchFor)
+}
+
+// recent reports whether t was checked within d. A negative age is that of a
+// clock that was set back: it proves nothing.
+func recent(t cache.Tag, d time.Duration) bool {
+	age := time.Since(t.Checked)
+	return age >= 0 && age < d
+}
+
+// delivered reports whether ref's registry has delivered the bytes itself.
+func (f *Fetcher) delivered(ref Ref) bool {
+	_, ok := f.cfg.Store(ref.Registry).Tag(deliveredKey(ref))
+	return ok
+}
+
+// vouchParts remembers that a private registry vouched for what a manifest of
+// ref's repository lists: its config, layers and manifests.
+func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
+	if !f.cfg.Policy(ref.Registry).Private {
+		return
+	}
+	type part struct {
+		Digest digest.Digest `json:"digest"`
+	}
+	var m struct {
+		Config    part   `json:"config"`
+		Layers    []part `json:"layers"`
+		Manifests []part `json:"manifests"`
+		Blobs     []part `json:"blobs"`
+	}
+	if json.Unmarshal(manifest, &m) != nil {
+		return // a manifest of another kind vouches for nothing
+	}
+	parts := append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config)
+	for _, p := range parts {
+		if p.Digest.Validate() == nil {
+			f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest})
+		}
+	}
+}
+
+// The keys of vouchers among the tags. No part of a ref holds a space, and no
+// tag's key begins like these.
+func vouchKey(ref Ref) string {
+	return strings.Join([]string{"?vouched", ref.Registry, ref.Repository, ref.Digest.String()}, " ")
+}
+
+func deliveredKey(ref Ref) string {
+	return strings.Join([]string{"?delivered", ref.Registry, ref.Digest.String()}, " ")
+}

@@ -1,0 +1,145 @@
+package transfer_test
+
+import (
+	"testing"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// in names the same content in another repository.
+func in(ref transfer.Ref, repository string) transfer.Ref {
+	ref.Repository = repository
+	return ref
+}
+
+// all says that every registry is private.
+func all(string) bool { return true }
+
+func TestAPrivateBlobIsServedOnlyForARepositoryThatHoldsIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{private: all})
+	content := random(1, 200*kib)
+	d := r.registry.PutBlob(repo, content)
+	if _, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	other := in(r.ref(d), "strangers/app")
+	if _, _, err := r.pull(other, content, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("another repository's blob: %v", err)
+	}
+	if _, _, err := r.StatBlob(t.Context(), other); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("HEAD of another repository's blob: %v", err)
+	}
+	r.registry.PutBlob("strangers/app", content)
+	if _, way, err := r.pull(other, content, 0, -1); err != nil || way.From != transfer.Hit {
+		t.Errorf("a repository that holds it by now: %v, %v", way, err)
+	}
+	if n := r.registry.Count("GET", "/blobs/"); n != 1 {
+		t.Errorf("%d GETs, want one and HEADs", n)
+	}
+}
+
+func TestAPrivateManifestVouchesForWhatItLists(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	layer := random(2, 100*kib)
+	img := r.registry.PutImage(repo, "v1", layer)
+	r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	asked := r.registry.Count("", img.Layers[0].Encoded())
+	if _, way, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil || way.From != transfer.Hit {
+		t.Errorf("%v, %v", way, err)
+	}
+	if n := r.registry.Count("", img.Layers[0].Encoded()); n != asked {
+		t.Errorf("the registry was asked %d times more", n-asked)
+	}
+	if _, err := r.Manifest(t.Context(), in(r.ref(img.Manifest), "strangers/app"), nil, false); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("another repository's manifest: %v", err)
+	}
+	r.registry.Down()
+	r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		t.Errorf("while the registry is down: %v", err)
+	}
+}
+
+func TestAPrivateRegistrysWordEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		age    time.Duration
+		status int
+		want   transfer.Kind
+		served bool
+	}{
+		"it is asked again and says yes":          {age: time.Hour, served: true},
+		"it is asked again and refuses":           {age: time.Hour, status: 403, want: transfer.Denied},
+		"it is asked again and has lost it":       {age: time.Hour, status: 404, want: transfer.NotFound},
+		"it fails, and its last word still holds": {age: time.Hour, status: 500, served: true},
+		"it fails, and its last word is too old":  {age: 48 * time.Hour, status: 500, want: transfer.Unavailable},
+		"the clock was set back":                  {age: -time.Hour, status: 403, want: transfer.Denied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+			content := random(3, 70*kib)
+			d := r.registry.PutBlob(repo, content)
+			if _, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+			r.store.SetTag(cache.Tag{Key: transfer.VouchKey(r.ref(d)), Digest: d, Checked: time.Now().Add(-c.age)})
+			if c.status != 0 {
+				r.registry.Fault(upstreamtest.Fault{Status: c.status})
+			}
+			_, way, err := r.pull(r.ref(d), content, 0, -1)
+			if c.served && (err != nil || way.From != transfer.Hit) || !c.served && (err == nil || transfer.KindOf(err) != c.want) {
+				t.Errorf("%v, %v", way, err)
+			}
+		})
+	}
+}
+
+// A registry that claims to hold what a private one holds gets nothing for it.
+func TestAClaimUnlocksNothing(t *testing.T) {
+	t.Parallel()
+	evil := upstreamtest.New(t)
+	r := newRig(t, setup{registries: []*upstreamtest.Registry{evil}, private: func(registry string) bool { return registry != evil.Host() }})
+	layer := random(4, 100*kib)
+	img := r.registry.PutImage(repo, "v1", layer)
+	r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	head := upstreamtest.Match{Method: "HEAD"}
+	evil.Fault(upstreamtest.Fault{Match: head, Status: 200, Header: map[string][]string{
+		"Docker-Content-Digest": {img.Manifest.String()}, "Content-Type": {upstreamtest.TypeManifest}, "Content-Length": {"500"},
+	}})
+	claim := func(ref transfer.Ref) transfer.Ref {
+		ref.Registry = evil.Host()
+		return ref
+	}
+	if m, err := r.Manifest(t.Context(), claim(r.tag("v1")), nil, false); err == nil {
+		t.Errorf("a claimed tag delivered %q", m.Bytes)
+	}
+	if m, err := r.Manifest(t.Context(), claim(r.ref(img.Manifest)), nil, false); err == nil {
+		t.Errorf("a claimed digest delivered %q", m.Bytes)
+	}
+	if _, _, err := r.pull(claim(r.ref(img.Layers[0])), layer, 0, -1); err == nil {
+		t.Error("a claimed blob was delivered")
+	}
+	// Who delivers the bytes has them: nothing is unlocked.
+	evil.ClearFaults()
+	evil.PutBlob(repo, layer)
+	for range 2 {
+		if _, _, err := r.pull(claim(r.ref(img.Layers[0])), layer, 0, -1); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := evil.Count("GET", img.Layers[0].Encoded()); n != 2 { // the first was refused
+		t.Errorf("%d GETs of what it delivered", n)
+	}
+}
