@@ -34,7 +34,7 @@ func (f *follower) Size() int64 { return f.in.Size() }
 
 // Verdict implements Blob.
 func (f *follower) Verdict(ctx context.Context) error {
-	return f.in.wait(ctx, func() bool { return f.in.state == right })
+	return f.in.wait(ctx, math.MaxInt64, func() bool { return f.in.state == right })
 }
 
 // Close implements Blob.

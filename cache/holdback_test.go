@@ -133,16 +133,22 @@ func wrongBody(t *testing.T, s *Store, b sample, content []byte, told int64, cau
 	in.SetSize(told)
 	var g gate
 	done := make(chan error, 2)
-	blob, err := in.Follow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	go func() {
-		_, err := blob.Send(t.Context(), &g, 0, -1)
+		blob, err := in.Follow(t.Context())
+		if err != nil { // nothing could be sent before it was known to be wrong
+			done <- err
+			done <- err
+			return
+		}
+		_, err = blob.Send(t.Context(), &g, 0, -1)
 		done <- err
+		verdict := blob.Verdict(t.Context())
+		if err := blob.Close(); err != nil {
+			t.Error(err)
+		}
+		done <- verdict
 	}()
-	go func() { done <- blob.Verdict(t.Context()) }()
-	_, err = in.Write(content)
+	_, err := in.Write(content)
 	if err != nil {
 		in.Abort(err)
 	} else {
@@ -155,9 +161,6 @@ func wrongBody(t *testing.T, s *Store, b sample, content []byte, told int64, cau
 	}
 	if g.n.Load() > int64(len(b.content))-HoldBack {
 		t.Errorf("%d bytes were sent", g.n.Load())
-	}
-	if err := blob.Close(); err != nil {
-		t.Error(err)
 	}
 	wantGone(t, s, b)
 	if s.Size() != 0 || temporaries(t, s.dir) != 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -256,8 +255,8 @@ func (in *Ingest) Stored() bool {
 }
 
 // Follow returns the blob as it arrives. It waits until the size has been told
-// (and, for a blob no longer than HoldBack, until it is known to be right), so
-// that a failure before the first byte is an error here. A blob that has come in
+// and bytes can be sent (those of a blob no longer than HoldBack only once it is
+// known to be right), so that a failure before the first byte is an error here. A blob that has come in
 // meanwhile is opened in the shard; ErrNotFound says that it came and was not
 // kept. Close the blob.
 func (in *Ingest) Follow(ctx context.Context) (Blob, error) {
@@ -268,7 +267,10 @@ func (in *Ingest) Follow(ctx context.Context) (Blob, error) {
 		}
 		return in.store.Open(in.digest)
 	}
-	if err := in.wait(ctx, func() bool { return in.state != arriving || in.begun && (in.size < 0 || in.size > HoldBack) }); err != nil {
+	sendable := func() bool {
+		return in.state != arriving || in.begun && (in.size > HoldBack || in.size < 0 && in.written > HoldBack)
+	}
+	if err := in.wait(ctx, HoldBack+1, sendable); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -287,13 +289,13 @@ func (in *Ingest) join(f *follower) bool {
 	return true
 }
 
-// wait waits until ok, which is called with mu held, or until the ingest has
-// failed or ctx ends.
-func (in *Ingest) wait(ctx context.Context, ok func() bool) error {
+// wait waits until ok or until the ingest has failed or ctx ends. ok is called
+// with mu held whenever the ingest has changed or mark bytes have come.
+func (in *Ingest) wait(ctx context.Context, mark int64, ok func() bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for in.state != failed && !ok() {
-		c := in.grown.wait(math.MaxInt64)
+		c := in.grown.wait(mark)
 		in.mu.Unlock()
 		err := pause(ctx, c, 0)
 		in.mu.Lock()
