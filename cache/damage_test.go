@@ -169,7 +169,7 @@ func TestSwappedFilesAreFound(t *testing.T) {
 	}
 }
 
-func TestChunksAreCheckedAgain(t *testing.T) {
+func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps build on each other
 	t.Parallel()
 	dir := t.TempDir()
 	b := newSample(12, damageSize)

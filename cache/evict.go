@@ -5,17 +5,18 @@ import (
 	"time"
 )
 
-// expel takes a blob that is not what it should be out of the shard. It
-// reports whether it was this call that did.
-func (s *Store) expel(d *disk, i int32) bool {
+// expel takes a blob that is not what it should be out of the shard, unless
+// another reader just did.
+func (s *Store) expel(d *disk, i int32) {
 	n := s.index.nameOf(i)
 	if !s.index.expel(i) {
-		return false
+		return
 	}
 	s.small.remove(n)
 	s.log.Warn("blob leaves the shard", "digest", n.digest().String(), "reason", "damaged or missing")
-	s.removeFiles(d, []int32{i})
-	return true
+	if err := s.removeFiles(d, []int32{i}); err != nil {
+		s.noteHealth(err)
+	}
 }
 
 // removeFiles removes the files of blobs that the index has let go, and

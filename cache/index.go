@@ -188,15 +188,13 @@ func (x *index) insert(n name, registry string, size int64, now time.Time) (int3
 }
 
 // append adds a blob that was found on disk, as less recently used than all
-// that the index knows. It reports false if it has the key already.
-func (x *index) append(n name, registry string, size int64, used time.Time) bool {
+// that the index knows, unless it has the key already.
+func (x *index) append(n name, registry string, size int64, used time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.add(n, registry, size, used)
-	if ok {
+	if i, ok := x.add(n, registry, size, used); ok {
 		x.link(i, false)
 	}
-	return ok
 }
 
 // add makes the entry of a blob whose file is in place.

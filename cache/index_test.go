@@ -225,8 +225,8 @@ func TestEntryHoldsNoPointer(t *testing.T) {
 	look = func(ty reflect.Type) {
 		switch ty.Kind() {
 		case reflect.Struct:
-			for f := range ty.NumField() {
-				look(ty.Field(f).Type)
+			for f := range ty.Fields() {
+				look(f.Type)
 			}
 		case reflect.Array:
 			look(ty.Elem())

@@ -19,7 +19,7 @@ type slow struct {
 }
 
 func (w *slow) Write(p []byte) (int, error) {
-	time.Sleep(w.pause) // fake: in bubbles only
+	time.Sleep(w.pause) // in the bubble's time
 	w.wrong = w.wrong || !bytes.HasPrefix(w.want[w.n:], p)
 	w.n += len(p)
 	return len(p), nil
@@ -31,15 +31,15 @@ func TestPassingBlobIsSharedByItsReaders(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		speeds []time.Duration // per write of 64 KiB
+		speeds []int // milliseconds per write of 64 KiB
 		behind int
 		atMost time.Duration
 	}{
-		{"eight of equal speed", []time.Duration{0, 0, 0, 0, 0, 0, 0, 0}, 0, time.Second},
-		{"eight that are all slow", []time.Duration{9, 9, 9, 9, 9, 9, 9, 9}, 0, time.Minute},
-		{"one a little slower", []time.Duration{1, 1, 2, 1}, 0, time.Minute},
-		{"laggards", []time.Duration{1, 1, 1, 500, 1, 900}, 2, 4 * time.Second},
-		{"a slow one alone", []time.Duration{200}, 0, time.Hour},
+		{"eight of equal speed", []int{0, 0, 0, 0, 0, 0, 0, 0}, 0, time.Second},
+		{"eight that are all slow", []int{9, 9, 9, 9, 9, 9, 9, 9}, 0, time.Minute},
+		{"one a little slower", []int{1, 1, 2, 1}, 0, time.Minute},
+		{"laggards", []int{1, 1, 1, 500, 1, 900}, 2, 4 * time.Second},
+		{"a slow one alone", []int{200}, 0, time.Hour},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -56,14 +56,14 @@ func TestPassingBlobIsSharedByItsReaders(t *testing.T) {
 
 // passTo lets a blob pass to readers of the given speeds, and returns how many
 // fell behind and how long it took.
-func passTo(t *testing.T, s *Store, speeds []time.Duration) (behind int, took time.Duration) {
+func passTo(t *testing.T, s *Store, speeds []int) (behind int, took time.Duration) {
 	b := newSample(30, 12<<20)
 	in := begin(t, s, b)
 	var wg sync.WaitGroup
 	errs := make([]error, len(speeds))
 	for i, d := range speeds {
 		wg.Go(func() {
-			out := &slow{want: b.content, pause: d * time.Millisecond}
+			out := &slow{want: b.content, pause: time.Duration(d) * time.Millisecond}
 			blob, err := in.Follow(t.Context())
 			if err == nil {
 				_, errs[i] = blob.Send(t.Context(), out, 0, -1)
@@ -121,7 +121,7 @@ func TestPassingBlobWaitsForItsFirstReader(t *testing.T) {
 			in := begin(t, s, b)
 			done := make(chan error)
 			go func() { done <- write(in, b, 32<<10) }()
-			time.Sleep(abandon - time.Second) // fake
+			time.Sleep(abandon - time.Second) // in the bubble's time
 			got, err := send(t, in, 0, -1)
 			if err != nil || !bytes.Equal(got, b.content) {
 				t.Errorf("%d bytes, %v", len(got), err)

@@ -76,11 +76,10 @@ func (f *Fetcher) fromShard(ctx context.Context, ref Ref) (cache.Blob, error) {
 	if ok, err := f.admits(ctx, ref, true); !ok {
 		return nil, err
 	}
-	b, err := f.cfg.Store(ref.Registry).Open(ref.Digest)
-	if err != nil {
-		return nil, nil // a shard that can't serve it has not got it
+	if b, err := f.cfg.Store(ref.Registry).Open(ref.Digest); err == nil {
+		return b, nil
 	}
-	return b, nil
+	return nil, nil // a shard that can't serve it has not got it
 }
 
 // follow boards a flight and waits for its first bytes. again says that after

@@ -248,7 +248,7 @@ func TestAStalledBodyEndsWithTheClient(t *testing.T) {
 }
 
 // The client never goes here: only the end of the test frees the server.
-func TestAStalledBodyEndsWithTheTest(t *testing.T) {
+func TestAStalledBodyEndsWithTheTest(t *testing.T) { //nolint:tparallel // what follows needs its end
 	t.Parallel()
 	var c *http.Client
 	var body io.ReadCloser
