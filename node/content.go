@@ -12,16 +12,13 @@ import (
 	"oci-proxy/transfer"
 )
 
-// proxyName is how this node calls itself in Cache-Status.
-const proxyName = "oci-proxy"
-
 // identify sets what every answer about a blob or a manifest carries.
 func (n *Node) identify(w http.ResponseWriter, req transfer.Request, d digest.Digest, way transfer.Way) {
 	h := w.Header()
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("ETag", etag(d))
 	h.Set("Accept-Ranges", "bytes")
-	h.Set("Cache-Status", cacheStatus(way, req.Tag != ""))
+	h.Set("Cache-Status", way.CacheStatus(n.name, req.Tag != ""))
 	h.Set("Cache-Control", n.cacheControl(req))
 	if req.Tag != "" {
 		h.Set("Vary", "Accept")
@@ -48,32 +45,6 @@ func (n *Node) cacheControl(req transfer.Request) string {
 		scope = "private"
 	}
 	return fmt.Sprintf("%s, max-age=%d, immutable", scope, int(year.Seconds()))
-}
-
-// cacheStatus tells how the answer came about (RFC 9211).
-func cacheStatus(way transfer.Way, tag bool) string {
-	s := proxyName
-	switch {
-	case way.Stale != nil:
-		s += "; fwd=stale"
-		if way.Stale.Status != 0 {
-			s += "; fwd-status=" + strconv.Itoa(way.Stale.Status)
-		}
-		s += "; detail=stale-if-error"
-	case way.From == transfer.Hit:
-		return s + "; hit"
-	case tag && way.Checked:
-		s += "; fwd=stale"
-	default:
-		s += "; fwd=uri-miss"
-	}
-	if way.Stored {
-		s += "; stored"
-	}
-	if way.Collapsed {
-		s += "; collapsed"
-	}
-	return s
 }
 
 // unchanged reports whether the client has what d names (RFC 9110 section

@@ -28,6 +28,7 @@ import (
 // A Node is one node.
 type Node struct {
 	cfg      *config.Config
+	name     string // what this node calls itself in Cache-Status
 	log      *slog.Logger
 	names    transfer.Names
 	stores   map[string]*cache.Store // by cache directory, however the config writes it
@@ -39,6 +40,9 @@ type Node struct {
 	pulls    pulls
 }
 
+// proxyName is how a node without a cluster calls itself in Cache-Status.
+const proxyName = "oci-proxy"
+
 // New builds a node. Nothing is served yet, but its cache directories are open:
 // call Run, or Close.
 func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
@@ -46,7 +50,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
 	}
-	n := &Node{cfg: cfg, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg)}
+	n := &Node{cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg)}
 	n.names = names(cfg)
 	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
 	n.fetcher = transfer.New(transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log})

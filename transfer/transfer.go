@@ -121,33 +121,6 @@ func explain(ctx context.Context, ref Ref, host string, err error) error {
 	return e
 }
 
-// An Origin says where an answer's bytes came from.
-type Origin int
-
-// The origins.
-const (
-	Miss Origin = iota // from upstream
-	Hit                // from the shard
-)
-
-// String returns the origin as it stands in logs.
-func (o Origin) String() string {
-	if o == Hit {
-		return "hit"
-	}
-	return "miss"
-}
-
-// A Way says how an answer came about, for the log, the counters and Cache-Status.
-type Way struct {
-	From      Origin
-	Collapsed bool   // it joined a download or a check that somebody else began
-	Stored    bool   // it was, or is being, kept in the shard
-	Checked   bool   // a tag that we knew was checked with upstream
-	Stale     *Error // upstream failed so, and what we last knew had to do
-	Host      string // the host that delivered, "" for a hit
-}
-
 // calls runs one call per key at a time; who asks meanwhile gets its result.
 // The call belongs to the node: it goes on if all who wait have left, but no
 // longer than an answer may take.

@@ -1,0 +1,96 @@
+package transfer
+
+import (
+	"context"
+	"net/url"
+)
+
+// A Mesh tells who else of the cluster may be asked. It answers at once, from
+// what this node knows: it does no I/O.
+type Mesh interface {
+	// Self is this node's id, as other members' Peers have it.
+	Self() string
+	// Route lists who is to get what key names (a digest, or a tag's key) from
+	// the registry for the whole cluster: first the one whom all nodes would
+	// ask, then who stands in for it. nil stands for this node. Members that
+	// are down, and those that can't ask the registry, are not in it.
+	Route(registry, key string) []Peer
+	// Holders lists the other members that may hold what key names though it
+	// is not theirs to get: those next to its owner, and former owners.
+	Holders(registry, key string) []Peer
+	// Peer returns the member of that id, nil if it is unknown, down or this node.
+	Peer(id string) Peer
+}
+
+// A Peer is another node of the cluster. The errors of its methods are *Error
+// where the peer speaks for the registry, *PeerError where it is the peer
+// itself that fails. None of them makes the peer ask a third node.
+type Peer interface {
+	// ID is the member's id, which is its own for good.
+	ID() string
+	// Name is what people call it.
+	Name() string
+	// Open opens the blob that ref names at the peer, from offset on. The peer
+	// gets it from the registry if it must, unless held is set: then it gives
+	// only what it has, or is getting from the registry already.
+	Open(ctx context.Context, ref Ref, offset int64, held bool) (*Stream, error)
+	// Peek asks whether the peer would give the blob to one that asks for held
+	// content only. It also tells the peer that this node is about to get it.
+	Peek(ctx context.Context, ref Ref) (Presence, error)
+	// Progress asks how far the peer is with the blob. An answer, whatever it
+	// says, is a sign of life.
+	Progress(ctx context.Context, ref Ref) (Progress, error)
+	// Stat asks for a blob's size, -1 if the registry does not tell.
+	Stat(ctx context.Context, ref Ref) (int64, Way, error)
+	// Tag asks what ref's tag means, for a client's Accept list. The Found has
+	// no Bytes. Way.Stale is set where the registry failed.
+	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
+	// Manifest gets the manifest that ref's digest names. The caller checks
+	// the bytes.
+	Manifest(ctx context.Context, ref Ref) (*Found, error)
+	// Tags gets a page of the registry's tags of the repository.
+	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	// Referrers gets a page of the manifests that refer to ref.Digest.
+	Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	// Offer asks the peer to take the blob of ref's registry and digest (ref has
+	// no repository) from this node's shard; mediaType is that of a manifest, ""
+	// for a blob. nil means that the peer has it.
+	Offer(ctx context.Context, ref Ref, mediaType string) error
+	// Fault tells that the peer failed this node (it hung, or it crawled), so
+	// that it is passed over until it has shown that it lives.
+	Fault(err error)
+}
+
+// A PeerError says that another node failed, not the registry.
+type PeerError struct {
+	Peer string // its name
+	Busy bool   // it lives, and asks to come back in a moment
+	Err  error
+}
+
+// Error names the peer and the cause.
+func (e *PeerError) Error() string {
+	if e.Busy {
+		return "peer " + e.Peer + " is busy"
+	}
+	return "peer " + e.Peer + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *PeerError) Unwrap() error { return e.Err }
+
+// Presence is what a node answers to a Peek.
+type Presence int
+
+// The presences.
+const (
+	Absent   Presence = iota // it has not got the blob
+	Arriving                 // it is getting it from the registry, and can be followed
+	Held                     // it is in its shard
+)
+
+// Progress is how far a node is with a blob.
+type Progress struct {
+	Offset  int64 `json:"offset"`  // bytes that can be sent by now; the size once all can
+	Streams int   `json:"streams"` // answers to peers that the node is sending at the moment
+}
