@@ -107,7 +107,7 @@ func BenchmarkIndexReserve(b *testing.B) {
 		if err := x.settle("a", 100); err != nil {
 			b.Fatal(err)
 		}
-		slot, ok := x.insert(testName(i), "a", 100, time.Time{})
+		slot, ok := x.insert(testName(i), "a", 100, time.Time{}, false)
 		if !ok {
 			b.Fatal("inserted twice")
 		}

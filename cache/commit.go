@@ -51,10 +51,17 @@ func (in *Ingest) enter() {
 		s.log.Warn("blob not kept", "digest", in.digest.String(), "error", err)
 		return
 	}
+	if in.replica {
+		s.noteUse(in.name.path(), unread)
+	}
 	if in.small != nil || in.written == 0 {
 		s.small.put(in.name, &memoryBlob{content: in.small, mediaType: in.mediaType, path: in.name.path()})
 	}
 }
+
+// unread is when a replica that nobody has read since it came was last used:
+// after a restart too it is the first to go.
+var unread = time.Unix(0, 0)
 
 // place gives the file its name and the index its entry. A blob that the shard
 // has already keeps its file; only what is said of it is written anew.
@@ -79,7 +86,11 @@ func (in *Ingest) place() error {
 	if err := in.disk.rename(in.tmp, path); err != nil {
 		return fmt.Errorf("moving a blob into the shard: %w", err)
 	}
-	slot, ok := s.index.insert(in.name, in.registry, in.written, time.Now())
+	used := time.Now()
+	if in.replica {
+		used = unread
+	}
+	slot, ok := s.index.insert(in.name, in.registry, in.written, used, in.replica)
 	if !ok { // another blob has the key: this one would not be counted
 		in.tmp = path
 		return errNoRoom
@@ -183,7 +194,7 @@ func (in *Ingest) dispose() {
 	in.tmp, in.reserved = "", 0
 	if in.slot != none {
 		if in.store.index.leave(in.slot, time.Now()) {
-			in.store.noteUse(in.name.path())
+			in.store.noteUse(in.name.path(), time.Now())
 		}
 		in.slot = none
 	}

@@ -56,7 +56,7 @@ func (b *fileBlob) Close() error {
 	}
 	b.closed = true
 	if b.store.index.leave(b.slot, time.Now()) {
-		b.store.noteUse(b.name.path())
+		b.store.noteUse(b.name.path(), time.Now())
 	}
 	return b.file.Close()
 }

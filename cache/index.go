@@ -48,6 +48,7 @@ type entry struct {
 	share      uint16
 	long       bool
 	pinned     bool
+	replica    bool // another node's to keep, and not read here since it came
 	out        bool  // left slots: its bytes count until file and pins are gone
 	file       bool  // its file may still be there
 	going      bool  // counted in its spaces' leaving
@@ -169,16 +170,17 @@ func (x *index) await(k key) {
 	}
 }
 
-// insert adds a blob that came in, as the most recently used and pinned once;
-// its bytes come out of a settled reservation. It reports false, and changes
-// nothing, if the index has the key already.
-func (x *index) insert(n name, registry string, size int64, now time.Time) (int32, bool) {
+// insert adds a blob that came in, pinned once; its bytes come out of a settled
+// reservation. Once it is let go it is the most recently used, a replica the
+// least. It reports false, and changes nothing, if the index has the key already.
+func (x *index) insert(n name, registry string, size int64, now time.Time, replica bool) (int32, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i, ok := x.add(n, registry, size, now)
 	if !ok {
 		return none, false
 	}
+	x.entries[i].replica = replica
 	for _, s := range x.spaces(x.entries[i].share) {
 		s.reserved -= size
 	}
@@ -242,6 +244,7 @@ func (x *index) acquire(n name) (int32, entry, *pin, bool) {
 		e.pinned = true
 		x.pins[i] = &pin{}
 	}
+	e.replica = false
 	p := x.pins[i]
 	p.refs++
 	return i, *e, p, true
@@ -268,6 +271,7 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	if !ok {
 		return false, false
 	}
+	x.entries[i].replica = false
 	if !x.entries[i].pinned {
 		x.unlink(i)
 		x.link(i, true)
@@ -300,8 +304,8 @@ func (x *index) leave(i int32, now time.Time) bool {
 		x.drop(i)
 		return false
 	}
-	x.link(i, true)
-	return x.note(i, now)
+	x.link(i, !e.replica)
+	return !e.replica && x.note(i, now)
 }
 
 // expel takes the blob in slot i out of the index because it is damaged. It

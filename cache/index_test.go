@@ -201,7 +201,7 @@ func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
 					continue
 				}
 				over()
-				if slot, ok := x.insert(testName(w*10_000+i), "a", n, time.Now()); ok {
+				if slot, ok := x.insert(testName(w*10_000+i), "a", n, time.Now(), false); ok {
 					x.leave(slot, time.Now())
 				} else {
 					x.release("a", n)

@@ -28,6 +28,7 @@ type Ingest struct {
 	digest    digest.Digest
 	registry  string
 	mediaType string
+	replica   bool
 	hash      hash.Hash
 	sums      summer
 	small     []byte // the content, while it is small
@@ -80,6 +81,11 @@ func (s *Store) Ingest(ctx context.Context, d digest.Digest, registry, mediaType
 		hash: d.Algorithm().Hash(), size: -1, slot: none, followers: map[*follower]struct{}{},
 	}, nil
 }
+
+// Replica says, before the first byte, that the blob is another node's to keep.
+// It is kept where there is room, and the first to go, until it is read here
+// again.
+func (in *Ingest) Replica() { in.replica = true }
 
 // SetSize tells the blob's size in bytes before the first Write, -1 if it is
 // not known, and makes room for it. Followers wait for it. Only the first call

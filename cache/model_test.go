@@ -93,7 +93,7 @@ func (p *pair) insert(i int, registry string, size int64) {
 	if err := p.x.settle(registry, size); err != nil {
 		p.Fatal("settle:", err)
 	}
-	slot, ok := p.x.insert(testName(i), registry, size, time.Unix(0, 0))
+	slot, ok := p.x.insert(testName(i), registry, size, time.Unix(0, 0), false)
 	if ok != (p.m.find(i) == nil) {
 		p.Fatal("insert of", i, ok)
 	}

@@ -178,7 +178,7 @@ func (s *Store) fromMemory(n name) (*memoryBlob, bool) {
 		return nil, false
 	}
 	if note {
-		s.noteUse(b.path)
+		s.noteUse(b.path, time.Now())
 	}
 	return b, true
 }
@@ -279,13 +279,13 @@ func (s *Store) Stat(d digest.Digest) (size int64, ok bool) {
 	return e.size, ok
 }
 
-// noteUse tells the disk that a blob was read, for the order after a restart.
-func (s *Store) noteUse(path string) {
+// noteUse tells the disk when a blob was read, for the order after a restart.
+func (s *Store) noteUse(path string, at time.Time) {
 	d := s.disk.Load()
 	if d == nil {
 		return
 	}
-	if err := d.used(path, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
+	if err := d.used(path, at); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
 		s.log.Debug("use not noted", "error", err)
 	}
 }
