@@ -163,6 +163,17 @@ func (in *Ingest) Size() int64 {
 	return in.size
 }
 
+// Sendable returns how many of the blob's first bytes its readers can get by
+// now, all but what is held back.
+func (in *Ingest) Sendable() int64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.state == right {
+		return in.written
+	}
+	return max(in.written-HoldBack, 0)
+}
+
 // Begun reports whether SetSize was called.
 func (in *Ingest) Begun() bool {
 	in.mu.Lock()

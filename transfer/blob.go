@@ -15,6 +15,7 @@ type Answer struct {
 
 	fetcher *Fetcher
 	ref     Ref
+	acts    bool         // it is for a member
 	blob    cache.Blob
 	flight  *flight      // that blob follows, nil for a hit
 	boarded []*flight    // all that it was aboard
@@ -48,15 +49,12 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 	defer cancel()
 	var last error
 	for range attempts {
-		b, err := f.fromShard(wait, t.Ref)
+		b, err := f.fromShard(wait, t)
 		if err != nil {
 			return nil, explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
-			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, blob: b}, nil
-		}
-		if f.cfg.Policy(t.Registry).Offline {
-			return nil, offline(t.Ref)
+			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
 		}
 		a, again, err := f.follow(wait, t)
 		if err == nil {
@@ -70,13 +68,17 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 	return nil, explain(ctx, t.Ref, t.host(), last)
 }
 
-// fromShard opens a blob that the shard holds and may serve for ref, nil if
-// there is none.
-func (f *Fetcher) fromShard(ctx context.Context, ref Ref) (cache.Blob, error) {
-	if ok, err := f.admits(ctx, ref, true); !ok {
+// fromShard opens a blob that the shard holds and may serve to who asks, nil
+// if there is none.
+func (f *Fetcher) fromShard(ctx context.Context, t *ticket) (cache.Blob, error) {
+	if t.held {
+		if !f.holds(t.Ref) {
+			return nil, nil
+		}
+	} else if ok, err := f.admits(ctx, t.Ref, true); !ok {
 		return nil, err
 	}
-	if b, err := f.cfg.Store(ref.Registry).Open(ref.Digest); err == nil {
+	if b, err := f.cfg.Store(t.Registry).Open(t.Digest); err == nil {
 		return b, nil
 	}
 	return nil, nil // a shard that can't serve it has not got it
@@ -89,9 +91,10 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 	if err != nil {
 		return nil, errors.Is(err, errLanded), err
 	}
-	a = &Answer{Way: Way{From: Miss, Collapsed: joined}, fetcher: f, ref: t.Ref, flight: fl, boarded: []*flight{fl}}
+	a = &Answer{fetcher: f, ref: t.Ref, acts: t.acts, flight: fl, boarded: []*flight{fl}}
 	a.blob, err = fl.in.Follow(ctx)
-	a.Host, a.Stored = fl.from(), fl.in.Keeping()
+	a.Way = fl.way()
+	a.Collapsed, a.Stored = joined, fl.in.Keeping()
 	if err == nil {
 		return a, false, nil
 	}
@@ -115,7 +118,11 @@ func (a *Answer) Size() int64 { return a.blob.Size() }
 // Send writes the bytes [off, off+n) of the blob to w, as cache.Blob does. If
 // the blob turns out to be damaged on disk, or the reader falls behind, the
 // same response goes on from elsewhere.
-func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
+func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (sent int64, err error) {
+	if a.acts {
+		a.fetcher.streams.Add(1)
+		defer func() { a.fetcher.toPeer(a.ref.Registry, sent) }()
+	}
 	if n < 0 && a.Size() >= 0 {
 		n = a.Size() - off
 	}
@@ -168,7 +175,7 @@ func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 func (a *Answer) move(ctx context.Context, cause error) error {
 	a.fetcher.cfg.Log.Warn("response goes on from elsewhere", "registry", a.ref.Registry, "digest", a.ref.Digest.String(), "cause", cause)
 	t := a.fetcher.ticket(a.ref)
-	t.not = a.flight
+	t.not, t.acts = a.flight, a.acts
 	if errors.Is(cause, cache.ErrDamaged) {
 		t.damaged = a.blob
 	}
@@ -210,38 +217,70 @@ func (a *Answer) Close() error {
 func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
-	admitted, err := f.admits(wait, ref, true)
+	s, known, err := f.stat(wait, ref)
+	if err == nil && !known {
+		s, err = along(wait, f, ref, ref.Digest.String(),
+			func(ctx context.Context) (sized, error) { return f.statUpstream(ctx, ref, false) },
+			func(ctx context.Context, p Peer) (sized, error) {
+				size, way, err := p.Stat(ctx, ref)
+				return sized{way, size}, err
+			})
+	}
+	return s.Size, s.Way, explain(ctx, ref, "", err)
+}
+
+// A sized blob is what a HEAD tells.
+type sized struct {
+	Way
+	Size int64 // -1: not known
+}
+
+// stat looks for a blob's size in this node: in the shard, or in a flight.
+func (f *Fetcher) stat(ctx context.Context, ref Ref) (s sized, known bool, err error) {
+	admitted, err := f.admits(ctx, ref, true)
 	if err != nil {
-		return 0, Way{}, explain(ctx, ref, "", err)
+		return s, false, err
 	}
 	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok && admitted {
-		return size, Way{From: Hit}, nil
-	}
-	if f.cfg.Policy(ref.Registry).Offline {
-		return 0, Way{}, offline(ref)
+		return sized{Way{From: Hit}, size}, true, nil
 	}
 	f.mu.Lock()
-	fl := f.flights[flightKey{ref.Registry, ref.Digest}]
-	f.mu.Unlock()
-	if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
-		return fl.in.Size(), Way{Collapsed: true, Host: fl.from()}, nil
+	defer f.mu.Unlock()
+	for _, acts := range []bool{true, false} {
+		fl := f.flights[flightKey{content{ref.Registry, ref.Digest}, acts}]
+		if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
+			way := fl.way()
+			way.Collapsed = true
+			return sized{way, fl.in.Size()}, true, nil
+		}
 	}
-	d, err := f.cfg.Upstream.Stat(wait, ref, true, nil)
+	return s, false, nil
+}
+
+// statUpstream asks the registry for a blob's size. member says that another
+// node wants to know.
+func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (sized, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return sized{}, offline(ref)
+	}
+	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	switch {
 	case err == nil && d.Size >= 0:
-		return d.Size, Way{Host: ref.Registry}, nil
+		return sized{Way{Host: ref.Registry}, d.Size}, nil
 	case err != nil && !headless(err):
-		return 0, Way{}, explain(ctx, ref, "", err)
+		return sized{}, err
 	}
-	a, err := f.open(wait, f.ticket(ref))
+	t := f.ticket(ref)
+	t.acts = member
+	a, err := f.open(ctx, t)
 	if err != nil {
-		return 0, Way{}, explain(ctx, ref, "", err)
+		return sized{}, err
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {
-		return -1, a.Way, nil
+		return sized{a.Way, -1}, nil
 	}
-	return a.Size(), a.Way, nil
+	return sized{a.Way, a.Size()}, nil
 }
 
 // headless reports whether err says that upstream does not offer HEAD.

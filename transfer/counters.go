@@ -1,15 +1,18 @@
 package transfer
 
 import (
+	"io"
 	"maps"
 	"sync"
 	"sync/atomic"
 )
 
-// Counters are what one registry's clients were served.
+// Counters are what one registry's clients were served, and what that took.
 type Counters struct {
-	Hits, Misses        atomic.Int64 // requests
-	HitBytes, MissBytes atomic.Int64 // bytes sent to clients
+	Hits, PeerHits, Misses             atomic.Int64 // requests of clients
+	HitBytes, PeerHitBytes, MissBytes  atomic.Int64 // bytes sent to clients
+	FromUpstreamBytes, FromPeersBytes  atomic.Int64 // bytes of blobs received
+	ToPeers, ToPeersBytes, PeersPassed atomic.Int64 // blobs sent to peers, their bytes, peers that failed
 }
 
 // counters are the counters of each registry that has delivered something.
@@ -35,20 +38,40 @@ func (c *counters) of(registry string) *Counters {
 
 // count counts a request.
 func (c *counters) count(registry string, from Origin) {
-	if from == Hit {
-		c.of(registry).Hits.Add(1)
-	} else {
-		c.of(registry).Misses.Add(1)
-	}
+	one := c.of(registry)
+	[...]*atomic.Int64{Miss: &one.Misses, Hit: &one.Hits, PeerHit: &one.PeerHits}[from].Add(1)
 }
 
 // Sent counts bytes that went to a client.
 func (f *Fetcher) Sent(registry string, from Origin, n int64) {
-	if from == Hit {
-		f.counters.of(registry).HitBytes.Add(n)
-	} else {
-		f.counters.of(registry).MissBytes.Add(n)
+	one := f.counters.of(registry)
+	[...]*atomic.Int64{Miss: &one.MissBytes, Hit: &one.HitBytes, PeerHit: &one.PeerHitBytes}[from].Add(n)
+}
+
+// counted counts what comes from src.
+func (f *Fetcher) counted(registry string, src source, r io.Reader) io.Reader {
+	one := f.counters.of(registry)
+	switch {
+	case src.here:
+		return r
+	case src.peer != nil:
+		return &counter{r, &one.FromPeersBytes}
+	default:
+		return &counter{r, &one.FromUpstreamBytes}
 	}
+}
+
+// A counter counts what is read.
+type counter struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // Counters returns the live counters of each registry that has delivered something.

@@ -2,7 +2,12 @@ package transfer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/url"
+
+	"oci-proxy/cache"
 )
 
 // What a node does for another member. Each of these asks the registry at
@@ -10,44 +15,102 @@ import (
 // the members believe of the ring.
 
 // FillBlob is Blob for another member. held asks only for what this node has,
-// or is getting from the registry: else the *Error is of kind NotFound.
+// or is getting from the registry: else the *Error is of kind NotFound. Whether
+// a private registry vouches for what is held is then the asker's to know.
 func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool) (*Answer, error) {
-	return f.open(ctx, f.ticket(ref))
+	t := f.ticket(ref)
+	t.acts, t.held = true, held
+	return f.open(ctx, t)
 }
 
-// Presence answers the Peek of the member of that id, and notes that it is
-// about to get the blob.
-func (f *Fetcher) Presence(ref Ref, asker string) Presence { return Absent }
-
-// Progress tells how far this node is with the blob.
-func (f *Fetcher) Progress(ref Ref) Progress { return Progress{} }
+// toPeer counts what was sent to another member.
+func (f *Fetcher) toPeer(registry string, n int64) {
+	f.streams.Add(-1)
+	one := f.counters.of(registry)
+	one.ToPeers.Add(1)
+	one.ToPeersBytes.Add(n)
+}
 
 // FillStat is StatBlob for another member.
 func (f *Fetcher) FillStat(ctx context.Context, ref Ref) (int64, Way, error) {
-	return f.StatBlob(ctx, ref)
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	s, known, err := f.stat(wait, ref)
+	if err == nil && !known {
+		s, err = f.statUpstream(wait, ref, true)
+	}
+	return s.Size, s.Way, explain(ctx, ref, "", err)
 }
 
 // FillTag tells another member what a tag means, for a client's Accept list.
-// The Found has no Bytes.
+// The Found may lack Bytes.
 func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found, error) {
-	return f.byTag(ctx, ref, accept, true)
+	found, err := f.byTag(ctx, ref, accept, true, true)
+	return found, explain(ctx, ref, "", err)
 }
 
 // FillManifest gets the manifest of ref's digest for another member.
 func (f *Fetcher) FillManifest(ctx context.Context, ref Ref) (*Found, error) {
-	return f.byDigest(ctx, ref, false)
+	wait, cancel := inTime(ctx, ref)
+	defer cancel()
+	found, err := f.byDigest(wait, ref, false, true)
+	return found, explain(ctx, ref, "", err)
 }
 
 // FillTags is Tags for another member.
 func (f *Fetcher) FillTags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
-	return f.Tags(ctx, ref, query)
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	return f.cfg.Upstream.Tags(ctx, ref, query)
 }
 
 // FillReferrers is Referrers for another member.
 func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
-	return f.Referrers(ctx, ref, query)
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	return f.cfg.Upstream.Referrers(ctx, ref, query)
 }
 
 // Take takes the blob of ref's registry and digest into the shard from the
-// member that offers it.
-func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string) error { return nil }
+// member that offers it; mediaType is that of a manifest, "" for a blob. nil
+// means that the shard has it. It makes room as for any blob.
+func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string) error {
+	store := f.cfg.Store(ref.Registry)
+	if _, ok := store.Stat(ref.Digest); ok {
+		return nil
+	}
+	s, err := from.Open(ctx, ref, 0, true)
+	if err != nil {
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+	}
+	defer func() { _ = s.Body.Close() }() // only read
+	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)
+	if err != nil {
+		return err
+	}
+	in.SetSize(s.Size)
+	if err := f.takeIn(ctx, in, s.Body); err != nil {
+		in.Abort(err)
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+	}
+	return nil
+}
+
+// errNoRoom: what was offered would have no place on the disk.
+var errNoRoom = errors.New("no room for it here")
+
+// takeIn reads the whole body into the shard.
+func (f *Fetcher) takeIn(ctx context.Context, in *cache.Ingest, body io.Reader) error {
+	if !in.Keeping() {
+		return errNoRoom
+	}
+	if err := f.copyBody(ctx, in, body); err != nil {
+		return err
+	}
+	if !in.Keeping() {
+		return errNoRoom
+	}
+	return in.Commit()
+}

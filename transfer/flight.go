@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
 )
@@ -18,14 +17,20 @@ import (
 // A flightKey says which requests share a flight: those for one digest of one
 // registry, whatever repository they name. Those for another registry do not:
 // what a client waits for must not depend on a registry that it did not name.
+//
+// A flight that acts asks the registry for the whole cluster; others follow
+// such a one at another node. Members that ask this node board the acting one
+// only: one that followed them would close a circle.
 type flightKey struct {
-	registry string
-	digest   digest.Digest
+	content
+	acts bool
 }
 
 // A ticket is a request for a blob, and which flights it may board.
 type ticket struct {
 	Ref
+	acts    bool       // a member asks: this node gets the blob from the registry
+	held    bool       // or it wants only what is here or under way
 	not     *flight    // not this one: the request has fallen out of it
 	own     bool       // none of another repository: one has failed it
 	landed  bool       // a landed blob was pointed out before, in vain
@@ -45,21 +50,28 @@ func (t *ticket) mayBoard(fl *flight) bool {
 
 // A flight is one fill in progress. It outlives the request that began it.
 type flight struct {
-	key  flightKey
-	ref  Ref // of the request that began it
-	in   *cache.Ingest
-	host atomic.Pointer[string]
+	key    flightKey
+	ref    Ref // of the request that began it
+	in     *cache.Ingest
+	source atomic.Pointer[Way] // who delivers: From, Host and Via
+	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses it
 
-	aboard int // requests that have boarded and not got off; guarded by the Fetcher's mu
+	// Guarded by the Fetcher's mu:
+	aboard  int    // requests that have boarded and not got off
+	decided bool   // for the registry: see act.go
+	yields  string // the member that it yields to while it is not decided
+}
+
+// way says where the bytes come from.
+func (fl *flight) way() Way {
+	if w := fl.source.Load(); w != nil {
+		return *w
+	}
+	return Way{}
 }
 
 // from is the host that delivers.
-func (fl *flight) from() string {
-	if h := fl.host.Load(); h != nil {
-		return *h
-	}
-	return ""
-}
+func (fl *flight) from() string { return fl.way().Host }
 
 const (
 	// resumes is how often in a row a download that broke off is taken up
@@ -92,34 +104,60 @@ var errLanded = errors.New("the blob has landed")
 // board joins the flight for the ticket's blob, or begins one. A flight that
 // the ticket is not for is replaced: it goes on for those who are on board.
 func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
-	key, store := flightKey{t.Registry, t.Digest}, f.cfg.Store(t.Registry)
+	c := content{t.Registry, t.Digest}
+	acts := t.acts || f.acts(t)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl, ok := f.flights[key]; ok && t.mayBoard(fl) {
-		fl.aboard++
-		return fl, true, nil
+	for _, key := range []flightKey{{c, true}, {c, false}} {
+		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) {
+			fl.aboard++
+			return fl, true, nil
+		}
 	}
 	// A flight leaves the map after its blob has entered the shard, so that
 	// one that landed since the shard was asked shows there.
-	if _, ok := store.Stat(t.Digest); ok && !t.landed {
+	if _, ok := f.cfg.Store(t.Registry).Stat(t.Digest); ok && !t.landed {
 		t.landed = true
 		return nil, false, errLanded
 	}
-	if f.closed {
+	switch {
+	case t.held:
+		return nil, false, notHeld(t.Ref)
+	case f.closed:
 		return nil, false, errClosed
 	}
-	in, err := store.Ingest(f.ctx, t.Digest, t.Registry, "")
+	fl, err = f.take(t, flightKey{c, acts})
+	return fl, false, err
+}
+
+// acts reports whether this node is the first whom a client's request has to ask.
+func (f *Fetcher) acts(t *ticket) bool {
+	route := f.route(t.Registry, t.Digest.String())
+	return len(route) > 0 && route[0] == nil
+}
+
+// notHeld is the answer to a member that wants what is here or under way.
+func notHeld(ref Ref) error {
+	return &Error{Kind: NotFound, Registry: ref.Registry, Reason: "not held here"}
+}
+
+// take begins a flight. The caller holds mu.
+func (f *Fetcher) take(t *ticket, key flightKey) (*flight, error) {
+	in, err := f.cfg.Store(t.Registry).Ingest(f.ctx, t.Digest, t.Registry, "")
 	if err != nil {
-		return nil, false, &Error{Kind: Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
+		return nil, &Error{Kind: Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
 	}
-	fl = &flight{key: key, ref: t.Ref, in: in, aboard: 1}
+	if !key.acts {
+		in.Replica()
+	}
+	fl := &flight{key: key, ref: t.Ref, in: in, aboard: 1}
 	salvage, size := io.Reader(nil), int64(0)
 	if t.damaged != nil {
 		salvage, size = cache.Salvage(t.damaged), t.damaged.Size()
 	}
 	f.flights[key] = fl
 	f.wg.Go(func() { f.fly(fl, salvage, size) })
-	return fl, false, nil
+	return fl, nil
 }
 
 // fly fills the blob and ends the flight.
@@ -131,15 +169,18 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 		if err = f.commit(fl); err == nil {
 			f.arrived(fl.ref)
 		}
-		f.leave(fl)
-	} else {
-		f.leave(fl) // before it ends, so that nobody boards what has failed
-		fl.in.Abort(err)
 	}
+	if errors.Is(err, cache.ErrDigest) {
+		for _, p := range fl.peers { // one of them has lied
+			p.Fault(ErrLies)
+		}
+	}
+	f.leave(fl) // before it ends, so that nobody boards what has failed
+	fl.in.Abort(err)
 	took := time.Since(start).Round(time.Millisecond)
 	if err != nil {
 		level := slog.LevelWarn
-		if _, redirected := errors.AsType[*errRedirected](err); redirected || KindOf(err) == NotFound || KindOf(err) == Denied {
+		if _, redirected := errors.AsType[*errRedirected](err); redirected || slices.Contains([]Kind{NotFound, Denied, Offline}, KindOf(err)) {
 			level = slog.LevelDebug // the client is told, and the node is well
 		}
 		log.Log(f.ctx, level, "blob not filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "error", err)
@@ -178,8 +219,10 @@ func (f *Fetcher) leave(fl *flight) {
 
 // strike is leave for a caller that holds mu.
 func (f *Fetcher) strike(fl *flight) {
-	if f.flights[fl.key] == fl {
-		delete(f.flights, fl.key)
+	for _, acts := range []bool{true, false} {
+		if key := (flightKey{fl.key.content, acts}); f.flights[key] == fl {
+			delete(f.flights, key)
+		}
 	}
 }
 
@@ -192,23 +235,59 @@ func (f *Fetcher) commit(fl *flight) error {
 	return &Error{Kind: Corrupt, Registry: fl.ref.Registry, Host: fl.from(), Reason: "what came is not what the digest names", Err: err}
 }
 
-// fill brings the whole blob in, taking up a download that breaks off at the
-// byte it reached, each time with a fresh address.
+// fill brings the whole blob in, along the flight's course: a source that
+// breaks off is left at the byte reached, and the next goes on from there.
 func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 	if salvage != nil {
 		fl.in.SetSize(size)
 		err := f.copyBody(f.ctx, fl.in, salvage)
 		if errors.Is(err, cache.ErrAbandoned) && f.deserted(fl) || f.ctx.Err() != nil {
 			return err
-		} // what it lacks, upstream has
+		} // what it lacks, others have
 	}
+	last, refused := error(nil), 0
+	for src := range f.course(fl) {
+		err := f.stay(fl, src)
+		if err == nil || f.ctx.Err() != nil || fl.over(src, err) {
+			return err
+		}
+		if e, spoken := asError(err); spoken && src.peer != nil && !src.held && e.elsewhere() {
+			if refused++; refused > 1 {
+				return err
+			}
+		}
+		if src.peer != nil {
+			f.passedOver(fl.ref, src.peer, err)
+		}
+		if !src.held || last == nil {
+			last = err
+		}
+	}
+	return unanswered(fl.ref, last)
+}
+
+// over reports whether err, which src gave, is every source's: another would
+// say the same, or nobody wants to hear it.
+func (fl *flight) over(src source, err error) bool {
+	if _, redirected := errors.AsType[*errRedirected](err); redirected || errors.Is(err, cache.ErrAbandoned) || errors.Is(err, cache.ErrDigest) {
+		return true
+	}
+	e, spoken := asError(err)
+	return spoken && !src.held && src.peer != nil && !e.elsewhere()
+}
+
+// stay takes what one source has. The registry is taken up again where it
+// broke off, each time with a fresh address; a peer is left.
+func (f *Fetcher) stay(fl *flight, src source) error {
 	for failures := 0; ; {
 		before := fl.in.Offset()
-		err := f.download(fl)
+		err := f.download(fl, src)
 		switch {
 		case err == nil:
 			return nil
-		case !f.worthResuming(fl, err):
+		case errors.Is(err, cache.ErrAbandoned) && f.ctx.Err() == nil && !f.deserted(fl):
+			// somebody came just then
+		case src.peer != nil || !f.worthResuming(fl, err):
 			return err
 		case fl.in.Offset() > before:
 			failures = 0
@@ -227,57 +306,71 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 // byte upstream has already tried again as often as makes sense; and where
 // upstream knows no byte to go on from, the size it told was wrong.
 func (f *Fetcher) worthResuming(fl *flight, err error) bool {
-	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) {
+	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
 		return false
 	}
-	if errors.Is(err, cache.ErrAbandoned) {
-		return !f.deserted(fl) // somebody came just then
-	}
 	_, redirected := errors.AsType[*errRedirected](err)
-	return !redirected && KindOf(err) != Invalid
+	return !redirected && KindOf(err) != Invalid && KindOf(err) != Offline
 }
 
-// download asks upstream for the rest of the blob and takes what comes. nil
+// download asks a source for the rest of the blob and takes what comes. nil
 // means that all is there.
-func (f *Fetcher) download(fl *flight) error {
+func (f *Fetcher) download(fl *flight, src source) error {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	offset := fl.in.Offset()
 	if fl.in.Begun() && offset == fl.in.Size() {
 		return nil
 	}
-	s, err := f.cfg.Upstream.Open(ctx, fl.ref, offset)
+	var w *watch
+	if src.peer != nil {
+		w = f.watch(ctx, cancel, src.peer, fl.ref, offset)
+	}
+	s, err := src.open(ctx, fl.ref, offset)
 	if err != nil {
+		if w != nil {
+			err = gaveUp(ctx, src.peer, err)
+		}
 		return err
 	}
 	if s.Redirect != "" {
 		return &errRedirected{s.Redirect}
 	}
 	defer func() { _ = s.Body.Close() }() // only read
-	fl.host.Store(&s.Host)
 	if err := fl.accept(s, offset); err != nil {
 		return err
 	}
-	w := &watched{Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })}
-	defer w.timer.Stop()
+	fl.source.Store(src.way(s))
+	if src.peer != nil {
+		fl.peers = append(fl.peers, src.peer)
+	}
+	body := io.Reader(nil)
+	if w != nil {
+		w.body, body = s.Body, w
+	} else {
+		timed := &timed{Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })}
+		defer timed.timer.Stop()
+		body = timed
+	}
+	body = f.counted(fl.ref.Registry, src, body)
 	if skip := offset - s.Offset; skip > 0 { // a source without Range begins anew
-		if _, err := io.CopyN(io.Discard, w, skip); err != nil {
-			return fl.broken(ctx, err)
+		if _, err := io.CopyN(io.Discard, body, skip); err != nil {
+			return fl.broken(ctx, src, err)
 		}
 	}
-	return fl.broken(ctx, f.copyBody(ctx, fl.in, w))
+	return fl.broken(ctx, src, f.copyBody(ctx, fl.in, body))
 }
 
-// A watched reader is one whose reads may not take longer than stall. What
+// A timed reader is one whose reads may not take longer than stall. What
 // happens between them (waiting for a disk or for readers) may.
-type watched struct {
+type timed struct {
 	io.Reader
 	stall time.Duration
 	timer *time.Timer
 }
 
 // Read implements io.Reader.
-func (w *watched) Read(p []byte) (int, error) {
+func (w *timed) Read(p []byte) (int, error) {
 	w.timer.Reset(w.stall)
 	defer w.timer.Stop()
 	return w.Reader.Read(p)
@@ -303,9 +396,18 @@ func (fl *flight) accept(s *Stream, offset int64) error {
 }
 
 // broken says how a download broke off; nil stays nil.
-func (fl *flight) broken(ctx context.Context, err error) error {
+func (fl *flight) broken(ctx context.Context, src source, err error) error {
 	if err == nil || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
 		return err
+	}
+	if src.peer != nil {
+		if _, ok := errors.AsType[*PeerError](err); !ok {
+			err = &PeerError{Peer: src.peer.Name(), Err: fmt.Errorf("the stream broke off: %w", err)}
+		}
+		return gaveUp(ctx, src.peer, err)
+	}
+	if e, ok := asError(err); ok {
+		return e // a flight's of this node
 	}
 	e := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: fl.from(), Reason: "the download broke off", Err: err}
 	if errors.Is(context.Cause(ctx), errStalled) {

@@ -26,12 +26,12 @@ type manifestKey struct {
 // or a miss.
 func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head bool) (*Found, error) {
 	if ref.Digest == "" {
-		found, err := f.byTag(ctx, ref, accept, head)
+		found, err := f.byTag(ctx, ref, accept, head, false)
 		return found, explain(ctx, ref, "", err)
 	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
-	found, err := f.byDigest(wait, ref, head)
+	found, err := f.byDigest(wait, ref, head, false)
 	if err != nil {
 		return nil, explain(ctx, ref, "", err)
 	}
@@ -41,8 +41,9 @@ func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head b
 	return found, nil
 }
 
-// byDigest gets a manifest that can't go stale.
-func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, error) {
+// byDigest gets a manifest that can't go stale. member says that another node
+// wants it.
+func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head, member bool) (*Found, error) {
 	admitted, err := f.admits(ctx, ref, false)
 	if err != nil {
 		return nil, err
@@ -51,32 +52,89 @@ func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head bool) (*Found, err
 		found.From = Hit
 		return found, nil
 	}
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
+	get := func(ctx context.Context) (*Found, error) { return f.fromOwner(ctx, ref) }
+	group, route := &f.manifests, f.route(ref.Registry, ref.Digest.String())
+	if member || alone(route) {
+		get = func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }
+		group = &f.ownManifests
+		if head {
+			if found, err := f.headManifest(ctx, ref); found != nil || err != nil {
+				return found, err
+			}
+		}
 	}
-	if head {
-		d, err := f.cfg.Upstream.Stat(ctx, ref, false, allTypes)
-		if err == nil && d.Size >= 0 && d.MediaType != "" {
-			return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Way: Way{Host: ref.Registry}}, nil
-		}
-		if err != nil && !headless(err) {
-			return nil, err
-		}
-	}
-	key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
-	found, joined, err := f.manifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) {
-		if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
-			found.From = Hit
-			return found, nil
-		}
-		return f.fetchManifest(ctx, ref, allTypes)
-	})
+	return shared(group.do(ctx, f, manifestKey{ref.Registry, ref.Repository, ref.Digest}, get))
+}
+
+// shared is one caller's own copy of what a call gave.
+func shared(found *Found, joined bool, err error) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
 	own := *found
-	own.Collapsed = joined
+	own.Collapsed = own.Collapsed || joined
 	return &own, nil
+}
+
+// headManifest asks the registry by HEAD. Without error and Found it does not
+// tell what a client's HEAD needs.
+func (f *Fetcher) headManifest(ctx context.Context, ref Ref) (*Found, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	d, err := f.cfg.Upstream.Stat(ctx, ref, false, allTypes)
+	switch {
+	case err == nil && d.Size >= 0 && d.MediaType != "":
+		return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Way: Way{Host: ref.Registry}}, nil
+	case err != nil && !headless(err):
+		return nil, err
+	default:
+		return nil, nil
+	}
+}
+
+// fromOwner gets a manifest from the first on its route that has it or gets it.
+func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
+	return along(ctx, f, ref, ref.Digest.String(),
+		func(ctx context.Context) (*Found, error) {
+			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
+			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }))
+		},
+		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref) })
+}
+
+// manifestOf gets a manifest from another node and keeps it.
+func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref) (*Found, error) {
+	found, err := p.Manifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.keep(ctx, ref, &found.Manifest); err != nil {
+		p.Fault(ErrLies)
+		return nil, &PeerError{Peer: p.Name(), Err: err}
+	}
+	found.Size = int64(len(found.Bytes))
+	return found, nil
+}
+
+// fromUpstream gets a manifest for all who ask: from another node that holds it
+// though it is not its owner, else from the registry.
+func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
+	if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
+		found.From = Hit
+		return found, nil
+	}
+	for _, p := range f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest})) {
+		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref) })
+		if err == nil {
+			return found, nil
+		}
+		f.passedOver(ref, p, err)
+	}
+	if f.cfg.Policy(ref.Registry).Offline {
+		return nil, offline(ref)
+	}
+	return f.fetchManifest(ctx, ref, allTypes)
 }
 
 // kept returns the manifest of ref's digest from the shard, unless another,
@@ -99,28 +157,36 @@ func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (
 	if err != nil {
 		return nil, err
 	}
-	stored, err := f.cfg.Store(ref.Registry).Put(ctx, m.Digest, ref.Registry, m.MediaType, m.Bytes)
+	ref.Digest = m.Digest
+	stored, err := f.keep(ctx, ref, &m)
 	if err != nil {
 		return nil, &Error{Kind: Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
 	}
-	ref.Digest = m.Digest
+	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry}}, nil
+}
+
+// keep puts a manifest that came for ref into the shard. The error says that it
+// is not what ref's digest names.
+func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, err error) {
+	stored, err = f.cfg.Store(ref.Registry).Put(ctx, ref.Digest, ref.Registry, m.MediaType, m.Bytes)
+	if err != nil {
+		return false, err
+	}
 	f.arrived(ref)
 	f.vouchParts(ref, m.Bytes)
-	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry}}, nil
+	return stored, nil
 }
 
 // Tags gets a page of upstream's list of tags.
 func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
-	}
-	return f.cfg.Upstream.Tags(ctx, ref, query)
+	return direct(ctx, f, ref,
+		func(ctx context.Context) (*Page, error) { return f.FillTags(ctx, ref, query) },
+		func(ctx context.Context, p Peer) (*Page, error) { return p.Tags(ctx, ref, query) })
 }
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
 func (f *Fetcher) Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
-	}
-	return f.cfg.Upstream.Referrers(ctx, ref, query)
+	return direct(ctx, f, ref,
+		func(ctx context.Context) (*Page, error) { return f.FillReferrers(ctx, ref, query) },
+		func(ctx context.Context, p Peer) (*Page, error) { return p.Referrers(ctx, ref, query) })
 }

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -46,11 +47,13 @@ func acceptable(client []string) []string {
 type checked struct {
 	Descriptor
 	found *Found // set where the manifest had to be got to learn its digest
+	way   Way    // of another node's answer: Stale, Via, Host
 }
 
 // byTag gets the manifest that a tag means now, as upstream has it, or if
-// upstream fails what it last meant.
-func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool) (*Found, error) {
+// upstream fails what it last meant. member says that another node wants to
+// know.
+func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, member bool) (*Found, error) {
 	accept := acceptable(client)
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
@@ -63,7 +66,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool
 	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
-	found, err := f.current(wait, ref, key, accept, head)
+	found, err := f.current(wait, ref, key, accept, head, member)
 	if err == nil {
 		found.Checked = known
 		return found, nil
@@ -78,43 +81,71 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head bool
 	return nil, err
 }
 
-// current asks upstream what the tag means, and gets that unless it is here.
-func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head bool) (*Found, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
-	}
-	c, joined, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) { return f.check(ctx, ref, accept) })
+// current asks what the tag means, and gets that unless it is here.
+func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head, member bool) (*Found, error) {
+	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
 	}
 	if c.found != nil {
-		own := *c.found
-		own.Collapsed = joined
-		return f.meant(ref, key, &own), nil
+		found, err := shared(c.found, joined, nil)
+		return f.meant(ref, key, found, c.way), err
 	}
+	way := c.way
+	way.From, way.Collapsed, way.Host = Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
 	pinned := ref
 	pinned.Digest = c.Digest
 	f.vouch(pinned) // the registry just said that the repository has it
 	if found, ok := f.kept(pinned); ok {
 		f.vouchParts(pinned, found.Bytes)
-		found.Collapsed, found.Host = joined, ref.Registry
-		return f.meant(ref, key, found), nil
+		found.Way = way
+		return f.meant(ref, key, found, c.way), nil
 	}
 	if head && c.Size >= 0 && c.MediaType != "" {
-		// Nothing is verified, so the tag's last manifest stays what it was.
-		return &Found{Manifest: Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Way: Way{Collapsed: joined, Host: ref.Registry}}, nil
+		found := &Found{Manifest: Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Way: way}
+		if member {
+			f.meant(ref, key, found, c.way) // who asks gets the manifest, and verifies it
+		}
+		// Else nothing is verified, so the tag's last manifest stays what it was.
+		return found, nil
 	}
-	found, err := f.byDigest(ctx, pinned, false)
+	found, err := f.byDigest(ctx, pinned, false, member)
 	if err != nil {
 		return nil, err
 	}
-	found.From = Miss
-	return f.meant(ref, key, found), nil
+	found.From, found.Stale = Miss, c.way.Stale
+	return f.meant(ref, key, found, c.way), nil
+}
+
+// ask asks what the tag means, once for all who ask at the time: the owner of
+// the tag's key, or if that is this node the registry.
+func (f *Fetcher) ask(ctx context.Context, ref Ref, key string, accept []string, member bool) (c checked, joined bool, err error) {
+	own := func(ctx context.Context) (checked, error) { return f.check(ctx, ref, accept) }
+	if member || alone(f.route(ref.Registry, key)) {
+		return f.ownTags.do(ctx, f, key, own)
+	}
+	return f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
+		return along(ctx, f, ref, key,
+			func(ctx context.Context) (checked, error) {
+				c, _, err := f.ownTags.do(ctx, f, key, own)
+				return c, err
+			},
+			func(ctx context.Context, p Peer) (checked, error) {
+				found, err := p.Tag(ctx, ref, accept)
+				if err != nil {
+					return checked{}, err
+				}
+				return checked{Descriptor: Descriptor{found.Digest, found.MediaType, found.Size}, way: found.Way}, nil
+			})
+	})
 }
 
 // check asks upstream what a tag means: by HEAD, which costs no pull quota,
 // and by GET where HEAD does not tell.
 func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked, error) {
+	if f.cfg.Policy(ref.Registry).Offline {
+		return checked{}, offline(ref)
+	}
 	d, err := f.cfg.Upstream.Stat(ctx, ref, false, accept)
 	if err == nil && d.Digest != "" {
 		return checked{Descriptor: d}, nil
@@ -129,8 +160,12 @@ func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked,
 	return checked{found: found}, nil
 }
 
-// meant remembers that the tag means a manifest that is verified.
-func (f *Fetcher) meant(ref Ref, key string, found *Found) *Found {
+// meant remembers that the tag means a manifest that is verified. What another
+// node could not check itself is not news.
+func (f *Fetcher) meant(ref Ref, key string, found *Found, told Way) *Found {
+	if told.Stale != nil {
+		return found
+	}
 	f.cfg.Store(ref.Registry).SetTag(cache.Tag{
 		Key: key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: time.Now(),
 	})

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/cache"
@@ -28,13 +29,15 @@ type Policy struct {
 	Private      bool          // serve its content only for a repository it vouched for
 }
 
-// Config is what a Fetcher works with. All fields but Stall are needed.
+// Config is what a Fetcher works with. All fields but the last three are needed.
 type Config struct {
 	Upstream Upstream
 	Store    func(registry string) *cache.Store
 	Policy   func(registry string) Policy
 	Log      *slog.Logger
 	Stall    time.Duration // how long a download may stand still before another try, 0: 20 s
+	Mesh     Mesh          // the other members, nil for a node on its own
+	Look     time.Duration // how often requests to peers are looked at, 0: 500 ms
 }
 
 // A Fetcher gets blobs and manifests for clients.
@@ -47,10 +50,15 @@ type Fetcher struct {
 	mu      sync.Mutex
 	closed  bool // nothing new begins
 	flights map[flightKey]*flight
+	claims  map[content]claim
 
-	manifests calls[manifestKey, *Found]
-	tags      calls[string, checked]
-	counters  counters
+	// Calls for clients, who may wait for another node, and calls for members,
+	// who must not.
+	manifests, ownManifests calls[manifestKey, *Found]
+	tags, ownTags           calls[string, checked]
+
+	counters counters
+	streams  atomic.Int64 // answers to peers being sent
 }
 
 // New returns a Fetcher. Close it.
@@ -58,8 +66,11 @@ func New(cfg Config) *Fetcher {
 	if cfg.Stall == 0 {
 		cfg.Stall = 20 * time.Second
 	}
+	if cfg.Look == 0 {
+		cfg.Look = look
+	}
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}}
+	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{}}
 }
 
 // errClosed is why what is under way ends, or does not begin, once Close was called.
@@ -112,6 +123,9 @@ func explain(ctx context.Context, ref Ref, host string, err error) error {
 		return err
 	}
 	e := &Error{Kind: Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
+	if p, ok := errors.AsType[*PeerError](err); ok {
+		e.Host, e.Reason = p.Peer, "another node of the cluster failed"
+	}
 	switch {
 	case errors.Is(err, errClosed):
 		e.Reason, e.Err = errClosed.Error(), nil

@@ -46,8 +46,12 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
 	key := vouchKey(ref)
 	_, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
-		d, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
-		return checked{Descriptor: d}, err
+		return direct(ctx, f, ref,
+			func(ctx context.Context) (checked, error) {
+				d, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
+				return checked{Descriptor: d}, err
+			},
+			func(ctx context.Context, p Peer) (checked, error) { return checked{}, vouchOf(ctx, p, ref, blob) })
 	})
 	e, isError := asError(err)
 	switch {
@@ -64,6 +68,16 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 		f.cfg.Store(ref.Registry).ForgetTag(key)
 	}
 	return false, err
+}
+
+// vouchOf asks another node, which may ask the registry, whether that vouches.
+func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (err error) {
+	if blob {
+		_, _, err = p.Stat(ctx, ref)
+	} else {
+		_, err = p.Manifest(ctx, ref)
+	}
+	return err
 }
 
 // vouch remembers that ref's registry, if it is private, vouched for ref.

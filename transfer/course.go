@@ -1,0 +1,122 @@
+package transfer
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+)
+
+// A source is where a flight gets bytes from.
+type source struct {
+	open func(ctx context.Context, ref Ref, offset int64) (*Stream, error)
+	peer Peer // nil: the registry, or another flight of this node
+	held bool // the peer gives only what it has, or is getting already
+	here bool // another flight of this node: its bytes are counted already
+}
+
+// way says where the stream that the source opened comes from.
+func (src source) way(s *Stream) *Way {
+	w := &Way{Host: s.Host, Via: s.Via}
+	if s.Hit {
+		w.From = PeerHit
+	}
+	return w
+}
+
+// fromPeer is another node as a source.
+func fromPeer(p Peer, held bool) source {
+	return source{peer: p, held: held, open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
+		return p.Open(ctx, ref, offset, held)
+	}}
+}
+
+// fromRegistry is the registry as a source.
+func (f *Fetcher) fromRegistry() source {
+	return source{open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
+		if f.cfg.Policy(ref.Registry).Offline {
+			return nil, offline(ref)
+		}
+		return f.cfg.Upstream.Open(ctx, ref, offset)
+	}}
+}
+
+// rounds is how often a flight that may not ask the registry itself goes along
+// its route: nodes restart.
+const rounds = 3
+
+// course lists the flight's sources, each only when the one before has failed:
+// the nodes on the blob's route up to this one, then what this node does when
+// it acts.
+func (f *Fetcher) course(fl *flight) iter.Seq[source] {
+	return func(yield func(source) bool) {
+		if fl.key.acts {
+			f.act(fl, yield)
+			return
+		}
+		for round := range rounds {
+			for _, p := range f.route(fl.ref.Registry, fl.ref.Digest.String()) {
+				if p == nil {
+					f.act(fl, yield)
+					return
+				}
+				if !yield(fromPeer(p, false)) {
+					return
+				}
+			}
+			if sleep(f.ctx, time.Duration(1+round)*250*time.Millisecond) != nil {
+				return
+			}
+		}
+	}
+}
+
+// act lists the sources of a flight that acts: nodes that have the blob or are
+// getting it, then the registry.
+func (f *Fetcher) act(fl *flight, yield func(source) bool) {
+	if other := f.promote(fl); other != nil && !yield(f.fromFlight(other)) {
+		return
+	}
+	for _, p := range f.peek(f.ctx, fl.ref, f.peekers(fl.key.content)) {
+		if f.shown(fl) && !yield(fromPeer(p, true)) {
+			return
+		}
+	}
+	if p := f.decide(fl, false); p != nil {
+		if f.shown(fl) && !yield(fromPeer(p, true)) {
+			return
+		}
+		f.decide(fl, true)
+	}
+	yield(f.fromRegistry())
+}
+
+// shown reports whether what another node holds may be shown for the flight's
+// repository: a private registry has to vouch for that. Where it does not, it
+// is left to the registry to say so.
+func (f *Fetcher) shown(fl *flight) bool {
+	if f.vouched(fl.ref) {
+		return true
+	}
+	last, known := f.cfg.Store(fl.ref.Registry).Tag(vouchKey(fl.ref))
+	ok, err := f.askVouch(f.ctx, fl.ref, true, last, known)
+	return ok && err == nil
+}
+
+// fromFlight is another flight of this node as a source.
+func (f *Fetcher) fromFlight(other *flight) source {
+	return source{here: true, open: func(ctx context.Context, _ Ref, offset int64) (*Stream, error) {
+		b, err := other.in.Follow(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r, w := io.Pipe()
+		go func() {
+			_, err := b.Send(ctx, w, offset, -1)
+			_ = w.CloseWithError(err) // a pipe's never fails; nil ends it
+			_ = b.Close()             // only read
+		}()
+		way := other.way()
+		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, Hit: way.From == PeerHit}, nil
+	}}
+}

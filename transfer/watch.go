@@ -1,0 +1,145 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// What a peer is watched for. A node that has died is noticed by the
+// connection; one that hangs, or whose link crawls, is not.
+const (
+	// look is how often a request to a peer is looked at.
+	look = 500 * time.Millisecond
+	// stillFor is after how many looks without a byte the peer is asked
+	// whether it lives: 2 s. The asking takes 2 s at most.
+	stillFor = 4
+	// crawlFor is over how many looks the speed is measured: 3 s.
+	crawlFor = 6
+	// crawl is the speed in bytes per look below which a link crawls, if the
+	// peer has more to send: a bit more than 1 MB/s.
+	crawl = 640 << 10
+	// ahead is how much more than was received the peer must have for that.
+	ahead = 4 << 20
+	// few is to how many a peer may be sending for that: who sends to many is
+	// slow to each.
+	few = 4
+)
+
+// Causes of requests to peers that this node has ended.
+var (
+	// ErrHangs: the peer shows no sign of life.
+	ErrHangs = errors.New("the node hangs")
+	// ErrCrawls: the peer has the bytes, and they hardly come.
+	ErrCrawls = errors.New("the link to the node crawls")
+	// ErrLies: the peer sent what the digest does not name.
+	ErrLies = errors.New("the node sent wrong bytes")
+)
+
+// A watch looks at one request to a peer, and ends it when the peer hangs or
+// crawls, so that the next source can go on. A slow registry is none of that:
+// the peer answers, when asked, that it is not ahead.
+type watch struct {
+	fetcher *Fetcher
+	peer    Peer
+	ref     Ref
+	offset  int64                   // where the stream begins
+	end     context.CancelCauseFunc // ends the request
+	waiting atomic.Bool             // for the peer, and not for a disk or a reader of ours
+	came    atomic.Int64            // bytes
+	body    io.Reader
+}
+
+// watch begins to look at a request until its context ends.
+func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref Ref, offset int64) *watch {
+	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, end: end}
+	w.waiting.Store(true)
+	go w.run(ctx)
+	return w
+}
+
+// Read implements io.Reader.
+func (w *watch) Read(p []byte) (int, error) {
+	w.waiting.Store(true)
+	n, err := w.body.Read(p)
+	w.came.Add(int64(n))
+	w.waiting.Store(false)
+	return n, err
+}
+
+// run looks.
+func (w *watch) run(ctx context.Context) {
+	tick := time.NewTicker(w.fetcher.cfg.Look)
+	defer tick.Stop()
+	var last, since int64 // bytes at the last look, and where the speed's measuring began
+	still, slow := 0, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		came := w.came.Load()
+		moved := came > last
+		last = came
+		if !w.waiting.Load() {
+			still, slow, since = 0, 0, came
+			continue
+		}
+		slow++
+		if moved {
+			still = 0
+		} else {
+			still++
+		}
+		var err error
+		switch {
+		case still >= stillFor:
+			err = w.ask(ctx, came, 1, 1<<30)
+			still, slow, since = 0, 0, came
+		case slow >= crawlFor && came > 0:
+			if came-since < crawl*crawlFor {
+				err = w.ask(ctx, came, ahead, few)
+			}
+			slow, since = 0, came
+		}
+		if err != nil && ctx.Err() == nil {
+			w.end(err)
+			w.peer.Fault(err)
+			return
+		}
+	}
+}
+
+// ask asks the peer how far it is. It returns ErrHangs if there is no answer,
+// ErrCrawls if the peer is far ahead of what came, and not for being busy.
+func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
+	p, err := w.peer.Progress(ctx, w.ref)
+	switch {
+	case err != nil:
+		return ErrHangs
+	case p.Offset-(w.offset+came) >= ahead && p.Streams <= busy:
+		return ErrCrawls
+	default:
+		return nil
+	}
+}
+
+// tend makes a short request to a peer, and gives it up when the peer hangs.
+func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref Ref, ask func(context.Context, Peer) (T, error)) (T, error) {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	f.watch(ctx, end, p, ref, 1<<60)
+	v, err := ask(ctx, p)
+	return v, gaveUp(ctx, p, err)
+}
+
+// gaveUp says of a request that the watch ended that it was the peer's fault.
+func gaveUp(ctx context.Context, p Peer, err error) error {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, ErrHangs) || errors.Is(cause, ErrCrawls)) {
+		return &PeerError{Peer: p.Name(), Err: cause}
+	}
+	return err
+}
