@@ -15,7 +15,7 @@ type Answer struct {
 
 	fetcher *Fetcher
 	ref     Ref
-	acts    bool         // it is for a member
+	acts    bool // it is for a member
 	blob    cache.Blob
 	flight  *flight      // that blob follows, nil for a hit
 	boarded []*flight    // all that it was aboard

@@ -52,6 +52,8 @@ type setup struct {
 	registry   *upstreamtest.Registry     // nil: a new one with options
 	options    []upstreamtest.Option
 	registries []*upstreamtest.Registry // more of them
+	mesh       transfer.Mesh            // nil: the rig is on its own
+	look       time.Duration
 }
 
 // newRig builds a rig, and takes it down with the test.
@@ -75,7 +77,7 @@ func newRig(t testing.TB, s setup) *rig {
 	}
 	store := cache.Open(s.dir, s.cache)
 	r := &rig{t: t, registry: s.registry, store: store, events: events, Fetcher: transfer.New(transfer.Config{
-		Upstream: client, Log: log, Stall: s.stall,
+		Upstream: client, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Store: func(string) *cache.Store { return store },
 		Policy: func(registry string) transfer.Policy {
 			p := s.policy

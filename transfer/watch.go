@@ -18,9 +18,9 @@ const (
 	stillFor = 4
 	// crawlFor is over how many looks the speed is measured: 3 s.
 	crawlFor = 6
-	// crawl is the speed in bytes per look below which a link crawls, if the
-	// peer has more to send: a bit more than 1 MB/s.
-	crawl = 640 << 10
+	// crawl is the speed in bytes per second below which a link crawls, if the
+	// peer has more to send.
+	crawl = 5 << 18
 	// ahead is how much more than was received the peer must have for that.
 	ahead = 4 << 20
 	// few is to how many a peer may be sending for that: who sends to many is
@@ -100,7 +100,7 @@ func (w *watch) run(ctx context.Context) {
 			err = w.ask(ctx, came, 1, 1<<30)
 			still, slow, since = 0, 0, came
 		case slow >= crawlFor && came > 0:
-			if came-since < crawl*crawlFor {
+			if float64(came-since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds() {
 				err = w.ask(ctx, came, ahead, few)
 			}
 			slow, since = 0, came

@@ -1,0 +1,631 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A mesh is n rigs in front of one registry that ask each other by calls, so
+// that each fault can be put where it is wanted. Each has its own view of who
+// is to act.
+type mesh struct {
+	t        testing.TB
+	registry *upstreamtest.Registry
+	nodes    []*meshNode
+}
+
+// A meshNode is one of them.
+type meshNode struct {
+	*rig
+	mesh    *mesh
+	id      int
+	route   func(key string) []int // nodes by number, this one included
+	holders []int
+	fails   atomic.Pointer[fault] // of requests to this node
+	faulted atomic.Int64          // how often others called it faulty
+	asked   atomic.Int64          // how often others asked it for a tag
+}
+
+// A fault is what a node does to others.
+type fault struct {
+	dead  bool
+	hung  bool          // shows no sign of life
+	after int64         // bytes of a blob that come before that; then it is cut, unless it hangs
+	cut   bool          // and the node is dead from then on
+	every time.Duration // between bytes: it crawls, 4 KiB each
+	wrong bool          // its bytes are not right
+}
+
+// newMesh builds a mesh in which each key's route is the nodes in order from 0.
+func newMesh(t testing.TB, n int, s setup) *mesh {
+	t.Helper()
+	m := &mesh{t: t, registry: upstreamtest.New(t, s.options...)}
+	for i := range n {
+		node := &meshNode{mesh: m, id: i}
+		node.route = func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }
+		one := s
+		one.registry, one.mesh, one.look = m.registry, node, 20*time.Millisecond
+		node.rig = newRig(t, one)
+		m.nodes = append(m.nodes, node)
+	}
+	return m
+}
+
+func (n *meshNode) name() string { return fmt.Sprintf("node-%03d", n.id) }
+
+// Self implements transfer.Mesh.
+func (n *meshNode) Self() string { return n.name() }
+
+// Route implements transfer.Mesh: nodes that were called faulty are passed
+// over, and this node comes last if it is not in the route.
+func (n *meshNode) Route(_, key string) []transfer.Peer {
+	var out []transfer.Peer
+	route := n.route(key)
+	for _, i := range route {
+		if i == n.id {
+			out = append(out, nil)
+		} else if n.mesh.nodes[i].faulted.Load() == 0 {
+			out = append(out, &fakePeer{n.mesh.nodes[i], n})
+		}
+	}
+	if !slices.Contains(route, n.id) {
+		out = append(out, nil)
+	}
+	return out
+}
+
+// Holders implements transfer.Mesh.
+func (n *meshNode) Holders(_, key string) []transfer.Peer {
+	var out []transfer.Peer
+	seen := map[int]bool{n.id: true}
+	for _, i := range append(n.route(key), n.holders...) {
+		if !seen[i] && n.mesh.nodes[i].faulted.Load() == 0 {
+			seen[i] = true
+			out = append(out, &fakePeer{n.mesh.nodes[i], n})
+		}
+	}
+	return out
+}
+
+// Peer implements transfer.Mesh.
+func (n *meshNode) Peer(id string) transfer.Peer {
+	for _, other := range n.mesh.nodes {
+		if other.name() == id && other != n {
+			return &fakePeer{other, n}
+		}
+	}
+	return nil
+}
+
+// A fakePeer is a node as another one asks it.
+type fakePeer struct {
+	node *meshNode
+	from *meshNode
+}
+
+func (p *fakePeer) ID() string   { return p.node.name() }
+func (p *fakePeer) Name() string { return p.node.name() }
+
+// Fault implements transfer.Peer.
+func (p *fakePeer) Fault(error) { p.node.faulted.Add(1) }
+
+// errDead is a refused connection.
+var errDead = errors.New("connection refused")
+
+// reach fails if the node can't be asked; a hung one answers when ctx ends.
+func (p *fakePeer) reach(ctx context.Context) error {
+	f := p.node.fails.Load()
+	switch {
+	case f == nil:
+		return nil
+	case f.dead:
+		return &transfer.PeerError{Peer: p.Name(), Err: errDead}
+	case f.hung && f.after == 0:
+		<-ctx.Done()
+		return &transfer.PeerError{Peer: p.Name(), Err: ctx.Err()}
+	}
+	return nil
+}
+
+// Open implements transfer.Peer.
+func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	a, err := p.node.FillBlob(ctx, ref, held)
+	if err != nil {
+		return nil, err
+	}
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, -1)
+		_ = w.CloseWithError(err)
+		_ = a.Close()
+	}()
+	return &transfer.Stream{
+		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false),
+		Hit: a.From != transfer.Miss, Redirect: a.Redirect,
+	}, nil
+}
+
+// faulty is a stream with a fault.
+type faulty struct {
+	w    io.Writer
+	f    *fault
+	node *meshNode
+	ctx  context.Context
+	sent int64
+}
+
+func (w *faulty) Write(b []byte) (int, error) {
+	n := 0
+	for n < len(b) {
+		piece := b[n:]
+		switch {
+		case w.f == nil:
+		case w.f.after > 0 && w.sent >= w.f.after && w.f.hung:
+			<-w.ctx.Done()
+			return n, w.ctx.Err()
+		case w.f.after > 0 && w.sent >= w.f.after && w.f.cut:
+			w.node.fails.Store(&fault{dead: true})
+			return n, io.ErrUnexpectedEOF
+		case w.f.after > 0:
+			piece = piece[:min(int64(len(piece)), max(1, w.f.after-w.sent))]
+		case w.f.every > 0:
+			select {
+			case <-time.After(w.f.every):
+			case <-w.ctx.Done():
+				return n, w.ctx.Err()
+			}
+			piece = piece[:min(len(piece), 4<<10)]
+		}
+		if w.f != nil && w.f.wrong {
+			piece = slices.Clone(piece)
+			piece[0]++
+		}
+		k, err := w.w.Write(piece)
+		n += k
+		w.sent += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Peek implements transfer.Peer.
+func (p *fakePeer) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
+	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+	defer cancel()
+	if err := p.reach(ctx); err != nil {
+		return 0, err
+	}
+	return p.node.Presence(ref, p.from.name()), nil
+}
+
+// Progress implements transfer.Peer.
+func (p *fakePeer) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if f := p.node.fails.Load(); f != nil && f.hung {
+		<-ctx.Done()
+		return transfer.Progress{}, ctx.Err()
+	}
+	return p.node.Progress(ref), p.reach(ctx)
+}
+
+// Stat implements transfer.Peer.
+func (p *fakePeer) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Way, error) {
+	if err := p.reach(ctx); err != nil {
+		return 0, transfer.Way{}, err
+	}
+	size, way, err := p.node.FillStat(ctx, ref)
+	return size, p.told(way), err
+}
+
+// told is a way as the asker sees it.
+func (p *fakePeer) told(way transfer.Way) transfer.Way {
+	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale}
+	if way.From != transfer.Miss {
+		out.From = transfer.PeerHit
+	}
+	return out
+}
+
+// Tag implements transfer.Peer.
+func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*transfer.Found, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	p.node.asked.Add(1)
+	found, err := p.node.FillTag(ctx, ref, accept)
+	if err != nil {
+		return nil, err
+	}
+	own := *found
+	own.Bytes, own.Way = nil, p.told(found.Way)
+	return &own, nil
+}
+
+// Manifest implements transfer.Peer.
+func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref) (*transfer.Found, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	found, err := p.node.FillManifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	own := *found
+	own.Way = p.told(found.Way)
+	if f := p.node.fails.Load(); f != nil && f.wrong {
+		own.Bytes = append(slices.Clone(own.Bytes), ' ')
+	}
+	return &own, nil
+}
+
+// Tags implements transfer.Peer.
+func (p *fakePeer) Tags(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	return p.node.FillTags(ctx, ref, q)
+}
+
+// Referrers implements transfer.Peer.
+func (p *fakePeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	return p.node.FillReferrers(ctx, ref, q)
+}
+
+// Offer implements transfer.Peer.
+func (p *fakePeer) Offer(ctx context.Context, ref transfer.Ref, mediaType string) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	return p.node.Take(ctx, &fakePeer{p.from, p.node}, ref, mediaType)
+}
+
+// put stores a random blob in the registry.
+func (m *mesh) put(seed uint64, size int64) (digest.Digest, []byte) {
+	content := random(seed, size)
+	return m.registry.PutBlob(repo, content), content
+}
+
+// pull pulls a blob through a node and fails the test unless it comes right.
+func (m *mesh) pull(i int, d digest.Digest, content []byte) transfer.Way {
+	m.t.Helper()
+	n := m.nodes[i]
+	_, way, err := n.pull(n.ref(d), content, 0, -1)
+	if err != nil {
+		m.t.Errorf("through node %d: %v", i, err)
+	}
+	return way
+}
+
+// gets is how often the registry was asked for a blob's or manifest's bytes.
+func (m *mesh) gets(d digest.Digest) int { return m.registry.Count("GET", "/"+d.String()) }
+
+func TestMeshAsksTheRegistryOnce(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{0, 1000, 3 * mib} {
+		m := newMesh(t, 5, setup{})
+		d, content := m.put(1, size)
+		each(50, func(i int) { m.pull(i%5, d, content) })
+		if n := m.gets(d); n != 1 {
+			t.Errorf("%d bytes: %d GETs", size, n)
+		}
+		each(5, func(i int) {
+			if way := m.pull(i, d, content); way.From != transfer.Hit {
+				t.Errorf("node %d: %+v", i, way)
+			}
+		})
+	}
+}
+
+func TestPeerHitSaysWhoHadIt(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{})
+	d, content := m.put(1, 300_000)
+	if way := m.pull(0, d, content); way.From != transfer.Miss || way.CacheStatus("a", false) != "a; fwd=uri-miss; stored" {
+		t.Errorf("%+v %s", way, way.CacheStatus("a", false))
+	}
+	way := m.pull(3, d, content)
+	if got := way.CacheStatus("d", false); way.From != transfer.PeerHit || got != "node-000; hit, d; fwd=uri-miss; stored" {
+		t.Errorf("%+v %s", way, got)
+	}
+	c := m.nodes[3].Counters()[m.registry.Host()]
+	if c.PeerHits.Load() != 1 || c.Misses.Load() != 0 || c.FromPeersBytes.Load() != int64(len(content)) || c.FromUpstreamBytes.Load() != 0 {
+		t.Errorf("%+v", c)
+	}
+	o := m.nodes[0].Counters()[m.registry.Host()]
+	if o.ToPeers.Load() != 1 || o.ToPeersBytes.Load() != int64(len(content)) || o.Misses.Load() != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// What becomes of a pull whose owner fails in every way there is.
+func TestPullSurvivesItsOwner(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]fault{
+		"dead":               {dead: true},
+		"hung":               {hung: true},
+		"hung in mid-body":   {hung: true, after: 700_000},
+		"cut in mid-body":    {cut: true, after: 700_000},
+		"crawling":           {every: time.Millisecond * 5},
+		"hung at the 1 byte": {hung: true, after: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, 4, setup{})
+			d, content := m.put(1, 12*mib)
+			m.pull(0, d, content) // the owner has it
+			m.nodes[0].fails.Store(&f)
+			each(6, func(i int) { m.pull(1+i%3, d, content) })
+			if n := m.gets(d); n > 2 {
+				t.Errorf("%d GETs", n)
+			}
+			for _, p := range m.ranges(d) {
+				t.Log("asked for", p)
+			}
+		})
+	}
+}
+
+// ranges are the ranges the registry was asked for.
+func (m *mesh) ranges(d digest.Digest) []string { return m.nodes[0].ranges(d) }
+
+// Each node goes on from the byte that came: with a stand-in that has nothing,
+// the registry sends the rest alone.
+func TestRestComesFromTheRegistryAlone(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{})
+	m.nodes[1].route = func(string) []int { return []int{0} }
+	d, content := m.put(1, 2*mib)
+	m.pull(0, d, content)
+	m.nodes[0].fails.Store(&fault{cut: true, after: 1_500_000})
+	m.pull(1, d, content)
+	got := m.nodes[1].Counters()[m.registry.Host()].FromUpstreamBytes.Load()
+	if want := int64(len(content)) - 1_500_000; got > want+cutOff || got == 0 {
+		t.Errorf("%d bytes came from the registry, want %d", got, want)
+	}
+}
+
+// cutOff is how much of what a node sent may be lost with it.
+const cutOff = 300_000
+
+func TestLyingPeerIsPassedOver(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 3, setup{})
+	d, content := m.put(1, 50_000) // no more than is held back: the client sees nothing of it
+	m.pull(0, d, content)
+	m.nodes[0].fails.Store(&fault{wrong: true})
+	m.pull(2, d, content)
+	if m.nodes[0].faulted.Load() == 0 {
+		t.Error("nobody said so")
+	}
+}
+
+func TestRegistrysWordIsFinal(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{})
+	missing := digest.FromString("missing")
+	n := m.nodes[3]
+	_, _, err := n.pull(n.ref(missing), nil, 0, -1)
+	wantKind(t, err, transfer.NotFound)
+	if n := m.registry.Count("GET", "/"+missing.String()); n != 1 {
+		t.Errorf("%d GETs", n)
+	}
+	_, _, err = n.StatBlob(t.Context(), n.ref(missing))
+	wantKind(t, err, transfer.NotFound)
+}
+
+func TestOwnersOutageIsTriedAtOneMore(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 5, setup{})
+	d, _ := m.put(1, 1000)
+	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: d.String()}, Status: 500})
+	n := m.nodes[4]
+	_, _, err := n.pull(n.ref(d), nil, 0, -1)
+	if e := wantKind(t, err, transfer.Unavailable); e.Status != 500 {
+		t.Errorf("%v", e)
+	}
+	if one := m.gets(d); one > 8 { // two nodes, four tries each
+		t.Errorf("%d GETs", one)
+	}
+}
+
+func TestTagIsCheckedOncePerMesh(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 5, setup{})
+	content := []byte(`{"schemaVersion":2}`)
+	d := m.registry.PutManifest(repo, "v1", manifestType, content)
+	n := m.nodes[4]
+	if found := n.mustFind(n.tag("v1"), content, manifestType); found.Digest != d || found.CacheStatus("x", true) != "node-000; fwd=uri-miss; stored, x; fwd=uri-miss" {
+		t.Errorf("%+v %s", found, found.CacheStatus("x", true))
+	}
+	head := upstreamtest.Match{Method: "HEAD", PathPart: "/manifests/v1"}
+	before := m.registry.Count(head.Method, head.PathPart)
+	release := m.registry.Hold(head)
+	var wg sync.WaitGroup
+	asked := m.nodes[0].asked.Load()
+	for _, n := range m.nodes[1:] {
+		wg.Go(func() { n.mustFind(n.tag("v1"), content, manifestType) })
+	}
+	m.registry.WaitFor(head, before+1)
+	until(func() bool { return m.nodes[0].asked.Load() >= asked+4 })
+	release()
+	wg.Wait()
+	// One may have been about to join when the answer came.
+	if n := m.registry.Count(head.Method, head.PathPart) - before; n > 2 {
+		t.Errorf("%d checks", n)
+	}
+	if n := m.gets(d); n != 1 {
+		t.Errorf("%d GETs of the manifest", n)
+	}
+}
+
+// until waits for ok, which will come true.
+func until(ok func() bool) {
+	for !ok() {
+		runtime.Gosched()
+	}
+}
+
+const manifestType = "application/vnd.oci.image.manifest.v1+json"
+
+// While the registry is down the owner's last answer is every node's, and
+// without the owner a node's own.
+func TestStaleTagsInTheMesh(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	content := []byte(`{"schemaVersion":2}`)
+	m.registry.PutManifest(repo, "v1", manifestType, content)
+	m.nodes[1].mustFind(m.nodes[1].tag("v1"), content, manifestType)
+	m.registry.Down()
+	for _, i := range []int{1, 2, 3} {
+		n := m.nodes[i]
+		found := n.mustFind(n.tag("v1"), content, manifestType)
+		if found.Stale == nil {
+			t.Errorf("node %d: %+v is not marked", i, found.Way)
+		}
+	}
+	m.nodes[0].fails.Store(&fault{dead: true})
+	n := m.nodes[1]
+	if found := n.mustFind(n.tag("v1"), content, manifestType); found.Stale == nil {
+		t.Errorf("%+v is not marked", found.Way)
+	}
+}
+
+// A node that may not ask the registry lets one that may do everything.
+func TestNodeWithoutEgress(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{})
+	n := &mayNot{m.nodes[1]}
+	s := setup{registry: m.registry, mesh: n, look: 20 * time.Millisecond}
+	inner := newRig(t, s)
+	d, content := m.put(1, 100_000)
+	inner.mustPull(inner.ref(d), content, transfer.Miss)
+	manifest := []byte(`{"schemaVersion":2}`)
+	m.registry.PutManifest(repo, "v1", manifestType, manifest)
+	inner.mustFind(inner.tag("v1"), manifest, manifestType)
+	if page, err := inner.Tags(t.Context(), inner.tag(""), nil); err != nil || !bytes.Contains(page.Bytes, []byte("v1")) {
+		t.Error(page, err)
+	}
+	if c := inner.Counters()[m.registry.Host()]; c.FromUpstreamBytes.Load() != 0 {
+		t.Error("it asked the registry itself")
+	}
+	m.nodes[0].fails.Store(&fault{dead: true})
+	d, _ = m.put(2, 1000)
+	_, _, err := inner.pull(inner.ref(d), nil, 0, -1)
+	if e := wantKind(t, err, transfer.Unavailable); !strings.Contains(e.Error(), "node-000") {
+		t.Errorf("%v does not say who failed", e)
+	}
+}
+
+// mayNot is the mesh of a node that never is on a route.
+type mayNot struct{ *meshNode }
+
+func (n *mayNot) Route(registry, key string) []transfer.Peer {
+	return slices.DeleteFunc(n.meshNode.Route(registry, key), func(p transfer.Peer) bool { return p == nil })
+}
+
+func TestTakingOverABlob(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{})
+	d, content := m.put(1, 200_000)
+	m.pull(0, d, content)
+	offer := func(d digest.Digest, mediaType string) error {
+		p := &fakePeer{m.nodes[1], m.nodes[0]}
+		return p.Offer(t.Context(), transfer.Ref{Registry: m.registry.Host(), Digest: d}, mediaType)
+	}
+	if err := offer(d, ""); err != nil {
+		t.Fatal(err)
+	}
+	if size, ok := m.nodes[1].store.Stat(d); !ok || size != int64(len(content)) {
+		t.Error("it was not taken")
+	}
+	if err := offer(digest.FromString("not held"), ""); err == nil {
+		t.Error("what nobody holds was taken")
+	}
+	if n := m.gets(d); n != 1 {
+		t.Errorf("%d GETs", n)
+	}
+}
+
+// A former owner's disk comes before the registry.
+func TestHolderBeforeTheRegistry(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{})
+	d, content := m.put(1, 200_000)
+	manifest := []byte(`{"schemaVersion":2}`)
+	md := m.registry.PutManifest(repo, "v1", manifestType, manifest)
+	for _, n := range m.nodes { // the ring before
+		n.route = func(string) []int { return []int{3} }
+	}
+	m.pull(3, d, content)
+	m.nodes[3].mustFind(m.nodes[3].ref(md), manifest, manifestType)
+	for _, n := range m.nodes {
+		n.route = func(string) []int { return []int{0, 1, 2} }
+		n.holders = []int{3}
+	}
+	if way := m.pull(1, d, content); way.From != transfer.PeerHit || way.CacheStatus("b", false) != "node-003; hit, node-000; fwd=uri-miss; stored, b; fwd=uri-miss; stored" {
+		t.Errorf("%+v %s", way, way.CacheStatus("b", false))
+	}
+	m.nodes[2].mustFind(m.nodes[2].ref(md), manifest, manifestType)
+	if m.gets(d) != 1 || m.gets(md) != 1 {
+		t.Errorf("%d GETs of the blob, %d of the manifest", m.gets(d), m.gets(md))
+	}
+}
+
+// Members that disagree on who is to act still ask the registry once, and
+// never wait for each other in a circle.
+func TestDisagreeingRings(t *testing.T) {
+	t.Parallel()
+	runs := 60
+	if testing.Short() {
+		runs = 10
+	}
+	for seed := range uint64(runs) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		m := newMesh(t, 5, setup{})
+		for _, n := range m.nodes {
+			view := r.Perm(5)[:3]
+			n.route = func(string) []int { return view }
+			n.holders = []int{0, 1, 2, 3, 4} // as after a change: all that were owners
+		}
+		d, content := m.put(seed, 150_000)
+		var wg sync.WaitGroup
+		for range 30 {
+			i := r.IntN(5)
+			wg.Go(func() { m.pull(i, d, content) })
+		}
+		wg.Wait()
+		if n := m.gets(d); n != 1 {
+			t.Errorf("seed %d: %d GETs", seed, n)
+		}
+		for _, n := range m.nodes {
+			n.end()
+		}
+	}
+}
