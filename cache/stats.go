@@ -1,6 +1,11 @@
 package cache
 
-import "github.com/opencontainers/go-digest"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Stats are figures of one registry's share.
 type Stats struct {
@@ -55,4 +60,44 @@ func (s *Store) Origin(d digest.Digest) (registry string, ok bool) {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	return s.index.shares[e.share].name, true
+}
+
+// Held is a blob of the shard.
+type Held struct {
+	Digest   digest.Digest
+	Registry string // that brought it
+	Size     int64  // bytes
+}
+
+// Blobs lists the blobs that the index knows by now, those last used first.
+func (s *Store) Blobs() []Held {
+	x := s.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	slots := make([]int32, 0, len(x.slots))
+	for _, i := range x.slots {
+		slots = append(slots, i)
+	}
+	slices.SortFunc(slots, func(a, b int32) int { return cmp.Compare(x.entries[b].used, x.entries[a].used) })
+	out := make([]Held, len(slots))
+	for n, i := range slots {
+		e := &x.entries[i]
+		out[n] = Held{Digest: name{key: e.key, long: e.long, rest: x.rests[i]}.digest(), Registry: x.shares[e.share].name, Size: e.size}
+	}
+	return out
+}
+
+// MediaType returns the media type of a manifest of the shard, "" for a blob,
+// and for what is not there.
+func (s *Store) MediaType(d digest.Digest) string {
+	n, err := nameOf(d)
+	disk := s.disk.Load()
+	if err != nil || disk == nil {
+		return ""
+	}
+	m, err := readMeta(disk, n)
+	if err != nil {
+		return ""
+	}
+	return m.MediaType
 }

@@ -32,6 +32,11 @@ func (n *Node) broken() []string {
 			out = append(out, "cache_dir "+dir+": "+err.Error())
 		}
 	}
+	if n.cluster != nil {
+		if err := n.cluster.members.Health(); err != nil {
+			out = append(out, "cluster: "+err.Error())
+		}
+	}
 	return out
 }
 

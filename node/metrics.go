@@ -13,6 +13,9 @@ import (
 var (
 	metricRequests = describe("requests_total", "Client requests for blobs and manifests by digest, by where the bytes came from.", "registry", "source")
 	metricBytes    = describe("sent_bytes_total", "Bytes of content sent to clients, by where they came from.", "registry", "source")
+	metricReceived = describe("received_bytes_total", "Bytes of blobs received, by where they came from.", "registry", "source")
+	metricToPeers  = describe("sent_to_peers_bytes_total", "Bytes of blobs sent to other nodes.", "registry")
+	metricMembers  = describe("members", "Members of the cluster by state, this node included.", "state")
 	metricEvicted  = describe("evictions_total", "Blobs evicted to make room.", "registry")
 	metricItems    = describe("shard_blobs", "Blobs in the shard.", "registry")
 	metricSize     = describe("shard_bytes", "Bytes of content in the shard.", "registry")
@@ -37,7 +40,7 @@ type figures struct{ node *Node }
 
 // Describe implements prometheus.Collector.
 func (figures) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricEvicted, metricItems, metricSize, metricBound, metricDegraded} {
+	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricReceived, metricToPeers, metricMembers, metricEvicted, metricItems, metricSize, metricBound, metricDegraded} {
 		out <- d
 	}
 }
@@ -52,13 +55,21 @@ func (f figures) Collect(out chan<- prometheus.Metric) {
 	}
 	for registry, s := range f.node.byRegistry() {
 		counter(metricRequests, s.Hits, registry, "hit")
+		counter(metricRequests, s.PeerHits, registry, "peer")
 		counter(metricRequests, s.Misses, registry, "miss")
 		counter(metricBytes, s.HitBytes, registry, "hit")
+		counter(metricBytes, s.PeerHitBytes, registry, "peer")
 		counter(metricBytes, s.MissBytes, registry, "miss")
-		counter(metricEvicted, int64(s.Evictions), registry)
+		counter(metricReceived, s.FromUpstreamBytes, registry, "upstream")
+		counter(metricReceived, s.FromPeersBytes, registry, "peer")
+		counter(metricToPeers, s.ToPeersBytes, registry)
+		counter(metricEvicted, s.Evictions, registry)
 		gauge(metricItems, s.Items, registry)
 		gauge(metricSize, s.CurrentSize, registry)
 		gauge(metricBound, s.MaxSize, registry)
+	}
+	for state, many := range f.node.byState() {
+		gauge(metricMembers, many, state)
 	}
 	degraded := int64(0)
 	if len(f.node.broken()) > 0 {

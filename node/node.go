@@ -38,22 +38,40 @@ type Node struct {
 	page     http.Handler
 	ready    atomic.Bool
 	pulls    pulls
+	since    time.Time
+	cluster  *cluster // nil for a node on its own
 }
+
+// Version is this program's, as other members and the page's users are told.
+// Set it before New.
+var Version = "dev"
 
 // proxyName is how a node without a cluster calls itself in Cache-Status.
 const proxyName = "oci-proxy"
 
-// New builds a node. Nothing is served yet, but its cache directories are open:
-// call Run, or Close.
+// New builds a node. Clients are not served yet, but its cache directories are
+// open, and it is a member of its cluster: call Run, or Close.
 func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	client, err := upstream.New(registries(cfg, log))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
 	}
-	n := &Node{cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg)}
+	n := &Node{cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg), since: time.Now()}
 	n.names = names(cfg)
 	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
-	n.fetcher = transfer.New(transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log})
+	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
+	if cfg.Cluster != nil {
+		n.name = cfg.Cluster.Name
+		if err := n.openCluster(cfg.Cluster); err != nil {
+			client.Close()
+			return nil, errors.Join(err, n.closeStores())
+		}
+		fetch.Mesh = n.cluster.mesh
+	}
+	n.fetcher = transfer.New(fetch)
+	if n.cluster != nil {
+		n.servePeers()
+	}
 	return n, nil
 }
 
@@ -144,7 +162,8 @@ func (n *Node) store(registry string) *cache.Store {
 // policy is how a registry is treated.
 func (n *Node) policy(registry string) transfer.Policy {
 	r, _ := n.cfg.Registry(registry)
-	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: r.Private}
+	private := r.Private || n.cluster != nil && n.cluster.mesh.private(registry)
+	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private}
 }
 
 const (
@@ -166,13 +185,24 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	n.ready.Store(true)
+	if n.cluster != nil {
+		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
+		heard := make(chan struct{})
+		go func() { defer close(heard); n.hearOthers(hearing) }()
+		defer func() { stop(); <-heard }()
+	}
 	n.log.Info("serving", "address", l.Addr().String())
 	var err error
 	select {
 	case err = <-served:
 		err = fmt.Errorf("serving: %w", err)
+	case <-n.left():
+		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
 	case <-ctx.Done():
 		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+		if n.cluster != nil {
+			n.cluster.members.Restarting(context.WithoutCancel(ctx))
+		}
 	}
 	n.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
@@ -187,10 +217,28 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, n.Close(drain))
 }
 
-// Close ends downloads (letting them finish until ctx ends) and closes the cache.
+// left is closed when the node is to leave its cluster for good.
+func (n *Node) left() <-chan struct{} {
+	if n.cluster == nil {
+		return nil
+	}
+	return n.cluster.leaving
+}
+
+// Close ends downloads (letting them finish until ctx ends), says so to the
+// other members, and closes the cache.
 func (n *Node) Close(ctx context.Context) error {
 	n.fetcher.Close(ctx)
+	var errs []error
+	if n.cluster != nil {
+		errs = append(errs, n.cluster.close(ctx))
+	}
 	n.upstream.Close()
+	return errors.Join(append(errs, n.closeStores())...)
+}
+
+// closeStores closes the cache.
+func (n *Node) closeStores() error {
 	var errs []error
 	for _, s := range n.stores {
 		errs = append(errs, s.Close())

@@ -12,6 +12,9 @@ func (n *Node) Handler() http.Handler {
 	mux.HandleFunc("GET /_/health", n.health)
 	mux.HandleFunc("GET /_/ready", n.readiness)
 	mux.Handle("GET /_/stats", n.access.guard(http.HandlerFunc(n.stats)))
+	mux.Handle("GET /_/cluster", n.access.guard(http.HandlerFunc(n.clusterState)))
+	mux.Handle("GET /_/owner/{digest}", n.access.guard(http.HandlerFunc(n.owner)))
+	mux.Handle("POST /_/leave", n.operator(n.leave))
 	mux.Handle("GET /_/metrics", n.access.guard(n.metrics()))
 	mux.Handle("/", n.page)
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

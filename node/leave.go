@@ -1,0 +1,117 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+)
+
+const (
+	// handOverWidth is how many blobs are handed over at a time.
+	handOverWidth = 4
+	// offerTime bounds the handing over of one blob.
+	offerTime = 10 * time.Minute
+)
+
+// leave answers POST /_/leave: the node hands over what others are to keep,
+// and ends. The answer comes when it is done, with what was handed over.
+func (n *Node) leave(w http.ResponseWriter, r *http.Request) {
+	if n.cluster == nil {
+		writeError(w, http.StatusConflict, ociError{Code: "UNSUPPORTED", Message: "this node is in no cluster"})
+		return
+	}
+	n.log.Info("leaving for good", "client", n.access.client(r).String())
+	n.cluster.members.Draining(r.Context())
+	// Who asked may go away meanwhile; the node leaves all the same.
+	done := n.handOver(context.WithoutCancel(r.Context()))
+	writeJSON(w, done)
+	n.cluster.leaveOnce.Do(func() { close(n.cluster.leaving) })
+}
+
+// A handedOver says what became of the blobs of a node that leaves.
+type handedOver struct {
+	Blobs  int   `json:"blobs"` // handed over, or with their owner already
+	Bytes  int64 `json:"bytes"`
+	Failed int   `json:"failed"` // nobody took them
+}
+
+// handOver offers each blob, the last used first, to who is to keep it now.
+func (n *Node) handOver(ctx context.Context) handedOver {
+	var mu sync.Mutex
+	var done handedOver
+	var wg sync.WaitGroup
+	width := make(chan struct{}, handOverWidth)
+	for _, store := range n.stores {
+		for _, b := range store.Blobs() {
+			width <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-width }()
+				err := n.offer(ctx, store, b)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					n.log.Warn("blob not handed over", "digest", b.Digest.String(), "error", err)
+					done.Failed++
+					return
+				}
+				done.Blobs++
+				done.Bytes += b.Size
+			})
+		}
+	}
+	wg.Wait()
+	n.log.Info("handed over", "blobs", done.Blobs, "bytes", done.Bytes, "failed", done.Failed)
+	return done
+}
+
+// offer offers a blob to those who are to keep it, one after the other.
+func (n *Node) offer(ctx context.Context, store *cache.Store, b cache.Held) error {
+	ctx, cancel := context.WithTimeout(ctx, offerTime)
+	defer cancel()
+	ref := transfer.Ref{Registry: b.Registry, Digest: b.Digest}
+	last := errDown
+	for _, p := range n.cluster.mesh.Route(b.Registry, b.Digest.String()) {
+		if p == nil {
+			continue
+		}
+		if last = p.Offer(ctx, ref, store.MediaType(b.Digest)); last == nil {
+			return nil
+		}
+	}
+	return cmp.Or(last, errDown)
+}
+
+// operator lets only those through to h who may end the node: who knows the
+// login, or where there is none whoever is on this machine. A page in a browser
+// is neither.
+func (n *Node) operator(h http.HandlerFunc) http.Handler {
+	guarded := http.NewCrossOriginProtection().Handler(h)
+	if !n.access.open {
+		return n.access.guard(guarded)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !local(r) {
+			writeError(w, http.StatusForbidden, ociError{Code: "DENIED", Message: "without auth this is for clients on this machine only"})
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+// local reports whether the request comes from this machine, and not through a
+// proxy on it.
+func local(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
