@@ -13,15 +13,17 @@ import (
 // floors says which of our packages each package may import. Data flows one
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
-	"cmd/oci-proxy":         {"node", "node/config", "transfer/upstream"},
-	"node":                  {"node/config", "node/page", "transfer", "transfer/upstream", "cache"},
-	"node/config":           {},
-	"node/page":             {},
-	"transfer":              {"cache"},
-	"transfer/upstream":     {"transfer"},
-	"transfer/upstreamtest": {},
-	"cache":                 {},
-	"ring":                  {},
+	"cmd/oci-proxy":          {"node", "node/config", "transfer/upstream"},
+	"node":                   {"node/config", "node/membership", "node/page", "transfer", "transfer/upstream", "cache"},
+	"node/config":            {},
+	"node/membership":        {"ring"},
+	"node/membership/memnet": {},
+	"node/page":              {},
+	"transfer":               {"cache"},
+	"transfer/upstream":      {"transfer"},
+	"transfer/upstreamtest":  {},
+	"cache":                  {},
+	"ring":                   {},
 }
 
 // only says who alone may import a library.
@@ -29,8 +31,9 @@ var only = map[string][]string{
 	"gopkg.in/yaml.v3":       {"node/config"},
 	"github.com/prometheus/": {"node"},
 	"golang.org/x/sys":       {"cache"},
-	"github.com/cespare/":    {"cache", "ring"},
+	"github.com/cespare/":    {"cache", "ring", "node/membership"},
 	"github.com/buraksezer/": {"ring"},
+	"github.com/hashicorp/":  {"node/membership", "node/membership/memnet"},
 }
 
 // A listed is what go list says of a package.

@@ -1,0 +1,123 @@
+package memnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// backlog is how many packets or streams wait for a host at most.
+const backlog = 1024
+
+func newPackets() chan *memberlist.Packet { return make(chan *memberlist.Packet, backlog) }
+func newStreams() chan net.Conn           { return make(chan net.Conn, backlog) }
+
+// A Transport is a host on a network.
+type Transport struct {
+	net     *Network
+	at      netip.AddrPort
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	done    chan struct{} // closed when it is dead
+	die     sync.Once
+}
+
+var _ memberlist.Transport = (*Transport)(nil)
+
+// FinalAdvertiseAddr is the host's own address.
+func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.at.Addr().AsSlice(), int(t.at.Port()), nil
+}
+
+// PacketCh has the packets that arrive.
+func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// StreamCh has the streams that others open.
+func (t *Transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// WriteTo sends a packet, which may get lost.
+func (t *Transport) WriteTo(b []byte, address string) (time.Time, error) {
+	now := time.Now()
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return now, err
+	}
+	if t.dead() {
+		return now, net.ErrClosed
+	}
+	w, arrives := t.net.toss(t.at, to)
+	if !arrives {
+		return now, nil
+	}
+	b = append([]byte(nil), b...)
+	time.AfterFunc(w.latency, func() {
+		p := &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(t.at), Timestamp: time.Now()}
+		select {
+		case w.to.packets <- p:
+		default: // as a full socket's buffer
+		}
+	})
+	return now, nil
+}
+
+// DialTimeout opens a stream.
+func (t *Transport) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	w := t.net.find(t.at, to)
+	wait, failure := 2*w.latency, error(nil)
+	switch {
+	case t.dead():
+		return nil, net.ErrClosed
+	case !w.open && !w.hung:
+		wait, failure = timeout, errTimeout
+	case w.to == nil || w.to.dead():
+		failure = fmt.Errorf("dial %s: %w", to, syscall.ECONNREFUSED)
+	}
+	select {
+	case <-time.After(wait):
+	case <-t.done:
+		return nil, net.ErrClosed
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	here, there := streamPair(t, w.to)
+	if w.hung {
+		return here, nil
+	}
+	select {
+	case w.to.streams <- there:
+		return here, nil
+	default:
+		return nil, errors.New("the backlog is full")
+	}
+}
+
+var errTimeout = fmt.Errorf("dial: %w", syscall.ETIMEDOUT)
+
+func (t *Transport) dead() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Shutdown makes the host die: nobody is told.
+func (t *Transport) Shutdown() error {
+	t.die.Do(func() {
+		t.net.leave(t)
+		close(t.done)
+	})
+	return nil
+}

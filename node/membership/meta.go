@@ -1,0 +1,253 @@
+package membership
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
+
+	"oci-proxy/ring"
+)
+
+// Limits of what a member tells of itself.
+const (
+	maxMeta       = 480 // bytes that this node sends; memberlist panics beyond 512
+	maxHeard      = 512 // bytes that it takes
+	maxText       = 64  // bytes of a name, a zone, a version
+	maxPeer       = 128 // bytes of a peer address
+	maxRegistries = 40
+	nonceSize     = 16
+	idSize        = 16 // bytes; twice as many hexadecimal digits
+)
+
+// What a registry's flag byte says, and a meta's flags.
+const (
+	configured = 1 << iota
+	login
+	private
+)
+
+const (
+	egress = 1 << iota
+	whitelist
+	anyRegistry // it is configured for more registries than fit
+)
+
+// states are the letters of the states, as they travel.
+var states = map[State]string{Active: "a", Restarting: "r", Draining: "d"}
+
+// A wire is a member's meta as it travels: compact, and open to new keys.
+type wire struct {
+	ID          string `json:"i"`
+	Epoch       uint64 `json:"e"`
+	Name        string `json:"m,omitempty"`
+	Peer        string `json:"p"`
+	Zone        string `json:"z,omitempty"`
+	Weight      int    `json:"w"`
+	State       string `json:"s"`
+	Nonce       string `json:"n"`
+	Fingerprint string `json:"f,omitempty"`
+	Version     string `json:"v,omitempty"`
+	Flags       int    `json:"x,omitempty"`
+	Registries  string `json:"r,omitempty"`
+	Ring        string `json:"t"`
+}
+
+// ringTag tells builds apart whose rings would place keys differently.
+var ringTag = sync.OnceValues(func() (string, error) {
+	r, err := ring.New([]ring.Member{{ID: "tag", Weight: 1}})
+	if err != nil {
+		return "", fmt.Errorf("making the ring's tag: %w", err)
+	}
+	return fmt.Sprintf("%08x", uint32(r.Hash())), nil
+})
+
+// base64s is shorter than encoding/json's own by the padding.
+var base64s = base64.RawStdEncoding
+
+// encode is the member's meta. Registries that don't fit are left out; the
+// member then counts as configured for any.
+func encode(m *Member) ([]byte, error) {
+	tag, err := ringTag()
+	if err != nil {
+		return nil, err
+	}
+	w := wire{
+		ID: m.ID, Epoch: m.Epoch, Name: m.Name, Peer: m.Peer, Zone: m.Zone, Weight: m.Weight,
+		State: states[m.State], Nonce: base64s.EncodeToString(m.Nonce), Version: m.Version,
+		Flags: m.flags(), Registries: base64s.EncodeToString(m.registries), Ring: tag,
+	}
+	if m.Fingerprint != [32]byte{} {
+		w.Fingerprint = base64s.EncodeToString(m.Fingerprint[:])
+	}
+	b, err := json.Marshal(w)
+	if err == nil && len(b) > maxMeta && w.Registries != "" {
+		w.Registries, w.Flags = "", w.Flags|anyRegistry
+		b, err = json.Marshal(w)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encoding the member: %w", err)
+	}
+	if len(b) > maxMeta {
+		return nil, fmt.Errorf("what this node tells of itself takes %d bytes, more than %d: shorten its name, zone or address", len(b), maxMeta)
+	}
+	return b, nil
+}
+
+func (m *Member) flags() int {
+	flags := 0
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any} {
+		if on {
+			flags |= flag
+		}
+	}
+	return flags
+}
+
+var errMeta = errors.New("no member of this mesh")
+
+// decode reads a member's meta. An error wraps errMeta.
+func decode(b []byte) (*Member, error) {
+	if len(b) > maxHeard {
+		return nil, fmt.Errorf("%w: its meta has %d bytes", errMeta, len(b))
+	}
+	var w wire
+	if err := json.Unmarshal(b, &w); err != nil {
+		return nil, fmt.Errorf("%w: its meta is not understood: %w", errMeta, err)
+	}
+	if err := w.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMeta, err)
+	}
+	m := &Member{
+		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
+		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0,
+	}
+	for s, letter := range states {
+		if letter == w.State {
+			m.State = s
+		}
+	}
+	return m, w.bytes(m)
+}
+
+// bytes decodes what travels in base64.
+func (w *wire) bytes(m *Member) (err error) {
+	if m.Nonce, err = base64s.DecodeString(w.Nonce); err != nil || len(m.Nonce) != nonceSize {
+		return fmt.Errorf("%w: its nonce is none", errMeta)
+	}
+	print, err := base64s.DecodeString(w.Fingerprint)
+	if err != nil || len(print) != 0 && len(print) != len(m.Fingerprint) {
+		return fmt.Errorf("%w: its fingerprint is none", errMeta)
+	}
+	copy(m.Fingerprint[:], print)
+	if m.registries, err = base64s.DecodeString(w.Registries); err != nil || len(m.registries)%entrySize != 0 {
+		return fmt.Errorf("%w: its registries are none", errMeta)
+	}
+	return nil
+}
+
+func (w *wire) check() error {
+	tag, err := ringTag()
+	if err != nil {
+		return err
+	}
+	if w.Ring != tag {
+		return fmt.Errorf("its ring is made another way (%.16q, here %q): another version of oci-proxy", w.Ring, tag)
+	}
+	if !validID(w.ID) || w.Epoch == 0 {
+		return errors.New("it has no id")
+	}
+	if w.Weight < 1 || w.Weight > ring.MaxWeight {
+		return fmt.Errorf("its weight is %d, not 1 to %d", w.Weight, ring.MaxWeight)
+	}
+	if !slices.Contains([]string{"a", "r", "d"}, w.State) {
+		return errors.New("its state is none")
+	}
+	for _, text := range []string{w.Name, w.Zone, w.Version} {
+		if !plain(text) {
+			return fmt.Errorf("a name, zone or version is longer than %d bytes or not printable", maxText)
+		}
+	}
+	if !reachable(w.Peer) {
+		return errors.New("its peer address is no host:port")
+	}
+	return nil
+}
+
+// validID: an id is made by this package, here or elsewhere.
+func validID(id string) bool {
+	b, err := hex.DecodeString(id)
+	return err == nil && len(b) == idSize && hex.EncodeToString(b) == id
+}
+
+// plain: people read it, in logs and on the page.
+func plain(text string) bool {
+	if len(text) > maxText || !utf8.ValidString(text) {
+		return false
+	}
+	for _, c := range text {
+		if !unicode.IsPrint(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func reachable(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || len(address) > maxPeer {
+		return false
+	}
+	for _, c := range []byte(host) {
+		if c <= ' ' || c >= 0x7f || c == '/' || c == '@' {
+			return false
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// entrySize: three bytes of a registry's hash and its flags.
+const entrySize = 4
+
+// pack makes the sorted entries of the registries; tooMany if they don't fit.
+func pack(registries []Registry) (entries []byte, tooMany bool) {
+	flags := map[[3]byte]byte{}
+	for _, r := range registries {
+		f := byte(configured)
+		if r.Login {
+			f |= login
+		}
+		if r.Private {
+			f |= private
+		}
+		flags[prefix(r.Host)] |= f
+	}
+	if len(flags) > maxRegistries {
+		return nil, true
+	}
+	for p, f := range flags {
+		entries = append(append(entries, p[:]...), f)
+	}
+	sorted := slices.SortedFunc(slices.Chunk(entries, entrySize), slices.Compare)
+	return slices.Concat(sorted...), false
+}
+
+// prefix stands for a registry. That two of a mesh have the same one happens
+// in one of 10,000 meshes of 40 registries; a node is then asked in vain.
+func prefix(registry string) (p [3]byte) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], xxhash.Sum64String(registry))
+	copy(p[:], b[:])
+	return p
+}
