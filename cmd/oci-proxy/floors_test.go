@@ -14,11 +14,12 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":         {"node", "node/config", "transfer/upstream"},
-	"node":                  {"node/config", "node/page", "transfer", "transfer/upstream", "cache"},
+	"node":                  {"node/config", "node/page", "transfer", "transfer/peer", "transfer/upstream", "cache"},
 	"node/config":           {},
 	"node/page":             {},
 	"transfer":              {"cache"},
 	"transfer/upstream":     {"transfer"},
+	"transfer/peer":         {"transfer"},
 	"transfer/upstreamtest": {},
 	"cache":                 {},
 	"ring":                  {},
