@@ -79,6 +79,7 @@ type setup struct {
 	passOn   bool // redirects go to the client
 	options  []upstreamtest.Option
 	policy   transfer.Policy
+	upstream transfer.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) transfer.Peer
 }
@@ -104,9 +105,12 @@ func newRig(t testing.TB, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s.upstream == nil {
+		s.upstream = up
+	}
 	store := cache.Open(t.TempDir(), cache.Options{})
 	r.fetcher = transfer.New(transfer.Config{
-		Upstream: up, Log: log,
+		Upstream: s.upstream, Log: log,
 		Store:  func(string) *cache.Store { return store },
 		Policy: func(string) transfer.Policy { return s.policy },
 	})
