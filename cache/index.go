@@ -48,7 +48,7 @@ type entry struct {
 	share      uint16
 	long       bool
 	pinned     bool
-	replica    bool // another node's to keep, and not read here since it came
+	replica    bool  // another node's to keep, and not read here since it came
 	out        bool  // left slots: its bytes count until file and pins are gone
 	file       bool  // its file may still be there
 	going      bool  // counted in its spaces' leaving

@@ -14,12 +14,13 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"node", "node/config", "transfer/upstream"},
-	"node":                   {"node/config", "node/membership", "node/page", "transfer", "transfer/upstream", "cache"},
+	"node":                   {"node/config", "node/membership", "node/page", "ring", "transfer", "transfer/peer", "transfer/upstream", "cache"},
 	"node/config":            {},
 	"node/membership":        {"ring"},
 	"node/membership/memnet": {},
 	"node/page":              {},
 	"transfer":               {"cache"},
+	"transfer/peer":          {"transfer"},
 	"transfer/upstream":      {"transfer"},
 	"transfer/upstreamtest":  {},
 	"cache":                  {},
@@ -31,7 +32,7 @@ var only = map[string][]string{
 	"gopkg.in/yaml.v3":       {"node/config"},
 	"github.com/prometheus/": {"node"},
 	"golang.org/x/sys":       {"cache"},
-	"github.com/cespare/":    {"cache", "ring", "node/membership"},
+	"github.com/cespare/":    {"cache", "node", "ring", "node/membership"},
 	"github.com/buraksezer/": {"ring"},
 	"github.com/hashicorp/":  {"node/membership", "node/membership/memnet"},
 }

@@ -76,6 +76,10 @@ func (m *Member) Has(registry string) (isConfigured, hasLogin, isPrivate bool) {
 	return false, false, false
 }
 
+// Alive reports whether the member can be reached, whatever its state: one that
+// is restarting or draining still gives what it has.
+func (m *Member) Alive() bool { return m.alive }
+
 // same: nothing of what others see has changed.
 func (m *Member) same(o *Member) bool {
 	return m.meta == o.meta && m.Gossip == o.Gossip && m.Up == o.Up && m.alive == o.alive && m.Since.Equal(o.Since)

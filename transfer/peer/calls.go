@@ -1,0 +1,282 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"oci-proxy/transfer"
+)
+
+// A remote is a member as a transfer.Peer.
+type remote struct {
+	client *Client
+	id     string
+}
+
+var _ transfer.Peer = (*remote)(nil)
+
+// ID implements transfer.Peer.
+func (p *remote) ID() string { return p.id }
+
+// Name implements transfer.Peer.
+func (p *remote) Name() string { return p.client.name(p.id) }
+
+// Fault implements transfer.Peer.
+func (p *remote) Fault(err error) {
+	if l, gone := p.client.link(p.id); gone == nil {
+		p.client.blame(l, true, err)
+	}
+}
+
+// An answer is a small one, read to its end.
+type answer struct {
+	*http.Response
+	link *link
+	body []byte
+}
+
+// small asks for what fits into limit bytes and comes within most.
+func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
+	if most > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
+		defer cancel()
+	}
+	l, resp, err := c.do(ctx, id, a)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	b, err := c.content(ctx, l, resp, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{resp, l, b}, nil
+}
+
+// get is small for a GET with a query.
+func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*answer, error) {
+	return p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + path, query: q}, limit, p.client.times.call)
+}
+
+// Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
+func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
+	c := p.client
+	l, resp, err := c.do(ctx, p.id, ask{
+		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
+		query: query{Ref: ref, held: held}, span: rangeFrom(offset), bulk: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.stream(resp, ref, offset)
+	if err != nil {
+		_ = resp.Body.Close() // nothing of it is wanted
+		return nil, c.garbled(l, err)
+	}
+	if s.Redirect != "" {
+		_ = resp.Body.Close() // it has none
+		return s, nil
+	}
+	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, client: c, link: l}
+	return s, nil
+}
+
+// stream reads the header of a blob.
+func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
+	way, err := wayOf(resp.Header, p.Name(), ref.Registry)
+	if err != nil {
+		return nil, err
+	}
+	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, Via: way.Via}
+	if to := resp.Header.Get(headerRedirect); to != "" {
+		if !isLocation(to) {
+			return nil, errors.New("its redirect leads nowhere")
+		}
+		s.Redirect = to
+		return s, nil
+	}
+	s.Offset, s.Size, err = spanOf(resp, max(offset, 0))
+	return s, err
+}
+
+// A body is a blob's. What ends it early is the peer's failure.
+type body struct {
+	io.ReadCloser
+	ctx    context.Context //nolint:containedctx // tells the caller's impatience from the peer's failure
+	client *Client
+	link   *link
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose) {
+		return n, err
+	}
+	return n, b.client.broken(b.ctx, b.link, fmt.Errorf("the blob broke off: %w", err))
+}
+
+// Peek implements transfer.Peer. It takes at most 250 ms.
+func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
+	a, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, held: true},
+	}, 0, p.client.times.peek)
+	if err != nil {
+		return transfer.Absent, err
+	}
+	presence, err := parsePresence(a.Header.Get(headerPresence))
+	if err != nil {
+		return transfer.Absent, p.client.garbled(a.link, err)
+	}
+	return presence, nil
+}
+
+// Progress implements transfer.Peer. It takes at most 2.5 s.
+func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
+	a, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
+	}, maxJSON, p.client.times.progress)
+	if err != nil {
+		return transfer.Progress{}, err
+	}
+	var got transfer.Progress
+	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 {
+		return transfer.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
+	}
+	return got, nil
+}
+
+// Stat implements transfer.Peer.
+func (p *remote) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Way, error) {
+	a, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref},
+	}, 1<<62, p.client.times.call) // the length is the blob's; no body follows
+	if err != nil {
+		return 0, transfer.Way{}, err
+	}
+	way, err := p.way(a, ref)
+	return a.ContentLength, way, err
+}
+
+// way reads how an answer came about.
+func (p *remote) way(a *answer, ref transfer.Ref) (transfer.Way, error) {
+	way, err := wayOf(a.Header, p.Name(), ref.Registry)
+	if err != nil {
+		return transfer.Way{}, p.client.garbled(a.link, err)
+	}
+	return way, nil
+}
+
+// A meaning is what a tag means, as it travels.
+type meaning struct {
+	Digest    string `json:"digest"`
+	MediaType string `json:"media_type"`
+	Size      int64  `json:"size"`
+}
+
+// Tag implements transfer.Peer.
+func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*transfer.Found, error) {
+	a, err := p.get(ctx, "tags", query{Ref: ref, accept: accept}, maxJSON)
+	if err != nil {
+		return nil, err
+	}
+	way, err := p.way(a, ref)
+	if err != nil {
+		return nil, err
+	}
+	var m meaning
+	if err := json.Unmarshal(a.body, &m); err != nil || m.Size < -1 || !visible(m.MediaType, maxWord) {
+		return nil, p.client.garbled(a.link, errors.New("what it says of a tag is malformed"))
+	}
+	d, err := parseDigest(m.Digest)
+	if err != nil {
+		return nil, p.client.garbled(a.link, errors.New("it says that a tag means no digest"))
+	}
+	return &transfer.Found{Manifest: transfer.Manifest{Digest: d, MediaType: m.MediaType}, Way: way, Size: m.Size}, nil
+}
+
+// Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
+// looked yet whether it is that of the bytes.
+func (p *remote) Manifest(ctx context.Context, ref transfer.Ref) (*transfer.Found, error) {
+	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref}, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	way, err := p.way(a, ref)
+	if err != nil {
+		return nil, err
+	}
+	mediaType := a.Header.Get("Content-Type")
+	if !visible(mediaType, maxWord) {
+		return nil, p.client.garbled(a.link, errors.New("its media type is malformed"))
+	}
+	return &transfer.Found{
+		Manifest: transfer.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: a.body},
+		Way:      way, Size: int64(len(a.body)),
+	}, nil
+}
+
+// Tags implements transfer.Peer.
+func (p *remote) Tags(ctx context.Context, ref transfer.Ref, list url.Values) (*transfer.Page, error) {
+	return p.page(ctx, "tags", query{Ref: ref, list: list})
+}
+
+// Referrers implements transfer.Peer.
+func (p *remote) Referrers(ctx context.Context, ref transfer.Ref, list url.Values) (*transfer.Page, error) {
+	return p.page(ctx, "referrers", query{Ref: ref, list: list, inList: true})
+}
+
+// page gets a page of a list.
+func (p *remote) page(ctx context.Context, name string, q query) (*transfer.Page, error) {
+	a, err := p.get(ctx, "lists/"+name, q, maxList)
+	if err != nil {
+		return nil, err
+	}
+	page := &transfer.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
+	next := a.Header.Get(headerNext)
+	values, err := url.ParseQuery(next)
+	if err != nil || len(next) > maxNext || !visible(page.MediaType, maxWord) || !visible(page.Filters, maxWord) {
+		return nil, p.client.garbled(a.link, errors.New("its page is malformed"))
+	}
+	if values = transfer.ListQuery(values); len(values) > 0 {
+		page.Next = values
+	}
+	return page, nil
+}
+
+// An offer is a blob that a node wants another to take, as it travels.
+type offer struct {
+	Registry  string `json:"registry"`
+	Digest    string `json:"digest"`
+	MediaType string `json:"media_type,omitempty"`
+}
+
+// Offer implements transfer.Peer. ctx alone bounds it, as the peer first gets
+// the whole blob.
+func (p *remote) Offer(ctx context.Context, ref transfer.Ref, mediaType string) error {
+	b, err := json.Marshal(offer{ref.Registry, ref.Digest.String(), mediaType})
+	if err != nil || len(b) > maxOffer {
+		return p.client.fails(p.id, errors.New("the offer is too long"))
+	}
+	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: transfer.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
+	return err
+}
+
+// stats gets what the member counts.
+func (c *Client) stats(ctx context.Context, id string) (json.RawMessage, error) {
+	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats"}, maxJSON, c.times.call)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(a.body) {
+		return nil, c.garbled(a.link, errors.New("its counters are no JSON"))
+	}
+	return a.body, nil
+}

@@ -1,0 +1,320 @@
+package peer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstream"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+
+	repo = "team/app"
+)
+
+var (
+	secret = []byte("a secret of this test's cluster")
+	nonceA = []byte("boot of a")
+	nonceB = []byte("boot of b")
+)
+
+// members is what gossip tells in a test.
+type members struct {
+	mu sync.Mutex
+	m  map[string]Member
+}
+
+func (g *members) get(id string) (Member, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m, ok := g.m[id]
+	return m, ok
+}
+
+// put adds or changes a member.
+func (g *members) put(m Member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.m[m.ID] = m
+}
+
+// drop takes a member out.
+func (g *members) drop(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.m, id)
+}
+
+// newMembers knows a, which asks, and b at addr.
+func newMembers(addr string) *members {
+	return &members{m: map[string]Member{
+		"a": {ID: "a", Name: "node-a", Addr: "127.0.0.1:1", Nonce: nonceA},
+		"b": {ID: "b", Name: "node-b", Addr: addr, Nonce: nonceB},
+	}}
+}
+
+// A setup says what a rig is made of. The zero value will do.
+type setup struct {
+	tls      bool
+	passOn   bool // redirects go to the client
+	options  []upstreamtest.Option
+	policy   transfer.Policy
+	upstream transfer.Upstream // nil: the real one
+	listener func(net.Listener) net.Listener
+	peer     func(id string) transfer.Peer
+}
+
+// A rig is a node b with all that belongs to one, and a client of a node a.
+type rig struct {
+	*Client
+	b        transfer.Peer
+	t        testing.TB
+	registry *upstreamtest.Registry
+	fetcher  *transfer.Fetcher
+	server   *Server
+	members  *members
+	addr     string
+}
+
+// newRig builds a rig and takes it down with the test.
+func newRig(t testing.TB, s setup) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	r := &rig{t: t, registry: upstreamtest.New(t, s.options...)}
+	up, err := upstream.New([]upstream.Registry{{Host: r.registry.Host(), Configured: true, Insecure: true, FollowRedirects: !s.passOn}}, upstream.Registry{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.upstream == nil {
+		s.upstream = up
+	}
+	store := cache.Open(t.TempDir(), cache.Options{})
+	r.fetcher = transfer.New(transfer.Config{
+		Upstream: s.upstream, Log: log,
+		Store:  func(string) *cache.Store { return store },
+		Policy: func(string) transfer.Policy { return s.policy },
+	})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		r.fetcher.Close(ctx)
+		up.Close()
+		_ = store.Close()
+	})
+	l := listen(t)
+	r.addr, r.members = l.Addr().String(), newMembers(l.Addr().String())
+	if s.peer == nil {
+		s.peer = func(string) transfer.Peer { return nil }
+	}
+	r.server = NewServer(ServerConfig{
+		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Fetcher: r.fetcher,
+		Peer: s.peer, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+	})
+	if s.listener != nil {
+		l = s.listener(l)
+	}
+	r.serve(l, s.tls)
+	r.Client = newClient(t, r.members)
+	r.b = r.Peer("b")
+	return r
+}
+
+// serve runs the rig's server on l.
+func (r *rig) serve(l net.Listener, secured bool) {
+	if !secured {
+		serve(r.t, r.server.HTTP(nil), l)
+		return
+	}
+	cert, print, err := NewCertificate()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m, _ := r.members.get("b")
+	m.Fingerprint = print
+	r.members.put(m)
+	serve(r.t, r.server.HTTP(ServerTLS(cert)), l)
+}
+
+// newClient returns the client of node a.
+func newClient(t testing.TB, g *members) *Client {
+	c := NewClient(ClientConfig{Self: "a", SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(c.Close)
+	return c
+}
+
+// listen returns a listener on a free port.
+func listen(t testing.TB) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// serve runs srv on l until the test ends.
+func serve(t testing.TB, srv *http.Server, l net.Listener) {
+	var done sync.WaitGroup
+	done.Go(func() {
+		if srv.TLSConfig != nil {
+			_ = srv.ServeTLS(l, "", "")
+			return
+		}
+		_ = srv.Serve(l)
+	})
+	t.Cleanup(func() {
+		_ = srv.Close()
+		done.Wait()
+	})
+}
+
+// liar is a peer b that answers as it likes, and a client that asks it.
+func liar(t testing.TB, answer http.HandlerFunc) (*Client, transfer.Peer) {
+	l := listen(t)
+	serve(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
+	c := newClient(t, newMembers(l.Addr().String()))
+	return c, c.Peer("b")
+}
+
+// ref names a blob or a manifest by digest.
+func (r *rig) ref(d digest.Digest) transfer.Ref {
+	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
+}
+
+// somewhere is a ref for peers that don't look at it.
+var somewhere = transfer.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
+
+// pull gets a blob to its end.
+func pull(ctx context.Context, p transfer.Peer, ref transfer.Ref, off int64, held bool) ([]byte, *transfer.Stream, error) {
+	s, err := p.Open(ctx, ref, off, held)
+	if err != nil || s.Redirect != "" {
+		return nil, s, err
+	}
+	b, err := io.ReadAll(s.Body)
+	return b, s, errors.Join(err, s.Body.Close())
+}
+
+// wantPeerError fails the test unless err is the peer's.
+func wantPeerError(t testing.TB, err error, part string) *transfer.PeerError {
+	t.Helper()
+	e, ok := errors.AsType[*transfer.PeerError](err)
+	if !ok {
+		t.Fatalf("error %v (%T), want a *transfer.PeerError", err, err)
+	}
+	if e.Peer != "node-b" || !strings.Contains(e.Error(), part) {
+		t.Errorf("error %q, want one of node-b with %q", e, part)
+	}
+	if len(e.Error()) > 4*kib {
+		t.Errorf("an error of %d bytes", len(e.Error()))
+	}
+	return e
+}
+
+// wantError fails the test unless err is the registry's, and of that kind.
+func wantError(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
+	t.Helper()
+	e, ok := errors.AsType[*transfer.Error](err)
+	if !ok {
+		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
+	}
+	if e.Kind != kind {
+		t.Errorf("error %v of kind %v, want %v", e, e.Kind, kind)
+	}
+	return e
+}
+
+// random returns a blob's bytes.
+func random(seed uint64, size int64) []byte {
+	b, err := io.ReadAll(upstreamtest.Random(seed, size))
+	if err != nil {
+		panic(err) // Random does not fail
+	}
+	return b
+}
+
+// A raw request is written as it stands, so that it can be tampered with.
+type raw struct {
+	statement
+	key    []byte
+	proto  string
+	header []string // further lines
+	auth   string   // in place of the signature that belongs to it
+}
+
+// good returns a request that b answers.
+func good(number uint64) raw {
+	return raw{key: secret, proto: "HTTP/1.1", statement: statement{
+		receiver: nonceB, sender: "a", nonce: nonceA, number: number, method: "GET", path: root + "ping",
+	}}
+}
+
+// sign sets the header for the request as it is by now.
+func (q raw) signed() raw {
+	var k keys
+	k.set([][]byte{q.key})
+	q.auth = auth{q.sender, q.number, q.sign(k.all()[0])}.String()
+	return q
+}
+
+// text is the request as it is sent.
+func (q raw) text() string {
+	target := q.path
+	if q.query != "" {
+		target += "?" + q.query
+	}
+	s := fmt.Sprintf("%s %s %s\r\nHost: peer\r\n", q.method, target, q.proto)
+	if q.auth != "" {
+		s += headerAuth + ": " + q.auth + "\r\n"
+	}
+	if q.span != "" {
+		s += "Range: " + q.span + "\r\n"
+	}
+	if len(q.body) > 0 {
+		s += fmt.Sprintf("Content-Length: %d\r\n", len(q.body))
+	}
+	for _, h := range q.header {
+		s += h + "\r\n"
+	}
+	return s + "\r\n" + string(q.body)
+}
+
+// exchange sends text to addr and returns the first answer as it came.
+func exchange(t testing.TB, addr, text, method string) (string, *http.Response) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	var seen bytes.Buffer
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(c, &seen)), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return seen.String(), resp
+}

@@ -1,0 +1,152 @@
+package peer
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	// go-digest knows only the algorithms that are linked in.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+
+	"oci-proxy/transfer"
+)
+
+// The grammar of names, the same as for clients' paths (transfer/path.go).
+var (
+	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	registryPattern   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$`)
+	mediaTypePattern  = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+.^_|~0-9A-Za-z-]+$`)
+)
+
+const (
+	// maxName bounds a registry and a repository together.
+	maxName = 255
+	// maxAccept bounds how many media types are told of a client's Accept list.
+	maxAccept = 64
+)
+
+var errQuery = errors.New("not of the form of a request")
+
+// A query is the parameters of a request.
+type query struct {
+	transfer.Ref
+	accept []string
+	held   bool
+	inList bool       // the digest stands here, not in the path
+	list   url.Values // what pages a listing
+}
+
+// encode writes the parameters.
+func (q query) encode() string {
+	v := transfer.ListQuery(q.list)
+	v.Set("registry", q.Registry)
+	set(v, "repository", q.Repository)
+	set(v, "tag", q.Tag)
+	if q.inList {
+		v.Set("digest", q.Digest.String())
+	}
+	if q.held {
+		v.Set("held", "1")
+	}
+	for _, t := range q.accept {
+		if acceptable(t) && len(v["accept"]) < maxAccept && !slices.Contains(v["accept"], t) {
+			v.Add("accept", t)
+		}
+	}
+	return v.Encode()
+}
+
+// set sets what is not empty.
+func set(v url.Values, key, val string) {
+	if val != "" {
+		v.Set(key, val)
+	}
+}
+
+// acceptable reports whether t can stand in an Accept list.
+func acceptable(t string) bool { return len(t) <= maxWord && mediaTypePattern.MatchString(t) }
+
+// parseQuery reads the parameters of a request. Keys that it does not know are
+// a newer version's and left alone.
+func parseQuery(raw string) (query, error) {
+	if len(raw) > maxQuery {
+		return query{}, errQuery
+	}
+	v, err := url.ParseQuery(raw)
+	if err != nil {
+		return query{}, errQuery
+	}
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held"} {
+		if len(v[key]) > 1 {
+			return query{}, errQuery
+		}
+	}
+	q := query{accept: v["accept"], list: transfer.ListQuery(v)}
+	q.Registry, q.Repository, q.Tag, q.held = v.Get("registry"), v.Get("repository"), v.Get("tag"), v.Get("held") == "1"
+	if d := v.Get("digest"); d != "" {
+		if q.Digest, err = parseDigest(d); err != nil {
+			return query{}, err
+		}
+	}
+	if len(q.accept) > maxAccept || slices.ContainsFunc(q.accept, func(t string) bool { return !acceptable(t) }) || !wellFormed(q.Ref) {
+		return query{}, errQuery
+	}
+	return q, nil
+}
+
+// wellFormed reports whether all names that ref has are of their forms, and
+// that it has a registry's.
+func wellFormed(ref transfer.Ref) bool {
+	return len(ref.Registry)+1+len(ref.Repository) <= maxName && isRegistry(ref.Registry) &&
+		(ref.Repository == "" || repositoryPattern.MatchString(ref.Repository)) &&
+		(ref.Tag == "" || tagPattern.MatchString(ref.Tag))
+}
+
+// isRegistry reports whether s is a canonical host or host:port.
+func isRegistry(s string) bool {
+	if !registryPattern.MatchString(s) {
+		return false
+	}
+	_, port, ok := strings.Cut(s, ":")
+	if !ok {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// parseDigest takes the digests that can be verified.
+func parseDigest(s string) (digest.Digest, error) {
+	d := digest.Digest(s)
+	if d.Validate() != nil || d.Algorithm() != digest.SHA256 && d.Algorithm() != digest.SHA512 {
+		return "", errQuery
+	}
+	return d, nil
+}
+
+// parseRange reads the only Range that nodes send, bytes=N-; "" is 0.
+func parseRange(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	off, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(s, "bytes="), "-"), 10, 64)
+	if err != nil || s != rangeFrom(off) {
+		return 0, errQuery
+	}
+	return off, nil
+}
+
+// rangeFrom is the Range for all from off on.
+func rangeFrom(off int64) string {
+	if off <= 0 {
+		return ""
+	}
+	return "bytes=" + strconv.FormatInt(off, 10) + "-"
+}

@@ -1,0 +1,220 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"oci-proxy/transfer"
+)
+
+// A route is one thing that can be asked.
+type route struct {
+	slots  slots            // nil: it is so cheap that it is always answered
+	refers bool             // it has parameters
+	needs  func(query) bool // whether they name enough; nil: the registry will do
+	answer func(*paced, *call) error
+}
+
+// complete reports whether the parameters name all that is needed.
+func (r route) complete(q query) bool { return r.needs == nil || r.needs(q) }
+
+// What the parameters of a request have to name.
+func repository(q query) bool { return q.Repository != "" }
+func tag(q query) bool        { return q.Repository != "" && q.Tag != "" }
+func digested(q query) bool   { return q.Repository != "" && q.Digest != "" }
+
+// orHeld lets what is offered be got: an offer knows no repository.
+func orHeld(q query) bool { return q.Repository != "" || q.held }
+
+// routes lists all that can be asked, by method and path; a path that ends in /
+// is followed by a digest.
+func (s *Server) routes() map[string]route {
+	return map[string]route{
+		"GET blobs/":          {s.bulk, true, orHeld, s.getBlob},
+		"HEAD blobs/":         {s.control, true, orHeld, s.headBlob},
+		"GET manifests/":      {s.control, true, repository, s.getManifest},
+		"GET tags":            {s.control, true, tag, s.getTag},
+		"GET lists/tags":      {s.list, true, repository, s.getTags},
+		"GET lists/referrers": {s.list, true, digested, s.getReferrers},
+		"GET progress/":       {nil, true, nil, s.getProgress},
+		"POST offers":         {s.control, true, nil, s.postOffer},
+		"GET stats":           {s.control, false, nil, s.getStats},
+		"GET ping":            {nil, false, nil, s.getPing},
+	}
+}
+
+// route finds what a path behind the root asks for, and the digest in it.
+func (s *Server) route(method, path string) (to route, named string, ok bool) {
+	if dir, last, is := strings.Cut(path, "/"); is && dir != "lists" {
+		path, named = dir+"/", last
+		if last == "" {
+			return to, "", false
+		}
+	}
+	to, ok = s.table[method+" "+path]
+	return to, named, ok
+}
+
+// getBlob sends a blob.
+func (s *Server) getBlob(w *paced, c *call) error {
+	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.Close() }() // only read
+	h := w.Header()
+	setWay(h, a.Way, s.cfg.Name, false)
+	if a.Redirect != "" {
+		h.Set(headerRedirect, a.Redirect)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	h.Set("Content-Type", "application/octet-stream")
+	size, n := a.Size(), int64(-1)
+	status := setSpan(h, c.offset, size)
+	w.WriteHeader(status)
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		return nil
+	}
+	_ = w.control.Flush() // the header alone says that the blob is there
+	if size >= 0 {
+		n = size - c.offset
+	}
+	if _, err := a.Send(c.Context(), w, c.offset, n); err != nil {
+		s.cfg.Log.Debug("blob for a peer broke off", "peer", s.name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
+		panic(http.ErrAbortHandler) // so that the peer can't take it for the end
+	}
+	return nil
+}
+
+// headBlob answers a peek, or tells a blob's size.
+func (s *Server) headBlob(w *paced, c *call) error {
+	h := w.Header()
+	if c.held {
+		h.Set(headerPresence, presences[s.cfg.Fetcher.Presence(c.Ref, c.sender)])
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	size, way, err := s.cfg.Fetcher.FillStat(c.Context(), c.Ref)
+	if err != nil {
+		return err
+	}
+	setWay(h, way, s.cfg.Name, false)
+	if size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// getManifest sends a manifest.
+func (s *Server) getManifest(w *paced, c *call) error {
+	found, err := s.cfg.Fetcher.FillManifest(c.Context(), c.Ref)
+	if err != nil {
+		return err
+	}
+	setWay(w.Header(), found.Way, s.cfg.Name, false)
+	return send(w, found.MediaType, found.Bytes)
+}
+
+// getTag tells what a tag means.
+func (s *Server) getTag(w *paced, c *call) error {
+	found, err := s.cfg.Fetcher.FillTag(c.Context(), c.Ref, c.accept)
+	if err != nil {
+		return err
+	}
+	setWay(w.Header(), found.Way, s.cfg.Name, true)
+	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
+}
+
+// getTags sends a page of tags.
+func (s *Server) getTags(w *paced, c *call) error {
+	page, err := s.cfg.Fetcher.FillTags(c.Context(), c.Ref, c.list)
+	return sendPage(w, page, err)
+}
+
+// getReferrers sends a page of referrers.
+func (s *Server) getReferrers(w *paced, c *call) error {
+	page, err := s.cfg.Fetcher.FillReferrers(c.Context(), c.Ref, c.list)
+	return sendPage(w, page, err)
+}
+
+// getProgress tells how far a blob is.
+func (s *Server) getProgress(w *paced, c *call) error {
+	return sendJSON(w, s.cfg.Fetcher.Progress(c.Ref))
+}
+
+// postOffer takes a blob from the sender.
+func (s *Server) postOffer(w *paced, c *call) error {
+	var o offer
+	if err := json.Unmarshal(c.body, &o); err != nil {
+		return fmt.Errorf("reading an offer: %w", err)
+	}
+	ref := transfer.Ref{Registry: o.Registry}
+	d, err := parseDigest(o.Digest)
+	if err != nil || o.Registry != c.Registry || !wellFormed(ref) || !visible(o.MediaType, maxWord) {
+		return errors.New("reading an offer: it names nothing that can be taken")
+	}
+	ref.Digest = d
+	from := s.cfg.Peer(c.sender)
+	if from == nil {
+		return errors.New("taking what is offered: its sender can't be asked")
+	}
+	if err := s.cfg.Fetcher.Take(c.Context(), from, ref, o.MediaType); err != nil {
+		return fmt.Errorf("taking what is offered: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getStats tells what the node counts.
+func (s *Server) getStats(w *paced, _ *call) error { return sendJSON(w, s.cfg.Stats()) }
+
+// getPing shows that the node lives.
+func (s *Server) getPing(w *paced, _ *call) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// send sends a small answer. It takes no error: what can't be sent, the peer
+// sees.
+func send(w *paced, mediaType string, b []byte) error {
+	h := w.Header()
+	h["Content-Type"] = []string{mediaType} // also an empty one: nobody is to guess
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(b)
+	return nil
+}
+
+// sendJSON sends v.
+func sendJSON(w *paced, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing an answer: %w", err)
+	}
+	if len(b) > maxJSON {
+		return fmt.Errorf("writing an answer: %d bytes of JSON are too many", len(b))
+	}
+	return send(w, "application/json", b)
+}
+
+// sendPage sends a page, unless there is an error.
+func sendPage(w *paced, page *transfer.Page, err error) error {
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	set := func(key, val string) {
+		if val != "" {
+			h.Set(key, val)
+		}
+	}
+	set(headerNext, page.Next.Encode())
+	set(headerFilters, printable(page.Filters, maxWord))
+	return send(w, page.MediaType, page.Bytes)
+}

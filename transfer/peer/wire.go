@@ -1,0 +1,208 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"oci-proxy/transfer"
+)
+
+// A failure is a transfer.Error as it travels. The cause stays behind.
+type failure struct {
+	Kind       string  `json:"kind"`
+	Registry   string  `json:"registry,omitempty"`
+	Host       string  `json:"host,omitempty"`
+	Status     int     `json:"status,omitempty"`
+	Reason     string  `json:"reason,omitempty"`
+	RetryAfter float64 `json:"retry_after,omitempty"` // seconds
+}
+
+// encodeError writes e as one line.
+func encodeError(e *transfer.Error) string {
+	b, err := json.Marshal(failure{
+		Kind: e.Kind.String(), Registry: e.Registry, Host: printable(e.Host, maxWord), Status: e.Status,
+		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(),
+	})
+	if err != nil { // strings and numbers: can't be
+		return "{}"
+	}
+	return string(b)
+}
+
+var errFailure = errors.New("the failure that it tells is malformed")
+
+// decodeError reads what encodeError wrote, for a request that went to
+// registry: whatever the peer says of that, the failure is that one's.
+func decodeError(s, registry string) (*transfer.Error, error) {
+	var f failure
+	if err := json.Unmarshal([]byte(s), &f); err != nil {
+		return nil, errFailure
+	}
+	kind, ok := kindOf(f.Kind)
+	if !ok || f.Status != 0 && (f.Status < 100 || f.Status > 999) {
+		return nil, errFailure
+	}
+	const most = 24 * time.Hour
+	return &transfer.Error{
+		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), Status: f.Status,
+		Reason:     printable(f.Reason, maxReason),
+		RetryAfter: time.Duration(min(max(f.RetryAfter, 0), most.Seconds()) * float64(time.Second)),
+	}, nil
+}
+
+// kindOf returns the kind of that name.
+func kindOf(name string) (transfer.Kind, bool) {
+	for k := transfer.Unavailable; k <= transfer.Offline; k++ {
+		if k.String() == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// statusOf is the status of an answer that tells of the registry's failure. It
+// is for those who look at the traffic: the client reads headerError.
+func statusOf(k transfer.Kind) int {
+	switch k {
+	case transfer.NotFound:
+		return http.StatusNotFound
+	case transfer.Denied:
+		return http.StatusForbidden
+	case transfer.Limited:
+		return http.StatusTooManyRequests
+	case transfer.Timeout:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// printable cuts s to most bytes and puts ? for what can't be seen.
+func printable(s string, most int) string {
+	var b strings.Builder
+	for _, r := range s {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			r = '?'
+		}
+		if b.Len()+len(string(r)) > most {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// visible reports whether s is printable ASCII of at most so many bytes.
+func visible(s string, most int) bool {
+	return len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// setWay tells how an answer came about.
+func setWay(h http.Header, way transfer.Way, name string, tag bool) {
+	h.Set(headerVia, way.CacheStatus(name, tag))
+	h.Set(headerSource, transfer.Miss.String())
+	if way.From == transfer.Hit {
+		h.Set(headerSource, transfer.Hit.String())
+	}
+	if way.Collapsed {
+		h.Set(headerCollapsed, "1")
+	}
+	if way.Stale != nil {
+		h.Set(headerStale, encodeError(way.Stale))
+	}
+}
+
+// wayOf reads what setWay wrote: what was a hit at the peer is a peer's hit here.
+func wayOf(h http.Header, peer, registry string) (transfer.Way, error) {
+	way := transfer.Way{From: transfer.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia)}
+	if !visible(way.Via, maxVia) {
+		return way, errors.New("its Cache-Status is malformed")
+	}
+	if h.Get(headerSource) == transfer.Hit.String() {
+		way.From = transfer.PeerHit
+	}
+	if s := h.Get(headerStale); s != "" {
+		var err error
+		if way.Stale, err = decodeError(s, registry); err != nil {
+			return way, err
+		}
+	}
+	return way, nil
+}
+
+// The presences as they travel.
+var presences = map[transfer.Presence]string{transfer.Absent: "absent", transfer.Arriving: "arriving", transfer.Held: "held"}
+
+// parsePresence reads one.
+func parsePresence(s string) (transfer.Presence, error) {
+	for p, name := range presences {
+		if name == s {
+			return p, nil
+		}
+	}
+	return transfer.Absent, errors.New("it tells no presence")
+}
+
+// setSpan tells which part of a blob of size bytes (-1: not known) an answer
+// holds, and returns its status. Where nobody knows the size, the part's end is
+// left open, for which HTTP has no form.
+func setSpan(h http.Header, off, size int64) int {
+	switch {
+	case off == 0 && size < 0:
+		return http.StatusOK
+	case off == 0:
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+		return http.StatusOK
+	case size < 0:
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-/*", off))
+	case off >= size:
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		h.Set("Content-Length", "0")
+		return http.StatusRequestedRangeNotSatisfiable
+	default:
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, size-1, size))
+		h.Set("Content-Length", strconv.FormatInt(size-off, 10))
+	}
+	return http.StatusPartialContent
+}
+
+// spanOf reads where an answer to a request for all from off on begins, and the
+// size of the whole, -1 if it is not told. Only what setSpan writes is right,
+// and the whole in place of a part.
+func spanOf(resp *http.Response, off int64) (from, size int64, err error) {
+	got := resp.Header.Get("Content-Range")
+	if resp.StatusCode == http.StatusOK && got == "" {
+		return 0, resp.ContentLength, nil
+	}
+	size = -1
+	if i := strings.LastIndexByte(got, '/'); i >= 0 && got[i+1:] != "*" {
+		if size, err = strconv.ParseInt(got[i+1:], 10, 64); err != nil || size < 0 {
+			return 0, 0, fmt.Errorf("its Content-Range %q is malformed", printable(got, maxWord))
+		}
+	}
+	want := http.Header{}
+	status := setSpan(want, off, size)
+	length := want.Get("Content-Length")
+	switch {
+	case off == 0, status != resp.StatusCode, got != want.Get("Content-Range"), length != "" && length != strconv.FormatInt(resp.ContentLength, 10),
+		off > size && size >= 0, size < 0 && resp.ContentLength >= 0:
+		return 0, 0, fmt.Errorf("its range %q with status %d and length %d does not answer one from %d on", printable(got, maxWord), resp.StatusCode, resp.ContentLength, off)
+	}
+	return off, size, nil
+}
+
+// isLocation reports whether a redirect can be handed to a client.
+func isLocation(s string) bool {
+	if !visible(s, maxNext) {
+		return false
+	}
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+}
