@@ -138,8 +138,8 @@ func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 			p := newProxy(t, up, settings{})
 			c := p.dial()
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
-			in := bufio.NewReader(c)
-			if _, err := in.Peek(1); err != nil {
+			in := bufio.NewReaderSize(c, size)
+			if _, err := in.Peek(size/4 + 10<<10); err != nil { // some of the body, behind its header
 				t.Fatal(err)
 			}
 			close(g.done)
