@@ -9,10 +9,12 @@ packages=(
   chromium        # the page's test in a browser
   containerd      # client under test: ctr
   curl            # asking nodes for their figures
+  docker-compose  # the run of docker-compose.yml
   docker-registry # upstream of the end-to-end run
   docker.io       # client under test: dockerd and docker
   gcc             # go test -race
   git             # the checks of the tree
+  haproxy         # the balancer of docker-compose.yml and of the failover run
   jq              # reading logs and figures
   libc6-dev       # go test -race
   nodejs          # the tests of the page's scripts

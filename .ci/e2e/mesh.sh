@@ -1,0 +1,143 @@
+# shellcheck shell=bash
+# Three nodes behind a balancer at 127.0.0.1:$node_port, however they were
+# started, and what they must live through. Upstream is a docker-registry behind
+# a front at $front_host. The nodes' client ports are all $serving_port, each at
+# an address of its own. Scripts have some functions of their own:
+#
+#	balancer COMMAND…  runs it where the balancer's connections are seen
+#	balancer_log       prints the balancer's log
+#	kill_node ADDRESS  ends a node by SIGKILL
+#	revive             starts it again, if nobody else does
+
+upstream_speed=8000000 # bytes a second, where a pull has to last
+declare -A digest=()
+
+# start_mesh_registry starts the registry and fills it: images of one large layer, to
+# kill nodes in the midst of, and two of several.
+start_mesh_registry() {
+  local name
+  registry_config "$registry_port" >"$work/registry.yml"
+  start registry docker-registry serve "$work/registry.yml"
+  within 20 answers "$registry_port" /v2/ || return 1
+  layers several 5M 9M 200K 17M
+  layers other 3M 700K 4M
+  for name in several other; do
+    image "127.0.0.1:$registry_port" "org/$name:v1" "$name" || return 1
+    digest[$name]=$(digest_of "org/$name:v1") || return 1
+  done
+  for name in "$@"; do
+    layers "$name" 40M
+    image "127.0.0.1:$registry_port" "org/$name:v1" "$name" || return 1
+    digest[$name]=$(digest_of "org/$name:v1") || return 1
+  done
+  rm -rf "$work/layers"
+}
+
+# start_front OPTION…: what the nodes know as their registry.
+start_front() {
+  stop front
+  start front front -listen "$front_host:$front_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" "$@"
+  within 10 curl -sf -m 5 --noproxy '*' -o /dev/null "http://$front_host:$front_port/v2/"
+}
+
+# ask PATH: something of the cluster's, of whichever node the balancer chooses.
+ask() { curl -sf -m 5 "http://127.0.0.1:$node_port/_/$1"; }
+
+# active N: whether that many members are there, none is missing, and each of
+# three answers in a row, from three nodes, says so. What a node tells of the
+# others may be a second old.
+active() {
+  local _
+  for _ in 1 2 3; do
+    [[ $(ask cluster | jq '[.members[] | select(.state == "active")] | length') == "$1" ]] || return 1
+  done
+  curl -sf -m 5 -o /dev/null -D - "http://127.0.0.1:$node_port/_/stats" | grep -qi "^x-cluster-nodes: $1/"
+}
+
+# blobs_of NAME: the digests of an image's layers and config.
+blobs_of() {
+  crane manifest --insecure "127.0.0.1:$registry_port/org/$1:v1" | jq -r '.config.digest, .layers[].digest'
+}
+
+# from_upstream: bytes of blobs that all nodes together had from upstream.
+from_upstream() { ask stats | jq "[.[].FromUpstreamBytes] | add"; }
+
+# pull CLIENT NAME: by tag, through the balancer.
+pull() { "pull_$1" "127.0.0.1:$node_port/up/org/$2:v1" "${digest[$2]}"; }
+
+# cold_pull CLIENT NAME: each blob comes from upstream once, whichever nodes the
+# client's connections were sent to, and the nodes have counted just that.
+cold_pull() {
+  local before size
+  : >"$requests"
+  size=$(crane manifest --insecure "127.0.0.1:$registry_port/org/$2:v1" | jq '[.config.size, .layers[].size] | add')
+  before=$(from_upstream) && pull "$@" && each_blob_once || return 1
+  within 5 came "$before" "$size" || { echo "the blobs are $size bytes, $(($(from_upstream) - before)) came" && return 1; }
+  seen="$(blobs_asked | wc -l) blobs, $(blobs_asked | awk '{ n += $1 } END { print n }') GETs, $size bytes"
+}
+
+# came BEFORE SIZE: whether that much has come from upstream since.
+came() { (($(from_upstream) - $1 == $2)); }
+
+# held_by_none_but NODE NAME: the image's blobs that only this node has.
+held_by_none_but() {
+  local one
+  for one in $(blobs_of "$2"); do
+    [[ $(ask "owner/$one" | jq -r '.holders | sort | join(" ")') != "$1" ]] || echo "$one"
+  done
+}
+
+# received prints "LOCAL PEER BYTES" for each connection of the balancer to a node.
+received() {
+  balancer ss -HtinO state established "dport = :$serving_port" |
+    sed -nE 's/^ *[0-9]+ +[0-9]+ +([^ ]+) +([^ ]+) .*bytes_received:([0-9]+).*/\1 \2 \3/p'
+}
+
+# serving: the address of the node that has just sent the most, if it was much.
+serving() {
+  local before
+  before=$(received)
+  sleep 0.4
+  { echo "$before" && echo && received; } | awk '
+    /^$/ { second = 1; next }
+    !second { had[$1 $2] = $3; next }
+    $3 - had[$1 $2] > most { most = $3 - had[$1 $2]; peer = $2 }
+    END { sub(/:[0-9]+$/, "", peer); if (most < 1000000) exit 1; print peer }'
+}
+
+# name_at ADDRESS: the name of the node that has it.
+name_at() { ask cluster | jq -r --arg at "$1:" '.members[] | select(.peer | startswith($at)) | .name'; }
+
+# ended NAME: waits for what was started under that name, and is its outcome.
+ended() {
+  local pid=${pids[$1]}
+  wait "$pid"
+  local status=$?
+  unset "pids[$1]"
+  return "$status"
+}
+
+# address_of NAME: the address of the node of that name.
+address_of() { ask cluster | jq -r --arg name "$1" '.members[] | select(.name == $name) | .peer | sub(":[0-9]+$"; "")'; }
+
+# outlives CLIENT NAME server|owner: while the client pulls an image of one large
+# layer, a node is killed: the one that serves it, or the one that gets it from
+# upstream. The client comes to its end, and the cluster is whole again.
+outlives() {
+  local client=$1 name=$2 layer at server owner killed logged asked ranges
+  layer=$(blobs_of "$name" | tail -n 1)
+  : >"$requests"
+  within 5 active 3 && logged=$(balancer_log | wc -l) && owner=$(ask "owner/$layer" | jq -r .owner) || return 1
+  start pull pull "$client" "$name"
+  within 20 serving && at=$(serving) && server=$(name_at "$at") || { echo "nobody serves $name" && return 1; }
+  killed=$server
+  [[ $3 == server ]] || { killed=$owner && at=$(address_of "$owner") || return 1; }
+  running pull || { echo "the pull was over too soon" && return 1; }
+  kill_node "$at" || return 1
+  ended pull || { tail -n 5 "$work/log/pull" && echo "$client did not finish: $server served, $owner owned, $killed was killed" && return 1; }
+  revive && within 60 active 3 || { echo "the cluster did not come together again" && return 1; }
+  asked=$(jq -r --arg layer "$layer" 'select(.method == "GET" and (.path | endswith($layer))) | .range // "the whole"' "$requests" | paste -sd ,)
+  ranges=$(balancer_log | tail -n "+$((logged + 1))" | grep -F "$layer" | grep -o 'bytes=[0-9-]*' | paste -sd ,)
+  seen="$server served, $owner owned, $killed died; $client asked again for ${ranges:-nothing}; upstream was asked for $asked"
+  "forget_$client"
+}
