@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Runs docker-compose.yml: three nodes behind their balancer, on a docker engine
+# of our own, with docker and containerd pulling through the published port while
+# nodes are stopped and killed:
+#
+#	.ci/compose.sh
+#
+# golang:… and haproxy:… are made from this machine's Go and HAProxy, for there is
+# no registry to have them from; all else is as users get it. What the nodes know
+# as their registry is a front on the engine's bridge. Needs what install.sh and
+# tools.sh bring, and the front, in the PATH. A machine that can't start a docker
+# engine skips the run and says why. All is in one folder and on two bridges,
+# which are removed at the end.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/.." || exit
+modules=$(go env GOMODCACHE)
+go mod download || exit # all of them, as the image's build does
+
+work=$(mktemp -d)
+mkdir -p "$work/log" "$work/home"
+requests=$work/requests.jsonl # what upstream was asked for
+mapfile -t ports < <(front ports 3)
+registry_port=${ports[0]} front_port=${ports[1]} node_port=${ports[2]} # the balancer's
+serving_port=8080
+
+export HOME=$work/home XDG_RUNTIME_DIR=$work/home
+export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost
+export http_proxy=$HTTP_PROXY https_proxy=$HTTPS_PROXY no_proxy=$NO_PROXY
+unset DOCKER_CONFIG REGISTRY_AUTH_FILE
+export DOCKER_HOST=unix://$work/docker/socket
+
+# shellcheck source-path=SCRIPTDIR
+{
+  source "$here/e2e/processes.sh"
+  source "$here/e2e/checks.sh"
+  source "$here/e2e/corpus.sh"
+  source "$here/e2e/upstreams.sh"
+  source "$here/e2e/clients.sh"
+  source "$here/e2e/engine.sh"
+  source "$here/e2e/mesh.sh"
+}
+trap 'stop_engine; clean_up' EXIT
+trap 'exit 130' INT TERM
+front_host=$bridge_address
+golang=golang:$(sed -n 's/^ARG GO_VERSION=//p' deploy/Dockerfile)
+
+# compose COMMAND…: what users type, but bounded and by a name of our own.
+# COMPOSE is another program than Debian's: "docker compose", with its plugin.
+compose() {
+  local program
+  read -ra program <<<"${COMPOSE:-docker-compose}"
+  PUBLISH=127.0.0.1:$node_port CONFIG=$work/node.yaml timeout -k 5 300 "${program[@]}" -p mesh "$@"
+}
+
+# evidence prints the ends of the containers' logs.
+evidence() {
+  compose ps
+  compose logs --no-color --tail 6
+}
+
+# container SERVICE: its id.
+container() { compose ps -q "$1"; }
+
+balancer() { nsenter -t "$(docker inspect -f '{{.State.Pid}}' "$(container balancer)")" -n "$@"; }
+
+balancer_log() { docker logs "$(container balancer)" 2>&1; }
+
+# kill_node ADDRESS: the process dies of itself, so the engine starts it again.
+kill_node() {
+  local one
+  for one in $(docker ps -q); do
+    [[ $(docker inspect -f '{{.NetworkSettings.Networks.mesh_mesh.IPAddress}}' "$one") == "$1" ]] || continue
+    kill -KILL "$(docker inspect -f '{{.State.Pid}}' "$one")"
+    return
+  done
+  echo "no container at $1" && return 1
+}
+
+revive() { :; }
+
+# The engine's own images are not what was pulled.
+forget_docker() {
+  local pulled
+  mapfile -t pulled < <(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -F "127.0.0.1:$node_port/")
+  [[ ${#pulled[@]} -eq 0 ]] || docker image rm "${pulled[@]}" >/dev/null
+}
+
+# The nodes' registry is none that this machine could reach by its name.
+pull_containerd() {
+  ctr images pull --hosts-dir "$work/containerd/hosts" "$1" >/dev/null && names_digest "$2" "$(ctr images ls "name==$1")"
+}
+
+# nodes_config is deploy/node.yaml with the front as a registry.
+nodes_config() {
+  sed '/^registries:/,$d' deploy/node.yaml
+  cat <<END
+registries:
+  "$bridge_address:$front_port": {insecure: true, alias: [up]}
+END
+}
+
+# bases: the images that ours begin with.
+bases() { import_golang "$golang" && import_haproxy "$(sed -n 's/^ *image: &balancer //p' docker-compose.yml)"; }
+
+# builds by both builders that docker has. The second finds in its Go image what
+# the first compiled, for that is the same.
+builds() {
+  export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
+  compose build node-1 && docker build -q --target build -f deploy/Dockerfile -t "$golang" . || return 1
+  DOCKER_BUILDKIT=1 docker build -q --network none -f deploy/Dockerfile -t buildkit . || return 1
+  seen="$(($(docker image inspect -f '{{.Size}}' oci-proxy) >> 20)) MiB"
+}
+
+# alone: a single node needs nothing but to be run, by either build.
+alone() {
+  local image
+  for image in oci-proxy buildkit; do
+    docker run -d --name alone --read-only --cap-drop ALL "$image" &&
+      within 30 docker exec alone /usr/bin/oci-proxy health -addr 127.0.0.1:8080 &&
+      docker exec alone /usr/bin/oci-proxy health -c /etc/oci-proxy/config.yaml | tee /dev/stderr | grep -qF '{"status":"healthy"}' &&
+      docker stop alone && [[ $(docker inspect -f '{{.State.ExitCode}}' alone) == 0 ]] && docker rm -v alone || return 1
+  done
+}
+
+# up: three members that have found each other, each of them well.
+up() {
+  compose up -d && within 60 active 3 && within 60 all_healthy && seen="ring $(ask cluster | jq -r .ring)"
+}
+
+# all_healthy: the image's own health check agrees.
+all_healthy() {
+  local one
+  for one in node-1 node-2 node-3; do
+    [[ $(docker inspect -f '{{.State.Health.Status}}' "$(container "$one")") == healthy ]] || return 1
+  done
+}
+
+# without_one: a node is stopped. What it alone held is asked again, no more.
+without_one() {
+  local lost asked
+  lost=$(held_by_none_but node-2 several | sort)
+  forget_docker && compose stop node-2 && within 20 active 2 || return 1
+  : >"$requests"
+  pull docker several || return 1
+  asked=$(blobs_asked | awk '{ print $2 }')
+  [[ $asked == "$lost" ]] || { printf 'only node-2 held\n%s\nasked again was\n%s\n' "$lost" "$asked" && return 1; }
+  compose start node-2 && within 60 active 3 && seen="$(wc -w <<<"$lost") of $(blobs_of several | wc -l) blobs were on it alone"
+}
+
+# down: no container and no volume is left.
+down() {
+  forget_docker
+  compose down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
+}
+
+if ! start_engine >"$work/log/start" 2>&1; then
+  skip "no docker engine can be started here"
+fi
+if ! { start_mesh_registry large-{1..4} && start_front && start_containerd; } >"$work/log/prepare" 2>&1; then
+  echo "the registry or containerd could not be started:" && tail -n 20 "$work"/log/{prepare,registry,containerd}
+  exit 1
+fi
+nodes_config >"$work/node.yaml"
+if ! { check 'base images, made from this machine' bases &&
+  check 'the image, by both builders' builds &&
+  check 'a node alone, as docker run gives it' alone &&
+  check "${COMPOSE:-docker-compose} up: three members" up; }; then
+  finish
+  exit 1
+fi
+check 'docker pulls, each blob comes once' cold_pull docker several
+check 'containerd pulls, each blob comes once' cold_pull containerd other
+check 'docker pulls while a node is stopped' without_one
+start_front -slow "$upstream_speed"
+check 'docker pulls, the node that serves dies' outlives docker large-1 server
+check 'docker pulls, the node that fetches dies' outlives docker large-2 owner
+check 'containerd pulls, the node that serves dies' outlives containerd large-3 server
+check 'containerd pulls, the node that fetches dies' outlives containerd large-4 owner
+check 'down: nothing is left' down
+finish
