@@ -1,0 +1,76 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+const imageConfig = "../../deploy/node.yaml"
+
+func TestTheImagesConfigIsRight(t *testing.T) {
+	t.Parallel()
+	c, err := Load(imageConfig, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Port != 8080 || c.Cluster != nil {
+		t.Errorf("port %d, cluster %v; the image exposes 8080 and runs alone", c.Port, c.Cluster)
+	}
+}
+
+// What docker-compose.yml puts into the nodes' environment goes with their config.
+func TestComposedNodesAreRight(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Services map[string]struct {
+			Environment     map[string]string `yaml:"environment"`
+			StopGracePeriod string            `yaml:"stop_grace_period"`
+			Volumes         []string          `yaml:"volumes"`
+		} `yaml:"services"`
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("5a", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nodes := 0
+	for name, s := range file.Services {
+		if !strings.HasPrefix(name, "node-") {
+			continue
+		}
+		nodes++
+		var environ []string
+		for key, value := range s.Environment {
+			environ = append(environ, key+"="+strings.Replace(value, "/run/oci-proxy/secret", secret, 1))
+		}
+		c, err := Load(imageConfig, environ)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(c.Cluster.Secrets) != 1 || !slices.Contains(c.Cluster.Seeds, name+":7946") || len(c.TrustedProxies) == 0 {
+			t.Errorf("%s has %+v, trusted %v", name, c.Cluster, c.TrustedProxies)
+		}
+		if grace, err := time.ParseDuration(s.StopGracePeriod); err != nil || grace <= c.ShutdownTimeout {
+			t.Errorf("%s is killed after %s, but may drain for %s", name, s.StopGracePeriod, c.ShutdownTimeout)
+		}
+		cache := strings.Replace(name, "node", "cache", 1) + ":/var/lib/oci-proxy"
+		if !slices.Contains(s.Volumes, cache) {
+			t.Errorf("%s: %v has no %s", name, s.Volumes, cache)
+		}
+	}
+	if nodes != 3 {
+		t.Errorf("%d nodes", nodes)
+	}
+}
