@@ -123,9 +123,13 @@ alone() {
   done
 }
 
-# up: three members that have found each other, each of them well.
+# up: three members that have found each other, each of them well, with a secret
+# that only they can read.
 up() {
-  compose up -d && within 60 active 3 && within 60 all_healthy && seen="ring $(ask cluster | jq -r .ring)"
+  local secret
+  compose up -d && within 60 active 3 && within 60 all_healthy || return 1
+  secret=$(stat -c '%u %a %s' "$(docker volume inspect -f '{{.Mountpoint}}' mesh_secret)/secret")
+  [[ $secret == '65532 600 64' ]] || { echo "owner, mode and size of the secret: $secret" && return 1; }
 }
 
 # all_healthy: the image's own health check agrees.
@@ -148,10 +152,38 @@ without_one() {
   compose start node-2 && within 60 active 3 && seen="$(wc -w <<<"$lost") of $(blobs_of several | wc -l) blobs were on it alone"
 }
 
+# fourth: one more node, made as the compose file says, is a member and gets its
+# share of the requests. Nobody else is told or started anew.
+fourth() {
+  local before
+  before=$(docker ps -q | sort)
+  awk '/^  node-3:/ { copying = 1 }
+    copying { block = block $0 "\n" }
+    copying && /^$/ { copying = 0; gsub(/node-3/, "node-4", block); gsub(/cache-3/, "cache-4", block); printf "%s", block }
+    { print }
+    /^  cache-3:/ { print "  cache-4:" }' docker-compose.yml >"$work/four.yml"
+  compose --project-directory . -f "$work/four.yml" up -d && within 60 active 4 || return 1
+  within 10 served_by node-4 || { echo "the balancer sends nothing to node-4" && return 1; }
+  [[ -z $(comm -23 <(echo "$before") <(docker ps -q | sort)) ]] || { echo "other containers were made anew" && return 1; }
+}
+
+# served_by NODE: whether the balancer knows it by now.
+served_by() { ask cluster | jq -e --arg name "$1" 'any(.members[]; .self and .name == $name)'; }
+
+# again: after down and up the caches are what they were, and the members too.
+again() {
+  local ring
+  ring=$(ask cluster | jq -r .ring)
+  forget_docker && compose --project-directory . -f "$work/four.yml" down && : >"$requests" || return 1
+  compose --project-directory . -f "$work/four.yml" up -d && within 60 active 4 || return 1
+  pull docker several && no_blob_asked && pull docker large-1 && no_blob_asked || return 1
+  [[ $(ask cluster | jq -r .ring) == "$ring" ]] || { echo "the ring has changed" && return 1; }
+}
+
 # down: no container and no volume is left.
 down() {
   forget_docker
-  compose down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
+  compose --project-directory . -f "$work/four.yml" down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
 }
 
 if ! start_engine >"$work/log/start" 2>&1; then
@@ -177,5 +209,7 @@ check 'docker pulls, the node that serves dies' outlives docker large-1 server
 check 'docker pulls, the node that fetches dies' outlives docker large-2 owner
 check 'containerd pulls, the node that serves dies' outlives containerd large-3 server
 check 'containerd pulls, the node that fetches dies' outlives containerd large-4 owner
-check 'down: nothing is left' down
+check 'a fourth node' fourth
+check 'down and up again: nothing is forgotten' again
+check 'down -v: nothing is left' down
 finish

@@ -15,6 +15,7 @@ packages=(
   gcc             # go test -race
   git             # the checks of the tree
   haproxy         # the balancer of docker-compose.yml and of the failover run
+  iproute2        # bridges, and who is connected to whom
   jq              # reading logs and figures
   libc6-dev       # go test -race
   nodejs          # the tests of the page's scripts

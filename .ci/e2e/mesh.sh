@@ -43,12 +43,12 @@ start_front() {
 # ask PATH: something of the cluster's, of whichever node the balancer chooses.
 ask() { curl -sf -m 5 "http://127.0.0.1:$node_port/_/$1"; }
 
-# active N: whether that many members are there, none is missing, and each of
-# three answers in a row, from three nodes, says so. What a node tells of the
-# others may be a second old.
+# active N: whether that many members are there and none is missing, as each of
+# as many answers in a row says, which come from all the nodes in turn. What a
+# node tells of the others may be a second old.
 active() {
-  local _
-  for _ in 1 2 3; do
+  local n
+  for ((n = 0; n < $1; n++)); do
     [[ $(ask cluster | jq '[.members[] | select(.state == "active")] | length') == "$1" ]] || return 1
   done
   curl -sf -m 5 -o /dev/null -D - "http://127.0.0.1:$node_port/_/stats" | grep -qi "^x-cluster-nodes: $1/"
