@@ -132,6 +132,23 @@ func (n *Node) GossipAddr() string {
 	return n.cluster.members.View().Self.Gossip
 }
 
+// AwaitMembers waits until so many members are up as this node sees it, itself
+// included, or ctx ends.
+func (n *Node) AwaitMembers(ctx context.Context, many int) error {
+	for {
+		changed := n.cluster.members.Changed()
+		up := n.cluster.size()
+		if up >= many {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %d members, %d are up: %w", many, up, context.Cause(ctx))
+		}
+	}
+}
+
 // Rekey exchanges the cluster's secrets: the first is used, all are accepted.
 // A node without a cluster has none.
 func (n *Node) Rekey(secrets []config.Secret) error {
