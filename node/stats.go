@@ -256,17 +256,35 @@ func (c *cluster) size() int {
 	return up
 }
 
-// hearOthers hears the other members' figures now and then, for totals: each ten
-// seconds, and less often in a large cluster, so that no node answers more than
-// twice a second.
+// hearOthers hears the other members' figures now and then, for totals: each
+// ten seconds and when members come or go, and less often in a large cluster, so
+// that no node answers more than twice a second.
 func (n *Node) hearOthers(ctx context.Context) {
+	members := n.cluster.members
 	for {
+		changed := members.Changed()
 		n.others(ctx)
-		pause := max(10*time.Second, time.Duration(len(n.cluster.members.View().Members))*time.Second/2)
+		pause := time.Duration(len(members.View().Members)) * time.Second / 2
 		select {
-		case <-time.After(pause):
+		case <-time.After(max(10*time.Second, pause)):
+		case <-changed:
+			_ = rest(ctx, max(censusAge, pause)) // others may come with it; ctx's end is seen below
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// rest waits, or returns why ctx ended.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
