@@ -39,7 +39,7 @@ func (f *Fetcher) FillStat(ctx context.Context, ref Ref) (int64, Way, error) {
 	if err == nil && !known {
 		s, err = f.statUpstream(wait, ref, true)
 	}
-	return s.Size, s.Way, explain(ctx, ref, "", err)
+	return s.Size, s.Way, explain(ctx, ref, "", err) // a redirect is the GET's to tell
 }
 
 // FillTag tells another member what a tag means, for a client's Accept list.

@@ -333,6 +333,7 @@ func (f *Fetcher) download(fl *flight, src source) error {
 		}
 		return err
 	}
+	fl.source.Store(src.way(s))
 	if s.Redirect != "" {
 		return &errRedirected{s.Redirect}
 	}
@@ -340,7 +341,6 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	if err := fl.accept(s, offset); err != nil {
 		return err
 	}
-	fl.source.Store(src.way(s))
 	if src.peer != nil {
 		fl.peers = append(fl.peers, src.peer)
 	}

@@ -436,7 +436,7 @@ func TestRegistrysWordIsFinal(t *testing.T) {
 	if n := m.registry.Count("GET", "/"+missing.String()); n != 1 {
 		t.Errorf("%d GETs", n)
 	}
-	_, _, err = n.StatBlob(t.Context(), n.ref(missing))
+	_, err = n.StatBlob(t.Context(), n.ref(missing))
 	wantKind(t, err, transfer.NotFound)
 }
 
