@@ -134,6 +134,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		s.cfg.Log.Debug("peer request refused", "from", r.RemoteAddr, "why", err)
 		// The same for all reasons. What else is on the connection goes unread.
 		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
