@@ -256,6 +256,30 @@ func TestOffer(t *testing.T) {
 	}
 }
 
+func TestOfferEndsWithItsSender(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	began, ended := make(chan struct{}), make(chan struct{})
+	to := r.server.table["POST offers"]
+	to.answer = func(_ *paced, c *call) error {
+		close(began)
+		<-c.Context().Done()
+		close(ended)
+		return c.Context().Err()
+	}
+	r.server.table["POST offers"] = to
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
+	err := r.b.Offer(ctx, transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+	if wantPeerError(t, err, ""); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-ended
+}
+
 func TestStatsAndPing(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		got, err := r.Stats(t.Context(), "b")
