@@ -60,7 +60,7 @@ func TestBlob(t *testing.T) {
 }
 
 // settle waits until b holds the blob.
-func settle(t *testing.T, r *rig, ref transfer.Ref) {
+func settle(t testing.TB, r *rig, ref transfer.Ref) {
 	t.Helper()
 	for {
 		a, err := r.fetcher.Blob(t.Context(), ref)
@@ -314,8 +314,8 @@ func TestUnknownMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.members.drop("b")
-	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(r.links) != 0 {
-		t.Errorf("%v, %d links left", err, len(r.links))
+	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
+		t.Errorf("%v, %d links left", err, len(linksOf(r.Client)))
 	}
 	r.Close()
 	r.members.put(Member{ID: "b", Addr: r.addr, Nonce: nonceB})
@@ -334,8 +334,8 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 		}
 		r.members.drop("c")
 	}
-	if len(r.links) != 2 {
-		t.Errorf("%d links, want those to b and d", len(r.links))
+	if n := len(linksOf(r.Client)); n != 2 {
+		t.Errorf("%d links, want those to b and d", n)
 	}
 }
 

@@ -12,9 +12,9 @@ func TestPinning(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{tls: true})
 	right, _ := r.members.get("b")
-	ask := func(print [32]byte) error {
+	ask := func(pin [32]byte) error {
 		m := right
-		m.Fingerprint = print
+		m.Fingerprint = pin
 		r.members.put(m)
 		_, err := r.Stats(t.Context(), "b")
 		return err
@@ -47,7 +47,7 @@ func TestPinning(t *testing.T) {
 
 func TestResumptionIsNoWayAroundThePin(t *testing.T) {
 	t.Parallel()
-	cert, print, err := NewCertificate()
+	cert, right, err := NewCertificate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestResumptionIsNoWayAroundThePin(t *testing.T) {
 		return c.ConnectionState().DidResume, err
 	}
 	for i, want := range []bool{false, true} {
-		if resumed, err := meet(pinned(print)); resumed != want || err != nil {
+		if resumed, err := meet(pinned(right)); resumed != want || err != nil {
 			t.Fatalf("connection %d: resumed %v, %v", i, resumed, err)
 		}
 	}
