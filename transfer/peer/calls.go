@@ -109,7 +109,7 @@ func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*t
 // A body is a blob's. What ends it early is the peer's failure.
 type body struct {
 	io.ReadCloser
-	ctx    context.Context //nolint:containedctx // tells the caller's impatience from the peer's failure
+	ctx    context.Context // tells the caller's impatience from the peer's failure
 	client *Client
 	link   *link
 }

@@ -92,8 +92,8 @@ func isGrave(err error) bool {
 // blame notes that the link's peer failed with err. Whoever is the first to see
 // it down sends the pings.
 func (c *Client) blame(l *link, grave bool, err error) {
-	if !l.pulse.fail(grave) {
-		return
+	if l.life.Err() != nil || !l.pulse.fail(grave) {
+		return // what befalls a link that was given up says nothing of the peer as it is now
 	}
 	c.cfg.Log.Warn("peer is passed over", "peer", c.name(l.member.ID), "error", err)
 	l.hangUp() // pings find out on fresh connections
@@ -128,6 +128,9 @@ func (c *Client) ping(l *link) error {
 	ctx, cancel := context.WithTimeout(l.life, c.times.progress)
 	defer cancel()
 	resp, err := c.once(ctx, l, ask{method: "GET", path: root + "ping"})
+	if _, isBusy := errors.AsType[*busy](err); isBusy {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -80,5 +80,11 @@ const (
 	maxVia      = 1 << 10
 )
 
-// callTime bounds a call whose answer is small, its body included.
-const callTime = 39 * time.Second
+const (
+	// callTime bounds a call whose answer is small, its body included.
+	callTime = 39 * time.Second
+	// answerTime is how long a node waits for the registry before it tells the
+	// other that this has not answered: in time for the other to hear it, so
+	// that it does not blame the node.
+	answerTime = callTime - time.Second
+)
