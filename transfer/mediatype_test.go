@@ -24,10 +24,13 @@ func TestMediaTypeIsTheRegistrysOwn(t *testing.T) {
 			d := r.registry.PutManifest(repo, "latest", upstreamtest.TypeManifest, bytes)
 			stranger.PutManifest("evil/app", "", "text/html", bytes)
 			evil := transfer.Ref{Registry: stranger.Host(), Repository: "evil/app", Digest: d}
+			r.mustFind(evil, bytes, "text/html")
 			for range 2 {
-				r.mustFind(evil, bytes, "text/html")
 				r.mustFind(r.tag("latest"), bytes, upstreamtest.TypeManifest)
 				r.mustFind(r.ref(d), bytes, upstreamtest.TypeManifest)
+				if _, err := r.Manifest(t.Context(), evil, nil, false); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}

@@ -132,8 +132,8 @@ func TestRetryAfter(t *testing.T) {
 
 func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 	t.Parallel()
-	b, err := json.Marshal(transfer.Progress{Offset: 1, Streams: 2})
-	if err != nil || string(b) != `{"offset":1,"streams":2}` {
+	b, err := json.Marshal(transfer.Progress{Held: true, Offset: 1, Streams: 2})
+	if err != nil || string(b) != `{"held":true,"offset":1,"streams":2}` {
 		t.Errorf("%s, %v: another version would not understand it", b, err)
 	}
 }
