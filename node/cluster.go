@@ -42,11 +42,11 @@ func (n *Node) openCluster(cfg *config.Cluster) (err error) {
 	}
 	var fingerprint [32]byte
 	if cfg.PeerTLS {
-		cert, print, err := peer.NewCertificate()
+		cert, sum, err := peer.NewCertificate()
 		if err != nil {
 			return errors.Join(fmt.Errorf("making the peers' certificate: %w", err), c.listener.Close())
 		}
-		c.tls, fingerprint = peer.ServerTLS(cert), print
+		c.tls, fingerprint = peer.ServerTLS(cert), sum
 	}
 	if c.members, err = membership.Open(n.membership(cfg, c.listener.Addr().String(), fingerprint)); err != nil {
 		return errors.Join(fmt.Errorf("joining the cluster: %w", err), c.listener.Close())
