@@ -189,4 +189,3 @@ func (f *Fetcher) copyBody(ctx context.Context, in *cache.Ingest, body io.Reader
 		}
 	}
 }
-

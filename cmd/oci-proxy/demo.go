@@ -58,8 +58,10 @@ func demo(ctx context.Context, args []string, s streams) (err error) {
 		return err
 	}
 	defer registry.close()
-	m := &demoMesh{dir: dir, registry: registry, secret: hex.EncodeToString(randomBytes(32)), out: s.out,
-		log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	m := &demoMesh{
+		dir: dir, registry: registry, secret: hex.EncodeToString(randomBytes(32)), out: s.out,
+		log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
 	life, stop := context.WithCancel(ctx)
 	defer func() {
 		stop()
