@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,18 +163,18 @@ func TestAFlappingNodeDoesNotThrashTheRing(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	bubble(t, 6, func(s *sim) {
-		rings := 0
+		var rings atomic.Int64
 		s.next = func(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
 			r, err := remembered(old, members)
 			if r != old {
-				rings++
+				rings.Add(1)
 			}
 			return r, err
 		}
 		s.form(3)
 		s.start(3, dir(home))
 		s.reach(time.Second, "all see all", s.whole)
-		rings = 0
+		rings.Store(0)
 		for range 20 {
 			s.kill(3)
 			s.pass(15 * time.Second)
@@ -184,8 +185,8 @@ func TestAFlappingNodeDoesNotThrashTheRing(t *testing.T) {
 			}
 		}
 		// Each start of its own makes two: alone, and with all.
-		if rings > 20*2 {
-			s.Errorf("%d rings", rings)
+		if rings.Load() > 20*2 {
+			s.Errorf("%d rings", rings.Load())
 		}
 	})
 }

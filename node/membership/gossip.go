@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -109,7 +110,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		return
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		d.m.murmur.Write([]byte("[WARN] report of who is down not understood: " + err.Error()))
+		d.m.murmur.tell(slog.LevelWarn, "report of who is down not understood", "error", err)
 		return
 	}
 	d.m.roster.hear(r.Down, time.Now())

@@ -145,11 +145,11 @@ func (w *wire) bytes(m *Member) (err error) {
 	if m.Nonce, err = base64s.DecodeString(w.Nonce); err != nil || len(m.Nonce) != nonceSize {
 		return fmt.Errorf("%w: its nonce is none", errMeta)
 	}
-	print, err := base64s.DecodeString(w.Fingerprint)
-	if err != nil || len(print) != 0 && len(print) != len(m.Fingerprint) {
+	sum, err := base64s.DecodeString(w.Fingerprint)
+	if err != nil || len(sum) != 0 && len(sum) != len(m.Fingerprint) {
 		return fmt.Errorf("%w: its fingerprint is none", errMeta)
 	}
-	copy(m.Fingerprint[:], print)
+	copy(m.Fingerprint[:], sum)
 	if m.registries, err = base64s.DecodeString(w.Registries); err != nil || len(m.registries)%entrySize != 0 {
 		return fmt.Errorf("%w: its registries are none", errMeta)
 	}

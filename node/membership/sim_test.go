@@ -224,12 +224,34 @@ func (r *record) count(text string) int {
 	return strings.Count(r.text.String(), text)
 }
 
-// names is a resolver.
-func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
-	return func(_ context.Context, host string) (all []netip.Addr, err error) {
-		for _, a := range table[host] {
-			all = append(all, netip.MustParseAddr(a))
-		}
-		return all, nil
+// A zone resolves names; it may change.
+type zone struct {
+	mu    sync.Mutex
+	names map[string][]string
+}
+
+func (z *zone) set(name string, addresses ...string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.names[name] = addresses
+}
+
+func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, a := range z.names[host] {
+		all = append(all, netip.MustParseAddr(a))
 	}
+	return all, nil
+}
+
+// names makes a resolver.
+func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
+	return (&zone{names: table}).resolve
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
 }

@@ -159,6 +159,13 @@ func (s *sim) chaos(seed uint64, homes []string) {
 		}
 		did = append(did, what)
 	}
+	var sides [2][]string
+	for host := range 40 {
+		side := random.IntN(2)
+		sides[side] = append(sides[side], ip(host))
+	}
+	s.net.Cut(sides[0], sides[1])
+	s.pass(time.Duration(30+random.IntN(150)) * time.Second)
 	s.net.Cut()
 	s.net.Lose(0)
 	for i := range homes {
