@@ -116,13 +116,20 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	d.m.roster.hear(r.Down, time.Now())
 }
 
-// announce tells the others this node's state. It returns when they have been
-// told, as far as gossip knows, or after announceTime.
-func (m *Membership) announce(s State) error {
+// announceOrWarn is for where nobody waits for the error.
+func (m *Membership) announceOrWarn(change func(self *Member)) {
+	if err := m.announce(change); err != nil {
+		m.log.Warn("not all members may know of this node's change yet", "error", err)
+	}
+}
+
+// announce tells the others of a change to this node. It returns when they
+// have been told, as far as gossip knows, or after announceTime.
+func (m *Membership) announce(change func(self *Member)) error {
 	m.telling.Lock()
 	defer m.telling.Unlock()
 	self := m.self
-	self.State = s
+	change(&self)
 	b, err := encode(&self)
 	if err != nil {
 		return err

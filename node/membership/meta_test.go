@@ -16,6 +16,7 @@ func someone() *Member {
 	return &Member{
 		ID: newID(), Name: "node-1.example", Epoch: 1_790_000_000, Peer: "10.20.30.40:7947", Zone: "rack-a", Version: "1.0.0",
 		Weight: 3, Egress: true, Whitelist: true, State: Draining, Nonce: bytes.Repeat([]byte{7}, nonceSize), Fingerprint: [32]byte{1, 2, 3},
+		keys: sketch([]string{oldSecret, newSecret}),
 	}
 }
 
@@ -102,6 +103,7 @@ func TestBadMetasAreRefused(t *testing.T) {
 		"another state":     func(w map[string]any) { w["s"] = "x" },
 		"a short nonce":     func(w map[string]any) { w["n"] = "AAAA" },
 		"a bad fingerprint": func(w map[string]any) { w["f"] = "AAAA" },
+		"a short sketch":    func(w map[string]any) { w["k"] = "AAAAAAA" },
 		"bad registries":    func(w map[string]any) { w["r"] = "AAAAAAA" },
 		"another ring":      func(w map[string]any) { w["t"] = "00000000" },
 		"control in a name": func(w map[string]any) { w["m"] = "a\nb" },
@@ -159,6 +161,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if len(m.registries) == 0 {
 			m.registries = back.registries
+		}
+		if len(m.keys) == 0 {
+			m.keys = back.keys
 		}
 		if !reflect.DeepEqual(m, back) {
 			t.Fatalf("%+v is read as %+v", m, back)
