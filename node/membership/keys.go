@@ -87,10 +87,7 @@ func (m *Membership) Rekey(secrets []string) error {
 	}
 	m.rekeying.Lock()
 	m.secrets = slices.Clone(secrets)
-	use := m.agreed(m.View().Members)
-	if use < 0 {
-		use = 0
-	}
+	use := max(m.agreed(m.View().Members), 0)
 	err := install(m.keys, derive(secrets, forGossip), use)
 	m.rekeying.Unlock()
 	if err != nil {

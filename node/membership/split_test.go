@@ -159,6 +159,11 @@ func (s *sim) chaos(seed uint64, homes []string) {
 		}
 		did = append(did, what)
 	}
+	for i := range homes {
+		if s.nodes[i] == nil {
+			begin(i)
+		}
+	}
 	var sides [2][]string
 	for host := range 40 {
 		side := random.IntN(2)
@@ -168,11 +173,6 @@ func (s *sim) chaos(seed uint64, homes []string) {
 	s.pass(time.Duration(30+random.IntN(150)) * time.Second)
 	s.net.Cut()
 	s.net.Lose(0)
-	for i := range homes {
-		if s.nodes[i] == nil {
-			begin(i)
-		}
-	}
 	began := time.Now()
 	for !s.all(func(v *View) bool { return up(v) == len(homes) && len(v.Members) == len(homes) })() {
 		if time.Since(began) > time.Minute {
