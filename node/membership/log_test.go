@@ -24,9 +24,12 @@ func TestGossipsLogIsQuiet(t *testing.T) {
 		}
 		say("[WARN] memberlist: Refuting an alive message for 'x' (10.0.0.1:1) meta:([1 2 3] VS [4 5])")
 		say("Err: Could not set the deadline")
+		say("[WARN] memberlist: Was able to connect to a over TCP but UDP probes failed, network may be misconfigured")
+		say("[WARN] memberlist: Was able to connect to b over TCP but UDP probes failed, network may be misconfigured")
 		want := `level=WARN msg="gossip: failed to receive: EOF from=10.0.0.1:1000"` + "\n" +
 			`level=WARN msg="gossip: Refuting an alive message for 'x' (10.0.0.1:1)"` + "\n" +
-			`level=WARN msg="gossip: Err: Could not set the deadline"` + "\n"
+			`level=WARN msg="gossip: Err: Could not set the deadline"` + "\n" +
+			`level=WARN msg="gossip: members answer over TCP but not over UDP: is its port blocked? Losses are seen late"` + "\n"
 		var got strings.Builder
 		for line := range strings.Lines(r.String()) {
 			_, line, _ = strings.Cut(line, " ") // the time

@@ -118,7 +118,7 @@ func TestMeshesThatStartedApartMeet(t *testing.T) {
 			}
 		}
 		s.net.Cut()
-		s.reach(30*time.Second, "they meet", s.whole)
+		s.reach(time.Minute, "they meet", s.whole)
 	})
 }
 

@@ -51,7 +51,7 @@ func TestAMeshFormsWithoutPackets(t *testing.T) {
 		}
 		id := s.nodes[7].self.ID
 		s.kill(7)
-		s.Logf("kill took %v", s.reach(40*time.Second, "the kill is seen", s.all(isDown(id))))
+		s.Logf("kill took %v", s.reach(time.Minute, "the kill is seen", s.all(isDown(id))))
 	})
 }
 
