@@ -68,6 +68,7 @@ func (s *seeker) settle(ctx context.Context) {
 		s.pause = firstPause
 	default:
 		s.pause = min(2*s.pause, lastPause)
+		s.m.tryNextSecret()
 	}
 	s.alone = others == 0
 }

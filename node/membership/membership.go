@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ type Config struct {
 	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
 	Advertise   string               // host or IP that others reach this node at; "": BindAddr's if specific, else the first private address
 	Seeds       []string             // host:port of members; a name stands for all its addresses
-	Secrets     []string             // of at least 16 bytes; the first is used, all are accepted; none only on loopback
+	Secrets     []string             // of at least 16 bytes; all are accepted, the first that all members accept is used; none only on loopback
 	PeerAddr    string               // host:port that peers reach this node's peer listener at; host "" or unspecified: the advertised one
 	Fingerprint [32]byte             // SHA-256 of the peer listener's certificate; zero: plain HTTP
 	Zone        string               // for people, at most 64 bytes, as Name and Version
@@ -94,7 +95,9 @@ type Membership struct {
 	seedless    atomic.Bool // the seeds stand for this node only
 
 	keys     *memberlist.Keyring // nil: plaintext
-	rekeying sync.Mutex
+	rekeying sync.Mutex          // held while keys change; guards the two below
+	secrets  []string
+	tried    int // secrets tried while alone
 
 	telling sync.Mutex // held while something is told; guards self
 	self    Member
@@ -153,6 +156,7 @@ func prepare(cfg Config) (*Membership, error) {
 	if m.keys, err = newKeyring(cfg.Secrets); err != nil {
 		return nil, err
 	}
+	m.secrets = slices.Clone(cfg.Secrets)
 	now := time.Now()
 	who, err := identify(cfg.Dir, now)
 	if err != nil {
@@ -171,7 +175,7 @@ func (m *Membership) describe(who identity) error {
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
 		Weight: c.Weight, Egress: c.Egress, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
-		Nonce: make([]byte, nonceSize),
+		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
 	m.self.registries, m.self.any = pack(c.Registries)
@@ -247,9 +251,7 @@ func (m *Membership) tell(ctx context.Context, s State) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := m.announce(s); err != nil {
-			m.log.Warn("not all members may know this node's state yet", "state", s.String(), "error", err)
-		}
+		m.announceOrWarn(func(self *Member) { self.State = s })
 	}()
 	select {
 	case <-done:
