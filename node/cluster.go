@@ -35,7 +35,7 @@ type cluster struct {
 
 // openCluster takes the node's place among the members. Peers' requests wait
 // until serve is called.
-func (n *Node) openCluster(cfg *config.Cluster) (err error) {
+func (n *Node) openCluster(cfg *config.Cluster, test seams) (err error) {
 	c := &cluster{cfg: cfg, leaving: make(chan struct{})}
 	if c.listener, err = net.Listen("tcp", cfg.PeerAddr); err != nil {
 		return fmt.Errorf("listening for peers on %s: %w", cfg.PeerAddr, err)
@@ -53,9 +53,13 @@ func (n *Node) openCluster(cfg *config.Cluster) (err error) {
 	}
 	self := c.members.View().Self
 	c.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(reveal(cfg.Secrets)), Member: c.member, Log: n.log,
+		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(reveal(cfg.Secrets)), Member: c.member, Log: n.log, Dial: test.dial,
 	})
-	c.mesh = &mesh{view: c.members.View, peer: c.client.Peer, healthy: c.client.Healthy}
+	view := c.members.View
+	if test.view != nil {
+		view = func() *membership.View { return test.view(c.members.View()) }
+	}
+	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy}
 	n.cluster = c
 	return nil
 }

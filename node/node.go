@@ -20,6 +20,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/node/config"
+	"oci-proxy/node/membership"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/upstream"
@@ -51,7 +52,16 @@ const proxyName = "oci-proxy"
 
 // New builds a node. Clients are not served yet, but its cache directories are
 // open, and it is a member of its cluster: call Run, or Close.
-func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
+func New(cfg *config.Config, log *slog.Logger) (*Node, error) { return build(cfg, log, seams{}) }
+
+// seams are where tests of a cluster reach in. Zero fields change nothing.
+type seams struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes the connections to other nodes
+	view func(now *membership.View) *membership.View                       // what requests are routed by
+}
+
+// build is New with seams.
+func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	client, err := upstream.New(registries(cfg, log))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
@@ -62,7 +72,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
 	if cfg.Cluster != nil {
 		n.name = cfg.Cluster.Name
-		if err := n.openCluster(cfg.Cluster); err != nil {
+		if err := n.openCluster(cfg.Cluster, test); err != nil {
 			client.Close()
 			return nil, errors.Join(err, n.closeStores())
 		}
