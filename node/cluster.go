@@ -96,8 +96,9 @@ func (c *cluster) member(id string) (peer.Member, bool) {
 	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint}, true
 }
 
-// peer is the member of that id as a transfer.Peer, nil if it can't be asked.
-func (c *cluster) peer(id string) transfer.Peer { return c.mesh.Peer(id) }
+// peer is the member of that id as a transfer.Peer, nil if it can't be asked. It
+// has just asked this node, so it lives.
+func (c *cluster) peer(id string) transfer.Peer { return c.mesh.anyPeer(id) }
 
 // servePeers answers peers from now on.
 func (n *Node) servePeers() {
