@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,6 +110,9 @@ func (n *Node) servePeers() {
 		Member: c.member, Fetcher: n.fetcher, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
 	})
 	c.http = c.server.HTTP(c.tls)
+	ahead := dialledAhead{conns: map[net.Conn]struct{}{}}
+	c.http.ConnState = ahead.note
+	c.http.RegisterOnShutdown(ahead.close)
 	go func() {
 		var err error
 		if c.tls != nil {
@@ -119,6 +124,34 @@ func (n *Node) servePeers() {
 			n.log.Error("peers are not answered any more", "error", err)
 		}
 	}()
+}
+
+// dialledAhead are the connections that no request has come over yet. Other
+// nodes have such, and a shutdown would wait five seconds for each.
+type dialledAhead struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// note is told of each connection's state.
+func (d *dialledAhead) note(conn net.Conn, s http.ConnState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s == http.StateNew {
+		d.conns[conn] = struct{}{}
+	} else {
+		delete(d.conns, conn)
+	}
+}
+
+// close closes them.
+func (d *dialledAhead) close() {
+	d.mu.Lock()
+	conns := slices.Collect(maps.Keys(d.conns))
+	d.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close() // nothing was asked over it
+	}
 }
 
 // PeerAddr is the address that peers reach the node at, "" without a cluster.
