@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +44,7 @@ type testCluster struct {
 // A form is the part of a node's config that a test chooses.
 type form struct {
 	settings
-	cluster string // members of cluster
+	cluster string // members of cluster; "": the secret
 }
 
 // A testNode is one node. It keeps its directory and its addresses when it is
@@ -91,7 +93,7 @@ func (c *testCluster) end() {
 			c.kill(i) // whatever hangs
 		}
 	}
-	if c.t.Failed() && testing.Verbose() {
+	if os.Getenv("HXLOG") != "" || c.t.Failed() && testing.Verbose() {
 		for _, one := range c.nodes {
 			c.t.Logf("%s (gossip %s, peers %s):\n%s", one.name, one.gossip, one.peer, one.log.String())
 		}
@@ -152,9 +154,9 @@ func (one *testNode) config(f form) *config.Config {
 		return s
 	}
 	text := fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n"+
-		"cluster: {name: %s, bind_addr: %q, peer_addr: %q, seeds: %s, secret: %q%s}\n",
+		"cluster: {name: %s, bind_addr: %q, peer_addr: %q, seeds: %s%s}\n",
 		up.Host(), f.top, one.dir, comma(f.defaults), up.Host(), comma(f.registry), f.more,
-		one.name, one.gossip, one.peer, list, meshSecret, comma(f.cluster))
+		one.name, one.gossip, one.peer, list, comma(cmp.Or(f.cluster, fmt.Sprintf("secret: %q", meshSecret))))
 	cfg, err := config.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
 		c.t.Fatalf("the test's config:\n%s\n%v", text, err)
@@ -227,7 +229,7 @@ func (c *testCluster) running() (all []*testNode) {
 func (c *testCluster) awaitMembers(n int) {
 	c.t.Helper()
 	for _, one := range c.running() {
-		one.awaitView(fmt.Sprintf("%d members", n), func(*membership.View) bool { return one.node.cluster.size() == n })
+		c.awaitMembersOf(one.i, n)
 	}
 }
 
