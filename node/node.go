@@ -194,7 +194,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	n.ready.Store(true)
+	met := n.met(ctx)
 	if n.cluster != nil {
 		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
 		heard := make(chan struct{})
@@ -203,16 +203,23 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	}
 	n.log.Info("serving", "address", l.Addr().String())
 	var err error
-	select {
-	case err = <-served:
-		err = fmt.Errorf("serving: %w", err)
-	case <-n.left():
-		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-	case <-ctx.Done():
-		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-		if n.cluster != nil {
-			n.cluster.members.Restarting(context.WithoutCancel(ctx))
+	for on := true; on; {
+		select {
+		case <-met:
+			n.ready.Store(true)
+			met = nil
+			continue
+		case err = <-served:
+			err = fmt.Errorf("serving: %w", err)
+		case <-n.left():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+		case <-ctx.Done():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+			if n.cluster != nil {
+				n.cluster.members.Restarting(context.WithoutCancel(ctx))
+			}
 		}
+		on = false
 	}
 	n.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
@@ -225,6 +232,26 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, srv.Close())
 	}
 	return errors.Join(err, n.Close(drain))
+}
+
+// meetTime bounds how long a node that starts looks for others before it is ready.
+const meetTime = 5 * time.Second
+
+// met is closed when the node knows other members, or that there are none to be
+// found. One that just started asks upstream for what others have.
+func (n *Node) met(ctx context.Context) <-chan struct{} {
+	met := make(chan struct{})
+	if n.cluster == nil {
+		close(met)
+		return met
+	}
+	go func() {
+		defer close(met)
+		ctx, cancel := context.WithTimeout(ctx, meetTime)
+		defer cancel()
+		n.cluster.members.AwaitOthers(ctx)
+	}()
+	return met
 }
 
 // left is closed when the node is to leave its cluster for good.
