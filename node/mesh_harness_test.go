@@ -10,8 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +40,7 @@ type testCluster struct {
 	links  *links
 	nodes  []*testNode
 	seed   uint64 // of the last blob
+	dir    string
 }
 
 // A form is the part of a node's config that a test chooses.
@@ -77,6 +79,7 @@ func formCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) 
 		t: t, up: up, form: of, links: &links{at: map[string]int{}, all: map[[2]int]*link{}},
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}},
 	}
+	c.dir = t.TempDir() // goes after the nodes
 	t.Cleanup(c.end)
 	for range n {
 		c.join()
@@ -93,20 +96,22 @@ func (c *testCluster) end() {
 			c.kill(i) // whatever hangs
 		}
 	}
-	if os.Getenv("HXLOG") != "" || c.t.Failed() && testing.Verbose() {
+	if c.t.Failed() && testing.Verbose() {
 		for _, one := range c.nodes {
 			c.t.Logf("%s (gossip %s, peers %s):\n%s", one.name, one.gossip, one.peer, one.log.String())
 		}
 	}
 }
 
+// free is an address with a port that is free.
+const free = "127.0.0.1:0"
+
 // join adds a node, and returns its number.
 func (c *testCluster) join() int {
 	c.t.Helper()
 	i := len(c.nodes)
-	const free = "127.0.0.1:0"
 	c.nodes = append(c.nodes, &testNode{
-		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: c.t.TempDir(), client: free, gossip: free, peer: free, log: new(buffer),
+		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: free, gossip: free, peer: free, log: new(buffer),
 	})
 	c.start(i)
 	return i
@@ -121,7 +126,9 @@ func (c *testCluster) start(i int) {
 	if one.port, err = openPort(one.client); err != nil {
 		c.t.Fatal(err)
 	}
-	one.client = one.port.Addr().String()
+	if one.client == free {
+		one.client = one.port.Addr().String() // others may be reading it later
+	}
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	n, err := build(cfg, log, seams{dial: c.links.dial(i), view: one.sees})
 	if err != nil {
