@@ -162,7 +162,7 @@ func (one *testNode) config(f form) *config.Config {
 	}
 	text := fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n"+
 		"cluster: {name: %s, bind_addr: %q, peer_addr: %q, seeds: %s%s}\n",
-		up.Host(), f.top, one.dir, comma(f.defaults), up.Host(), comma(f.registry), f.more,
+		up.Host(), f.top, cmp.Or(f.dir, one.dir), comma(f.defaults), up.Host(), comma(f.registry), f.more,
 		one.name, one.gossip, one.peer, list, comma(cmp.Or(f.cluster, fmt.Sprintf("secret: %q", meshSecret))))
 	cfg, err := config.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
