@@ -60,7 +60,7 @@ func NewClient(cfg ClientConfig) *Client {
 		cfg.Dial = dialTCP
 	}
 	c := &Client{cfg: cfg, links: map[string]*link{}, times: times{
-		call: callTime, peek: 250 * time.Millisecond, progress: 2500 * time.Millisecond, busy: 10 * time.Second,
+		call: callTime, peek: 250 * time.Millisecond, progress: 2 * time.Second, busy: 10 * time.Second,
 	}}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.SetKeys(cfg.Keys)
