@@ -79,6 +79,31 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 	t.Logf("the next one took %v", p.took)
 }
 
+// Who is next has half of the blob, does not know yet that the owner is dead, and
+// is asked to act for it.
+func TestMeshOwnerKilledAndWhoIsNextHasAPart(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	b := c.blobOf(0, 8*mib)
+	g := c.gated(b)
+	defer g.open()
+	second, third := c.others(b)
+	one, two := c.began(second, b), c.began(third, b)
+	for _, i := range []int{second, third} {
+		c.await("half of the blob comes", func() bool { return c.own(i).FromPeersBytes >= b.size/2-256<<10 })
+	}
+	c.links.of(second, 0).set(trouble{silent: true})
+	c.kill(0)
+	for _, p := range []pulled{<-two, <-one} {
+		p.wantWhole(t)
+		t.Logf("it took %v", p.took)
+	}
+	c.wantGets(b, 2)
+	if sent := c.up.BytesSent(); sent > b.size*11/10 {
+		t.Errorf("the registry sent %d bytes of %d", sent, b.size)
+	}
+}
+
 func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)

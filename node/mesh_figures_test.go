@@ -17,7 +17,7 @@ import (
 
 // fullSize makes the tests of figures measure what the figures are about,
 // which takes minutes; else they are small.
-var fullSize = os.Getenv("OCI_PROXY_TEST_FIGURES") != ""
+var fullSize = os.Getenv("MESH_TEST_FIGURES") != ""
 
 // A thousand clients ask for one cold blob.
 func TestMeshFigureThousandClients(t *testing.T) {
