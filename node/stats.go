@@ -103,6 +103,7 @@ func (n *Node) ownStats() *nodeStats {
 type census struct {
 	mu    sync.Mutex // one asks at a time; who waited takes what came
 	at    time.Time
+	of    *membership.View // whose members were asked
 	said  []answered[*nodeStats]
 	last  map[string]*nodeStats // by member's id: what each said last
 	known sync.Mutex            // guards last alone, for who must not wait
@@ -120,11 +121,12 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 	}
 	c.census.mu.Lock()
 	defer c.census.mu.Unlock()
-	if time.Since(c.census.at) < censusAge {
+	v := c.members.View()
+	if c.census.of == v && time.Since(c.census.at) < censusAge {
 		return c.census.said
 	}
 	// Who waits for the answer may leave; those behind want it all the same.
-	said := fan(context.WithoutCancel(ctx), c.members.View(), func(ctx context.Context, m *membership.Member) (*nodeStats, error) {
+	said := fan(context.WithoutCancel(ctx), v, func(ctx context.Context, m *membership.Member) (*nodeStats, error) {
 		raw, err := c.client.Stats(ctx, m.ID)
 		if err != nil {
 			return nil, err
@@ -135,7 +137,7 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 		}
 		return s, nil
 	})
-	c.census.at, c.census.said = time.Now(), said
+	c.census.at, c.census.of, c.census.said = time.Now(), v, said
 	c.census.note(said)
 	return said
 }

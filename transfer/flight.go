@@ -53,6 +53,7 @@ type flight struct {
 	in     *cache.Ingest
 	source atomic.Pointer[Way] // who delivers: From, Host and Via
 	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses it
+	early  *flight             // one of this node that follows others, and has bytes already
 
 	// Guarded by the Fetcher's mu:
 	aboard  int    // requests that have boarded and not got off
@@ -141,6 +142,9 @@ func (f *Fetcher) take(t *ticket, key flightKey) (*flight, error) {
 	salvage, size := io.Reader(nil), int64(0)
 	if t.damaged != nil {
 		salvage, size = cache.Salvage(t.damaged), t.damaged.Size()
+	}
+	if other := f.flights[flightKey{key.content, false}]; key.acts && other != nil && t.mayBoard(other) {
+		fl.early = other
 	}
 	f.flights[key] = fl
 	f.wg.Go(func() { f.fly(fl, salvage, size) })
@@ -231,6 +235,8 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if errors.Is(err, cache.ErrAbandoned) && f.deserted(fl) || f.ctx.Err() != nil {
 			return err
 		} // what it lacks, others have
+	} else if fl.early != nil {
+		f.adopt(fl, fl.early)
 	}
 	last, refused := error(nil), 0
 	for src := range f.course(fl) {
@@ -251,6 +257,22 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		}
 	}
 	return unanswered(fl.ref, last)
+}
+
+// adopt takes what another flight of this node has by now: where the node that
+// both would follow has died, it need not come from the registry again.
+func (f *Fetcher) adopt(fl, other *flight) {
+	n := other.in.Sendable()
+	if n == 0 {
+		return
+	}
+	s, err := f.fromFlight(other).open(f.ctx, fl.ref, 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = s.Body.Close() }() // only read
+	fl.in.SetSize(s.Size)
+	_ = f.copyBody(f.ctx, fl.in, io.LimitReader(s.Body, n)) // what it lacks, others have
 }
 
 // over reports whether err, which src gave, is every source's: another would

@@ -106,8 +106,8 @@ func (w *watch) run(ctx context.Context) {
 			slow, since = 0, came
 		}
 		if err != nil && ctx.Err() == nil {
+			w.peer.Fault(err) // first, so that whoever goes on does not come back to it
 			w.end(err)
-			w.peer.Fault(err)
 			return
 		}
 	}

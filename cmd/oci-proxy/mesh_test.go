@@ -66,8 +66,8 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-// member is the config of a node of a cluster, and its addresses.
-func member(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
+// memberConfig is the config of a node of a cluster, and its addresses.
+func memberConfig(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,8 +91,8 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := fmt.Sprintf(", secret_file: %q", secret)
-	first, addr1, gossip := member(t, up, "one", "127.0.0.1:1", key)
-	second, addr2, _ := member(t, up, "two", gossip, key)
+	first, addr1, gossip := memberConfig(t, up, "one", "127.0.0.1:1", key)
+	second, addr2, _ := memberConfig(t, up, "two", gossip, key)
 	a := start(t, addr1, "serve", "-c", first)
 	b := start(t, addr2, "serve", "-c", second)
 	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 2 })
@@ -135,7 +135,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 func TestBadSecretOnHangupChangesNothing(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
-	file, addr, _ := member(t, up, "one", "127.0.0.1:1", "")
+	file, addr, _ := memberConfig(t, up, "one", "127.0.0.1:1", "")
 	p := start(t, addr, "serve", "-c", file)
 	if err := os.WriteFile(file, []byte("nonsense: 1\n"), 0o600); err != nil {
 		t.Fatal(err)

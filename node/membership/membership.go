@@ -102,10 +102,11 @@ type Membership struct {
 	telling sync.Mutex // held while something is told; guards self
 	self    Member
 
-	ctx   context.Context // ends when it does
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
-	ended sync.Once
+	sought chan struct{}   // closed when others have been looked for once
+	ctx    context.Context // ends when it does
+	stop   context.CancelFunc
+	tasks  sync.WaitGroup
+	ended  sync.Once
 }
 
 // Open starts gossip. Others are looked for in the background, for as long as
@@ -140,7 +141,7 @@ func (c *Config) fill() {
 // prepare makes what is not running yet.
 func prepare(cfg Config) (*Membership, error) {
 	cfg.fill()
-	m := &Membership{cfg: cfg, log: cfg.Log, murmur: &murmur{log: cfg.Log}}
+	m := &Membership{cfg: cfg, log: cfg.Log, murmur: &murmur{log: cfg.Log}, sought: make(chan struct{})}
 	for _, seed := range cfg.Seeds {
 		if _, _, err := splitAddress(seed); err != nil {
 			return nil, fmt.Errorf("the seed %q: %w", seed, err)
@@ -237,6 +238,27 @@ func (m *Membership) View() *View { return m.view.Load() }
 // Changed is closed when there is a newer View than at the call. Whoever
 // wants to miss none takes the channel first and then the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
+
+// AwaitOthers returns when another member is seen, when there was none to be
+// found, or when ctx ends.
+func (m *Membership) AwaitOthers(ctx context.Context) {
+	for sought := m.sought; ; {
+		changed := m.Changed()
+		if v := m.View(); slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-sought:
+			if others, _ := m.roster.company(); others == 0 {
+				return
+			}
+			sought = nil // they are about to be seen
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Restarting tells the others that this node stops for a moment: they ask
 // nothing new of it, and it keeps its place. It returns when they are told,

@@ -138,7 +138,7 @@ func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence,
 	return presence, nil
 }
 
-// Progress implements transfer.Peer. It takes at most 2.5 s.
+// Progress implements transfer.Peer. It takes at most 2 s.
 func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},

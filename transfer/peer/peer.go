@@ -34,6 +34,7 @@ type Member struct {
 	Addr        string   // host:port of its peers' listener
 	Nonce       []byte   // random, made anew at each start of it; without one it can't be asked
 	Fingerprint [32]byte // SHA-256 of its certificate; all zero: plain HTTP
+	Key         int      // which of this node's keys it accepts, by number: not the first while secrets are exchanged
 }
 
 // The protocol's version, as it stands in paths and headers. Another one means
