@@ -394,7 +394,8 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				b, p := blobs[n*7%len(blobs)], pulled{}
+				b := blobs[n*7%len(blobs)]
+				var p pulled
 				i := n % 3
 				for ; ; i = (i + 1) % 3 { // a balancer that asks who is ready
 					if resp, err := c.ask(http.MethodGet, i, "/_/ready"); err == nil && read(resp).StatusCode == http.StatusOK {
