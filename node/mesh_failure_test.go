@@ -71,8 +71,8 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 	}
 	g.open()
 	c.wantGets(b, 2)
-	if sent := c.up.BytesSent(); sent > b.size*11/10 {
-		t.Errorf("the registry sent %d bytes of %d", sent, b.size)
+	if sent := c.up.BytesSent(); sent > b.size*6/10 { // the gate's half is not counted
+		t.Errorf("the registry sent %d bytes of %d once more", sent, b.size)
 	}
 	// It is down, not out: who is next acts for it, at once.
 	p := c.pull(third, c.blob(mib))
@@ -96,11 +96,11 @@ func TestMeshOwnerKilledAndWhoIsNextHasAPart(t *testing.T) {
 	c.kill(0)
 	for _, p := range []pulled{<-two, <-one} {
 		p.wantWhole(t)
-		t.Logf("it took %v", p.took)
+		t.Logf("it took %v: %s; %d bytes sent", p.took, p.status, c.up.BytesSent())
 	}
 	c.wantGets(b, 2)
-	if sent := c.up.BytesSent(); sent > b.size*11/10 {
-		t.Errorf("the registry sent %d bytes of %d", sent, b.size)
+	if sent := c.up.BytesSent(); sent > b.size*6/10 { // the gate's half is not counted
+		t.Errorf("the registry sent %d bytes of %d once more", sent, b.size)
 	}
 }
 
@@ -394,7 +394,8 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				b, p := blobs[n*7%len(blobs)], pulled{}
+				b := blobs[n*7%len(blobs)]
+				var p pulled
 				i := n % 3
 				for ; ; i = (i + 1) % 3 { // a balancer that asks who is ready
 					if resp, err := c.ask(http.MethodGet, i, "/_/ready"); err == nil && read(resp).StatusCode == http.StatusOK {

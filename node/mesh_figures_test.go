@@ -21,10 +21,10 @@ var fullSize = os.Getenv("MESH_TEST_FIGURES") != ""
 
 // A thousand clients ask for one cold blob.
 func TestMeshFigureThousandClients(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("long")
 	}
-	t.Parallel()
 	nodes, clients, size := 8, 1000, int64(mib)
 	switch {
 	case fullSize:
@@ -95,10 +95,10 @@ func (c *testCluster) discard(i int, b testBlob, asked func()) error {
 
 // Some of many nodes hang.
 func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("long")
 	}
-	t.Parallel()
 	const hung = 3
 	n := 30
 	switch {
@@ -134,10 +134,10 @@ func (c *census) forget() {
 
 // What a pull pays for an owner that is not well.
 func TestMeshFigureCostOfASickOwner(t *testing.T) {
-	if testing.Short() || raceEnabled && !fullSize {
+	t.Parallel()
+	if !fullSize {
 		t.Skip("it measures")
 	}
-	t.Parallel()
 	const size, speed = 16 * mib, 16 * mib
 	for name, sick := range map[string]func(c *testCluster){
 		"well": func(*testCluster) {}, "dead": func(c *testCluster) { c.kill(0) }, "hung": func(c *testCluster) { c.hang(0) },

@@ -429,9 +429,6 @@ func (c *testCluster) wantGets(b testBlob, n int) {
 // hang makes a node hang, as far as the others' requests and its own go.
 func (c *testCluster) hang(i int) { c.around(i, trouble{silent: true}) }
 
-// well ends what is wrong with a node's links.
-func (c *testCluster) well(i int) { c.around(i, trouble{}) }
-
 // around puts a fault on all links of a node.
 func (c *testCluster) around(i int, f trouble) {
 	for j := range c.nodes {

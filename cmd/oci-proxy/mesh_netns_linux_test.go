@@ -200,7 +200,7 @@ func TestMeshAsymmetricLinkBetweenHosts(t *testing.T) {
 	back := f.pull(0, f.blobOf(1, 1<<20))
 	t.Logf("a pull over the link that is cut %v, the next %v, one over the way back %v", first, second, back)
 	start := time.Now()
-	for time.Since(start) < 12*time.Second { // long enough for gossip to take one for dead
+	for time.Since(start) < 8*time.Second { // long enough for gossip to take one for dead
 		if n := f.nodes[2].active(); n != 3 {
 			t.Errorf("node 2 sees %d members after %v: one link between two others is none of its business", n, time.Since(start))
 			break

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -275,7 +276,7 @@ func (f *fleet) cpu() (sum time.Duration) {
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 		for _, k := range []int{11, 12} { // utime and stime, proc(5)
 			ticks, err := strconv.Atoi(fields[k])
 			if err != nil {
