@@ -193,9 +193,7 @@ func (in *Ingest) dispose() {
 	}
 	in.tmp, in.reserved = "", 0
 	if in.slot != none {
-		if in.store.index.leave(in.slot, time.Now()) {
-			in.store.noteUse(in.name.path(), time.Now())
-		}
+		in.store.leave(in.disk, in.slot, in.name.path())
 		in.slot = none
 	}
 	in.window, in.disposed = window{}, true

@@ -39,6 +39,19 @@ func (s *Store) removeFiles(d *disk, slots []int32) error {
 	return errors.Join(errs...)
 }
 
+// leave ends one reader of the blob in slot i.
+func (s *Store) leave(d *disk, i int32, path string) {
+	note, over := s.index.leave(i, time.Now())
+	if over {
+		if err := s.removeFiles(d, s.index.shrink()); err != nil {
+			s.noteHealth(err)
+		}
+	}
+	if note {
+		s.noteUse(path, time.Now())
+	}
+}
+
 // makeRoom reserves n bytes for a registry and removes what has to go for it.
 func (s *Store) makeRoom(d *disk, registry string, n int64) error {
 	if err := s.waitListed(); err != nil {

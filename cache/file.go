@@ -55,10 +55,9 @@ func (b *fileBlob) Close() error {
 		return nil
 	}
 	b.closed = true
-	if b.store.index.leave(b.slot, time.Now()) {
-		b.store.noteUse(b.name.path(), time.Now())
-	}
-	return b.file.Close()
+	err := b.file.Close() // first: a file that is gone holds its bytes until then
+	b.store.leave(b.disk, b.slot, b.name.path())
+	return err
 }
 
 // Send implements Blob.

@@ -35,6 +35,7 @@ type index struct {
 	leaving map[key]int32 // removed from slots, their files not yet from disk
 	pins    map[int32]*pin
 	room    space
+	bounded bool   // all that the disk holds is known, and within the bounds but for what is read
 	tick    uint64 // of the last use
 	past    uint64 // counts down: blobs the listing finds are older than any use
 }
@@ -289,23 +290,25 @@ func (x *index) note(i int32, now time.Time) bool {
 	return true
 }
 
-// leave ends one reader of slot i. It reports whether use has to be noted.
-func (x *index) leave(i int32, now time.Time) bool {
+// leave ends one reader of slot i. It reports whether use has to be noted, and
+// whether the shard is over its bound: what was read could not leave it then.
+func (x *index) leave(i int32, now time.Time) (note, over bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	p := x.pins[i]
 	if p.refs--; p.refs > 0 {
-		return false
+		return false, false
 	}
 	delete(x.pins, i)
 	e := &x.entries[i]
 	e.pinned = false
 	if e.out {
 		x.drop(i)
-		return false
+		return false, false
 	}
 	x.link(i, !e.replica)
-	return !e.replica && x.note(i, now)
+	over = x.bounded && (x.room.over(0) > 0 || x.shares[e.share].room.over(0) > 0)
+	return !e.replica && x.note(i, now), over
 }
 
 // expel takes the blob in slot i out of the index because it is damaged. It

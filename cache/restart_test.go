@@ -287,3 +287,62 @@ func TestListingIsTriedAgain(t *testing.T) {
 		t.Error(s.Size(), s.Health())
 	}
 }
+
+// What is being read when the directory has been listed can't be evicted then:
+// it goes as soon as its readers have left, not only when room is needed next.
+func TestSmallerBoundAppliesToWhatIsReadAtStartToo(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]Options{
+		"of all":     {Bound: 250_000},
+		"of a share": {Shares: map[string]int64{registry: 250_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := start(t, t.TempDir(), Options{})
+			var blobs []sample
+			for i := range 4 {
+				b := newSample(uint64(80+i), 100_000)
+				keep(t, first, b)
+				blobs = append(blobs, b)
+			}
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			held := make(chan struct{})
+			opts.Fault = func(op, _ string) error {
+				if op == "list" {
+					<-held
+				}
+				return nil
+			}
+			s := Open(first.dir, opts)
+			defer func() { _ = s.Close() }()
+			var open []Blob
+			for _, b := range blobs {
+				blob, err := s.Open(b.digest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				open = append(open, blob)
+			}
+			close(held)
+			if err := s.Listed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, blob := range open {
+				if _, err := blob.Send(t.Context(), discard{}, 0, -1); err != nil {
+					t.Errorf("blob %d: %v", i, err)
+				}
+				if err := blob.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := usage(t, s.dir); got != 200_000 || s.Size() != got {
+				t.Errorf("%d bytes on disk, %d counted, 250000 allowed", got, s.Size())
+			}
+			for _, b := range blobs[2:] {
+				want(t, s, b)
+			}
+		})
+	}
+}

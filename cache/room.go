@@ -169,10 +169,12 @@ func (x *index) oldest() int32 {
 	return best
 }
 
-// shrink takes out what exceeds the bounds; the caller removes it.
+// shrink takes out what exceeds the bounds, but for what is being read, once
+// all that the disk holds is in the index; the caller removes it.
 func (x *index) shrink() []int32 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.bounded = true
 	var out []int32
 	for sh := range x.shares {
 		out = append(out, x.evict(uint16(sh), 0)...)

@@ -200,7 +200,7 @@ func (s *Store) fromDisk(n name) (Blob, error) {
 	}
 	b, err := s.openFile(d, n, i, e, p)
 	if err != nil {
-		s.index.leave(i, time.Now())
+		s.leave(d, i, n.path())
 		return nil, err
 	}
 	if b.size > smallSize {

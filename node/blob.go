@@ -12,19 +12,32 @@ const blobType = "application/octet-stream"
 
 // headBlob answers a HEAD of a blob.
 func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
-	size, way, err := n.fetcher.StatBlob(r.Context(), req.Ref)
+	b, err := n.fetcher.StatBlob(r.Context(), req.Ref)
 	if err != nil {
 		return err
 	}
-	noteWay(r, &way)
-	n.identify(w, req, req.Digest, way)
+	noteWay(r, &b.Way)
+	if b.Redirect != "" && !unchanged(r, req.Digest) {
+		handOver(w, req, b.Redirect)
+		return nil
+	}
+	n.identify(w, req, req.Digest, b.Way)
 	if unchanged(r, req.Digest) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	w.Header().Set("Content-Type", blobType)
-	span{n: size}.begin(w, size)
+	span{n: b.Size}.begin(w, b.Size)
 	return nil
+}
+
+// handOver hands a registry's redirect to the client.
+func handOver(w http.ResponseWriter, req transfer.Request, location string) {
+	h := w.Header()
+	h.Set("Docker-Content-Digest", req.Digest.String())
+	h.Set("Location", location)
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 // getBlob answers a GET of a blob.
@@ -39,10 +52,7 @@ func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Requ
 	defer func() { _ = a.Close() }() // only read
 	noteWay(r, &a.Way)
 	if a.Redirect != "" {
-		w.Header().Set("Docker-Content-Digest", req.Digest.String())
-		w.Header().Set("Location", a.Redirect)
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(http.StatusTemporaryRedirect)
+		handOver(w, req, a.Redirect)
 		return nil
 	}
 	n.identify(w, req, req.Digest, a.Way)

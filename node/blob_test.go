@@ -151,7 +151,10 @@ func TestRedirectsGoToTheClientWhereTheConfigSaysSo(t *testing.T) {
 	if b := read(resp); !bytes.Equal(b.body, content) {
 		t.Errorf("the link leads to %d bytes, not to the blob: %v", len(b.body), b.err)
 	}
-	p.do(http.MethodHead, blobPath(d)).want(t, http.StatusOK, "Content-Length", strconv.Itoa(len(content)))
+	if a := p.do(http.MethodHead, blobPath(d)); a.StatusCode != http.StatusTemporaryRedirect || a.Header.Get("Location") == "" {
+		t.Errorf("HEAD: %s to %q", a.Status, a.Header.Get("Location"))
+	}
+	p.get(blobPath(d), "If-None-Match", `"`+d.String()+`"`).want(t, http.StatusNotModified)
 }
 
 func TestRepositoryThatLacksABlobDoesNotGetAnothersFailure(t *testing.T) {

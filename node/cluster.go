@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/config"
@@ -28,6 +31,7 @@ type cluster struct {
 	listener net.Listener
 	tls      *tls.Config
 	census   census
+	secrets  atomic.Pointer[[]string]
 
 	leaving   chan struct{} // closed when the node is to leave for good
 	leaveOnce sync.Once
@@ -35,27 +39,33 @@ type cluster struct {
 
 // openCluster takes the node's place among the members. Peers' requests wait
 // until serve is called.
-func (n *Node) openCluster(cfg *config.Cluster) (err error) {
+func (n *Node) openCluster(cfg *config.Cluster, test seams) (err error) {
 	c := &cluster{cfg: cfg, leaving: make(chan struct{})}
+	secrets := reveal(cfg.Secrets)
+	c.secrets.Store(&secrets)
 	if c.listener, err = net.Listen("tcp", cfg.PeerAddr); err != nil {
 		return fmt.Errorf("listening for peers on %s: %w", cfg.PeerAddr, err)
 	}
 	var fingerprint [32]byte
 	if cfg.PeerTLS {
-		cert, print, err := peer.NewCertificate()
+		cert, sum, err := peer.NewCertificate()
 		if err != nil {
 			return errors.Join(fmt.Errorf("making the peers' certificate: %w", err), c.listener.Close())
 		}
-		c.tls, fingerprint = peer.ServerTLS(cert), print
+		c.tls, fingerprint = peer.ServerTLS(cert), sum
 	}
 	if c.members, err = membership.Open(n.membership(cfg, c.listener.Addr().String(), fingerprint)); err != nil {
 		return errors.Join(fmt.Errorf("joining the cluster: %w", err), c.listener.Close())
 	}
 	self := c.members.View().Self
 	c.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(reveal(cfg.Secrets)), Member: c.member, Log: n.log,
+		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(reveal(cfg.Secrets)), Member: c.member, Log: n.log, Dial: test.dial,
 	})
-	c.mesh = &mesh{view: c.members.View, peer: c.client.Peer, healthy: c.client.Healthy}
+	view := c.members.View
+	if test.view != nil {
+		view = func() *membership.View { return test.view(c.members.View()) }
+	}
+	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy}
 	n.cluster = c
 	return nil
 }
@@ -89,11 +99,18 @@ func (c *cluster) member(id string) (peer.Member, bool) {
 	if !ok || !m.Alive() {
 		return peer.Member{}, false
 	}
-	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint}, true
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: c.key(m)}, true
 }
 
-// peer is the member of that id as a transfer.Peer, nil if it can't be asked.
-func (c *cluster) peer(id string) transfer.Peer { return c.mesh.Peer(id) }
+// key is the number of the first secret that the member accepts too: while
+// secrets are exchanged it may not know the first yet.
+func (c *cluster) key(m *membership.Member) int {
+	return max(0, slices.IndexFunc(*c.secrets.Load(), m.Accepts))
+}
+
+// peer is the member of that id as a transfer.Peer, nil if it can't be asked. It
+// has just asked this node, so it lives.
+func (c *cluster) peer(id string) transfer.Peer { return c.mesh.anyPeer(id) }
 
 // servePeers answers peers from now on.
 func (n *Node) servePeers() {
@@ -103,6 +120,9 @@ func (n *Node) servePeers() {
 		Member: c.member, Fetcher: n.fetcher, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
 	})
 	c.http = c.server.HTTP(c.tls)
+	ahead := dialledAhead{conns: map[net.Conn]struct{}{}}
+	c.http.ConnState = ahead.note
+	c.http.RegisterOnShutdown(ahead.close)
 	go func() {
 		var err error
 		if c.tls != nil {
@@ -114,6 +134,34 @@ func (n *Node) servePeers() {
 			n.log.Error("peers are not answered any more", "error", err)
 		}
 	}()
+}
+
+// dialledAhead are the connections that no request has come over yet. Other
+// nodes have such, and a shutdown would wait five seconds for each.
+type dialledAhead struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// note is told of each connection's state.
+func (d *dialledAhead) note(conn net.Conn, s http.ConnState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s == http.StateNew {
+		d.conns[conn] = struct{}{}
+	} else {
+		delete(d.conns, conn)
+	}
+}
+
+// close closes them.
+func (d *dialledAhead) close() {
+	d.mu.Lock()
+	conns := slices.Collect(maps.Keys(d.conns))
+	d.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close() // nothing was asked over it
+	}
 }
 
 // PeerAddr is the address that peers reach the node at, "" without a cluster.
@@ -132,6 +180,23 @@ func (n *Node) GossipAddr() string {
 	return n.cluster.members.View().Self.Gossip
 }
 
+// AwaitMembers waits until so many members are up as this node sees it, itself
+// included, or ctx ends.
+func (n *Node) AwaitMembers(ctx context.Context, many int) error {
+	for {
+		changed := n.cluster.members.Changed()
+		up := n.cluster.size()
+		if up >= many {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %d members, %d are up: %w", many, up, context.Cause(ctx))
+		}
+	}
+}
+
 // Rekey exchanges the cluster's secrets: the first is used, all are accepted.
 // A node without a cluster has none.
 func (n *Node) Rekey(secrets []config.Secret) error {
@@ -142,9 +207,11 @@ func (n *Node) Rekey(secrets []config.Secret) error {
 	if err := c.members.Rekey(reveal(secrets)); err != nil {
 		return fmt.Errorf("exchanging the cluster's secrets: %w", err)
 	}
-	keys := membership.PeerKeys(reveal(secrets))
-	c.client.SetKeys(keys)
+	words := reveal(secrets)
+	keys := membership.PeerKeys(words)
 	c.server.SetKeys(keys)
+	c.client.SetKeys(keys)
+	c.secrets.Store(&words)
 	return nil
 }
 

@@ -28,6 +28,7 @@ func (n *Node) leave(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.log.Info("leaving for good", "client", n.access.client(r).String())
+	n.ready.Store(false)
 	n.cluster.members.Draining(r.Context())
 	// Who asked may go away meanwhile; the node leaves all the same.
 	done := n.handOver(context.WithoutCancel(r.Context()))

@@ -89,14 +89,28 @@ func (n *Node) attrs(r *http.Request, rec *record, took time.Duration) []slog.At
 	out = append(out, slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", took.Round(time.Microsecond)))
 	if rec.way != nil {
 		out = append(out, slog.String("source", source(rec.way)))
-		if rec.way.Host != "" {
-			out = append(out, slog.String("upstream_host", rec.way.Host))
-		}
+	}
+	if host := rec.host(); host != "" {
+		out = append(out, slog.String("upstream_host", host))
 	}
 	if rec.err != nil {
 		out = append(out, slog.String("error", rec.err.Error()))
 	}
 	return out
+}
+
+// host is the host that delivered, or else the one that failed.
+func (rec *record) host() string {
+	if rec.way != nil && rec.way.Host != "" {
+		return rec.way.Host
+	}
+	if rec.way != nil && rec.way.Stale != nil {
+		return rec.way.Stale.Host
+	}
+	if e, ok := errors.AsType[*transfer.Error](rec.err); ok {
+		return e.Host
+	}
+	return ""
 }
 
 // source is where the bytes came from, in one word.

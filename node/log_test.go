@@ -50,15 +50,20 @@ func TestOneLineForEachRequest(t *testing.T) {
 		}
 	}
 	p.get("/v2/" + repo + "/manifests/none")
-	if l := p.line(`"tag":"none"`); l["status"] != 404.0 || !strings.Contains(fmt.Sprint(l["error"]), "not found") {
+	if l := p.line(`"tag":"none"`); l["status"] != 404.0 || l["upstream_host"] != up.Host() || !strings.Contains(fmt.Sprint(l["error"]), "not found") {
 		t.Errorf("line %v", l)
 	}
 	p.get("/nothing/" + strings.Repeat("x", 5000) + "%0A?token=abc")
 	if l := p.line("/nothing/"); len(fmt.Sprint(l["path"])) > 400 || l["status"] != 404.0 || strings.Contains(fmt.Sprint(l), "abc") {
 		t.Errorf("line %v", l)
 	}
-	if n := strings.Count(p.log.String(), `"msg":"request"`); n != 11 {
-		t.Errorf("%d lines for 11 requests", n)
+	up.Down()
+	p.get(manifest + "v1")
+	if l := p.line(`"source":"stale"`); l["status"] != 200.0 || l["upstream_host"] != up.Host() {
+		t.Errorf("line %v", l)
+	}
+	if n := strings.Count(p.log.String(), `"msg":"request"`); n != 12 {
+		t.Errorf("%d lines for 12 requests", n)
 	}
 }
 

@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -76,6 +78,7 @@ func (n *Node) clusterState(w http.ResponseWriter, r *http.Request) {
 			Healthy: m.ID == v.Self.ID || m.Alive() && c.client.Healthy(m.ID), Stats: stats[m.ID],
 		})
 	}
+	slices.SortFunc(info.Members, func(a, b memberInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	writeJSON(w, info)
 }
 

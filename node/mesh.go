@@ -34,6 +34,14 @@ func (m *mesh) Self() string { return m.view().Self.ID }
 
 // Peer implements transfer.Mesh.
 func (m *mesh) Peer(id string) transfer.Peer {
+	if !m.healthy(id) {
+		return nil
+	}
+	return m.anyPeer(id)
+}
+
+// anyPeer is Peer for one that may be passed over at the moment.
+func (m *mesh) anyPeer(id string) transfer.Peer {
 	v := m.view()
 	if one, ok := v.Member(id); ok && one.Alive() && id != v.Self.ID {
 		return m.peer(id)

@@ -20,6 +20,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/node/config"
+	"oci-proxy/node/membership"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/upstream"
@@ -51,7 +52,16 @@ const proxyName = "oci-proxy"
 
 // New builds a node. Clients are not served yet, but its cache directories are
 // open, and it is a member of its cluster: call Run, or Close.
-func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
+func New(cfg *config.Config, log *slog.Logger) (*Node, error) { return build(cfg, log, seams{}) }
+
+// seams are where tests of a cluster reach in. Zero fields change nothing.
+type seams struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes the connections to other nodes
+	view func(now *membership.View) *membership.View                       // what requests are routed by
+}
+
+// build is New with seams.
+func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	client, err := upstream.New(registries(cfg, log))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
@@ -62,7 +72,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
 	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
 	if cfg.Cluster != nil {
 		n.name = cfg.Cluster.Name
-		if err := n.openCluster(cfg.Cluster); err != nil {
+		if err := n.openCluster(cfg.Cluster, test); err != nil {
 			client.Close()
 			return nil, errors.Join(err, n.closeStores())
 		}
@@ -184,7 +194,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	n.ready.Store(true)
+	met := n.met(ctx)
 	if n.cluster != nil {
 		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
 		heard := make(chan struct{})
@@ -193,16 +203,23 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	}
 	n.log.Info("serving", "address", l.Addr().String())
 	var err error
-	select {
-	case err = <-served:
-		err = fmt.Errorf("serving: %w", err)
-	case <-n.left():
-		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-	case <-ctx.Done():
-		n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-		if n.cluster != nil {
-			n.cluster.members.Restarting(context.WithoutCancel(ctx))
+	for on := true; on; {
+		select {
+		case <-met:
+			n.ready.Store(true)
+			met = nil
+			continue
+		case err = <-served:
+			err = fmt.Errorf("serving: %w", err)
+		case <-n.left():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+		case <-ctx.Done():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+			if n.cluster != nil {
+				n.cluster.members.Restarting(context.WithoutCancel(ctx))
+			}
 		}
+		on = false
 	}
 	n.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
@@ -215,6 +232,26 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, srv.Close())
 	}
 	return errors.Join(err, n.Close(drain))
+}
+
+// meetTime bounds how long a node that starts looks for others before it is ready.
+const meetTime = 5 * time.Second
+
+// met is closed when the node knows other members, or that there are none to be
+// found. One that just started asks upstream for what others have.
+func (n *Node) met(ctx context.Context) <-chan struct{} {
+	met := make(chan struct{})
+	if n.cluster == nil {
+		close(met)
+		return met
+	}
+	go func() {
+		defer close(met)
+		ctx, cancel := context.WithTimeout(ctx, meetTime)
+		defer cancel()
+		n.cluster.members.AwaitOthers(ctx)
+	}()
+	return met
 }
 
 // left is closed when the node is to leave its cluster for good.

@@ -103,6 +103,7 @@ func (n *Node) ownStats() *nodeStats {
 type census struct {
 	mu    sync.Mutex // one asks at a time; who waited takes what came
 	at    time.Time
+	of    *membership.View // whose members were asked
 	said  []answered[*nodeStats]
 	last  map[string]*nodeStats // by member's id: what each said last
 	known sync.Mutex            // guards last alone, for who must not wait
@@ -120,11 +121,12 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 	}
 	c.census.mu.Lock()
 	defer c.census.mu.Unlock()
-	if time.Since(c.census.at) < censusAge {
+	v := c.members.View()
+	if c.census.of == v && time.Since(c.census.at) < censusAge {
 		return c.census.said
 	}
 	// Who waits for the answer may leave; those behind want it all the same.
-	said := fan(context.WithoutCancel(ctx), c.members.View(), func(ctx context.Context, m *membership.Member) (*nodeStats, error) {
+	said := fan(context.WithoutCancel(ctx), v, func(ctx context.Context, m *membership.Member) (*nodeStats, error) {
 		raw, err := c.client.Stats(ctx, m.ID)
 		if err != nil {
 			return nil, err
@@ -135,7 +137,7 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 		}
 		return s, nil
 	})
-	c.census.at, c.census.said = time.Now(), said
+	c.census.at, c.census.of, c.census.said = time.Now(), v, said
 	c.census.note(said)
 	return said
 }
@@ -256,17 +258,35 @@ func (c *cluster) size() int {
 	return up
 }
 
-// hearOthers hears the other members' figures now and then, for totals: each ten
-// seconds, and less often in a large cluster, so that no node answers more than
-// twice a second.
+// hearOthers hears the other members' figures now and then, for totals: each
+// ten seconds and when members come or go, and less often in a large cluster, so
+// that no node answers more than twice a second.
 func (n *Node) hearOthers(ctx context.Context) {
+	members := n.cluster.members
 	for {
+		changed := members.Changed()
 		n.others(ctx)
-		pause := max(10*time.Second, time.Duration(len(n.cluster.members.View().Members))*time.Second/2)
+		pause := time.Duration(len(members.View().Members)) * time.Second / 2
 		select {
-		case <-time.After(pause):
+		case <-time.After(max(10*time.Second, pause)):
+		case <-changed:
+			_ = rest(ctx, max(censusAge, pause)) // others may come with it; ctx's end is seen below
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// rest waits, or returns why ctx ended.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

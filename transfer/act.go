@@ -129,9 +129,11 @@ func (f *Fetcher) peek(ctx context.Context, ref Ref, peers []Peer) []Peer {
 	for i, p := range peers {
 		wg.Go(func() {
 			at, err := p.Peek(ctx, ref)
-			if err == nil {
-				answers[i] = at
+			if err != nil {
+				f.cfg.Log.Debug("peek not answered", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
+				return
 			}
+			answers[i] = at
 		})
 	}
 	wg.Wait()

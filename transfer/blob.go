@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"oci-proxy/cache"
 )
@@ -21,7 +22,7 @@ type Answer struct {
 	boarded []*flight    // all that it was aboard
 	used    bool         // bytes of blob have been sent
 	past    []cache.Blob // what was read before, and failed in mid-response
-	doubts  []cache.Blob // those of past of which bytes were sent before they were known to be right
+	doubts  []cache.Blob // the same, of which bytes were sent before they were known to be right
 }
 
 // Blob opens the blob that ref names, for a client's GET: from the shard, or
@@ -135,6 +136,9 @@ func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (sent int6
 		k, err := a.send(ctx, w, off, left)
 		off += k
 		a.used = a.used || k > 0
+		if k > 0 {
+			moves = 0 // who gets on is not stuck, however often others overtake it
+		}
 		if !elsewhere(err) || moves >= attempts || n < 0 {
 			return off - start, err
 		}
@@ -187,19 +191,35 @@ func (a *Answer) move(ctx context.Context, cause error) error {
 		return errors.Join(cause, next.Close())
 	}
 	// The old one stays open: its verdict may be needed, its bytes salvaged.
-	a.past = append(a.past, a.blob)
+	a.settle()
 	if a.used && a.flight != nil {
 		a.doubts = append(a.doubts, a.blob)
+	} else {
+		a.past = append(a.past, a.blob)
 	}
 	a.blob, a.flight, a.used = next.blob, next.flight, false
 	a.boarded = append(a.boarded, next.boarded...)
 	return nil
 }
 
+// settle lets those doubts go that are none any more: a client that is overtaken
+// again and again must not hold on to each blob that it was overtaken in.
+func (a *Answer) settle() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel() // nothing is waited for
+	a.doubts = slices.DeleteFunc(a.doubts, func(b cache.Blob) bool {
+		if b.Verdict(now) != nil {
+			return false
+		}
+		_ = b.Close() // only read
+		return true
+	})
+}
+
 // Close lets the blob go.
 func (a *Answer) Close() error {
 	var errs []error
-	for _, b := range a.past {
+	for _, b := range slices.Concat(a.past, a.doubts) {
 		errs = append(errs, b.Close())
 	}
 	if a.blob != nil {
@@ -214,35 +234,36 @@ func (a *Answer) Close() error {
 // tell, for a client's HEAD, without getting it: from the shard, a flight or
 // upstream's HEAD. Where upstream offers no HEAD, or no size by it, a flight is
 // begun to learn it. Errors are as Blob's.
-func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (int64, Way, error) {
+func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	s, known, err := f.stat(wait, ref)
 	if err == nil && !known {
 		s, err = along(wait, f, ref, ref.Digest.String(),
-			func(ctx context.Context) (sized, error) { return f.statUpstream(ctx, ref, false) },
-			func(ctx context.Context, p Peer) (sized, error) {
+			func(ctx context.Context) (Sized, error) { return f.statUpstream(ctx, ref, false) },
+			func(ctx context.Context, p Peer) (Sized, error) {
 				size, way, err := p.Stat(ctx, ref)
-				return sized{way, size}, err
+				return Sized{Way: way, Size: size}, err
 			})
 	}
-	return s.Size, s.Way, explain(ctx, ref, "", err)
+	return s, explain(ctx, ref, "", err)
 }
 
-// A sized blob is what a HEAD tells.
-type sized struct {
+// A Sized blob is what a HEAD tells.
+type Sized struct {
 	Way
-	Size int64 // -1: not known
+	Size     int64  // -1: not known
+	Redirect string // set where the registry's redirect goes to the client
 }
 
 // stat looks for a blob's size in this node: in the shard, or in a flight.
-func (f *Fetcher) stat(ctx context.Context, ref Ref) (s sized, known bool, err error) {
+func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err error) {
 	admitted, err := f.admits(ctx, ref, true)
 	if err != nil {
 		return s, false, err
 	}
 	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok && admitted {
-		return sized{Way{From: Hit}, size}, true, nil
+		return Sized{Way: Way{From: Hit}, Size: size}, true, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -251,7 +272,7 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s sized, known bool, err e
 		if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
 			way := fl.way()
 			way.Collapsed = true
-			return sized{way, fl.in.Size()}, true, nil
+			return Sized{Way: way, Size: fl.in.Size()}, true, nil
 		}
 	}
 	return s, false, nil
@@ -259,28 +280,28 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s sized, known bool, err e
 
 // statUpstream asks the registry for a blob's size. member says that another
 // node wants to know.
-func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (sized, error) {
+func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (Sized, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return sized{}, offline(ref)
+		return Sized{}, offline(ref)
 	}
 	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	switch {
-	case err == nil && d.Size >= 0:
-		return sized{Way{Host: ref.Registry}, d.Size}, nil
+	case err == nil && (d.Size >= 0 || d.Redirect != ""):
+		return Sized{Way: Way{Host: ref.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
 	case err != nil && !headless(err):
-		return sized{}, err
+		return Sized{}, err
 	}
 	t := f.ticket(ref)
 	t.acts = member
 	a, err := f.open(ctx, t)
 	if err != nil {
-		return sized{}, err
+		return Sized{}, err
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {
-		return sized{a.Way, -1}, nil
+		return Sized{Way: a.Way, Size: -1, Redirect: a.Redirect}, nil
 	}
-	return sized{a.Way, a.Size()}, nil
+	return Sized{Way: a.Way, Size: a.Size()}, nil
 }
 
 // headless reports whether err says that upstream does not offer HEAD.

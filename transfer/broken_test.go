@@ -197,3 +197,31 @@ func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
 		t.Error("the store holds a wrong blob")
 	}
 }
+
+// A registry whose tokens end while a pull is under way is asked with a new one,
+// and the client sees nothing of it.
+func TestATokenThatEndsInMidPullIsReplacedUnseen(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			auth := upstreamtest.BearerAuth{Anonymous: true, ExpiredStatus: status}
+			r := newRig(t, setup{options: []upstreamtest.Option{upstreamtest.Bearer(auth), upstreamtest.Redirect()}})
+			layer := random(9, 2*mib)
+			img := r.registry.PutImage(repo, "latest", layer)
+			r.registry.ExpireTokensAfter(1) // between the tag's HEAD and the manifest's GET
+			if m, err := r.Manifest(t.Context(), r.tag("latest"), nil, false); err != nil || !bytes.Equal(m.Bytes, img.ManifestBytes) {
+				t.Errorf("manifest %+v, error %v", m, err)
+			}
+			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Server: "cdn"}, CutAfter: mib, Times: 1})
+			r.registry.ExpireTokensAfter(1) // between the layer's two parts
+			r.mustPull(r.ref(img.Layers[0]), layer, transfer.Miss)
+			if got := r.ranges(img.Layers[0]); got[len(got)-1] != "bytes="+strconv.Itoa(mib)+"-" {
+				t.Errorf("upstream was asked for %q", got)
+			}
+			if n := r.registry.Count("GET", "/Token-Service/"); n != 3 {
+				t.Errorf("%d tokens were asked for, want one and one for each that ended", n)
+			}
+		})
+	}
+}

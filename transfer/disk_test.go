@@ -2,10 +2,13 @@ package transfer_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -281,5 +284,59 @@ func TestTheLogNamesNoLinkOfTheCDN(t *testing.T) {
 	r.events.await(notFilled, 1)
 	if all := r.events.text(); strings.Contains(all, "Signature") {
 		t.Errorf("the log tells a signed link:\n%s", all)
+	}
+}
+
+// A response that went from one download to another was sent in parts: it comes
+// to its end only if the first was right, too.
+func TestAPartOfAWrongDownloadIsNotCompletedFromARightOne(t *testing.T) {
+	t.Parallel()
+	const size = 12 * mib
+	for name, at := range map[string]int{"both right": -1, "the first wrong": 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{cache: cache.Options{Bound: mib}})
+			d, content := r.put(3, size)
+			first, rest := bytes.Clone(content), make(chan struct{})
+			if at >= 0 {
+				first[at] ^= 1
+			}
+			r.registry.Fault(upstreamtest.Fault{Match: get, Times: 1, Wrap: func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Content-Length", strconv.Itoa(size))
+				_, _ = w.Write(first[:11*mib])
+				<-rest
+				_, _ = w.Write(first[11*mib:])
+				return true
+			}})
+			slow, fast, ended := newGate(1000), newGate(10*mib), make(chan error, 2)
+			for _, g := range []*gate{slow, fast} {
+				a, err := r.Blob(t.Context(), r.ref(d))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer a.Close()
+				go func() {
+					_, err := a.Send(t.Context(), g, 0, -1)
+					ended <- err
+				}()
+			}
+			<-slow.reached
+			<-fast.reached // what slow wants next has passed
+			close(slow.open)
+			r.registry.WaitFor(get, 2)
+			close(rest)
+			close(fast.open)
+			for range 2 {
+				if err := <-ended; (at < 0) != (err == nil) || err != nil && !errors.Is(err, cache.ErrDigest) {
+					t.Errorf("error %v", err)
+				}
+			}
+			for name, g := range map[string]*gate{"slow": slow, "fast": fast} {
+				if at < 0 && !bytes.Equal(g.Bytes(), content) || at >= 0 && g.Len() > size-cache.HoldBack {
+					t.Errorf("the %s client got %d of %d bytes", name, g.Len(), size)
+				}
+			}
+			r.wantGets(d, 2)
+		})
 	}
 }

@@ -20,7 +20,17 @@ import (
 func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool) (*Answer, error) {
 	t := f.ticket(ref)
 	t.acts, t.held = true, held
-	return f.open(ctx, t)
+	a, err := f.open(ctx, t)
+	return a, toMember(ctx, ref, err)
+}
+
+// toMember is explain for a member: a node that is shutting down fails itself,
+// and does not speak for the registry.
+func toMember(ctx context.Context, ref Ref, err error) error {
+	if errors.Is(err, errClosed) {
+		return errClosed
+	}
+	return explain(ctx, ref, "", err)
 }
 
 // toPeer counts what was sent to another member.
@@ -39,14 +49,14 @@ func (f *Fetcher) FillStat(ctx context.Context, ref Ref) (int64, Way, error) {
 	if err == nil && !known {
 		s, err = f.statUpstream(wait, ref, true)
 	}
-	return s.Size, s.Way, explain(ctx, ref, "", err)
+	return s.Size, s.Way, toMember(ctx, ref, err) // a redirect is the GET's to tell
 }
 
 // FillTag tells another member what a tag means, for a client's Accept list.
 // The Found may lack Bytes.
 func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found, error) {
 	found, err := f.byTag(ctx, ref, accept, true, true)
-	return found, explain(ctx, ref, "", err)
+	return found, toMember(ctx, ref, err)
 }
 
 // FillManifest gets the manifest of ref's digest for another member.
@@ -54,7 +64,7 @@ func (f *Fetcher) FillManifest(ctx context.Context, ref Ref) (*Found, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	found, err := f.byDigest(wait, ref, false, true)
-	return found, explain(ctx, ref, "", err)
+	return found, toMember(ctx, ref, err)
 }
 
 // FillTags is Tags for another member.

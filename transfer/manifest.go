@@ -2,9 +2,12 @@ package transfer
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 
 	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
 )
 
 // A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
@@ -144,8 +147,12 @@ func (f *Fetcher) kept(ref Ref) (*Found, bool) {
 	if f.foreign(ref) {
 		return nil, false
 	}
-	content, mediaType, err := f.cfg.Store(ref.Registry).Manifest(ref.Digest)
+	store := f.cfg.Store(ref.Registry)
+	content, mediaType, err := store.Manifest(ref.Digest)
 	if err != nil {
+		return nil, false
+	}
+	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && !agrees(mediaType, content) {
 		return nil, false
 	}
 	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Size: int64(len(content))}, true
@@ -168,9 +175,15 @@ func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (
 // keep puts a manifest that came for ref into the shard. The error says that it
 // is not what ref's digest names.
 func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, err error) {
-	stored, err = f.cfg.Store(ref.Registry).Put(ctx, ref.Digest, ref.Registry, m.MediaType, m.Bytes)
-	if err != nil {
-		return false, err
+	store := f.cfg.Store(ref.Registry)
+	if got := ref.Digest.Algorithm().FromBytes(m.Bytes); got != ref.Digest {
+		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, ref.Digest, got)
+	}
+	origin, held := store.Origin(ref.Digest)
+	if !held || origin == ref.Registry || agrees(m.MediaType, m.Bytes) {
+		if stored, err = store.Put(ctx, ref.Digest, ref.Registry, m.MediaType, m.Bytes); err != nil {
+			return false, err
+		}
 	}
 	f.arrived(ref)
 	f.vouchParts(ref, m.Bytes)

@@ -18,7 +18,8 @@ type Mesh interface {
 	// Holders lists the other members that may hold what key names though it
 	// is not theirs to get: those next to its owner, and former owners.
 	Holders(registry, key string) []Peer
-	// Peer returns the member of that id, nil if it is unknown, down or this node.
+	// Peer returns the member of that id, nil if it is unknown, down, passed over
+	// or this node.
 	Peer(id string) Peer
 }
 

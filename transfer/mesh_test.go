@@ -61,7 +61,7 @@ func newMesh(t testing.TB, n int, s setup) *mesh {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }
 		one := s
-		one.registry, one.mesh, one.look = m.registry, node, 20*time.Millisecond
+		one.registry, one.mesh, one.look = m.registry, node, 50*time.Millisecond
 		node.rig = newRig(t, one)
 		m.nodes = append(m.nodes, node)
 	}
@@ -223,7 +223,7 @@ func (p *fakePeer) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presenc
 
 // Progress implements transfer.Peer.
 func (p *fakePeer) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
-	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if f := p.node.fails.Load(); f != nil && f.hung {
 		<-ctx.Done()
@@ -436,7 +436,7 @@ func TestRegistrysWordIsFinal(t *testing.T) {
 	if n := m.registry.Count("GET", "/"+missing.String()); n != 1 {
 		t.Errorf("%d GETs", n)
 	}
-	_, _, err = n.StatBlob(t.Context(), n.ref(missing))
+	_, err = n.StatBlob(t.Context(), n.ref(missing))
 	wantKind(t, err, transfer.NotFound)
 }
 

@@ -40,6 +40,7 @@ type Descriptor struct {
 	Digest    digest.Digest // "" where upstream does not tell a valid one
 	MediaType string        // exactly as upstream sent it
 	Size      int64         // -1 where upstream does not tell
+	Redirect  string        // of a blob: where the registry sends the client (follow_redirects: false); nothing else is told then
 }
 
 // A Manifest is a manifest's bytes, exactly as upstream sent them.

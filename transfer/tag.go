@@ -135,7 +135,7 @@ func (f *Fetcher) ask(ctx context.Context, ref Ref, key string, accept []string,
 				if err != nil {
 					return checked{}, err
 				}
-				return checked{Descriptor: Descriptor{found.Digest, found.MediaType, found.Size}, way: found.Way}, nil
+				return checked{Descriptor: Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, way: found.Way}, nil
 			})
 	})
 }

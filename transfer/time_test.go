@@ -34,7 +34,7 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	for name, ask := range map[string]func(context.Context, *rig) error{
 		"GET of a blob":  func(ctx context.Context, r *rig) error { _, err := r.Blob(ctx, fakeRef(d)); return err },
-		"HEAD of a blob": func(ctx context.Context, r *rig) error { _, _, err := r.StatBlob(ctx, fakeRef(d)); return err },
+		"HEAD of a blob": func(ctx context.Context, r *rig) error { _, err := r.StatBlob(ctx, fakeRef(d)); return err },
 		"GET of a tag":   func(ctx context.Context, r *rig) error { _, err := r.Manifest(ctx, tag, nil, false); return err },
 		"HEAD of a tag":  func(ctx context.Context, r *rig) error { _, err := r.Manifest(ctx, tag, nil, true); return err },
 		"GET of a manifest": func(ctx context.Context, r *rig) error {

@@ -74,7 +74,7 @@ func New(cfg Config) *Fetcher {
 }
 
 // errClosed is why what is under way ends, or does not begin, once Close was called.
-var errClosed = errors.New("this node is shutting down")
+var errClosed = errors.New("nothing new begins here")
 
 // Close waits until the flights have landed or ctx ends, then ends the rest.
 // Nothing new begins meanwhile: who asks for what is not in the shard gets an
@@ -128,7 +128,7 @@ func explain(ctx context.Context, ref Ref, host string, err error) error {
 	}
 	switch {
 	case errors.Is(err, errClosed):
-		e.Reason, e.Err = errClosed.Error(), nil
+		e.Reason = "this node is shutting down"
 	case errors.Is(err, cache.ErrDigest):
 		e.Kind, e.Reason = Corrupt, "what came is not what the digest names"
 	}

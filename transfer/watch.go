@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -26,6 +27,11 @@ const (
 	// few is to how many a peer may be sending for that: who sends to many is
 	// slow to each.
 	few = 4
+	// hop is how long a goroutine of a node waits for a processor that has time
+	// to judge others. An answer takes half a dozen of such waits.
+	hop = 20 * time.Millisecond
+	// maxDoubts is how often it is not judged for that reason.
+	maxDoubts = 3
 )
 
 // Causes of requests to peers that this node has ended.
@@ -74,7 +80,7 @@ func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(w.fetcher.cfg.Look)
 	defer tick.Stop()
 	var last, since int64 // bytes at the last look, and where the speed's measuring began
-	still, slow := 0, 0
+	still, slow, doubts := 0, 0, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,12 +111,24 @@ func (w *watch) run(ctx context.Context) {
 			}
 			slow, since = 0, came
 		}
+		if err != nil && doubts < maxDoubts && starved() {
+			doubts++
+			continue
+		}
 		if err != nil && ctx.Err() == nil {
+			w.peer.Fault(err) // first, so that whoever goes on does not come back to it
 			w.end(err)
-			w.peer.Fault(err)
 			return
 		}
 	}
+}
+
+// starved reports whether what this node has to do waits long for a processor.
+// Then answers are late whoever sends them, and to ask elsewhere makes it worse.
+func starved() bool {
+	start := time.Now()
+	runtime.Gosched()
+	return time.Since(start) > hop
 }
 
 // ask asks the peer how far it is. It returns ErrHangs if there is no answer,

@@ -86,12 +86,31 @@ END
   within 30 ctr version
 }
 
-# A mirror that refuses is passed over: with a login, the address is the node's.
+# A mirror that refuses is passed over: with a login, the address is the node's;
+# with the right one its mirror is tried as well, which has it from hosts.toml.
 pull_containerd() {
-  local reference=$1
-  [[ $mode == login ]] || reference=${1/"127.0.0.1:$node_port/up/"/"127.0.0.1:$front_port/"}
+  local reference=$1 own=${1/"127.0.0.1:$node_port/up/"/"127.0.0.1:$front_port/"}
+  [[ $mode == login ]] || reference=$own
   ctr images pull --hosts-dir "$work/containerd/hosts" ${login:+--user "$login"} "$reference" >/dev/null || return 1
-  names_digest "$2" "$(ctr images ls "name==$reference")"
+  names_digest "$2" "$(ctr images ls "name==$reference")" || return 1
+  [[ $own != "$reference" && $login == "$node_user:$node_password" ]] || return 0
+  containerd_login
+  ctr images pull --hosts-dir "$work/containerd/hosts-login" "$own" >/dev/null || return 1
+  names_digest "$2" "$(ctr images ls "name==$own")"
+}
+
+# containerd_login writes the mirror's hosts.toml with the login, as the README
+# has it, and no way past the mirror.
+containerd_login() {
+  local hosts=$work/containerd/hosts-login/127.0.0.1:$front_port
+  mkdir -p "$hosts"
+  cat >"$hosts/hosts.toml" <<END
+server = "http://127.0.0.1:9"
+[host."http://127.0.0.1:$node_port"]
+  capabilities = ["pull", "resolve"]
+  [host."http://127.0.0.1:$node_port".header]
+    Authorization = "Basic $(printf %s "$login" | base64 -w 0)"
+END
 }
 
 forget_containerd() {

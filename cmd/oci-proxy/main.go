@@ -10,6 +10,9 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+
+	"oci-proxy/node"
+	"oci-proxy/transfer/upstream"
 )
 
 // The exit statuses.
@@ -34,7 +37,10 @@ type streams struct{ out, err io.Writer }
 func commands() []command {
 	return []command{
 		{"serve", "run one node in the foreground (the default)", serve},
+		{"demo", "run a mesh of three nodes and a small registry here, and pull through it", demo},
 		{"check", "read the config and print everything wrong with it", check},
+		{"status", "ask a running node for its cluster", status},
+		{"leave", "ask a running node to hand over what it holds and to leave for good", leave},
 		{"health", "exit 0 if the node on this machine answers", health},
 		{"version", "print version, commit and Go version", version},
 	}
@@ -44,6 +50,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	// The first signal drains; a second one ends the process as usual.
 	context.AfterFunc(ctx, stop)
+	node.Version = build().version
+	upstream.Version = node.Version
 	os.Exit(run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 

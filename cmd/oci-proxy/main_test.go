@@ -24,12 +24,19 @@ func TestExitStatusAndWhatIsPrinted(t *testing.T) {
 		status   int
 		out, err string // parts, divided by |
 	}{
-		{"-h", 0, "usage: oci-proxy|serve|check|health|version", ""},
+		{"-h", 0, "usage: oci-proxy|serve|demo|check|status|leave|health|version", ""},
 		{"--help", 0, "usage: oci-proxy", ""},
 		{"help", 0, "usage: oci-proxy", ""},
 		{"serve -h", 0, "", "-port|-c file"},
 		{"check -h", 0, "", "-c file"},
 		{"health -h", 0, "", "-addr host:port"},
+		{"demo -h", 0, "", "-once|-port"},
+		{"demo -port 65534", 2, "", "-port 65534"},
+		{"demo extra", 2, "", `it takes no "extra"`},
+		{"status -h", 0, "", "-addr host:port|-c file"},
+		{"status -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 for its cluster"},
+		{"leave -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 to leave"},
+		{"status -c " + bad, 2, "", "log_level"},
 		{"version -h", 0, "", "version"},
 		{"nonsense", 2, "", `no command "nonsense"|usage: oci-proxy`},
 		{"-nonsense", 2, "", "-nonsense"},

@@ -9,11 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 
 	"oci-proxy/node"
 	"oci-proxy/node/config"
-	"oci-proxy/transfer/upstream"
 )
 
 // parse reads a command's flags. What is wrong with them has been printed.
@@ -65,7 +66,6 @@ func serve(ctx context.Context, args []string, s streams) error {
 		cfg.Port = *port
 	}
 	log := logger(cfg, s)
-	upstream.Version = build().version
 	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {
 		return err
@@ -75,7 +75,41 @@ func serve(ctx context.Context, args []string, s streams) error {
 		return errors.Join(err, l.Close())
 	}
 	warnOpen(cfg, log)
+	defer rekeyOnHangup(n, *file, log)()
 	return n.Run(ctx, l)
+}
+
+// rekeyOnHangup reads the cluster's secrets anew whenever SIGHUP comes, until
+// the function that it returns is called. What is wrong with them is logged,
+// and those in use stay.
+func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range hangups {
+			rekey(n, file, log)
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-done
+	}
+}
+
+// rekey exchanges the cluster's secrets for those of the config.
+func rekey(n *node.Node, file string, log *slog.Logger) {
+	cfg, err := config.Load(file, os.Environ())
+	if err == nil && cfg.Cluster != nil {
+		err = n.Rekey(cfg.Cluster.Secrets)
+	}
+	if err != nil {
+		log.Error("SIGHUP: the cluster's secrets stay as they were", "error", err)
+		return
+	}
+	log.Info("SIGHUP: the cluster's secrets are read anew; all else needs a restart")
 }
 
 // helped makes asked-for help a success.

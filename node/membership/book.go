@@ -62,6 +62,7 @@ func openBook(dir string, now time.Time) (*book, error) {
 			delete(b.known, id)
 		}
 	}
+	b.expire(census{}, now)
 	return b, nil
 }
 

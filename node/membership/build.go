@@ -64,6 +64,7 @@ func (b *builder) refresh(now time.Time) time.Time {
 	m := b.m
 	c := m.roster.count(now)
 	m.book.note(c, m.roster.self, now)
+	m.settle(c.members)
 	next := earlier(c.next, b.watch(now))
 	old := m.view.Load()
 	r := b.ring(old.Ring, c.members)

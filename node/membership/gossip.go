@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -37,6 +38,7 @@ func (m *Membership) settings() *memberlist.Config {
 	c.GossipToTheDeadTime = 30 * time.Second
 	c.DeadNodeReclaimTime = time.Second
 	c.UDPBufferSize = 1400
+	c.EnableCompression = false // most of it is random: that costs a quarter of gossip's CPU and saves little
 
 	d := delegate{m}
 	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
@@ -108,19 +110,26 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		return
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		d.m.murmur.Write([]byte("[WARN] report of who is down not understood: " + err.Error()))
+		d.m.murmur.tell(slog.LevelWarn, "report of who is down not understood", "error", err)
 		return
 	}
 	d.m.roster.hear(r.Down, time.Now())
 }
 
-// announce tells the others this node's state. It returns when they have been
-// told, as far as gossip knows, or after announceTime.
-func (m *Membership) announce(s State) error {
+// announceOrWarn is for where nobody waits for the error.
+func (m *Membership) announceOrWarn(change func(self *Member)) {
+	if err := m.announce(change); err != nil {
+		m.log.Warn("not all members may know of this node's change yet", "error", err)
+	}
+}
+
+// announce tells the others of a change to this node. It returns when they
+// have been told, as far as gossip knows, or after announceTime.
+func (m *Membership) announce(change func(self *Member)) error {
 	m.telling.Lock()
 	defer m.telling.Unlock()
 	self := m.self
-	self.State = s
+	change(&self)
 	b, err := encode(&self)
 	if err != nil {
 		return err

@@ -41,9 +41,11 @@ type seeker struct {
 func (s *seeker) run(ctx context.Context) {
 	defer s.mingled.Wait()
 	s.alone, s.pause = true, firstPause
+	over := sync.OnceFunc(func() { close(s.m.sought) })
 	for {
 		began := time.Now()
 		s.round(ctx)
+		over()
 		s.settle(ctx)
 		// Jitter, as all may have been started by one hand.
 		pause := time.Duration((0.75 + rand.Float64()/4) * float64(s.pause))
@@ -68,6 +70,7 @@ func (s *seeker) settle(ctx context.Context) {
 		s.pause = firstPause
 	default:
 		s.pause = min(2*s.pause, lastPause)
+		s.m.tryNextSecret()
 	}
 	s.alone = others == 0
 }

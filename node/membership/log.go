@@ -54,6 +54,9 @@ func (q *murmur) Write(line []byte) (int, error) {
 		}
 	}
 	text, _, _ = strings.Cut(text, " meta:(") // bytes as numbers follow
+	if strings.Contains(text, "but UDP probes failed") {
+		text = "members answer over TCP but not over UDP: is its port blocked? Losses are seen late" // of each member one line
+	}
 	q.tell(level, "gossip: "+text)
 	return len(line), nil
 }

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ type Config struct {
 	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
 	Advertise   string               // host or IP that others reach this node at; "": BindAddr's if specific, else the first private address
 	Seeds       []string             // host:port of members; a name stands for all its addresses
-	Secrets     []string             // of at least 16 bytes; the first is used, all are accepted; none only on loopback
+	Secrets     []string             // of at least 16 bytes; all are accepted, the first that all members accept is used; none only on loopback
 	PeerAddr    string               // host:port that peers reach this node's peer listener at; host "" or unspecified: the advertised one
 	Fingerprint [32]byte             // SHA-256 of the peer listener's certificate; zero: plain HTTP
 	Zone        string               // for people, at most 64 bytes, as Name and Version
@@ -94,15 +95,18 @@ type Membership struct {
 	seedless    atomic.Bool // the seeds stand for this node only
 
 	keys     *memberlist.Keyring // nil: plaintext
-	rekeying sync.Mutex
+	rekeying sync.Mutex          // held while keys change; guards the two below
+	secrets  []string
+	tried    int // secrets tried while alone
 
 	telling sync.Mutex // held while something is told; guards self
 	self    Member
 
-	ctx   context.Context // ends when it does
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
-	ended sync.Once
+	sought chan struct{}   // closed when others have been looked for once
+	ctx    context.Context // ends when it does
+	stop   context.CancelFunc
+	tasks  sync.WaitGroup
+	ended  sync.Once
 }
 
 // Open starts gossip. Others are looked for in the background, for as long as
@@ -137,7 +141,7 @@ func (c *Config) fill() {
 // prepare makes what is not running yet.
 func prepare(cfg Config) (*Membership, error) {
 	cfg.fill()
-	m := &Membership{cfg: cfg, log: cfg.Log, murmur: &murmur{log: cfg.Log}}
+	m := &Membership{cfg: cfg, log: cfg.Log, murmur: &murmur{log: cfg.Log}, sought: make(chan struct{})}
 	for _, seed := range cfg.Seeds {
 		if _, _, err := splitAddress(seed); err != nil {
 			return nil, fmt.Errorf("the seed %q: %w", seed, err)
@@ -153,6 +157,7 @@ func prepare(cfg Config) (*Membership, error) {
 	if m.keys, err = newKeyring(cfg.Secrets); err != nil {
 		return nil, err
 	}
+	m.secrets = slices.Clone(cfg.Secrets)
 	now := time.Now()
 	who, err := identify(cfg.Dir, now)
 	if err != nil {
@@ -171,7 +176,7 @@ func (m *Membership) describe(who identity) error {
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
 		Weight: c.Weight, Egress: c.Egress, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
-		Nonce: make([]byte, nonceSize),
+		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
 	m.self.registries, m.self.any = pack(c.Registries)
@@ -234,6 +239,27 @@ func (m *Membership) View() *View { return m.view.Load() }
 // wants to miss none takes the channel first and then the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
+// AwaitOthers returns when another member is seen, when there was none to be
+// found, or when ctx ends.
+func (m *Membership) AwaitOthers(ctx context.Context) {
+	for sought := m.sought; ; {
+		changed := m.Changed()
+		if v := m.View(); slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-sought:
+			if others, _ := m.roster.company(); others == 0 {
+				return
+			}
+			sought = nil // they are about to be seen
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Restarting tells the others that this node stops for a moment: they ask
 // nothing new of it, and it keeps its place. It returns when they are told,
 // after 2 s, or when ctx ends.
@@ -247,9 +273,7 @@ func (m *Membership) tell(ctx context.Context, s State) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := m.announce(s); err != nil {
-			m.log.Warn("not all members may know this node's state yet", "state", s.String(), "error", err)
-		}
+		m.announceOrWarn(func(self *Member) { self.State = s })
 	}()
 	select {
 	case <-done:

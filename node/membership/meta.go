@@ -60,6 +60,7 @@ type wire struct {
 	Version     string `json:"v,omitempty"`
 	Flags       int    `json:"x,omitempty"`
 	Registries  string `json:"r,omitempty"`
+	Keys        string `json:"k,omitempty"`
 	Ring        string `json:"t"`
 }
 
@@ -86,6 +87,7 @@ func encode(m *Member) ([]byte, error) {
 		ID: m.ID, Epoch: m.Epoch, Name: m.Name, Peer: m.Peer, Zone: m.Zone, Weight: m.Weight,
 		State: states[m.State], Nonce: base64s.EncodeToString(m.Nonce), Version: m.Version,
 		Flags: m.flags(), Registries: base64s.EncodeToString(m.registries), Ring: tag,
+		Keys: base64s.EncodeToString(m.keys),
 	}
 	if m.Fingerprint != [32]byte{} {
 		w.Fingerprint = base64s.EncodeToString(m.Fingerprint[:])
@@ -145,11 +147,14 @@ func (w *wire) bytes(m *Member) (err error) {
 	if m.Nonce, err = base64s.DecodeString(w.Nonce); err != nil || len(m.Nonce) != nonceSize {
 		return fmt.Errorf("%w: its nonce is none", errMeta)
 	}
-	print, err := base64s.DecodeString(w.Fingerprint)
-	if err != nil || len(print) != 0 && len(print) != len(m.Fingerprint) {
+	sum, err := base64s.DecodeString(w.Fingerprint)
+	if err != nil || len(sum) != 0 && len(sum) != len(m.Fingerprint) {
 		return fmt.Errorf("%w: its fingerprint is none", errMeta)
 	}
-	copy(m.Fingerprint[:], print)
+	copy(m.Fingerprint[:], sum)
+	if m.keys, err = base64s.DecodeString(w.Keys); err != nil || len(m.keys)%sketchSize != 0 {
+		return fmt.Errorf("%w: what it says of its secrets is none", errMeta)
+	}
 	if m.registries, err = base64s.DecodeString(w.Registries); err != nil || len(m.registries)%entrySize != 0 {
 		return fmt.Errorf("%w: its registries are none", errMeta)
 	}

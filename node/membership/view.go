@@ -55,6 +55,7 @@ type Member struct {
 	Fingerprint [32]byte  // SHA-256 of its peer listener's certificate; zero: it speaks plain HTTP
 
 	registries []byte // see pack
+	keys       []byte // see sketch
 	any        bool
 	alive      bool
 	meta       string // all of the above that it told

@@ -109,7 +109,7 @@ func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*t
 // A body is a blob's. What ends it early is the peer's failure.
 type body struct {
 	io.ReadCloser
-	ctx    context.Context //nolint:containedctx // tells the caller's impatience from the peer's failure
+	ctx    context.Context // tells the caller's impatience from the peer's failure
 	client *Client
 	link   *link
 }
@@ -138,7 +138,7 @@ func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence,
 	return presence, nil
 }
 
-// Progress implements transfer.Peer. It takes at most 2.5 s.
+// Progress implements transfer.Peer. It takes at most 2 s.
 func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -60,7 +61,7 @@ func TestBlob(t *testing.T) {
 }
 
 // settle waits until b holds the blob.
-func settle(t *testing.T, r *rig, ref transfer.Ref) {
+func settle(t testing.TB, r *rig, ref transfer.Ref) {
 	t.Helper()
 	for {
 		a, err := r.fetcher.Blob(t.Context(), ref)
@@ -256,6 +257,30 @@ func TestOffer(t *testing.T) {
 	}
 }
 
+func TestOfferEndsWithItsSender(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	began, ended := make(chan struct{}), make(chan struct{})
+	to := r.server.table["POST offers"]
+	to.answer = func(_ *paced, c *call) error {
+		close(began)
+		<-c.Context().Done()
+		close(ended)
+		return c.Context().Err()
+	}
+	r.server.table["POST offers"] = to
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
+	err := r.b.Offer(ctx, transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+	if wantPeerError(t, err, ""); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-ended
+}
+
 func TestStatsAndPing(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		got, err := r.Stats(t.Context(), "b")
@@ -290,8 +315,8 @@ func TestUnknownMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.members.drop("b")
-	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(r.links) != 0 {
-		t.Errorf("%v, %d links left", err, len(r.links))
+	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
+		t.Errorf("%v, %d links left", err, len(linksOf(r.Client)))
 	}
 	r.Close()
 	r.members.put(Member{ID: "b", Addr: r.addr, Nonce: nonceB})
@@ -310,8 +335,8 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 		}
 		r.members.drop("c")
 	}
-	if len(r.links) != 2 {
-		t.Errorf("%d links, want those to b and d", len(r.links))
+	if n := len(linksOf(r.Client)); n != 2 {
+		t.Errorf("%d links, want those to b and d", n)
 	}
 }
 
@@ -373,5 +398,76 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 				t.Error("the peer is blamed for the registry")
 			}
 		})
+	}
+}
+
+// waiting is a registry that never answers.
+type waiting struct{ failing }
+
+func (*waiting) Tags(ctx context.Context, _ transfer.Ref, _ url.Values) (*transfer.Page, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (*waiting) Stat(ctx context.Context, _ transfer.Ref, _ bool, _ []string) (transfer.Descriptor, error) {
+	<-ctx.Done()
+	return transfer.Descriptor{}, context.Cause(ctx)
+}
+
+func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{upstream: &waiting{}})
+	r.server.answerTime = 20 * time.Millisecond
+	_, err := r.b.Tags(t.Context(), r.ref(""), nil)
+	wantError(t, err, transfer.Timeout)
+	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
+	wantError(t, err, transfer.Timeout)
+	if !r.Healthy("b") {
+		t.Error("the peer is blamed for the registry")
+	}
+}
+
+func TestFailuresOfTheNode(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	for _, c := range []struct {
+		err  error
+		busy bool
+		part string
+	}{
+		{errors.New("a bug"), false, "could not do it"},
+		{&transfer.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
+		{&transfer.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
+		{&transfer.Error{Err: &transfer.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
+	} {
+		r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { return c.err }}
+		r.times.busy = 0
+		err := r.b.Offer(t.Context(), transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
+			t.Errorf("%v became %v", c.err, err)
+		}
+	}
+	r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { panic("a bug") }}
+	err := r.b.Offer(t.Context(), transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+	wantPeerError(t, err, "")
+	if _, err := r.Stats(t.Context(), "b"); err != nil {
+		t.Errorf("after a bug: %v", err)
+	}
+}
+
+func TestTimesAreThoseOfTheProtocol(t *testing.T) {
+	t.Parallel()
+	c := NewClient(ClientConfig{})
+	defer c.Close()
+	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
+		t.Errorf("%+v, want %+v", c.times, want)
+	}
+}
+
+func TestAnsweringConnectionsHaveAnEnd(t *testing.T) {
+	t.Parallel()
+	srv := NewServer(ServerConfig{Log: slog.New(slog.DiscardHandler)}).HTTP(nil)
+	if srv.ReadHeaderTimeout != 10*time.Second || srv.IdleTimeout != 2*time.Minute || srv.MaxHeaderBytes != 32*kib || srv.WriteTimeout != 0 || srv.Protocols.HTTP2() || srv.Protocols.UnencryptedHTTP2() {
+		t.Errorf("%+v", srv)
 	}
 }

@@ -60,7 +60,7 @@ func NewClient(cfg ClientConfig) *Client {
 		cfg.Dial = dialTCP
 	}
 	c := &Client{cfg: cfg, links: map[string]*link{}, times: times{
-		call: callTime, peek: 250 * time.Millisecond, progress: 2500 * time.Millisecond, busy: 10 * time.Second,
+		call: callTime, peek: 250 * time.Millisecond, progress: 2 * time.Second, busy: 10 * time.Second,
 	}}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.SetKeys(cfg.Keys)
@@ -205,11 +205,15 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*http.Request, er
 	if err != nil {
 		return nil, fmt.Errorf("building a request: %w", err)
 	}
+	key := all[0]
+	if m, ok := c.cfg.Member(l.member.ID); ok && m.Key > 0 && m.Key < len(all) {
+		key = all[m.Key]
+	}
 	s := statement{
 		receiver: l.member.Nonce, sender: c.cfg.Self, nonce: c.cfg.SelfNonce, number: c.number.Add(1),
 		method: a.method, path: u.EscapedPath(), query: u.RawQuery, span: a.span, body: a.body,
 	}
-	req.Header.Set(headerAuth, auth{s.sender, s.number, s.sign(all[0])}.String())
+	req.Header.Set(headerAuth, auth{s.sender, s.number, s.sign(key)}.String())
 	req.Header.Set("User-Agent", "")
 	if a.span != "" {
 		req.Header.Set("Range", a.span)

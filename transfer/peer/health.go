@@ -6,6 +6,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"oci-proxy/transfer"
 )
 
 const (
@@ -28,7 +30,8 @@ type pulse struct {
 }
 
 // fail notes a failure and reports whether the peer is passed over from now on.
-func (p *pulse) fail(grave bool) bool {
+// slow: what failed is the link's speed, of which a ping tells nothing.
+func (p *pulse) fail(grave, slow bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down {
@@ -48,6 +51,9 @@ func (p *pulse) fail(grave bool) bool {
 		p.rest = 0 // it was well for a while: it starts anew
 	}
 	p.longer()
+	if slow {
+		p.rest = lastRest
+	}
 	return true
 }
 
@@ -92,8 +98,8 @@ func isGrave(err error) bool {
 // blame notes that the link's peer failed with err. Whoever is the first to see
 // it down sends the pings.
 func (c *Client) blame(l *link, grave bool, err error) {
-	if !l.pulse.fail(grave) {
-		return
+	if l.life.Err() != nil || !l.pulse.fail(grave, errors.Is(err, transfer.ErrCrawls)) {
+		return // what befalls a link that was given up says nothing of the peer as it is now
 	}
 	c.cfg.Log.Warn("peer is passed over", "peer", c.name(l.member.ID), "error", err)
 	l.hangUp() // pings find out on fresh connections
@@ -128,6 +134,9 @@ func (c *Client) ping(l *link) error {
 	ctx, cancel := context.WithTimeout(l.life, c.times.progress)
 	defer cancel()
 	resp, err := c.once(ctx, l, ask{method: "GET", path: root + "ping"})
+	if _, isBusy := errors.AsType[*busy](err); isBusy {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

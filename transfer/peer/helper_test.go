@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -145,12 +146,12 @@ func (r *rig) serve(l net.Listener, secured bool) {
 		serve(r.t, r.server.HTTP(nil), l)
 		return
 	}
-	cert, print, err := NewCertificate()
+	cert, right, err := NewCertificate()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	m, _ := r.members.get("b")
-	m.Fingerprint = print
+	m.Fingerprint = right
 	r.members.put(m)
 	serve(r.t, r.server.HTTP(ServerTLS(cert)), l)
 }
@@ -158,8 +159,16 @@ func (r *rig) serve(l net.Listener, secured bool) {
 // newClient returns the client of node a.
 func newClient(t testing.TB, g *members) *Client {
 	c := NewClient(ClientConfig{Self: "a", SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler)})
+	c.times.peek, c.times.progress = c.times.call, c.times.call // the machine may be busy
 	t.Cleanup(c.Close)
 	return c
+}
+
+// linksOf returns what c keeps of members by now.
+func linksOf(c *Client) map[string]*link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.links)
 }
 
 // listen returns a listener on a free port.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -99,6 +100,17 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 		Control:         control,
 	}
 	return d.DialContext(ctx, network, addr)
+}
+
+// tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name.
+const tcpUserTimeout = 18
+
+// control is a net.Dialer's: a connection on which nothing is acknowledged for
+// so long is dead (tcp(7)). Where it can't be set, the keepalive has to do.
+func control(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(deadAfter.Milliseconds()))
+	})
 }
 
 // to leads to addr whatever the URL says, and marks its errors.

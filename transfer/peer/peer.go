@@ -34,6 +34,7 @@ type Member struct {
 	Addr        string   // host:port of its peers' listener
 	Nonce       []byte   // random, made anew at each start of it; without one it can't be asked
 	Fingerprint [32]byte // SHA-256 of its certificate; all zero: plain HTTP
+	Key         int      // which of this node's keys it accepts, by number: not the first while secrets are exchanged
 }
 
 // The protocol's version, as it stands in paths and headers. Another one means
@@ -80,5 +81,11 @@ const (
 	maxVia      = 1 << 10
 )
 
-// callTime bounds a call whose answer is small, its body included.
-const callTime = 39 * time.Second
+const (
+	// callTime bounds a call whose answer is small, its body included.
+	callTime = 39 * time.Second
+	// answerTime is how long a node waits for the registry before it tells the
+	// other that this has not answered: in time for the other to hear it, so
+	// that it does not blame the node.
+	answerTime = callTime - time.Second
+)

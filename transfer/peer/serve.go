@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,17 @@ func (s *Server) route(method, path string) (to route, named string, ok bool) {
 	return to, named, ok
 }
 
+// inTime bounds the waiting for the registry. When it is over, it is the
+// registry that failed.
+func (s *Server) inTime(c *call) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.Context(), s.answerTime, late(c.Registry))
+}
+
+// late is the failure of a registry that does not answer.
+func late(registry string) *transfer.Error {
+	return &transfer.Error{Kind: transfer.Timeout, Registry: registry, Reason: "no answer in time"}
+}
+
 // getBlob sends a blob.
 func (s *Server) getBlob(w *paced, c *call) error {
 	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held)
@@ -99,7 +111,9 @@ func (s *Server) headBlob(w *paced, c *call) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	size, way, err := s.cfg.Fetcher.FillStat(c.Context(), c.Ref)
+	ctx, cancel := s.inTime(c)
+	defer cancel()
+	size, way, err := s.cfg.Fetcher.FillStat(ctx, c.Ref)
 	if err != nil {
 		return err
 	}
@@ -113,7 +127,9 @@ func (s *Server) headBlob(w *paced, c *call) error {
 
 // getManifest sends a manifest.
 func (s *Server) getManifest(w *paced, c *call) error {
-	found, err := s.cfg.Fetcher.FillManifest(c.Context(), c.Ref)
+	ctx, cancel := s.inTime(c)
+	defer cancel()
+	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref)
 	if err != nil {
 		return err
 	}
@@ -123,7 +139,9 @@ func (s *Server) getManifest(w *paced, c *call) error {
 
 // getTag tells what a tag means.
 func (s *Server) getTag(w *paced, c *call) error {
-	found, err := s.cfg.Fetcher.FillTag(c.Context(), c.Ref, c.accept)
+	ctx, cancel := s.inTime(c)
+	defer cancel()
+	found, err := s.cfg.Fetcher.FillTag(ctx, c.Ref, c.accept)
 	if err != nil {
 		return err
 	}
@@ -133,13 +151,17 @@ func (s *Server) getTag(w *paced, c *call) error {
 
 // getTags sends a page of tags.
 func (s *Server) getTags(w *paced, c *call) error {
-	page, err := s.cfg.Fetcher.FillTags(c.Context(), c.Ref, c.list)
+	ctx, cancel := s.inTime(c)
+	defer cancel()
+	page, err := s.cfg.Fetcher.FillTags(ctx, c.Ref, c.list)
 	return sendPage(w, page, err)
 }
 
 // getReferrers sends a page of referrers.
 func (s *Server) getReferrers(w *paced, c *call) error {
-	page, err := s.cfg.Fetcher.FillReferrers(c.Context(), c.Ref, c.list)
+	ctx, cancel := s.inTime(c)
+	defer cancel()
+	page, err := s.cfg.Fetcher.FillReferrers(ctx, c.Ref, c.list)
 	return sendPage(w, page, err)
 }
 

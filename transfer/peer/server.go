@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -46,14 +47,15 @@ type Server struct {
 	keys                keys
 	replays             replays
 	bulk, control, list slots
-	pieceTime           time.Duration // tests shorten it
+	pieceTime           time.Duration // tests shorten it, and
+	answerTime          time.Duration // this
 	refused, turnedAway atomic.Int64
 }
 
 // NewServer returns a Server.
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{
-		cfg: cfg, pieceTime: pieceTime,
+		cfg: cfg, pieceTime: pieceTime, answerTime: answerTime,
 		replays: replays{windows: map[string]*window{}, member: cfg.Member},
 		bulk:    make(slots, bulkSlots), control: make(slots, controlSlots), list: make(slots, listSlots),
 	}
@@ -134,14 +136,13 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		s.cfg.Log.Debug("peer request refused", "from", r.RemoteAddr, "why", err)
 		// The same for all reasons. What else is on the connection goes unread.
 		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	w.Header().Set(headerMark, version)
 	if !to.slots.take() {
-		s.turnedAway.Add(1)
-		w.Header().Set("Retry-After", "0.2")
-		refuse(w, http.StatusServiceUnavailable, failedBusy)
+		s.busy(w)
 		return
 	}
 	defer to.slots.free()
@@ -178,18 +179,35 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
 	if c.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // nobody is there
 	}
-	if e, ok := errors.AsType[*transfer.Error](err); ok {
+	e, speaks := errors.AsType[*transfer.Error](err)
+	p, peers := errors.AsType[*transfer.PeerError](err)
+	switch {
+	case peers && p.Busy:
+		s.busy(w)
+	case peers:
+		s.broke(w, c, err)
+	case speaks:
 		w.Header().Set(headerError, encodeError(e))
 		refuse(w, statusOf(e.Kind), failedUpstream)
-		return
+	case errors.Is(err, context.DeadlineExceeded): // of inTime, wherever its cause was lost
+		w.Header().Set(headerError, encodeError(late(c.Registry)))
+		refuse(w, statusOf(transfer.Timeout), failedUpstream)
+	default:
+		s.broke(w, c, err)
 	}
-	if e, ok := errors.AsType[*transfer.PeerError](err); ok && e.Busy {
-		w.Header().Set("Retry-After", "0.2")
-		refuse(w, http.StatusServiceUnavailable, failedBusy)
-		return
-	}
+}
+
+// broke tells that this node failed, whatever the registry would say.
+func (s *Server) broke(w http.ResponseWriter, c *call, err error) {
 	s.cfg.Log.Warn("peer request failed", "peer", s.name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
 	refuse(w, http.StatusInternalServerError, failedPeer)
+}
+
+// busy asks to come back.
+func (s *Server) busy(w http.ResponseWriter) {
+	s.turnedAway.Add(1)
+	w.Header().Set("Retry-After", "0.2")
+	refuse(w, http.StatusServiceUnavailable, failedBusy)
 }
 
 // name is what people call a member.

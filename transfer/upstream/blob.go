@@ -127,6 +127,7 @@ func (c *Client) Stat(ctx context.Context, ref transfer.Ref, blob bool, accept [
 	a := ask{method: http.MethodHead, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	if blob {
 		a.path = "blobs/" + ref.Digest.String()
+		a.handOver = !r.FollowRedirects
 	}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
@@ -138,6 +139,9 @@ func (r *registry) stat(ctx context.Context, a ask, blob bool) (d transfer.Descr
 	ans, err := r.do(ctx, a)
 	if err != nil {
 		return d, err
+	}
+	if ans.redirect != "" {
+		return transfer.Descriptor{Size: -1, Redirect: ans.redirect}, nil
 	}
 	if ans.resp.StatusCode != http.StatusOK {
 		return d, r.refused(ans.resp, ans.host)

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"oci-proxy/node/config"
+)
+
+const (
+	// statusTimeout is how long a node may take to tell of its cluster.
+	statusTimeout = 5 * time.Second
+	// maxAnswer bounds what a node tells, in bytes.
+	maxAnswer = 16 << 20
+)
+
+// A target is a running node, and the login to it.
+type target struct {
+	addr string
+	auth config.Auth
+}
+
+// flagsOfTarget reads the flags of a command that asks a running node.
+func flagsOfTarget(name string, args []string, s streams) (target, error) {
+	fl := flag.NewFlagSet(name, flag.ContinueOnError)
+	file := fl.String("c", "", "the config `file` that names the port and the login")
+	addr := fl.String("addr", "", "the node's `host:port` (default: the config's port on loopback)")
+	if err := parse(fl, args, s); err != nil {
+		return target{}, err
+	}
+	cfg, err := load(*file, s)
+	if err != nil {
+		return target{}, err
+	}
+	own := net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
+	return target{addr: cmp.Or(*addr, own), auth: cfg.Auth}, nil
+}
+
+// ask sends a request to the node and returns the body of an answer of status 200.
+func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+t.addr+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if t.auth.Username != "" {
+		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
+	}
+	client := &http.Client{
+		// A proxy of the environment is for upstream, not for the node next door.
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusUnauthorized:
+		return nil, errors.New("it asks for a login: name the config that has it by -c, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("it answered %s%s", resp.Status, reason(body))
+	}
+	return body, nil
+}
+
+// reason is what an OCI error answer says, for people.
+func reason(body []byte) string {
+	var answer struct{ Errors []struct{ Message string } }
+	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
+		return ""
+	}
+	return ": " + answer.Errors[0].Message
+}
+
+// A clusterAnswer is what of /_/cluster is printed.
+type clusterAnswer struct {
+	Ring    string
+	Members []memberAnswer
+	Missing []struct{ Name, Reason string }
+}
+
+// status asks a node for its cluster.
+func status(ctx context.Context, args []string, s streams) error {
+	t, err := flagsOfTarget("status", args, s)
+	if err != nil {
+		return helped(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	body, err := t.ask(ctx, http.MethodGet, "/_/cluster")
+	if err != nil {
+		return fmt.Errorf("asking %s for its cluster: %w", t.addr, err)
+	}
+	var c clusterAnswer
+	if err := json.Unmarshal(body, &c); err != nil {
+		return fmt.Errorf("reading what %s told: %w", t.addr, err)
+	}
+	return c.print(s.out)
+}
+
+// A memberAnswer is what of a member is printed.
+type memberAnswer struct {
+	Name, State, Peer, Zone, Version string
+	Share                            float64
+	Self, Healthy                    bool
+	Stats                            *struct {
+		Registries map[string]struct{ Hits, PeerHits, Misses, Items, CurrentSize int64 }
+		MaxSize    int64 `json:"max_size"`
+	}
+}
+
+// print prints a line for each member.
+func (c *clusterAnswer) print(w io.Writer) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "NODE\tSTATE\tSHARE\tBLOBS\tHELD\tBOUND\tHITS\tPEER HITS\tMISSES\tHIT RATIO\tPEERS' ADDRESS\tZONE\tVERSION")
+	for _, m := range c.Members {
+		state, name := m.State, m.Name
+		if !m.Healthy && state != "down" {
+			state += ", passed over"
+		}
+		if m.Self {
+			name += " (asked)"
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\n", name, state, 100*m.Share, m.figures(),
+			cmp.Or(m.Peer, "-"), cmp.Or(m.Zone, "-"), m.Version)
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	for _, m := range c.Missing {
+		fmt.Fprintf(w, "%s does not answer: %s\n", m.Name, m.Reason)
+	}
+	return nil
+}
+
+// figures are a member's sums over its registries, in columns.
+func (m *memberAnswer) figures() string {
+	if m.Stats == nil {
+		return "-\t-\t-\t-\t-\t-\t-"
+	}
+	var hits, peerHits, misses, items, size int64
+	for _, r := range m.Stats.Registries {
+		hits += r.Hits
+		peerHits += r.PeerHits
+		misses += r.Misses
+		items += r.Items
+		size += r.CurrentSize
+	}
+	bound, ratio := "none", "-"
+	if m.Stats.MaxSize > 0 {
+		bound = inBytes(m.Stats.MaxSize)
+	}
+	if all := hits + peerHits + misses; all > 0 {
+		ratio = fmt.Sprintf("%.1f %%", 100*float64(hits+peerHits)/float64(all))
+	}
+	return fmt.Sprintf("%d\t%s\t%s\t%d\t%d\t%d\t%s", items, inBytes(size), bound, hits, peerHits, misses, ratio)
+}
+
+// inBytes writes a size as people do, in powers of 1024.
+func inBytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for ; f >= 1024 && i < len(units)-1; i++ {
+		f /= 1024
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+// leave asks a node to hand over what only it holds and to leave for good.
+func leave(ctx context.Context, args []string, s streams) error {
+	t, err := flagsOfTarget("leave", args, s)
+	if err != nil {
+		return helped(err)
+	}
+	body, err := t.ask(ctx, http.MethodPost, "/_/leave")
+	if err != nil {
+		return fmt.Errorf("asking %s to leave: %w", t.addr, err)
+	}
+	var done struct{ Blobs, Bytes, Failed int64 }
+	if err := json.Unmarshal(body, &done); err != nil {
+		return fmt.Errorf("reading what %s told: %w", t.addr, err)
+	}
+	fmt.Fprintf(s.out, "%s leaves: %d blobs (%s) are with others now\n", t.addr, done.Blobs, inBytes(done.Bytes))
+	if done.Failed > 0 {
+		return fmt.Errorf("%d blobs found no taker; upstream still has them", done.Failed)
+	}
+	return nil
+}

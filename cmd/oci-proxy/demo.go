@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node"
+	"oci-proxy/node/config"
+)
+
+const (
+	// demoNodes is how many nodes the demo's mesh has.
+	demoNodes = 3
+	// demoPatience bounds what the demo waits for.
+	demoPatience = 30 * time.Second
+	// demoImage is what it pulls.
+	demoImage = "demo/hello"
+)
+
+// demo runs a mesh of three nodes on loopback, with a small registry of its own
+// as upstream: it needs neither internet nor config. It pulls an image through
+// each node, prints where each blob came from, and goes on serving.
+func demo(ctx context.Context, args []string, s streams) (err error) {
+	fl := flag.NewFlagSet("demo", flag.ContinueOnError)
+	once := fl.Bool("once", false, "stop after the pull: exit 0 if every byte was right")
+	port := fl.Int("port", 0, "the first node's `port`, the others' follow it (default: free ones)")
+	if err := parse(fl, args, s); err != nil {
+		return helped(err)
+	}
+	if *port < 0 || *port > 65535-demoNodes+1 {
+		fmt.Fprintf(s.err, "oci-proxy demo: -port %d leaves no room for %d ports\n", *port, demoNodes)
+		return errUsage
+	}
+	dir, err := os.MkdirTemp("", "oci-proxy-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	registry, err := newDemoRegistry()
+	if err != nil {
+		return err
+	}
+	defer registry.close()
+	m := &demoMesh{
+		dir: dir, registry: registry, secret: hex.EncodeToString(randomBytes(32)), out: s.out,
+		log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	life, stop := context.WithCancel(ctx)
+	defer func() {
+		stop()
+		err = errors.Join(err, m.wait())
+	}()
+	if err := m.start(life, *port); err != nil {
+		return err
+	}
+	if err := m.show(ctx); err != nil {
+		return err
+	}
+	if *once {
+		return nil
+	}
+	m.invite()
+	<-ctx.Done()
+	return nil
+}
+
+// randomBytes returns n of them.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // which never fails (crypto/rand)
+	return b
+}
+
+// A demoMesh is the nodes of a demo.
+type demoMesh struct {
+	dir      string
+	registry *demoRegistry
+	secret   string
+	out      io.Writer
+	log      *slog.Logger
+	nodes    []*node.Node
+	addrs    []string // of the clients' ports
+	ended    chan error
+}
+
+// start starts the nodes, each with the first as its seed, and waits until all
+// know each other.
+func (m *demoMesh) start(ctx context.Context, port int) error {
+	m.ended = make(chan error, demoNodes)
+	for i := range demoNodes {
+		if err := m.add(ctx, i, port); err != nil {
+			return err
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
+	for _, n := range m.nodes {
+		if err := n.AwaitMembers(wait, demoNodes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add starts a node.
+func (m *demoMesh) add(ctx context.Context, i, port int) error {
+	if port != 0 {
+		port += i
+	}
+	l, err := listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), net.Listen)
+	if err != nil {
+		return err
+	}
+	seeds := "[]"
+	if i > 0 {
+		seeds = fmt.Sprintf("[%q]", m.nodes[0].GossipAddr())
+	}
+	text := fmt.Sprintf("port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 1g}\nregistries: {%q: {insecure: true}}\n"+
+		"cluster: {name: node-%d, bind_addr: \"127.0.0.1:0\", peer_addr: \"127.0.0.1:0\", secret: %s, seeds: %s}\nshutdown_timeout: 5s\n",
+		l.Addr().(*net.TCPAddr).Port, m.registry.host, filepath.Join(m.dir, fmt.Sprintf("node-%d", i+1)), m.registry.host, i+1, m.secret, seeds)
+	cfg, err := config.Parse("demo", []byte(text), nil)
+	if err != nil {
+		return errors.Join(fmt.Errorf("the demo's config: %w", err), l.Close())
+	}
+	n, err := node.New(cfg, m.log.With("node", cfg.Cluster.Name))
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	m.nodes, m.addrs = append(m.nodes, n), append(m.addrs, l.Addr().String())
+	go func() { m.ended <- n.Run(ctx, l) }()
+	return nil
+}
+
+// wait waits until all nodes have ended.
+func (m *demoMesh) wait() error {
+	var errs []error
+	for range m.nodes {
+		errs = append(errs, <-m.ended)
+	}
+	return errors.Join(errs...)
+}
+
+// show pulls the image through each node and prints how each blob came about.
+func (m *demoMesh) show(ctx context.Context) error {
+	fmt.Fprintf(m.out, "A mesh of %d nodes in front of a registry at %s. The image %s, pulled through each:\n\n", demoNodes, m.registry.host, demoImage)
+	tab := tabwriter.NewWriter(m.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "NODE\tWHAT\tDIGEST\tBYTES\tHOW (Cache-Status)")
+	for i, addr := range m.addrs {
+		if err := m.pull(ctx, tab, fmt.Sprintf("node-%d", i+1), addr); err != nil {
+			return err
+		}
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	for d, n := range m.registry.blobGets() {
+		if n != 1 {
+			return fmt.Errorf("the registry was asked for %s %d times", d, n)
+		}
+	}
+	fmt.Fprintf(m.out, "\nEvery byte was right, and the registry was asked for each of them once.\n")
+	return nil
+}
+
+// pull pulls the image through one node as a client does: the manifest by its
+// tag, then what that lists.
+func (m *demoMesh) pull(ctx context.Context, tab io.Writer, name, addr string) error {
+	base := "http://" + addr + "/v2/" + demoImage
+	body, how, err := m.get(ctx, base+"/manifests/latest")
+	if err != nil {
+		return err
+	}
+	var manifest struct {
+		Config demoDescriptor
+		Layers []demoDescriptor
+	}
+	if err := json.Unmarshal(body, &manifest); err != nil {
+		return fmt.Errorf("reading the manifest through %s: %w", name, err)
+	}
+	if got := digest.FromBytes(body); got != m.registry.manifest {
+		return fmt.Errorf("the manifest through %s is %s, want %s", name, got, m.registry.manifest)
+	}
+	fmt.Fprintf(tab, "%s\tmanifest\t%s\t%d\t%s\n", name, short(m.registry.manifest), len(body), how)
+	for i, part := range append([]demoDescriptor{manifest.Config}, manifest.Layers...) {
+		body, how, err := m.get(ctx, base+"/blobs/"+part.Digest.String())
+		if err != nil {
+			return err
+		}
+		if got := digest.FromBytes(body); got != part.Digest {
+			return fmt.Errorf("a blob through %s is %s, want %s", name, got, part.Digest)
+		}
+		what := "config"
+		if i > 0 {
+			what = fmt.Sprintf("layer %d", i)
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%s\n", name, what, short(part.Digest), len(body), how)
+	}
+	return nil
+}
+
+// short is the beginning of a digest, as people know it.
+func short(d digest.Digest) string { return d.Encoded()[:12] }
+
+// get gets a whole answer and how it came about.
+func (m *demoMesh) get(ctx context.Context, url string) (body []byte, how string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err = io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s%s", url, resp.Status, reason(body))
+	}
+	return body, resp.Header.Get("Cache-Status"), err
+}
+
+// invite says what to try next.
+func (m *demoMesh) invite() {
+	fmt.Fprintf(m.out, "\nIt goes on serving until it is stopped (Ctrl-C). Try:\n"+
+		"  docker pull %s/%s\n"+
+		"  oci-proxy status -addr %s\n"+
+		"  curl http://%s/_/stats\n"+
+		"and the pages: %s\n",
+		m.addrs[0], demoImage, m.addrs[1], m.addrs[2], "http://"+strings.Join(m.addrs, "/ http://")+"/")
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A fleet is a cluster of real processes.
+type fleet struct {
+	t     *testing.T
+	up    *upstreamtest.Registry
+	nodes []*member
+	seed  uint64
+}
+
+// A member is one of them.
+type member struct {
+	*process
+	name, file string
+}
+
+// newFleet starts n nodes on loopback, and waits until each knows all.
+func newFleet(t *testing.T, n int) *fleet {
+	t.Helper()
+	f := &fleet{t: t, up: upstreamtest.New(t)}
+	ports := freePorts(t, 3*n)
+	dir := t.TempDir()
+	for i := range n {
+		file := filepath.Join(dir, fmt.Sprintf("node-%d.yaml", i))
+		text := fmt.Sprintf("port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q}\nregistries: {%q: {insecure: true}}\n"+
+			"cluster: {name: node-%d, bind_addr: '127.0.0.1:%d', peer_addr: '127.0.0.1:%d', seeds: ['127.0.0.1:%d'], secret: 'sesame sesame sesame'}\n",
+			ports[i], f.up.Host(), filepath.Join(dir, strconv.Itoa(i)), f.up.Host(), i, ports[n+i], ports[2*n+i], ports[n])
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m := &member{name: fmt.Sprintf("node-%d", i), file: file}
+		m.process = start(t, fmt.Sprintf("127.0.0.1:%d", ports[i]), "serve", "-c", file)
+		f.nodes = append(f.nodes, m)
+	}
+	f.awaitMembers(n)
+	return f
+}
+
+// freePorts are ports that were free a moment ago.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }() // at the end, so that no port comes twice
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			t.Fatal(l.Addr())
+		}
+		ports = append(ports, addr.Port)
+	}
+	return ports
+}
+
+// awaitMembers waits until each node that runs says that n are active.
+func (f *fleet) awaitMembers(n int) {
+	f.t.Helper()
+	for _, m := range f.nodes {
+		select {
+		case <-m.done:
+			continue
+		default:
+		}
+		f.await(fmt.Sprintf("%s sees %d members", m.name, n), func() bool { return m.active() == n })
+	}
+}
+
+// active is how many members the node says are active.
+func (m *member) active() (n int) {
+	var info struct{ Members []struct{ State string } }
+	m.json("/_/cluster", &info)
+	for _, one := range info.Members {
+		if one.State == "active" {
+			n++
+		}
+	}
+	return n
+}
+
+// json asks the node; what it does not answer leaves into as it is.
+func (m *member) json(path string, into any) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	body, _, err := pull(ctx, newClient(), "http://"+m.addr+path)
+	if err == nil {
+		_ = json.Unmarshal(body, into) // as if it had not answered
+	}
+}
+
+// await waits for what no channel tells.
+func (f *fleet) await(what string, ok func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.NewTimer(2 * patience)
+	defer timeout.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			for _, m := range f.nodes {
+				f.t.Logf("%s:\n%s", m.name, m.log.String())
+			}
+			f.t.Fatalf("not in %v: %s", 2*patience, what)
+		}
+	}
+}
+
+// blobOf is a new blob that is that node's to get.
+func (f *fleet) blobOf(owner int, size int64) digest.Digest {
+	f.t.Helper()
+	for range 200 {
+		f.seed++
+		d := f.up.PutRandomBlob(repo, f.seed, size)
+		var info struct{ Owner string }
+		f.nodes[0].json("/_/owner/"+d.String(), &info)
+		if info.Owner == f.nodes[owner].name {
+			return d
+		}
+	}
+	f.t.Fatalf("of 200 blobs none is %s's", f.nodes[owner].name)
+	return ""
+}
+
+// pull pulls a blob at a node, which has to be right, and tells how long it took.
+func (f *fleet) pull(i int, d digest.Digest) time.Duration {
+	f.t.Helper()
+	start := time.Now()
+	if err := f.try(i, d); err != nil {
+		f.t.Errorf("pull at %s after %v: %v", f.nodes[i].name, time.Since(start), err)
+	}
+	return time.Since(start).Round(time.Millisecond)
+}
+
+// try is pull for other goroutines than the test's.
+func (f *fleet) try(i int, d digest.Digest) error {
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, blobURL(f.nodes[i].addr, d), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := newClient().Do(req)
+	if err != nil {
+		return err
+	}
+	v := d.Verifier()
+	n, err := io.Copy(v, resp.Body)
+	_ = resp.Body.Close() // only read
+	if err != nil || resp.StatusCode != http.StatusOK || !v.Verified() {
+		return fmt.Errorf("status %d, %d bytes, %w", resp.StatusCode, n, err)
+	}
+	return nil
+}
+
+// inMidBody begins a pull at each node of at, and waits until a quarter of the
+// blob has come there from the owner; then does what is given. It tells how
+// long each pull took.
+func (f *fleet) inMidBody(d digest.Digest, size int64, at []int, then func()) (took []time.Duration) {
+	f.t.Helper()
+	type result struct {
+		took time.Duration
+		err  error
+	}
+	results := make([]chan result, len(at))
+	for k, i := range at {
+		results[k] = make(chan result, 1)
+		go func() {
+			start := time.Now()
+			err := f.try(i, d)
+			results[k] <- result{time.Since(start), err}
+		}()
+	}
+	for _, i := range at {
+		f.await("a quarter of the blob comes", func() bool {
+			var stats map[string]struct{ FromPeersBytes int64 }
+			f.nodes[i].json("/_/stats?scope=node", &stats)
+			return stats[f.up.Host()].FromPeersBytes >= size/4
+		})
+	}
+	then()
+	for k := range results {
+		r := <-results[k]
+		if r.err != nil {
+			f.t.Errorf("the pull at %s, after %v: %v", f.nodes[at[k]].name, r.took, r.err)
+		}
+		took = append(took, r.took.Round(time.Millisecond))
+	}
+	return took
+}
+
+func TestMeshOwnerProcessIsKilledInMidBody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	const size = 16 << 20
+	d := f.blobOf(1, size)
+	f.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet}, SlowBytesPerSecond: size / 2})
+	took := f.inMidBody(d, size, []int{0, 2}, func() { f.nodes[1].end(syscall.SIGKILL) })
+	t.Logf("of a blob that takes 2 s, %v; the registry sent %.2f × its bytes", took, float64(f.up.BytesSent())/size)
+	if sent := f.up.BytesSent(); sent > size*5/4 {
+		t.Errorf("the registry sent %d bytes of %d", sent, size)
+	}
+	f.awaitMembers(2)
+	t.Logf("the next took %v", f.pull(0, f.up.PutRandomBlob(repo, 1000, 1000)))
+}
+
+func TestMeshOwnerProcessHangs(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	const size = 16 << 20
+	d, next := f.blobOf(1, size), f.blobOf(1, size)
+	f.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet}, SlowBytesPerSecond: size / 2})
+	stopped := f.nodes[1].cmd.Process
+	took := f.inMidBody(d, size, []int{0, 2}, func() {
+		if err := stopped.Signal(syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("of a blob that takes 2 s, %v; the next %v", took, f.pull(0, next))
+	if err := stopped.Signal(syscall.SIGCONT); err != nil {
+		t.Error(err)
+	}
+	f.awaitMembers(3)
+	f.pull(1, d)
+}
+
+// What a cluster of ten costs while nothing is asked of it.
+func TestMeshFigureIdleCost(t *testing.T) {
+	if os.Getenv("MESH_TEST_FIGURES") == "" || runtime.GOOS != "linux" {
+		t.Skip("it measures: set MESH_TEST_FIGURES")
+	}
+	const n, rest = 10, 20 * time.Second
+	f := newFleet(t, n)
+	for range 3 { // so that connections and caches are there
+		f.pull(0, f.blobOf(1, 1<<20))
+	}
+	before := f.cpu()
+	<-time.After(rest)
+	used := f.cpu() - before
+	var most, sum int64
+	for _, m := range f.nodes {
+		r := m.rss(t)
+		most, sum = max(most, r), sum+r
+	}
+	t.Logf("%d nodes, %v: %.2f %% of a core per node; RSS %d MiB on average, %d MiB at most", n, rest,
+		100*used.Seconds()/rest.Seconds()/n, sum/n>>20, most>>20)
+}
+
+// cpu is the processor time that all nodes have used.
+func (f *fleet) cpu() (sum time.Duration) {
+	const tick = 10 * time.Millisecond // USER_HZ is 100 wherever Linux runs Go
+	for _, m := range f.nodes {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		for _, k := range []int{11, 12} { // utime and stime, proc(5)
+			ticks, err := strconv.Atoi(fields[k])
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			sum += time.Duration(ticks) * tick
+		}
+	}
+	return sum
+}
+
+// rss is the memory that the node has.
+func (m *member) rss(t *testing.T) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+func TestDemoPullsThroughAMesh(t *testing.T) {
+	t.Parallel()
+	got := call(t.Context(), "demo", "-once")
+	if got.status != exitDone {
+		t.Fatalf("%+v", got)
+	}
+	wantIn(t, got.out, "node-1", "node-2", "node-3", "layer 3", "; hit", "fwd=uri-miss", "asked for each of them once")
+	if n := strings.Count(got.out, "\nnode-"); n != 15 {
+		t.Errorf("%d lines, want a manifest, a config and three layers for each node:\n%s", n, got.out)
+	}
+}
+
+func TestDemoServesUntilItIsStopped(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var out safeBuffer
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, []string{"demo"}, streams{&out, new(safeBuffer)}) }()
+	await(t, func() bool { return strings.Contains(out.String(), "the pages:") })
+	addr := regexp.MustCompile(`docker pull (127.0.0.1:\d+)/`).FindStringSubmatch(out.String())[1]
+	if got := call(t.Context(), "status", "-addr", addr); got.status != exitDone || strings.Count(got.out, "active") != demoNodes {
+		t.Errorf("%+v", got)
+	}
+	page, err := get(t.Context(), "http://"+addr+"/")
+	if err != nil || !bytes.Contains(page, []byte("<html")) {
+		t.Errorf("%v: %s", err, page)
+	}
+	stop()
+	if status := <-done; status != exitDone {
+		t.Errorf("status %d", status)
+	}
+}
+
+// await waits for what will come true.
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			t.Fatal("it does not come about")
+		}
+	}
+}
+
+// memberConfig is the config of a node of a cluster, and its addresses.
+func memberConfig(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gossip = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, addr = nodeConfig(t, up, t.TempDir(), fmt.Sprintf(
+		"cluster: {name: %s, bind_addr: %q, peer_addr: \"127.0.0.1:0\", seeds: [%q]%s}", name, gossip, seed, more))
+	return file, addr, gossip
+}
+
+func TestLeaveHandsOverAndEnds(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	d := up.PutBlob(repo, random(1, 300_000))
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("a secret of the cluster\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := fmt.Sprintf(", secret_file: %q", secret)
+	first, addr1, gossip := memberConfig(t, up, "one", "127.0.0.1:1", key)
+	second, addr2, _ := memberConfig(t, up, "two", gossip, key)
+	a := start(t, addr1, "serve", "-c", first)
+	b := start(t, addr2, "serve", "-c", second)
+	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 2 })
+	if _, _, err := pull(t.Context(), newClient(), blobURL(addr1, d)); err != nil {
+		t.Fatal(err)
+	}
+
+	// A new secret comes in without a restart.
+	if err := os.WriteFile(secret, []byte("another secret of it\na secret of the cluster\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*process{a, b} {
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		await(t, func() bool { return strings.Contains(p.log.String(), "secrets are read anew") })
+	}
+
+	// Whichever of the two is asked, the other has the blob from then on.
+	got := call(t.Context(), "leave", "-addr", addr1)
+	if got.status != exitDone {
+		t.Fatalf("%+v\n%s\n%s", got, a.log.String(), b.log.String())
+	}
+	wantIn(t, got.out, "leaves", "1 blobs")
+	<-a.done
+	if status := a.cmd.ProcessState.ExitCode(); status != exitDone {
+		t.Errorf("status %d\n%s", status, a.log.String())
+	}
+	up.Down()
+	_, status, err := pull(t.Context(), newClient(), blobURL(addr2, d))
+	if err != nil || status != "two; hit" {
+		t.Errorf("%q, %v", status, err)
+	}
+	if n := up.Count("GET", "/"+d.String()); n != 1 {
+		t.Errorf("%d GETs", n)
+	}
+	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 1 })
+}
+
+func TestBadSecretOnHangupChangesNothing(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	file, addr, _ := memberConfig(t, up, "one", "127.0.0.1:1", "")
+	p := start(t, addr, "serve", "-c", file)
+	if err := os.WriteFile(file, []byte("nonsense: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return strings.Contains(p.log.String(), "stay as they were") })
+	if _, err := get(t.Context(), "http://"+addr+"/_/ready"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,235 @@
+package membership
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"oci-proxy/ring"
+)
+
+// dir gives node i a directory of its own, which its next start finds again.
+func dir(path string) func(*Config) { return func(c *Config) { c.Dir = path } }
+
+// at moves a node to another address.
+func at(i int) func(*Config) { return func(c *Config) { c.BindAddr = ip(i) + ":7946" } }
+
+func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	bubble(t, 1, func(s *sim) {
+		s.form(4)
+		again := s.start(4, dir(home))
+		s.reach(time.Second, "all see all", s.whole)
+		id, hash := again.self.ID, again.View().Ring.Hash()
+		kept := s.all(func(v *View) bool { return v.Ring.Hash() == hash })
+		for _, test := range []struct {
+			how  string
+			stop func()
+			host int
+		}{
+			{"in order", func() {
+				again.Restarting(context.Background())
+				if !s.all(func(v *View) bool { m, _ := v.Member(id); return m.State == Restarting && (m.ID == v.Self.ID || !m.Up) })() {
+					s.Error("after Restarting it is still up for some")
+				}
+				again.Close(context.Background())
+			}, 4},
+			{"without a word", func() { again.Kill() }, 4},
+			{"at once after a crash, at another address", func() { again.Kill() }, 40},
+		} {
+			test.stop()
+			delete(s.nodes, 4)
+			if test.host == 4 {
+				s.reach(10*time.Second, "it is seen to be down", s.all(isDown(id)))
+			}
+			if !kept() {
+				s.Fatalf("%s: it has lost its place", test.how)
+			}
+			again = s.start(4, dir(home), at(test.host))
+			if again.self.ID != id {
+				s.Fatal("it is another one")
+			}
+			took := s.reach(time.Second, "it is back", s.all(func(v *View) bool {
+				m, ok := v.Member(id)
+				return ok && m.Up && m.Epoch == again.self.Epoch && m.Gossip == ip(test.host)+":7946" && len(v.Members) == 5
+			}))
+			s.Logf("%s: back in %v", test.how, took)
+			s.reach(time.Second, "the same ring", kept)
+			for range 200 { // its last boot is found dead: nobody cares
+				s.pass(100 * time.Millisecond)
+				if !s.all(isUp(id))() || !kept() {
+					s.Fatalf("%s: it is not up all the time", test.how)
+				}
+			}
+			if err := again.Health(); err != nil {
+				s.Errorf("%s: %v", test.how, err)
+			}
+		}
+	})
+}
+
+func TestACrashedNodeLosesItsPlaceAfterTheGrace(t *testing.T) {
+	t.Parallel()
+	bubble(t, 2, func(s *sim) {
+		s.form(5)
+		id := s.nodes[3].self.ID
+		before := s.nodes[0].View().Ring
+		s.kill(3)
+		s.reach(10*time.Second, "it is down", s.all(isDown(id)))
+
+		// A newcomer, whom memberlist tells nothing of it, makes the same ring.
+		s.pass(40 * time.Second)
+		s.start(5)
+		s.reach(time.Second, "the newcomer has the ring of all", func() bool {
+			return s.all(isDown(id))() && s.agree() && inRing(s.nodes[0].View(), s.nodes[5].self.ID)
+		})
+		took := s.reach(80*time.Second, "it has lost its place", s.all(isOut(id)))
+		if took < 75*time.Second {
+			s.Errorf("after %v more: too early", took)
+		}
+		s.reach(time.Second, "the others are the ring", s.whole)
+		for range 300 { // nobody's late word brings it back
+			s.pass(time.Second)
+			if !s.whole() {
+				s.Fatal("it has come back")
+			}
+		}
+		if former := s.nodes[0].View().Former; !slices.ContainsFunc(former, func(r *ring.Ring) bool { return r.Hash() == before.Hash() }) {
+			s.Errorf("%d former rings", len(former))
+		}
+		s.pass(6 * time.Minute)
+		if former := s.nodes[0].View().Former; len(former) != 0 {
+			s.Errorf("%d former rings after ten minutes", len(former))
+		}
+	})
+}
+
+func TestADrainingNodeIsOutAtOnceButASource(t *testing.T) {
+	t.Parallel()
+	bubble(t, 3, func(s *sim) {
+		s.form(6)
+		id := s.nodes[2].self.ID
+		s.nodes[2].Draining(context.Background())
+		s.reach(200*time.Millisecond, "it is out", s.all(isOut(id)))
+		if !s.all(func(v *View) bool {
+			m, ok := v.Member(id)
+			return ok && m.State == Draining && (m.Up == (v.Self.ID == id)) && len(v.Members) == 6
+		})() {
+			s.Error("it is no member any more")
+		}
+		s.nodes[2].Close(context.Background())
+		delete(s.nodes, 2)
+		s.reach(time.Second, "it is no member any more", s.whole)
+		s.start(6)
+		s.reach(time.Second, "a newcomer does not hear of it", s.whole)
+	})
+}
+
+// A node that drains and dies before all have heard of it is out all the same.
+func TestADrainedNodeIsOutForThoseWhoMissedIt(t *testing.T) {
+	t.Parallel()
+	bubble(t, 4, func(s *sim) {
+		s.form(5)
+		id := s.nodes[4].self.ID
+		s.net.Cut([]string{ip(0), ip(1), ip(4)}, []string{ip(2), ip(3)})
+		s.nodes[4].Draining(context.Background())
+		s.nodes[4].Close(context.Background())
+		delete(s.nodes, 4)
+		s.pass(25 * time.Second)
+		if !isDown(id)(s.nodes[2].View()) || !isOut(id)(s.nodes[0].View()) {
+			s.Fatal("the cut did not do what it should")
+		}
+		s.net.Cut()
+		s.reach(15*time.Second, "all know", s.whole)
+	})
+}
+
+func TestASingleNodeThatDrainsKeepsTheKeys(t *testing.T) {
+	t.Parallel()
+	bubble(t, 5, func(s *sim) {
+		m := s.start(0)
+		m.Draining(context.Background())
+		s.pass(time.Second)
+		if v := m.View(); v.Self.State != Draining || !v.Self.Up || !inRing(v, m.self.ID) || m.Health() != nil {
+			s.Errorf("state %v, health %v", v.Self.State, m.Health())
+		}
+	})
+}
+
+func TestAFlappingNodeDoesNotThrashTheRing(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	bubble(t, 6, func(s *sim) {
+		var rings atomic.Int64
+		s.next = func(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
+			r, err := remembered(old, members)
+			if r != old {
+				rings.Add(1)
+			}
+			return r, err
+		}
+		s.form(3)
+		s.start(3, dir(home))
+		s.reach(time.Second, "all see all", s.whole)
+		rings.Store(0)
+		for range 20 {
+			s.kill(3)
+			s.pass(15 * time.Second)
+			s.start(3, dir(home))
+			s.pass(3 * time.Second)
+			if !s.whole() {
+				s.Error("it is not back")
+			}
+		}
+		// Each start of its own makes two: alone, and with all.
+		if rings.Load() > 20*2 {
+			s.Errorf("%d rings", rings.Load())
+		}
+	})
+}
+
+func TestARegistryIsFoundInTheView(t *testing.T) {
+	t.Parallel()
+	bubble(t, 7, func(s *sim) {
+		s.start(0, func(c *Config) {
+			c.Registries = []Registry{{Host: "ghcr.io"}, {Host: "r.example:5000", Login: true, Private: true}}
+			c.Weight, c.Egress, c.Fingerprint = 7, true, [32]byte{1, 2}
+		})
+		s.start(1)
+		s.reach(time.Second, "both see both", s.whole)
+		m, _ := s.nodes[1].View().Member(s.nodes[0].self.ID)
+		for registry, want := range map[string][3]bool{
+			"ghcr.io": {true, false, false}, "r.example:5000": {true, true, true}, "quay.io": {},
+		} {
+			a, b, c := m.Has(registry)
+			if got := [3]bool{a, b, c}; got != want {
+				s.Errorf("%s: %v", registry, got)
+			}
+		}
+		if m.Peer != ip(0)+":7947" || m.Weight != 7 || !m.Egress || m.Fingerprint != [32]byte{1, 2} || len(m.Nonce) != 16 || m.Zone != "here" {
+			s.Errorf("member %+v", m)
+		}
+	})
+}
+
+func TestChangedIsClosedForTheNextView(t *testing.T) {
+	t.Parallel()
+	bubble(t, 8, func(s *sim) {
+		m := s.start(0)
+		s.pass(time.Second)
+		changed, before := m.Changed(), m.View()
+		s.start(1)
+		<-changed
+		after := m.View()
+		if after == before || len(after.Members) != 2 || len(before.Members) != 1 {
+			s.Errorf("%d members after %d", len(after.Members), len(before.Members))
+		}
+		ids := []string{after.Members[0].ID, after.Members[1].ID}
+		if !slices.IsSorted(ids) || after.Self.ID != m.self.ID {
+			s.Errorf("ids %v, self %s", ids, after.Self.ID)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package membership
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"oci-proxy/node/membership/memnet"
+	"oci-proxy/ring"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "a secret of the mesh"
+
+// A sim is a mesh of real nodes on a network in memory, in a bubble where time
+// passes at once.
+type sim struct {
+	*testing.T
+	net   *memnet.Network
+	nodes map[int]*Membership // those that run
+	logs  map[int]*record
+	next  func(*ring.Ring, []ring.Member) (*ring.Ring, error)
+}
+
+// bubble runs the test in virtual time.
+func bubble(t *testing.T, seed uint64, test func(*sim)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &sim{T: t, net: memnet.New(seed), nodes: map[int]*Membership{}, logs: map[int]*record{}, next: remembered}
+		defer func() {
+			for i := range s.nodes {
+				s.kill(i)
+			}
+			s.pass(20 * time.Second) // memberlist's probes end when they time out
+		}()
+		test(s)
+	})
+}
+
+// ip is the address of node i.
+func ip(i int) string { return fmt.Sprintf("10.0.%d.%d", i/250, i%250+1) }
+
+// start starts node i; its seed is node 0.
+func (s *sim) start(i int, change ...func(*Config)) *Membership {
+	s.Helper()
+	if s.logs[i] == nil {
+		s.logs[i] = &record{}
+	}
+	cfg := Config{
+		Name: fmt.Sprintf("node-%d", i), BindAddr: ip(i) + ":7946", PeerAddr: ":7947", Weight: 1,
+		Seeds: []string{ip(0) + ":7946"}, Secrets: []string{secret}, Zone: "here", Version: "1.0.0",
+		Log: slog.New(slog.NewTextHandler(s.logs[i], &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	cfg.Transport = s.net.Host(cfg.BindAddr)
+	m, err := prepare(cfg)
+	if err == nil {
+		err = m.start(s.next)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.nodes[i] = m
+	return m
+}
+
+// form starts n nodes and waits until all see all.
+func (s *sim) form(n int, change ...func(*Config)) {
+	s.Helper()
+	for i := range n {
+		s.start(i, change...)
+	}
+	s.reach(time.Minute, "all see all", s.whole)
+}
+
+// kill is a crash.
+func (s *sim) kill(i int) {
+	s.Helper()
+	if err := s.nodes[i].Kill(); err != nil {
+		s.Error(err)
+	}
+	delete(s.nodes, i)
+}
+
+// reach waits until it is so, and tells how long it took.
+func (s *sim) reach(within time.Duration, what string, so func() bool) time.Duration {
+	s.Helper()
+	began := time.Now()
+	for !so() {
+		if time.Since(began) > within {
+			s.Fatalf("not after %v: %s", within, what)
+		}
+		s.pass(10 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// pass lets time pass.
+func (s *sim) pass(d time.Duration) {
+	time.Sleep(d) // in the bubble
+	synctest.Wait()
+}
+
+// whole: every node that runs sees just those that run, and up.
+func (s *sim) whole() bool {
+	for _, m := range s.nodes {
+		v := m.View()
+		if up(v) != len(s.nodes) || len(v.Members) != len(s.nodes) {
+			return false
+		}
+	}
+	return s.agree()
+}
+
+func up(v *View) (n int) {
+	for i := range v.Members {
+		if v.Members[i].Up {
+			n++
+		}
+	}
+	return n
+}
+
+// agree: all have the same ring.
+func (s *sim) agree() bool {
+	hash, first := uint64(0), true
+	for _, m := range s.nodes {
+		h := m.View().Ring.Hash()
+		if !first && h != hash {
+			return false
+		}
+		hash, first = h, false
+	}
+	return true
+}
+
+// all: it holds at all nodes that run.
+func (s *sim) all(so func(v *View) bool) func() bool {
+	return func() bool {
+		for _, m := range s.nodes {
+			if !so(m.View()) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// isUp, isDown and isOut tell of a member in a view.
+func isUp(id string) func(*View) bool {
+	return func(v *View) bool { m, ok := v.Member(id); return ok && m.Up }
+}
+
+func isDown(id string) func(*View) bool {
+	return func(v *View) bool { m, ok := v.Member(id); return ok && !m.Up && inRing(v, id) }
+}
+
+func isOut(id string) func(*View) bool {
+	return func(v *View) bool { return !inRing(v, id) }
+}
+
+func inRing(v *View, id string) bool { return v.Ring.Share(id) > 0 }
+
+// memory has the rings of all tests: the nodes of a mesh make the same ones.
+var memory struct {
+	mu    sync.Mutex
+	rings map[string]*ring.Ring
+}
+
+// remembered is (*ring.Ring).Next for less time, without what was before.
+func remembered(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
+	key := fmt.Sprint(members)
+	if fmt.Sprint(old.Members()) == key {
+		return old, nil
+	}
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	if r := memory.rings[key]; r != nil {
+		return r, nil
+	}
+	r, err := ring.New(members)
+	if err == nil {
+		if memory.rings == nil {
+			memory.rings = map[string]*ring.Ring{}
+		}
+		memory.rings[key] = r
+	}
+	return r, err
+}
+
+// noRing is for many nodes, where rings are not the subject: in a mesh of a
+// hundred that forms, there are too many of them.
+func noRing(old *ring.Ring, _ []ring.Member) (*ring.Ring, error) { return old, nil }
+
+// A record is a node's log.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(b)
+}
+
+func (r *record) has(text string) bool { return r.count(text) > 0 }
+
+func (r *record) count(text string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Count(r.text.String(), text)
+}
+
+// A zone resolves names; it may change.
+type zone struct {
+	mu    sync.Mutex
+	names map[string][]string
+}
+
+func (z *zone) set(name string, addresses ...string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.names[name] = addresses
+}
+
+func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, a := range z.names[host] {
+		all = append(all, netip.MustParseAddr(a))
+	}
+	return all, nil
+}
+
+// names makes a resolver.
+func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
+	return (&zone{names: table}).resolve
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}

@@ -1,0 +1,358 @@
+package membership
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"oci-proxy/ring"
+)
+
+const (
+	oldSecret = "the secret of last year"
+	newSecret = "the secret of this year"
+)
+
+func secrets(all ...string) func(*Config) { return func(c *Config) { c.Secrets = all } }
+
+func TestAnotherSecretIsRefusedAndTold(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		change func(*Config)
+		joiner string // what its log says
+		mesh   string // what that of the mesh says
+	}{
+		{"another secret", secrets(newSecret), "it has another secret", "no installed keys could decrypt"},
+		{"none", func(c *Config) {
+			c.Secrets, c.BindAddr = nil, "127.0.0.9:7946"
+		}, "it has a secret, this node has none", "not encrypted"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, 1, func(s *sim) {
+				s.form(3)
+				s.start(3, test.change)
+				s.pass(20 * time.Second)
+				for i := range 3 {
+					if n := len(s.nodes[i].View().Members); n != 3 {
+						s.Fatalf("node %d sees %d members", i, n)
+					}
+				}
+				if n := len(s.nodes[3].View().Members); n != 1 {
+					s.Fatalf("the stranger sees %d members", n)
+				}
+				if log := s.logs[3].String(); !strings.Contains(log, test.joiner) {
+					s.Errorf("the stranger's log: %s", log)
+				}
+				if log := s.logs[0].String(); !strings.Contains(log, test.mesh) {
+					s.Errorf("the mesh's log: %s", log)
+				}
+				if err := s.nodes[3].Health(); err == nil || !strings.Contains(err.Error(), test.joiner) {
+					s.Errorf("health: %v", err)
+				}
+				if err := s.nodes[0].Health(); err != nil {
+					s.Errorf("health of the mesh: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestRekeyingMakesNobodyDead(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		pause time.Duration // between the nodes
+		steps [][]string
+	}{
+		{"quickly", 100 * time.Millisecond, [][]string{{newSecret, oldSecret}, {newSecret}}},
+		{"slowly", 15 * time.Second, [][]string{{newSecret, oldSecret}, {newSecret}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, 1, func(s *sim) {
+				s.form(6, secrets(oldSecret))
+				for _, step := range test.steps {
+					for i := range 6 {
+						if err := s.nodes[i].Rekey(step); err != nil {
+							s.Fatal(err)
+						}
+						s.pass(test.pause)
+						if !s.whole() {
+							s.Fatalf("%q: somebody is dead", step)
+						}
+					}
+				}
+				for range 30 {
+					s.pass(time.Second)
+					if !s.whole() {
+						s.Fatal("somebody is dead")
+					}
+				}
+				s.start(6, secrets(newSecret))
+				s.reach(time.Second, "a node with the new secret joins", s.whole)
+				s.start(7, secrets(oldSecret))
+				s.pass(15 * time.Second)
+				if n := len(s.nodes[7].View().Members); n != 1 {
+					s.Errorf("one with the old secret sees %d members", n)
+				}
+			})
+		})
+	}
+}
+
+// Where secrets change by restarts, a node that comes back must do with what
+// the others accept.
+func TestRekeyingByRestarts(t *testing.T) {
+	t.Parallel()
+	homes := make([]string, 5)
+	for i := range homes {
+		homes[i] = t.TempDir()
+	}
+	bubble(t, 1, func(s *sim) {
+		for i, home := range homes {
+			s.start(i, dir(home), secrets(oldSecret))
+		}
+		s.reach(2*time.Second, "all see all", s.whole)
+		for _, step := range [][]string{{newSecret, oldSecret}, {newSecret}} {
+			for i, home := range homes {
+				s.nodes[i].Restarting(s.Context())
+				s.nodes[i].Close(s.Context())
+				s.pass(5 * time.Second)
+				// The others are its seeds: node 0 must find them too.
+				s.start(i, dir(home), secrets(step...), seeds(ip((i+1)%5)+":7946"))
+				took := s.reach(3*time.Second, "it is back", s.whole)
+				s.Logf("%d secrets: node %d is back in %v", len(step), i, took)
+				for range 50 {
+					s.pass(100 * time.Millisecond)
+					if !s.whole() {
+						s.Fatal("somebody is dead")
+					}
+				}
+			}
+			v := s.nodes[0].View()
+			if m, _ := v.Member(s.nodes[1].self.ID); !m.Accepts(newSecret) || m.Accepts(oldSecret) != (len(step) == 2) {
+				s.Error("the view does not tell who accepts which secret")
+			}
+		}
+	})
+}
+
+func TestRekeyRefusesWhatCanNotBe(t *testing.T) {
+	t.Parallel()
+	bubble(t, 1, func(s *sim) {
+		m := s.start(0)
+		for _, bad := range [][]string{nil, {"short"}, {newSecret, ""}} {
+			if err := m.Rekey(bad); err == nil {
+				s.Errorf("%q is taken", bad)
+			}
+		}
+		plain := s.start(1, func(c *Config) { c.BindAddr, c.Secrets = "127.0.0.1:7946", nil })
+		if plain.Rekey([]string{newSecret}) == nil || plain.Rekey(nil) != nil {
+			s.Error("plaintext gossip was given a secret")
+		}
+	})
+}
+
+// Readers of packets walk through the keys meanwhile, without a lock.
+func TestKeysAreInstalledInOrder(t *testing.T) {
+	t.Parallel()
+	all := derive([]string{"a", "b", "c", "d", "e"}, forGossip)
+	for _, test := range [][2][]int{
+		{{0}, {1, 0}}, {{1, 0}, {1}}, {{0, 1, 2}, {2, 0}}, {{0, 1, 2, 3}, {4, 3, 1}}, {{0}, {0}}, {{0, 1}, {1, 0}}, {{0, 1}, {2}},
+	} {
+		pick := func(is []int) (keys [][]byte) {
+			for _, i := range is {
+				keys = append(keys, all[i])
+			}
+			return keys
+		}
+		from, to := pick(test[0]), pick(test[1])
+		keyring, err := memberlist.NewKeyring(from, from[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				seen := 0
+				for _, k := range keyring.GetKeys() {
+					if slices.ContainsFunc(all, func(a []byte) bool { return bytes.Equal(a, k) }) {
+						seen++
+					}
+				}
+				if seen == 0 {
+					t.Error("for a moment there was no key")
+				}
+			}
+		}()
+		if err := install(keyring, to, 0); err != nil {
+			t.Fatal(err)
+		}
+		close(stop)
+		<-done
+		got := slices.Clone(keyring.GetKeys())
+		if !bytes.Equal(got[0], to[0]) || len(got) != len(to) {
+			t.Errorf("%v: %d keys, or another one is used", test, len(got))
+		}
+	}
+}
+
+func TestPeerKeysTellNothingOfGossip(t *testing.T) {
+	t.Parallel()
+	keys := PeerKeys([]string{oldSecret, newSecret})
+	gossip := derive([]string{oldSecret, newSecret}, forGossip)
+	if len(keys) != 2 || len(keys[0]) != 32 || bytes.Equal(keys[0], keys[1]) || bytes.Equal(keys[0], gossip[0]) {
+		t.Error("the keys are not what they should be")
+	}
+	if !bytes.Equal(keys[0], PeerKeys([]string{oldSecret})[0]) {
+		t.Error("another node makes another key")
+	}
+	if none := PeerKeys(nil); len(none) != 1 || !bytes.Equal(none[0], PeerKeys([]string{""})[0]) {
+		t.Error("without a secret there is not one key")
+	}
+}
+
+// copyDir copies a node's cache directory, as people do.
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADuplicateIdentityIsTold(t *testing.T) {
+	t.Parallel()
+	home, twin := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	const told = "another node has this node's identity"
+	bubble(t, 1, func(s *sim) {
+		s.form(3)
+		s.start(3, dir(home))
+		s.reach(time.Second, "all see all", s.whole)
+		copyDir(s.T, home, twin)
+		s.start(4, dir(twin))
+		s.pass(10 * time.Second)
+		if s.nodes[3].Health() != nil || s.nodes[4].Health() != nil {
+			s.Error("told too early: it might have been a restart")
+		}
+		s.pass(6 * time.Second)
+		for i := range 5 {
+			err, want := s.nodes[i].Health(), i >= 3
+			if (err != nil) != want || s.logs[i].has(told) != want {
+				s.Errorf("node %d: health %v", i, err)
+			}
+		}
+		if n := s.logs[3].count(told); n != 1 {
+			s.Errorf("told %d times", n)
+		}
+		later := s.nodes[4].self.Epoch
+		if m, _ := s.nodes[0].View().Member(s.nodes[3].self.ID); m.Epoch != later {
+			s.Error("the others see the earlier one")
+		}
+
+		s.kill(4) // the copy
+		s.pass(20 * time.Second)
+		if err := s.nodes[3].Health(); err != nil {
+			s.Errorf("after the copy is gone: %v", err)
+		}
+		s.reach(3*time.Minute, "the first one counts again", s.whole)
+	})
+}
+
+// With the very same epoch, neither sees the other.
+func TestTwoOfOneNameAreTold(t *testing.T) {
+	t.Parallel()
+	home, twin := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	for _, d := range []string{home, filepath.Join(t.TempDir())} {
+		if _, err := identify(d, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyDir(t, home, twin)
+	bubble(t, 1, func(s *sim) {
+		s.form(3)
+		s.start(3, dir(home))
+		s.start(4, dir(twin))
+		s.reach(30*time.Second, "one of them is told", func() bool {
+			return s.nodes[3].Health() != nil || s.nodes[4].Health() != nil
+		})
+	})
+}
+
+// What is no member of ours is refused, though it knows the secret.
+func TestAliensAreRefused(t *testing.T) {
+	t.Parallel()
+	bubble(t, 1, func(s *sim) {
+		s.form(2)
+		for i, meta := range []string{"", "{}", `{"i":"x","w":1}`, string(*s.nodes[0].meta.Load())} {
+			c := memberlist.DefaultLANConfig()
+			c.Name, c.Label, c.SecretKey = fmt.Sprint("alien-", i), label, derive([]string{secret}, forGossip)[0]
+			c.Transport, c.Delegate = s.net.Host(ip(10+i)+":7946"), alien(meta)
+			c.LogOutput = &record{}
+			list, err := memberlist.Create(c)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if _, err := list.Join([]string{ip(0) + ":7946"}); err != nil {
+				s.Fatal(err)
+			}
+			s.pass(3 * time.Second)
+			if !s.whole() {
+				s.Errorf("%q is a member", meta)
+			}
+			list.Shutdown()
+		}
+		if !s.logs[0].has("no member of this mesh") {
+			s.Errorf("log: %s", s.logs[0])
+		}
+		s.pass(20 * time.Second)
+	})
+}
+
+type alien string
+
+func (a alien) NodeMeta(int) []byte           { return []byte(a) }
+func (alien) NotifyMsg([]byte)                {}
+func (alien) GetBroadcasts(int, int) [][]byte { return nil }
+func (alien) LocalState(bool) []byte          { return []byte(`{"d":[{"m":1,"a":"x"},{}],"new":3}`) }
+func (alien) MergeRemoteState([]byte, bool)   {}
+
+func TestARingThatCanNotBeBuiltLeavesTheOldOne(t *testing.T) {
+	t.Parallel()
+	bubble(t, 1, func(s *sim) {
+		var broken atomic.Bool
+		s.next = func(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
+			if broken.Load() {
+				return nil, ring.ErrMembers
+			}
+			return remembered(old, members)
+		}
+		s.form(2)
+		m := s.nodes[0]
+		old := m.View().Ring
+		broken.Store(true)
+		s.start(2)
+		s.reach(time.Second, "the third is seen", func() bool { return len(m.View().Members) == 3 })
+		if m.View().Ring != old || m.Health() == nil || !s.logs[0].has("ring not built") {
+			s.Errorf("health %v", m.Health())
+		}
+		broken.Store(false)
+		s.start(3)
+		s.reach(time.Second, "all is well again", func() bool { return s.whole() && m.Health() == nil })
+	})
+}

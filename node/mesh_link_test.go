@@ -1,0 +1,164 @@
+package node
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// links are the ways between the nodes of a test, one for each direction of
+// asking. Gossip goes other ways: what fails here, it does not see.
+type links struct {
+	mu  sync.Mutex
+	at  map[string]int // nodes by their peers' address
+	all map[[2]int]*link
+}
+
+// of is the link that from asks to by.
+func (l *links) of(from, to int) *link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	one, ok := l.all[[2]int{from, to}]
+	if !ok {
+		one = &link{changed: make(chan struct{})}
+		l.all[[2]int{from, to}] = one
+	}
+	return one
+}
+
+// is notes whose address that is.
+func (l *links) is(addr string, node int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at[addr] = node
+}
+
+// dial makes the connections of a node.
+func (l *links) dial(from int) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		l.mu.Lock()
+		to := l.at[addr]
+		l.mu.Unlock()
+		one := l.of(from, to)
+		if now, _ := one.look(); now.cut {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		d := net.Dialer{Timeout: time.Second}
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		f := &faultyConn{Conn: conn, link: one, closed: make(chan struct{})}
+		f.hangUp = sync.OnceValue(func() error { close(f.closed); return conn.Close() })
+		return f, nil
+	}
+}
+
+// A trouble is what is wrong with a link. The zero trouble is none.
+type trouble struct {
+	cut    bool  // refused and reset
+	silent bool  // nothing comes and nothing goes, as from a process that is stopped
+	rate   int64 // bytes per second that come, at most; 0: as fast as it can
+}
+
+// A link has a trouble, or none.
+type link struct {
+	mu      sync.Mutex
+	now     trouble
+	changed chan struct{} // closed when now is exchanged
+}
+
+func (l *link) set(f trouble) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = f
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *link) look() (now trouble, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now, l.changed
+}
+
+// A faultyConn is a connection over a link.
+type faultyConn struct {
+	net.Conn
+	link   *link
+	closed chan struct{}
+	hangUp func() error
+
+	mu   sync.Mutex
+	kept []byte // written while the link was silent
+}
+
+// Close implements net.Conn.
+func (c *faultyConn) Close() error { return c.hangUp() }
+
+// Read implements net.Conn. What has come is held back for as long as the link
+// says so.
+func (c *faultyConn) Read(p []byte) (int, error) {
+	if now, _ := c.link.look(); now.rate > 0 {
+		p = p[:min(len(p), 16<<10)]
+	}
+	n, err := c.Conn.Read(p)
+	for {
+		now, changed := c.link.look()
+		switch {
+		case now.cut:
+			_ = c.hangUp() // as the reset would
+			return 0, syscall.ECONNRESET
+		case now.silent:
+			select {
+			case <-changed:
+				continue
+			case <-c.closed:
+				return 0, net.ErrClosed
+			}
+		case now.rate > 0:
+			select {
+			case <-time.After(time.Duration(n) * time.Second / time.Duration(now.rate)):
+			case <-c.closed:
+				return 0, net.ErrClosed
+			}
+		}
+		if ferr := c.flush(); ferr != nil && err == nil {
+			err = ferr
+		}
+		return n, err
+	}
+}
+
+// Write implements net.Conn. Nobody notices at once that nobody reads.
+func (c *faultyConn) Write(p []byte) (int, error) {
+	now, _ := c.link.look()
+	switch {
+	case now.cut:
+		_ = c.hangUp() // as the reset would
+		return 0, syscall.ECONNRESET
+	case now.silent:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.kept = append(c.kept, p...)
+		return len(p), nil
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// flush sends what was written while the link was silent.
+func (c *faultyConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.kept) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.kept)
+	c.kept = nil
+	return err
+}

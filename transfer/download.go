@@ -1,0 +1,191 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"oci-proxy/cache"
+)
+
+const (
+	// resumes is how often in a row a download that broke off is taken up
+	// again without a byte of progress.
+	resumes = 5
+	// readSize is how many bytes are read, hashed and written at once.
+	readSize = 1 << 20
+)
+
+// errStalled is the cause of a stream that stood still.
+var errStalled = errors.New("the download stood still")
+
+// stay takes what one source has. The registry is taken up again where it
+// broke off, each time with a fresh address; a peer is left.
+func (f *Fetcher) stay(fl *flight, src source) error {
+	for failures := 0; ; {
+		before := fl.in.Offset()
+		err := f.download(fl, src)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, cache.ErrAbandoned) && f.ctx.Err() == nil && !f.deserted(fl):
+			// somebody came just then
+		case src.peer != nil || !f.worthResuming(fl, err):
+			return err
+		case fl.in.Offset() > before:
+			failures = 0
+		}
+		if failures++; failures > resumes {
+			return err
+		}
+		f.cfg.Log.Info("download taken up again", "digest", fl.ref.Digest.String(), "offset", fl.in.Offset(), "upstream_host", fl.from(), "error", err)
+		if sleep(f.ctx, time.Duration(failures-1)*500*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
+// worthResuming reports whether a broken download goes on. Before its first
+// byte upstream has already tried again as often as makes sense; and where
+// upstream knows no byte to go on from, the size it told was wrong.
+func (f *Fetcher) worthResuming(fl *flight, err error) bool {
+	if f.ctx.Err() != nil || !fl.in.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
+		return false
+	}
+	_, redirected := errors.AsType[*errRedirected](err)
+	return !redirected && KindOf(err) != Invalid && KindOf(err) != Offline
+}
+
+// download asks a source for the rest of the blob and takes what comes. nil
+// means that all is there.
+func (f *Fetcher) download(fl *flight, src source) error {
+	ctx, cancel := context.WithCancelCause(f.ctx)
+	defer cancel(nil)
+	offset := fl.in.Offset()
+	if fl.in.Begun() && offset == fl.in.Size() {
+		return nil
+	}
+	var w *watch
+	if src.peer != nil {
+		w = f.watch(ctx, cancel, src.peer, fl.ref, offset)
+	}
+	s, err := src.open(ctx, fl.ref, offset)
+	if err != nil {
+		if w != nil {
+			err = gaveUp(ctx, src.peer, err)
+		}
+		return err
+	}
+	fl.source.Store(src.way(s))
+	if s.Redirect != "" {
+		return &errRedirected{s.Redirect}
+	}
+	defer func() { _ = s.Body.Close() }() // only read
+	if err := fl.accept(s, offset); err != nil {
+		return err
+	}
+	if src.peer != nil {
+		fl.peers = append(fl.peers, src.peer)
+	}
+	var body io.Reader
+	if w != nil {
+		w.body, body = s.Body, w
+	} else {
+		timed := &timed{Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })}
+		defer timed.timer.Stop()
+		body = timed
+	}
+	body = f.counted(fl.ref.Registry, src, body)
+	if skip := offset - s.Offset; skip > 0 { // a source without Range begins anew
+		if _, err := io.CopyN(io.Discard, body, skip); err != nil {
+			return fl.broken(ctx, src, err)
+		}
+	}
+	return fl.broken(ctx, src, f.copyBody(ctx, fl.in, body))
+}
+
+// A timed reader is one whose reads may not take longer than stall. What
+// happens between them (waiting for a disk or for readers) may.
+type timed struct {
+	io.Reader
+	stall time.Duration
+	timer *time.Timer
+}
+
+// Read implements io.Reader.
+func (w *timed) Read(p []byte) (int, error) {
+	w.timer.Reset(w.stall)
+	defer w.timer.Stop()
+	return w.Reader.Read(p)
+}
+
+// accept tells the ingest the size at the first stream and compares it at
+// later ones.
+func (fl *flight) accept(s *Stream, offset int64) error {
+	wrong := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host}
+	if s.Offset != offset && s.Offset != 0 {
+		wrong.Reason = "wrong range"
+		return wrong
+	}
+	if !fl.in.Begun() {
+		fl.in.SetSize(s.Size)
+		return nil
+	}
+	if size := fl.in.Size(); size >= 0 && s.Size >= 0 && s.Size != size {
+		wrong.Reason = fmt.Sprintf("size changed from %d to %d bytes", size, s.Size)
+		return wrong
+	}
+	return nil
+}
+
+// broken says how a download broke off; nil stays nil.
+func (fl *flight) broken(ctx context.Context, src source, err error) error {
+	if err == nil || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
+		return err
+	}
+	if src.peer != nil {
+		if _, ok := errors.AsType[*PeerError](err); !ok {
+			err = &PeerError{Peer: src.peer.Name(), Err: fmt.Errorf("the stream broke off: %w", err)}
+		}
+		return gaveUp(ctx, src.peer, err)
+	}
+	if e, ok := asError(err); ok {
+		return e // a flight's of this node
+	}
+	e := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: fl.from(), Reason: "the download broke off", Err: err}
+	if errors.Is(context.Cause(ctx), errStalled) {
+		e.Kind, e.Err = Timeout, errStalled
+	}
+	return e
+}
+
+// readBuffers are what downloads read into.
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// copyBody reads body to its end into the ingest.
+func (f *Fetcher) copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
+	buf := readBuffers.Get().(*[readSize]byte)
+	defer readBuffers.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			if _, err := in.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if size := in.Size(); size >= 0 && in.Offset() < size {
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A wire is a network in memory, for tests with a clock of their own. Nobody
+// listens on it while refuse is set.
+type wire struct {
+	conns chan net.Conn
+	done  chan struct{}
+
+	mu     sync.Mutex
+	refuse bool
+	dials  []time.Duration // when, since it was made
+	start  time.Time
+}
+
+func newWire() *wire {
+	return &wire{conns: make(chan net.Conn), done: make(chan struct{}), start: time.Now()}
+}
+
+func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dials = append(w.dials, time.Since(w.start))
+	if w.refuse {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
+	here, there := net.Pipe()
+	w.conns <- there
+	return here, nil
+}
+
+// set makes the wire refuse, or not, and forgets the dials.
+func (w *wire) set(refuse bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse, w.dials, w.start = refuse, nil, time.Now()
+}
+
+// dialled returns when it was dialled since set.
+func (w *wire) dialled() []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dials
+}
+
+func (w *wire) Accept() (net.Conn, error) {
+	select {
+	case c := <-w.conns:
+		return c, nil
+	case <-w.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (w *wire) Close() error {
+	close(w.done)
+	return nil
+}
+
+func (w *wire) Addr() net.Addr { return &net.TCPAddr{} }
+
+// inBubble runs fn with a client and its peer b, on a clock of their own.
+func inBubble(t *testing.T, fn func(*Client, *wire, *members)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w, g := newWire(), newMembers("b:1")
+		s := NewServer(ServerConfig{Nonce: nonceB, Keys: [][]byte{secret}, Member: g.get, Stats: func() any { return 1 }, Log: slog.New(slog.DiscardHandler)})
+		srv := s.HTTP(nil)
+		var served sync.WaitGroup
+		served.Go(func() { _ = srv.Serve(w) })
+		c := NewClient(ClientConfig{Self: "a", SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler), Dial: w.dial})
+		fn(c, w, g)
+		c.Close()
+		_ = srv.Close()
+		served.Wait()
+	})
+}
+
+// ask1 asks b for something small.
+func ask1(c *Client) error {
+	_, err := c.Stats(context.Background(), "b")
+	return err
+}
+
+func seconds(n ...int) []time.Duration {
+	var out []time.Duration
+	for _, s := range n {
+		out = append(out, time.Duration(s)*time.Second)
+	}
+	return out
+}
+
+func TestRefusedPeerIsPingedUntilItIsBack(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, w *wire, _ *members) {
+		if err := ask1(c); err != nil || !c.Healthy("b") {
+			t.Fatalf("%v, healthy %v", err, c.Healthy("b"))
+		}
+		w.set(true)
+		linksOf(c)["b"].hangUp()
+		if err := ask1(c); !errors.Is(err, syscall.ECONNREFUSED) || c.Healthy("b") {
+			t.Fatalf("%v, healthy %v", err, c.Healthy("b"))
+		}
+		time.Sleep(100 * time.Second) // in the bubble
+		if got, want := w.dialled(), seconds(0, 2, 6, 14, 30, 60, 90); !reflect.DeepEqual(got, want) {
+			t.Errorf("asked at %v, want %v", got, want)
+		}
+		w.set(false)
+		if err := ask1(c); err != nil || c.Healthy("b") { // who insists is served; pings decide
+			t.Errorf("%v, healthy %v", err, c.Healthy("b"))
+		}
+		time.Sleep(21 * time.Second) // in the bubble
+		if !c.Healthy("b") {
+			t.Error("it is back, and is passed over")
+		}
+		// It fails again soon: it has to wait as long as before.
+		c.Peer("b").Fault(errLate)
+		time.Sleep(29 * time.Second) // in the bubble
+		if c.Healthy("b") {
+			t.Error("it is trusted too soon")
+		}
+		time.Sleep(2 * time.Second) // in the bubble
+		if !c.Healthy("b") {
+			t.Error("it is passed over for more than half a minute")
+		}
+		// It fails after it was well for a while: it starts anew.
+		time.Sleep(time.Minute) // in the bubble
+		c.Peer("b").Fault(errLate)
+		time.Sleep(3 * time.Second) // in the bubble
+		if !c.Healthy("b") {
+			t.Error("it is passed over for more than two seconds")
+		}
+	})
+}
+
+func TestRestartedPeerIsHealthy(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, w *wire, g *members) {
+		w.set(true)
+		if err := ask1(c); err == nil || c.Healthy("b") {
+			t.Fatalf("%v, healthy %v", err, c.Healthy("b"))
+		}
+		m, _ := g.get("b")
+		m.Nonce = []byte("next boot of b")
+		g.put(m)
+		if !c.Healthy("b") {
+			t.Error("its last boot is held against it")
+		}
+		if err := ask1(c); err == nil || c.Healthy("b") {
+			t.Errorf("%v, healthy %v", err, c.Healthy("b"))
+		}
+		g.drop("b")
+		if c.Healthy("b") {
+			t.Error("it is healthy though it is gone")
+		}
+		time.Sleep(time.Minute) // in the bubble
+		if n := len(w.dialled()); n != 2 || len(linksOf(c)) != 0 {
+			t.Errorf("dialled %d times, %d links left", n, len(linksOf(c)))
+		}
+	})
+}
+
+func TestLesserFailuresAddUp(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, _ *wire, _ *members) {
+		if err := ask1(c); err != nil {
+			t.Fatal(err)
+		}
+		l := linksOf(c)["b"]
+		minor := func() { _ = c.garbled(l, errLate) }
+		minor()
+		minor()
+		time.Sleep(31 * time.Second) // in the bubble
+		minor()
+		minor()
+		if !c.Healthy("b") {
+			t.Error("two in half a minute are enough")
+		}
+		time.Sleep(29 * time.Second) // in the bubble
+		minor()
+		if c.Healthy("b") {
+			t.Error("three in half a minute are not enough")
+		}
+	})
+}
+
+func TestResetIsGrave(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err   error
+		grave bool
+	}{
+		{&dialError{errLate}, true},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, true},
+		{syscall.EPIPE, true},
+		{errLate, false},
+		{net.ErrClosed, false},
+	} {
+		if got := isGrave(c.err); got != c.grave {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}
+
+func TestNothingNeedlessIsSent(t *testing.T) {
+	t.Parallel()
+	c, _ := liar(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerMark, version)
+		if r.Header.Get("User-Agent") != "" || r.Header.Get("Accept-Encoding") != "" || r.Header.Get("Idempotency-Key") != "" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		_, _ = w.Write([]byte("1"))
+	})
+	if err := ask1(c); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,308 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// calls is each of what can be asked.
+var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
+	"open": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, _, err := pull(ctx, b, somewhere, 0, false)
+		return err
+	},
+	"peek": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Peek(ctx, somewhere)
+		return err
+	},
+	"progress": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Progress(ctx, somewhere)
+		return err
+	},
+	"stat": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, _, err := b.Stat(ctx, somewhere)
+		return err
+	},
+	"tag": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Tag(ctx, transfer.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}, nil)
+		return err
+	},
+	"manifest": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Manifest(ctx, somewhere)
+		return err
+	},
+	"tags": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Tags(ctx, somewhere, nil)
+		return err
+	},
+	"referrers": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		_, err := b.Referrers(ctx, somewhere, nil)
+		return err
+	},
+	"offer": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+		return b.Offer(ctx, transfer.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
+	},
+	"stats": func(ctx context.Context, c *Client, _ transfer.Peer) error {
+		_, err := c.Stats(ctx, "b")
+		return err
+	},
+}
+
+// endless writes without end.
+func endless(w http.ResponseWriter) {
+	for b := []byte(strings.Repeat(" ", 64*kib)); ; {
+		if _, err := w.Write(b); err != nil {
+			return
+		}
+	}
+}
+
+func TestAnswersThatCannotBeRight(t *testing.T) {
+	t.Parallel()
+	all := []string{"open", "peek", "progress", "stat", "tag", "manifest", "tags", "referrers", "offer", "stats"}
+	for name, lie := range map[string]struct {
+		calls  []string
+		answer func(http.ResponseWriter, *http.Request)
+	}{
+		"no mark": {all, func(w http.ResponseWriter, _ *http.Request) { w.Header().Del(headerMark) }},
+		"another version": {all, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerMark, "2")
+			w.WriteHeader(http.StatusOK)
+		}},
+		"a redirect": {all, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "http://"+r.Host+"/elsewhere")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}},
+		"a status": {all, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }},
+		"large headers": {all, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 2*maxHeader))
+		}},
+		"many answers before the answer": {all, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", kib))
+			for range 100 {
+				w.WriteHeader(http.StatusEarlyHints)
+			}
+		}},
+		"failures that are none": {all, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerFailure, failedUpstream)
+			w.Header().Set(headerError, `{"kind":"wonderful"}`)
+		}},
+		"unknown failures": {all, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerFailure, strings.Repeat("x", kib))
+		}},
+		"no end": {[]string{"progress", "tag", "manifest", "offer", "stats"}, func(w http.ResponseWriter, _ *http.Request) { endless(w) }},
+		"garbage": {[]string{"progress", "tag", "stats", "peek"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerPresence, "somehow")
+			fmt.Fprint(w, `{"offset":"far"`, strings.Repeat("[", 10*kib))
+		}},
+		"wrong numbers": {[]string{"progress", "tag"}, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"offset":-1,"size":-7,"digest":%q}`, somewhere.Digest)
+		}},
+		"no digest": {[]string{"tag"}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"size":1,"digest":"../x"}`) }},
+		"too large": {[]string{"manifest", "tags", "referrers", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(maxList+1))
+		}},
+		"odd ways": {[]string{"open", "stat", "tag", "manifest"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerVia, "ü")
+		}},
+		"odd failures": {[]string{"stat", "tag", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerStale, "{") }},
+		"odd redirects": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerRedirect, "file:///etc/passwd")
+		}},
+		"odd pages":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "%") }},
+		"odd media types": {[]string{"tags", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "ü") }},
+		"no range asked for": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", "bytes 0-4/5")
+			w.WriteHeader(http.StatusPartialContent)
+		}},
+		"a body that is cut": {[]string{"open", "manifest", "tags", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			fmt.Fprint(w, "[1]")
+		}},
+		"nothing": {all, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+	} {
+		for _, call := range lie.calls {
+			t.Run(name+" to "+call, func(t *testing.T) {
+				t.Parallel()
+				c, b := liar(t, func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set(headerMark, version)
+					lie.answer(w, r)
+				})
+				for range strikes {
+					wantPeerError(t, calls[call](t.Context(), c, b), "")
+				}
+				if c.Healthy("b") && name != "unknown failures" {
+					t.Error("it goes on to be asked")
+				}
+			})
+		}
+	}
+}
+
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, b := liar(t, func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // else it is not told of the end
+				<-r.Context().Done()
+			})
+			if name == "open" || name == "offer" { // which the caller bounds
+				for range strikes {
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+					err := call(ctx, c, b)
+					cancel()
+					if wantPeerError(t, err, ""); !errors.Is(err, context.DeadlineExceeded) || !c.Healthy("b") {
+						t.Errorf("%v, healthy %v", err, c.Healthy("b"))
+					}
+				}
+				return
+			}
+			c.times.call, c.times.peek, c.times.progress = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+			for range strikes {
+				if err := call(t.Context(), c, b); !errors.Is(err, errLate) {
+					t.Errorf("%v", err)
+				}
+			}
+			if c.Healthy("b") {
+				t.Error("it goes on to be asked")
+			}
+		})
+	}
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
+	for range bulkSlots {
+		r.server.bulk.take()
+	}
+	r.times.busy = 100 * time.Millisecond
+	_, err := r.b.Open(t.Context(), ref, 0, false)
+	if e := wantPeerError(t, err, "is busy"); !e.Busy || !r.Healthy("b") || r.server.Counts().Busy == 0 {
+		t.Errorf("%v, healthy %v, %+v", e, r.Healthy("b"), r.server.Counts())
+	}
+	if _, err := r.Stats(t.Context(), "b"); err != nil {
+		t.Errorf("something else: %v", err)
+	}
+	for range controlSlots {
+		r.server.control.take()
+	}
+	if _, err := r.b.Peek(t.Context(), ref); !wantPeerError(t, err, "").Busy {
+		t.Error(err)
+	}
+	if _, err := r.b.Progress(t.Context(), ref); err != nil {
+		t.Errorf("a sign of life: %v", err)
+	}
+	for range bulkSlots {
+		r.server.bulk.free()
+	}
+	if b, _, err := pull(t.Context(), r.b, ref, 0, false); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestBusyPeerIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	left := make(chan struct{}, 3)
+	for range cap(left) {
+		left <- struct{}{}
+	}
+	c, _ := liar(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(headerMark, version)
+		select {
+		case <-left:
+			w.Header().Set("Retry-After", "0.001")
+			refuse(w, http.StatusServiceUnavailable, failedBusy)
+		default:
+			fmt.Fprint(w, "[]")
+		}
+	})
+	if b, err := c.Stats(t.Context(), "b"); err != nil || string(b) != "[]" {
+		t.Errorf("%s, %v", b, err)
+	}
+	for range cap(left) {
+		left <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Stats(ctx, "b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+}
+
+func TestBodyThatBreaksOffHasNoEnd(t *testing.T) {
+	t.Parallel()
+	const size = mib
+	for name, told := range map[string]bool{"with a length": true, "chunked": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			content := random(1, size)
+			d := r.registry.PutBlob(repo, content)
+			reached, release := make(chan struct{}), make(chan struct{})
+			wrong := func(w http.ResponseWriter, _ *http.Request) bool {
+				if told {
+					w.Header().Set("Content-Length", fmt.Sprint(size))
+				}
+				_, _ = w.Write(content[:size/2])
+				_ = http.NewResponseController(w).Flush()
+				close(reached)
+				<-release
+				_, _ = w.Write(append(bytes.Clone(content[size/2:size-1]), content[size-1]^1))
+				return true
+			}
+			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: wrong, Times: 1})
+			s, err := r.b.Open(t.Context(), r.ref(d), 0, false)
+			if err != nil {
+				close(release)
+				t.Fatal(err)
+			}
+			<-reached
+			close(release)
+			got, err := io.ReadAll(s.Body)
+			wantPeerError(t, err, "broke off")
+			if !errors.Is(err, io.ErrUnexpectedEOF) || len(got) > size-64*kib {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+			_ = s.Body.Close()
+		})
+	}
+}
+
+func TestWhoGivesUpBlamesNobody(t *testing.T) {
+	t.Parallel()
+	c, b := liar(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerMark, version)
+		w.Header().Set("Content-Length", "5")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	for range strikes {
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := b.Open(ctx, somewhere, 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := io.ReadAll(s.Body); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		_ = s.Body.Close()
+	}
+	if !c.Healthy("b") {
+		t.Error("the peer is blamed")
+	}
+}

@@ -1,0 +1,88 @@
+package peer
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+func TestPinning(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{tls: true})
+	right, _ := r.members.get("b")
+	ask := func(pin [32]byte) error {
+		m := right
+		m.Fingerprint = pin
+		r.members.put(m)
+		_, err := r.Stats(t.Context(), "b")
+		return err
+	}
+	if err := ask(right.Fingerprint); err != nil {
+		t.Fatal(err)
+	}
+	// The connection that is kept is not for a peer with another certificate.
+	wantPeerError(t, ask([32]byte{1}), "certificate")
+	if r.Healthy("b") {
+		t.Error("a peer with a wrong certificate is healthy")
+	}
+	wantPeerError(t, ask([32]byte{}), "no peer's answer")
+	if err := ask(right.Fingerprint); err != nil {
+		t.Errorf("right again: %v", err)
+	}
+
+	plain := newRig(t, setup{})
+	m, _ := plain.members.get("b")
+	m.Fingerprint = right.Fingerprint
+	plain.members.put(m)
+	_, err := plain.Stats(t.Context(), "b")
+	wantPeerError(t, err, "TLS")
+
+	if c, err := tls.Dial("tcp", r.addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
+		_ = c.Close()
+		t.Error("TLS 1.2 will do")
+	}
+}
+
+func TestResumptionIsNoWayAroundThePin(t *testing.T) {
+	t.Parallel()
+	cert, right, err := NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverSide := ServerTLS(cert)
+	serverSide.SessionTicketsDisabled = false
+	sessions := tls.NewLRUClientSessionCache(1)
+	meet := func(cfg *tls.Config) (resumed bool, err error) {
+		cfg.ClientSessionCache, cfg.ServerName = sessions, "peer"
+		l := listen(t)
+		defer l.Close()
+		var done sync.WaitGroup
+		defer done.Wait()
+		done.Go(func() {
+			there, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(tls.Server(there, serverSide), "x") // after the ticket
+			_ = there.Close()
+		})
+		here, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return false, err
+		}
+		defer here.Close()
+		c := tls.Client(here, cfg)
+		_, err = c.Read(make([]byte, 1))
+		return c.ConnectionState().DidResume, err
+	}
+	for i, want := range []bool{false, true} {
+		if resumed, err := meet(pinned(right)); resumed != want || err != nil {
+			t.Fatalf("connection %d: resumed %v, %v", i, resumed, err)
+		}
+	}
+	if _, err := meet(pinned([32]byte{1})); err == nil {
+		t.Error("a resumed connection is not checked")
+	}
+}

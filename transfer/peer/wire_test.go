@@ -1,0 +1,139 @@
+package peer
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"oci-proxy/transfer"
+)
+
+func FuzzDecodeError(f *testing.F) {
+	f.Add(encodeError(&transfer.Error{Kind: transfer.Denied, Registry: "r", Host: "h", Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(`{"kind":"limited","retry_after":1e300,"status":-1}`)
+	f.Add(`{"kind":"timeout","reason":"\u0000\u202e<\ud800"}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := decodeError(s, "here")
+		if err != nil {
+			return
+		}
+		if e.Registry != "here" || len(e.Reason) > maxReason || len(e.Host) > maxWord || e.RetryAfter < 0 || e.Kind.String() == "" {
+			t.Errorf("%q: %+v", s, e)
+		}
+		line := encodeError(e)
+		if strings.ContainsAny(line, "\r\n\x00") || len(line) > maxHeader/2 {
+			t.Errorf("%q is no header", line)
+		}
+		again, err := decodeError(line, "here")
+		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.Status != e.Status {
+			t.Errorf("%+v came back as %+v, %v", e, again, err)
+		}
+	})
+}
+
+// names take each name as it is written.
+var names = transfer.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
+
+func FuzzParseQuery(f *testing.F) {
+	f.Add("registry=ghcr.io&repository=org%2Fapp&tag=v1&accept=a/b&held=1&n=5")
+	f.Add("registry=a:0&digest=sha256:00")
+	f.Add("registry=localhost:5000&repository=a__b/c.d-e&digest=sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824&%")
+	f.Fuzz(func(t *testing.T, raw string) {
+		q, err := parseQuery(raw)
+		if err != nil {
+			return
+		}
+		if !wellFormed(q.Ref) || q.Registry == "" || len(q.accept) > maxAccept {
+			t.Errorf("%q: %+v", raw, q)
+		}
+		if q.Repository != "" {
+			// What nodes take from each other, they take from clients.
+			if _, err := transfer.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
+				t.Errorf("%q: %v", raw, err)
+			}
+		}
+		q.inList = q.Digest != ""
+		again, err := parseQuery(q.encode())
+		if err != nil || again.Ref != q.Ref || again.held != q.held || again.list.Encode() != q.list.Encode() {
+			t.Errorf("%q: %+v came back as %+v, %v", raw, q, again, err)
+		}
+	})
+}
+
+// FuzzNames holds the grammar to that of clients' paths.
+func FuzzNames(f *testing.F) {
+	f.Add("team/app", "ghcr.io")
+	f.Add("a--b/c__d", "localhost:5000")
+	f.Fuzz(func(t *testing.T, repository, registry string) {
+		req, err := transfer.ParsePath("/v2/"+repository+"/tags/list", registry, names)
+		if err != nil || registry == "" {
+			return
+		}
+		if !wellFormed(req.Ref) {
+			t.Errorf("%q of %q is for clients, but not for peers", req.Repository, req.Registry)
+		}
+	})
+}
+
+func TestSpans(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ off, size, n int64 }{{0, 0, 0}, {0, 5, 5}, {0, -1, -1}, {3, 5, 2}, {3, -1, -1}, {5, 5, 0}} {
+		h := http.Header{}
+		status := setSpan(h, c.off, c.size)
+		length := int64(-1)
+		if s := h.Get("Content-Length"); s != "" {
+			length, _ = strconv.ParseInt(s, 10, 64)
+		}
+		from, size, err := spanOf(&http.Response{StatusCode: status, Header: h, ContentLength: length}, c.off)
+		if err != nil || from != c.off || size != c.size || length != c.n {
+			t.Errorf("%+v: from %d, size %d, length %d, %v", c, from, size, length, err)
+		}
+	}
+	for _, c := range []struct {
+		status int
+		span   string
+		length int64
+	}{
+		{206, "", 5},
+		{204, "", 0},
+		{206, "bytes 4-9/10", 6},
+		{206, "bytes 3-9/10", 6},
+		{206, "bytes 3-8/10", 7},
+		{206, "bytes 3-9/*", 7},
+		{206, "bytes 3-/*", 7},
+		{206, "bytes 3-9/-10", 7},
+		{206, "bytes 3-9/99999999999999999999", 7},
+		{200, "bytes 3-9/10", 7},
+		{206, "bytes */3", 0},
+		{416, "bytes */2", 0},
+		{416, "bytes */4", 0},
+		{416, "", 0},
+	} {
+		resp := &http.Response{StatusCode: c.status, Header: http.Header{"Content-Range": {c.span}}, ContentLength: c.length}
+		if from, size, err := spanOf(resp, 3); err == nil {
+			t.Errorf("%+v: from %d, size %d", c, from, size)
+		}
+	}
+	if _, _, err := spanOf(&http.Response{StatusCode: 206, Header: http.Header{"Content-Range": {"bytes 0-9/10"}}, ContentLength: 10}, 0); err == nil {
+		t.Error("a range that nobody asked for is taken")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{"0.05": "50ms", "0": "10ms", "5": "200ms", "NaN": "200ms", "-1": "200ms", "": "200ms", "1e400": "200ms"} {
+		if got := retryAfter(s); got.String() != want {
+			t.Errorf("%q: %v, want %s", s, got, want)
+		}
+	}
+}
+
+func TestProgressOfTransferIsWhatTravels(t *testing.T) {
+	t.Parallel()
+	b, err := json.Marshal(transfer.Progress{Held: true, Offset: 1, Streams: 2})
+	if err != nil || string(b) != `{"held":true,"offset":1,"streams":2}` {
+		t.Errorf("%s, %v: another version would not understand it", b, err)
+	}
+}
