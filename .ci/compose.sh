@@ -180,6 +180,20 @@ again() {
   [[ $(ask cluster | jq -r .ring) == "$ring" ]] || { echo "the ring has changed" && return 1; }
 }
 
+# leaves: a node goes for good as the compose file says, and what it held is
+# with the others. Its container has ended.
+leaves() {
+  local node
+  node=$(container node-1)
+  forget_docker && docker update --restart no "$node" &&
+    compose exec -T node-1 /usr/bin/oci-proxy leave -c /etc/oci-proxy/config.yaml || return 1
+  within 20 ended_well "$node" && within 20 active 3 && : >"$requests" || return 1
+  pull docker several && pull docker large-2 && no_blob_asked
+}
+
+# ended_well CONTAINER: whether it has ended with status 0.
+ended_well() { [[ $(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1") == 'exited 0' ]]; }
+
 # down: no container and no volume is left.
 down() {
   forget_docker
@@ -211,5 +225,6 @@ check 'containerd pulls, the node that serves dies' outlives containerd large-3 
 check 'containerd pulls, the node that fetches dies' outlives containerd large-4 owner
 check 'a fourth node' fourth
 check 'down and up again: nothing is forgotten' again
+check 'a node leaves' leaves
 check 'down -v: nothing is left' down
 finish
