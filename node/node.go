@@ -9,6 +9,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,9 @@ type Node struct {
 	upstream *upstream.Client
 	fetcher  *transfer.Fetcher
 	access   *access
+	hosts    hosts
+	budget   *budget
+	cert     *watched[*tls.Certificate] // of the clients' port, nil for plain HTTP
 	page     http.Handler
 	ready    atomic.Bool
 	pulls    pulls
@@ -52,11 +56,22 @@ const proxyName = "oci-proxy"
 // New builds a node. Clients are not served yet, but its cache directories are
 // open, and it is a member of its cluster: call Run, or Close.
 func New(cfg *config.Config, log *slog.Logger) (*Node, error) {
+	access, err := newAccess(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := newCertificate(cfg, log)
+	if err != nil {
+		return nil, err
+	}
 	client, err := upstream.New(registries(cfg, log))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
 	}
-	n := &Node{cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg), since: time.Now()}
+	n := &Node{
+		cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), since: time.Now(),
+		access: access, hosts: newHosts(cfg), budget: newBudget(openFiles(), cfg.QueueTimeout), cert: cert,
+	}
 	n.names = names(cfg)
 	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
 	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
@@ -175,15 +190,31 @@ const (
 	maxHeader = 32 << 10
 )
 
+// server is the clients' server.
+func (n *Node) server() *http.Server {
+	srv := &http.Server{
+		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		TLSConfig: serverTLS(n.cert), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	overTLS(srv)
+	n.budget.watch(srv)
+	return srv
+}
+
+// serve serves on l, over TLS if that is set up.
+func serve(srv *http.Server, l net.Listener) error {
+	if srv.TLSConfig != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
+}
+
 // Run serves on l until ctx ends, then drains: no pull under way is cut before
 // the config's shutdown_timeout is over (see pulls.go). It closes the node.
 func (n *Node) Run(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
+	srv := n.server()
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- serve(srv, l) }()
 	n.ready.Store(true)
 	if n.cluster != nil {
 		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
