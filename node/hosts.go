@@ -49,7 +49,10 @@ func (h hosts) allow(r *http.Request) bool {
 	whole := strings.ToLower(r.Host)
 	name, _, err := net.SplitHostPort(whole)
 	if err != nil {
-		name = strings.TrimSuffix(strings.TrimPrefix(whole, "["), "]") // it has no port
+		name = whole // it has no port
+		if in, ok := strings.CutPrefix(name, "["); ok && strings.HasSuffix(in, "]") {
+			name = in[:len(in)-1]
+		}
 	}
 	if a, err := netip.ParseAddr(name); err == nil {
 		return a.Zone() == ""
