@@ -65,7 +65,7 @@ func (c *crowd) finish(who client) {
 
 func (c *crowd) finishAll() {
 	for who, ends := range c.ends {
-		for range len(ends) {
+		for range ends {
 			c.finish(who)
 		}
 	}

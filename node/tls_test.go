@@ -158,13 +158,13 @@ func TestWhatIsNotTLSOrTooOldIsRefused(t *testing.T) {
 		t.Errorf("plain HTTP: %d", a.StatusCode)
 	}
 	// In the clear nobody speaks HTTP/2, neither by prior knowledge nor by upgrade.
-	clear := served(t, upstreamtest.New(t), settings{}, newBudget(20000, time.Minute))
-	h2c := clear.dial()
+	inClear := served(t, upstreamtest.New(t), settings{}, newBudget(20000, time.Minute))
+	h2c := inClear.dial()
 	fmt.Fprintf(h2c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	if b, err := io.ReadAll(h2c); err != nil || !bytes.HasPrefix(b, []byte("HTTP/1.1 ")) {
 		t.Errorf("HTTP/2 in the clear: %q, %v", b, err)
 	}
-	clear.get("/v2/", "Upgrade", "h2c", "Connection", "Upgrade, HTTP2-Settings", "HTTP2-Settings", "AAMAAABkAAQAAP__").want(t, 200, "Upgrade", "")
+	inClear.get("/v2/", "Upgrade", "h2c", "Connection", "Upgrade, HTTP2-Settings", "HTTP2-Settings", "AAMAAABkAAQAAP__").want(t, 200, "Upgrade", "")
 }
 
 func TestCertificatesAreReadAgain(t *testing.T) {
@@ -237,9 +237,10 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 func TestHalfHandshakesEnd(t *testing.T) {
 	t.Parallel()
 	files := newPair(t, "proxy.example")
-	dir := t.TempDir()
 	for name, sent := range map[string]string{"nothing": "", "a record's beginning": "\x16\x03\x01\x02\x00\x01"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				n, _ := newNodeOf(t, fmt.Sprintf("defaults: {cache_dir: %q}\n%s", dir, files.config()))
 				l, srv := newPipes(), n.server()

@@ -131,7 +131,7 @@ func (p *process) await() {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
-		if _, err := get(p.t.Context(), "http://"+p.addr+"/_/ready"); err == nil {
+		if _, err := get(p.t.Context(), "http://"+p.addr+"/_/ready"); err == nil || errors.Is(err, errBadRequest) { // it may speak TLS
 			return
 		}
 		select {
