@@ -108,7 +108,13 @@ func start(t *testing.T, addr string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(exe, args...), addr: addr, log: new(safeBuffer), done: make(chan struct{})}
+	return startAs(t, addr, exec.Command(exe, args...))
+}
+
+// startAs starts the program by a command.
+func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, addr: addr, log: new(safeBuffer), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
