@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"oci-proxy/transfer"
@@ -59,6 +61,10 @@ func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Re
 		failPath(w, p)
 		return
 	}
+	if errors.Is(err, errBusy) {
+		n.busy(w, r)
+		return
+	}
 	e, ok := errors.AsType[*transfer.Error](err)
 	switch {
 	case ok:
@@ -76,6 +82,31 @@ func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Re
 		w.Header().Set("Retry-After", strconv.Itoa(int(defaultRetry.Seconds())))
 	}
 	writeError(w, status, ociError{Code: code, Message: message(e), Detail: d})
+}
+
+// busyRetry is when who was refused may come again.
+const busyRetry = 10 * time.Second
+
+// busy answers a pull that got no turn, in the way that the client takes best:
+// docker ends a pull at 429 and tries again after 503; containerd and those
+// built on containers/image the other way round, but at once, so that their
+// answer is held back for a moment.
+func (n *Node) busy(w http.ResponseWriter, r *http.Request) {
+	status, code := http.StatusServiceUnavailable, "UNAVAILABLE"
+	if retriesAt429(r.UserAgent()) {
+		status, code = http.StatusTooManyRequests, "TOOMANYREQUESTS"
+		n.access.throttle.delay(r.Context().Done(), 2*time.Second)
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(busyRetry.Seconds())))
+	writeError(w, status, ociError{Code: code, Message: errBusy.Error(), Detail: &detail{Reason: errBusy.Error(), RetryAfter: busyRetry.Seconds()}})
+}
+
+// retriesAt429 knows clients by how they begin to introduce themselves.
+func retriesAt429(agent string) bool {
+	agent = strings.ToLower(agent)
+	return slices.ContainsFunc([]string{"containerd/", "containers/", "skopeo/", "podman/", "libpod/", "buildah/", "cri-o/"}, func(name string) bool {
+		return strings.HasPrefix(agent, name)
+	})
 }
 
 // defaultRetry is what a client is told where an upstream that limits us does

@@ -32,12 +32,25 @@ func (n *Node) broken() []string {
 			out = append(out, "cache_dir "+dir+": "+err.Error())
 		}
 	}
+	if n.cert != nil {
+		out = appendError(out, n.cert.name, n.cert.health())
+	}
+	if users := n.access.logins.users; users != nil {
+		out = appendError(out, users.name, users.health())
+	}
 	if n.cluster != nil {
 		if err := n.cluster.members.Health(); err != nil {
 			out = append(out, "cluster: "+err.Error())
 		}
 	}
 	return out
+}
+
+func appendError(out []string, name string, err error) []string {
+	if err == nil {
+		return out
+	}
+	return append(out, name+": "+err.Error())
 }
 
 // readiness answers /_/ready: whether the node should get traffic.

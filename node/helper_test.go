@@ -52,6 +52,12 @@ func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *buffe
 	}
 	text := fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n",
 		up.Host(), s.top, s.dir, s.defaults, up.Host(), s.registry, s.more)
+	return newNodeOf(t, text)
+}
+
+// newNodeOf builds a node of a config. The caller closes it.
+func newNodeOf(t testing.TB, text string) (*Node, *buffer) {
+	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatalf("the test's config:\n%s\n%v", text, err)

@@ -92,7 +92,7 @@ func (n *Node) offer(ctx context.Context, store *cache.Store, b cache.Held) erro
 // operator lets only those through to h who may end the node: who knows the
 // login, or where there is none whoever is on this machine. A page in a browser
 // is neither.
-func (n *Node) operator(h http.HandlerFunc) http.Handler {
+func (n *Node) operator(h http.Handler) http.Handler {
 	guarded := http.NewCrossOriginProtection().Handler(h)
 	if !n.access.open {
 		return n.access.guard(guarded)

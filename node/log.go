@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"oci-proxy/transfer"
@@ -188,8 +189,9 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 		w.begin(http.StatusOK)
 		step := min(limited.N, piece)
 		// One LimitedReader around the file and no more: the kernel copies
-		// only what net finds directly below one.
-		k, err := io.Copy(w.ResponseWriter, &io.LimitedReader{R: limited.R, N: step})
+		// only what net finds directly below one. Over TLS, and HTTP/2 with it,
+		// nobody does that.
+		k, err := copyPiece(w.ResponseWriter, &io.LimitedReader{R: limited.R, N: step})
 		limited.N -= k
 		sent += k
 		w.count(k)
@@ -198,6 +200,18 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 		}
 	}
 	return sent, nil
+}
+
+// buffers are for writers that can't copy themselves.
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+func copyPiece(w io.Writer, src *io.LimitedReader) (int64, error) {
+	if to, ok := w.(io.ReaderFrom); ok {
+		return to.ReadFrom(src)
+	}
+	b := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(b)
+	return io.CopyBuffer(w, src, b[:])
 }
 
 // count counts what went to the client.

@@ -103,15 +103,15 @@ func (c *testCluster) end() {
 	}
 }
 
-// free is an address with a port that is free.
-const free = "127.0.0.1:0"
+// anyPort is an address with a port that is free.
+const anyPort = "127.0.0.1:0"
 
 // join adds a node, and returns its number.
 func (c *testCluster) join() int {
 	c.t.Helper()
 	i := len(c.nodes)
 	c.nodes = append(c.nodes, &testNode{
-		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: free, gossip: free, peer: free, log: new(buffer),
+		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: anyPort, gossip: anyPort, peer: anyPort, log: new(buffer),
 	})
 	c.start(i)
 	return i
@@ -126,7 +126,7 @@ func (c *testCluster) start(i int) {
 	if one.port, err = openPort(one.client); err != nil {
 		c.t.Fatal(err)
 	}
-	if one.client == free {
+	if one.client == anyPort {
 		one.client = one.port.Addr().String() // others may be reading it later
 	}
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))

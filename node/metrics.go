@@ -20,6 +20,10 @@ var (
 	metricItems    = describe("shard_blobs", "Blobs in the shard.", "registry")
 	metricSize     = describe("shard_bytes", "Bytes of content in the shard.", "registry")
 	metricBound    = describe("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", "registry")
+	metricConns    = describe("client_connections", "Clients' connections.")
+	metricPulls    = describe("pulls", "Pulls under way, and those that wait for their turn.", "state")
+	metricRefused  = describe("pulls_refused_total", "Pulls that got no turn in time.")
+	metricFailed   = describe("failed_logins_total", "Logins that were wrong, or not looked at after too many of those.")
 	metricDegraded = describe("degraded", "1 while the node serves with something broken, else 0.")
 )
 
@@ -40,7 +44,7 @@ type figures struct{ node *Node }
 
 // Describe implements prometheus.Collector.
 func (figures) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricReceived, metricToPeers, metricMembers, metricEvicted, metricItems, metricSize, metricBound, metricDegraded} {
+	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricReceived, metricToPeers, metricMembers, metricEvicted, metricItems, metricSize, metricBound, metricConns, metricPulls, metricRefused, metricFailed, metricDegraded} {
 		out <- d
 	}
 }
@@ -71,6 +75,12 @@ func (f figures) Collect(out chan<- prometheus.Metric) {
 	for state, many := range f.node.byState() {
 		gauge(metricMembers, many, state)
 	}
+	conns, active, queued := f.node.budget.figures()
+	gauge(metricConns, int64(conns))
+	gauge(metricPulls, int64(active), "active")
+	gauge(metricPulls, int64(queued), "waiting")
+	counter(metricRefused, f.node.budget.refused.Load())
+	counter(metricFailed, f.node.access.failures.Load())
 	degraded := int64(0)
 	if len(f.node.broken()) > 0 {
 		degraded = 1

@@ -36,6 +36,7 @@ func TestMetricsAreWellFormedAndGuarded(t *testing.T) {
 	h := n.Handler()
 	for _, login := range []bool{false, true} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/_/metrics", nil)
+		r.Host = "localhost"
 		if login {
 			r.SetBasicAuth("u", "pass")
 		}

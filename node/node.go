@@ -9,6 +9,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,9 @@ type Node struct {
 	upstream *upstream.Client
 	fetcher  *transfer.Fetcher
 	access   *access
+	hosts    hosts
+	budget   *budget
+	cert     *watched[*tls.Certificate] // of the clients' port, nil for plain HTTP
 	page     http.Handler
 	ready    atomic.Bool
 	pulls    pulls
@@ -62,11 +66,22 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
+	access, err := newAccess(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := newCertificate(cfg, log)
+	if err != nil {
+		return nil, err
+	}
 	client, err := upstream.New(registries(cfg, log))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
 	}
-	n := &Node{cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), access: newAccess(cfg), since: time.Now()}
+	n := &Node{
+		cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), since: time.Now(),
+		access: access, hosts: newHosts(cfg), budget: newBudget(openFiles(), cfg.QueueTimeout), cert: cert,
+	}
 	n.names = names(cfg)
 	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
 	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
@@ -185,16 +200,31 @@ const (
 	maxHeader = 32 << 10
 )
 
+// server is the clients' server.
+func (n *Node) server() *http.Server {
+	srv := &http.Server{
+		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		TLSConfig: serverTLS(n.cert), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	overTLS(srv)
+	n.budget.watch(srv)
+	return srv
+}
+
+// serve serves on l, over TLS if that is set up.
+func serve(srv *http.Server, l net.Listener) error {
+	if srv.TLSConfig != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
+}
+
 // Run serves on l until ctx ends, then drains: no pull under way is cut before
 // the config's shutdown_timeout is over (see pulls.go). It closes the node.
 func (n *Node) Run(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
+	srv := n.server()
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	met := n.met(ctx)
+	go func() { served <- serve(srv, l) }()
 	if n.cluster != nil {
 		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
 		heard := make(chan struct{})
@@ -202,25 +232,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		defer func() { stop(); <-heard }()
 	}
 	n.log.Info("serving", "address", l.Addr().String())
-	var err error
-	for on := true; on; {
-		select {
-		case <-met:
-			n.ready.Store(true)
-			met = nil
-			continue
-		case err = <-served:
-			err = fmt.Errorf("serving: %w", err)
-		case <-n.left():
-			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-		case <-ctx.Done():
-			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-			if n.cluster != nil {
-				n.cluster.members.Restarting(context.WithoutCancel(ctx))
-			}
-		}
-		on = false
-	}
+	err := n.awaitEnd(ctx, served)
 	n.ready.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
 	defer cancel()
@@ -232,6 +244,30 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, srv.Close())
 	}
 	return errors.Join(err, n.Close(drain))
+}
+
+// awaitEnd waits until the node is to drain, or serving has failed. Meanwhile
+// the node becomes ready.
+func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
+	met := n.met(ctx)
+	for {
+		select {
+		case <-met:
+			n.ready.Store(true)
+			met = nil
+		case err := <-served:
+			return fmt.Errorf("serving: %w", err)
+		case <-n.left():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+			return nil
+		case <-ctx.Done():
+			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
+			if n.cluster != nil {
+				n.cluster.members.Restarting(context.WithoutCancel(ctx))
+			}
+			return nil
+		}
+	}
 }
 
 // meetTime bounds how long a node that starts looks for others before it is ready.

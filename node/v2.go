@@ -13,17 +13,21 @@ import (
 // v2 answers a request of the registry API.
 func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	// What registries call a manifest or a list must not run in a browser.
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	var who client
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		writeError(w, http.StatusMethodNotAllowed, ociError{Code: "UNSUPPORTED", Message: "this is a cache: push to the registry itself"})
 		return
-	case !n.access.allows(r):
-		n.access.refuse(w)
-		return
-	case r.URL.Path == "/v2" || r.URL.Path == "/v2/":
+	case !n.access.anonymously(r):
+		v := n.access.judge(r)
+		if !v.ok {
+			n.access.refuse(w, r, v)
+			return
+		}
+		who.user = v.user
+	}
+	if r.URL.Path == "/v2" || r.URL.Path == "/v2/" {
 		n.ping(w)
 		return
 	}
@@ -34,6 +38,7 @@ func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 	}
 	n.pulls.begin()
 	defer n.pulls.end()
+	who.from = network(n.access.client(r))
 	noteRef(r, &req.Ref)
 	if req.NS != "" {
 		w.Header().Set("OCI-Namespace", req.Registry)
@@ -42,6 +47,12 @@ func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 		n.fail(w, r, req.Resource, err)
 		return
 	}
+	end, err := n.budget.begin(r.Context(), who)
+	if err != nil {
+		n.fail(w, r, req.Resource, err)
+		return
+	}
+	defer end()
 	if err := n.answer(w, r, req); err != nil {
 		n.fail(w, r, req.Resource, err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -10,6 +12,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -26,15 +30,17 @@ const (
 
 // A target is a running node, and the login to it.
 type target struct {
-	addr string
+	addr string // as the user said it
+	base string // the beginning of its URLs
 	auth config.Auth
+	tls  *tls.Config
 }
 
 // flagsOfTarget reads the flags of a command that asks a running node.
 func flagsOfTarget(name string, args []string, s streams) (target, error) {
 	fl := flag.NewFlagSet(name, flag.ContinueOnError)
 	file := fl.String("c", "", "the config `file` that names the port and the login")
-	addr := fl.String("addr", "", "the node's `host:port` (default: the config's port on loopback)")
+	addr := fl.String("addr", "", "the node's `host:port`, or its URL (default: the config's port on loopback)")
 	if err := parse(fl, args, s); err != nil {
 		return target{}, err
 	}
@@ -43,12 +49,49 @@ func flagsOfTarget(name string, args []string, s streams) (target, error) {
 		return target{}, err
 	}
 	own := net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
-	return target{addr: cmp.Or(*addr, own), auth: cfg.Auth}, nil
+	t := target{addr: cmp.Or(*addr, own), auth: cfg.Auth}
+	t.base = baseURL(t.addr, cfg.TLS.On())
+	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // which verifies, beside
+	return t, nil
+}
+
+// verify returns how the node is known that may see the login: by the very
+// certificate that the config names, whoever issued it; else as usual, by its
+// name and an authority of the system's. Without a login there is nothing to
+// lose on this machine, where whatever certificate will do.
+func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
+	host, loopback := nodesHost(t.base)
+	return func(s tls.ConnectionState) error {
+		if own, err := config.ReadCertificate(files); files.On() && err == nil && own.Leaf.Equal(s.PeerCertificates[0]) {
+			return nil
+		}
+		if t.auth.Username == "" && loopback {
+			return nil
+		}
+		opts := x509.VerifyOptions{DNSName: host, Intermediates: x509.NewCertPool()}
+		for _, c := range s.PeerCertificates[1:] {
+			opts.Intermediates.AddCert(c)
+		}
+		if _, err := s.PeerCertificates[0].Verify(opts); err != nil {
+			return fmt.Errorf("%w (by -c name the config that has its certificate, or ask it by a name that this is for)", err)
+		}
+		return nil
+	}
+}
+
+// nodesHost is the host in a URL, and whether it is this machine for certain.
+func nodesHost(base string) (host string, loopback bool) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base, false // which no certificate is for, nor can it be asked
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname(), u.Hostname() == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 // ask sends a request to the node and returns the body of an answer of status 200.
 func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+t.addr+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +100,7 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 	}
 	client := &http.Client{
 		// A proxy of the environment is for upstream, not for the node next door.
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)

@@ -108,7 +108,13 @@ func start(t *testing.T, addr string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(exe, args...), addr: addr, log: new(safeBuffer), done: make(chan struct{})}
+	return startAs(t, addr, exec.Command(exe, args...))
+}
+
+// startAs starts the program by a command.
+func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, addr: addr, log: new(safeBuffer), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
@@ -131,7 +137,7 @@ func (p *process) await() {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
-		if _, err := get(p.t.Context(), "http://"+p.addr+"/_/ready"); err == nil {
+		if _, err := get(p.t.Context(), "http://"+p.addr+"/_/ready"); err == nil || errors.Is(err, errBadRequest) { // it may speak TLS
 			return
 		}
 		select {

@@ -143,7 +143,7 @@ func logger(cfg *config.Config, s streams) *slog.Logger {
 
 // warnOpen says so where any client may use what the operator has credentials for.
 func warnOpen(cfg *config.Config, log *slog.Logger) {
-	if cfg.Auth.Username != "" {
+	if cfg.Auth.Asked() {
 		return
 	}
 	for _, r := range cfg.Registries {

@@ -85,6 +85,19 @@ var bad = []struct{ name, text, want string }{
 	{"a user with a colon", "auth: {username: 'u:x', password: sesame}", `c.yaml:1:18: auth.username: "u:x" holds a colon, which no user name can`},
 	{"a list for a password", "auth: {username: u, password: [sesame]}", `c.yaml:1:31: auth.password: must be a single value, not a list`},
 	{"networks without a login", "auth: {anonymous_from: [10.0.0.0/8]}", `c.yaml:1:24: auth.anonymous_from: lets some pull without a login, but no auth.username is set, so nobody needs one`},
+	{"users in a file that is not there", "auth: {htpasswd_file: DIR/absent}", `c.yaml:1:23: auth.htpasswd_file: "DIR/absent" cannot be read: no such file or directory`},
+	{"users in a file that is a directory", "auth: {htpasswd_file: DIR}", `c.yaml:1:23: auth.htpasswd_file: "DIR" is no regular file`},
+	{"no user at all", "auth: {htpasswd_file: DIR/empty}", `c.yaml:1:23: auth.htpasswd_file: "DIR/empty" names no user`},
+	{"a password for a list of users", "auth: {htpasswd_file: DIR/secret}", `c.yaml:1:23: auth.htpasswd_file: "DIR/secret", line 1: is not user:hash`},
+	{"a user's password in the clear", "auth: {htpasswd_file: DIR/clear}", `c.yaml:1:23: auth.htpasswd_file: "DIR/clear", line 2: has no bcrypt hash; make one with htpasswd -B`},
+	{"bad users, and networks", "auth: {htpasswd_file: DIR/clear, anonymous_from: [10.0.0.0/8]}", `c.yaml:1:23: auth.htpasswd_file: "DIR/clear", line 2: has no bcrypt hash; make one with htpasswd -B`},
+	// TLS and names
+	{"a certificate without a key", "tls: {cert_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: needs a key_file`},
+	{"a key without a certificate", "tls: {key_file: DIR/secret}", `c.yaml:1:17: tls.key_file: needs a cert_file`},
+	{"a certificate that is not there", "tls: {cert_file: DIR/absent, key_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: "DIR/absent" cannot be read: no such file or directory`},
+	{"a certificate that is none", "tls: {cert_file: DIR/secret, key_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: "DIR/secret" and "DIR/secret" are no certificate and its key: tls: failed to find any PEM data in certificate input`},
+	{"an allowed host with a scheme", "allowed_hosts: ['https://p']", `c.yaml:1:17: allowed_hosts[0]: "https://p" is no host; say host or host:port, without https:// or a path`},
+	{"a wait without a unit", "queue_timeout: 120", `c.yaml:1:16: queue_timeout: "120" is no duration; say for example 60s, 12h or 0s`},
 	// the environment in values
 	{"a variable that is not set", "auth: {username: u, password: '${ABSENT}'}", `c.yaml:1:31: auth.password: ${ABSENT} is not set in the environment`},
 	{"a variable with a default", "base_url: '${URL:-x}'", `c.yaml:1:11: base_url: "${URL:-x}" names no variable of the environment; only ${NAME} is replaced`},
@@ -133,7 +146,7 @@ c.yaml:5:7: port: "x" is no port; say a number from 1 to 65535`},
 func TestBadConfigsAreRefusedWithPlaceAndReason(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"secret": "pw\n", "empty": "\n", "short": "sesame\n"} {
+	for name, text := range map[string]string{"secret": "pw\n", "empty": "\n", "short": "sesame\n", "clear": "# users\nu:sesame\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

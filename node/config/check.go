@@ -9,10 +9,8 @@ import (
 // check applies the rules that hold across keys, and completes the config.
 func (l *loader) check() {
 	c := l.config
-	l.credentials("auth", c.Auth.Username, &c.Auth.Password, c.Auth.passwordFile)
-	if len(c.Auth.AnonymousFrom) > 0 && c.Auth.Username == "" && !l.failed("auth.username") {
-		l.problem(l.at("auth.anonymous_from"), "auth.anonymous_from", "lets some pull without a login, but no auth.username is set, so nobody needs one")
-	}
+	l.checkAuth(&c.Auth)
+	l.checkTLS(c.TLS)
 	l.checkRegistries()
 	if c.Cluster != nil {
 		l.checkCluster(c.Cluster)
@@ -22,6 +20,40 @@ func (l *loader) check() {
 		c.Registries = append(c.Registries, e.Registry)
 	}
 	slices.SortFunc(c.Registries, func(a, b Registry) int { return strings.Compare(a.Host, b.Host) })
+}
+
+// checkAuth checks who may use the proxy.
+func (l *loader) checkAuth(a *Auth) {
+	l.credentials("auth", a.Username, &a.Password, a.passwordFile)
+	const users, anonymous = "auth.htpasswd_file", "auth.anonymous_from"
+	if a.HtpasswdFile != "" {
+		if _, err := ReadUsers(a.HtpasswdFile); err != nil {
+			l.problem(l.at(users), users, "%s", err)
+		}
+	}
+	if len(a.AnonymousFrom) > 0 && !a.Asked() && !l.failed("auth.username") && !l.failed(users) {
+		l.problem(l.at(anonymous), anonymous, "lets some pull without a login, but no auth.username is set, so nobody needs one")
+	}
+}
+
+// checkTLS makes sure that the clients' port has a certificate and its key, or
+// neither.
+func (l *loader) checkTLS(t TLS) {
+	const cert, key = "tls.cert_file", "tls.key_file"
+	if l.failed(cert) || l.failed(key) {
+		return
+	}
+	switch {
+	case t.CertFile == "" && t.KeyFile == "":
+	case t.KeyFile == "":
+		l.problem(l.at(cert), cert, "needs a key_file")
+	case t.CertFile == "":
+		l.problem(l.at(key), key, "needs a cert_file")
+	default:
+		if _, err := ReadCertificate(t); err != nil {
+			l.problem(l.at(cert), cert, "%s", err)
+		}
+	}
 }
 
 func (l *loader) checkRegistries() {

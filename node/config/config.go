@@ -39,7 +39,10 @@ type Config struct {
 	WhitelistMode   bool           // only Registries may be asked
 	DefaultRegistry string         // canonical host of names without a registry; always in Registries
 	BaseURL         string         // http(s) URL clients reach the proxy at, without a slash at the end; may be ""
+	AllowedHosts    []string       // further host[:port] that the page and /_/ are reached by, lower case
+	TLS             TLS            // of the clients' port
 	Auth            Auth           // who may use the proxy
+	QueueTimeout    time.Duration  // how long a pull may wait for its turn
 	ShutdownTimeout time.Duration  // how long a drain may take, then the rest is cut; 0 cuts at once
 	VerifyInterval  time.Duration  // how long a chunk on disk counts as right once checked; 0: until the next read
 	Defaults        Registry       // what a registry is that nobody configured; its Host is ""
@@ -47,15 +50,26 @@ type Config struct {
 	Cluster         *Cluster       // nil for a node on its own
 }
 
-// An Auth is the login of the proxy itself. Username and Password are both set
-// or both empty; empty means that no login is asked for.
+// A TLS says where the certificate of the clients' port lies. Both files are
+// named, and were right when the config was read, or none is: plain HTTP.
+type TLS struct{ CertFile, KeyFile string }
+
+// On reports whether the clients' port speaks TLS.
+func (t TLS) On() bool { return t.CertFile != "" }
+
+// An Auth is the logins of the proxy itself. Username and Password are both set
+// or both empty; the users of HtpasswdFile come on top.
 type Auth struct {
 	Username      string
 	Password      Secret
+	HtpasswdFile  string         // was right when the config was read, "" for none
 	AnonymousFrom []netip.Prefix // clients that may pull without a login
 
 	passwordFile string
 }
+
+// Asked reports whether a login is asked for at all.
+func (a Auth) Asked() bool { return a.Username != "" || a.HtpasswdFile != "" }
 
 // A Registry says how one registry is asked, and where what it holds is kept.
 type Registry struct {

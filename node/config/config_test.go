@@ -47,7 +47,7 @@ func TestWithoutFileBuiltInDefaultsServe(t *testing.T) {
 	hub.Host = DockerHub
 	want := &Config{
 		Port: 80, LogLevel: slog.LevelInfo, LogFormat: "text", DefaultRegistry: DockerHub,
-		ShutdownTimeout: time.Minute, VerifyInterval: 24 * time.Hour, Defaults: defaults, Registries: []Registry{hub},
+		QueueTimeout: 2 * time.Minute, ShutdownTimeout: time.Minute, VerifyInterval: 24 * time.Hour, Defaults: defaults, Registries: []Registry{hub},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -145,6 +145,8 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	c := must(t, `
 address: 127.0.0.1
 trusted_proxies: [10.1.2.3/8, "fd00::/8"]
+allowed_hosts: [Proxy.example, "p.example:8080", "[fd00::1]:80"]
+queue_timeout: 5s
 log_level: WARN
 log_format: json
 base_url: https://p.example/
@@ -182,6 +184,7 @@ cluster: {name: n1, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise
 	}
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	if c.Address != "127.0.0.1" || !slices.Equal(c.TrustedProxies, proxies) || c.LogLevel != slog.LevelWarn || c.LogFormat != "json" ||
+		!slices.Equal(c.AllowedHosts, []string{"proxy.example", "p.example:8080", "[fd00::1]:80"}) || c.QueueTimeout != 5*time.Second ||
 		c.BaseURL != "https://p.example" || len(c.Auth.AnonymousFrom) != 1 || c.ShutdownTimeout != 0 {
 		t.Errorf("top: %+v", c)
 	}

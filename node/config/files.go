@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -60,4 +61,21 @@ func readSecret(name string) (string, error) {
 		return "", fmt.Errorf("%q is empty", name)
 	}
 	return s, nil
+}
+
+// ReadCertificate reads a certificate and its key.
+func ReadCertificate(t TLS) (*tls.Certificate, error) {
+	cert, err := readSmall(t.CertFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readSmall(t.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("%q and %q are no certificate and its key: %w", t.CertFile, t.KeyFile, err)
+	}
+	return &pair, nil
 }

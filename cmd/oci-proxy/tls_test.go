@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// certificate makes a certificate for loopback that nobody trusts.
+func certificate(t *testing.T) config.TLS {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "node"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := config.TLS{CertFile: filepath.Join(t.TempDir(), "cert.pem"), KeyFile: filepath.Join(t.TempDir(), "key.pem")}
+	for file, b := range map[string]*pem.Block{files.CertFile: {Type: "CERTIFICATE", Bytes: der}, files.KeyFile: {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	files := certificate(t)
+	file, addr := nodeConfig(t, up, t.TempDir(), fmt.Sprintf("auth: {username: u, password: p}\ntls: {cert_file: %q, key_file: %q}", files.CertFile, files.KeyFile))
+	p := start(t, addr, "serve", "-c", file)
+	login := configFile(t, "auth: {username: u, password: p}") // of somebody without the certificate
+	none := configFile(t, "port: 1")
+	for _, c := range []struct {
+		args   []string
+		status int
+		said   string
+	}{
+		{[]string{"health", "-c", file}, exitDone, "healthy"},
+		{[]string{"health", "-addr", addr}, exitDone, "healthy"},
+		{[]string{"health", "-addr", "https://" + addr + "/"}, exitDone, "healthy"},
+		{[]string{"status", "-c", file}, exitDone, "NODE"},
+		{[]string{"status", "-c", file, "-addr", addr}, exitDone, "NODE"},
+		{[]string{"status", "-c", login, "-addr", "https://" + addr}, exitFailed, "certificate"}, // the login stays here
+		{[]string{"status", "-c", none, "-addr", "https://" + addr}, exitFailed, "asks for a login"},
+		{[]string{"status", "-c", login, "-addr", addr}, exitFailed, "400"},
+		{[]string{"leave", "-c", file}, exitFailed, "in no cluster"},
+	} {
+		got := call(t.Context(), c.args...)
+		if got.status != c.status {
+			t.Errorf("%v: %+v", c.args, got)
+		}
+		wantIn(t, got.out+got.err, c.said)
+	}
+	if status := p.end(syscall.SIGTERM); status != exitDone {
+		t.Errorf("status %d", status)
+	}
+}
+
+// Off this machine nobody is believed without proof, login or not.
+func TestWhoIsBelievedToBeTheNode(t *testing.T) {
+	t.Parallel()
+	files, others := certificate(t), certificate(t)
+	shown, err := config.ReadCertificate(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{shown.Leaf}}
+	for _, c := range []struct {
+		base, user string
+		files      config.TLS
+		ok         bool
+	}{
+		{"https://127.0.0.1:1", "u", files, true},
+		{"https://192.0.2.1:1", "u", files, true},
+		{"https://127.0.0.1:1", "u", others, false},
+		{"https://127.0.0.1:1", "u", config.TLS{}, false},
+		{"https://127.0.0.1:1", "", config.TLS{}, true},
+		{"https://[::1]:1", "", config.TLS{}, true},
+		{"https://localhost:1", "", config.TLS{}, true},
+		{"https://192.0.2.1:1", "", config.TLS{}, false},
+		{"https://localhost.example.com", "", config.TLS{}, false},
+		{"https://node.example.com", "u", config.TLS{}, false},
+	} {
+		err := target{base: c.base, auth: config.Auth{Username: c.user}}.verify(c.files)(state)
+		if (err == nil) != c.ok {
+			t.Errorf("%s as %q: %v", c.base, c.user, err)
+		}
+	}
+}

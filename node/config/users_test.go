@@ -1,0 +1,59 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// hashed is a hash of some password, at the least cost.
+func hashed(t *testing.T) string {
+	t.Helper()
+	h, err := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(h)
+}
+
+func TestUsersOfAnHtpasswdFile(t *testing.T) {
+	t.Parallel()
+	h := hashed(t)
+	y := strings.Replace(h, "$2a$", "$2y$", 1) // as Apache's htpasswd writes it
+	users, err := ReadUsers(write(t, "# the team\n\nann:"+h+"\r\n bob:"+y+"\n"))
+	if err != nil || !slices.Equal(slices.Sorted(maps.Keys(users)), []string{"ann", "bob"}) || users["bob"].Reveal() != y {
+		t.Errorf("%v, %v", users, err)
+	}
+	for text, want := range map[string]string{
+		"ann:" + h + "\nann:" + h:               "line 2: has a user whom a line before has",
+		":" + h:                                 "line 1: is not user:hash",
+		"ann":                                   "line 1: is not user:hash",
+		"a\x01:" + h:                            "line 1: holds a control character",
+		"ann:" + h[:59]:                         "line 1: has no bcrypt hash",
+		"ann:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=": "line 1: has no bcrypt hash",
+		"ann:" + strings.Replace(h, "$04$", "$31$", 1): "line 1: has a hash of cost 31, which takes too long; 14 at most",
+		"#": "names no user",
+	} {
+		_, err := ReadUsers(write(t, text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		} else if strings.Contains(err.Error(), h[7:]) {
+			t.Errorf("the error tells the hash: %v", err)
+		}
+	}
+}
+
+func TestALoginIsAskedForIfThereIsAnyUser(t *testing.T) {
+	t.Parallel()
+	file := write(t, "ann:"+hashed(t))
+	for text, asked := range map[string]bool{
+		"": false, "auth: {username: u, password: p}": true, "auth: {anonymous_from: [10.0.0.0/8], htpasswd_file: " + file + "}": true,
+	} {
+		if c := must(t, text); c.Auth.Asked() != asked {
+			t.Errorf("%q: %v", text, !asked)
+		}
+	}
+}

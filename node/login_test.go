@@ -1,0 +1,203 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// htpasswd writes a file of users and passwords, in turn.
+func htpasswd(t *testing.T, logins ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "users")
+	writeUsers(t, file, bcrypt.MinCost, logins...)
+	return file
+}
+
+// writeUsers puts a new file in the place of another.
+func writeUsers(t *testing.T, file string, cost int, logins ...string) {
+	t.Helper()
+	var text strings.Builder
+	for i := 0; i < len(logins); i += 2 {
+		h, err := bcrypt.GenerateFromPassword([]byte(logins[i+1]), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&text, "%s:%s\n", logins[i], h)
+	}
+	replace(t, file, text.String())
+}
+
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUsersOfTheFileAndTheConfigsOneBothCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(t, "auth: {username: ann, password: right, htpasswd_file: "+htpasswd(t, "bob", "b:ob", "cid", "cid")+"}")
+		for i, c := range []struct {
+			user, password string
+			status         int
+		}{
+			{"ann", "right", 200},
+			{"bob", "b:ob", 200},
+			{"bob", "b:ob", 200}, // remembered
+			{"cid", "cid", 200},
+			{"ann", "cid", 401},
+			{"bob", "ob", 401},
+			{"bob:b", "ob", 200}, // on the wire it is bob with b:ob
+			{"dan", "right", 401},
+			{"", "right", 401},
+			{"bob", "", 401},
+		} {
+			d.want(c.status, 0, fmt.Sprintf("192.0.2.%d", i), c.user, c.password)
+		}
+	})
+}
+
+func TestUsersAreReadAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := htpasswd(t, "bob", "old")
+		d := newDoor(t, "auth: {htpasswd_file: "+file+"}")
+		later := func() { time.Sleep(lookEvery) } // in the bubble
+		const at = "192.0.2.1"
+		d.want(200, 0, at, "bob", "old")
+		writeUsers(t, file, bcrypt.MinCost, "bob", "new", "cid", "cid")
+		d.want(200, 0, at, "bob", "old") // nobody has looked yet
+		later()
+		d.want(401, 0, at, "bob", "old") // though it was remembered
+		d.want(200, 0, at, "bob", "new")
+		d.want(200, 0, at, "cid", "cid")
+		for _, text := range []string{"", "bob", "bob:new\n", "bob:$2y$31$" + strings.Repeat("x", 53)} {
+			replace(t, file, text)
+			later()
+			d.want(200, 0, at, "bob", "new")
+			if err := d.logins.users.health(); err == nil || strings.Contains(err.Error(), "new\n") {
+				t.Errorf("%q: health %v", text, err)
+			}
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		later()
+		d.want(200, 0, at, "cid", "cid")
+		if n := strings.Count(d.log.String(), "can't be read again"); n != 5 {
+			t.Errorf("%d complaints in\n%s", n, d.log)
+		}
+		later()
+		d.want(200, 0, at, "cid", "cid")
+		if n := strings.Count(d.log.String(), "can't be read again"); n != 5 {
+			t.Errorf("the same complaint again:\n%s", d.log)
+		}
+		writeUsers(t, file, bcrypt.MinCost, "dan", "dan")
+		later()
+		d.want(200, 0, at, "dan", "dan")
+		d.want(401, 0, at, "cid", "cid")
+		if err := d.logins.users.health(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhoWasRightIsBelievedForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(t, "auth: {htpasswd_file: "+htpasswd(t, "bob", "right")+"}")
+		from := network(netip.MustParseAddr("192.0.2.1"))
+		d.want(200, 0, "192.0.2.1", "bob", "right")
+		for range 3 { // each use renews it
+			time.Sleep(loginAge - time.Second) // in the bubble
+			if !d.logins.known(from, "bob", "right") || d.logins.known(from, "bob", "wrong") {
+				t.Error("forgotten too soon, or mistaken")
+			}
+		}
+		if d.logins.known(network(netip.MustParseAddr("192.0.2.2")), "bob", "right") {
+			t.Error("it is known at another address, too")
+		}
+		time.Sleep(loginAge) // in the bubble
+		if d.logins.known(from, "bob", "right") {
+			t.Error("believed for ever")
+		}
+		for i := range 2 * maxLogins {
+			d.logins.remember(d.logins.key(anywhere, "bob", fmt.Sprint(i)), d.logins.users.get())
+		}
+		if n := len(d.logins.right); n != maxLogins {
+			t.Errorf("%d are remembered", n)
+		}
+	})
+}
+
+func TestOneHashForManyRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	file := htpasswd(t, "bob", "right")
+	writeUsers(t, file, 9, "bob", "right")
+	d := newDoor(t, "auth: {htpasswd_file: "+file+"}")
+	start := time.Now()
+	if !d.logins.check(t.Context().Done(), netip.Prefix{}, "bob", "right") {
+		t.Fatal("refused")
+	}
+	one := time.Since(start)
+	d.logins.right = map[loginKey]time.Time{}
+	start = time.Now()
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			if w := d.knock(fmt.Sprintf("192.0.2.%d", i), "bob", "right"); w.Code != 200 {
+				t.Errorf("status %d", w.Code)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(start); took > 20*one+time.Second {
+		t.Errorf("200 at once took %s, one alone %s", took, one)
+	}
+}
+
+// A refusal must not tell whether there is such a user.
+func TestWhoIsNoUserCostsAsMuch(t *testing.T) {
+	t.Parallel()
+	file := htpasswd(t, "bob", "right")
+	writeUsers(t, file, 6, "bob", "right")
+	d := newDoor(t, "auth: {username: ann, password: right, htpasswd_file: "+file+"}")
+	if cost, err := bcrypt.Cost(d.logins.users.get().dummy); err != nil || cost != 6 {
+		t.Errorf("the dummy costs %d, %v", cost, err)
+	}
+	const samples = 41
+	took := map[string][]time.Duration{}
+	for i := range samples {
+		for _, user := range []string{"bob", "ann", "nobody"} { // in turn: what else the machine does hits all
+			start := time.Now()
+			if d.logins.check(t.Context().Done(), netip.Prefix{}, user, fmt.Sprint("guess", i)) {
+				t.Fatal("let in")
+			}
+			took[user] = append(took[user], time.Since(start))
+		}
+	}
+	median := func(user string) time.Duration {
+		slices.Sort(took[user])
+		return took[user][samples/2]
+	}
+	t.Logf("medians: bob %s, ann %s, nobody %s", median("bob"), median("ann"), median("nobody"))
+	for _, user := range []string{"ann", "nobody"} {
+		if r := float64(median(user)) / float64(median("bob")); r < 0.6 || r > 1.7 {
+			t.Errorf("%s takes %.2f of what bob takes", user, r)
+		}
+	}
+}
