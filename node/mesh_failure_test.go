@@ -691,3 +691,23 @@ func TestMeshDuplicateIdentity(t *testing.T) {
 		c.pull(i, b)
 	}
 }
+
+// A node that comes back gets traffic when it knows the others, not before: alone
+// it would ask the registry for all that they have.
+func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	for range 3 {
+		c.stop(1)
+		c.start(1)
+		c.await("it is ready", func() bool { return c.get(1, "/_/ready").StatusCode == http.StatusOK })
+		if n := c.nodes[1].node.cluster.size(); n != 3 {
+			t.Errorf("it is ready and knows %d members", n)
+		}
+	}
+	c.stop(0)
+	c.stop(2)
+	c.stop(1)
+	c.start(1) // nobody is to be found
+	c.await("it is ready alone", func() bool { return c.get(1, "/_/ready").StatusCode == http.StatusOK })
+}
