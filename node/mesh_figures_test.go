@@ -154,9 +154,9 @@ func TestMeshFigureCostOfASickOwner(t *testing.T) {
 			}
 			c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet}, SlowBytesPerSecond: speed})
 			sick(c)
-			at, _ := c.others(blobs[0])
 			start := time.Now()
 			for _, b := range blobs {
+				at, _ := c.others(b) // each of the two finds out for itself
 				p := c.pull(at, b)
 				t.Logf("%d MiB in %v", size/mib, p.took.Round(time.Millisecond))
 			}
