@@ -159,3 +159,23 @@ func TestLeaveByAnotherNameIsRefused(t *testing.T) {
 	ask(t, p, http.MethodPost, "/_/leave", "localhost", "Origin", "http://evil.example").want(t, http.StatusForbidden)
 	ask(t, p, http.MethodPost, "/_/leave", "localhost").wantError(t, http.StatusConflict, "UNSUPPORTED") // it has no cluster
 }
+
+// Whatever Host says, it is allowed only for an IP address or a known name.
+func FuzzHosts(f *testing.F) {
+	for _, s := range []string{"", "localhost", "localhost:80", "a.example", "[::1]:80", "[::1%25x]", "127.0.0.1:99999", "p.example:8080", "::1", "p.example.:8080"} {
+		f.Add(s)
+	}
+	h := hosts{"localhost": true, "p.example:8080": true}
+	f.Fuzz(func(t *testing.T, host string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = host
+		if !h.allow(r) {
+			return
+		}
+		low := strings.ToLower(host)
+		known := low == "p.example:8080" || low == "localhost" || strings.HasPrefix(low, "localhost:") || strings.HasPrefix(low, "localhost.")
+		if address := strings.Trim(low, "0123456789abcdef.:[]") == ""; !known && !address {
+			t.Errorf("%q is allowed", host)
+		}
+	})
+}
