@@ -31,7 +31,7 @@ func health(ctx context.Context, args []string, s streams) error {
 	}
 	overTLS := false
 	if *addr == "" {
-		cfg, err := load(*file, s)
+		cfg, err := find(*file, s)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func flagsOfTarget(name string, args []string, s streams) (target, error) {
 	if err := parse(fl, args, s); err != nil {
 		return target{}, err
 	}
-	cfg, err := load(*file, s)
+	cfg, err := find(*file, s)
 	if err != nil {
 		return target{}, err
 	}

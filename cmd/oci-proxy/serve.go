@@ -39,6 +39,16 @@ var errHelp = errors.New("help")
 // load reads the config; all that is wrong with it is printed.
 func load(path string, s streams) (*config.Config, error) {
 	cfg, err := config.Load(path, os.Environ())
+	return printed(cfg, err, s)
+}
+
+// find reads the config of a running node; all that is wrong with it is printed.
+func find(path string, s streams) (*config.Config, error) {
+	cfg, err := config.Find(path, os.Environ())
+	return printed(cfg, err, s)
+}
+
+func printed(cfg *config.Config, err error, s streams) (*config.Config, error) {
 	if err != nil {
 		fmt.Fprintln(s.err, err)
 		return nil, errUsage
@@ -101,7 +111,7 @@ func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
 
 // rekey exchanges the cluster's secrets for those of the config.
 func rekey(n *node.Node, file string, log *slog.Logger) {
-	cfg, err := config.Load(file, os.Environ())
+	cfg, err := config.Find(file, os.Environ())
 	if err == nil && cfg.Cluster != nil {
 		err = n.Rekey(cfg.Cluster.Secrets)
 	}

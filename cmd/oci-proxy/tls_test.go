@@ -78,6 +78,13 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 		}
 		wantIn(t, got.out+got.err, c.said)
 	}
+	// What is bad just now keeps nobody from finding the node, which goes on.
+	if err := os.WriteFile(files.CertFile, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(t.Context(), "health", "-c", file); got.status != exitDone {
+		t.Errorf("%+v", got)
+	}
 	if status := p.end(syscall.SIGTERM); status != exitDone {
 		t.Errorf("status %d", status)
 	}

@@ -122,8 +122,30 @@ type Cluster struct {
 // (as from os.Environ) over it. If something is wrong with what was said, the
 // error is a Problems that holds all of it.
 func Load(path string, environ []string) (*Config, error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text, environ)
+}
+
+// Find is Load for who looks for a running node. Files that such a node reads
+// again when they change are not looked at: they may be bad just now, and the
+// node goes on without them.
+func Find(path string, environ []string) (*Config, error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	l := newLoader(path, environ)
+	l.finding = true
+	return l.parse(text, notYet)
+}
+
+// readConfig reads the config file, if there is one.
+func readConfig(path string) ([]byte, error) {
 	if path == "" {
-		return Parse("", nil, environ)
+		return nil, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -137,7 +159,7 @@ func Load(path string, environ []string) (*Config, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("reading the config %s: it is larger than %d bytes", path, maxFile)
 	}
-	return Parse(path, text, environ)
+	return text, nil
 }
 
 // Parse is Load for a text that is already read; file names it in errors.

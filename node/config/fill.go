@@ -17,6 +17,7 @@ type loader struct {
 	places     map[string]place
 	elsewhere  []string // every key there is, for the search for the nearest one
 	problems   Problems
+	finding    bool // see Find
 }
 
 // An entry is a registry on its way into the config.
@@ -27,7 +28,14 @@ type entry struct {
 }
 
 func parse(file string, text []byte, environ []string, notYet []gap) (*Config, error) {
-	l := &loader{file: file, environ: environment(environ), config: &Config{}, places: map[string]place{}}
+	return newLoader(file, environ).parse(text, notYet)
+}
+
+func newLoader(file string, environ []string) *loader {
+	return &loader{file: file, environ: environment(environ), config: &Config{}, places: map[string]place{}}
+}
+
+func (l *loader) parse(text []byte, notYet []gap) (*Config, error) {
 	for _, k := range Keys() {
 		l.elsewhere = append(l.elsewhere, k.Path)
 	}

@@ -57,3 +57,23 @@ func TestALoginIsAskedForIfThereIsAnyUser(t *testing.T) {
 		}
 	}
 }
+
+func TestANodeIsFoundThoughItsFilesAreBad(t *testing.T) {
+	t.Parallel()
+	bad := write(t, "half")
+	file := write(t, "port: 81\nauth: {htpasswd_file: "+bad+"}\ntls: {cert_file: "+bad+", key_file: "+bad+"}")
+	if _, err := Load(file, nil); err == nil {
+		t.Error("it would start")
+	}
+	if c, err := Find(file, nil); err != nil || c.Port != 81 || !c.TLS.On() || !c.Auth.Asked() {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, text := range []string{"prot: 81", "tls: {cert_file: " + bad + "}"} {
+		if _, err := Find(write(t, text), nil); err == nil {
+			t.Errorf("%q is no mistake", text)
+		}
+	}
+	if _, err := Find(file+".none", nil); err == nil {
+		t.Error("found in no file")
+	}
+}
