@@ -19,6 +19,10 @@ func (n *Node) Handler() http.Handler {
 	mux.Handle("/", n.page)
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if reason := misframed(r); reason != "" {
+			refuseMisframed(w, reason)
+			return
+		}
 		// The mux would redirect a path that is not clean, and what it led to
 		// would depend on who cleans; there is nothing under such a path.
 		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
