@@ -151,10 +151,10 @@ func (r *registry) permits(u *url.URL, proxied bool) error {
 		return &refusal{"only http and https are followed"}
 	case u.Scheme == "http" && !r.Insecure:
 		return &refusal{"from https to plain http is not followed"}
-	case !r.Configured:
-		return strangerHost(strings.ToLower(u.Host))
 	case slices.Contains(metadataNames, strings.TrimSuffix(host, ".")):
 		return &refusal{"metadata addresses are never asked"}
+	case !r.Configured:
+		return strangerHost(strings.ToLower(u.Host))
 	case ipErr != nil && hexAddress(host):
 		return &refusal{"an address is not the name of a registry"}
 	case ipErr == nil && isMetadata(ip):
@@ -169,9 +169,11 @@ func (r *registry) permits(u *url.URL, proxied bool) error {
 	return hostName(host)
 }
 
-// internalSuffixes are names that mean something only inside some network.
+// internalSuffixes are names that mean something only inside some network: what
+// is set aside for that, and what nobody can register because so many use it so.
 var internalSuffixes = []string{
 	".local", ".internal", ".localhost", ".svc", ".cluster.local", ".home.arpa", ".onion", ".invalid", ".test",
+	".localdomain", ".lan", ".home", ".corp", ".intranet", ".private",
 }
 
 // internalName reports whether host means something only inside a network.

@@ -1,0 +1,8 @@
+package node
+
+func wireAttacks() []attack    { return nil }
+func headerAttacks() []attack  { return nil }
+func sizeAttacks() []attack    { return nil }
+func contentAttacks() []attack { return nil }
+func privateAttacks() []attack { return nil }
+func nameAttacks() []attack    { return nil }
