@@ -1,6 +1,5 @@
 package node
 
-func wireAttacks() []attack    { return nil }
 func headerAttacks() []attack  { return nil }
 func sizeAttacks() []attack    { return nil }
 func contentAttacks() []attack { return nil }

@@ -19,6 +19,7 @@ func (n *Node) Handler() http.Handler {
 	mux.Handle("/", n.page)
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		unread(w, r)
 		if reason := misframed(r); reason != "" {
 			refuseMisframed(w, reason)
 			return

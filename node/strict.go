@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/http"
+	"time"
 )
 
 // misframed says what of a request's form another hop may understand in
@@ -18,6 +19,18 @@ func misframed(r *http.Request) string {
 	}
 	return ""
 }
+
+// unread makes sure that the rest of a body which nobody reads is not waited
+// for: a client could keep its connection so for ever.
+func unread(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a writer without deadlines has no connection
+}
+
+// bodyTimeout is how long a client may take for a body that nobody wants.
+const bodyTimeout = time.Second
 
 // refuseMisframed answers such a request and ends its connection.
 func refuseMisframed(w http.ResponseWriter, reason string) {
