@@ -86,7 +86,7 @@ func TestForbiddenAddresses(t *testing.T) {
 					t.Errorf("%s: %d %.100q", host, a.StatusCode, a.body)
 				}
 			}
-			if n := dns.lookups("evil.net"); n > 0 {
+			if n := dns.lookups("leads.evil.net"); n > 0 {
 				t.Errorf("%d names looked up here", n)
 			}
 		})

@@ -42,18 +42,31 @@ var themes = map[string]func() []attack{
 // enough is how many attacks there are at least.
 const enough = 100
 
+// atOnce is how many attacks run at a time: most wait for what the node tries
+// again.
+const atOnce = 24
+
 func TestAdversary(t *testing.T) {
 	t.Parallel()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
 	for theme, attacks := range themes {
 		for _, a := range attacks() {
-			t.Run(theme+"/"+a.name, func(t *testing.T) {
-				t.Parallel()
-				a.run(t)
-				if t.Failed() {
-					t.Logf("what must not happen: %s", a.never)
-				}
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				t.Run(theme+"/"+a.name, a.attempt)
 			})
 		}
+	}
+	wg.Wait()
+}
+
+// attempt runs the attack.
+func (a attack) attempt(t *testing.T) {
+	a.run(t)
+	if t.Failed() {
+		t.Logf("what must not happen: %s", a.never)
 	}
 }
 
