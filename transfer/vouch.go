@@ -171,6 +171,17 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
+	for _, d := range partsOf(manifest) {
+		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d})
+	}
+}
+
+// maxParts bounds what one manifest vouches for: each is a file.
+const maxParts = 1000
+
+// partsOf returns the digests that a manifest lists. One of another kind than
+// we know lists none.
+func partsOf(manifest []byte) (list []digest.Digest) {
 	type part struct {
 		Digest digest.Digest `json:"digest"`
 	}
@@ -181,14 +192,14 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
 		Blobs     []part `json:"blobs"`
 	}
 	if json.Unmarshal(manifest, &m) != nil {
-		return // a manifest of another kind vouches for nothing
+		return nil
 	}
-	parts := append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config)
-	for _, p := range parts {
-		if p.Digest.Validate() == nil {
-			f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest})
+	for _, p := range append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config) {
+		if p.Digest.Validate() == nil && len(list) < maxParts {
+			list = append(list, p.Digest)
 		}
 	}
+	return list
 }
 
 // The keys of vouchers among the tags. No part of a ref holds a space, and no
