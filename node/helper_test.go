@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,25 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes the tests' own CA the only one that is trusted, and their own
+// directory the only one where names are looked up.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "oci-proxy-ca")
+	if err == nil {
+		err = trustAuthority(dir)
+	}
+	if err != nil {
+		panic(err)
+	}
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dns.dial}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
+		_ = os.Unsetenv(name)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
 
 // patience bounds what a test waits for.
 const patience = 20 * time.Second
@@ -85,6 +104,14 @@ type proxy struct {
 func newProxy(t testing.TB, up *upstreamtest.Registry, s settings) *proxy {
 	t.Helper()
 	n, log := newNode(t, up, s)
+	p := serving(t, n, log)
+	p.up = up
+	return p
+}
+
+// serving serves a node until the test ends.
+func serving(t testing.TB, n *Node, log *buffer) *proxy {
+	t.Helper()
 	n.ready.Store(true)
 	srv := httptest.NewServer(n.Handler())
 	client := newClient(t)
@@ -97,7 +124,7 @@ func newProxy(t testing.TB, up *upstreamtest.Registry, s settings) *proxy {
 			t.Errorf("closing the node: %v", err)
 		}
 	})
-	return &proxy{t: t, node: n, up: up, log: log, url: srv.URL, client: client, sent: new(atomic.Int64)}
+	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64)}
 }
 
 // newClient changes nothing of what is answered.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"net/http"
 
 	"oci-proxy/transfer"
@@ -19,7 +20,7 @@ func (n *Node) manifest(w http.ResponseWriter, r *http.Request, req transfer.Req
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	w.Header().Set("Content-Type", m.MediaType)
+	w.Header().Set("Content-Type", cmp.Or(transfer.DocumentType(m.MediaType), blobType))
 	s := spanOf(r, m.Size, m.Digest)
 	s.begin(w, m.Size)
 	if head || s.beyond {

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"time"
 )
 
 // A class is who may ask for a URL.
@@ -76,7 +75,9 @@ func (n *Node) Handler() http.Handler {
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.budget.busy(r)
 		protect(w.Header())
-		if hasBody(r) && !awaitBody(w, r) {
+		unread(w, r)
+		if reason := misframed(r); reason != "" {
+			refuseMisframed(w, reason)
 			return
 		}
 		// The mux would redirect a path that is not clean, and what it led to
@@ -99,19 +100,4 @@ func protect(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Referrer-Policy", "no-referrer")
-}
-
-func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
-
-// awaitBody gives a request's body, which nobody here wants, a moment to arrive:
-// net/http reads what is left of it without end otherwise. What only reads has
-// none, or is no request of a client that means well.
-func awaitBody(w http.ResponseWriter, r *http.Request) bool {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout)) // a writer without deadlines has no slow client
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return true
-	}
-	w.Header().Set("Connection", "close")
-	writeError(w, http.StatusBadRequest, ociError{Code: "UNSUPPORTED", Message: "a request that reads has no body"})
-	return false
 }

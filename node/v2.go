@@ -102,9 +102,9 @@ func writeBody(w http.ResponseWriter, mediaType string, body []byte) {
 // list answers a listing of tags or referrers with upstream's bytes, its link
 // to the next page leading back to us.
 func (n *Node) list(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
-	ask := n.fetcher.Tags
+	ask, mediaType := n.fetcher.Tags, "application/json"
 	if req.Resource == transfer.ReferrersResource {
-		ask = n.fetcher.Referrers
+		ask, mediaType = n.fetcher.Referrers, "application/vnd.oci.image.index.v1+json"
 	}
 	p, err := ask(r.Context(), req.Ref, transfer.ListQuery(r.URL.Query()))
 	if err != nil {
@@ -119,7 +119,7 @@ func (n *Node) list(w http.ResponseWriter, r *http.Request, req transfer.Request
 	if p.Next != nil {
 		h.Set("Link", nextLink(r.URL.Path, req.NS, p.Next))
 	}
-	writeBody(w, p.MediaType, p.Bytes)
+	writeBody(w, mediaType, p.Bytes) // and no other, whatever the registry says
 	return nil
 }
 

@@ -266,3 +266,17 @@ func TestPathsThatNameNothingAreOCIErrors(t *testing.T) {
 		t.Errorf("upstream saw %d requests", n)
 	}
 }
+
+// FuzzAccepted: what a client accepts comes apart into types in lower case.
+func FuzzAccepted(f *testing.F) {
+	for _, s := range []string{"", "*/*", "application/json;q=0.5, text/html", ",,;", "A/B , c/d;x=\",\""} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, one, two string) {
+		for _, got := range accepted(http.Header{"Accept": {one, two}}) {
+			if got == "" || strings.ContainsAny(got, ",;") || got != strings.TrimSpace(strings.ToLower(got)) {
+				t.Errorf("%q and %q give %q", one, two, got)
+			}
+		}
+	})
+}

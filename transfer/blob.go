@@ -52,7 +52,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 	for range attempts {
 		b, err := f.fromShard(wait, t)
 		if err != nil {
-			return nil, explain(ctx, t.Ref, "", err)
+			return nil, f.explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
 			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
@@ -66,7 +66,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			break
 		}
 	}
-	return nil, explain(ctx, t.Ref, t.host(), last)
+	return nil, f.explain(ctx, t.Ref, t.host(), last)
 }
 
 // fromShard opens a blob that the shard holds and may serve to who asks, nil
@@ -246,7 +246,7 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
 				return Sized{Way: way, Size: size}, err
 			})
 	}
-	return s, explain(ctx, ref, "", err)
+	return s, f.explain(ctx, ref, "", err)
 }
 
 // A Sized blob is what a HEAD tells.

@@ -98,7 +98,7 @@ func (f *Fetcher) shown(fl *flight) bool {
 	if f.vouched(fl.ref) {
 		return true
 	}
-	last, known := f.cfg.Store(fl.ref.Registry).Tag(vouchKey(fl.ref))
+	last, known := f.word(fl.ref)
 	ok, err := f.askVouch(f.ctx, fl.ref, true, last, known)
 	return ok && err == nil
 }

@@ -21,16 +21,16 @@ func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool) (*Answer, er
 	t := f.ticket(ref)
 	t.acts, t.held = true, held
 	a, err := f.open(ctx, t)
-	return a, toMember(ctx, ref, err)
+	return a, f.toMember(ctx, ref, err)
 }
 
 // toMember is explain for a member: a node that is shutting down fails itself,
 // and does not speak for the registry.
-func toMember(ctx context.Context, ref Ref, err error) error {
+func (f *Fetcher) toMember(ctx context.Context, ref Ref, err error) error {
 	if errors.Is(err, errClosed) {
 		return errClosed
 	}
-	return explain(ctx, ref, "", err)
+	return f.explain(ctx, ref, "", err)
 }
 
 // toPeer counts what was sent to another member.
@@ -49,14 +49,14 @@ func (f *Fetcher) FillStat(ctx context.Context, ref Ref) (int64, Way, error) {
 	if err == nil && !known {
 		s, err = f.statUpstream(wait, ref, true)
 	}
-	return s.Size, s.Way, toMember(ctx, ref, err) // a redirect is the GET's to tell
+	return s.Size, s.Way, f.toMember(ctx, ref, err) // a redirect is the GET's to tell
 }
 
 // FillTag tells another member what a tag means, for a client's Accept list.
 // The Found may lack Bytes.
 func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found, error) {
 	found, err := f.byTag(ctx, ref, accept, true, true)
-	return found, toMember(ctx, ref, err)
+	return found, f.toMember(ctx, ref, err)
 }
 
 // FillManifest gets the manifest of ref's digest for another member.
@@ -64,7 +64,7 @@ func (f *Fetcher) FillManifest(ctx context.Context, ref Ref) (*Found, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	found, err := f.byDigest(wait, ref, false, true)
-	return found, toMember(ctx, ref, err)
+	return found, f.toMember(ctx, ref, err)
 }
 
 // FillTags is Tags for another member.
@@ -72,7 +72,8 @@ func (f *Fetcher) FillTags(ctx context.Context, ref Ref, query url.Values) (*Pag
 	if f.cfg.Policy(ref.Registry).Offline {
 		return nil, offline(ref)
 	}
-	return f.cfg.Upstream.Tags(ctx, ref, query)
+	page, err := f.cfg.Upstream.Tags(ctx, ref, query)
+	return page, f.toMember(ctx, ref, err)
 }
 
 // FillReferrers is Referrers for another member.
@@ -80,7 +81,8 @@ func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) 
 	if f.cfg.Policy(ref.Registry).Offline {
 		return nil, offline(ref)
 	}
-	return f.cfg.Upstream.Referrers(ctx, ref, query)
+	page, err := f.cfg.Upstream.Referrers(ctx, ref, query)
+	return page, f.toMember(ctx, ref, err)
 }
 
 // Take takes the blob of ref's registry and digest into the shard from the

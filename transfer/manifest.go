@@ -30,13 +30,13 @@ type manifestKey struct {
 func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head bool) (*Found, error) {
 	if ref.Digest == "" {
 		found, err := f.byTag(ctx, ref, accept, head, false)
-		return found, explain(ctx, ref, "", err)
+		return found, f.explain(ctx, ref, "", err)
 	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	found, err := f.byDigest(wait, ref, head, false)
 	if err != nil {
-		return nil, explain(ctx, ref, "", err)
+		return nil, f.explain(ctx, ref, "", err)
 	}
 	if !head {
 		f.counters.count(ref.Registry, found.From)

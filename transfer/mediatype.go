@@ -1,6 +1,25 @@
 package transfer
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"regexp"
+)
+
+// documentType are the media types that a manifest may have: none that a
+// browser would show or run. Schema 1 comes as text/plain from some.
+var documentType = regexp.MustCompile(`^(application/(json|vnd\.[a-zA-Z0-9.+_-]+|[a-zA-Z0-9.+_-]+\+json)|text/plain)( *; *[a-zA-Z0-9-]+="?[a-zA-Z0-9._-]+"?)*$`)
+
+// maxType bounds a media type in bytes.
+const maxType = 200
+
+// DocumentType returns the media type that a registry names for a document if
+// it may go to a client, else "".
+func DocumentType(mediaType string) string {
+	if len(mediaType) > maxType || !documentType.MatchString(mediaType) {
+		return ""
+	}
+	return mediaType
+}
 
 // The media types of manifests that say themselves what they are by their shape
 // alone (OCI image spec; Docker's schema 1).

@@ -58,6 +58,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
 	old, known := store.Tag(key)
+	known = known && !f.refusedSince(ref, old.Checked)
 	if known && recent(old, policy.TagTTL) {
 		if found, ok := f.lastKnown(ref, old, head); ok {
 			found.From = Hit
@@ -75,6 +76,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 		store.ForgetTag(key)
 		return nil, err
 	}
+	f.heed(ref, err)
 	if found, ok := f.stale(ctx, ref, old, known, err, head); ok {
 		return found, nil
 	}

@@ -118,7 +118,8 @@ func inTime(ctx context.Context, ref Ref) (context.Context, context.CancelFunc) 
 
 // explain makes an *Error of what a client's request ended with, unless it is
 // the client who has gone. host is who delivered, "" if nobody did.
-func explain(ctx context.Context, ref Ref, host string, err error) error {
+func (f *Fetcher) explain(ctx context.Context, ref Ref, host string, err error) error {
+	f.heed(ref, err)
 	if _, ok := asError(err); ok || err == nil || ctx.Err() != nil {
 		return err
 	}

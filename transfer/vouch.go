@@ -15,7 +15,8 @@ import (
 // that the registry vouched for: by answering for that digest there, or by a
 // manifest of that repository that lists it. What came from one private
 // registry is never unlocked by another's word, which costs an attacker
-// nothing: only by its delivering the bytes itself.
+// nothing: only by its delivering the bytes itself. A refusal of a repository
+// (401, 403) ends what was vouched for there before.
 
 // vouchFor is how long a private registry's word is believed. While it fails
 // to answer, its last word counts as long as a tag's last manifest does.
@@ -32,7 +33,7 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 	if !policy.Private {
 		return true, nil
 	}
-	last, known := store.Tag(vouchKey(ref))
+	last, known := f.word(ref)
 	if known && (policy.Offline || recent(last, vouchFor)) {
 		return true, nil
 	}
@@ -82,9 +83,46 @@ func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (err error) {
 
 // vouch remembers that ref's registry, if it is private, vouched for ref.
 func (f *Fetcher) vouch(ref Ref) {
-	if f.cfg.Policy(ref.Registry).Private {
-		f.cfg.Store(ref.Registry).SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: time.Now()})
+	if !f.cfg.Policy(ref.Registry).Private {
+		return
 	}
+	store := f.cfg.Store(ref.Registry)
+	if _, known := store.Tag(refusedKey(ref)); !known { // never refused yet
+		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: ref.Digest})
+	}
+	store.SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: time.Now()})
+}
+
+// word returns when ref's registry last vouched for ref, if it did and has not
+// refused the repository since.
+func (f *Fetcher) word(ref Ref) (cache.Tag, bool) {
+	last, known := f.cfg.Store(ref.Registry).Tag(vouchKey(ref))
+	return last, known && !f.refusedSince(ref, last.Checked)
+}
+
+// heed notes a private registry's refusal: whoever lost the right to a
+// repository must not get by an outage what a HEAD would not give. Only of
+// repositories that it vouched for: clients choose the names of others.
+func (f *Fetcher) heed(ref Ref, err error) {
+	e, ok := asError(err)
+	if !ok || e.Kind != Denied || e.Status == 0 || !f.cfg.Policy(ref.Registry).Private {
+		return
+	}
+	store := f.cfg.Store(ref.Registry)
+	if _, known := store.Tag(refusedKey(ref)); known {
+		now := time.Now()
+		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: digest.FromString(now.String()), Checked: now}) // another digest: it is written at once
+	}
+}
+
+// refusedSince reports whether a private registry has refused ref's repository
+// since then.
+func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
+	if !f.cfg.Policy(ref.Registry).Private {
+		return false
+	}
+	t, known := f.cfg.Store(ref.Registry).Tag(refusedKey(ref))
+	return known && !then.After(t.Checked)
 }
 
 // arrived remembers that ref's registry delivered what the shard has from
@@ -110,7 +148,7 @@ func (f *Fetcher) vouched(ref Ref) bool {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return true
 	}
-	last, known := f.cfg.Store(ref.Registry).Tag(vouchKey(ref))
+	last, known := f.word(ref)
 	return known && recent(last, vouchFor)
 }
 
@@ -133,6 +171,17 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
+	for _, d := range partsOf(manifest) {
+		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d})
+	}
+}
+
+// maxParts bounds what one manifest vouches for: each is a file.
+const maxParts = 1000
+
+// partsOf returns the digests that a manifest lists. One of another kind than
+// we know lists none.
+func partsOf(manifest []byte) (list []digest.Digest) {
 	type part struct {
 		Digest digest.Digest `json:"digest"`
 	}
@@ -143,20 +192,24 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
 		Blobs     []part `json:"blobs"`
 	}
 	if json.Unmarshal(manifest, &m) != nil {
-		return // a manifest of another kind vouches for nothing
+		return nil
 	}
-	parts := append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config)
-	for _, p := range parts {
-		if p.Digest.Validate() == nil {
-			f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest})
+	for _, p := range append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config) {
+		if p.Digest.Validate() == nil && len(list) < maxParts {
+			list = append(list, p.Digest)
 		}
 	}
+	return list
 }
 
 // The keys of vouchers among the tags. No part of a ref holds a space, and no
 // tag's key begins like these.
 func vouchKey(ref Ref) string {
 	return strings.Join([]string{"?vouched", ref.Registry, ref.Repository, ref.Digest.String()}, " ")
+}
+
+func refusedKey(ref Ref) string {
+	return strings.Join([]string{"?refused", ref.Registry, ref.Repository}, " ")
 }
 
 func deliveredKey(ref Ref) string {

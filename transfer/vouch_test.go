@@ -143,3 +143,54 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 		t.Errorf("%d GETs of what it delivered", n)
 	}
 }
+
+// Who lost the right to a repository gets nothing of it by an outage either.
+func TestARefusalOutlastsAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*rig, upstreamtest.Image) error{
+		"of a tag": func(r *rig, _ upstreamtest.Image) error {
+			_, err := r.Manifest(t.Context(), r.tag("v1"), nil, false)
+			return err
+		},
+		"of a list": func(r *rig, _ upstreamtest.Image) error {
+			_, err := r.Tags(t.Context(), r.tag(""), nil)
+			return err
+		},
+		"of another digest": func(r *rig, img upstreamtest.Image) error {
+			_, err := r.StatBlob(t.Context(), r.ref(img.Config))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour, TagTTL: time.Nanosecond}})
+			layer := random(5, 100*kib)
+			img := r.registry.PutImage(repo, "v1", layer)
+			r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+			if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+			r.registry.Fault(upstreamtest.Fault{Status: 403})
+			if err := ask(r, img); transfer.KindOf(err) != transfer.Denied {
+				t.Fatalf("refused: %v", err)
+			}
+			r.registry.Down()
+			if m, err := r.Manifest(t.Context(), r.tag("v1"), nil, false); err == nil {
+				t.Errorf("the tag's manifest: %q", m.Bytes)
+			}
+			if _, err := r.Manifest(t.Context(), r.ref(img.Manifest), nil, false); err == nil {
+				t.Error("the manifest is served")
+			}
+			if _, way, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err == nil {
+				t.Errorf("the layer is served: %v", way)
+			}
+			r.registry.ClearFaults()
+			r.registry.Up()
+			r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+			r.registry.Down()
+			if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
+				t.Errorf("let in again: %v", err)
+			}
+		})
+	}
+}

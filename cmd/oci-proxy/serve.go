@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"os"
@@ -76,6 +77,7 @@ func serve(ctx context.Context, args []string, s streams) error {
 		cfg.Port = *port
 	}
 	log := logger(cfg, s)
+	tame(log)
 	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {
 		return err
@@ -149,6 +151,13 @@ func logger(cfg *config.Config, s streams) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(s.err, opts))
 	}
 	return slog.New(slog.NewTextHandler(s.err, opts))
+}
+
+// tame makes debug lines of what libraries print: net/http quotes there what a
+// registry sends unasked.
+func tame(log *slog.Logger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
 }
 
 // warnOpen says so where any client may use what the operator has credentials for.

@@ -12,6 +12,7 @@ func (l *loader) check() {
 	l.checkAuth(&c.Auth)
 	l.checkTLS(c.TLS)
 	l.checkRegistries()
+	l.checkProxyVariables()
 	if c.Cluster != nil {
 		l.checkCluster(c.Cluster)
 	}
@@ -73,6 +74,28 @@ func (l *loader) checkRegistries() {
 		}
 	}
 	l.checkAliases()
+}
+
+// checkProxyVariables checks the proxies that the environment names for those
+// who have none in the config: what can't be read there would count for nothing,
+// and upstream would be asked without a proxy.
+func (l *loader) checkProxyVariables() {
+	straight := func(e entry) bool { return e.UpstreamProxy == nil }
+	if l.config.Defaults.UpstreamProxy != nil && !slices.ContainsFunc(l.entries, straight) {
+		return
+	}
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		value := l.environ[name]
+		if value == "" {
+			continue
+		}
+		if !strings.Contains(value, "://") { // which may be missing
+			value = "http://" + value
+		}
+		if _, err := parseProxy(value); err != nil {
+			l.problem(place{variable: name}, "", "the value %s", err)
+		}
+	}
 }
 
 // checkAliases makes sure that the first part of a path means one registry.

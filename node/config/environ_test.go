@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -100,5 +101,26 @@ func TestEveryKeyOutsideRegistriesHasAVariable(t *testing.T) {
 		if _, err := parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef"}, nil); err != nil {
 			t.Errorf("%s with its default: %v", v, err)
 		}
+	}
+}
+
+// What net/http can't read as a proxy it passes over, and goes straight.
+func TestABadProxyInTheEnvironmentIsAnError(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"http://u:sesame%zz@proxy:3128": "environment HTTPS_PROXY: the value is no URL; a proxy starts with http://, https://, socks5:// or socks5h://",
+		"ftp://u:sesame@proxy":          `environment HTTPS_PROXY: the value starts with "ftp://"; a proxy starts with http://, https://, socks5:// or socks5h://`,
+		"http://":                       "environment HTTPS_PROXY: the value names no valid host; say for example socks5h://proxy.example.com:1080",
+		"u:sesame@proxy:port":           "environment HTTPS_PROXY: the value is no URL; a proxy starts with http://, https://, socks5:// or socks5h://",
+		"proxy:3128":                    "",
+		"socks5h://u:sesame@proxy":      "",
+	} {
+		_, err := Parse("c.yaml", nil, []string{"HTTPS_PROXY=" + value})
+		if got := fmt.Sprint(err); err != nil && got != want || err == nil && want != "" {
+			t.Errorf("%s: got\n%v\nwant\n%s", value, err, want)
+		}
+	}
+	if _, err := Parse("c.yaml", []byte("defaults: {upstream_proxy: 'http://p:1'}"), []string{"HTTP_PROXY=http://"}); err != nil {
+		t.Errorf("a variable that nobody heeds: %v", err)
 	}
 }

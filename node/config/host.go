@@ -55,6 +55,9 @@ func validName(s string) bool {
 	if strings.Trim(last, "0123456789") == "" {
 		return validIP(s)
 	}
+	if strings.HasPrefix(strings.ToLower(last), "0x") { // some resolvers take 0x7f.1 for 127.0.0.1
+		return false
+	}
 	for label := range strings.SplitSeq(s, ".") {
 		if !validLabel(label) {
 			return false

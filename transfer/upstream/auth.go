@@ -189,11 +189,13 @@ func (r *registry) realm(at *url.URL, value string) (*url.URL, error) {
 // sees says whether u's host may see the credentials: the registry itself, a
 // host of the same registrable domain, or one that is listed. Addresses and
 // localhost have no such domain: there it takes the same port, or the list.
+// Over plain http nobody may who does not belong to a registry that speaks it:
+// insecure alone does not mean so, it may be for a certificate's sake.
 func (r *registry) sees(u *url.URL) bool {
 	name := strings.ToLower(u.Hostname())
 	switch {
-	case !r.hasLogin(), u.Scheme != "https" && !r.Insecure:
-		return false
+	case !r.hasLogin(), u.Scheme != "https" && !(r.Insecure && r.plain.Load()):
+		return false // in the clear only what the registry itself is shown in the clear
 	case r.isOwn(u):
 		return true
 	}

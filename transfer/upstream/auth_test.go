@@ -172,34 +172,43 @@ func TestWhoSeesCredentials(t *testing.T) {
 	for _, c := range []struct {
 		home, realm, listed string
 		insecure, want      bool
+		plain               bool // the registry was last seen to speak plain http
 	}{
-		{"reg.example.com", "https://reg.example.com/t", "", false, true},
-		{"reg.example.com", "https://REG.EXAMPLE.COM/t", "", false, true},
-		{"reg.example.com", "https://auth.example.com/t", "", false, true},
-		{"reg.example.com", "https://auth.example.com:8443/t", "", false, true},
-		{"reg.example.com", "https://example.com/t", "", false, true},
-		{"reg.example.com", "http://auth.example.com/t", "", false, false},
-		{"reg.example.com", "http://auth.example.com/t", "", true, true},
-		{"reg.example.com", "https://example.net/t", "", false, false},
-		{"reg.example.com", "https://reg.example.com.evil.net/t", "", false, false},
-		{"reg.example.com", "https://evilexample.com/t", "", false, false},
-		{"reg.example.com", "https://auth.other.net/t", "auth.other.net", false, true},
-		{"reg.example.com", "https://auth.other.net:8443/t", "auth.other.net:443", false, false},
-		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", false, false},
-		{"registry-1.docker.io", "https://auth.docker.io/token", "", false, true},
-		{"a.github.io", "https://b.github.io/t", "", false, false}, // a public suffix of many owners
-		{"a.co.uk", "https://b.co.uk/t", "", false, false},
-		{"localhost:5000", "https://localhost:5001/t", "", false, false},
-		{"10.0.0.1:5000", "https://10.0.0.1:5001/t", "", false, false},
-		{"10.0.0.1:5000", "https://10.0.0.1:5000/t", "", false, true},
-		{"reg.example.com:5000", "https://reg.example.com:5000/t", "", false, true},
+		{"reg.example.com", "https://reg.example.com/t", "", false, true, false},
+		{"reg.example.com", "https://REG.EXAMPLE.COM/t", "", false, true, false},
+		{"reg.example.com", "https://auth.example.com/t", "", false, true, false},
+		{"reg.example.com", "https://auth.example.com:8443/t", "", false, true, false},
+		{"reg.example.com", "https://example.com/t", "", false, true, false},
+		{"reg.example.com", "http://auth.example.com/t", "", false, false, false},
+		{"reg.example.com", "http://auth.example.com/t", "", true, false, false}, // insecure for its certificate's sake
+		{"reg.example.com", "http://auth.example.com/t", "", true, true, true},
+		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, false, false},
+		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, true, true},
+		{"reg.example.com", "http://reg.example.com/t", "", true, false, false},
+		{"reg.example.com", "https://auth.example.com/t", "", true, true, true},
+		{"reg.example.com", "http://auth.example.com/t", "", false, false, true},
+		{"reg.example.com", "https://example.net/t", "", false, false, false},
+		{"reg.example.com", "https://reg.example.com.evil.net/t", "", false, false, false},
+		{"reg.example.com", "https://evilexample.com/t", "", false, false, false},
+		{"reg.example.com", "https://auth.other.net/t", "auth.other.net", false, true, false},
+		{"reg.example.com", "https://auth.other.net:8443/t", "auth.other.net:443", false, false, false},
+		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", false, false, false},
+		{"registry-1.docker.io", "https://auth.docker.io/token", "", false, true, false},
+		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix of many owners
+		{"a.co.uk", "https://b.co.uk/t", "", false, false, false},
+		{"localhost:5000", "https://localhost:5001/t", "", false, false, false},
+		{"10.0.0.1:5000", "https://10.0.0.1:5001/t", "", false, false, false},
+		{"10.0.0.1:5000", "https://10.0.0.1:5000/t", "", false, true, false},
+		{"reg.example.com:5000", "https://reg.example.com:5000/t", "", false, true, false},
 	} {
 		cfg := Registry{Host: c.home, Configured: true, Insecure: c.insecure}
 		if c.listed != "" {
 			cfg.RealmHosts = []string{c.listed}
 		}
-		if got := newClientFor(t, withLogin(cfg)).sees(mustURL(t, c.realm)); got != c.want {
-			t.Errorf("%s shows its credentials to %s (listed %q, insecure %v): %v", c.home, c.realm, c.listed, c.insecure, got)
+		r := newClientFor(t, withLogin(cfg))
+		r.plain.Store(c.plain)
+		if got := r.sees(mustURL(t, c.realm)); got != c.want {
+			t.Errorf("%s shows its credentials to %s (listed %q, insecure %v, plain %v): %v", c.home, c.realm, c.listed, c.insecure, c.plain, got)
 		}
 	}
 }

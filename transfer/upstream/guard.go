@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -37,17 +38,14 @@ var (
 	// registry that is itself there may lead.
 	inside = prefixes(`10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12
 		192.168.0.0/16 198.18.0.0/15 ::1/128 fc00::/7 fe80::/10`)
-	// wrapped: the ranges whose addresses end in, or begin with, an IPv4 address.
-	nat64, sixToFour = netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16")
-	compatible       = netip.MustParsePrefix("::/96")
-	// metadata: where clouds hand credentials to whoever asks.
-	metadata = map[netip.Addr]bool{
-		netip.MustParseAddr("169.254.169.254"): true,
-		netip.MustParseAddr("169.254.170.2"):   true,
-		netip.MustParseAddr("100.100.100.200"): true,
-		netip.MustParseAddr("168.63.129.16"):   true,
-		netip.MustParseAddr("fd00:ec2::254"):   true,
-	}
+	// metadata: where clouds hand credentials to whoever asks. AWS and most
+	// others; its containers (ECS, EKS); Alibaba; Azure; Oracle; Tencent;
+	// Scaleway; AWS and Google by IPv6.
+	metadata = prefixes(`169.254.169.254/32 169.254.170.2/32 169.254.170.23/32 100.100.100.200/32
+		168.63.129.16/32 192.0.0.192/32 169.254.0.23/32 169.254.42.42/32
+		fd00:ec2::254/128 fd00:ec2::23/128 fd20:ce::254/128`)
+	// metadataNames are the same by name, for where a proxy looks names up.
+	metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
 
 // within reports whether ip is in one of the ranges.
@@ -72,36 +70,54 @@ func public(ip netip.Addr) bool {
 	return ip.IsValid() && !within(ip, notPublic)
 }
 
-// isMetadata reports whether ip, or the IPv4 address that it wraps, is a
-// cloud's metadata service.
+// isMetadata reports whether ip, or an IPv4 address that it may wrap, is a
+// cloud's metadata service. Which prefixes wrap one is each network's choice
+// (NAT64, RFC 6052), so that any IPv6 address that ends in one counts.
 func isMetadata(ip netip.Addr) bool {
 	ip = plainAddr(ip)
-	if metadata[ip] {
-		return true
+	if within(ip, metadata) || !ip.Is6() {
+		return within(ip, metadata)
 	}
 	b := ip.As16()
-	switch {
-	case nat64.Contains(ip), ip.Is6() && compatible.Contains(ip):
-		return metadata[netip.AddrFrom4([4]byte(b[12:16]))]
-	case sixToFour.Contains(ip):
-		return metadata[netip.AddrFrom4([4]byte(b[2:6]))]
+	end, sixToFour := [4]byte(b[12:16]), [4]byte(b[2:6])
+	teredo := end // hides it in the bits' reverse (RFC 4380)
+	for i := range teredo {
+		teredo[i] ^= 0xff
+	}
+	for _, wrapped := range [][4]byte{end, sixToFour, teredo} {
+		if within(netip.AddrFrom4(wrapped), metadata) {
+			return true
+		}
 	}
 	return false
 }
 
+// isInside reports whether the registry itself lives on the inside, and so may
+// lead there. One that was ever seen at a public address does not: whoever
+// answers for its name there could have it lead inside the next moment.
+func (r *registry) isInside() bool { return r.private.Load() && !r.outside.Load() }
+
+// seen notes an address of the registry's own.
+func (r *registry) seen(ip netip.Addr) {
+	if public(ip) {
+		r.outside.Store(true)
+	} else {
+		r.private.Store(true)
+	}
+}
+
 // admits says whether ip may be dialled where own says whether it is for the
-// registry's own host:port. It remembers where the registry itself lives:
-// only one on the inside may lead there.
+// registry's own host:port. It remembers where the registry itself lives.
 func (r *registry) admits(ip netip.Addr, own bool) error {
 	switch {
 	case isMetadata(ip):
 		return &refusal{"metadata addresses are never asked"}
 	case own && r.Configured:
-		r.private.Store(!public(ip))
+		r.seen(ip)
 		return nil
 	case public(ip):
 		return nil
-	case r.Configured && r.private.Load() && within(plainAddr(ip), inside):
+	case r.Configured && r.isInside() && within(plainAddr(ip), inside):
 		return nil
 	}
 	return &refusal{"the address is not a public one"}
@@ -135,23 +151,29 @@ func (r *registry) permits(u *url.URL, proxied bool) error {
 		return &refusal{"only http and https are followed"}
 	case u.Scheme == "http" && !r.Insecure:
 		return &refusal{"from https to plain http is not followed"}
+	case slices.Contains(metadataNames, strings.TrimSuffix(host, ".")):
+		return &refusal{"metadata addresses are never asked"}
 	case !r.Configured:
 		return strangerHost(strings.ToLower(u.Host))
+	case ipErr != nil && hexAddress(host):
+		return &refusal{"an address is not the name of a registry"}
 	case ipErr == nil && isMetadata(ip):
 		return r.admits(ip, own)
 	case own:
 		return nil
 	case ipErr == nil:
 		return r.admits(ip, false)
-	case proxied && internalName(host) && !internalName(r.name) && !r.private.Load():
+	case proxied && internalName(host) && !internalName(r.name) && !r.isInside():
 		return &refusal{"a public registry does not lead to an internal name"}
 	}
 	return hostName(host)
 }
 
-// internalSuffixes are names that mean something only inside some network.
+// internalSuffixes are names that mean something only inside some network: what
+// is set aside for that, and what nobody can register because so many use it so.
 var internalSuffixes = []string{
 	".local", ".internal", ".localhost", ".svc", ".cluster.local", ".home.arpa", ".onion", ".invalid", ".test",
+	".localdomain", ".lan", ".home", ".corp", ".intranet", ".private",
 }
 
 // internalName reports whether host means something only inside a network.
@@ -189,18 +211,22 @@ func hostName(name string) error {
 	if len(name) == 0 || len(name) > 253 {
 		return &refusal{"the host's name is empty or too long"}
 	}
-	last := ""
 	for label := range strings.SplitSeq(name, ".") {
 		if err := hostLabel(label); err != nil {
 			return &refusal{fmt.Sprintf("the host's name is not valid: %v", err)}
 		}
-		last = label
 	}
-	if strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
+	if last := lastLabel(name); strings.Trim(last, "0123456789") == "" || hexAddress(name) {
 		return &refusal{"an address is not the name of a registry"}
 	}
 	return nil
 }
+
+func lastLabel(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
+
+// hexAddress reports whether name ends as only an address does that is spelled
+// in hexadecimal. Some resolvers take it for one.
+func hexAddress(name string) bool { return strings.HasPrefix(lastLabel(name), "0x") }
 
 // hostLabel checks one label of a name. Underscores occur in the names of buckets.
 func hostLabel(label string) error {

@@ -49,6 +49,9 @@ func (c *Client) list(ctx context.Context, ref transfer.Ref, a ask, limit int64)
 		if err != nil {
 			return nil, err
 		}
+		if ans.isPage() {
+			return nil, r.page(ans)
+		}
 		if !identity(ans.resp.Header) {
 			return nil, r.fail(transfer.Corrupt, once, ans.host, "the list came compressed")
 		}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 
@@ -53,6 +54,9 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m t
 	bytes, err := r.read(ctx, ans, maxManifest)
 	if err != nil {
 		return m, err
+	}
+	if ans.isPage() && want == "" {
+		return m, r.page(ans)
 	}
 	d, reason := verify(bytes, want, told(ans), identity(ans.resp.Header))
 	if reason != "" {
@@ -108,6 +112,20 @@ func (r *registry) read(ctx context.Context, ans *answer, limit int64) ([]byte, 
 // tooLarge is the failure of an answer over its limit.
 func (r *registry) tooLarge(ans *answer) *failure {
 	f := r.fail(transfer.Unavailable, never, ans.host, "the answer is too large")
+	f.Status = ans.resp.StatusCode
+	return f
+}
+
+// isPage reports whether the answer is for people: what networks that want a
+// login first, and gateways in trouble, answer to everything.
+func (a *answer) isPage() bool {
+	kind, _, _ := mime.ParseMediaType(a.resp.Header.Get("Content-Type"))
+	return strings.Contains(kind, "html")
+}
+
+// page is the failure of an answer that is a page.
+func (r *registry) page(ans *answer) *failure {
+	f := r.fail(transfer.Corrupt, once, ans.host, "the answer is a page for people")
 	f.Status = ans.resp.StatusCode
 	return f
 }

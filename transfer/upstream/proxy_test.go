@@ -261,6 +261,10 @@ func TestARefusedDialIsToldSoon(t *testing.T) {
 func TestTheEnvironmentsProxy(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("UPSTREAM_TEST_CHILD") != "" {
+		if _, err := New(nil, Registry{}, slog.New(slog.DiscardHandler)); err != nil {
+			fmt.Println("START", err)
+			return
+		}
 		r := newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
 		for _, u := range []string{"https://reg.example.com/", "http://reg.example.com/", "https://near.example.com/"} {
 			p, err := r.proxyFor(mustURL(t, u))
@@ -270,8 +274,14 @@ func TestTheEnvironmentsProxy(t *testing.T) {
 	}
 	for value, want := range map[string]string{
 		"http://proxy.example.com:3128":                     "PROXY http://proxy.example.com:3128 <nil>\nPROXY <nil> <nil>\nPROXY <nil> <nil>\n",
-		"ftp://user:" + canary + "@proxy.example.com":       "can't be used",
-		"http://user:" + canary + "@proxy.example.com:port": "can't be used",
+		"proxy.example.com:3128":                            "PROXY http://proxy.example.com:3128 <nil>\nPROXY <nil> <nil>\nPROXY <nil> <nil>\n",
+		"socks5h://proxy.example.com":                       "PROXY socks5h://proxy.example.com <nil>",
+		"ftp://user:" + canary + "@proxy.example.com":       "START HTTPS_PROXY names no proxy: a proxy is one of",
+		"http://user:" + canary + "@proxy.example.com:port": "START HTTPS_PROXY names no proxy: the value is no URL",
+		// net/http drops these two, and goes straight.
+		"http://user:" + canary + "%zz@proxy.example.com:1": "START HTTPS_PROXY names no proxy: the value is no URL",
+		"http://[::1" + canary:                              "START HTTPS_PROXY names no proxy: the value is no URL",
+		"http://":                                           "START HTTPS_PROXY names no proxy: the proxy's host is missing",
 	} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestTheEnvironmentsProxy$")
 		cmd.Env = []string{"UPSTREAM_TEST_CHILD=1", "HTTPS_PROXY=" + value, "NO_PROXY=near.example.com"}

@@ -91,6 +91,9 @@ func (r *registry) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 		discard(ans.resp)
 		// What the registry would not give without a pass the client can't get either.
 		if a.handOver && (!staying || p.header == "") {
+			if f := r.mayHandOver(next); f != nil {
+				return nil, f
+			}
 			ans.redirect, ans.host = next.String(), shown(next)
 			return ans, nil
 		}
@@ -127,11 +130,21 @@ func (r *registry) next(ans *answer) (*url.URL, *failure) {
 		return nil, f // without the cause, which repeats the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
-	if to.Scheme != "https" && (to.Scheme != "http" || !r.Insecure) {
+	if to.Scheme != "https" && (to.Scheme != "http" || !r.Insecure || ans.url.Scheme == "https") {
 		discard(ans.resp)
 		return nil, r.fail(transfer.Denied, never, shown(to), "a redirect to something else than https is not followed")
 	}
 	return to, nil
+}
+
+// mayHandOver says whether a client may be sent to u. The guard that stands at
+// our dialer does not see where its resolver leads, so all is judged by name.
+func (r *registry) mayHandOver(u *url.URL) *failure {
+	err := r.permits(u, true)
+	if err == nil {
+		return nil
+	}
+	return r.fail(transfer.Denied, never, shown(u), err.Error())
 }
 
 // first asks the registry itself. An insecure one may speak TLS or not, which
@@ -147,10 +160,14 @@ func (r *registry) first(ctx context.Context, a ask, p pass) (*http.Response, *u
 	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // plain HTTP was the answer to TLS
 		r.plain.Store(true)
-		resp, err := r.roundTrip(request(ctx, a, &other, p.header))
+		resp, err := r.roundTrip(request(ctx, a, &other, ""))
 		return resp, &other, err
 	}
-	resp2, err2 := r.roundTrip(request(ctx, a, &other, p.header))
+	header := p.header
+	if other.Scheme == "http" {
+		header = "" // what was for TLS is not shown in the clear: if need be it asks again
+	}
+	resp2, err2 := r.roundTrip(request(ctx, a, &other, header))
 	if err2 != nil || otherScheme(&other, resp2, false, nil) {
 		if err2 == nil {
 			discard(resp2)

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,7 +30,8 @@ type registry struct {
 	own, elsewhere http.RoundTripper
 
 	plain   atomic.Bool // an insecure registry was last seen to speak plain HTTP
-	private atomic.Bool // its own address was last seen not to be a public one
+	private atomic.Bool // it was seen at an address that is not a public one
+	outside atomic.Bool // it was seen at a public one
 	tokens  *tokens
 
 	mu         sync.Mutex
@@ -58,7 +58,7 @@ func (c *Client) open(cfg Registry) (*registry, error) {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}
 	if ip, err := netip.ParseAddr(r.name); err == nil {
-		r.private.Store(!public(ip))
+		r.seen(ip)
 	}
 	verified := r.transport(roots, true)
 	r.own, r.elsewhere = verified, verified
@@ -152,24 +152,4 @@ func (r *registry) forget(repo string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.challenges, repo)
-}
-
-// checkProxy says what is wrong with a proxy's URL, without repeating it: it
-// may hold a password.
-func checkProxy(u *url.URL) error {
-	if u == nil {
-		return nil
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		return errors.New("a proxy is one of http, https, socks5 and socks5h")
-	}
-	if u.Hostname() == "" {
-		return errors.New("the proxy's host is missing")
-	}
-	if u.Path != "" && u.Path != "/" { // also what net/http makes of a URL it can't read
-		return errors.New("a proxy's URL has no path")
-	}
-	return nil
 }

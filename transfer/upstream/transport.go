@@ -89,35 +89,6 @@ func trusted(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// proxyFor returns the proxy that a request for u goes through, nil if none.
-func (r *registry) proxyFor(u *url.URL) (*url.URL, error) {
-	if r.Proxy != nil {
-		return r.Proxy, nil
-	}
-	p, err := http.ProxyFromEnvironment(&http.Request{URL: u})
-	if err != nil {
-		// The cause would repeat the variable's value, password and all.
-		return nil, &refusal{"the proxy named in the environment can't be read"}
-	}
-	if err := checkProxy(p); err != nil {
-		return nil, &refusal{"the proxy named in the environment can't be used: " + err.Error()}
-	}
-	return p, nil
-}
-
-// proxyOfTrip is a Transport's Proxy. It speaks of an https proxy as of an
-// http one, because the dialer does TLS with it: the Transport would use the
-// target's TLS settings, which may be not to verify.
-func proxyOfTrip(req *http.Request) (*url.URL, error) {
-	p := tripOf(req.Context()).proxy
-	if p == nil || p.Scheme != "https" {
-		return p, nil
-	}
-	plain := *p
-	plain.Scheme, plain.Host = "http", hostPort(p)
-	return &plain, nil
-}
-
 // dialer returns a Transport's DialContext: to a proxy freely, to all else as
 // the guard allows.
 func (r *registry) dialer(roots *x509.CertPool) func(context.Context, string, string) (net.Conn, error) {

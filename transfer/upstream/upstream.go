@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -91,6 +92,11 @@ func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, e
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	var wrong []error
+	if slices.ContainsFunc(append(slices.Clone(registries), fallback), func(r Registry) bool { return r.Proxy == nil }) {
+		if err := checkEnvironment(); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
 	for _, cfg := range registries {
 		r, err := c.open(cfg)
 		if err != nil {

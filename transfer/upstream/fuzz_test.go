@@ -1,0 +1,89 @@
+package upstream
+
+import (
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"", "1", "-1", "99999999999", "1e9", " 5 ", "Mon, 02 Jan 2106 15:04:05 GMT", "Sunday, 06-Nov-94 08:49:37 GMT"} {
+		f.Add(s)
+	}
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		if d := retryAfter(http.Header{"Retry-After": {s}}, now); d < 0 || d > 24*time.Hour {
+			t.Errorf("%q is %s", s, d)
+		}
+	})
+}
+
+func FuzzErrorBody(f *testing.F) {
+	f.Add(`{"errors":[{"code":"DENIED","message":"no"}]}`, "application/json")
+	f.Add(`{"errors":[{"message":"\u001b[2J\u202e"}]}`, "text/plain")
+	f.Add(`<html>`, "text/html")
+	f.Add(strings.Repeat("[", 20000), "")
+	f.Fuzz(func(t *testing.T, body, kind string) {
+		said := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
+		if !utf8.ValidString(said) || utf8.RuneCountInString(said) > maxReason || strings.ContainsFunc(said, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			t.Errorf("%q says %q", body, said)
+		}
+	})
+}
+
+// FuzzGuard: whatever a host is spelled as, one that nobody configured is never
+// an address, nor anybody's inside.
+func FuzzGuard(f *testing.F) {
+	for _, s := range []string{"ghcr.io", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "a.internal", "ghcr.io:443", "u@ghcr.io", "１２７.0.0.1", "metadata.google.internal", "localhost", "x.lan"} {
+		f.Add(s)
+	}
+	stranger := &registry{Registry: Registry{Host: "reg.example.com"}, host: "reg.example.com", name: "reg.example.com"}
+	public := &registry{Registry: Registry{Host: "reg.example.com", Configured: true}, host: "reg.example.com", name: "reg.example.com"}
+	f.Fuzz(func(t *testing.T, host string) {
+		u, err := url.Parse("https://" + host + "/x")
+		if err != nil {
+			return
+		}
+		if stranger.permits(u, true) == nil {
+			name := strings.ToLower(u.Hostname())
+			if _, err := netip.ParseAddr(name); err == nil || internalName(name) || u.Port() != "" && u.Port() != "443" || !strings.Contains(name, ".") || strings.ContainsFunc(name, func(c rune) bool { return c > '~' || c <= ' ' }) {
+				t.Errorf("%q is asked", host)
+			}
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && public.permits(u, false) == nil && !publicUnicast(ip) {
+			t.Errorf("%q is asked from a public registry", host)
+		}
+	})
+}
+
+// publicUnicast is what the standard library knows of public.
+func publicUnicast(ip netip.Addr) bool {
+	ip = ip.WithZone("").Unmap()
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !ip.IsLoopback()
+}
+
+// FuzzRealm: no realm makes a registry's credentials visible to another site,
+// or to anybody in the clear.
+func FuzzRealm(f *testing.F) {
+	for name := range map[string]bool{"https://auth.example.com/t": true, "//evil.net": true, "/t": true, `https://evil.net\@reg.example.com`: true, "https://reg.example.com@evil.net": true, "http://reg.example.com/": true} {
+		f.Add(name)
+	}
+	r := &registry{Registry: Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, host: "reg.example.com", name: "reg.example.com"}
+	at := &url.URL{Scheme: "https", Host: "reg.example.com", Path: "/v2/a/blobs/x"}
+	f.Fuzz(func(t *testing.T, value string) {
+		u, err := r.realm(at, value)
+		if err != nil || !r.shows(u.String()) {
+			return
+		}
+		again, err := url.Parse(u.String())
+		if name := strings.ToLower(u.Hostname()); err != nil || again.Host != u.Host || u.Scheme != "https" || u.User != nil || name != "example.com" && !strings.HasSuffix(name, ".example.com") {
+			t.Errorf("%q is %s, and sees the credentials", value, u)
+		}
+	})
+}

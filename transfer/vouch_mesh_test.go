@@ -1,0 +1,110 @@
+package transfer_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// held puts a private image, its layer included, on node i.
+func (m *mesh) held(i int, seed uint64) (upstreamtest.Image, []byte) {
+	m.t.Helper()
+	layer := random(seed, 150*kib)
+	img := m.registry.PutImage(repo, "v1", layer)
+	n := m.nodes[i]
+	n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		m.t.Fatal(err)
+	}
+	return img, layer
+}
+
+// What one node holds of a private registry no other gives away.
+func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
+	t.Parallel()
+	for name, route := range map[string]func(string) []int{
+		"the owner holds it":                         func(string) []int { return []int{0, 1, 2} },
+		"who asks is the owner, a former one has it": func(string) []int { return []int{1, 2} },
+		"a third node is the owner":                  func(string) []int { return []int{2, 1} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, 3, setup{private: all})
+			img, layer := m.held(0, 31)
+			for _, n := range m.nodes {
+				n.route, n.holders = route, []int{0}
+			}
+			for _, i := range []int{1, 2, 0} {
+				n := m.nodes[i]
+				blob, manifest := in(n.ref(img.Layers[0]), "strangers/app"), in(n.ref(img.Manifest), "strangers/app")
+				if _, _, err := n.pull(blob, layer, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+					t.Errorf("node %d, another repository's blob: %v", i, err)
+				}
+				if _, err := n.StatBlob(t.Context(), blob); transfer.KindOf(err) != transfer.NotFound {
+					t.Errorf("node %d, HEAD of it: %v", i, err)
+				}
+				if _, err := n.Manifest(t.Context(), manifest, nil, false); transfer.KindOf(err) != transfer.NotFound {
+					t.Errorf("node %d, another repository's manifest: %v", i, err)
+				}
+			}
+			// Who may have it gets it, wherever it is asked for.
+			for _, n := range m.nodes {
+				if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err != nil {
+					t.Error(err)
+				}
+			}
+			if gets := m.registry.Count("GET", img.Layers[0].String()); gets > 2+len(m.nodes) { // refused ones among them
+				t.Errorf("%d GETs", gets)
+			}
+		})
+	}
+}
+
+// Another registry's claim unlocks nothing at any node.
+func TestAClaimUnlocksNothingInTheMesh(t *testing.T) {
+	t.Parallel()
+	evil := upstreamtest.New(t)
+	m := newMesh(t, 3, setup{registries: []*upstreamtest.Registry{evil}, private: func(registry string) bool { return registry != evil.Host() }})
+	img, layer := m.held(0, 32)
+	evil.PutManifest(repo, "v1", upstreamtest.TypeManifest, img.ManifestBytes)
+	evil.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "HEAD"}, Status: 200, Header: map[string][]string{
+		"Docker-Content-Digest": {img.Layers[0].String()}, "Content-Type": {upstreamtest.TypeManifest}, "Content-Length": {"500"},
+	}})
+	for i, n := range m.nodes {
+		n.holders = []int{0}
+		ref := n.ref(img.Layers[0])
+		ref.Registry = evil.Host()
+		if _, _, err := n.pull(ref, layer, 0, -1); err == nil {
+			t.Errorf("node %d gave it", i)
+		}
+	}
+}
+
+// A refusal that a node hears from another is one.
+func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	img, layer := m.held(0, 33)
+	one := m.nodes[1]
+	one.route = func(string) []int { return []int{0, 1} }
+	one.mustFind(one.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	if _, _, err := one.pull(one.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	m.registry.Fault(upstreamtest.Fault{Status: 403})
+	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); transfer.KindOf(err) != transfer.Denied {
+		t.Fatal(err)
+	}
+	m.registry.Down()
+	for i, n := range slices.Backward(m.nodes) {
+		if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err == nil {
+			t.Errorf("node %d serves it during the outage", i)
+		}
+		if _, err := n.Manifest(t.Context(), n.tag("v1"), nil, false); err == nil {
+			t.Errorf("node %d serves the tag during the outage", i)
+		}
+	}
+}
