@@ -106,12 +106,17 @@ type world struct {
 	mu     sync.Mutex
 	heard  []string          // what clients were answered
 	places map[string]string // where a secret may be seen, beside the usual places
+
+	innocence bool // is looked for at the end
 }
 
 // newWorld starts one. When the test ends it has to be innocent.
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	out := newInternet(t)
+	if s.proxyPassword != "" {
+		out.password = s.proxyPassword
+	}
 	if s.dir == "" {
 		s.dir = t.TempDir()
 	}
@@ -129,8 +134,12 @@ func newWorld(t *testing.T, s settings) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{proxy: serving(t, n, log), net: out, places: map[string]string{}}
-	t.Cleanup(func() { w.innocent(t) })
+	w := &world{proxy: serving(t, n, log), net: out, places: map[string]string{}, innocence: true}
+	t.Cleanup(func() {
+		if w.innocence {
+			w.innocent(t)
+		}
+	})
 	return w
 }
 

@@ -55,6 +55,8 @@ type settings struct {
 	more     string // further registries, each a line of its own
 	dir      string // the cache directory; "": one of the test's own
 	defaults string // members of defaults
+
+	proxyPassword string // of the way out that a world has; "": any
 }
 
 // newNode builds a node in front of up. The caller closes it.
