@@ -18,7 +18,7 @@ import (
 // them before SetSize tells that a source agrees on the size. Call it first.
 func (in *Ingest) Resume() int64 {
 	s := in.store
-	if in.Begun() || in.Offset() > 0 || s.waitListed() != nil {
+	if in.Begun() || in.Offset() > 0 || s.disk.Load() == nil || s.waitListed() != nil {
 		return in.Offset()
 	}
 	p := s.parts.take(func(p *part) bool { return p.name == in.name && p.registry == in.registry })
