@@ -50,7 +50,7 @@ golang=golang:$(sed -n 's/^ARG GO_VERSION=//p' deploy/Dockerfile)
 compose() {
   local program
   read -ra program <<<"${COMPOSE:-docker-compose}"
-  PUBLISH=127.0.0.1:$node_port CONFIG=$work/node.yaml timeout -k 5 300 "${program[@]}" -p mesh "$@"
+  PUBLISH=127.0.0.1:$node_port CONFIG=$work/node.yaml timeout -k 5 900 "${program[@]}" -p mesh "$@"
 }
 
 # evidence prints the ends of the containers' logs.

@@ -4,7 +4,7 @@
 // The directory is the index; there is no database to disagree with the files:
 //
 //	lock                         held by the one process that uses the directory
-//	tmp/                         what is on its way in; leftovers go at start
+//	tmp/                         what is on its way in, and parts: see part.go
 //	blobs/<alg>/<xx>/<hex>       a blob: exactly its bytes
 //	blobs/<alg>/<xx>/<hex>.meta  what belongs to it: registry, media type, chunk sums
 //	tags/<xx>/<hash>             what a tag last meant

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -37,6 +38,9 @@ func (in *Ingest) Abort(err error) { _ = in.fail(cmp.Or(err, ErrAbandoned)) }
 
 // fail ends the ingest because of err and returns it.
 func (in *Ingest) fail(err error) error {
+	if !errors.Is(err, ErrDigest) {
+		in.leavePart()
+	}
 	in.end(failed, err)
 	return err
 }
@@ -46,11 +50,17 @@ func (in *Ingest) fail(err error) error {
 func (in *Ingest) enter() {
 	s := in.store
 	err := in.place()
-	s.noteHealth(err)
+	if full(err) && s.squeeze(in.disk, in.registry, 0) {
+		err = in.place()
+	}
+	if s.disk.Load() == in.disk {
+		s.noteHealth(err)
+	}
 	if err != nil {
 		s.log.Warn("blob not kept", "digest", in.digest.String(), "error", err)
 		return
 	}
+	s.supersede(in.name)
 	if in.replica {
 		s.noteUse(in.name.path(), unread)
 	}
@@ -86,6 +96,7 @@ func (in *Ingest) place() error {
 	if err := in.disk.rename(in.tmp, path); err != nil {
 		return fmt.Errorf("moving a blob into the shard: %w", err)
 	}
+	in.dropNote()
 	used := time.Now()
 	if in.replica {
 		used = unread
@@ -167,13 +178,26 @@ func (in *Ingest) awaitFirst() {
 	}
 }
 
+// dropNote removes the note of how far the ingest is. One that stays goes at
+// the next start, its file being gone. The caller holds mu.
+func (in *Ingest) dropNote() {
+	if !in.noted {
+		return
+	}
+	if err := in.disk.remove(in.tmp + ".meta"); err != nil {
+		in.store.log.Debug("note left behind until the next start", "error", err)
+	}
+	in.noted = false
+}
+
 // dispose gives back file and room once the ingest has ended and nobody
 // follows it any more. The caller holds mu.
 func (in *Ingest) dispose() {
 	if in.state == arriving {
 		return
 	}
-	if in.tmp != "" {
+	if in.tmp != "" && !in.parted {
+		in.dropNote()
 		if err := in.disk.remove(in.tmp); err == nil {
 			in.tmp = ""
 		}
@@ -186,6 +210,8 @@ func (in *Ingest) dispose() {
 		in.file = nil
 	}
 	switch {
+	case in.parted:
+		in.hand()
 	case in.tmp != "":
 		in.store.strays.add(stray{in.disk, in.tmp, in.registry, in.reserved})
 	case in.reserved > 0:
@@ -193,7 +219,7 @@ func (in *Ingest) dispose() {
 	}
 	in.tmp, in.reserved = "", 0
 	if in.slot != none {
-		in.store.leave(in.disk, in.slot, in.name.path())
+		in.store.leave(in.slot, in.name.path())
 		in.slot = none
 	}
 	in.window, in.disposed = window{}, true

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,88 +24,21 @@ func unhex(dst []byte, s string) {
 }
 
 // A disk is the cache directory. Every file call of the package goes through
-// it, below one os.Root: no name can lead out of the directory, no link is
-// followed out of it.
+// it, below one os.Root: no name can lead out of the directory. Links are not
+// followed within it either, and what belongs to another user is not read:
+// neither is ours.
 type disk struct {
-	root *os.Root
-	lock *os.File
+	root  *os.Root
+	here  syscall.RawConn // the directory, for opening below it
+	self  *os.File        // what here is of
+	lock  *os.File
+	owner uint32 // of the files that we make
 	// fault, set by tests, is asked before each call and fails it.
 	fault func(op, name string) error
 }
 
-// openDisk makes dir if need be, narrows it to its owner and takes its lock.
-func openDisk(dir string, fault func(op, name string) error) (*disk, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the cache directory: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening the cache directory: %w", err)
-	}
-	d := &disk{root: root, fault: fault}
-	if err := d.prepare(dir); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-// prepare takes the lock and makes the directories the store needs.
-func (d *disk) prepare(dir string) error {
-	// A directory that is not ours, as volumes of containers are, can't be
-	// narrowed; those below it are ours and closed to others all the same.
-	if err := d.root.Chmod(".", 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("narrowing the cache directory to its owner: %w", err)
-	}
-	if err := d.try("lock", "lock"); err != nil {
-		return err
-	}
-	lock, err := d.root.OpenFile("lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("opening the cache directory's lock: %w", err)
-	}
-	d.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("cache directory %s is used by another process: %w", dir, err)
-		}
-		return fmt.Errorf("locking the cache directory: %w", err)
-	}
-	if err := d.removeAll("tmp"); err != nil {
-		return fmt.Errorf("removing leftovers: %w", err)
-	}
-	for _, sub := range []string{"tmp", "tags", "blobs", "blobs/sha256", "blobs/sha512"} {
-		if err := d.directory(sub); err != nil {
-			return fmt.Errorf("making the cache directory: %w", err)
-		}
-	}
-	return nil
-}
-
-// directory makes a directory, closed to others, in place of whatever else has
-// its name.
-func (d *disk) directory(name string) error {
-	if err := d.try("mkdir", name); err != nil {
-		return err
-	}
-	if st, err := d.root.Lstat(name); err == nil && !st.IsDir() {
-		if err := d.root.Remove(name); err != nil {
-			return err
-		}
-	}
-	if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
-}
-
-// close gives the directory up, and the lock with it.
-func (d *disk) close() error {
-	var err error
-	if d.lock != nil {
-		err = d.lock.Close()
-	}
-	return errors.Join(err, d.root.Close())
-}
+// closeFile closes a file that was written.
+func (d *disk) closeFile(f *os.File) error { return errors.Join(d.try("close", f.Name()), f.Close()) }
 
 // try asks the fault hook.
 func (d *disk) try(op, name string) error {
@@ -118,7 +53,43 @@ func (d *disk) open(name string) (*os.File, error) {
 	if err := d.try("open", name); err != nil {
 		return nil, err
 	}
-	return d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return d.openAt(name, unix.O_RDONLY)
+}
+
+// edit opens a file for going on with it.
+func (d *disk) edit(name string) (*os.File, error) {
+	if err := d.try("open", name); err != nil {
+		return nil, err
+	}
+	return d.openAt(name, unix.O_RDWR)
+}
+
+// openAt opens what is there, wherever it can without following a link: an
+// os.Root follows those that stay below it. Kernels and sandboxes that don't
+// know the call leave it at that.
+func (d *disk) openAt(name string, flag uint64) (*os.File, error) {
+	how := &unix.OpenHow{
+		Flags:   flag | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	fd, err := -1, error(nil)
+	if closed := d.here.Control(func(dir uintptr) {
+		for {
+			fd, err = unix.Openat2(int(dir), name, how)
+			if !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}); closed != nil {
+		return nil, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
+	}
+	switch {
+	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.E2BIG):
+		return d.root.OpenFile(name, int(flag)|unix.O_NONBLOCK, 0)
+	case err != nil:
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // maxRead bounds the small files: the sums of a blob of 2 TiB.
@@ -134,7 +105,7 @@ func (d *disk) read(name string) ([]byte, error) {
 	if err := d.try("read", name); err != nil {
 		return nil, err
 	}
-	id, _, err := identify(f)
+	id, _, err := d.identify(f)
 	if err != nil {
 		return nil, err
 	}
@@ -148,16 +119,13 @@ func (d *disk) read(name string) ([]byte, error) {
 
 // readAt reads len(p) bytes of an open blob.
 func (d *disk) readAt(f *os.File, p []byte, off int64) error {
-	if err := d.try("read", f.Name()); err != nil {
-		return err
-	}
-	_, err := f.ReadAt(p, off)
+	_, err := readerAt{d, f}.ReadAt(p, off)
 	return err
 }
 
 // list returns what is in a directory.
-func (d *disk) list(name string) ([]fs.DirEntry, error) {
-	if err := d.try("list", name); err != nil {
+func (d *disk) list(op, name string) ([]fs.DirEntry, error) {
+	if err := d.try(op, name); err != nil {
 		return nil, err
 	}
 	return fs.ReadDir(d.root.FS(), name)
@@ -165,6 +133,9 @@ func (d *disk) list(name string) ([]fs.DirEntry, error) {
 
 // exists reports whether there may be something of this name.
 func (d *disk) exists(name string) bool {
+	if d.try("stat", name) != nil {
+		return true
+	}
 	_, err := d.root.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist)
 }
@@ -185,12 +156,13 @@ func (d *disk) temp() (*os.File, string, error) {
 	return f, name, err
 }
 
-// write appends p to f.
-func (d *disk) write(f *os.File, p []byte) error {
+// write writes p to f at off. Where it is said, a write that failed half way
+// can be done again.
+func (d *disk) write(f *os.File, p []byte, off int64) error {
 	if err := d.try("write", f.Name()); err != nil {
 		return err
 	}
-	_, err := f.Write(p)
+	_, err := f.WriteAt(p, off)
 	return err
 }
 
@@ -201,7 +173,7 @@ func (d *disk) allocate(f *os.File, n int64) error {
 		return err
 	}
 	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if full(err) {
 		return &fs.PathError{Op: "allocate", Path: f.Name(), Err: err}
 	}
 	return nil
@@ -220,14 +192,12 @@ func (d *disk) rename(from, to string) error {
 	if err := d.try("rename", to); err != nil {
 		return err
 	}
-	err := d.root.Rename(from, to)
-	if errors.Is(err, fs.ErrNotExist) {
+	if st, err := d.root.Lstat(path.Dir(to)); err != nil || !st.IsDir() { // a link to one is none
 		if err := d.directory(path.Dir(to)); err != nil {
 			return err
 		}
-		err = d.root.Rename(from, to)
 	}
-	return err
+	return d.root.Rename(from, to)
 }
 
 // writeFile puts a small file in place whole, or not at all.
@@ -236,7 +206,7 @@ func (d *disk) writeFile(name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(d.write(f, content), f.Close())
+	err = errors.Join(d.write(f, content, 0), d.closeFile(f))
 	if err == nil {
 		err = d.rename(tmp, name)
 	}
@@ -283,17 +253,21 @@ type identity struct {
 }
 
 // sameFile reports whether two descriptors are of one file.
-func sameFile(a, b *os.File) (bool, error) {
-	x, _, err := identify(a)
+func (d *disk) sameFile(a, b *os.File) (bool, error) {
+	x, _, err := d.identify(a)
 	if err != nil {
 		return false, err
 	}
-	y, _, err := identify(b)
+	y, _, err := d.identify(b)
 	return x.inode == y.inode, err
 }
 
-// identify asks for f's identity and when it was last used.
-func identify(f *os.File) (id identity, used time.Time, err error) {
+// identify asks for f's identity and when it was last used. What is no file, or
+// not ours, has none.
+func (d *disk) identify(f *os.File) (id identity, used time.Time, err error) {
+	if err := d.try("stat", f.Name()); err != nil {
+		return id, used, err
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
@@ -301,6 +275,46 @@ func identify(f *os.File) (id identity, used time.Time, err error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: errors.ErrUnsupported}
 	}
+	if st.Uid != d.owner {
+		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: errForeign}
+	}
 	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
 	return id, time.Unix(st.Atim.Unix()), nil
 }
+
+// send writes n bytes of f at off to w, by the kernel if it and w can.
+func (d *disk) send(w io.Writer, f *os.File, off, n int64) (int64, error) {
+	if d.try("send", f.Name()) != nil {
+		return copyFile(w, io.NewSectionReader(readerAt{d, f}, off, n), n)
+	}
+	return sendFile(w, f, off, n)
+}
+
+// A readerAt reads an open blob.
+type readerAt struct {
+	disk *disk
+	file *os.File
+}
+
+// ReadAt implements io.ReaderAt.
+func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.disk.try("read", r.file.Name()); err != nil {
+		return 0, err
+	}
+	return r.file.ReadAt(p, off)
+}
+
+// free is how many bytes the disk has room for, as far as it says so.
+func (d *disk) free() (int64, error) {
+	if err := d.try("statfs", "."); err != nil {
+		return 0, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.self.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return int64(min(st.Bavail, math.MaxInt64>>20)) * st.Bsize, nil
+}
+
+// full reports whether err says that a disk has no room left.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

@@ -40,9 +40,9 @@ func (s *Store) removeFiles(d *disk, slots []int32) error {
 }
 
 // leave ends one reader of the blob in slot i.
-func (s *Store) leave(d *disk, i int32, path string) {
+func (s *Store) leave(i int32, path string) {
 	note, over := s.index.leave(i, time.Now())
-	if over {
+	if d := s.disk.Load(); over && d != nil {
 		if err := s.removeFiles(d, s.index.shrink()); err != nil {
 			s.noteHealth(err)
 		}
@@ -58,6 +58,7 @@ func (s *Store) makeRoom(d *disk, registry string, n int64) error {
 		return err
 	}
 	s.strays.remove(func(f stray) { s.index.release(f.registry, f.bytes) })
+	s.yield(registry, n)
 	victims, err := s.index.reserve(registry, n)
 	if err != nil {
 		return err

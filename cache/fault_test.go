@@ -74,8 +74,7 @@ func workload(t *testing.T, dir string, f *fuse) error {
 	return nil
 }
 
-// A read that fails is damage to a hit, which pull takes up elsewhere; nothing
-// else that a disk does reaches a reader.
+// A read that fails is damage, which pull takes up elsewhere; nothing else that a disk does reaches a reader.
 func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	t.Parallel()
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EMFILE} {

@@ -56,7 +56,7 @@ func (b *fileBlob) Close() error {
 	}
 	b.closed = true
 	err := b.file.Close() // first: a file that is gone holds its bytes until then
-	b.store.leave(b.disk, b.slot, b.name.path())
+	b.store.leave(b.slot, b.name.path())
 	return err
 }
 
@@ -72,10 +72,10 @@ func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 		if err := b.check(off, step); err != nil {
 			return off - start, err
 		}
-		k, err := sendFile(w, b.file, off, step)
+		k, err := b.disk.send(w, b.file, off, step)
 		off += k
 		if err != nil {
-			if k < step && unreadable(b.file, off) {
+			if k < step && unreadable(b.disk, b.file, off) {
 				err = b.damaged(err)
 			}
 			return off - start, err
@@ -102,7 +102,7 @@ func (b *fileBlob) lost(err error) error {
 
 // prepare reads what checking needs, so that Send opens no file as a rule.
 func (b *fileBlob) prepare() error {
-	id, _, err := identify(b.file)
+	id, _, err := b.disk.identify(b.file)
 	if err == nil && id.size != b.size {
 		err = errMeta
 	}
@@ -116,7 +116,7 @@ func (b *fileBlob) prepare() error {
 
 // check makes sure that the chunks which hold [off, off+n) are right.
 func (b *fileBlob) check(off, n int64) error {
-	id, _, err := identify(b.file)
+	id, _, err := b.disk.identify(b.file)
 	if err != nil {
 		return b.damaged(err)
 	}
@@ -252,12 +252,13 @@ func Salvage(b Blob) io.Reader {
 	if c == nil {
 		return nil
 	}
-	return &salvage{file: fb.file, meta: c.meta}
+	return &salvage{disk: fb.disk, file: fb.file, meta: c.meta}
 }
 
 // A salvage reads a file chunk by chunk until one is not right.
 type salvage struct {
-	file  io.ReaderAt
+	disk  *disk
+	file  *os.File
 	meta  *meta
 	chunk int64
 	rest  []byte
@@ -271,7 +272,7 @@ func (s *salvage) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		q := s.buf[:min(chunkSize, s.meta.Size-s.chunk*chunkSize)]
-		if _, err := s.file.ReadAt(q, s.chunk*chunkSize); err != nil || xxhash.Sum64(q) != s.meta.sums[s.chunk] {
+		if err := s.disk.readAt(s.file, q, s.chunk*chunkSize); err != nil || xxhash.Sum64(q) != s.meta.sums[s.chunk] {
 			return 0, io.ErrUnexpectedEOF
 		}
 		s.chunk++
@@ -311,8 +312,7 @@ func copyFile(w io.Writer, src io.Reader, n int64) (int64, error) {
 
 // unreadable reports whether f can't be read at off. It tells a bad disk from
 // a client that has gone.
-func unreadable(f *os.File, off int64) bool {
+func unreadable(d *disk, f *os.File, off int64) bool {
 	var b [1]byte
-	_, err := f.ReadAt(b[:], off)
-	return err != nil
+	return d.readAt(f, b[:], off) != nil
 }

@@ -102,11 +102,11 @@ func (f *follower) send(w io.Writer, off int64, p piece) (int64, error) {
 	var k int64
 	var err error
 	if f.file != nil {
-		k, err = sendFile(w, file, off, p.n)
+		k, err = f.in.disk.send(w, file, off, p.n)
 	} else {
-		k, err = copyFile(w, io.NewSectionReader(file, off, p.n), p.n)
+		k, err = copyFile(w, io.NewSectionReader(readerAt{f.in.disk, file}, off, p.n), p.n)
 	}
-	if err != nil && k < p.n && unreadable(file, off+k) {
+	if err != nil && k < p.n && unreadable(f.in.disk, file, off+k) {
 		err = errors.Join(ErrDamaged, err)
 	}
 	return k, err
@@ -220,7 +220,7 @@ func (f *follower) openFile() {
 	if err != nil {
 		return
 	}
-	if same, err := sameFile(file, in.file); err != nil || !same {
+	if same, err := in.disk.sameFile(file, in.file); err != nil || !same {
 		_ = file.Close() // only looked at
 		return
 	}

@@ -179,7 +179,15 @@ func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error 
 		_, err = blob.Send(ctx, out, int64(out.Len()), -1)
 		err = errors.Join(err, blob.Close())
 	}
-	err = errors.Join(err, <-done)
+	written := <-done
+	if errors.Is(err, ErrDamaged) && written == nil { // what was read along can't be read any more
+		again, err := in.store.Ingest(in.ctx, b.digest, registry, "")
+		if err != nil {
+			return err
+		}
+		return follow(ctx, again, b, out)
+	}
+	err = errors.Join(err, written)
 	if err != nil {
 		return fmt.Errorf("reading a fill: %w", err)
 	}

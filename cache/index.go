@@ -2,6 +2,8 @@ package cache
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -321,6 +323,20 @@ func (x *index) expel(i int32) bool {
 	}
 	x.remove(i)
 	return true
+}
+
+// clear takes all blobs out, their files being gone with the disk. Those that
+// are read count until they are let go.
+func (x *index) clear() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, i := range slices.Collect(maps.Values(x.slots)) {
+		x.remove(i)
+		e := &x.entries[i]
+		e.file = false
+		x.left(e)
+		x.drop(i)
+	}
 }
 
 // nameOf returns the digest in slot i.

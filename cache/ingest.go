@@ -44,7 +44,11 @@ type Ingest struct {
 	tmp       string
 	onDisk    int64 // how many of the bytes written are in file
 	reserved  int64
-	passing   bool // no bytes go to the file any more
+	partSize  int64 // of the blob, as a part that was taken up has it; 0: there was none
+	noted     bool  // there may be a note of how far it is beside the file
+	noteAt    int64 // when the next is due
+	parted    bool  // it has ended and left a part
+	passing   bool  // no bytes go to the file any more
 	window    window
 	followers map[*follower]struct{}
 	followed  bool // there was a follower
@@ -94,7 +98,12 @@ func (in *Ingest) SetSize(n int64) {
 	if in.Begun() {
 		return
 	}
-	n = max(n, -1)
+	if n = max(n, -1); !in.Agrees(n) {
+		in.Forget()
+	}
+	if n < 0 && in.partSize > 0 {
+		n = in.partSize
+	}
 	in.openFile(max(n, 0))
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -110,23 +119,41 @@ func (in *Ingest) openFile(n int64) {
 		in.pass(nil)
 		return
 	}
-	if err := in.store.makeRoom(d, in.registry, n); err != nil {
+	if in.file != nil {
+		d = in.disk
+	}
+	if err := in.store.makeRoom(d, in.registry, n-in.reserved); err != nil {
 		in.pass(nil) // a store that is too small or too busy is healthy
 		return
 	}
-	f, tmp, err := d.temp()
 	in.mu.Lock()
 	in.disk, in.reserved = d, n
-	if err == nil {
-		in.file, in.tmp = f, tmp
-	}
 	in.mu.Unlock()
-	if err == nil && n > 0 {
-		err = d.allocate(f, n)
+	in.noteAt = in.written + partStep
+	err := in.create(n)
+	if full(err) && in.store.squeeze(d, in.registry, n-in.written) {
+		err = in.create(n)
 	}
 	if err != nil {
 		in.pass(err)
 	}
+}
+
+// create creates the file, if it is not there, and sets n bytes aside for it.
+func (in *Ingest) create(n int64) error {
+	if in.file == nil {
+		f, tmp, err := in.disk.temp()
+		if err != nil {
+			return err
+		}
+		in.mu.Lock()
+		in.file, in.tmp = f, tmp
+		in.mu.Unlock()
+	}
+	if n == 0 {
+		return nil
+	}
+	return in.disk.allocate(in.file, n)
 }
 
 // pass goes on without the disk. err, if there is one, is what the disk said.
@@ -170,6 +197,9 @@ func (in *Ingest) Sendable() int64 {
 	defer in.mu.Unlock()
 	if in.state == right {
 		return in.written
+	}
+	if !in.begun {
+		return 0
 	}
 	return max(in.written-HoldBack, 0)
 }
@@ -218,14 +248,24 @@ func (in *Ingest) take(p []byte) error {
 	} else {
 		in.small = nil
 	}
+	in.came(len(p))
+	if in.written >= in.noteAt && in.resumable() {
+		if err := in.note(); err != nil {
+			in.store.log.Debug("not noted how far a blob is", "digest", in.digest.String(), "error", err)
+		}
+	}
+	return nil
+}
+
+// came tells the followers of n bytes more.
+func (in *Ingest) came(n int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.written += int64(len(p))
+	in.written += int64(n)
 	if !in.passing {
 		in.onDisk = in.written
 	}
 	in.grown.reach(in.written)
-	return nil
 }
 
 // toFile writes p to the file, or else switches to passing.
@@ -234,7 +274,15 @@ func (in *Ingest) toFile(p []byte) {
 		in.pass(nil)
 		return
 	}
-	if err := in.disk.write(in.file, p); err != nil {
+	if in.store.disk.Load() != in.disk { // the file is another's by now
+		in.pass(nil)
+		return
+	}
+	err := in.disk.write(in.file, p, in.written)
+	if full(err) && in.store.squeeze(in.disk, in.registry, int64(len(p))) {
+		err = in.disk.write(in.file, p, in.written)
+	}
+	if err != nil {
 		in.pass(err)
 	}
 }

@@ -21,8 +21,7 @@ type found struct {
 // list puts the directory's blobs into the index, in the order of their last
 // use, removes what is no blob, and shrinks to the bound. It fails if it may
 // have missed one.
-func (s *Store) list(ctx context.Context) error {
-	d := s.disk.Load()
+func (s *Store) list(ctx context.Context, d *disk) error {
 	start := time.Now()
 	var all []found
 	var errs []error
@@ -37,6 +36,9 @@ func (s *Store) list(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	for _, registry := range s.parts.registries() {
+		s.yield(registry, 0)
+	}
 	if err := s.removeFiles(d, s.index.shrink()); err != nil {
 		return err
 	}
@@ -47,7 +49,7 @@ func (s *Store) list(ctx context.Context) error {
 // listAlgorithm lists the blobs of one digest algorithm.
 func (s *Store) listAlgorithm(ctx context.Context, d *disk, alg digest.Algorithm) ([]found, error) {
 	base := "blobs/" + alg.String()
-	dirs, err := d.list(base)
+	dirs, err := d.list("list", base)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +71,7 @@ func (s *Store) listAlgorithm(ctx context.Context, d *disk, alg digest.Algorithm
 
 // listDirectory lists one of the 256 directories.
 func (s *Store) listDirectory(d *disk, alg digest.Algorithm, dir string) ([]found, error) {
-	files, err := d.list(dir)
+	files, err := d.list("list", dir)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func findBlob(d *disk, n name) (found, error) {
 		return found{}, err
 	}
 	defer func() { _ = f.Close() }() // only looked at
-	id, used, err := identify(f)
+	id, used, err := d.identify(f)
 	if err != nil {
 		return found{}, err
 	}

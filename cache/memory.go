@@ -104,6 +104,15 @@ func (s *small) remove(n name) {
 	}
 }
 
+// clear lets all go.
+func (s *small) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.order.Len() > 0 {
+		s.removeElement(s.order.Back())
+	}
+}
+
 func (s *small) removeElement(el *list.Element) {
 	e := s.order.Remove(el).(*smallEntry)
 	delete(s.byName, e.name)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/opencontainers/go-digest"
@@ -42,8 +43,11 @@ var errMeta = errors.New("meta is damaged")
 func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
 
 // encode writes m as it stands on disk.
-func (m *meta) encode() ([]byte, error) {
-	head, err := json.Marshal(m)
+func (m *meta) encode() ([]byte, error) { return encodeSums(m, m.sums) }
+
+// encodeSums writes a line of JSON and sums, sealed.
+func encodeSums(line any, sums []uint64) ([]byte, error) {
+	head, err := json.Marshal(line)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a blob's meta: %w", err)
 	}
@@ -51,7 +55,7 @@ func (m *meta) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encoding a blob's meta: %d bytes are too many", len(head))
 	}
 	b := append(head, '\n')
-	for _, s := range m.sums {
+	for _, s := range sums {
 		b = binary.BigEndian.AppendUint64(b, s)
 	}
 	return seal(b), nil
@@ -59,26 +63,36 @@ func (m *meta) encode() ([]byte, error) {
 
 // decodeMeta reads what encode wrote, or says errMeta.
 func decodeMeta(b []byte) (*meta, error) {
+	m := new(meta)
+	sums, err := decodeSums(b, m)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Version != metaVersion || m.Chunk != chunkSize || m.Size < 0 || int64(len(sums)) != chunks(m.Size):
+		return nil, errMeta
+	}
+	m.sums = sums
+	return m, nil
+}
+
+// decodeSums reads what encodeSums wrote into line, or says errMeta.
+func decodeSums(b []byte, line any) ([]uint64, error) {
 	b, ok := unseal(b)
 	if !ok {
 		return nil, errMeta
 	}
-	head, sums, ok := bytes.Cut(b, []byte("\n"))
-	if !ok {
+	head, rest, ok := bytes.Cut(b, []byte("\n"))
+	if !ok || len(rest)%8 != 0 {
 		return nil, errMeta
 	}
-	m := new(meta)
-	if err := json.Unmarshal(head, m); err != nil {
+	if err := json.Unmarshal(head, line); err != nil {
 		return nil, errors.Join(errMeta, err)
 	}
-	if m.Version != metaVersion || m.Chunk != chunkSize || m.Size < 0 || int64(len(sums)) != 8*chunks(m.Size) {
-		return nil, errMeta
+	sums := make([]uint64, 0, len(rest)/8)
+	for ; len(rest) > 0; rest = rest[8:] {
+		sums = append(sums, binary.BigEndian.Uint64(rest))
 	}
-	m.sums = make([]uint64, 0, len(sums)/8)
-	for ; len(sums) > 0; sums = sums[8:] {
-		m.sums = append(m.sums, binary.BigEndian.Uint64(sums))
-	}
-	return m, nil
+	return sums, nil
 }
 
 // seal adds a sum over b.
@@ -114,6 +128,14 @@ func (s *summer) write(p []byte) {
 			s.flush()
 		}
 	}
+}
+
+// all returns the sums so far, that of a chunk that is not full included.
+func (s *summer) all() []uint64 {
+	if s.n == 0 {
+		return s.sums
+	}
+	return append(slices.Clip(s.sums), s.cur.Sum64())
 }
 
 // flush ends the current chunk.

@@ -22,6 +22,7 @@ type share struct {
 // written to only once what is on disk allows it.
 type space struct {
 	bound    int64 // 0: none
+	limit    int64 // what the disk has room for, where that is less; 0: not known to be
 	used     int64 // blobs of the shard, leaving ones too
 	idle     int64 // part of used that could be evicted
 	leaving  int64 // part of used whose files are being removed
@@ -32,24 +33,37 @@ type space struct {
 // over is by how much n more bytes would exceed the bound once what is leaving
 // is gone.
 func (s *space) over(n int64) int64 {
-	if s.bound == 0 {
+	most := s.most()
+	if most == 0 {
 		return math.MinInt64
 	}
-	return n - (s.bound - (s.used - s.leaving + s.reserved))
+	return n - (most - (s.used - s.leaving + s.reserved))
+}
+
+// most is the bound that counts: the lesser of bound and limit, 0: none.
+func (s *space) most() int64 {
+	if s.limit == 0 || s.bound != 0 && s.bound < s.limit {
+		return s.bound
+	}
+	return s.limit
 }
 
 // fits reports whether n bytes could be had by evicting what nobody reads.
 // What exceeds the bound by itself is refused before it is added to anything:
 // sizes are what strangers announce.
 func (s *space) fits(n int64) bool {
-	return s.bound == 0 || n <= s.bound && s.over(n) <= s.idle
+	most := s.most()
+	return most == 0 || n <= most && s.over(n) <= s.idle
 }
 
 // onDisk is what the disk holds at most.
 func (s *space) onDisk() int64 { return s.used + s.reserved - s.pending }
 
 // crowded reports whether n pending bytes may not be written yet.
-func (s *space) crowded(n int64) bool { return s.bound != 0 && s.onDisk() > s.bound-n }
+func (s *space) crowded(n int64) bool {
+	most := s.most()
+	return most != 0 && s.onDisk() > most-n
+}
 
 // share returns the number of a registry's share, making it if it is new.
 func (x *index) share(name string) uint16 {
@@ -129,6 +143,50 @@ func (x *index) unreserve(sh uint16, n int64, pending bool) {
 		}
 	}
 	x.settled.Broadcast()
+}
+
+// hold counts n bytes that are on disk already as being on their way in.
+func (x *index) hold(registry string, n int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, s := range x.spaces(x.share(registry)) {
+		s.reserved += n
+	}
+}
+
+// A lack says what n more bytes of a registry would push out.
+type lack struct {
+	any  bool
+	own  bool  // it has to be the registry's
+	used int64 // unix seconds of the blob's last use that would go first; no blob: the end of time
+}
+
+// lack returns what n more bytes of a registry would push out. What can't be
+// had at all pushes out nothing.
+func (x *index) lack(registry string, n int64) lack {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	sh := x.share(registry)
+	own := &x.shares[sh]
+	for _, s := range x.spaces(sh) {
+		if most := s.most(); most != 0 && n > most {
+			return lack{}
+		}
+	}
+	l := lack{any: true, own: own.room.over(n) > 0, used: math.MaxInt64}
+	first := x.oldest()
+	switch {
+	case l.own && own.room.over(n) > own.room.idle, !l.own && x.room.over(n) > x.room.idle:
+		return l // even all the blobs would not do
+	case l.own:
+		first = own.tail
+	case x.room.over(n) <= 0:
+		return lack{}
+	}
+	if first != none {
+		l.used = x.entries[first].touched
+	}
+	return l
 }
 
 // spaces are what bytes of a share count towards.

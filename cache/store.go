@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -33,14 +34,16 @@ type Store struct {
 	index *index
 	small *small
 
-	disk   atomic.Pointer[disk] // nil: without a disk
-	listed chan struct{}        // closed when the directory is in the index
-	blind  atomic.Bool          // listing the directory failed: it is tried again
-	broken atomic.Pointer[error]
-	retry  time.Duration // remount, or less in tests
+	disk     atomic.Pointer[disk] // nil: without a disk
+	listed   chan struct{}        // closed when the directory is in the index
+	blind    atomic.Bool          // listing the directory failed: it is tried again
+	broken   atomic.Pointer[error]
+	squeezed atomic.Int64  // unix nanoseconds when the disk was last full
+	retry    time.Duration // remount, or less in tests
 
 	committing sync.Mutex // one blob at a time takes its names
 	strays     strays
+	parts      parts
 	tags       tags
 
 	done <-chan struct{} // closed by Close
@@ -90,7 +93,7 @@ func (s *Store) run(ctx context.Context, unmounted bool) {
 		unmounted = s.mount() != nil
 	}
 	for {
-		err := s.list(ctx)
+		err := s.list(ctx, s.disk.Load())
 		if ctx.Err() != nil {
 			return // what is not listed is not counted: nothing may come in
 		}
@@ -108,6 +111,65 @@ func (s *Store) run(ctx context.Context, unmounted bool) {
 		s.noteHealth(nil)
 	}
 	close(s.listed)
+	for pause(ctx, nil, remount) == nil {
+		s.tend(ctx)
+	}
+}
+
+// tend looks after what changes while nobody asks: parts grow old, a disk has
+// room again, a directory was removed or another put in its place.
+func (s *Store) tend(ctx context.Context) {
+	s.expire(time.Now())
+	d := s.disk.Load()
+	if d != nil {
+		if err := d.sound(s.dir); err != nil {
+			s.unmount(err)
+			d = nil
+		}
+	}
+	if d == nil {
+		s.mountAgain(ctx)
+		return
+	}
+	s.widen(d)
+}
+
+// unmount lets the directory go because of err. What it held is gone with it.
+func (s *Store) unmount(err error) {
+	s.log.Error("cache directory lost", "error", err)
+	s.noteHealth(err)
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	d := s.disk.Swap(nil)
+	s.index.clear()
+	s.small.clear()
+	for p := s.parts.take(anyPart); p != nil; p = s.parts.take(anyPart) {
+		s.index.release(p.registry, p.bytes)
+	}
+	if err := d.close(); err != nil {
+		s.log.Warn("cache directory not closed", "error", err)
+	}
+}
+
+// anyPart fits each part.
+func anyPart(*part) bool { return true }
+
+// mountAgain opens a directory that was lost, and uses it once it is listed.
+func (s *Store) mountAgain(ctx context.Context) {
+	d, all, err := s.openDisk()
+	if err == nil {
+		s.adoptParts(all)
+		if err = s.list(ctx, d); err != nil {
+			err = errors.Join(err, d.close())
+			s.index.clear()
+		}
+	}
+	s.noteHealth(err)
+	if err != nil {
+		return
+	}
+	s.disk.Store(d)
+	s.log.Info("cache directory in use again")
 }
 
 // rest waits before the directory is tried again.
@@ -115,12 +177,26 @@ func (s *Store) rest(ctx context.Context) error { return pause(ctx, nil, s.retry
 
 // mount opens the directory.
 func (s *Store) mount() error {
-	d, err := openDisk(s.dir, s.opts.Fault)
+	d, all, err := s.openDisk()
 	s.noteHealth(err)
 	if err == nil {
+		s.adoptParts(all)
 		s.disk.Store(d)
 	}
 	return err
+}
+
+// openDisk opens the directory and looks for parts.
+func (s *Store) openDisk() (*disk, []*part, error) {
+	d, err := openDisk(s.dir, s.opts.Fault)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := d.sweep()
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("removing leftovers: %w", err), d.close())
+	}
+	return d, all, nil
 }
 
 // Health returns nil, or why the store can't keep blobs.
@@ -128,7 +204,7 @@ func (s *Store) Health() error {
 	if err := s.broken.Load(); err != nil {
 		return *err
 	}
-	return nil
+	return s.narrowed()
 }
 
 // noteHealth remembers how the last attempt to write ended.
@@ -140,8 +216,8 @@ func (s *Store) noteHealth(err error) {
 	s.broken.Store(&err)
 }
 
-// Close ends the store. Blobs that are still open stay readable; ingests
-// under way are not kept.
+// Close ends the store. Blobs that are still open stay readable; what
+// is on its way in is not kept but for parts: Abort it before.
 func (s *Store) Close() error {
 	s.stop()
 	s.wg.Wait()
@@ -200,7 +276,7 @@ func (s *Store) fromDisk(n name) (Blob, error) {
 	}
 	b, err := s.openFile(d, n, i, e, p)
 	if err != nil {
-		s.leave(d, i, n.path())
+		s.leave(i, n.path())
 		return nil, err
 	}
 	if b.size > smallSize {

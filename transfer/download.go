@@ -19,6 +19,9 @@ const (
 	readSize = 1 << 20
 )
 
+// errAnew: what an earlier download left is no beginning of what the source has.
+var errAnew = errors.New("the download begins anew")
+
 // errStalled is the cause of a stream that stood still.
 var errStalled = errors.New("the download stood still")
 
@@ -33,6 +36,11 @@ func (f *Fetcher) stay(fl *flight, src source) error {
 			return nil
 		case errors.Is(err, cache.ErrAbandoned) && f.ctx.Err() == nil && !f.deserted(fl):
 			// somebody came just then
+		case errors.Is(err, errAnew):
+			continue
+		case !fl.in.Begun() && before > 0 && KindOf(err) == Invalid: // the source has less
+			fl.in.Forget()
+			continue
 		case src.peer != nil || !f.worthResuming(fl, err):
 			return err
 		case fl.in.Offset() > before:
@@ -131,6 +139,10 @@ func (fl *flight) accept(s *Stream, offset int64) error {
 		return wrong
 	}
 	if !fl.in.Begun() {
+		if !fl.in.Agrees(s.Size) {
+			fl.in.Forget()
+			return errAnew
+		}
 		fl.in.SetSize(s.Size)
 		return nil
 	}

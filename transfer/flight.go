@@ -52,6 +52,7 @@ type flight struct {
 	ref    Ref // of the request that began it
 	in     *cache.Ingest
 	source atomic.Pointer[Way] // who delivers: From, Host and Via
+	begun  bool                // by a former flight, which left a part; so is peers
 	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses it
 	early  *flight             // one of this node that follows others, and has bytes already
 
@@ -161,7 +162,7 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 			f.arrived(fl.ref)
 		}
 	}
-	if errors.Is(err, cache.ErrDigest) {
+	if errors.Is(err, cache.ErrDigest) && !fl.begun {
 		for _, p := range fl.peers { // one of them has lied
 			p.Fault(ErrLies)
 		}
@@ -237,6 +238,8 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		} // what it lacks, others have
 	} else if fl.early != nil {
 		f.adopt(fl, fl.early)
+	} else {
+		fl.begun = fl.in.Resume() > 0
 	}
 	last, refused := error(nil), 0
 	for src := range f.course(fl) {

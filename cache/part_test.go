@@ -1,0 +1,351 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// errCut ends a download that leaves a part.
+var errCut = errors.New("the source broke off")
+
+// breakOff brings the first n bytes of b in.
+func breakOff(t testing.TB, s *Store, b sample, n int) {
+	t.Helper()
+	in := begin(t, s, b)
+	in.SetSize(int64(len(b.content)))
+	if _, err := in.Write(b.content[:n]); err != nil {
+		t.Fatal(err)
+	}
+	in.Abort(errCut)
+}
+
+// goOn begins b again, which must go on at want, and brings in the rest.
+func goOn(t testing.TB, s *Store, b sample, want int64) {
+	t.Helper()
+	in := begin(t, s, b)
+	if got := in.Resume(); got != want || in.Offset() != want || in.Begun() || in.Size() != -1 {
+		t.Fatalf("it goes on at %d, want %d; begun %v, size %d", got, want, in.Begun(), in.Size())
+	}
+	in.SetSize(int64(len(b.content)))
+	if _, err := in.Write(b.content[in.Offset():]); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); err != nil || !in.Stored() {
+		t.Fatal(err, in.Stored())
+	}
+	checkShard(t, s, b)
+}
+
+// checkShard fails the test unless the shard holds b, and tmp nothing.
+func checkShard(t testing.TB, s *Store, b sample) {
+	t.Helper()
+	for range 2 {
+		want(t, s, b)
+		if n := temporaries(t, s.dir); n != 0 || s.Size() != int64(len(b.content)) || usage(t, s.dir) != s.Size() {
+			t.Errorf("%d files in tmp, %d bytes count, %d are there", n, s.Size(), usage(t, s.dir))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = start(t, s.dir, Options{})
+	}
+}
+
+// partFile is the one file of a part in tmp.
+func partFile(t testing.TB, dir string) string {
+	t.Helper()
+	notes, err := filepath.Glob(dir + "/tmp/*.meta")
+	if err != nil || len(notes) != 1 {
+		t.Fatalf("notes: %q, %v", notes, err)
+	}
+	return strings.TrimSuffix(notes[0], ".meta")
+}
+
+// partSize is a blob of which parts are kept.
+const partSize = 9*chunkSize + 1000
+
+func TestPartIsTakenUp(t *testing.T) {
+	t.Parallel()
+	const n = 5*chunkSize + 777
+	for _, long := range []bool{false, true} {
+		for _, again := range []bool{false, true} {
+			b := newSample(300, partSize)
+			if long {
+				b.digest = digest.SHA512.FromBytes(b.content)
+			}
+			s := start(t, t.TempDir(), Options{Bound: 3 << 20})
+			breakOff(t, s, b, n)
+			if s.Size() != n || usage(t, s.dir) != n {
+				t.Errorf("%d bytes count, %d are there", s.Size(), usage(t, s.dir))
+			}
+			if again {
+				s = restart(t, s, Options{Bound: 3 << 20})
+				if s.Size() != n {
+					t.Errorf("%d bytes count", s.Size())
+				}
+			}
+			in, err := s.Ingest(t.Context(), b.digest, "other.test", "")
+			if err != nil || in.Resume() != 0 {
+				t.Error("another registry's part was taken up", err)
+			}
+			in.Abort(nil)
+			goOn(t, s, b, n)
+		}
+	}
+}
+
+// A process that is killed has noted how far it was a while ago.
+func TestPartOfAProcessThatWasKilled(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(301, 11<<20)
+	in := begin(t, s, b)
+	in.SetSize(int64(len(b.content)))
+	if _, err := in.Write(b.content[:10<<20]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // as a kill does, it leaves the ingest to itself
+		t.Fatal(err)
+	}
+	defer in.Abort(nil)
+	s = start(t, s.dir, Options{})
+	if got := usage(t, s.dir); got != s.Size() || got != 2*partStep {
+		t.Errorf("%d bytes, %d count", got, s.Size())
+	}
+	goOn(t, s, b, 2*partStep)
+}
+
+func TestPartIsCutBackToWhatIsRight(t *testing.T) {
+	t.Parallel()
+	const n = 6*chunkSize + 50
+	for name, c := range map[string]struct {
+		do    func(path string)
+		left  int64
+		start bool // only a start finds it
+	}{
+		"first byte":     {func(p string) { flip(t, p, 0) }, 0, false},
+		"in the middle":  {func(p string) { flip(t, p, 3*chunkSize+5) }, 3 * chunkSize, false},
+		"last byte":      {func(p string) { flip(t, p, n-1) }, 6 * chunkSize, false},
+		"torn":           {func(p string) { _ = os.Truncate(p, 2*chunkSize+1) }, 2 * chunkSize, false},
+		"empty":          {func(p string) { _ = os.Truncate(p, 0) }, 0, false},
+		"longer":         {func(p string) { _ = os.Truncate(p, 8*chunkSize) }, n, false},
+		"gone":           {func(p string) { _ = os.Remove(p) }, 0, false},
+		"note flipped":   {func(p string) { flip(t, p+".meta", 60) }, 0, false},
+		"note torn":      {func(p string) { _ = os.Truncate(p+".meta", 20) }, 0, false},
+		"note gone":      {func(p string) { _ = os.Remove(p + ".meta") }, 0, false},
+		"longer at kill": {func(p string) { _ = os.Truncate(p, 30<<20) }, n, true},
+	} {
+		for _, again := range []bool{false, true} {
+			if c.start && !again {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t, t.TempDir(), Options{})
+				b := newSample(302, partSize)
+				breakOff(t, s, b, n)
+				if again {
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.do(partFile(t, s.dir))
+				if again {
+					s = start(t, s.dir, Options{})
+				}
+				goOn(t, s, b, c.left)
+			})
+		}
+	}
+}
+
+func TestPartIsForgottenWhereTheSizeIsAnother(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(303, partSize)
+	breakOff(t, s, sample{append(b.content, 1), b.digest}, 2<<20)
+	in := begin(t, s, b)
+	if in.Resume() != 2<<20 || in.Agrees(partSize) || !in.Agrees(partSize+1) || !in.Agrees(-1) {
+		t.Error("what does it agree to?")
+	}
+	in.SetSize(partSize)
+	if in.Offset() != 0 || in.Size() != partSize {
+		t.Errorf("it is at %d of %d", in.Offset(), in.Size())
+	}
+	if _, err := in.Write(b.content); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	checkShard(t, s, b)
+}
+
+// What a part lacks decides as ever: bytes that a liar sent are worth nothing.
+func TestPartOfALiarIsDropped(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b, lie := newSample(304, partSize), newSample(305, partSize)
+	breakOff(t, s, sample{lie.content, b.digest}, 2<<20)
+	in := begin(t, s, b)
+	in.Resume()
+	in.SetSize(partSize)
+	if _, err := in.Write(b.content[in.Offset():]); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); !errors.Is(err, ErrDigest) {
+		t.Fatal(err)
+	}
+	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+		t.Error("it is kept")
+	}
+	goOn(t, s, b, 0)
+}
+
+// Until a source has agreed nobody gets a byte: a private registry may refuse.
+func TestNobodyGetsAPartBeforeASourceAgrees(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(306, partSize)
+	breakOff(t, s, b, 2<<20)
+	in := begin(t, s, b)
+	in.Resume()
+	if in.Sendable() != 0 {
+		t.Error(in.Sendable())
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := in.Follow(t.Context())
+		ended <- err
+	}()
+	joined(t, in, 1)
+	denied := errors.New("denied")
+	in.Abort(denied)
+	if err := <-ended; !errors.Is(err, denied) {
+		t.Error(err)
+	}
+	goOn(t, s, b, 2<<20) // it waits for the next
+}
+
+func TestPartsMakeRoom(t *testing.T) {
+	t.Parallel()
+	const bound = 5 << 20
+	s := start(t, t.TempDir(), Options{Bound: bound})
+	a, b, c := newSample(307, partSize), newSample(308, partSize), newSample(309, 4<<20)
+	breakOff(t, s, a, 2<<20)
+	breakOff(t, s, b, 2<<20)
+	if s.Size() != 4<<20 {
+		t.Error(s.Size())
+	}
+	keep(t, s, newSample(310, 2<<20)) // the first goes
+	if s.Size() != 4<<20 || begin(t, s, a).Resume() != 0 {
+		t.Error(s.Size())
+	}
+	keep(t, s, c) // all go
+	if n := temporaries(t, s.dir); n != 0 || s.Size() != 4<<20 || usage(t, s.dir) != s.Size() {
+		t.Errorf("%d files in tmp, %d bytes count, %d are there", n, s.Size(), usage(t, s.dir))
+	}
+	breakOff(t, s, a, 1<<20)
+	s = restart(t, s, Options{Bound: partMin / 2})
+	if n := temporaries(t, s.dir); n != 0 || s.Size() != 0 || usage(t, s.dir) != 0 {
+		t.Errorf("%d files in tmp, %d bytes count, %d are there", n, s.Size(), usage(t, s.dir))
+	}
+}
+
+func TestPartsAreKeptForADay(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(311, partSize)
+	breakOff(t, s, b, 2<<20)
+	s.expire(time.Now().Add(partAge - time.Minute))
+	if s.Size() != 2<<20 {
+		t.Error("it went before")
+	}
+	s.expire(time.Now().Add(partAge + time.Minute))
+	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+		t.Error("it is still there")
+	}
+	breakOff(t, s, b, 2<<20)
+	note := partFile(t, s.dir) + ".meta"
+	raw, err := os.ReadFile(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := decodeNote(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Saved -= 25 * 3600
+	if raw, err = n.encode(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(note, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = restart(t, s, Options{})
+	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
+		t.Error("a start keeps it")
+	}
+}
+
+// One who still reads a download that broke off does not see the next.
+func TestPartWhileItIsStillRead(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(312, partSize)
+	in := begin(t, s, b)
+	in.SetSize(partSize)
+	if _, err := in.Write(b.content[:2<<20]); err != nil {
+		t.Fatal(err)
+	}
+	blob, err := in.Follow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Abort(errCut)
+	next := begin(t, s, b)
+	if next.Resume() != 0 {
+		t.Error("taken up while somebody reads it")
+	}
+	next.Abort(nil)
+	var out gate
+	if n, err := blob.Send(context.Background(), &out, 0, 2<<20); err != nil || same(out.buf.Bytes(), b.content[:2<<20]) != nil {
+		t.Error(n, err)
+	}
+	if err := blob.Close(); err != nil {
+		t.Fatal(err)
+	}
+	goOn(t, s, b, 2<<20)
+}
+
+func FuzzNote(f *testing.F) {
+	n := &note{meta: meta{Version: metaVersion, Digest: newSample(1, 1).digest, Size: 1 << 20, Chunk: chunkSize, sums: make([]uint64, 2)}, Offset: chunkSize + 1}
+	raw, err := n.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw[:len(raw)-8], true)
+	f.Add(raw, false)
+	f.Fuzz(func(t *testing.T, raw []byte, sealed bool) {
+		if sealed {
+			raw = seal(raw)
+		}
+		n, err := decodeNote(raw)
+		if err != nil {
+			if !errors.Is(err, errMeta) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if int64(len(n.sums)) != chunks(n.Offset) || n.Offset <= 0 || n.Offset >= n.Size {
+			t.Fatalf("%d of %d bytes, %d sums", n.Offset, n.Size, len(n.sums))
+		}
+	})
+}
