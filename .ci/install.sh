@@ -18,11 +18,15 @@ packages=(
   iproute2        # bridges, and who is connected to whom
   jq              # reading logs and figures
   libc6-dev       # go test -race
+  microsocks      # a proxy to get out by
   nodejs          # the tests of the page's scripts
+  openssl         # certificates of the run through proxies
   podman          # client under test
   runc            # containerd needs one to start
   shellcheck      # lint of the scripts
   skopeo          # client under test, and the copying of the corpus
+  squid-openssl   # a proxy to get out by, over TLS too
+  tinyproxy-bin   # a proxy to get out by
 )
 
 # missing prints those packages that are not installed.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -199,9 +200,7 @@ func (w *world) innocent(t *testing.T) {
 		clientsSecret: "", canary + "-proxy": "", robotsPassword: "",
 		base64.StdEncoding.EncodeToString([]byte("out:" + w.net.password)): "",
 	}
-	for secret, places := range w.places {
-		may[secret] = places
-	}
+	maps.Copy(may, w.places)
 	for _, v := range w.net.all() {
 		for secret, places := range may {
 			if strings.Contains(v.String(), secret) && !strings.Contains(places, v.to) {

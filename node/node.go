@@ -94,6 +94,9 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		fetch.Mesh = n.cluster.mesh
 	}
 	n.fetcher = transfer.New(fetch)
+	for _, r := range cfg.Registries { // counted from the start: strangers' names may use up the places
+		n.fetcher.Sent(r.Host, transfer.Hit, 0)
+	}
 	if n.cluster != nil {
 		n.servePeers()
 	}

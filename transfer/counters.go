@@ -19,7 +19,12 @@ type Counters struct {
 type counters struct {
 	mu         sync.Mutex
 	byRegistry map[string]*Counters
+	others     Counters // of those beyond maxCounted, which nobody is told
 }
+
+// maxCounted bounds the registries that are counted each on its own: clients
+// choose their names.
+const maxCounted = 4096
 
 // of returns a registry's counters.
 func (c *counters) of(registry string) *Counters {
@@ -29,6 +34,9 @@ func (c *counters) of(registry string) *Counters {
 	if !ok {
 		if c.byRegistry == nil {
 			c.byRegistry = map[string]*Counters{}
+		}
+		if len(c.byRegistry) >= maxCounted {
+			return &c.others
 		}
 		one = new(Counters)
 		c.byRegistry[registry] = one

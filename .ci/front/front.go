@@ -23,6 +23,7 @@ type Front struct {
 	Redirect *url.URL // where GETs of blobs are redirected to
 	Signed   bool     // demand the signature, refuse credentials
 	Slow     int64    // bytes a second for each blob's body
+	TLS      bool     // the front itself speaks it
 }
 
 // Serve returns the Front's face to clients.
@@ -86,6 +87,9 @@ func (f *Front) prefixLocation(resp *http.Response) error {
 func (f *Front) change(resp *http.Response) error {
 	if scheme := resp.Header.Get("WWW-Authenticate"); scheme != "" {
 		root := `realm="http://` + resp.Request.Host + "/"
+		if f.TLS {
+			root = `realm="https://` + resp.Request.Host + "/"
+		}
 		resp.Header.Set("WWW-Authenticate", strings.Replace(scheme, `realm="/`, root, 1))
 	}
 	if f.Slow > 0 && isBlob(resp.Request.URL.Path) {

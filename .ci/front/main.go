@@ -52,10 +52,13 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&f.Prefix, "prefix", "", "what names lead with at -upstream, but not at -writes")
 	flags.Func("redirect", "URL that GETs of blobs are sent to with a signature", urlInto(&f.Redirect))
 	flags.BoolVar(&f.Signed, "signed", false, "be the place blobs are sent to: demand the signature, refuse credentials")
+	cert := flags.String("cert", "", "PEM file with a certificate: speak TLS")
+	key := flags.String("key", "", "PEM file with the certificate's key")
 	flags.Int64Var(&f.Slow, "slow", 0, "bytes a second for each blob, 0: no bound")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	f.TLS = *cert != ""
 	if f.Upstream == nil {
 		return errors.New("-upstream is missing")
 	}
@@ -64,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("opening the log: %w", err)
 	}
 	defer out.Close()
-	return serve(ctx, *listen, logged(f.Serve(), out))
+	return serve(ctx, *listen, *cert, *key, logged(f.Serve(), out))
 }
 
 // urlInto makes a flag's value a URL.
@@ -75,12 +78,17 @@ func urlInto(u **url.URL) func(string) error {
 	}
 }
 
-// serve answers on addr until ctx ends. It does not wait for answers under way:
-// a registry that goes away is what the runs want to see.
-func serve(ctx context.Context, addr string, h http.Handler) error {
+// serve answers on addr until ctx ends, over TLS if there is a certificate. It
+// does not wait for answers under way: a registry that goes away is what the
+// runs want to see.
+func serve(ctx context.Context, addr, cert, key string, h http.Handler) error {
 	srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
-	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	listen := srv.ListenAndServe
+	if cert != "" {
+		listen = func() error { return srv.ListenAndServeTLS(cert, key) }
+	}
+	if err := listen(); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
 	return nil

@@ -1,6 +1,10 @@
 package upstream
 
 import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 
@@ -76,6 +80,12 @@ func TestTheInsideIsReachedFromTheInsideOnly(t *testing.T) {
 		"own address, metadata as NAT64":   {"", "64:ff9b::a9fe:a9fe", true, false},
 		"own address, metadata as 6to4":    {"", "2002:a9fe:a9fe::1", true, false},
 		"own address, metadata as mapped":  {"", "::ffff:168.63.129.16", true, false},
+		"own address, metadata by any NAT": {"", "2606:4700:64::a9fe:a9fe", true, false},
+		"own address, metadata on a link":  {"", "fe80::a9fe:a9fe%eth0", true, false},
+		"own address, metadata by Teredo":  {"", "2001::5601:5601", true, false},
+		"own address, EKS":                 {"", "169.254.170.23", true, false},
+		"own address, Oracle":              {"", "192.0.0.192", true, false},
+		"own address, Google by IPv6":      {"", "fd20:ce::254", true, false},
 		"from public to loopback":          {"8.8.8.8", "127.0.0.1", false, false},
 		"from public to private":           {"8.8.8.8", "192.168.1.1", false, false},
 		"from public to public":            {"8.8.8.8", "1.1.1.1", false, true},
@@ -138,6 +148,10 @@ func TestWhereARegistryMayLead(t *testing.T) {
 		"a stranger's other port":               {Registry{Host: "reg.example.com"}, "https://cdn.example.net:8443/x", false, false},
 		"a stranger's plain http":               {Registry{Host: "reg.example.com"}, "http://cdn.example.net/x", false, false},
 		"a stranger's public literal":           {Registry{Host: "reg.example.com"}, "https://8.8.8.8/x", false, false},
+		"metadata by its name":                  {public, "https://metadata.google.internal/x", false, false},
+		"metadata by its name, from inside":     {insecure, "http://metadata.google.internal./x", true, false},
+		"itself, in hexadecimal":                {Registry{Host: "0xa9fea9fe", Configured: true, Insecure: true}, "http://0xa9fea9fe/x", true, false},
+		"a stranger's name that nobody can own": {Registry{Host: "reg.example.com"}, "https://nas.lan/x", true, false},
 		"a stranger's internal name":            {Registry{Host: "reg.example.com"}, "https://x.internal/x", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,6 +161,63 @@ func TestWhereARegistryMayLead(t *testing.T) {
 				t.Errorf("%s: %v", c.to, err)
 			}
 		})
+	}
+}
+
+// Whoever answers for a registry's name at a public address could have it mean
+// an inside one the next moment, and then redirect there.
+func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
+	t.Parallel()
+	home, away := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("8.8.8.8")
+	for name, seen := range map[string][]netip.Addr{
+		"public, then private":         {away, home},
+		"private, then public":         {home, away},
+		"private, public, private":     {home, away, home},
+		"private once, public, public": {home, away, away},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
+			for _, ip := range seen {
+				if err := r.admits(ip, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r.admits(netip.MustParseAddr("10.0.0.2"), false) == nil || r.permits(mustURL(t, "https://vault.internal/x"), true) == nil {
+				t.Error("it leads inside")
+			}
+		})
+	}
+}
+
+// TestRebinding: each connection is judged by the address that it is made to,
+// whatever the name meant before.
+func TestRebinding(t *testing.T) {
+	t.Parallel()
+	outside := server(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close") // so that the name is looked up again
+		http.Redirect(w, r, "/v2/secrets", http.StatusFound)
+	})
+	r := newClientFor(t, Registry{Host: "reg.example.com"})
+	dialled := 0
+	transport := r.transport(nil, true)
+	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialled++
+		meant := netip.MustParseAddr("8.8.8.8")
+		if dialled > 1 {
+			meant = netip.MustParseAddr("127.0.0.1")
+		}
+		if err := r.guard(addr)(ctx, network, netip.AddrPortFrom(meant, 443).String(), nil); err != nil {
+			return nil, err
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", outside) // the test's stand-in for 8.8.8.8
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	r.own, r.elsewhere = transport, transport
+	_, err := r.follow(t.Context(), ask{method: http.MethodGet}, pass{})
+	f, ok := errors.AsType[*failure](err)
+	if !ok || f.Kind != transfer.Denied || dialled != 2 {
+		t.Errorf("%v after %d connections, want a refusal at the second", err, dialled)
 	}
 }
 

@@ -278,3 +278,60 @@ func TestWholeTLSRegistryWithTokensAndCDN(t *testing.T) {
 		}
 	}
 }
+
+// What is asked for by https does not go on in the clear, insecure or not.
+func TestNothingGoesDownToPlainHTTP(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		chain []string
+		plain bool // the registry speaks plain http
+		ok    bool
+	}{
+		"from TLS":                      {[]string{"http://cdn.example.net/x"}, false, false},
+		"from TLS, to itself":           {[]string{"http://reg.example.com/x"}, false, false},
+		"from plain http":               {[]string{"http://cdn.example.net/x"}, true, true},
+		"from plain http, up, and down": {[]string{"https://cdn.example.net/x", "http://cdn.example.net/y"}, true, false},
+		"from plain http, up":           {[]string{"https://cdn.example.net/x"}, true, true},
+		"from plain http, and on":       {[]string{"http://cdn.example.net/x", "http://cdn2.example.net/y"}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			client := faked(t, Registry{Insecure: true, FollowRedirects: true}, func(*http.Request) (*http.Response, error) {
+				if n == len(c.chain) {
+					return reply(200, "hello"), nil
+				}
+				n++
+				return reply(307, "", "Location", c.chain[n-1]), nil
+			})
+			client.named["reg.example.com"].plain.Store(c.plain)
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if c.ok && (got != "hello" || err != nil) {
+				t.Errorf("%q, %v", got, err)
+			} else if !c.ok {
+				wantError(t, err, transfer.Denied, "not followed")
+			}
+		})
+	}
+}
+
+// A client is sent to no place that we would not go to.
+func TestWhereAClientIsSent(t *testing.T) {
+	t.Parallel()
+	for location, ok := range map[string]bool{
+		"https://cdn.example.net/x?sig=1": true, "https://8.8.8.8/x": true, "https://127.0.0.1/x": false, "https://10.0.0.1/x": false,
+		"http://cdn.example.net/x": false, "https://169.254.169.254/x": false, "https://vault.internal/x": false, "https://localhost/x": false, "https://2130706433/x": false,
+	} {
+		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
+			return reply(307, "", "Location", location), nil
+		})
+		s, err := client.Open(t.Context(), hello("reg.example.com"), 0)
+		if ok && (err != nil || s.Redirect != location) || !ok && transfer.KindOf(err) != transfer.Denied {
+			t.Errorf("%s: %v, %v", location, s, err)
+		}
+		d, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil)
+		if ok && (err != nil || d.Redirect != location) || !ok && transfer.KindOf(err) != transfer.Denied {
+			t.Errorf("HEAD, %s: %v, %v", location, d, err)
+		}
+	}
+}

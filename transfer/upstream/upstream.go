@@ -7,7 +7,7 @@
 //	blob.go, manifest.go, list.go   what is asked and what an answer must look like
 //	retry.go                        what is tried again, how often, how long
 //	request.go, auth.go, token.go   challenges and tokens
-//	redirect.go, transport.go       hops, proxies, TLS or not; guard.go says where a hop may lead
+//	redirect.go, transport.go       hops, TLS or not; proxy.go: by which proxy; guard.go: where a hop may lead
 //
 // Two rules hold everywhere. Credentials stay with the scheme, host and port
 // that they were configured for (and the token servers that may see them). No
