@@ -59,8 +59,17 @@ func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found
 	return found, toMember(ctx, ref, err)
 }
 
-// FillManifest gets the manifest of ref's digest for another member.
-func (f *Fetcher) FillManifest(ctx context.Context, ref Ref) (*Found, error) {
+// FillManifest gets the manifest of ref's digest for another member. held is as
+// FillBlob's.
+func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, held bool) (*Found, error) {
+	if held {
+		found, ok := f.kept(ref)
+		if !ok {
+			return nil, notHeld(ref)
+		}
+		found.From = Hit
+		return found, nil
+	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	found, err := f.byDigest(wait, ref, false, true)

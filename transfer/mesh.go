@@ -46,9 +46,9 @@ type Peer interface {
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
 	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
-	// Manifest gets the manifest that ref's digest names. The caller checks
-	// the bytes.
-	Manifest(ctx context.Context, ref Ref) (*Found, error)
+	// Manifest gets the manifest that ref's digest names. held is as Open's.
+	// The caller checks the bytes.
+	Manifest(ctx context.Context, ref Ref, held bool) (*Found, error)
 	// Tags gets a page of the registry's tags of the repository.
 	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.

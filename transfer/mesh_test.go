@@ -266,11 +266,11 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	found, err := p.node.FillManifest(ctx, ref)
+	found, err := p.node.FillManifest(ctx, ref, held)
 	if err != nil {
 		return nil, err
 	}

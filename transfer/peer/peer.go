@@ -12,7 +12,7 @@
 //
 //	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
-//	GET  /peer/v1/manifests/{digest}  the bytes
+//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there
 //	GET  /peer/v1/tags                what a tag means
 //	GET  /peer/v1/lists/tags          a page
 //	GET  /peer/v1/lists/referrers     a page

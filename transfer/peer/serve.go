@@ -129,7 +129,7 @@ func (s *Server) headBlob(w *paced, c *call) error {
 func (s *Server) getManifest(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref)
+	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.held)
 	if err != nil {
 		return err
 	}
