@@ -2,9 +2,14 @@ package transfer_test
 
 import (
 	"context"
+	"log/slog"
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
 	"oci-proxy/transfer"
 )
 
@@ -43,4 +48,55 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 	if _, err := inner.Manifest(ctx, strange, nil, false); transfer.KindOf(err) != transfer.NotFound {
 		t.Errorf("another repository's manifest: %v", err)
 	}
+}
+
+// A slowMesh has two nodes that may ask the registry, which answers neither.
+type slowMesh struct{ transfer.Mesh }
+
+func (slowMesh) Route(string, string) []transfer.Peer { return []transfer.Peer{slowPeer{}, slowPeer{}} }
+
+type slowPeer struct{ transfer.Peer }
+
+func (slowPeer) Name() string { return "slow" }
+
+func (slowPeer) Progress(context.Context, transfer.Ref) (transfer.Progress, error) {
+	return transfer.Progress{}, nil
+}
+
+func (slowPeer) Tags(ctx context.Context, ref transfer.Ref, _ url.Values) (*transfer.Page, error) {
+	select {
+	case <-ctx.Done():
+		return nil, &transfer.PeerError{Peer: "slow", Err: context.Cause(ctx)}
+	case <-time.After(38 * time.Second):
+		return nil, &transfer.Error{Kind: transfer.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
+	}
+}
+
+func (p slowPeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+	return p.Tags(ctx, ref, q)
+}
+
+func TestListsOfOthersComeInTime(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		store := cache.Open(dir, cache.Options{})
+		f := transfer.New(transfer.Config{
+			Upstream: &fake{}, Log: slog.New(slog.DiscardHandler), Mesh: slowMesh{},
+			Store:  func(string) *cache.Store { return store },
+			Policy: func(string) transfer.Policy { return transfer.Policy{} },
+		})
+		ref := fakeRef(digest.FromString("some"))
+		for _, ask := range []func(context.Context, transfer.Ref, url.Values) (*transfer.Page, error){f.Tags, f.Referrers} {
+			var err error
+			d := took(func() { _, err = ask(t.Context(), ref, nil) })
+			wantKind(t, err, transfer.Timeout)
+			if d > 40*time.Second {
+				t.Errorf("%v after %v", err, d)
+			}
+		}
+		f.Close(t.Context())
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

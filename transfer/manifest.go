@@ -193,6 +193,8 @@ func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, 
 
 // Tags gets a page of upstream's list of tags.
 func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	ctx, cancel := inTime(ctx, ref) // for all nodes that are asked together
+	defer cancel()
 	return direct(ctx, f, ref,
 		func(ctx context.Context) (*Page, error) { return f.FillTags(ctx, ref, query) },
 		func(ctx context.Context, p Peer) (*Page, error) { return p.Tags(ctx, ref, query) })
@@ -200,6 +202,8 @@ func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, e
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
 func (f *Fetcher) Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	ctx, cancel := inTime(ctx, ref) // as above
+	defer cancel()
 	return direct(ctx, f, ref,
 		func(ctx context.Context) (*Page, error) { return f.FillReferrers(ctx, ref, query) },
 		func(ctx context.Context, p Peer) (*Page, error) { return p.Referrers(ctx, ref, query) })
