@@ -51,7 +51,7 @@ const (
 	headerFailure   = "Oci-Peer-Failure"   // the request failed: one of the failures below
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same of one that stale content stands in for
-	headerSource    = "Oci-Peer-Source"    // hit: from the node's own shard
+	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
