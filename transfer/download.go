@@ -89,6 +89,8 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	if src.peer != nil {
 		fl.peers = append(fl.peers, src.peer)
+	} else {
+		fl.others = true
 	}
 	var body io.Reader
 	if w != nil {

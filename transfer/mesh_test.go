@@ -157,6 +157,9 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, hel
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 	go func() {
 		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, -1)
+		if err != nil {
+			err = io.ErrUnexpectedEOF // a stream that is cut does not say why
+		}
 		_ = w.CloseWithError(err)
 		_ = a.Close()
 	}()
