@@ -92,7 +92,8 @@ const (
 
 // Progress is how far a node is with a blob.
 type Progress struct {
-	Held    bool  `json:"held"`    // it is in the shard
-	Offset  int64 `json:"offset"`  // bytes that can be sent by now; the size once all can
-	Streams int   `json:"streams"` // answers to peers that the node is sending at the moment
+	Held      bool  `json:"held"`                // it is in the shard
+	Offset    int64 `json:"offset"`              // bytes that can be sent by now; the size once all can
+	Streams   int   `json:"streams"`             // answers to peers that the node is sending at the moment
+	Unvouched bool  `json:"unvouched,omitempty"` // the registry has to vouch for it first, unless only what is held is asked for
 }
