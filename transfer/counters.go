@@ -21,11 +21,20 @@ type counters struct {
 	byRegistry map[string]*Counters
 }
 
+// maxCounted bounds the registries that are counted apart. Those beyond are
+// counted together, under "": clients make up names, and whoever has a domain
+// answers to any below it. What a node counts has to fit into one answer.
+const maxCounted = 512
+
 // of returns a registry's counters.
 func (c *counters) of(registry string) *Counters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one, ok := c.byRegistry[registry]
+	if !ok && len(c.byRegistry) >= maxCounted {
+		registry = ""
+		one, ok = c.byRegistry[registry]
+	}
 	if !ok {
 		if c.byRegistry == nil {
 			c.byRegistry = map[string]*Counters{}
