@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
 	"oci-proxy/ring"
@@ -65,7 +68,7 @@ func (n *Node) openCluster(cfg *config.Cluster, test seams) (err error) {
 	if test.view != nil {
 		view = func() *membership.View { return test.view(c.members.View()) }
 	}
-	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy}
+	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy, known: n.knownPrivate, note: n.notePrivate}
 	n.cluster = c
 	return nil
 }
@@ -82,6 +85,22 @@ func (n *Node) membership(cfg *config.Cluster, peerAddr string, fingerprint [32]
 		Version: Version, Weight: ring.Units(n.cfg.Defaults.CacheMaxSize), Egress: cfg.Egress, Whitelist: n.cfg.WhitelistMode,
 		Registries: known, Log: n.log,
 	}
+}
+
+// privateKey is where it is noted, among the tags, that a registry is private.
+// No tag's key begins like that.
+func privateKey(registry string) string { return "?private " + registry }
+
+// knownPrivate reports whether a member ever treated the registry as private.
+func (n *Node) knownPrivate(registry string) bool {
+	_, ok := n.store(registry).Tag(privateKey(registry))
+	return ok
+}
+
+// notePrivate remembers, as long as the cache directory lives, that a member
+// treats the registry as private.
+func (n *Node) notePrivate(registry string) {
+	n.store(registry).SetTag(cache.Tag{Key: privateKey(registry), Digest: digest.FromString(registry), Checked: time.Now()})
 }
 
 // reveal takes secrets out of their wrapping, for those who derive keys.

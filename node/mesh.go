@@ -17,6 +17,8 @@ type mesh struct {
 	view    func() *membership.View
 	peer    func(id string) transfer.Peer
 	healthy func(id string) bool
+	known   func(registry string) bool // whether any member ever treated it as private
+	note    func(registry string)      // remembers that one does
 
 	mu   sync.Mutex
 	of   *membership.View // whose members able is about
@@ -26,7 +28,7 @@ type mesh struct {
 // An asking is who may ask one registry.
 type asking struct {
 	members map[string]bool // by id
-	private bool            // some member treats its content as private
+	private bool            // some member treats its content as private, or did
 }
 
 // Self implements transfer.Mesh.
@@ -63,7 +65,8 @@ func (m *mesh) Route(registry, key string) []transfer.Peer {
 	return out
 }
 
-// private reports whether any member treats the registry's content as private.
+// private reports whether any member treats the registry's content as private,
+// or ever did: that member may be gone, what it got is still here.
 func (m *mesh) private(registry string) bool { return m.asking(m.view(), registry).private }
 
 // Holders implements transfer.Mesh.
@@ -146,7 +149,8 @@ func holders(v *membership.View, key string, healthy func(id string) bool) []str
 // clients choose their names.
 const maxAsked = 256
 
-// asking is who may ask the registry, by the view's members.
+// asking is who may ask the registry, by the view's members. It may read or
+// write a note on the disk, when it is asked for the first time after a change.
 func (m *mesh) asking(v *membership.View, registry string) asking {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,6 +160,11 @@ func (m *mesh) asking(v *membership.View, registry string) asking {
 	one, ok := m.able[registry]
 	if !ok {
 		one = whoAsks(v, registry)
+		if one.private {
+			m.note(registry)
+		} else {
+			one.private = m.known(registry)
+		}
 		m.able[registry] = one
 	}
 	return one

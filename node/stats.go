@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -131,8 +132,8 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 		if err != nil {
 			return nil, err
 		}
-		s := new(nodeStats)
-		if err := json.Unmarshal(raw, s); err != nil {
+		s, err := readStats(raw)
+		if err != nil {
 			return nil, fmt.Errorf("reading the figures of %s: %w", m.Name, err)
 		}
 		return s, nil
@@ -140,6 +141,16 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 	c.census.at, c.census.of, c.census.said = time.Now(), v, said
 	c.census.note(said)
 	return said
+}
+
+// readStats reads another node's figures, which may be another version's.
+func readStats(raw []byte) (*nodeStats, error) {
+	s := new(nodeStats)
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(s.Registries, func(_ string, one *registryStats) bool { return one == nil })
+	return s, nil
 }
 
 // note remembers what each member said last, and forgets those that are gone.
@@ -194,9 +205,6 @@ func (n *Node) stats(w http.ResponseWriter, r *http.Request) {
 // addTo adds another node's figures to a sum.
 func addTo(sum, more map[string]*registryStats) {
 	for registry, s := range more {
-		if s == nil {
-			continue // another version's idea of figures
-		}
 		if sum[registry] == nil {
 			sum[registry] = new(registryStats)
 		}

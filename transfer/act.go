@@ -86,7 +86,7 @@ func (f *Fetcher) note(c content, by string) {
 func (f *Fetcher) Progress(ref Ref) Progress {
 	p := Progress{Streams: int(f.streams.Load())}
 	if size, held := f.cfg.Store(ref.Registry).Stat(ref.Digest); held {
-		p.Held, p.Offset = true, size
+		p.Held, p.Offset, p.Unvouched = true, size, !f.vouched(ref)
 		return p
 	}
 	f.mu.Lock()

@@ -19,24 +19,25 @@ type Counters struct {
 type counters struct {
 	mu         sync.Mutex
 	byRegistry map[string]*Counters
-	others     Counters // of those beyond maxCounted, which nobody is told
 }
 
-// maxCounted bounds the registries that are counted each on its own: clients
-// choose their names.
-const maxCounted = 4096
+// maxCounted bounds the registries that are counted apart. Those beyond are
+// counted together, under "": clients make up names, and whoever has a domain
+// answers to any below it. What a node counts has to fit into one answer.
+const maxCounted = 512
 
 // of returns a registry's counters.
 func (c *counters) of(registry string) *Counters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one, ok := c.byRegistry[registry]
+	if !ok && len(c.byRegistry) >= maxCounted {
+		registry = ""
+		one, ok = c.byRegistry[registry]
+	}
 	if !ok {
 		if c.byRegistry == nil {
 			c.byRegistry = map[string]*Counters{}
-		}
-		if len(c.byRegistry) >= maxCounted {
-			return &c.others
 		}
 		one = new(Counters)
 		c.byRegistry[registry] = one

@@ -1,20 +1,25 @@
-package transfer
+package transfer_test
 
 import (
-	"strconv"
+	"fmt"
 	"testing"
+
+	"oci-proxy/transfer"
 )
 
-func TestCountersAreBounded(t *testing.T) {
+func TestRegistriesBeyondManyAreCountedTogether(t *testing.T) {
 	t.Parallel()
-	f := &Fetcher{}
-	f.Sent("mine.example.com", Hit, 0)
-	for i := range 2 * maxCounted {
-		f.Sent(strconv.Itoa(i)+".evil.net", Miss, 1)
+	r := newRig(t, setup{})
+	for i := range 10_000 {
+		r.Sent(fmt.Sprintf("r%d.example.com", i), transfer.Miss, 1)
 	}
-	f.Sent("mine.example.com", Hit, 5)
-	all := f.Counters()
-	if len(all) != maxCounted || all["mine.example.com"].HitBytes.Load() != 5 {
-		t.Errorf("%d registries, %d bytes of ours", len(all), all["mine.example.com"].HitBytes.Load())
+	r.Sent("r0.example.com", transfer.Miss, 1)
+	all := r.Counters()
+	var sum int64
+	for _, c := range all {
+		sum += c.MissBytes.Load()
+	}
+	if len(all) > 513 || sum != 10_001 || all["r0.example.com"].MissBytes.Load() != 2 {
+		t.Errorf("%d registries, %d bytes", len(all), sum)
 	}
 }

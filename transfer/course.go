@@ -77,30 +77,34 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 	if other := f.promote(fl); other != nil && !yield(f.fromFlight(other)) {
 		return
 	}
-	for _, p := range f.peek(f.ctx, fl.ref, f.peekers(fl.key.content)) {
-		if f.shown(fl) && !yield(fromPeer(p, true)) {
+	for _, p := range f.shown(fl.ref, true, f.peek(f.ctx, fl.ref, f.peekers(fl.key.content))...) {
+		if !yield(fromPeer(p, true)) {
 			return
 		}
 	}
 	if p := f.decide(fl, false); p != nil {
-		if f.shown(fl) && !yield(fromPeer(p, true)) {
-			return
+		for _, p := range f.shown(fl.ref, true, p) {
+			if !yield(fromPeer(p, true)) {
+				return
+			}
 		}
 		f.decide(fl, true)
 	}
 	yield(f.fromRegistry())
 }
 
-// shown reports whether what another node holds may be shown for the flight's
-// repository: a private registry has to vouch for that. Where it does not, it
-// is left to the registry to say so.
-func (f *Fetcher) shown(fl *flight) bool {
-	if f.vouched(fl.ref) {
-		return true
+// shown returns those of the nodes whose content may be shown for ref: all, or
+// none if a private registry does not vouch for it, which is asked once at most.
+// It is left to the registry to say why.
+func (f *Fetcher) shown(ref Ref, blob bool, nodes ...Peer) []Peer {
+	if len(nodes) == 0 || f.vouched(ref) {
+		return nodes
 	}
-	last, known := f.word(fl.ref)
-	ok, err := f.askVouch(f.ctx, fl.ref, true, last, known)
-	return ok && err == nil
+	last, known := f.word(ref)
+	if ok, err := f.askVouch(f.ctx, ref, blob, last, known); !ok || err != nil {
+		return nil
+	}
+	return nodes
 }
 
 // fromFlight is another flight of this node as a source.

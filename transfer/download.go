@@ -78,7 +78,7 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	var w *watch
 	if src.peer != nil {
-		w = f.watch(ctx, cancel, src.peer, fl.ref, offset)
+		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.held)
 	}
 	s, err := src.open(ctx, fl.ref, offset)
 	if err != nil {
@@ -97,6 +97,8 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	if src.peer != nil {
 		fl.peers = append(fl.peers, src.peer)
+	} else {
+		fl.others = true
 	}
 	var body io.Reader
 	if w != nil {

@@ -59,8 +59,17 @@ func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found
 	return found, f.toMember(ctx, ref, err)
 }
 
-// FillManifest gets the manifest of ref's digest for another member.
-func (f *Fetcher) FillManifest(ctx context.Context, ref Ref) (*Found, error) {
+// FillManifest gets the manifest of ref's digest for another member. held is as
+// FillBlob's.
+func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, held bool) (*Found, error) {
+	if held {
+		found, ok := f.kept(ref)
+		if !ok {
+			return nil, notHeld(ref)
+		}
+		found.From = Hit
+		return found, nil
+	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	found, err := f.byDigest(wait, ref, false, true)
@@ -89,6 +98,7 @@ func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) 
 // member that offers it; mediaType is that of a manifest, "" for a blob. nil
 // means that the shard has it. It makes room as for any blob.
 func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string) error {
+	_ = f.cfg.Policy(ref.Registry) // so that this node knows while somebody tells whether it is private
 	store := f.cfg.Store(ref.Registry)
 	if _, ok := store.Stat(ref.Digest); ok {
 		return nil
@@ -96,6 +106,9 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 	s, err := from.Open(ctx, ref, 0, true)
 	if err != nil {
 		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+	}
+	if s.Redirect != "" {
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), &errRedirected{s.Redirect})
 	}
 	defer func() { _ = s.Body.Close() }() // only read
 	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)

@@ -52,8 +52,8 @@ type flight struct {
 	ref    Ref // of the request that began it
 	in     *cache.Ingest
 	source atomic.Pointer[Way] // who delivers: From, Host and Via
-	begun  bool                // by a former flight, which left a part; so is peers
-	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses it
+	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses these two
+	others bool                // bytes came from elsewhere too
 	early  *flight             // one of this node that follows others, and has bytes already
 
 	// Guarded by the Fetcher's mu:
@@ -162,8 +162,8 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 			f.arrived(fl.ref)
 		}
 	}
-	if errors.Is(err, cache.ErrDigest) && !fl.begun {
-		for _, p := range fl.peers { // one of them has lied
+	if errors.Is(err, cache.ErrDigest) {
+		if p := fl.liar(); p != nil {
 			p.Fault(ErrLies)
 		}
 	}
@@ -179,6 +179,15 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 		return
 	}
 	log.Debug("blob filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "stored", fl.in.Stored())
+}
+
+// liar returns who sent all of what is wrong. A node that sent a part may have
+// had that from the registry: it sends the end of what is right only.
+func (fl *flight) liar() Peer {
+	if fl.others || len(fl.peers) == 0 || slices.ContainsFunc(fl.peers, func(p Peer) bool { return p.ID() != fl.peers[0].ID() }) {
+		return nil
+	}
+	return fl.peers[0]
 }
 
 // getOff ends what board began, for each of the flights.
@@ -230,6 +239,7 @@ func (f *Fetcher) commit(fl *flight) error {
 // fill brings the whole blob in, along the flight's course: a source that
 // breaks off is left at the byte reached, and the next goes on from there.
 func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
+	fl.others = salvage != nil
 	if salvage != nil {
 		fl.in.SetSize(size)
 		err := f.copyBody(f.ctx, fl.in, salvage)
@@ -239,7 +249,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 	} else if fl.early != nil {
 		f.adopt(fl, fl.early)
 	} else {
-		fl.begun = fl.in.Resume() > 0
+		fl.others = fl.in.Resume() > 0 // what a former flight left may have come from anywhere
 	}
 	last, refused := error(nil), 0
 	for src := range f.course(fl) {
@@ -275,6 +285,7 @@ func (f *Fetcher) adopt(fl, other *flight) {
 	}
 	defer func() { _ = s.Body.Close() }() // only read
 	fl.in.SetSize(s.Size)
+	fl.others = true
 	_ = f.copyBody(f.ctx, fl.in, io.LimitReader(s.Body, n)) // what it lacks, others have
 }
 

@@ -103,12 +103,12 @@ func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
 			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
 			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }))
 		},
-		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref) })
+		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, false) })
 }
 
 // manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref) (*Found, error) {
-	found, err := p.Manifest(ctx, ref)
+func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, held bool) (*Found, error) {
+	found, err := p.Manifest(ctx, ref, held)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +127,9 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
 		found.From = Hit
 		return found, nil
 	}
-	for _, p := range f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest})) {
-		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref) })
+	// They give what they hold and ask nobody: this node waits for them.
+	for _, p := range f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...) {
+		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, true) })
 		if err == nil {
 			return found, nil
 		}
@@ -192,6 +193,8 @@ func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, 
 
 // Tags gets a page of upstream's list of tags.
 func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	ctx, cancel := inTime(ctx, ref) // for all nodes that are asked together
+	defer cancel()
 	return direct(ctx, f, ref,
 		func(ctx context.Context) (*Page, error) { return f.FillTags(ctx, ref, query) },
 		func(ctx context.Context, p Peer) (*Page, error) { return p.Tags(ctx, ref, query) })
@@ -199,6 +202,8 @@ func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, e
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
 func (f *Fetcher) Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+	ctx, cancel := inTime(ctx, ref) // as above
+	defer cancel()
 	return direct(ctx, f, ref,
 		func(ctx context.Context) (*Page, error) { return f.FillReferrers(ctx, ref, query) },
 		func(ctx context.Context, p Peer) (*Page, error) { return p.Referrers(ctx, ref, query) })

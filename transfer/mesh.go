@@ -46,9 +46,9 @@ type Peer interface {
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
 	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
-	// Manifest gets the manifest that ref's digest names. The caller checks
-	// the bytes.
-	Manifest(ctx context.Context, ref Ref) (*Found, error)
+	// Manifest gets the manifest that ref's digest names. held is as Open's.
+	// The caller checks the bytes.
+	Manifest(ctx context.Context, ref Ref, held bool) (*Found, error)
 	// Tags gets a page of the registry's tags of the repository.
 	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
@@ -92,7 +92,8 @@ const (
 
 // Progress is how far a node is with a blob.
 type Progress struct {
-	Held    bool  `json:"held"`    // it is in the shard
-	Offset  int64 `json:"offset"`  // bytes that can be sent by now; the size once all can
-	Streams int   `json:"streams"` // answers to peers that the node is sending at the moment
+	Held      bool  `json:"held"`                // it is in the shard
+	Offset    int64 `json:"offset"`              // bytes that can be sent by now; the size once all can
+	Streams   int   `json:"streams"`             // answers to peers that the node is sending at the moment
+	Unvouched bool  `json:"unvouched,omitempty"` // the registry has to vouch for it first, unless only what is held is asked for
 }

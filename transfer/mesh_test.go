@@ -157,6 +157,9 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, hel
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 	go func() {
 		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, -1)
+		if err != nil {
+			err = io.ErrUnexpectedEOF // a stream that is cut does not say why
+		}
 		_ = w.CloseWithError(err)
 		_ = a.Close()
 	}()
@@ -266,11 +269,11 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	found, err := p.node.FillManifest(ctx, ref)
+	found, err := p.node.FillManifest(ctx, ref, held)
 	if err != nil {
 		return nil, err
 	}

@@ -97,9 +97,13 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	way.From, way.Collapsed, way.Host = Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
 	pinned := ref
 	pinned.Digest = c.Digest
-	f.vouch(pinned) // the registry just said that the repository has it
+	if c.way.Stale == nil {
+		f.vouch(pinned) // the registry just said that the repository has it
+	}
 	if found, ok := f.kept(pinned); ok {
-		f.vouchParts(pinned, found.Bytes)
+		if c.way.Stale == nil {
+			f.vouchParts(pinned, found.Bytes)
+		}
 		found.Way = way
 		return f.meant(ref, key, found, c.way), nil
 	}

@@ -194,3 +194,27 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// What a tag last meant is no new word of the registry.
+func TestAStaleTagVouchesForNothing(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+	m.nodes[1].route = func(string) []int { return []int{0} }
+	n := m.nodes[1]
+	img := m.registry.PutImage(repo, "v1", random(5, 70*kib))
+	n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	then := time.Now().Add(-23 * time.Hour)
+	keys := []string{transfer.VouchKey(n.ref(img.Manifest)), transfer.VouchKey(n.ref(img.Layers[0]))}
+	for _, key := range keys {
+		n.store.SetTag(cache.Tag{Key: key, Digest: img.Manifest, Checked: then})
+	}
+	m.registry.Down()
+	if found := n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest); found.Stale == nil {
+		t.Errorf("%+v is not marked", found.Way)
+	}
+	for _, key := range keys {
+		if v, _ := n.store.Tag(key); !v.Checked.Equal(then) {
+			t.Errorf("%s: the registry vouched at %v, though it is down", key, v.Checked)
+		}
+	}
+}

@@ -52,6 +52,7 @@ type watch struct {
 	peer    Peer
 	ref     Ref
 	offset  int64                   // where the stream begins
+	held    bool                    // only what the peer has is asked for
 	end     context.CancelCauseFunc // ends the request
 	waiting atomic.Bool             // for the peer, and not for a disk or a reader of ours
 	came    atomic.Int64            // bytes
@@ -59,8 +60,8 @@ type watch struct {
 }
 
 // watch begins to look at a request until its context ends.
-func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref Ref, offset int64) *watch {
-	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, end: end}
+func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref Ref, offset int64, held bool) *watch {
+	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, held: held, end: end}
 	w.waiting.Store(true)
 	go w.run(ctx)
 	return w
@@ -104,6 +105,9 @@ func (w *watch) run(ctx context.Context) {
 		switch {
 		case still >= stillFor:
 			err = w.ask(ctx, came, 1, 1<<30)
+			if still == stillFor && errors.Is(err, ErrCrawls) {
+				continue // what it has may be on its way: one more look
+			}
 			still, slow, since = 0, 0, came
 		case slow >= crawlFor && came > 0:
 			if float64(came-since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds() {
@@ -138,6 +142,8 @@ func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 	switch {
 	case err != nil:
 		return ErrHangs
+	case p.Unvouched && came == 0 && !w.held:
+		return nil // it waits for the registry
 	case p.Offset-(w.offset+came) >= ahead && p.Streams <= busy:
 		return ErrCrawls
 	default:
@@ -149,7 +155,7 @@ func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref Ref, ask func(context.Context, Peer) (T, error)) (T, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	f.watch(ctx, end, p, ref, 1<<60)
+	f.watch(ctx, end, p, ref, 1<<60, false)
 	v, err := ask(ctx, p)
 	return v, gaveUp(ctx, p, err)
 }

@@ -179,7 +179,8 @@ func (m *Membership) describe(who identity) error {
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
-	m.self.registries, m.self.any = pack(c.Registries)
+	entries, left := pack(c.Registries)
+	m.self.registries, m.self.any, m.self.anySecret = entries, left&anyRegistry != 0, left&anyPrivate != 0
 	b, err := encode(&m.self)
 	if err != nil {
 		return err

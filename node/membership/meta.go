@@ -41,6 +41,7 @@ const (
 	egress = 1 << iota
 	whitelist
 	anyRegistry // it is configured for more registries than fit
+	anyPrivate  // and some of those that don't are private
 )
 
 // states are the letters of the states, as they travel.
@@ -76,8 +77,8 @@ var ringTag = sync.OnceValues(func() (string, error) {
 // base64s is shorter than encoding/json's own by the padding.
 var base64s = base64.RawStdEncoding
 
-// encode is the member's meta. Registries that don't fit are left out; the
-// member then counts as configured for any.
+// encode is the member's meta. Registries that don't fit are left out, those
+// without a secret first; the member then counts as configured for any.
 func encode(m *Member) ([]byte, error) {
 	tag, err := ringTag()
 	if err != nil {
@@ -93,8 +94,10 @@ func encode(m *Member) ([]byte, error) {
 		w.Fingerprint = base64s.EncodeToString(m.Fingerprint[:])
 	}
 	b, err := json.Marshal(w)
-	if err == nil && len(b) > maxMeta && w.Registries != "" {
-		w.Registries, w.Flags = "", w.Flags|anyRegistry
+	for rest := m.registries; err == nil && len(b) > maxMeta && len(rest) > 0; {
+		next, flags := shorter(rest)
+		rest, w.Flags = next, w.Flags|flags
+		w.Registries = base64s.EncodeToString(rest)
 		b, err = json.Marshal(w)
 	}
 	if err != nil {
@@ -108,7 +111,7 @@ func encode(m *Member) ([]byte, error) {
 
 func (m *Member) flags() int {
 	flags := 0
-	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any} {
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret} {
 		if on {
 			flags |= flag
 		}
@@ -132,7 +135,7 @@ func decode(b []byte) (*Member, error) {
 	}
 	m := &Member{
 		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
-		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0,
+		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
 	}
 	for s, letter := range states {
 		if letter == w.State {
@@ -225,8 +228,26 @@ func reachable(address string) bool {
 // entrySize: three bytes of a registry's hash and its flags.
 const entrySize = 4
 
-// pack makes the sorted entries of the registries; tooMany if they don't fit.
-func pack(registries []Registry) (entries []byte, tooMany bool) {
+// guarded are the flags of what others have to know of a registry.
+const guarded = login | private
+
+// shorter leaves registries out: first those without a secret, then all. It
+// returns the flags that stand for them.
+func shorter(entries []byte) (left []byte, flags int) {
+	for e := range slices.Chunk(entries, entrySize) {
+		if e[3]&guarded != 0 {
+			left = append(left, e...)
+		}
+	}
+	if len(left) < len(entries) && len(left) <= maxRegistries*entrySize {
+		return left, anyRegistry
+	}
+	return nil, anyRegistry | anyPrivate
+}
+
+// pack makes the sorted entries of the registries, and flags for those that
+// don't fit.
+func pack(registries []Registry) (entries []byte, left int) {
 	flags := map[[3]byte]byte{}
 	for _, r := range registries {
 		f := byte(configured)
@@ -238,14 +259,15 @@ func pack(registries []Registry) (entries []byte, tooMany bool) {
 		}
 		flags[prefix(r.Host)] |= f
 	}
-	if len(flags) > maxRegistries {
-		return nil, true
-	}
 	for p, f := range flags {
 		entries = append(append(entries, p[:]...), f)
 	}
 	sorted := slices.SortedFunc(slices.Chunk(entries, entrySize), slices.Compare)
-	return slices.Concat(sorted...), false
+	entries = slices.Concat(sorted...)
+	if len(flags) > maxRegistries {
+		return shorter(entries)
+	}
+	return entries, 0
 }
 
 // prefix stands for a registry. That two of a mesh have the same one happens

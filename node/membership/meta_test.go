@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func TestAMemberIsReadAsItWasTold(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, maxRegistries} {
 		m := someone()
-		m.registries, m.any = pack(registries(n))
+		m.registries, _ = pack(registries(n))
 		b, err := encode(m)
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +62,9 @@ func TestAMemberIsReadAsItWasTold(t *testing.T) {
 func TestTooManyRegistriesAreAny(t *testing.T) {
 	t.Parallel()
 	m := someone()
-	m.registries, m.any = pack(registries(maxRegistries + 1))
+	var left int
+	m.registries, left = pack(registries(maxRegistries + 1))
+	m.any, m.anySecret = left&anyRegistry != 0, left&anyPrivate != 0
 	long := someone()
 	long.Name, long.registries = strings.Repeat("n", maxText), bytes.Repeat([]byte{1}, maxRegistries*entrySize)
 	for _, m := range []*Member{m, long} {
@@ -189,4 +192,39 @@ func FuzzReport(f *testing.F) {
 		m.log = quietLog
 		delegate{m}.LocalState(false)
 	})
+}
+
+// Of more registries than fit a member goes on telling which are private: the
+// others would show their content to anybody.
+func TestPrivateRegistriesAreToldFirst(t *testing.T) {
+	t.Parallel()
+	var many []Registry
+	for i := range 2 * maxRegistries {
+		many = append(many, Registry{Host: fmt.Sprintf("registry-%d.example", i), Login: i%8 == 0, Private: i%8 == 0})
+	}
+	secrets := slices.Clone(many)
+	for i := range secrets {
+		secrets[i].Private = true
+	}
+	for _, all := range [][]Registry{many, secrets} {
+		for _, name := range []string{"node-1", strings.Repeat("n", maxText)} {
+			m := someone()
+			m.Name = name
+			entries, left := pack(all)
+			m.registries, m.any, m.anySecret = entries, left&anyRegistry != 0, left&anyPrivate != 0
+			b, err := encode(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := decode(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range all {
+				if is, _, private := got.Has(r.Host); !is || r.Private && !private {
+					t.Errorf("%s: %v %v", r.Host, is, private)
+				}
+			}
+		}
+	}
 }

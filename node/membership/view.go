@@ -56,25 +56,24 @@ type Member struct {
 
 	registries []byte // see pack
 	keys       []byte // see sketch
-	any        bool
+	any        bool   // it is configured for more registries than these
+	anySecret  bool   // and some of those are private
 	alive      bool
 	meta       string // all of the above that it told
 }
 
 // Has tells whether the member is configured for the registry (its canonical
 // host), has a login there, and treats its content as private. One with too
-// many registries to tell counts as configured for any, without the rest.
+// many registries to tell counts as configured for any; if it could not even
+// tell all private ones, any may be private.
 func (m *Member) Has(registry string) (isConfigured, hasLogin, isPrivate bool) {
-	if m.any {
-		return true, false, false
-	}
 	p := prefix(registry)
 	for e := range slices.Chunk(m.registries, entrySize) {
 		if [3]byte(e[:3]) == p {
 			return e[3]&configured != 0, e[3]&login != 0, e[3]&private != 0
 		}
 	}
-	return false, false, false
+	return m.any, false, m.anySecret
 }
 
 // Alive reports whether the member can be reached, whatever its state: one that

@@ -204,8 +204,8 @@ func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*t
 
 // Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
 // looked yet whether it is that of the bytes.
-func (p *remote) Manifest(ctx context.Context, ref transfer.Ref) (*transfer.Found, error) {
-	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref}, maxManifest)
+func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
+	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, held: held}, maxManifest)
 	if err != nil {
 		return nil, err
 	}

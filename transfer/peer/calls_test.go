@@ -134,7 +134,7 @@ func TestTagAndManifest(t *testing.T) {
 			t.Errorf("tag: %+v", found)
 		}
 		for _, from := range []transfer.Origin{transfer.Miss, transfer.PeerHit} {
-			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest))
+			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -383,7 +383,7 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 			}
 			_, err := r.b.Open(t.Context(), ref, 0, false)
 			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref)
+			_, err = r.b.Manifest(t.Context(), ref, false)
 			check("manifest", err)
 			_, err = r.b.Tags(t.Context(), ref, nil)
 			check("tags", err)

@@ -201,6 +201,9 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*http.Request, er
 	if a.query.Registry != "" {
 		u.RawQuery = a.query.encode()
 	}
+	if len(u.RawQuery) > maxQuery { // a client's; the peer would take it for a stranger's
+		return nil, &transfer.Error{Kind: transfer.Invalid, Registry: a.query.Registry, Reason: "the query is too long"}
+	}
 	req, err := http.NewRequestWithContext(ctx, a.method, u.String(), bytes.NewReader(a.body))
 	if err != nil {
 		return nil, fmt.Errorf("building a request: %w", err)
@@ -228,6 +231,9 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*http.Request, er
 // errors are *transfer.Error and *transfer.PeerError.
 func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, error) {
 	req, err := c.request(ctx, l, a)
+	if _, ours := errors.AsType[*transfer.Error](err); ours {
+		return nil, err
+	}
 	if err != nil {
 		return nil, c.fails(l.member.ID, err)
 	}

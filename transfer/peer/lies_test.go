@@ -38,7 +38,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 		return err
 	},
 	"manifest": func(ctx context.Context, _ *Client, b transfer.Peer) error {
-		_, err := b.Manifest(ctx, somewhere)
+		_, err := b.Manifest(ctx, somewhere, false)
 		return err
 	},
 	"tags": func(ctx context.Context, _ *Client, b transfer.Peer) error {

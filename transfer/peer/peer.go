@@ -12,7 +12,7 @@
 //
 //	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
-//	GET  /peer/v1/manifests/{digest}  the bytes
+//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there
 //	GET  /peer/v1/tags                what a tag means
 //	GET  /peer/v1/lists/tags          a page
 //	GET  /peer/v1/lists/referrers     a page
@@ -51,7 +51,7 @@ const (
 	headerFailure   = "Oci-Peer-Failure"   // the request failed: one of the failures below
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same of one that stale content stands in for
-	headerSource    = "Oci-Peer-Source"    // hit: from the node's own shard
+	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client

@@ -78,6 +78,9 @@ func (s *Server) getBlob(w *paced, c *call) error {
 		return err
 	}
 	defer func() { _ = a.Close() }() // only read
+	if a.Redirect != "" && !isLocation(a.Redirect) {
+		return malformed(c.Registry, "redirect")
+	}
 	h := w.Header()
 	setWay(h, a.Way, s.cfg.Name, false)
 	if a.Redirect != "" {
@@ -129,8 +132,11 @@ func (s *Server) headBlob(w *paced, c *call) error {
 func (s *Server) getManifest(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref)
+	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.held)
 	if err != nil {
+		return err
+	}
+	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
 	setWay(w.Header(), found.Way, s.cfg.Name, false)
@@ -145,6 +151,9 @@ func (s *Server) getTag(w *paced, c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := tellable(c.Registry, found.MediaType); err != nil {
+		return err
+	}
 	setWay(w.Header(), found.Way, s.cfg.Name, true)
 	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
 }
@@ -154,7 +163,7 @@ func (s *Server) getTags(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	page, err := s.cfg.Fetcher.FillTags(ctx, c.Ref, c.list)
-	return sendPage(w, page, err)
+	return sendPage(w, c, page, err)
 }
 
 // getReferrers sends a page of referrers.
@@ -162,7 +171,7 @@ func (s *Server) getReferrers(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	page, err := s.cfg.Fetcher.FillReferrers(ctx, c.Ref, c.list)
-	return sendPage(w, page, err)
+	return sendPage(w, c, page, err)
 }
 
 // getProgress tells how far a blob is.
@@ -202,6 +211,20 @@ func (s *Server) getPing(w *paced, _ *call) error {
 	return nil
 }
 
+// tellable refuses a media type that the other node would not take: it is the
+// registry's, and that node is not to blame this one for it.
+func tellable(registry, mediaType string) error {
+	if visible(mediaType, maxWord) {
+		return nil
+	}
+	return malformed(registry, "media type")
+}
+
+// malformed is the failure of a registry that says what can't be passed on.
+func malformed(registry, what string) error {
+	return &transfer.Error{Kind: transfer.Corrupt, Registry: registry, Reason: "the registry's " + what + " is malformed or too long"}
+}
+
 // send sends a small answer. It takes no error: what can't be sent, the peer
 // sees.
 func send(w *paced, mediaType string, b []byte) error {
@@ -226,8 +249,11 @@ func sendJSON(w *paced, v any) error {
 }
 
 // sendPage sends a page, unless there is an error.
-func sendPage(w *paced, page *transfer.Page, err error) error {
+func sendPage(w *paced, c *call, page *transfer.Page, err error) error {
 	if err != nil {
+		return err
+	}
+	if err := tellable(c.Registry, page.MediaType); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -236,7 +262,11 @@ func sendPage(w *paced, page *transfer.Page, err error) error {
 			h.Set(key, val)
 		}
 	}
-	set(headerNext, page.Next.Encode())
+	next := page.Next.Encode()
+	if len(next) > maxNext {
+		return malformed(c.Registry, "link to the next page")
+	}
+	set(headerNext, next)
 	set(headerFilters, printable(page.Filters, maxWord))
 	return send(w, page.MediaType, page.Bytes)
 }

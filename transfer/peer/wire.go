@@ -108,7 +108,7 @@ func visible(s string, most int) bool {
 func setWay(h http.Header, way transfer.Way, name string, tag bool) {
 	h.Set(headerVia, way.CacheStatus(name, tag))
 	h.Set(headerSource, transfer.Miss.String())
-	if way.From == transfer.Hit {
+	if way.From != transfer.Miss {
 		h.Set(headerSource, transfer.Hit.String())
 	}
 	if way.Collapsed {
@@ -119,7 +119,8 @@ func setWay(h http.Header, way transfer.Way, name string, tag bool) {
 	}
 }
 
-// wayOf reads what setWay wrote: what was a hit at the peer is a peer's hit here.
+// wayOf reads what setWay wrote: what was a hit at the peer, or a third node's,
+// is a peer's hit here.
 func wayOf(h http.Header, peer, registry string) (transfer.Way, error) {
 	way := transfer.Way{From: transfer.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia)}
 	if !visible(way.Via, maxVia) {

@@ -137,3 +137,17 @@ func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 		t.Errorf("%s, %v: another version would not understand it", b, err)
 	}
 }
+
+// An owner that has a blob from a third node's shard did not ask the registry.
+func TestThirdNodesHitIsAPeersHit(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[transfer.Origin]transfer.Origin{
+		transfer.Miss: transfer.Miss, transfer.Hit: transfer.PeerHit, transfer.PeerHit: transfer.PeerHit,
+	} {
+		h := http.Header{}
+		setWay(h, transfer.Way{From: from}, "node-b", false)
+		if way, err := wayOf(h, "node-b", "here"); err != nil || way.From != want {
+			t.Errorf("%v there is %v here, %v", from, way.From, err)
+		}
+	}
+}

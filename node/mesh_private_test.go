@@ -1,0 +1,54 @@
+package node
+
+import (
+	"net/http"
+	"testing"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// Who says that a registry is private may leave. What its login brought stays
+// private on the disks of those that never had a login.
+func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
+	t.Parallel()
+	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
+		return form{settings: settings{registry: []string{"private: true", ""}[i]}}
+	})
+	b := c.blob(100 << 10)
+	c.pull(1, b)
+	strange := "/v2/strangers/app/blobs/" + b.String()
+	refused := func(when string) {
+		t.Helper()
+		if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: another repository's blob: status %d", when, a.StatusCode)
+		}
+	}
+	refused("both are up")
+	c.leave(0)
+	c.awaitMembers(1)
+	refused("it has left")
+	c.stop(1)
+	c.start(1)
+	refused("after a restart")
+	c.pull(1, b)
+	c.wantGets(b, 1)
+}
+
+// What a node takes over from one that leaves is as private as it was there.
+func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
+	t.Parallel()
+	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
+		return form{settings: settings{registry: []string{"private: true", ""}[i]}}
+	})
+	b := c.blobOf(0, 100<<10)
+	c.pull(0, b)
+	if done := c.leave(0); done.Blobs == 0 {
+		t.Fatalf("%+v", done)
+	}
+	c.awaitMembers(1)
+	if a := c.get(1, "/v2/strangers/app/blobs/"+b.String()); a.StatusCode != http.StatusNotFound {
+		t.Errorf("another repository's blob: status %d", a.StatusCode)
+	}
+	c.pull(1, b)
+	c.wantGets(b, 1)
+}

@@ -1,0 +1,25 @@
+package transfer_test
+
+import (
+	"testing"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// Honest nodes are not called liars for a registry that sends wrong bytes
+// first, and other ones to who goes on from there.
+func TestARegistrysLiesAreNotItsReaders(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{})
+	m.nodes[1].route = func(string) []int { return []int{0} }
+	d, content := m.put(1, 300*kib)
+	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, CorruptAt: 5})
+	n := m.nodes[1]
+	if _, _, err := n.pull(n.ref(d), content, 0, -1); err == nil {
+		t.Error("wrong bytes came")
+	}
+	n.events.await(notFilled, 1)
+	if m.nodes[0].faulted.Load() != 0 {
+		t.Error("the node that passed them on is called a liar")
+	}
+}

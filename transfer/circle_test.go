@@ -1,0 +1,102 @@
+package transfer_test
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+)
+
+// unable makes node i one that never asks the registry itself.
+func (m *mesh) unable(i int, s setup) *rig {
+	n := m.nodes[i]
+	s.registry, s.mesh, s.look = m.registry, &mayNot{n}, 50*time.Millisecond
+	n.rig = newRig(m.t, s)
+	return n.rig
+}
+
+// A node that may not ask the registry holds a private manifest, and asks the
+// owner whether the registry still vouches for it. The owner, which lacks it,
+// must not wait for that node's answer to the same question.
+func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
+	t.Parallel()
+	s := setup{private: all}
+	m := newMesh(t, 2, s)
+	m.nodes[0].route = func(string) []int { return []int{0} }
+	m.nodes[0].holders = []int{1}
+	inner := m.unable(1, s)
+	content := []byte(`{"schemaVersion":2,"layers":[]}`)
+	ref := inner.ref(m.registry.PutManifest(repo, "v1", manifestType, content))
+	if _, err := inner.store.Put(t.Context(), ref.Digest, ref.Registry, manifestType, content); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if found, err := inner.Manifest(ctx, ref, nil, false); err != nil || string(found.Bytes) != string(content) {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if n := m.gets(ref.Digest); n != 0 {
+		t.Errorf("%d GETs, though a node holds it", n)
+	}
+	strange := in(ref, "strangers/app")
+	if _, err := inner.Manifest(ctx, strange, nil, false); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("another repository's manifest: %v", err)
+	}
+}
+
+// A slowMesh has two nodes that may ask the registry, which answers neither.
+type slowMesh struct{ transfer.Mesh }
+
+func (slowMesh) Route(string, string) []transfer.Peer { return []transfer.Peer{slowPeer{}, slowPeer{}} }
+
+type slowPeer struct{ transfer.Peer }
+
+func (slowPeer) Name() string { return "slow" }
+
+func (slowPeer) Progress(context.Context, transfer.Ref) (transfer.Progress, error) {
+	return transfer.Progress{}, nil
+}
+
+func (slowPeer) Tags(ctx context.Context, ref transfer.Ref, _ url.Values) (*transfer.Page, error) {
+	select {
+	case <-ctx.Done():
+		return nil, &transfer.PeerError{Peer: "slow", Err: context.Cause(ctx)}
+	case <-time.After(38 * time.Second):
+		return nil, &transfer.Error{Kind: transfer.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
+	}
+}
+
+func (p slowPeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+	return p.Tags(ctx, ref, q)
+}
+
+func TestListsOfOthersComeInTime(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		store := cache.Open(dir, cache.Options{})
+		f := transfer.New(transfer.Config{
+			Upstream: &fake{}, Log: slog.New(slog.DiscardHandler), Mesh: slowMesh{},
+			Store:  func(string) *cache.Store { return store },
+			Policy: func(string) transfer.Policy { return transfer.Policy{} },
+		})
+		ref := fakeRef(digest.FromString("some"))
+		for _, ask := range []func(context.Context, transfer.Ref, url.Values) (*transfer.Page, error){f.Tags, f.Referrers} {
+			var err error
+			d := took(func() { _, err = ask(t.Context(), ref, nil) })
+			wantKind(t, err, transfer.Timeout)
+			if d > 40*time.Second {
+				t.Errorf("%v after %v", err, d)
+			}
+		}
+		f.Close(t.Context())
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

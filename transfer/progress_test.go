@@ -1,0 +1,35 @@
+package transfer_test
+
+import (
+	"testing"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A node that holds a blob and waits for a slow registry to vouch for it does
+// not crawl.
+func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all})
+	m.nodes[1].route = func(string) []int { return []int{0} }
+	d, content := m.put(1, 100*kib)
+	m.pull(0, d, content)
+	owner, n := m.nodes[0], m.nodes[1]
+	owner.store.SetTag(cache.Tag{Key: transfer.VouchKey(owner.ref(d)), Digest: d, Checked: time.Now().Add(-time.Hour)})
+	head := upstreamtest.Match{Method: "HEAD"}
+	release := m.registry.Hold(head)
+	time.AfterFunc(18*50*time.Millisecond, release) // eighteen looks
+	m.pull(1, d, content)
+	if owner.faulted.Load() != 0 {
+		t.Error("the owner is passed over")
+	}
+	if n := m.gets(d); n != 1 {
+		t.Errorf("%d GETs", n)
+	}
+	if p := n.Progress(n.ref(d)); !p.Held || p.Unvouched {
+		t.Errorf("%+v", p)
+	}
+}
