@@ -231,7 +231,7 @@ func TestRotIsNeverServedAndHeals(t *testing.T) {
 			t.Parallel()
 			x := &rotten{
 				t: t, r: rand.New(rand.NewPCG(uint64(w), 7)), dir: t.TempDir(), part: newSample(610, partMin+5000),
-				blobs: []sample{newSample(601, 900), newSample(602, smallSize+5), newSample(603, 2*chunkSize+100)},
+				blobs: []sample{newSample(601, 900), newSample(602, smallSize+5), newSample(603, chunkSize+100)},
 			}
 			x.s = Open(x.dir, Options{Memory: 1})
 			defer func() { _ = x.s.Close() }()

@@ -116,7 +116,7 @@ const killCycles = 10
 
 // A kill costs what is under way and nothing else. LONG_TESTS=1 kills 2,000
 // times.
-func TestKilledAgainAndAgain(t *testing.T) {
+func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // one round after the other
 	t.Parallel()
 	done := 0
 	defer func() { t.Log("cycles:", done) }()
