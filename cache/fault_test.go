@@ -77,6 +77,10 @@ func workload(t *testing.T, dir string, f *fuse) error {
 // A read that fails is damage, which pull takes up elsewhere; nothing else that a disk does reaches a reader.
 func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	t.Parallel()
+	step := int64(3) // transfer's test goes through all of them
+	if long(0, 1) > 0 {
+		step = 1
+	}
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EMFILE} {
 		for _, good := range []bool{false, true} {
 			if good && errno == syscall.EMFILE {
@@ -86,7 +90,7 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 				t.Parallel()
 				for n := int64(1); ; n++ {
 					f := &fuse{n: n, good: good, err: errno}
-					if good && n > 40 && n%7 != 0 {
+					if good && n > 40 && n%7 != 0 || n%step != 0 {
 						continue // a disk that is dead is dead
 					}
 					err := workload(t, t.TempDir(), f)

@@ -28,18 +28,19 @@ type index struct {
 	mu      sync.Mutex
 	settled sync.Cond // a file is gone or back, or room was given up
 
-	slots   map[key]int32
-	entries []entry
-	rests   map[int32][32]byte // second halves of sha512 digests
-	free    int32              // list of unused slots
-	shares  []share
-	names   map[string]uint16
-	leaving map[key]int32 // removed from slots, their files not yet from disk
-	pins    map[int32]*pin
-	room    space
-	bounded bool   // all that the disk holds is known, and within the bounds but for what is read
-	tick    uint64 // of the last use
-	past    uint64 // counts down: blobs the listing finds are older than any use
+	slots    map[key]int32
+	entries  []entry
+	rests    map[int32][32]byte // second halves of sha512 digests
+	free     int32              // list of unused slots
+	shares   []share
+	names    map[string]uint16
+	leaving  map[key]int32 // removed from slots, their files not yet from disk
+	pins     map[int32]*pin
+	room     space
+	bounded  bool             // all that the disk holds is known, and within the bounds but for what is read
+	expelled map[key]struct{} // while the disk is listed: what it may find has gone since
+	tick     uint64           // of the last use
+	past     uint64           // counts down: blobs the listing finds are older than any use
 }
 
 // An entry is one blob of the shard.
@@ -70,7 +71,7 @@ type pin struct {
 func newIndex(bound int64, bounds map[string]int64) *index {
 	x := &index{
 		slots: map[key]int32{}, rests: map[int32][32]byte{}, names: map[string]uint16{},
-		leaving: map[key]int32{}, pins: map[int32]*pin{}, free: none, room: space{bound: bound},
+		leaving: map[key]int32{}, pins: map[int32]*pin{}, expelled: map[key]struct{}{}, free: none, room: space{bound: bound},
 		tick: 1 << 40, past: 1 << 40,
 	}
 	x.settled.L = &x.mu
@@ -113,6 +114,9 @@ func (x *index) gone(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := &x.entries[i]
+	if !x.bounded {
+		x.expelled[e.key] = struct{}{}
+	}
 	e.file = false
 	x.left(e)
 	x.drop(i)
@@ -202,6 +206,18 @@ func (x *index) append(n name, registry string, size int64, used time.Time) {
 	}
 }
 
+// found is append for a blob that a listing came across some time ago.
+func (x *index) found(f found) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, gone := x.expelled[f.name.key]; gone {
+		return
+	}
+	if i, ok := x.add(f.name, f.registry, f.size, f.used); ok {
+		x.link(i, false)
+	}
+}
+
 // add makes the entry of a blob whose file is in place.
 func (x *index) add(n name, registry string, size int64, used time.Time) (int32, bool) {
 	if _, ok := x.slots[n.key]; ok {
@@ -210,6 +226,7 @@ func (x *index) add(n name, registry string, size int64, used time.Time) (int32,
 	if _, ok := x.leaving[n.key]; ok {
 		return none, false
 	}
+	delete(x.expelled, n.key)
 	i, sh := x.slot(), x.share(registry)
 	x.entries[i] = entry{key: n.key, long: n.long, size: size, share: sh, file: true, touched: used.Unix(), prev: none, next: none}
 	if n.long {
@@ -330,6 +347,7 @@ func (x *index) expel(i int32) bool {
 func (x *index) clear() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.bounded = false // until another disk is listed
 	for _, i := range slices.Collect(maps.Values(x.slots)) {
 		x.remove(i)
 		e := &x.entries[i]

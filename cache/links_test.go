@@ -92,16 +92,16 @@ func strange(t *testing.T, b sample, where string, put func(path, outside string
 // A cache directory that is a link would be chosen by whoever owns the link.
 func TestDirectoryThatIsALinkIsRefused(t *testing.T) {
 	t.Parallel()
-	for name, put := range map[string]func(path, real string) error{
-		"link":            func(p, real string) error { return os.Symlink(real, p) },
-		"link to nothing": func(p, real string) error { return os.Symlink(real+"x", p) },
+	for name, put := range map[string]func(path, to string) error{
+		"link":            func(p, to string) error { return os.Symlink(to, p) },
+		"link to nothing": func(p, to string) error { return os.Symlink(to+"x", p) },
 		"file":            func(p, _ string) error { return os.WriteFile(p, nil, 0o600) },
 		"pipe":            func(p, _ string) error { return syscall.Mkfifo(p, 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			real, dir := t.TempDir(), t.TempDir()+"/cache"
-			if err := put(dir, real); err != nil {
+			to, dir := t.TempDir(), t.TempDir()+"/cache"
+			if err := put(dir, to); err != nil {
 				t.Fatal(err)
 			}
 			s := Open(dir, Options{})
@@ -112,7 +112,7 @@ func TestDirectoryThatIsALinkIsRefused(t *testing.T) {
 			if err := pull(t.Context(), s, newSample(501, 100_000)); err != nil {
 				t.Error(err)
 			}
-			if all, err := os.ReadDir(real); err != nil || len(all) != 0 {
+			if all, err := os.ReadDir(to); err != nil || len(all) != 0 {
 				t.Errorf("it was followed: %v, %v", all, err)
 			}
 		})

@@ -31,7 +31,7 @@ func (s *Store) list(ctx context.Context, d *disk) error {
 	}
 	slices.SortStableFunc(all, func(a, b found) int { return b.used.Compare(a.used) })
 	for _, f := range all {
-		s.index.append(f.name, f.registry, f.size, f.used)
+		s.index.found(f)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

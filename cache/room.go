@@ -233,6 +233,7 @@ func (x *index) shrink() []int32 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.bounded = true
+	clear(x.expelled)
 	var out []int32
 	for sh := range x.shares {
 		out = append(out, x.evict(uint16(sh), 0)...)

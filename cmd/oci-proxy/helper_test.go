@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,16 @@ func TestMain(m *testing.M) {
 
 // lastProbe is memberlist's: it ends by itself, some time after its shutdown.
 var lastProbe = goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode")
+
+// long returns how often a test does something: short times, or, where
+// LONG_TESTS says which part of the long form is wanted (1: all), so much of it.
+func long(short, full int) int {
+	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
+	if err != nil {
+		return short
+	}
+	return max(short, int(part*float64(full)))
+}
 
 // patience bounds what a test waits for.
 const patience = 20 * time.Second

@@ -111,10 +111,25 @@ func TestFurtherSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A kill costs what is under way and nothing else.
-func TestKilledAgainAndAgain(t *testing.T) {
+// killCycles is how often one node's directory goes through a kill.
+const killCycles = 10
+
+// A kill costs what is under way and nothing else. LONG_TESTS=1 kills 2,000
+// times.
+func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // one round after the other
 	t.Parallel()
-	const bound, cycles = 8 << 20, 10
+	done := 0
+	defer func() { t.Log("cycles:", done) }()
+	for range long(killCycles, 2000) / killCycles {
+		t.Run("", killAgainAndAgain)
+		done += killCycles
+	}
+}
+
+// killAgainAndAgain kills one node as often as its bound has room for what it
+// was seen to keep.
+func killAgainAndAgain(t *testing.T) {
+	const bound, cycles = 8 << 20, killCycles
 	up := upstreamtest.New(t)
 	dir := t.TempDir()
 	file, addr := nodeConfig(t, up, dir, "")
