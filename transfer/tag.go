@@ -85,6 +85,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 
 // current asks what the tag means, and gets that unless it is here.
 func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head, member bool) (*Found, error) {
+	asked := time.Now()
 	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	way.From, way.Collapsed, way.Host = Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
 	pinned := ref
 	pinned.Digest = c.Digest
-	f.vouch(pinned) // the registry just said that the repository has it
+	f.vouch(pinned, asked) // the registry just said that the repository has it
 	if found, ok := f.kept(pinned); ok {
 		f.vouchParts(pinned, found.Bytes)
 		found.Way = way
