@@ -38,7 +38,26 @@ func newVault(t *testing.T, conf string) *vault {
 	if a := v.get(v.blob("")); !bytes.Equal(a.body, layer) {
 		t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
 	}
+	v.await(`"msg":"blob filled"`) // what the registry vouched for is noted then
 	return v
+}
+
+// await waits until the log holds a word.
+func (p *proxy) await(word string) {
+	p.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		text, next := p.log.look()
+		if strings.Contains(text, word) {
+			return
+		}
+		select {
+		case <-next:
+		case <-timeout.C:
+			p.t.Fatalf("no %s in\n%s", word, text)
+		}
+	}
 }
 
 func (v *vault) manifest(ref string) string { return "/v2/" + repo + "/manifests/" + ref }

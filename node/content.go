@@ -94,7 +94,7 @@ func spanOf(r *http.Request, size int64, d digest.Digest) span {
 	}
 	end := size - 1
 	if last != "" {
-		if end, ok = parsePosition(last); !ok || end < off {
+		if end, ok = parsePosition(last); !ok || greater(first, last) {
 			return whole
 		}
 	}
@@ -116,6 +116,12 @@ func suffix(s string, size int64) span {
 		n = min(n, size)
 		return span{off: size - n, n: n, part: true}
 	}
+}
+
+// greater compares numbers of any length.
+func greater(a, b string) bool {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return len(a) > len(b) || len(a) == len(b) && a > b
 }
 
 // parsePosition reads a number of digits alone. One that is too large to hold

@@ -159,7 +159,7 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	err := f.fill(fl, salvage, size)
 	if err == nil {
 		if err = f.commit(fl); err == nil {
-			f.arrived(fl.ref)
+			f.arrived(fl.ref, start)
 		}
 	}
 	if errors.Is(err, cache.ErrDigest) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -186,7 +187,7 @@ func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, 
 			return false, err
 		}
 	}
-	f.arrived(ref)
+	f.arrived(ref, time.Now())
 	f.vouchParts(ref, m.Bytes)
 	return stored, nil
 }

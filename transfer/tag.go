@@ -85,6 +85,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 
 // current asks what the tag means, and gets that unless it is here.
 func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head, member bool) (*Found, error) {
+	asked := time.Now()
 	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	pinned := ref
 	pinned.Digest = c.Digest
 	if c.way.Stale == nil {
-		f.vouch(pinned) // the registry just said that the repository has it
+		f.vouch(pinned, asked) // the registry just said that the repository has it
 	}
 	if found, ok := f.kept(pinned); ok {
 		if c.way.Stale == nil {

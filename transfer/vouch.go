@@ -45,7 +45,7 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 
 // askVouch asks a private registry whether the repository holds the digest.
 func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
-	key := vouchKey(ref)
+	key, asked := vouchKey(ref), time.Now()
 	_, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
 		return direct(ctx, f, ref,
 			func(ctx context.Context) (checked, error) {
@@ -57,7 +57,7 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 	e, isError := asError(err)
 	switch {
 	case err == nil:
-		f.vouch(ref)
+		f.vouch(ref, asked)
 		return true, nil
 	case !isError:
 		return false, err
@@ -81,8 +81,8 @@ func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (err error) {
 	return err
 }
 
-// vouch remembers that ref's registry, if it is private, vouched for ref.
-func (f *Fetcher) vouch(ref Ref) {
+// vouch remembers that ref's registry, if it is private, vouched for ref then.
+func (f *Fetcher) vouch(ref Ref, then time.Time) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
@@ -90,7 +90,10 @@ func (f *Fetcher) vouch(ref Ref) {
 	if _, known := store.Tag(refusedKey(ref)); !known { // never refused yet
 		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: ref.Digest})
 	}
-	store.SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: time.Now()})
+	if last, known := store.Tag(vouchKey(ref)); known && last.Checked.After(then) && recent(last, vouchFor) {
+		return // it said so again meanwhile
+	}
+	store.SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: then})
 }
 
 // word returns when ref's registry last vouched for ref, if it did and has not
@@ -126,13 +129,14 @@ func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
 }
 
 // arrived remembers that ref's registry delivered what the shard has from
-// another, private one, and that it vouches for it.
-func (f *Fetcher) arrived(ref Ref) {
+// another, private one, and that it vouched for it when it began to: it may have
+// refused the repository since.
+func (f *Fetcher) arrived(ref Ref, began time.Time) {
 	store := f.cfg.Store(ref.Registry)
 	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.cfg.Policy(origin).Private {
 		store.SetTag(cache.Tag{Key: deliveredKey(ref), Digest: ref.Digest, Checked: time.Now()})
 	}
-	f.vouch(ref)
+	f.vouch(ref, began)
 }
 
 // foreign reports whether the shard has ref's digest from another registry
@@ -172,7 +176,7 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
 		return
 	}
 	for _, d := range partsOf(manifest) {
-		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d})
+		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d}, time.Now())
 	}
 }
 

@@ -91,6 +91,7 @@ func TestAPrivateRegistrysWordEnds(t *testing.T) {
 			if _, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
 				t.Fatal(err)
 			}
+			r.events.await(filled, 1) // it is noted then
 			r.store.SetTag(cache.Tag{Key: transfer.VouchKey(r.ref(d)), Digest: d, Checked: time.Now().Add(-c.age)})
 			if c.status != 0 {
 				r.registry.Fault(upstreamtest.Fault{Status: c.status})
@@ -144,6 +145,38 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 	}
 }
 
+// What began before a refusal ends after it as if it had not been vouched for.
+func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+	layer := random(6, 300*kib)
+	img := r.registry.PutImage(repo, "", layer)
+	if _, _, err := r.pull(r.ref(img.Config), nil, 0, 0); err != nil { // so that the repository is known
+		t.Fatal(err)
+	}
+	release := r.registry.Hold(upstreamtest.Match{Method: "GET", PathPart: img.Layers[0].Encoded()})
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1)
+		done <- err
+	}()
+	r.registry.WaitFor(upstreamtest.Match{Method: "GET", PathPart: img.Layers[0].Encoded()}, 1)
+	r.events.await(filled, 1)
+	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/tags/"}, Status: 403})
+	if _, err := r.Tags(t.Context(), r.tag(""), nil); transfer.KindOf(err) != transfer.Denied {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.events.await(filled, 2)
+	r.registry.Down()
+	if _, way, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err == nil {
+		t.Errorf("the layer is served: %v", way)
+	}
+}
+
 // Who lost the right to a repository gets nothing of it by an outage either.
 func TestARefusalOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
@@ -170,6 +203,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 			if _, _, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil {
 				t.Fatal(err)
 			}
+			r.events.await(filled, 1)
 			r.registry.Fault(upstreamtest.Fault{Status: 403})
 			if err := ask(r, img); transfer.KindOf(err) != transfer.Denied {
 				t.Fatalf("refused: %v", err)

@@ -95,7 +95,7 @@ var registryKeys = []key[Registry]{
 	asDefault(one("follow_redirects", flagKind, "true", func(r *Registry) *bool { return &r.FollowRedirects },
 		"Whether the proxy follows redirects; false: they are handed to the client.")),
 	asDefault(one("insecure", flagKind, "false", func(r *Registry) *bool { return &r.Insecure },
-		"Plain http to this host, or https unverified, and http redirects from it.")),
+		"Plain http to this host and http redirects from it, or https unverified.")),
 }
 
 // clusterKeys describes what stands below cluster.
