@@ -158,8 +158,11 @@ func (in *Ingest) note() error {
 
 // resumable reports whether another ingest could go on from here.
 func (in *Ingest) resumable() bool {
+	if in.state != arriving { // the writer ended it: the rest is no longer its own
+		return false
+	}
 	size := max(in.size, in.partSize)
-	return in.file != nil && !in.passing && in.state == arriving && in.written >= partMin && in.written < size
+	return in.file != nil && !in.passing && in.written >= partMin && in.written < size
 }
 
 // leavePart leaves the bytes that came for the next ingest. The writer calls it.
