@@ -181,13 +181,13 @@ func (in *Ingest) awaitFirst() {
 // dropNote removes the note of how far the ingest is. One that stays goes at
 // the next start, its file being gone. The caller holds mu.
 func (in *Ingest) dropNote() {
-	if !in.noted {
+	if in.noted == "" {
 		return
 	}
-	if err := in.disk.remove(in.tmp + ".meta"); err != nil {
+	if err := in.disk.remove(in.noted); err != nil {
 		in.store.log.Debug("note left behind until the next start", "error", err)
 	}
-	in.noted = false
+	in.noted = ""
 }
 
 // dispose gives back file and room once the ingest has ended and nobody

@@ -44,11 +44,11 @@ type Ingest struct {
 	tmp       string
 	onDisk    int64 // how many of the bytes written are in file
 	reserved  int64
-	partSize  int64 // of the blob, as a part that was taken up has it; 0: there was none
-	noted     bool  // there may be a note of how far it is beside the file
-	noteAt    int64 // when the next is due
-	parted    bool  // it has ended and left a part
-	passing   bool  // no bytes go to the file any more
+	partSize  int64  // of the blob, as a part that was taken up has it; 0: there was none
+	noted     string // the note of how far it is, beside the file; "": there is none
+	noteAt    int64  // when the next is due
+	parted    bool   // it has ended and left a part
+	passing   bool   // no bytes go to the file any more
 	window    window
 	followers map[*follower]struct{}
 	followed  bool // there was a follower

@@ -25,9 +25,10 @@ const (
 type part struct {
 	disk     *disk
 	tmp      string
+	note     string
 	name     name
 	registry string
-	size     int64 // of the whole blob
+	offset   int64 // that the note tells
 	bytes    int64 // that the file holds, and that count
 	saved    time.Time
 }
@@ -110,16 +111,23 @@ func (d *disk) sweep() ([]*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*part
-	keep := map[string]bool{}
+	best := map[string]*part{} // of two notes of one file the later, if it is whole
 	for _, f := range files {
-		tmp, isNote := strings.CutSuffix("tmp/"+f.Name(), ".meta")
-		if !isNote || !f.Type().IsRegular() {
+		note := "tmp/" + f.Name()
+		tmp, _, _ := strings.Cut(note, ".")
+		if !strings.HasSuffix(note, ".meta") || !f.Type().IsRegular() {
 			continue
 		}
-		if p, err := d.findPart(tmp); err == nil {
+		if p, err := d.findPart(tmp, note); err == nil && (best[tmp] == nil || p.offset > best[tmp].offset) {
+			best[tmp] = p
+		}
+	}
+	var all []*part
+	keep := map[string]bool{}
+	for _, p := range best {
+		if p.cut() == nil { // else its bytes could not be counted
 			all = append(all, p)
-			keep[tmp], keep[tmp+".meta"] = true, true
+			keep[p.tmp], keep[p.note] = true, true
 		}
 	}
 	var errs []error
@@ -131,23 +139,30 @@ func (d *disk) sweep() ([]*part, error) {
 	return all, errors.Join(errs...)
 }
 
-// findPart looks at a part's note and cuts its file to what the note knows of.
-func (d *disk) findPart(tmp string) (*part, error) {
-	n, f, err := d.openPart(tmp)
+// cut cuts a part's file to what its note knows of.
+func (p *part) cut() error {
+	f, err := p.disk.edit(p.tmp)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only cut
+	return p.disk.truncate(f, p.bytes)
+}
+
+// findPart looks at a part and one of its notes.
+func (d *disk) findPart(tmp, note string) (*part, error) {
+	n, f, err := d.openPart(tmp, note)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // only cut
+	defer func() { _ = f.Close() }() // only looked at
 	id, _, err := d.identify(f)
 	if err != nil {
 		return nil, err
 	}
-	if id.size > n.Offset {
-		err = d.truncate(f, n.Offset)
-	}
 	one, nameErr := nameOf(n.Digest)
 	p := &part{
-		disk: d, tmp: tmp, name: one, registry: n.Registry, size: n.Size,
+		disk: d, tmp: tmp, note: note, name: one, registry: n.Registry, offset: n.Offset,
 		bytes: min(id.size, n.Offset), saved: time.Unix(n.Saved, 0),
 	}
 	if p.stale(time.Now()) {
@@ -160,8 +175,8 @@ func (d *disk) findPart(tmp string) (*part, error) {
 func (p *part) stale(now time.Time) bool { return now.Sub(p.saved).Abs() > partAge }
 
 // openPart opens a part's file for going on, and reads its note.
-func (d *disk) openPart(tmp string) (*note, *os.File, error) {
-	raw, err := d.read(tmp + ".meta")
+func (d *disk) openPart(tmp, note string) (*note, *os.File, error) {
+	raw, err := d.read(note)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -197,7 +212,7 @@ func (s *Store) addPart(p *part) {
 
 // discard removes a part.
 func (s *Store) discard(p *part) {
-	err := errors.Join(p.disk.remove(p.tmp+".meta"), p.disk.remove(p.tmp))
+	err := errors.Join(p.disk.remove(p.note), p.disk.remove(p.tmp))
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		s.strays.add(stray{p.disk, p.tmp, p.registry, p.bytes})
 		return

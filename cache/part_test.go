@@ -65,7 +65,14 @@ func partFile(t testing.TB, dir string) string {
 	if err != nil || len(notes) != 1 {
 		t.Fatalf("notes: %q, %v", notes, err)
 	}
-	return strings.TrimSuffix(notes[0], ".meta")
+	file, _, _ := strings.Cut(filepath.Base(notes[0]), ".")
+	return filepath.Join(dir, "tmp", file)
+}
+
+// noteOf is the note of a part's file.
+func noteOf(part string) string {
+	notes, _ := filepath.Glob(part + ".*.meta")
+	return append(notes, "")[0]
 }
 
 // partSize is a blob of which parts are kept.
@@ -137,9 +144,9 @@ func TestPartIsCutBackToWhatIsRight(t *testing.T) {
 		"empty":          {func(p string) { _ = os.Truncate(p, 0) }, 0, false},
 		"longer":         {func(p string) { _ = os.Truncate(p, 8*chunkSize) }, n, false},
 		"gone":           {func(p string) { _ = os.Remove(p) }, 0, false},
-		"note flipped":   {func(p string) { flip(t, p+".meta", 60) }, 0, false},
-		"note torn":      {func(p string) { _ = os.Truncate(p+".meta", 20) }, 0, false},
-		"note gone":      {func(p string) { _ = os.Remove(p + ".meta") }, 0, false},
+		"note flipped":   {func(p string) { flip(t, noteOf(p), 60) }, 0, false},
+		"note torn":      {func(p string) { _ = os.Truncate(noteOf(p), 20) }, 0, false},
+		"note gone":      {func(p string) { _ = os.Remove(noteOf(p)) }, 0, false},
 		"longer at kill": {func(p string) { _ = os.Truncate(p, 30<<20) }, n, true},
 	} {
 		for _, again := range []bool{false, true} {
@@ -273,7 +280,7 @@ func TestPartsAreKeptForADay(t *testing.T) {
 		t.Error("it is still there")
 	}
 	breakOff(t, s, b, 2<<20)
-	note := partFile(t, s.dir) + ".meta"
+	note := noteOf(partFile(t, s.dir))
 	raw, err := os.ReadFile(note)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -38,7 +39,7 @@ func (in *Ingest) Resume() int64 {
 
 // takeUp makes the ingest go on where the part ends.
 func (in *Ingest) takeUp(p *part) error {
-	n, f, err := p.disk.openPart(p.tmp)
+	n, f, err := p.disk.openPart(p.tmp, p.note)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (in *Ingest) takeUp(p *part) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.disk, in.file, in.tmp, in.reserved = p.disk, f, p.tmp, offset
-	in.written, in.onDisk, in.partSize, in.noted = offset, offset, n.Size, true
+	in.written, in.onDisk, in.partSize, in.noted = offset, offset, n.Size, p.note
 	in.noteAt = offset + partStep
 	return nil
 }
@@ -127,15 +128,20 @@ func (in *Ingest) Forget() {
 		return
 	}
 	_ = in.file.Close() // nobody wants it
-	in.store.discard(&part{disk: in.disk, tmp: in.tmp, registry: in.registry, bytes: in.reserved})
+	in.store.discard(&part{disk: in.disk, tmp: in.tmp, note: in.noted, registry: in.registry, bytes: in.reserved})
 	in.file, in.tmp, in.reserved = nil, "", 0
-	in.written, in.onDisk, in.partSize, in.noted, in.noteAt = 0, 0, 0, false, 0
+	in.written, in.onDisk, in.partSize, in.noted, in.noteAt = 0, 0, 0, "", 0
 	in.anew()
 }
 
 // note notes how far the ingest is, so that another can go on from there. That
-// it can't be noted is no harm.
+// it can't be noted is no harm. Each note has a name of its own: a file system
+// may write out at once what is renamed over another file, which takes long.
 func (in *Ingest) note() error {
+	name := fmt.Sprintf("%s.%d.meta", in.tmp, in.written)
+	if name == in.noted {
+		return nil
+	}
 	m := in.meta(in.registry)
 	m.Size, m.sums = max(in.size, in.partSize), in.sums.all()
 	n := &note{meta: *m, Offset: in.written, Saved: time.Now().Unix()}
@@ -152,14 +158,23 @@ func (in *Ingest) note() error {
 	if err != nil {
 		return err
 	}
-	in.noted = true
-	return in.disk.writeFile(in.tmp+".meta", raw)
+	if err := in.disk.writeFile(name, raw); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.dropNote()
+	in.noted = name
+	return nil
 }
 
 // resumable reports whether another ingest could go on from here.
 func (in *Ingest) resumable() bool {
+	if in.state != arriving { // the writer ended it: the rest is no longer its own
+		return false
+	}
 	size := max(in.size, in.partSize)
-	return in.file != nil && !in.passing && in.state == arriving && in.written >= partMin && in.written < size
+	return in.file != nil && !in.passing && in.written >= partMin && in.written < size
 }
 
 // leavePart leaves the bytes that came for the next ingest. The writer calls it.
@@ -186,8 +201,8 @@ func (in *Ingest) leavePart() {
 // hand gives a part that was left to the store. The caller holds mu.
 func (in *Ingest) hand() {
 	p := &part{
-		disk: in.disk, tmp: in.tmp, name: in.name, registry: in.registry,
-		size: max(in.size, in.partSize), bytes: in.reserved, saved: time.Now(),
+		disk: in.disk, tmp: in.tmp, note: in.noted, name: in.name, registry: in.registry,
+		offset: in.written, bytes: in.reserved, saved: time.Now(),
 	}
 	if in.store.disk.Load() != in.disk { // the next start finds it
 		in.store.index.release(p.registry, p.bytes)

@@ -34,28 +34,29 @@ func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, tran
 	return r, r.ref(d), content
 }
 
-// partOf is the file of the one part in a store.
-func partOf(t *testing.T, dir string) string {
+// partOf is the file of the one part in a store, and its note.
+func partOf(t *testing.T, dir string) (part, note string) {
 	t.Helper()
 	notes, err := filepath.Glob(filepath.Join(dir, "tmp", "*.meta"))
 	if err != nil || len(notes) != 1 {
 		t.Fatalf("notes of parts: %q, %v", notes, err)
 	}
-	return strings.TrimSuffix(notes[0], ".meta")
+	part, _, _ = strings.Cut(notes[0][len(dir):], ".")
+	return dir + part, notes[0]
 }
 
 func TestAPartSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	const size, n = 5 * mib, 2*mib + 1000
 	for name, c := range map[string]struct {
-		do   func(part string)
+		do   func(part, note string)
 		from int64
 	}{
-		"whole":     {func(string) {}, n},
-		"corrupt":   {func(p string) { _ = os.WriteFile(p, make([]byte, n), 0o600) }, 0},
-		"torn":      {func(p string) { _ = os.Truncate(p, mib+1) }, mib},
-		"too long":  {func(p string) { _ = os.Truncate(p, 2*size) }, n},
-		"note gone": {func(p string) { _ = os.Remove(p + ".meta") }, 0},
+		"whole":     {func(string, string) {}, n},
+		"corrupt":   {func(p, _ string) { _ = os.WriteFile(p, make([]byte, n), 0o600) }, 0},
+		"torn":      {func(p, _ string) { _ = os.Truncate(p, mib+1) }, mib},
+		"too long":  {func(p, _ string) { _ = os.Truncate(p, 2*size) }, n},
+		"note gone": {func(_, note string) { _ = os.Remove(note) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
