@@ -753,3 +753,40 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 		t.Errorf("it takes %d MiB", (peak-before)/mib)
 	}
 }
+
+// What a member reads of private content: for a repository only what the
+// registry vouches for, as a client; but all that is held, if it says that it
+// has asked the registry itself. The README says so.
+func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
+	l := infiltrateAt(t, up, form{settings: settings{
+		registry: fmt.Sprintf("auth: {username: %s, password: %s}", upstreamUser, upstreamPassword),
+	}}, 0, func(_ *liar, w http.ResponseWriter, r *http.Request) { honest(w, r) })
+	img := up.PutImage(repo, "v1", random(1, 10_000))
+	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
+	p := l.client.Peer(l.c.nodes[0].node.cluster.members.View().Self.ID)
+	open := func(repository string, held bool) error {
+		s, err := p.Open(t.Context(), transfer.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, held)
+		if err == nil {
+			err = s.Body.Close()
+		}
+		return err
+	}
+	if err := open("other/app", false); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("of another repository: %v", err)
+	}
+	if _, _, err := p.Stat(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
+		t.Error("the size of it is told")
+	}
+	if _, err := p.Manifest(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}); err == nil {
+		t.Error("a manifest of another repository")
+	}
+	if err := open(repo, false); err != nil {
+		t.Errorf("of its own: %v", err)
+	}
+	if err := open("other/app", true); err != nil {
+		t.Errorf("what is held: %v", err)
+	}
+}

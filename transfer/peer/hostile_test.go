@@ -274,8 +274,9 @@ func (c *script) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	return c.heard.Write(p)
 }
-func (c *script) Close() error                     { c.close(); return nil }
-func (c *script) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (c *script) Close() error        { c.close(); return nil }
+func (c *script) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
 func (c *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
 func (c *script) SetDeadline(time.Time) error      { return nil }
 func (c *script) SetReadDeadline(time.Time) error  { return nil }
@@ -399,14 +400,20 @@ func (r *rig) quiet(t *testing.T, goroutines int, heap uint64) {
 	if n := r.registry.Count("", ""); n != 0 {
 		t.Errorf("the registry was asked %d times", n)
 	}
-	var m runtime.MemStats
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.NewTimer(20 * time.Second)
+	defer timeout.Stop()
+	for {
+		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)
 		if runtime.NumGoroutine() <= goroutines+5 && m.HeapAlloc < heap+16<<20 {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
 			t.Errorf("left: %d goroutines, before %d; %d MiB, before %d", runtime.NumGoroutine(), goroutines, m.HeapAlloc>>20, heap>>20)
 			return
 		}
