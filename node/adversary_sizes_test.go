@@ -161,7 +161,7 @@ func raw(head string, then func(io.Writer)) func(http.ResponseWriter, *http.Requ
 }
 
 // again writes a piece again and again.
-func again(piece string) func(io.Writer) {
+func overAndOver(piece string) func(io.Writer) {
 	return func(w io.Writer) {
 		b := bytes.Repeat([]byte(piece), 1+(8<<10)/len(piece))
 		for range (256 << 20) / len(b) {
@@ -177,21 +177,21 @@ func headSizes() []attack {
 	ok := "HTTP/1.1 200 OK\r\n"
 	var all []attack
 	for name, wrap := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"headers without end":              raw(ok, again("X-A: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n")),
-		"one header without end":           raw(ok+"X-A: ", again("x")),
-		"a status line without end":        raw("HTTP/1.1 200 ", again("O")),
-		"interim answers without end":      raw("", again("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")),
-		"100 Continue without end":         raw("", again("HTTP/1.1 100 Continue\r\n\r\n")),
-		"a switch of protocols":            raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: evil\r\nConnection: Upgrade\r\n\r\n", again("x")),
+		"headers without end":              raw(ok, overAndOver("X-A: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n")),
+		"one header without end":           raw(ok+"X-A: ", overAndOver("x")),
+		"a status line without end":        raw("HTTP/1.1 200 ", overAndOver("O")),
+		"interim answers without end":      raw("", overAndOver("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")),
+		"100 Continue without end":         raw("", overAndOver("HTTP/1.1 100 Continue\r\n\r\n")),
+		"a switch of protocols":            raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: evil\r\nConnection: Upgrade\r\n\r\n", overAndOver("x")),
 		"two lengths":                      raw(ok+"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", nil),
 		"a negative length":                raw(ok+"Content-Length: -5\r\n\r\nhello", nil),
 		"a length past all bounds":         raw(ok+"Content-Length: 99999999999999999999\r\n\r\nhello", nil),
 		"a length and chunks":              raw(ok+"Content-Length: 500\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhell!\r\n0\r\n\r\n", nil),
 		"an unknown transfer coding":       raw(ok+"Transfer-Encoding: evil\r\n\r\nhello", nil),
 		"a chunk past all bounds":          raw(ok+"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nhello", nil),
-		"chunk extensions without end":     raw(ok+"Transfer-Encoding: chunked\r\n\r\n5;", again("x=y;")),
-		"trailers without end":             raw(ok+"Transfer-Encoding: chunked\r\n\r\n5\r\nhell!\r\n0\r\n", again("X-A: b\r\n")),
-		"no HTTP":                          raw("SSH-2.0-OpenSSH_9.9\r\n", again("\x00")),
+		"chunk extensions without end":     raw(ok+"Transfer-Encoding: chunked\r\n\r\n5;", overAndOver("x=y;")),
+		"trailers without end":             raw(ok+"Transfer-Encoding: chunked\r\n\r\n5\r\nhell!\r\n0\r\n", overAndOver("X-A: b\r\n")),
+		"no HTTP":                          raw("SSH-2.0-OpenSSH_9.9\r\n", overAndOver("\x00")),
 		"HTTP/0.9":                         raw("<html>", nil),
 		"a status of four digits":          raw("HTTP/1.1 2000 OK\r\nContent-Length: 5\r\n\r\nhello", nil),
 		"a status that is none":            raw("HTTP/1.1 -1 OK\r\nContent-Length: 5\r\n\r\nhello", nil),

@@ -140,7 +140,11 @@ func (n *Node) servePeers() {
 	})
 	c.http = c.server.HTTP(c.tls)
 	ahead := dialledAhead{conns: map[net.Conn]struct{}{}}
-	c.http.ConnState = ahead.note
+	door := c.http.ConnState
+	c.http.ConnState = func(conn net.Conn, s http.ConnState) {
+		door(conn, s)
+		ahead.note(conn, s)
+	}
 	c.http.RegisterOnShutdown(ahead.close)
 	go func() {
 		var err error

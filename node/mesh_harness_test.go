@@ -41,6 +41,7 @@ type testCluster struct {
 	nodes  []*testNode
 	seed   uint64 // of the last blob
 	dir    string
+	look   time.Duration // of the nodes at requests to others; 0: as it is
 }
 
 // A form is the part of a node's config that a test chooses.
@@ -130,7 +131,7 @@ func (c *testCluster) start(i int) {
 		one.client = one.port.Addr().String() // others may be reading it later
 	}
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
-	n, err := build(cfg, log, seams{dial: c.links.dial(i), view: one.sees})
+	n, err := build(cfg, log, seams{dial: c.links.dial(i), view: one.sees, look: c.look})
 	if err != nil {
 		c.t.Fatalf("starting %s: %v", one.name, err)
 	}

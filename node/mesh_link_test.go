@@ -14,6 +14,24 @@ type links struct {
 	mu  sync.Mutex
 	at  map[string]int // nodes by their peers' address
 	all map[[2]int]*link
+	tap func([]byte) // hears all that goes over them, if it is set before the nodes start
+}
+
+// A tapped connection is heard.
+type tapped struct {
+	net.Conn
+	tap func([]byte)
+}
+
+func (c tapped) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.tap(p[:n])
+	return n, err
+}
+
+func (c tapped) Write(p []byte) (int, error) {
+	c.tap(p)
+	return c.Conn.Write(p)
 }
 
 // of is the link that from asks to by.
@@ -49,6 +67,9 @@ func (l *links) dial(from int) func(ctx context.Context, network, addr string) (
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
+		}
+		if l.tap != nil {
+			conn = tapped{conn, l.tap}
 		}
 		f := &faultyConn{Conn: conn, link: one, closed: make(chan struct{})}
 		f.hangUp = sync.OnceValue(func() error { close(f.closed); return conn.Close() })

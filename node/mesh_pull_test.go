@@ -1,7 +1,6 @@
 package node
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -271,32 +270,6 @@ func TestMeshLeaveIsTheOperators(t *testing.T) {
 		t.Error("GET will do")
 	}
 	c.awaitMembers(2)
-}
-
-func TestMeshPortsDoNotMix(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 2)
-	b := c.blob(1000)
-	c.pull(0, b)
-	for _, path := range []string{"/peer/v1/ping", "/peer/v1/stats", "/peer/v1/blobs/" + b.String() + "?held=1&registry=" + c.up.Host()} {
-		if a := c.get(0, path); a.StatusCode != http.StatusNotFound {
-			t.Errorf("%s on the clients' port: %d", path, a.StatusCode)
-		}
-	}
-	peers := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	for _, path := range []string{"/", "/v2/", blobPath(b.Digest), "/_/stats", "/_/health", "/_/metrics", "/peer/v1/ping", "/peer/v1/stats"} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+c.nodes[0].peer+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := peers.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a := read(resp); a.StatusCode != http.StatusNotFound || len(a.body) != 0 {
-			t.Errorf("%s on the peers' port: %d, %q", path, a.StatusCode, a.body)
-		}
-	}
 }
 
 func TestMeshStatsAreJSONOfTheAncestorsShape(t *testing.T) {

@@ -62,6 +62,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Node, error) { return build(cfg
 type seams struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes the connections to other nodes
 	view func(now *membership.View) *membership.View                       // what requests are routed by
+	look time.Duration                                                     // how often the Fetcher looks at requests to peers
 }
 
 // build is New with seams.
@@ -91,7 +92,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 			client.Close()
 			return nil, errors.Join(err, n.closeStores())
 		}
-		fetch.Mesh = n.cluster.mesh
+		fetch.Mesh, fetch.Look = n.cluster.mesh, test.look
 	}
 	n.fetcher = transfer.New(fetch)
 	for _, r := range cfg.Registries { // counted from the start: strangers' names may use up the places
@@ -191,7 +192,7 @@ func (n *Node) store(registry string) *cache.Store {
 func (n *Node) policy(registry string) transfer.Policy {
 	r, _ := n.cfg.Registry(registry)
 	private := r.Private || n.cluster != nil && n.cluster.mesh.private(registry)
-	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private}
+	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private, PassOn: !r.FollowRedirects}
 }
 
 const (

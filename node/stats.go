@@ -3,9 +3,10 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +55,46 @@ func (s *registryStats) add(o *registryStats) {
 type nodeStats struct {
 	Registries map[string]*registryStats `json:"registries"`
 	MaxSize    int64                     `json:"max_size"` // of all its stores, each counted once
+}
+
+const (
+	// maxToldRegistries bounds the registries that a member tells figures of.
+	maxToldRegistries = 4096
+	// maxToldName bounds a registry's name there.
+	maxToldName = 255
+	// maxFigure bounds a figure, so that no sum of members' overflows.
+	maxFigure = 1 << 53
+)
+
+var errFigures = errors.New("no node has such figures")
+
+// readStats reads what another member says of itself, which may be anything.
+func readStats(raw []byte) (*nodeStats, error) {
+	s := new(nodeStats)
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, err
+	}
+	if len(s.Registries) > maxToldRegistries || !sane(s.MaxSize) {
+		return nil, errFigures
+	}
+	for name, r := range s.Registries {
+		if r == nil {
+			delete(s.Registries, name) // another version's idea of figures
+			continue
+		}
+		if len(name) > maxToldName || strings.IndexFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) >= 0 || !sane(
+			r.Hits, r.PeerHits, r.Misses, r.Evictions, r.Items, r.CurrentSize, r.MaxSize, r.HitBytes, r.PeerHitBytes, r.MissBytes,
+			r.FromUpstreamBytes, r.FromPeersBytes, r.ToPeers, r.ToPeersBytes,
+		) {
+			return nil, errFigures
+		}
+	}
+	return s, nil
+}
+
+// sane reports whether all of the figures may be some.
+func sane(all ...int64) bool {
+	return !slices.ContainsFunc(all, func(n int64) bool { return n < 0 || n > maxFigure })
 }
 
 // byRegistry are this node's figures of each registry that is configured or
@@ -141,16 +182,6 @@ func (n *Node) others(ctx context.Context) []answered[*nodeStats] {
 	c.census.at, c.census.of, c.census.said = time.Now(), v, said
 	c.census.note(said)
 	return said
-}
-
-// readStats reads another node's figures, which may be another version's.
-func readStats(raw []byte) (*nodeStats, error) {
-	s := new(nodeStats)
-	if err := json.Unmarshal(raw, s); err != nil {
-		return nil, err
-	}
-	maps.DeleteFunc(s.Registries, func(_ string, one *registryStats) bool { return one == nil })
-	return s, nil
 }
 
 // note remembers what each member said last, and forgets those that are gone.

@@ -87,12 +87,16 @@ func (f *Fetcher) download(fl *flight, src source) error {
 		}
 		return err
 	}
-	fl.source.Store(src.way(s))
 	if s.Redirect != "" {
+		if src.peer != nil && !f.cfg.Policy(fl.ref.Registry).PassOn {
+			return lied(src.peer, errElsewhere)
+		}
+		fl.source.Store(src.way(s))
 		return &errRedirected{s.Redirect}
 	}
+	fl.source.Store(src.way(s))
 	defer func() { _ = s.Body.Close() }() // only read
-	if err := fl.accept(s, offset); err != nil {
+	if err := f.accept(fl, src, s, offset); err != nil {
 		return err
 	}
 	if src.peer != nil {
@@ -132,27 +136,55 @@ func (w *timed) Read(p []byte) (int, error) {
 	return w.Reader.Read(p)
 }
 
+// errElsewhere: the registry's redirects are followed here, so a member that
+// hands one on made it up.
+var errElsewhere = errors.New("the node sends clients elsewhere")
+
+// lied is the error of a peer that can't be honest.
+func lied(p Peer, why error) error {
+	err := fmt.Errorf("%w: %w", ErrLies, why)
+	p.Fault(err)
+	return &PeerError{Peer: p.Name(), Err: err}
+}
+
 // accept tells the ingest the size at the first stream and compares it at
-// later ones.
-func (fl *flight) accept(s *Stream, offset int64) error {
-	wrong := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host}
+// later ones. Where peers told another size before, one of them was wrong, and
+// what has come is worth nothing: as with wrong bytes, it begins anew.
+func (f *Fetcher) accept(fl *flight, src source, s *Stream, offset int64) error {
 	if s.Offset != offset && s.Offset != 0 {
-		wrong.Reason = "wrong range"
-		return wrong
+		return fl.wrong(src, s, "wrong range")
 	}
 	if !fl.in.Begun() {
-		if !fl.in.Agrees(s.Size) {
+		size := s.Size
+		if src.peer != nil && f.dispensable(fl.ref) {
+			if told := f.sizes.get(fl.ref.Registry, fl.ref.Digest); told >= 0 && size < 0 {
+				size = told
+			} else if told >= 0 && size != told {
+				return fl.wrong(src, s, fmt.Sprintf("a size of %d bytes, the manifest tells %d", size, told))
+			}
+		}
+		if !fl.in.Agrees(size) {
 			fl.in.Forget()
 			return errAnew
 		}
-		fl.in.SetSize(s.Size)
+		fl.in.SetSize(size)
 		return nil
 	}
 	if size := fl.in.Size(); size >= 0 && s.Size >= 0 && s.Size != size {
-		wrong.Reason = fmt.Sprintf("size changed from %d to %d bytes", size, s.Size)
-		return wrong
+		if len(fl.peers) > 0 {
+			return fmt.Errorf("peers told a size of %d bytes, %s tells %d: %w", size, s.Host, s.Size, cache.ErrDigest)
+		}
+		return fl.wrong(src, s, fmt.Sprintf("size changed from %d to %d bytes", size, s.Size))
 	}
 	return nil
+}
+
+// wrong is the error of a source whose stream does not fit.
+func (fl *flight) wrong(src source, s *Stream, reason string) error {
+	if src.peer != nil {
+		return &PeerError{Peer: src.peer.Name(), Err: errors.New(reason)}
+	}
+	return &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: reason}
 }
 
 // broken says how a download broke off; nil stays nil.

@@ -108,7 +108,7 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
 	}
 	if s.Redirect != "" {
-		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), &errRedirected{s.Redirect})
+		return fmt.Errorf("taking %s: %w", ref.Digest, lied(from, errElsewhere))
 	}
 	defer func() { _ = s.Body.Close() }() // only read
 	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)

@@ -113,9 +113,9 @@ func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, held bool) (*
 	if err != nil {
 		return nil, err
 	}
+	found.MediaType = typeFrom(found.MediaType, found.Bytes)
 	if _, err := f.keep(ctx, ref, &found.Manifest); err != nil {
-		p.Fault(ErrLies)
-		return nil, &PeerError{Peer: p.Name(), Err: err}
+		return nil, lied(p, err)
 	}
 	found.Size = int64(len(found.Bytes))
 	return found, nil
@@ -157,6 +157,7 @@ func (f *Fetcher) kept(ref Ref) (*Found, bool) {
 	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && !agrees(mediaType, content) {
 		return nil, false
 	}
+	f.sizes.learn(ref.Registry, ref.Digest, content)
 	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Size: int64(len(content))}, true
 }
 
@@ -189,6 +190,7 @@ func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, 
 	}
 	f.arrived(ref, time.Now())
 	f.vouchParts(ref, m.Bytes)
+	f.sizes.learn(ref.Registry, ref.Digest, m.Bytes)
 	return stored, nil
 }
 

@@ -3,6 +3,7 @@ package transfer
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 )
 
 // documentType are the media types that a manifest may have: none that a
@@ -35,6 +36,13 @@ const (
 // that does not agree is for the clients of that registry alone, or any registry
 // could choose what another's are told (GHSA-qq97-vm5h-rrhg).
 func agrees(mediaType string, manifest []byte) bool {
+	said := typeOf(manifest)
+	return said != "" && said == mediaType
+}
+
+// typeOf is the media type that a manifest's bytes say, "" where it could be
+// either, or is none.
+func typeOf(manifest []byte) string {
 	var m struct {
 		MediaType  string          `json:"mediaType"`
 		Manifests  json.RawMessage `json:"manifests"`
@@ -44,20 +52,35 @@ func agrees(mediaType string, manifest []byte) bool {
 		Signatures json.RawMessage `json:"signatures"`
 	}
 	if json.Unmarshal(manifest, &m) != nil {
-		return false
+		return ""
 	}
 	switch {
 	case m.MediaType != "":
-		return mediaType == m.MediaType
+		return m.MediaType
 	case m.FSLayers != nil && m.Signatures != nil:
-		return mediaType == typeSigned
+		return typeSigned
 	case m.FSLayers != nil:
-		return mediaType == typeSchema1
+		return typeSchema1
 	case m.Manifests != nil && m.Layers == nil && m.Config == nil:
-		return mediaType == typeIndex
+		return typeIndex
 	case m.Manifests == nil && (m.Layers != nil || m.Config != nil):
-		return mediaType == typeManifest
+		return typeManifest
 	default:
-		return false // it could be either, or is none
+		return ""
+	}
+}
+
+// typeFrom is the media type of a manifest that another node sent and called
+// so: its digest says nothing of the type. The bytes' own word counts for more;
+// where they have none, what no manifest is called is left out.
+func typeFrom(peer string, manifest []byte) string {
+	said := typeOf(manifest)
+	switch {
+	case slices.Contains(allTypes, said):
+		return said
+	case slices.Contains(allTypes, peer):
+		return peer
+	default:
+		return "application/octet-stream"
 	}
 }

@@ -27,6 +27,7 @@ type Policy struct {
 	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
 	Offline      bool          // never ask upstream
 	Private      bool          // serve its content only for a repository it vouched for
+	PassOn       bool          // its redirects go to the client (follow_redirects: false)
 }
 
 // Config is what a Fetcher works with. All fields but the last three are needed.
@@ -58,6 +59,7 @@ type Fetcher struct {
 	tags, ownTags           calls[string, checked]
 
 	counters counters
+	sizes    sizes
 	streams  atomic.Int64 // answers to peers being sent
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +31,12 @@ const (
 	// hop is how long a goroutine of a node waits for a processor that has time
 	// to judge others. An answer takes half a dozen of such waits.
 	hop = 20 * time.Millisecond
+	// dripFor is over how many looks a stream has to bring something, or a
+	// request an answer, whatever the peer says of the registry: 30 s. A node
+	// that may ask the registry then does so itself.
+	dripFor = 60
+	// drip is the speed in bytes per second below which nothing is brought.
+	drip = 64 << 10
 	// maxDoubts is how often it is not judged for that reason.
 	maxDoubts = 3
 )
@@ -40,6 +47,8 @@ var (
 	ErrHangs = errors.New("the node hangs")
 	// ErrCrawls: the peer has the bytes, and they hardly come.
 	ErrCrawls = errors.New("the link to the node crawls")
+	// ErrDrips: hardly anything comes. That may be the registry's fault.
+	ErrDrips = errors.New("hardly anything comes from the node")
 	// ErrLies: the peer sent what the digest does not name.
 	ErrLies = errors.New("the node sent wrong bytes")
 )
@@ -80,8 +89,8 @@ func (w *watch) Read(p []byte) (int, error) {
 func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(w.fetcher.cfg.Look)
 	defer tick.Stop()
-	var last, since int64 // bytes at the last look, and where the speed's measuring began
-	still, slow, doubts := 0, 0, 0
+	var last, since, longSince int64 // bytes at the last look, and where the speed's measuring began
+	still, slow, long, doubts := 0, 0, 0, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,9 +102,17 @@ func (w *watch) run(ctx context.Context) {
 		last = came
 		if !w.waiting.Load() {
 			still, slow, since = 0, 0, came
+			long, longSince = 0, came
 			continue
 		}
 		slow++
+		if long++; long >= dripFor {
+			if float64(came-longSince) < drip*dripFor*w.fetcher.cfg.Look.Seconds() && w.fetcher.dispensable(w.ref) {
+				w.end(ErrDrips)
+				return
+			}
+			long, longSince = 0, came
+		}
 		if moved {
 			still = 0
 		} else {
@@ -125,6 +142,12 @@ func (w *watch) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// dispensable reports whether this node may ask the registry itself, so that it
+// need not put up with a peer.
+func (f *Fetcher) dispensable(ref Ref) bool {
+	return slices.Contains(f.route(ref.Registry, ref.Digest.String()), nil)
 }
 
 // starved reports whether what this node has to do waits long for a processor.
@@ -162,7 +185,7 @@ func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref Ref, ask func(cont
 
 // gaveUp says of a request that the watch ended that it was the peer's fault.
 func gaveUp(ctx context.Context, p Peer, err error) error {
-	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, ErrHangs) || errors.Is(cause, ErrCrawls)) {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, ErrHangs) || errors.Is(cause, ErrCrawls) || errors.Is(cause, ErrDrips)) {
 		return &PeerError{Peer: p.Name(), Err: cause}
 	}
 	return err

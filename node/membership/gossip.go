@@ -19,7 +19,6 @@ const label = "oci-proxy"
 func (m *Membership) settings() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = title(m.roster.self, m.roster.epoch)
-	c.Transport = m.cfg.Transport
 	c.BindAddr, c.BindPort = m.at.bind.Addr().String(), int(m.at.bind.Port())
 	c.AdvertiseAddr, c.AdvertisePort = m.at.advertise.String(), int(m.at.bind.Port())
 	c.Label = label

@@ -13,8 +13,9 @@
 // Start with membership.go (starting, ending, what a node says of itself) and
 // view.go (what others see), then roster.go (who is there), down.go (who is
 // not), build.go (the ring), join.go (how the others are found), gossip.go
-// (memberlist and its traps), meta.go (what travels), files.go and book.go
-// (what survives a restart), keys.go, address.go, log.go.
+// (memberlist and its traps), gate.go (what it is shielded from), meta.go (what
+// travels), files.go and book.go (what survives a restart), keys.go,
+// address.go, log.go.
 package membership
 
 import (
@@ -200,8 +201,13 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}
 	settings := m.settings()
-	if m.list, err = memberlist.Create(settings); err != nil {
+	network, err := m.network(settings)
+	if err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
+	}
+	settings.Transport = newGate(network, m.keys != nil, m.roster.friend)
+	if m.list, err = memberlist.Create(settings); err != nil {
+		return fmt.Errorf("listening on %s: %w", m.at.bind, errors.Join(err, settings.Transport.Shutdown()))
 	}
 	m.gossip = net.JoinHostPort(m.at.advertise.String(), strconv.Itoa(settings.AdvertisePort))
 	m.publish(m.roster.count(time.Now()).members, first, nil)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"oci-proxy/transfer"
@@ -192,7 +193,7 @@ func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*t
 		return nil, err
 	}
 	var m meaning
-	if err := json.Unmarshal(a.body, &m); err != nil || m.Size < -1 || !visible(m.MediaType, maxWord) {
+	if err := json.Unmarshal(a.body, &m); err != nil || m.Size < -1 || m.Size > maxManifest || !isManifest(m.MediaType) {
 		return nil, p.client.garbled(a.link, errors.New("what it says of a tag is malformed"))
 	}
 	d, err := parseDigest(m.Digest)
@@ -200,6 +201,12 @@ func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*t
 		return nil, p.client.garbled(a.link, errors.New("it says that a tag means no digest"))
 	}
 	return &transfer.Found{Manifest: transfer.Manifest{Digest: d, MediaType: m.MediaType}, Way: way, Size: m.Size}, nil
+}
+
+// isManifest reports whether a media type may be that of a manifest, which
+// clients are told on the peer's word alone: "" is none, and is asked for.
+func isManifest(mediaType string) bool {
+	return mediaType == "" || strings.HasPrefix(mediaType, "application/") && visible(mediaType, maxWord)
 }
 
 // Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
@@ -238,6 +245,9 @@ func (p *remote) page(ctx context.Context, name string, q query) (*transfer.Page
 	a, err := p.get(ctx, "lists/"+name, q, maxList)
 	if err != nil {
 		return nil, err
+	}
+	if a.Header.Get("Content-Type") != "" && !isManifest(a.Header.Get("Content-Type")) {
+		return nil, p.client.garbled(a.link, errors.New("its page is no list"))
 	}
 	page := &transfer.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
 	next := a.Header.Get(headerNext)

@@ -48,6 +48,17 @@ func (s *Server) routes() map[string]route {
 	}
 }
 
+// Routes lists all that can be asked, by method and path; a path that ends in /
+// is followed by a digest.
+func (s *Server) Routes() []string {
+	var out []string
+	for key := range s.table {
+		method, path, _ := strings.Cut(key, " ")
+		out = append(out, method+" "+root+path)
+	}
+	return out
+}
+
 // route finds what a path behind the root asks for, and the digest in it.
 func (s *Server) route(method, path string) (to route, named string, ok bool) {
 	if dir, last, is := strings.Cut(path, "/"); is && dir != "lists" {

@@ -46,6 +46,7 @@ type Server struct {
 	table               map[string]route
 	keys                keys
 	replays             replays
+	door                door
 	bulk, control, list slots
 	pieceTime           time.Duration // tests shorten it, and
 	answerTime          time.Duration // this
@@ -78,7 +79,8 @@ func (s *Server) Counts() Counts { return Counts{s.refused.Load(), s.turnedAway.
 
 // HTTP returns the peers' HTTP server, for Serve, or ServeTLS with no files if
 // there is a config (see ServerTLS). It bounds headers and idle connections;
-// answers have deadlines of their own.
+// answers have deadlines of their own. Its ConnState and ConnContext keep
+// strangers' connections few: who sets one calls it.
 func (s *Server) HTTP(cfg *tls.Config) *http.Server {
 	srv := &http.Server{
 		Handler:                      s,
@@ -91,6 +93,7 @@ func (s *Server) HTTP(cfg *tls.Config) *http.Server {
 		Protocols:                    new(http.Protocols),
 	}
 	srv.Protocols.SetHTTP1(true)
+	s.door.watch(srv)
 	return srv
 }
 
@@ -140,6 +143,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
+	s.door.greet(r)
 	w.Header().Set(headerMark, version)
 	if !to.slots.take() {
 		s.busy(w)
