@@ -173,15 +173,13 @@ func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (sent int6
 			moves = 0 // who gets on is not stuck, however often others overtake it
 		}
 		switch {
-		case n < 0 || moves >= attempts:
-			return off - start, err
-		case elsewhere(err):
-			err = a.move(ctx, err)
+		case err == nil:
+			return off - start, nil
 		case errors.Is(err, cache.ErrDigest) && !wrong && len(a.doubts) == 0:
 			wrong = true // a registry that lies again has lied enough
 			err = a.replace(ctx, from, off, err)
-		case err == nil:
-			return off - start, nil
+		case elsewhere(err) && moves < attempts && n >= 0:
+			err = a.move(ctx, err)
 		}
 		if err != nil {
 			return off - start, err
@@ -229,7 +227,7 @@ func (a *Answer) move(ctx context.Context, cause error) error {
 	if err != nil {
 		return err
 	}
-	if next.Redirect != "" || next.Size() != a.Size() {
+	if size := a.Size(); next.Redirect != "" || size >= 0 && next.Size() != size {
 		return errors.Join(cause, next.Close())
 	}
 	// The old one stays open: its verdict may be needed, its bytes salvaged.

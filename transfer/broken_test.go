@@ -226,16 +226,18 @@ func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 	t.Parallel()
 	const size = 5 * mib
 	for name, test := range map[string]struct {
-		at   int64
-		cut  int64
-		off  int64
-		lies int
-		gets int
-		good bool
+		at     int64
+		cut    int64
+		off    int64
+		lies   int
+		gets   int
+		untold bool // the size
+		good   bool
 	}{
 		"the last byte":                          {at: size - 1, lies: 1, gets: 2, good: true},
 		"in what is held back":                   {at: size - 64*kib, lies: 1, gets: 2, good: true},
 		"in what is held back, and cut":          {at: size - 1000, cut: size - 1, lies: 1, gets: 3, good: true},
+		"in what is held back, size untold":      {at: size - 1000, lies: 1, gets: 2, untold: true, good: true},
 		"before the range asked for":             {at: 1000, off: mib, lies: 1, gets: 2, good: true},
 		"twice":                                  {at: size - 1, lies: 2, gets: 2},
 		"sent before":                            {at: 1000, lies: 1, gets: 2},
@@ -245,7 +247,7 @@ func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, setup{})
 			d, content := r.put(9, size)
-			r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: test.at, CutAfter: test.cut, Times: test.lies})
+			r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: test.at, CutAfter: test.cut, NoLength: test.untold, Times: test.lies})
 			bad := bytes.Clone(content)
 			if !test.good {
 				bad[test.at] ^= 1 // as it was sent
