@@ -37,6 +37,16 @@ func (f *follower) Verdict(ctx context.Context) error {
 	return f.in.wait(ctx, math.MaxInt64, func() bool { return f.in.state == right })
 }
 
+// Rejected returns what was sent of a blob that then turned out not to be what
+// its digest names, nil where that is not on the disk. The blob must stay open
+// while it is read, and is not to be read by others meanwhile.
+func Rejected(b Blob) io.ReaderAt {
+	if f, ok := b.(*follower); ok && f.file != nil {
+		return f.file
+	}
+	return nil
+}
+
 // Close implements Blob.
 func (f *follower) Close() error {
 	in := f.in

@@ -136,7 +136,7 @@ func TestWhatTheRegistryTellsWronglyIsCut(t *testing.T) {
 
 func TestNobodyCompletesAWrongBlob(t *testing.T) {
 	t.Parallel()
-	const size = mib
+	const size = 5 * mib // too large to be weighed before it is sent
 	for name, at := range map[string]int64{"first byte": 0, "in the middle": size / 2, "held back": size - 1000, "last byte": size - 1} {
 		for _, untold := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", size untold"}[untold], func(t *testing.T) {
@@ -170,10 +170,10 @@ func TestNobodyCompletesAWrongBlob(t *testing.T) {
 
 func TestASmallBlobHealsWithinTheRequest(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int64{1, 1000, 64 * kib} {
+	for _, size := range []int64{1, 1000, 64 * kib, 64*kib + 1, mib, 4 * mib} {
 		r := newRig(t, setup{})
 		d, content := r.put(9, size)
-		r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, Times: 1})
+		r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: size / 2, Times: 1})
 		each(20, func(int) {
 			if k, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
 				t.Errorf("%d bytes, error %v", k, err)
@@ -195,6 +195,69 @@ func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
 	}
 	if _, ok := r.store.Stat(d); ok {
 		t.Error("the store holds a wrong blob")
+	}
+}
+
+// A small blob is weighed before it is sent, but nobody waits long for one that
+// does not come.
+func TestASmallBlobThatDawdlesIsSentAsItComes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{stall: 5 * time.Second})
+	d, content := r.put(9, mib)
+	r.registry.Fault(upstreamtest.Fault{Match: get, Stall: true, StallAfter: 700 * kib, Times: 1})
+	start := time.Now()
+	a, err := r.Blob(t.Context(), r.ref(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	c := &checker{left: content[:512*kib]}
+	if _, err := a.Send(t.Context(), c, 0, 512*kib); err != nil || len(c.left) > 0 {
+		t.Errorf("%d bytes are missing, error %v", len(c.left), err)
+	}
+	if took := time.Since(start); took < time.Second || took > 4*time.Second {
+		t.Errorf("the first half of a blob that stands still came after %v", took)
+	}
+}
+
+// What is wrong with a large blob shows at its end. If the client has none of
+// the wrong bytes by then, the same response goes on from another download.
+func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
+	t.Parallel()
+	const size = 5 * mib
+	for name, test := range map[string]struct {
+		at     int64
+		cut    int64
+		off    int64
+		lies   int
+		gets   int
+		untold bool // the size
+		good   bool
+	}{
+		"the last byte":                          {at: size - 1, lies: 1, gets: 2, good: true},
+		"in what is held back":                   {at: size - 64*kib, lies: 1, gets: 2, good: true},
+		"in what is held back, and cut":          {at: size - 1000, cut: size - 1, lies: 1, gets: 3, good: true},
+		"in what is held back, size untold":      {at: size - 1000, lies: 1, gets: 2, untold: true, good: true},
+		"before the range asked for":             {at: 1000, off: mib, lies: 1, gets: 2, good: true},
+		"twice":                                  {at: size - 1, lies: 2, gets: 2},
+		"sent before":                            {at: 1000, lies: 1, gets: 2},
+		"sent before, the first byte of a range": {at: mib, off: mib, lies: 1, gets: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			d, content := r.put(9, size)
+			r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: test.at, CutAfter: test.cut, NoLength: test.untold, Times: test.lies})
+			bad := bytes.Clone(content)
+			if !test.good {
+				bad[test.at] ^= 1 // as it was sent
+			}
+			k, _, err := r.pull(r.ref(d), bad, test.off, -1)
+			if test.good && err != nil || !test.good && (!errors.Is(err, cache.ErrDigest) || k > size-test.off-cache.HoldBack) {
+				t.Errorf("%d bytes, error %v", k, err)
+			}
+			r.wantGets(d, test.gets)
+		})
 	}
 }
 

@@ -3,6 +3,7 @@
 # unless what arrived is what upstream has under that digest, and forget_NAME,
 # which drops all that was pulled. docker and containerd have a start_NAME.
 # $mode is the kind of upstream, $login empty or the user:password to give.
+# $downloads is how many layers docker may get at a time, empty: 3.
 
 clients=(docker containerd podman skopeo crane)
 mode='' login=''
@@ -33,7 +34,7 @@ start_docker() {
   mkdir -p "$work/docker"
   cat >"$work/docker.json" <<END
 {"data-root": "$work/docker/root", "exec-root": "$work/docker/exec", "pidfile": "$work/docker/pid",
- "hosts": ["unix://$work/docker/socket"], "iptables": false, "ip6tables": false, "bridge": "none"}
+ "hosts": ["unix://$work/docker/socket"], "iptables": false, "ip6tables": false, "bridge": "none", "max-concurrent-downloads": ${downloads:-3}}
 END
   start docker dockerd --config-file "$work/docker.json"
   within 60 docker version
@@ -88,9 +89,10 @@ END
 
 # A mirror that refuses is passed over: with a login, the address is the node's;
 # with the right one its mirror is tried as well, which has it from hosts.toml.
+# In mode direct too there is no way past the node.
 pull_containerd() {
   local reference=$1 own=${1/"127.0.0.1:$node_port/up/"/"127.0.0.1:$front_port/"}
-  [[ $mode == login ]] || reference=$own
+  [[ $mode == login || $mode == direct ]] || reference=$own
   ctr images pull --hosts-dir "$work/containerd/hosts" ${login:+--user "$login"} "$reference" >/dev/null || return 1
   names_digest "$2" "$(ctr images ls "name==$reference")" || return 1
   [[ $own != "$reference" && $login == "$node_user:$node_password" ]] || return 0

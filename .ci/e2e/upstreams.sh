@@ -33,19 +33,29 @@ start_registries() {
 # start_token_registry copies the corpus to a registry with a token service of
 # its own, first open, then closed.
 start_token_registry() {
-  local serve=(olareg serve --addr 127.0.0.1 --port "$token_port" --dir "$work/olareg") image
-  start seeding "${serve[@]}"
-  within 20 answers "$token_port" /v2/ || return 1
+  local image
+  open_token_registry || return 1
   for image in "${images[@]}"; do
     crane copy --insecure "127.0.0.1:$registry_port/$image" "127.0.0.1:$token_port/$image" || return 1
   done
+  close_token_registry
+}
+
+# open_token_registry starts it for pushes, without tokens.
+open_token_registry() {
+  start seeding olareg serve --addr 127.0.0.1 --port "$token_port" --dir "$work/olareg"
+  within 20 answers "$token_port" /v2/
+}
+
+# close_token_registry has it ask for tokens from now on.
+close_token_registry() {
   stop seeding
   cat >"$work/tokens.yml" <<END
 users: {$upstream_user: {cred: "$(cut -d: -f2 "$work/htpasswd" | tr -d '\n')"}}
 groups: {readers: {members: [$upstream_user]}}
 acls: [{repo: "*", members: [readers], access: [read]}, {repo: "", members: [readers], access: [read]}]
 END
-  start token "${serve[@]}" --auth-token-opaque "$work/tokens.yml"
+  start token olareg serve --addr 127.0.0.1 --port "$token_port" --dir "$work/olareg" --auth-token-opaque "$work/tokens.yml"
   within 20 answers "$token_port" /v2/
 }
 

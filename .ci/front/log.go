@@ -10,7 +10,7 @@ import (
 
 // An entry is one answer as it stands in the log, written when its status is
 // known: before a byte of the body has left, so that whoever has the body finds
-// the entry.
+// the entry. A request that ends without an answer has status 0.
 type entry struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`
@@ -19,6 +19,7 @@ type entry struct {
 	Range  string `json:"range,omitempty"`
 	Auth   string `json:"auth,omitempty"` // the scheme only
 	Agent  string `json:"agent,omitempty"`
+	Fault  string `json:"fault,omitempty"` // the name of the fault that struck
 }
 
 // logged writes an entry to out for every answer of h.
@@ -31,20 +32,31 @@ func logged(h http.Handler, out io.Writer) http.Handler {
 			Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
 			Range: r.Header.Get("Range"), Auth: scheme, Agent: r.UserAgent(),
 		}
-		h.ServeHTTP(&noting{ResponseWriter: w, note: func(status int) {
+		n := &noting{ResponseWriter: w}
+		n.note = func(status int) {
 			mu.Lock()
 			defer mu.Unlock()
-			e.Status = status
+			e.Status, e.Fault = status, n.fault
 			_ = lines.Encode(e) // A full disk fails the run elsewhere.
-		}}, r)
+		}
+		defer n.end()
+		h.ServeHTTP(n, r)
 	})
 }
 
 // A noting ResponseWriter tells note the status of the answer, once.
 type noting struct {
 	http.ResponseWriter
-	note func(status int)
-	done bool
+	note  func(status int)
+	fault string // what the entry names as its fault
+	done  bool
+}
+
+// end notes a request that got no answer.
+func (n *noting) end() {
+	if !n.done {
+		n.note(0)
+	}
 }
 
 // WriteHeader tells the status, but for those that only announce another.

@@ -1,10 +1,11 @@
 // Front is what the gate puts between a node and a registry: a reverse proxy
 // that writes down what it was asked for, and that can behave as registries in
-// the field do (send blobs elsewhere, be slow) or split a client's writes from
+// the field do (send blobs elsewhere, be slow, fail) or split a client's writes from
 // its reads. It exists for the end-to-end and conformance runs only.
 //
 //	front -listen 127.0.0.1:6001 -upstream http://127.0.0.1:6002 -log up.jsonl
 //	front ports 4
+//	echo http://127.0.0.1:6002 org/app 3000000 | front push
 package main
 
 import (
@@ -43,6 +44,9 @@ func run(ctx context.Context, args []string) error {
 		}
 		return printPorts(ctx, os.Stdout, n)
 	}
+	if len(args) == 1 && args[0] == "push" {
+		return pushImages(ctx, os.Stdin, os.Stdout)
+	}
 	flags := flag.NewFlagSet("front", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:0", "address to listen on")
 	logFile := flags.String("log", os.DevNull, "file that one JSON line per answer is appended to")
@@ -55,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	cert := flags.String("cert", "", "PEM file with a certificate: speak TLS")
 	key := flags.String("key", "", "PEM file with the certificate's key")
 	flags.Int64Var(&f.Slow, "slow", 0, "bytes a second for each blob, 0: no bound")
+	faultFile := flags.String("faults", os.DevNull, "file of one JSON object per line that says what goes wrong: see Fault")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -62,12 +67,21 @@ func run(ctx context.Context, args []string) error {
 	if f.Upstream == nil {
 		return errors.New("-upstream is missing")
 	}
+	script, err := os.Open(*faultFile)
+	if err != nil {
+		return fmt.Errorf("opening the faults: %w", err)
+	}
+	defer script.Close()
+	faults, err := readFaults(script)
+	if err != nil {
+		return err
+	}
 	out, err := os.OpenFile(*logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}
 	defer out.Close()
-	return serve(ctx, *listen, *cert, *key, logged(f.Serve(), out))
+	return serve(ctx, *listen, *cert, *key, logged(faulty(f.Serve(), faults), out))
 }
 
 // urlInto makes a flag's value a URL.

@@ -97,7 +97,7 @@ func (r *registry) stream(ctx context.Context, a ask) (*transfer.Stream, error) 
 		s.Offset, s.Size = from, size
 		return s, nil
 	}
-	return nil, r.refused(ans.resp, ans.host)
+	return nil, r.declined(ans)
 }
 
 // rangePattern is Content-Range with bytes (RFC 9110, 14.4).
@@ -144,7 +144,7 @@ func (r *registry) stat(ctx context.Context, a ask, blob bool) (d transfer.Descr
 		return transfer.Descriptor{Size: -1, Redirect: ans.redirect}, nil
 	}
 	if ans.resp.StatusCode != http.StatusOK {
-		return d, r.refused(ans.resp, ans.host)
+		return d, r.declined(ans)
 	}
 	_ = ans.resp.Body.Close() // that of HEAD is empty
 	d = transfer.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength}

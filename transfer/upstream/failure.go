@@ -34,7 +34,7 @@ const (
 	never     again = iota
 	shortly         // nobody listens: a few tries in a few seconds
 	patiently       // it may pass
-	once            // the bytes were wrong: at once, and one more time only
+	once            // the bytes or the link were wrong: at once, and one more time only
 )
 
 // A failure is a transfer.Error and whether another try makes sense. It stays
@@ -188,6 +188,17 @@ func (r *registry) refused(resp *http.Response, host string) *failure {
 	f.RetryAfter = retryAfter(resp.Header, time.Now())
 	if said := saidBy(resp); said != "" {
 		f.Reason += ": " + said
+	}
+	return f
+}
+
+// declined is refused for the end of a request's way. Where a registry has just
+// led to a host, that host's no may be to the link, which has ended or is not
+// known to it yet: the registry is asked for another.
+func (r *registry) declined(ans *answer) *failure {
+	f := r.refused(ans.resp, ans.host)
+	if !ans.own && (f.Status == http.StatusForbidden || f.Status == http.StatusNotFound) {
+		f.again = once
 	}
 	return f
 }

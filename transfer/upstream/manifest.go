@@ -93,7 +93,7 @@ func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest
 func (r *registry) read(ctx context.Context, ans *answer, limit int64) ([]byte, error) {
 	resp := ans.resp
 	if resp.StatusCode != http.StatusOK {
-		return nil, r.refused(resp, ans.host)
+		return nil, r.declined(ans)
 	}
 	defer resp.Body.Close()
 	if resp.ContentLength > limit {

@@ -174,6 +174,36 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 	}
 }
 
+// A link may have ended before it is used, or lead to where the blob has yet to
+// arrive: the registry is asked for another, once.
+func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	for status, kind := range map[int]transfer.Kind{403: transfer.Denied, 404: transfer.NotFound} {
+		for _, bad := range []int{1, 9} {
+			links := 0
+			client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+				if r.URL.Host == "reg.example.com" {
+					links++
+					return reply(307, "", "Location", fmt.Sprintf("https://cdn.example.net/%d", links)), nil
+				}
+				if links <= bad {
+					return reply(status, ""), nil
+				}
+				return reply(200, "hello"), nil
+			})
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if links != 2 {
+				t.Errorf("%d: %d links were asked for, want 2", status, links)
+			}
+			if bad == 1 && (got != "hello" || err != nil) {
+				t.Errorf("%d: %q, %v", status, got, err)
+			} else if bad > 1 {
+				wantError(t, err, kind, "")
+			}
+		}
+	}
+}
+
 func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
 	t.Parallel()
 	for location, want := range map[string]string{

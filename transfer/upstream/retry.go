@@ -41,7 +41,7 @@ func inTime(ctx context.Context) (_ context.Context, keep func() bool, stop cont
 // persist tries until try succeeds or another try makes no sense. Its errors
 // are *transfer.Error.
 func persist[T any](ctx context.Context, r *registry, try func(context.Context) (T, error)) (T, error) {
-	start, corrupt := time.Now(), 0
+	start, wrong := time.Now(), 0
 	for n := 1; ; n++ {
 		v, err := try(ctx)
 		if err == nil {
@@ -54,8 +54,8 @@ func persist[T any](ctx context.Context, r *registry, try func(context.Context) 
 		}
 		wait, ok := f.wait(n, time.Since(start))
 		if f.again == once {
-			corrupt++
-			wait, ok = 0, corrupt < 2
+			wrong++
+			wait, ok = 0, wrong < 2
 		}
 		if !ok || !rest(ctx, wait) {
 			return v, f.cause
