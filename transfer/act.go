@@ -56,7 +56,7 @@ func (f *Fetcher) Presence(ref Ref, asker string) Presence {
 		return Absent
 	case !f.ticket(ref).mayBoard(fl):
 		return Absent
-	case fl.decided || f.cfg.Mesh != nil && f.cfg.Mesh.Self() < asker:
+	case f.followable(fl, asker):
 		return Arriving
 	default:
 		if fl.yields == "" || asker < fl.yields {
@@ -64,6 +64,12 @@ func (f *Fetcher) Presence(ref Ref, asker string) Presence {
 		}
 		return Absent
 	}
+}
+
+// followable reports whether the member of that id may follow the flight. The
+// caller holds mu.
+func (f *Fetcher) followable(fl *flight, asker string) bool {
+	return fl.decided || f.cfg.Mesh == nil || f.cfg.Mesh.Self() < asker
 }
 
 // holds reports whether the shard has ref's digest, and not from another

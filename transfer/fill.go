@@ -15,11 +15,12 @@ import (
 // the members believe of the ring.
 
 // FillBlob is Blob for another member. held asks only for what this node has,
-// or is getting from the registry: else the *Error is of kind NotFound. Whether
+// or is getting from the registry so that the member of the id asker may follow
+// (act.go): else the *Error is of kind NotFound. Whether
 // a private registry vouches for what is held is then the asker's to know.
-func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool) (*Answer, error) {
+func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool, asker string) (*Answer, error) {
 	t := f.ticket(ref)
-	t.acts, t.held = true, held
+	t.acts, t.held, t.asker = true, held, asker
 	a, err := f.open(ctx, t)
 	return a, f.toMember(ctx, ref, err)
 }

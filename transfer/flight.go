@@ -28,7 +28,8 @@ type flightKey struct {
 type ticket struct {
 	Ref
 	acts    bool       // a member asks: this node gets the blob from the registry
-	held    bool       // or it wants only what is here or under way
+	held    bool       // or it wants only what is here or under way,
+	asker   string     // and this is its id
 	not     *flight    // not this one: the request has fallen out of it
 	own     bool       // none of another repository: one has failed it
 	landed  bool       // a landed blob was pointed out before, in vain
@@ -98,7 +99,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range []flightKey{{c, true}, {c, false}} {
-		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) {
+		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) && (!t.held || f.followable(fl, t.asker)) {
 			fl.aboard++
 			return fl, true, nil
 		}

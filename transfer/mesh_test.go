@@ -149,7 +149,7 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, hel
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	a, err := p.node.FillBlob(ctx, ref, held)
+	a, err := p.node.FillBlob(ctx, ref, held, p.from.name())
 	if err != nil {
 		return nil, err
 	}

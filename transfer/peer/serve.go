@@ -84,7 +84,7 @@ func late(registry string) *transfer.Error {
 
 // getBlob sends a blob.
 func (s *Server) getBlob(w *paced, c *call) error {
-	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held)
+	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held, c.sender)
 	if err != nil {
 		return err
 	}
