@@ -80,7 +80,7 @@ func fill(t testing.TB, s *Store, b sample) *Ingest {
 func keep(t testing.TB, s *Store, b sample) {
 	t.Helper()
 	if !fill(t, s, b).Stored() {
-		t.Fatal("blob was not kept")
+		t.Fatal("blob was not kept:", s.Health())
 	}
 }
 

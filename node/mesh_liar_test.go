@@ -436,7 +436,7 @@ func TestMeshLiarAboutBlobs(t *testing.T) {
 			if l.asked.Load() == 0 {
 				t.Error("it was not asked: nothing is shown")
 			}
-			if took > patience {
+			if took > 2*patience {
 				t.Errorf("%d tries in %v", tries, took)
 			}
 			before := l.asked.Load()
@@ -475,11 +475,16 @@ func TestMeshLiarHoldsWhatItDoesNot(t *testing.T) {
 					honest(w, r)
 				}
 			})
-			b := l.c.blob(small)
-			for l.owns(b.String()) {
-				b = l.c.blob(small)
+			for range 20 { // it may be late with its first answers
+				b := l.c.blob(small)
+				if l.owns(b.String()) {
+					continue
+				}
+				l.patiently(t, b, false)
+				if l.asked.Load() > 0 {
+					break
+				}
 			}
-			l.patiently(t, b, false)
 			if l.asked.Load() == 0 {
 				t.Error("it was not asked: nothing is shown")
 			}
@@ -741,7 +746,7 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 	runtime.ReadMemStats(&m)
 	before, peak := m.HeapAlloc, uint64(0)
 	l := infiltrate(t, form{}, 0, func(_ *liar, w http.ResponseWriter, r *http.Request) { pour(w, r) })
-	for range 10 {
+	for range 4 {
 		b, _ := l.blob(small)
 		l.patiently(t, b, true)
 		l.c.nodes[0].node.cluster.census.forget()

@@ -92,7 +92,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 			client.Close()
 			return nil, errors.Join(err, n.closeStores())
 		}
-		fetch.Mesh, fetch.Look = n.cluster.mesh, test.look
+		fetch.Mesh, fetch.Look, fetch.Drip = n.cluster.mesh, test.look, 60*test.look
 	}
 	n.fetcher = transfer.New(fetch)
 	for _, r := range cfg.Registries { // counted from the start: strangers' names may use up the places

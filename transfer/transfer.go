@@ -30,7 +30,7 @@ type Policy struct {
 	PassOn       bool          // its redirects go to the client (follow_redirects: false)
 }
 
-// Config is what a Fetcher works with. All fields but the last three are needed.
+// Config is what a Fetcher works with. All fields but the last four are needed.
 type Config struct {
 	Upstream Upstream
 	Store    func(registry string) *cache.Store
@@ -39,6 +39,7 @@ type Config struct {
 	Stall    time.Duration // how long a download may stand still before another try, 0: 20 s
 	Mesh     Mesh          // the other members, nil for a node on its own
 	Look     time.Duration // how often requests to peers are looked at, 0: 500 ms
+	Drip     time.Duration // how long a peer may bring hardly anything where this node may ask the registry, 0: 30 s
 }
 
 // A Fetcher gets blobs and manifests for clients.
@@ -70,6 +71,9 @@ func New(cfg Config) *Fetcher {
 	}
 	if cfg.Look == 0 {
 		cfg.Look = look
+	}
+	if cfg.Drip == 0 {
+		cfg.Drip = dripFor
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{}}

@@ -31,10 +31,10 @@ const (
 	// hop is how long a goroutine of a node waits for a processor that has time
 	// to judge others. An answer takes half a dozen of such waits.
 	hop = 20 * time.Millisecond
-	// dripFor is over how many looks a stream has to bring something, or a
-	// request an answer, whatever the peer says of the registry: 30 s. A node
-	// that may ask the registry then does so itself.
-	dripFor = 60
+	// dripFor is within which time a stream has to bring something, or a request
+	// an answer, whatever the peer says of the registry. A node that may ask the
+	// registry then does so itself.
+	dripFor = 30 * time.Second
 	// drip is the speed in bytes per second below which nothing is brought.
 	drip = 64 << 10
 	// maxDoubts is how often it is not judged for that reason.
@@ -90,7 +90,8 @@ func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(w.fetcher.cfg.Look)
 	defer tick.Stop()
 	var last, since, longSince int64 // bytes at the last look, and where the speed's measuring began
-	still, slow, long, doubts := 0, 0, 0, 0
+	still, slow, doubts := 0, 0, 0
+	long := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,16 +103,16 @@ func (w *watch) run(ctx context.Context) {
 		last = came
 		if !w.waiting.Load() {
 			still, slow, since = 0, 0, came
-			long, longSince = 0, came
+			long, longSince = time.Now(), came
 			continue
 		}
 		slow++
-		if long++; long >= dripFor {
-			if float64(came-longSince) < drip*dripFor*w.fetcher.cfg.Look.Seconds() && w.fetcher.dispensable(w.ref) {
+		if took := time.Since(long); took >= w.fetcher.cfg.Drip {
+			if float64(came-longSince) < drip*took.Seconds() && w.fetcher.dispensable(w.ref) {
 				w.end(ErrDrips)
 				return
 			}
-			long, longSince = 0, came
+			long, longSince = time.Now(), came
 		}
 		if moved {
 			still = 0

@@ -23,7 +23,7 @@ func hostileStreams() int {
 	if os.Getenv("MESH_TEST_FIGURES") != "" {
 		return 1_000_000
 	}
-	return 12_000
+	return 8_000
 }
 
 // A ledger knows what was signed, and what of it may still be let in.
