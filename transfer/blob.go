@@ -51,6 +51,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 	wait, cancel := inTime(ctx, t.Ref)
 	defer cancel()
 	var last error
+	wrong := false // what came was not what the digest names: once more, and no more
 	for range attempts {
 		b, err := f.fromShard(wait, t)
 		if err != nil {
@@ -64,9 +65,11 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			return a, nil
 		}
 		last = err
-		if !again || wait.Err() != nil {
+		lied := errors.Is(err, cache.ErrDigest)
+		if !again || wait.Err() != nil || lied && wrong {
 			break
 		}
+		wrong = wrong || lied
 	}
 	return nil, f.explain(ctx, t.Ref, t.host(), last)
 }

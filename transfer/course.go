@@ -55,7 +55,7 @@ func (f *Fetcher) course(fl *flight) iter.Seq[source] {
 			return
 		}
 		for round := range rounds {
-			for _, p := range f.route(fl.ref.Registry, fl.ref.Digest.String()) {
+			for _, p := range f.without(fl.ref, f.route(fl.ref.Registry, fl.ref.Digest.String())) {
 				if p == nil {
 					f.act(fl, yield)
 					return
@@ -77,7 +77,7 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 	if other := f.promote(fl); other != nil && !yield(f.fromFlight(other)) {
 		return
 	}
-	for _, p := range f.shown(fl.ref, true, f.peek(f.ctx, fl.ref, f.peekers(fl.key.content))...) {
+	for _, p := range f.shown(fl.ref, true, f.peek(f.ctx, fl.ref, f.without(fl.ref, f.peekers(fl.key.content)))...) {
 		if !yield(fromPeer(p, true)) {
 			return
 		}

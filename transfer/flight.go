@@ -166,6 +166,8 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	if errors.Is(err, cache.ErrDigest) {
 		if p := fl.liar(); p != nil {
 			p.Fault(ErrLies)
+		} else {
+			f.shunned.add(fl.key.content, fl.peers)
 		}
 	}
 	f.leave(fl) // before it ends, so that nobody boards what has failed

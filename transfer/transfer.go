@@ -59,6 +59,7 @@ type Fetcher struct {
 	manifests, ownManifests calls[manifestKey, *Found]
 	tags, ownTags           calls[string, checked]
 
+	shunned  shunned
 	counters counters
 	sizes    sizes
 	streams  atomic.Int64 // answers to peers being sent
