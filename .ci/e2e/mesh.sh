@@ -62,6 +62,19 @@ blobs_of() {
 # from_upstream: bytes of blobs that all nodes together had from upstream.
 from_upstream() { ask stats | jq "[.[].FromUpstreamBytes] | add"; }
 
+# settled_upstream: the same once all nodes have told it for two seconds. What a
+# node tells of the others may be a second old.
+settled_upstream() {
+  local last='' now same=0
+  while ((same < 8)); do
+    now=$(from_upstream)
+    if [[ $now == "$last" ]]; then same=$((same + 1)); else same=0; fi
+    last=$now
+    sleep 0.25
+  done
+  echo "$last"
+}
+
 # pull CLIENT NAME: by tag, through the balancer.
 pull() { "pull_$1" "127.0.0.1:$node_port/up/org/$2:v1" "${digest[$2]}"; }
 
@@ -71,7 +84,7 @@ cold_pull() {
   local before size
   : >"$requests"
   size=$(crane manifest --insecure "127.0.0.1:$registry_port/org/$2:v1" | jq '[.config.size, .layers[].size] | add')
-  before=$(from_upstream) && pull "$@" && each_blob_once || return 1
+  before=$(settled_upstream) && pull "$@" && each_blob_once || return 1
   within 5 came "$before" "$size" || { echo "the blobs are $size bytes, $(($(from_upstream) - before)) came" && return 1; }
   seen="$(blobs_asked | wc -l) blobs, $(blobs_asked | awk '{ n += $1 } END { print n }') GETs, $size bytes"
 }
