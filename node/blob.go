@@ -79,7 +79,7 @@ func (n *Node) sendBlob(w http.ResponseWriter, r *http.Request, req transfer.Req
 	noteFailure(r, err)
 	if s.n < 0 {
 		if c := connOf(r); r.ProtoMajor == 2 && c != nil {
-			closeNow(c) // a reset stream, which HTTP/2 has for it, is a failure to containerd, and no cut to be mended
+			cutNow(c) // a reset stream, which HTTP/2 has for it, is a failure to containerd, and no cut to be mended
 		}
 		panic(http.ErrAbortHandler)
 	}

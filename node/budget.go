@@ -177,11 +177,24 @@ func (b *budget) closeIdle() bool {
 }
 
 // closeNow closes a connection without a word, which over TLS could take time.
-func closeNow(c net.Conn) {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
+func closeNow(c net.Conn) { _ = tcpOf(c).Close() } // it is lost either way
+
+// cutNow ends what is sent over a connection by a clean FIN: a reset, which a
+// close is where something has come that nobody read, can't be mended by clients.
+func cutNow(c net.Conn) {
+	if half, ok := tcpOf(c).(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // what is left of it ends with the request
+		return
 	}
-	_ = c.Close() // it is lost either way
+	closeNow(c)
+}
+
+// tcpOf is the connection below TLS.
+func tcpOf(c net.Conn) net.Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c
 }
 
 // begin waits for a pull's turn. Call end when it is answered.
