@@ -32,6 +32,13 @@ func (in *Ingest) Commit() error {
 	return nil
 }
 
+// Wrong reports whether all that was announced has come and is not what the
+// digest names, so that Commit will fail with ErrDigest.
+func (in *Ingest) Wrong() bool {
+	size := in.Size()
+	return (size < 0 || in.written == size) && digest.NewDigest(in.digest.Algorithm(), in.hash) != in.digest
+}
+
 // Abort ends the ingest because of err, which its followers get; nil stands
 // for ErrAbandoned.
 func (in *Ingest) Abort(err error) { _ = in.fail(cmp.Or(err, ErrAbandoned)) }

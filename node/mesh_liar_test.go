@@ -771,7 +771,11 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	img := up.PutImage(repo, "v1", random(1, 10_000))
 	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
-	p := l.client.Peer(l.c.nodes[0].node.cluster.members.View().Self.ID)
+	id := l.c.nodes[0].node.cluster.members.View().Self.ID
+	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until it knows the node
+		runtime.Gosched()
+	}
+	p := l.client.Peer(id)
 	open := func(repository string, held bool) error {
 		s, err := p.Open(t.Context(), transfer.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, held)
 		if err == nil {

@@ -158,16 +158,12 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	start := time.Now()
 	log := f.cfg.Log.With("registry", fl.ref.Registry, "repository", fl.ref.Repository, "digest", fl.ref.Digest.String())
 	err := f.fill(fl, salvage, size)
+	if errors.Is(err, cache.ErrDigest) || err == nil && fl.in.Wrong() {
+		f.blame(fl) // before its followers hear of it: they must not meet the same again
+	}
 	if err == nil {
 		if err = f.commit(fl); err == nil {
 			f.arrived(fl.ref, start)
-		}
-	}
-	if errors.Is(err, cache.ErrDigest) {
-		if p := fl.liar(); p != nil {
-			p.Fault(ErrLies)
-		} else {
-			f.shunned.add(fl.key.content, fl.peers)
 		}
 	}
 	f.leave(fl) // before it ends, so that nobody boards what has failed
@@ -191,6 +187,15 @@ func (fl *flight) liar() Peer {
 		return nil
 	}
 	return fl.peers[0]
+}
+
+// blame draws the consequences of a download that came out wrong.
+func (f *Fetcher) blame(fl *flight) {
+	if p := fl.liar(); p != nil {
+		p.Fault(ErrLies)
+		return
+	}
+	f.shunned.add(fl.key.content, fl.peers)
 }
 
 // getOff ends what board began, for each of the flights.
