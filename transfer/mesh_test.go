@@ -61,7 +61,7 @@ func newMesh(t testing.TB, n int, s setup) *mesh {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }
 		one := s
-		one.registry, one.mesh, one.look = m.registry, node, 50*time.Millisecond
+		one.registry, one.mesh, one.look = m.registry, node, 100*time.Millisecond
 		node.rig = newRig(t, one)
 		m.nodes = append(m.nodes, node)
 	}

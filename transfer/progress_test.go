@@ -21,7 +21,7 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	owner.store.SetTag(cache.Tag{Key: transfer.VouchKey(owner.ref(d)), Digest: d, Checked: time.Now().Add(-time.Hour)})
 	head := upstreamtest.Match{Method: "HEAD"}
 	release := m.registry.Hold(head)
-	time.AfterFunc(18*50*time.Millisecond, release) // eighteen looks
+	time.AfterFunc(18*100*time.Millisecond, release) // eighteen looks
 	m.pull(1, d, content)
 	if owner.faulted.Load() != 0 {
 		t.Error("the owner is passed over")
