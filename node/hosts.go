@@ -47,7 +47,10 @@ func newHosts(cfg *config.Config) hosts {
 // allow reports whether the request was sent to one of the names.
 func (h hosts) allow(r *http.Request) bool {
 	whole := strings.ToLower(r.Host)
-	name, _, err := net.SplitHostPort(whole)
+	name, port, err := net.SplitHostPort(whole)
+	if strings.Trim(port, "0123456789") != "" {
+		return false // no port of RFC 3986, section 3.2.3
+	}
 	if err != nil {
 		name = whole // it has no port
 		if in, ok := strings.CutPrefix(name, "["); ok && strings.HasSuffix(in, "]") {

@@ -162,7 +162,7 @@ func TestLeaveByAnotherNameIsRefused(t *testing.T) {
 
 // Whatever Host says, it is allowed only for an IP address or a known name.
 func FuzzHosts(f *testing.F) {
-	for _, s := range []string{"", "localhost", "localhost:80", "a.example", "[::1]:80", "[::1%25x]", "127.0.0.1:99999", "p.example:8080", "::1", "p.example.:8080"} {
+	for _, s := range []string{"", "localhost", "localhost:80", "a.example", "[::1]:80", "[::1%25x]", "127.0.0.1:99999", "p.example:8080", "::1", "p.example.:8080", "[::]:X"} {
 		f.Add(s)
 	}
 	h := hosts{"localhost": true, "p.example:8080": true}
