@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// fanTime is how long the other members may take to answer.
-	fanTime = time.Second
+	// fanTime is how long the other members may take to answer, so that the whole
+	// answer is there within a second.
+	fanTime = 900 * time.Millisecond
 	// fanWidth is how many are asked at a time.
 	fanWidth = 128
 )

@@ -18,8 +18,10 @@ const (
 	// stillFor is after how many looks without a byte the peer is asked
 	// whether it lives: 2 s. The asking takes 2 s at most.
 	stillFor = 4
-	// crawlFor is over how many looks the speed is measured: 3 s.
-	crawlFor = 6
+	// crawlFor is over how many looks the speed is measured, from the first byte
+	// on: 1 s. To leave a link that just paused costs a request to the registry,
+	// to stay on one that crawls costs the pull.
+	crawlFor = 2
 	// crawl is the speed in bytes per second below which a link crawls, if the
 	// peer has more to send.
 	crawl = 5 << 18
@@ -106,7 +108,9 @@ func (w *watch) run(ctx context.Context) {
 			long, longSince = time.Now(), came
 			continue
 		}
-		slow++
+		if came > 0 {
+			slow++
+		}
 		if took := time.Since(long); took >= w.fetcher.cfg.Drip {
 			if float64(came-longSince) < drip*took.Seconds() && w.fetcher.dispensable(w.ref) {
 				w.end(ErrDrips)
@@ -127,7 +131,7 @@ func (w *watch) run(ctx context.Context) {
 				continue // what it has may be on its way: one more look
 			}
 			still, slow, since = 0, 0, came
-		case slow >= crawlFor && came > 0:
+		case slow >= crawlFor:
 			if float64(came-since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds() {
 				err = w.ask(ctx, came, ahead, few)
 			}
