@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -99,6 +101,38 @@ func TestTagsAreRemembered(t *testing.T) {
 			t.Errorf("flipped at %d: %+v", at, got)
 		}
 		flip(t, path, at)
+	}
+}
+
+func TestTagsOnDiskAreBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir, Options{})
+	var keys []string // of one directory
+	for i := 0; len(keys) < maxTagFiles+10; i++ {
+		if key := fmt.Sprint(i); strings.HasPrefix(tagPath(key), "tags/00/") {
+			keys = append(keys, key)
+		}
+	}
+	for i, key := range keys {
+		s.SetTag(Tag{Key: key, Digest: digest.FromString(key), Checked: time.Now()})
+		written := time.Now().Add(time.Duration(i-len(keys)) * time.Second)
+		if err := os.Chtimes(filepath.Join(dir, tagPath(key)), written, written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(dir, "tags", "00"))
+	if err != nil || len(files) > maxTagFiles || len(files) < maxTagFiles/2 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	s = restart(t, s, Options{})
+	if _, ok := s.Tag(keys[0]); ok {
+		t.Error("the oldest stays")
+	}
+	for _, key := range keys[len(keys)-len(files):] {
+		if _, ok := s.Tag(key); !ok {
+			t.Errorf("%s of the newest %d is gone", key, len(files))
+		}
 	}
 }
 

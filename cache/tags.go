@@ -3,7 +3,11 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +37,10 @@ const maxTags = 16 << 10
 // tagNoted is for how long a tag that means the same is not written again: its
 // file may say that it was checked that much earlier than it was.
 const tagNoted = time.Minute
+
+// maxTagFiles bounds the tags in each of 256 directories on disk: 64 Ki of them,
+// a page each.
+const maxTagFiles = 256
 
 // tagPath is the file of a tag.
 func tagPath(key string) string {
@@ -85,6 +93,30 @@ func (s *Store) SetTag(t Tag) {
 	if err != nil {
 		s.log.Debug("tag not noted on disk", "error", err)
 	}
+	if err := d.thin(path.Dir(tagPath(t.Key)), maxTagFiles); err != nil {
+		s.log.Debug("old tags not removed", "error", err)
+	}
+}
+
+// thin removes from a directory of more than n files those that were written
+// the longest ago, a quarter at once.
+func (d *disk) thin(dir string, n int) error {
+	entries, err := d.list("list", dir)
+	if err != nil || len(entries) <= n {
+		return err
+	}
+	written := make(map[string]time.Time, len(entries))
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil { // else it is gone, or the first to go
+			written[e.Name()] = info.ModTime()
+		}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return written[a.Name()].Compare(written[b.Name()]) })
+	var errs []error
+	for _, e := range entries[:len(entries)-n+n/4] {
+		errs = append(errs, d.removeAll(path.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 // ForgetTag forgets the tag named by key.
