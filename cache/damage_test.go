@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -275,3 +276,31 @@ func TestFileChangedUnderAReader(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// What is damaged is not served again where its file can't be removed. It counts
+// until another takes its place.
+func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
+	t.Parallel()
+	b := newSample(170, 3*chunkSize)
+	n, _ := nameOf(b.digest)
+	s := start(t, t.TempDir(), Options{Fault: func(op, name string) error {
+		if op == "remove" && name == n.path() {
+			return syscall.EROFS
+		}
+		return nil
+	}})
+	keep(t, s, b)
+	settleTime(t, s, b, s.dir)
+	s = restart(t, s, s.opts)
+	flip(t, b.path(s.dir), chunkSize)
+	wantDamaged(t, s, b, chunkSize)
+	wantGone(t, s, b)
+	if s.Size() != int64(len(b.content)) {
+		t.Errorf("%d bytes count, %d are there", s.Size(), len(b.content))
+	}
+	keep(t, s, b)
+	want(t, s, b)
+	if s.Size() != int64(len(b.content)) {
+		t.Errorf("%d bytes count, %d are there", s.Size(), len(b.content))
+	}
+}

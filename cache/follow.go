@@ -117,9 +117,19 @@ func (f *follower) send(w io.Writer, off int64, p piece) (int64, error) {
 		k, err = copyFile(w, io.NewSectionReader(readerAt{f.in.disk, file}, off, p.n), p.n)
 	}
 	if err != nil && k < p.n && unreadable(f.in.disk, file, off+k) {
+		f.leaveBehind()
 		err = errors.Join(ErrDamaged, err)
 	}
 	return k, err
+}
+
+// leaveBehind lets the writer go on without the follower, which reads elsewhere
+// from now on and only waits for the verdict.
+func (f *follower) leaveBehind() {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	f.behind = true
+	f.in.moved.fire()
 }
 
 // advance notes how far the follower has read.

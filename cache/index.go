@@ -35,6 +35,7 @@ type index struct {
 	shares   []share
 	names    map[string]uint16
 	leaving  map[key]int32 // removed from slots, their files not yet from disk
+	spoilt   map[key]int32 // damaged, their files not to be removed: they count, and are not served
 	pins     map[int32]*pin
 	room     space
 	bounded  bool             // all that the disk holds is known, and within the bounds but for what is read
@@ -53,6 +54,7 @@ type entry struct {
 	long       bool
 	pinned     bool
 	replica    bool  // another node's to keep, and not read here since it came
+	damaged    bool  // it is not to come back
 	out        bool  // left slots: its bytes count until file and pins are gone
 	file       bool  // its file may still be there
 	going      bool  // counted in its spaces' leaving
@@ -71,7 +73,7 @@ type pin struct {
 func newIndex(bound int64, bounds map[string]int64) *index {
 	x := &index{
 		slots: map[key]int32{}, rests: map[int32][32]byte{}, names: map[string]uint16{},
-		leaving: map[key]int32{}, pins: map[int32]*pin{}, expelled: map[key]struct{}{}, free: none, room: space{bound: bound},
+		leaving: map[key]int32{}, spoilt: map[key]int32{}, pins: map[int32]*pin{}, expelled: map[key]struct{}{}, free: none, room: space{bound: bound},
 		tick: 1 << 40, past: 1 << 40,
 	}
 	x.settled.L = &x.mu
@@ -135,12 +137,17 @@ func (x *index) left(e *entry) {
 }
 
 // stuck says that the file of a removed blob could not be removed: it is back,
-// and counts.
+// and counts. A damaged one counts only.
 func (x *index) stuck(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := &x.entries[i]
 	x.left(e)
+	if e.damaged {
+		x.expelled[e.key] = struct{}{}
+		x.spoilt[e.key] = i
+		return
+	}
 	x.shares[e.share].items++
 	e.out = false
 	x.slots[e.key] = i
@@ -201,22 +208,16 @@ func (x *index) insert(n name, registry string, size int64, now time.Time, repli
 func (x *index) append(n name, registry string, size int64, used time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if _, gone := x.expelled[n.key]; gone {
+		return
+	}
 	if i, ok := x.add(n, registry, size, used); ok {
 		x.link(i, false)
 	}
 }
 
 // found is append for a blob that a listing came across some time ago.
-func (x *index) found(f found) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if _, gone := x.expelled[f.name.key]; gone {
-		return
-	}
-	if i, ok := x.add(f.name, f.registry, f.size, f.used); ok {
-		x.link(i, false)
-	}
-}
+func (x *index) found(f found) { x.append(f.name, f.registry, f.size, f.used) }
 
 // add makes the entry of a blob whose file is in place.
 func (x *index) add(n name, registry string, size int64, used time.Time) (int32, bool) {
@@ -227,6 +228,7 @@ func (x *index) add(n name, registry string, size int64, used time.Time) (int32,
 		return none, false
 	}
 	delete(x.expelled, n.key)
+	x.replaced(n.key)
 	i, sh := x.slot(), x.share(registry)
 	x.entries[i] = entry{key: n.key, long: n.long, size: size, share: sh, file: true, touched: used.Unix(), prev: none, next: none}
 	if n.long {
@@ -238,6 +240,16 @@ func (x *index) add(n name, registry string, size int64, used time.Time) (int32,
 		s.used += size
 	}
 	return i, true
+}
+
+// replaced says that another file has taken the name of a spoilt one, if there
+// is one.
+func (x *index) replaced(k key) {
+	if i, ok := x.spoilt[k]; ok {
+		delete(x.spoilt, k)
+		x.entries[i].file = false
+		x.drop(i)
+	}
 }
 
 // slot returns an unused slot.
@@ -338,6 +350,7 @@ func (x *index) expel(i int32) bool {
 	if x.entries[i].out {
 		return false
 	}
+	x.entries[i].damaged = true
 	x.remove(i)
 	return true
 }
@@ -354,6 +367,9 @@ func (x *index) clear() {
 		e.file = false
 		x.left(e)
 		x.drop(i)
+	}
+	for k := range x.spoilt {
+		x.replaced(k)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -168,6 +169,74 @@ func TestRegistriesWithoutNumberShareAShare(t *testing.T) {
 			t.Errorf("%s: %+v", sh.name, sh.room)
 		}
 	}
+}
+
+// Who shares a share is told apart all the same: what one registry brought may
+// not be another's to see.
+func TestOriginOfWhatSharesAShare(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	for i := range maxShares {
+		s.index.share(fmt.Sprint("registry", i))
+	}
+	for range 2 {
+		for i, r := range []string{"one.test", "two.test"} {
+			b := newSample(uint64(460+i), 100_000)
+			if _, err := s.Put(t.Context(), b.digest, r, "", b.content); err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := s.Origin(b.digest); !ok || got != r {
+				t.Errorf("%q brought it, not %q", got, r)
+			}
+		}
+		var brought []string
+		for _, b := range s.Blobs() {
+			brought = append(brought, b.Registry)
+		}
+		if slices.Sort(brought); !slices.Equal(brought, []string{"one.test", "two.test"}) {
+			t.Errorf("%q", brought)
+		}
+		s = restart(t, s, Options{})
+	}
+}
+
+// The size that a stranger announces pushes out nothing, what comes does.
+func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
+	t.Parallel()
+	const bound = 32 << 20
+	s := start(t, t.TempDir(), Options{Bound: bound})
+	var all []sample
+	for i := range uint64(8) {
+		all = append(all, newSample(470+i, bound/8))
+		keep(t, s, all[i])
+	}
+	big := newSample(480, bound)
+	in := begin(t, s, big)
+	in.Doubt()
+	in.SetSize(bound)
+	for _, b := range all[1:] {
+		want(t, s, b)
+	}
+	if _, err := in.Write(big.content[:bound/2]); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all[5:] {
+		want(t, s, b)
+	}
+	if _, err := in.Write(big.content[bound/2:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); err != nil || !in.Stored() || s.Size() != bound {
+		t.Error(err, in.Stored(), s.Size())
+	}
+	in = begin(t, s, newSample(481, 10))
+	in.Doubt()
+	in.SetSize(bound + 1)
+	if in.Keeping() {
+		t.Error("it is larger than the bound")
+	}
+	in.Abort(errCut)
+	want(t, s, big)
 }
 
 // Concurrent reservations never put more on disk than the bound, and never

@@ -29,6 +29,7 @@ type Ingest struct {
 	registry  string
 	mediaType string
 	replica   bool
+	doubted   bool // nobody takes its size on trust
 	hash      hash.Hash
 	sums      summer
 	small     []byte // the content, while it is small
@@ -91,6 +92,11 @@ func (s *Store) Ingest(ctx context.Context, d digest.Digest, registry, mediaType
 // again.
 func (in *Ingest) Replica() { in.replica = true }
 
+// Doubt says, before the first byte, that the size which will be told may be
+// made up: room is made as the bytes come, so that others' blobs go for what is
+// there, not for what is announced.
+func (in *Ingest) Doubt() { in.doubted = true }
+
 // SetSize tells the blob's size in bytes before the first Write, -1 if it is
 // not known, and makes room for it. Followers wait for it. Only the first call
 // counts.
@@ -121,6 +127,13 @@ func (in *Ingest) openFile(n int64) {
 	}
 	if in.file != nil {
 		d = in.disk
+	}
+	if in.doubted {
+		if !in.store.index.holds(in.registry, n) {
+			in.pass(nil)
+			return
+		}
+		n = min(n, in.reserved+growth)
 	}
 	if err := in.store.makeRoom(d, in.registry, n-in.reserved); err != nil {
 		in.pass(nil) // a store that is too small or too busy is healthy

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -108,9 +109,10 @@ func TestTagsOnDiskAreBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := start(t, dir, Options{})
+	s.SetTag(Tag{Key: Kept, Digest: digest.FromString("")})
 	var keys []string // of one directory
 	for i := 0; len(keys) < maxTagFiles+10; i++ {
-		if key := fmt.Sprint(i); strings.HasPrefix(tagPath(key), "tags/00/") {
+		if key := fmt.Sprint(i); strings.HasPrefix(tagPath(key), path.Dir(strings.Replace(tagPath(Kept), Kept, "", 1))+"/") {
 			keys = append(keys, key)
 		}
 	}
@@ -121,13 +123,16 @@ func TestTagsOnDiskAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, err := os.ReadDir(filepath.Join(dir, "tags", "00"))
+	files, err := os.ReadDir(filepath.Join(dir, path.Dir(tagPath(keys[0]))))
 	if err != nil || len(files) > maxTagFiles || len(files) < maxTagFiles/2 {
 		t.Errorf("%d files, %v", len(files), err)
 	}
 	s = restart(t, s, Options{})
 	if _, ok := s.Tag(keys[0]); ok {
 		t.Error("the oldest stays")
+	}
+	if _, ok := s.Tag(Kept); !ok {
+		t.Error("what is to be kept is gone")
 	}
 	for _, key := range keys[len(keys)-len(files):] {
 		if _, ok := s.Tag(key); !ok {

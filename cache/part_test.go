@@ -332,6 +332,26 @@ func TestPartWhileItIsStillRead(t *testing.T) {
 	goOn(t, s, b, 2<<20)
 }
 
+// A node that stops while a part is read over keeps it.
+func TestPartWhileTheNodeStops(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	b := newSample(490, partSize)
+	breakOff(t, s, b, 2<<20)
+	ctx, cancel := context.WithCancel(t.Context())
+	in, err := s.Ingest(ctx, b.digest, registry, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if at := in.Resume(); at != 0 {
+		t.Errorf("it goes on at %d", at)
+	}
+	in.Abort(ctx.Err())
+	s = restart(t, s, Options{})
+	goOn(t, s, b, 2<<20)
+}
+
 func FuzzNote(f *testing.F) {
 	n := &note{meta: meta{Version: metaVersion, Digest: newSample(1, 1).digest, Size: 1 << 20, Chunk: chunkSize, sums: make([]uint64, 2)}, Offset: chunkSize + 1}
 	raw, err := n.encode()

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,4 +203,49 @@ func TestOneHugeWritePasses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A reader that goes on elsewhere, because of the disk, holds up nobody.
+func TestReaderOfABadDiskDoesNotHoldUpTheWriter(t *testing.T) {
+	t.Parallel()
+	var full, unreadable atomic.Bool
+	opts := Options{Bound: 64 << 20, Fault: func(op, _ string) error {
+		if full.Load() && op == "write" || unreadable.Load() && (op == "read" || op == "send") {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	bubble(t, opts, func(t *testing.T, s *Store) {
+		b := newSample(33, 12<<20)
+		in := begin(t, s, b)
+		in.SetSize(int64(len(b.content)))
+		if _, err := in.Write(b.content[:1<<20]); err != nil {
+			t.Fatal(err)
+		}
+		blob, err := in.Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		full.Store(true)
+		unreadable.Store(true)
+		if _, err := blob.Send(t.Context(), io.Discard, 0, -1); !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in the bubble's time
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- blob.Verdict(ctx) }()
+		if _, err := in.Write(b.content[1<<20:]); err != nil {
+			t.Error(err)
+		}
+		if err := in.Commit(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error("verdict:", err)
+		}
+		if err := blob.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

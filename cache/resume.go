@@ -28,7 +28,7 @@ func (in *Ingest) Resume() int64 {
 	}
 	if err := in.takeUp(p); err != nil {
 		s.log.Info("part not taken up", "digest", in.digest.String(), "error", err)
-		if transient(err) {
+		if transient(err) || in.ctx.Err() != nil {
 			s.addPart(p)
 			return 0
 		}
@@ -84,14 +84,22 @@ func (in *Ingest) relive(d *disk, f *os.File, n *note) (int64, error) {
 	return good, in.rehash(d, f, good)
 }
 
+// verifyTime is how long a part is read before a source is asked: a client
+// waits. What is beyond comes again.
+const verifyTime = 10 * time.Second
+
 // verify compares the part's chunks with their sums, which it takes over, and
 // returns how many bytes are right.
 func (in *Ingest) verify(d *disk, f *os.File, n *note) (int64, error) {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
+	start := time.Now()
 	for off := int64(0); off < n.Offset; off += chunkSize {
 		if err := context.Cause(in.ctx); err != nil {
 			return 0, err
+		}
+		if time.Since(start) > verifyTime {
+			return off, nil
 		}
 		p := buf[:min(chunkSize, n.Offset-off)]
 		if d.readAt(f, p, off) != nil || xxhash.Sum64(p) != n.sums[off/chunkSize] {

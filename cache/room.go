@@ -100,6 +100,23 @@ func (x *index) reserve(registry string, n int64) ([]int32, error) {
 	return out, nil
 }
 
+// holds reports whether n bytes of a registry are within the bounds at all.
+func (x *index) holds(registry string, n int64) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.within(x.share(registry), n)
+}
+
+// within is holds for a share. The caller holds mu.
+func (x *index) within(sh uint16, n int64) bool {
+	for _, s := range x.spaces(sh) {
+		if most := s.most(); most != 0 && n > most {
+			return false
+		}
+	}
+	return true
+}
+
 // settle waits until n reserved bytes can be written without exceeding the
 // bound, while others' files are being removed. If that does not help (a file
 // could not be removed) it gives the reservation up and says errNoRoom.
@@ -168,10 +185,8 @@ func (x *index) lack(registry string, n int64) lack {
 	defer x.mu.Unlock()
 	sh := x.share(registry)
 	own := &x.shares[sh]
-	for _, s := range x.spaces(sh) {
-		if most := s.most(); most != 0 && n > most {
-			return lack{}
-		}
+	if !x.within(sh, n) {
+		return lack{}
 	}
 	l := lack{any: true, own: own.room.over(n) > 0, used: math.MaxInt64}
 	first := x.oldest()

@@ -26,6 +26,10 @@ func (s *Store) squeeze(d *disk, registry string, n int64) bool {
 		free = 0 // it does not know: a quota, perhaps
 	}
 	was, limit := s.index.narrow(n - free)
+	if n > limit {
+		s.index.setLimit(was) // all that we hold would not do
+		return false
+	}
 	gone := s.yield(registry, 0)
 	victims := s.index.evictFor(registry)
 	if len(victims) == 0 && !gone {

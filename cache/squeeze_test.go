@@ -187,3 +187,24 @@ func firstOf(errs ...error) error {
 	}
 	return nil
 }
+
+// What the disk could not hold if it were empty pushes out nothing.
+func TestBlobLargerThanTheDisk(t *testing.T) {
+	t.Parallel()
+	d := &smallDisk{t: t, dir: t.TempDir(), size: 1 << 20}
+	d.room.Store(8 << 20)
+	s := start(t, d.dir, Options{Bound: 1 << 40, Fault: d.fault})
+	kept := []sample{newSample(450, 1<<20), newSample(451, 1<<20), newSample(452, 1<<20)}
+	for _, b := range kept {
+		keep(t, s, b)
+	}
+	in := begin(t, s, newSample(453, 1))
+	in.SetSize(1 << 39)
+	if in.Keeping() {
+		t.Error("there is no such room")
+	}
+	in.Abort(errCut)
+	for _, b := range kept {
+		want(t, s, b)
+	}
+}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -44,7 +45,8 @@ func (s *Store) Size() int64 {
 func (s *Store) Bound() int64 { return s.opts.Bound }
 
 // Origin returns the registry that brought the blob which d names into the
-// shard. It reports false if the shard does not hold it.
+// shard, "" where that can't be told. It reports false if the shard does not
+// hold it.
 func (s *Store) Origin(d digest.Digest) (registry string, ok bool) {
 	if _, ok := s.Stat(d); !ok {
 		return "", false
@@ -57,34 +59,60 @@ func (s *Store) Origin(d digest.Digest) (registry string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	s.index.mu.Lock()
-	defer s.index.mu.Unlock()
-	return s.index.shares[e.share].name, true
+	return s.origin(n, s.index.shareName(e.share)), true
+}
+
+// origin returns the registry that brought n, whose share has that name: shares
+// are called after registries unless too many have one together. Then the meta
+// tells, or nobody.
+func (s *Store) origin(n name, share string) string {
+	d := s.disk.Load()
+	if share != "" || d == nil {
+		return share
+	}
+	m, err := readMeta(d, n)
+	if err != nil {
+		return ""
+	}
+	return m.Registry
+}
+
+// shareName returns the name of a share.
+func (x *index) shareName(i uint16) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.shares[i].name
 }
 
 // Held is a blob of the shard.
 type Held struct {
 	Digest   digest.Digest
-	Registry string // that brought it
+	Registry string // that brought it, "" where that can't be told
 	Size     int64  // bytes
 }
 
 // Blobs lists the blobs that the index knows by now, those last used first.
 func (s *Store) Blobs() []Held {
-	x := s.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	slots := make([]int32, 0, len(x.slots))
-	for _, i := range x.slots {
-		slots = append(slots, i)
-	}
-	slices.SortFunc(slots, func(a, b int32) int { return cmp.Compare(x.entries[b].used, x.entries[a].used) })
-	out := make([]Held, len(slots))
-	for n, i := range slots {
-		e := &x.entries[i]
-		out[n] = Held{Digest: name{key: e.key, long: e.long, rest: x.rests[i]}.digest(), Registry: x.shares[e.share].name, Size: e.size}
+	names, out := s.index.blobs()
+	for i := range out {
+		out[i].Registry = s.origin(names[i], out[i].Registry)
 	}
 	return out
+}
+
+// blobs lists the blobs, each with the name of its share as the registry.
+func (x *index) blobs() ([]name, []Held) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	slots := slices.Collect(maps.Values(x.slots))
+	slices.SortFunc(slots, func(a, b int32) int { return cmp.Compare(x.entries[b].used, x.entries[a].used) })
+	names, out := make([]name, len(slots)), make([]Held, len(slots))
+	for k, i := range slots {
+		e := &x.entries[i]
+		names[k] = name{key: e.key, long: e.long, rest: x.rests[i]}
+		out[k] = Held{Digest: names[k].digest(), Registry: x.shares[e.share].name, Size: e.size}
+	}
+	return names, out
 }
 
 // MediaType returns the media type of a manifest of the shard, "" for a blob,

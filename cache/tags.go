@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // A Tag is what a tag meant when upstream was last asked.
 type Tag struct {
-	Key       string        `json:"key"` // who asked for what: the caller's words
+	Key       string        `json:"key"` // who asked for what: the caller's words, see Kept
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
 	Size      int64         `json:"size"`
@@ -38,6 +39,10 @@ const maxTags = 16 << 10
 // file may say that it was checked that much earlier than it was.
 const tagNoted = time.Minute
 
+// Kept begins the keys of tags whose files never go for others: the caller
+// bounds them. Clients can't choose to push out any of those.
+const Kept = "!"
+
 // maxTagFiles bounds the tags in each of 256 directories on disk: 64 Ki of them,
 // a page each.
 const maxTagFiles = 256
@@ -45,6 +50,9 @@ const maxTagFiles = 256
 // tagPath is the file of a tag.
 func tagPath(key string) string {
 	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(key)))
+	if strings.HasPrefix(key, Kept) {
+		return "tags/" + Kept + sum[:2] + "/" + sum
+	}
 	return "tags/" + sum[:2] + "/" + sum
 }
 
@@ -92,6 +100,9 @@ func (s *Store) SetTag(t Tag) {
 	}
 	if err != nil {
 		s.log.Debug("tag not noted on disk", "error", err)
+	}
+	if strings.HasPrefix(t.Key, Kept) {
+		return
 	}
 	if err := d.thin(path.Dir(tagPath(t.Key)), maxTagFiles); err != nil {
 		s.log.Debug("old tags not removed", "error", err)

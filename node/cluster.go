@@ -89,7 +89,7 @@ func (n *Node) membership(cfg *config.Cluster, peerAddr string, fingerprint [32]
 
 // privateKey is where it is noted, among the tags, that a registry is private.
 // No tag's key begins like that.
-func privateKey(registry string) string { return "?private " + registry }
+func privateKey(registry string) string { return cache.Kept + "private " + registry }
 
 // knownPrivate reports whether a member ever treated the registry as private.
 func (n *Node) knownPrivate(registry string) bool {

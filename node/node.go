@@ -190,9 +190,9 @@ func (n *Node) store(registry string) *cache.Store {
 
 // policy is how a registry is treated.
 func (n *Node) policy(registry string) transfer.Policy {
-	r, _ := n.cfg.Registry(registry)
+	r, configured := n.cfg.Registry(registry)
 	private := r.Private || n.cluster != nil && n.cluster.mesh.private(registry)
-	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private, PassOn: !r.FollowRedirects}
+	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private, Stranger: !configured, PassOn: !r.FollowRedirects}
 }
 
 const (

@@ -108,7 +108,10 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	if w != nil {
 		w.body, body = s.Body, w
 	} else {
-		timed := &timed{Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) })}
+		timed := &timed{
+			Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) }),
+			drip: f.cfg.Drip, since: time.Now(), deserted: func() bool { return f.deserted(fl) },
+		}
 		defer timed.timer.Stop()
 		body = timed
 	}
@@ -122,18 +125,32 @@ func (f *Fetcher) download(fl *flight, src source) error {
 }
 
 // A timed reader is one whose reads may not take longer than stall. What
-// happens between them (waiting for a disk or for readers) may.
+// happens between them (waiting for a disk or for readers) may. If it brings
+// hardly anything it fails with cache.ErrAbandoned once it is deserted, so that
+// a registry can't keep downloads going for nobody.
 type timed struct {
 	io.Reader
-	stall time.Duration
-	timer *time.Timer
+	stall    time.Duration
+	timer    *time.Timer
+	drip     time.Duration
+	since    time.Time
+	came     int64 // since then
+	deserted func() bool
 }
 
 // Read implements io.Reader.
 func (w *timed) Read(p []byte) (int, error) {
+	if took := time.Since(w.since); took >= w.drip {
+		if float64(w.came) < drip*took.Seconds() && w.deserted() {
+			return 0, cache.ErrAbandoned
+		}
+		w.since, w.came = time.Now(), 0
+	}
 	w.timer.Reset(w.stall)
 	defer w.timer.Stop()
-	return w.Reader.Read(p)
+	n, err := w.Reader.Read(p)
+	w.came += int64(n)
+	return n, err
 }
 
 // errElsewhere: the registry's redirects are followed here, so a member that

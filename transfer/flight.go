@@ -140,6 +140,9 @@ func (f *Fetcher) take(t *ticket, key flightKey) (*flight, error) {
 	if !key.acts {
 		in.Replica()
 	}
+	if f.cfg.Policy(t.Registry).Stranger {
+		in.Doubt()
+	}
 	fl := &flight{key: key, ref: t.Ref, in: in, aboard: 1}
 	salvage, size := io.Reader(nil), int64(0)
 	if t.damaged != nil {

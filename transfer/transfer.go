@@ -27,6 +27,7 @@ type Policy struct {
 	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
 	Offline      bool          // never ask upstream
 	Private      bool          // serve its content only for a repository it vouched for
+	Stranger     bool          // nobody configured it: what it announces may be made up
 	PassOn       bool          // its redirects go to the client (follow_redirects: false)
 }
 

@@ -133,7 +133,7 @@ func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
 // refused the repository since.
 func (f *Fetcher) arrived(ref Ref, began time.Time) {
 	store := f.cfg.Store(ref.Registry)
-	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.cfg.Policy(origin).Private {
+	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.guarded(origin) {
 		store.SetTag(cache.Tag{Key: deliveredKey(ref), Digest: ref.Digest, Checked: time.Now()})
 	}
 	f.vouch(ref, began)
@@ -143,8 +143,12 @@ func (f *Fetcher) arrived(ref Ref, began time.Time) {
 // that is private, and ref's own has not delivered it.
 func (f *Fetcher) foreign(ref Ref) bool {
 	origin, held := f.cfg.Store(ref.Registry).Origin(ref.Digest)
-	return held && origin != ref.Registry && f.cfg.Policy(origin).Private && !f.delivered(ref)
+	return held && origin != ref.Registry && f.guarded(origin) && !f.delivered(ref)
 }
+
+// guarded reports whether what a registry brought is not for others: it is
+// private, or nobody can tell which it was.
+func (f *Fetcher) guarded(origin string) bool { return origin == "" || f.cfg.Policy(origin).Private }
 
 // vouched reports whether ref's registry needs not, or did not long ago, vouch
 // for ref.
@@ -213,7 +217,7 @@ func vouchKey(ref Ref) string {
 }
 
 func refusedKey(ref Ref) string {
-	return strings.Join([]string{"?refused", ref.Registry, ref.Repository}, " ")
+	return strings.Join([]string{cache.Kept + "refused", ref.Registry, ref.Repository}, " ")
 }
 
 func deliveredKey(ref Ref) string {
