@@ -21,6 +21,8 @@ type Mesh interface {
 	// Peer returns the member of that id, nil if it is unknown, down, passed over
 	// or this node.
 	Peer(id string) Peer
+	// Members lists all other members that live.
+	Members() []Peer
 }
 
 // A Peer is another node of the cluster. The errors of its methods are *Error
@@ -57,6 +59,8 @@ type Peer interface {
 	// no repository) from this node's shard; mediaType is that of a manifest, ""
 	// for a blob. nil means that the peer has it.
 	Offer(ctx context.Context, ref Ref, mediaType string) error
+	// Refused tells the peer that the registry refused ref's repository.
+	Refused(ctx context.Context, ref Ref) error
 	// Fault tells that the peer failed this node (it hung, or it crawled), so
 	// that it is passed over until it has shown that it lives.
 	Fault(err error)

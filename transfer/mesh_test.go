@@ -114,6 +114,17 @@ func (n *meshNode) Peer(id string) transfer.Peer {
 	return nil
 }
 
+// Members implements transfer.Mesh.
+func (n *meshNode) Members() []transfer.Peer {
+	var out []transfer.Peer
+	for _, other := range n.mesh.nodes {
+		if other != n {
+			out = append(out, &fakePeer{other, n})
+		}
+	}
+	return out
+}
+
 // A fakePeer is a node as another one asks it.
 type fakePeer struct {
 	node *meshNode
@@ -307,6 +318,15 @@ func (p *fakePeer) Offer(ctx context.Context, ref transfer.Ref, mediaType string
 		return err
 	}
 	return p.node.Take(ctx, &fakePeer{p.from, p.node}, ref, mediaType)
+}
+
+// Refused implements transfer.Peer.
+func (p *fakePeer) Refused(ctx context.Context, ref transfer.Ref) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Refused(ref)
+	return nil
 }
 
 // put stores a random blob in the registry.

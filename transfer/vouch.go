@@ -103,31 +103,6 @@ func (f *Fetcher) word(ref Ref) (cache.Tag, bool) {
 	return last, known && !f.refusedSince(ref, last.Checked)
 }
 
-// heed notes a private registry's refusal: whoever lost the right to a
-// repository must not get by an outage what a HEAD would not give. Only of
-// repositories that it vouched for: clients choose the names of others.
-func (f *Fetcher) heed(ref Ref, err error) {
-	e, ok := asError(err)
-	if !ok || e.Kind != Denied || e.Status == 0 || !f.cfg.Policy(ref.Registry).Private {
-		return
-	}
-	store := f.cfg.Store(ref.Registry)
-	if _, known := store.Tag(refusedKey(ref)); known {
-		now := time.Now()
-		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: digest.FromString(now.String()), Checked: now}) // another digest: it is written at once
-	}
-}
-
-// refusedSince reports whether a private registry has refused ref's repository
-// since then.
-func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
-	if !f.cfg.Policy(ref.Registry).Private {
-		return false
-	}
-	t, known := f.cfg.Store(ref.Registry).Tag(refusedKey(ref))
-	return known && !then.After(t.Checked)
-}
-
 // arrived remembers that ref's registry delivered what the shard has from
 // another, private one, and that it vouched for it when it began to: it may have
 // refused the repository since.

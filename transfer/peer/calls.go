@@ -279,6 +279,14 @@ func (p *remote) Offer(ctx context.Context, ref transfer.Ref, mediaType string) 
 	return err
 }
 
+// Refused implements transfer.Peer. It takes at most 2 s.
+func (p *remote) Refused(ctx context.Context, ref transfer.Ref) error {
+	_, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodPost, path: root + "refusals", query: query{Ref: transfer.Ref{Registry: ref.Registry, Repository: ref.Repository}},
+	}, 0, p.client.times.progress)
+	return err
+}
+
 // stats gets what the member counts.
 func (c *Client) stats(ctx context.Context, id string) (json.RawMessage, error) {
 	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats"}, maxJSON, c.times.call)

@@ -154,7 +154,7 @@ func TestStaleTagSaysWhy(t *testing.T) {
 	way, err := wayOf(h, "node-b", "here")
 	want := transfer.Way{
 		From: transfer.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
-		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond},
+		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond, Relayed: true},
 	}
 	if err != nil || !reflect.DeepEqual(way, want) {
 		t.Errorf("%+v, %v; want %+v", way, err, want)
@@ -470,4 +470,26 @@ func TestAnsweringConnectionsHaveAnEnd(t *testing.T) {
 	if srv.ReadHeaderTimeout != 10*time.Second || srv.IdleTimeout != 2*time.Minute || srv.MaxHeaderBytes != 32*kib || srv.WriteTimeout != 0 || srv.Protocols.HTTP2() || srv.Protocols.UnencryptedHTTP2() {
 		t.Errorf("%+v", srv)
 	}
+}
+
+// What a registry vouched for is over at once where a member tells of a refusal.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})
+	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
+	manifest := func() error {
+		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), false)
+		return err
+	}
+	if err := manifest(); err != nil {
+		t.Fatal(err)
+	}
+	r.registry.Down()
+	if err := manifest(); err != nil {
+		t.Fatalf("vouched for: %v", err)
+	}
+	if err := r.b.Refused(t.Context(), r.ref(img.Manifest)); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, manifest(), transfer.Unavailable)
 }

@@ -51,6 +51,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 	"offer": func(ctx context.Context, _ *Client, b transfer.Peer) error {
 		return b.Offer(ctx, transfer.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
 	},
+	"refused": func(ctx context.Context, _ *Client, b transfer.Peer) error { return b.Refused(ctx, somewhere) },
 	"stats": func(ctx context.Context, c *Client, _ transfer.Peer) error {
 		_, err := c.Stats(ctx, "b")
 		return err

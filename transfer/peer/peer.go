@@ -18,6 +18,7 @@
 //	GET  /peer/v1/lists/referrers     a page
 //	GET  /peer/v1/progress/{digest}   how far a blob is
 //	POST /peer/v1/offers              take this blob from me
+//	POST /peer/v1/refusals            the registry refused me this repository
 //	GET  /peer/v1/stats               what the node counts
 //	GET  /peer/v1/ping                nothing, which is a sign of life
 //

@@ -43,6 +43,7 @@ func (s *Server) routes() map[string]route {
 		"GET lists/referrers": {s.list, true, digested, s.getReferrers},
 		"GET progress/":       {nil, true, nil, s.getProgress},
 		"POST offers":         {s.control, true, nil, s.postOffer},
+		"POST refusals":       {s.control, true, repository, s.postRefusal},
 		"GET stats":           {s.control, false, nil, s.getStats},
 		"GET ping":            {nil, false, nil, s.getPing},
 	}
@@ -209,6 +210,13 @@ func (s *Server) postOffer(w *paced, c *call) error {
 	if err := s.cfg.Fetcher.Take(c.Context(), from, ref, o.MediaType); err != nil {
 		return fmt.Errorf("taking what is offered: %w", err)
 	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postRefusal hears that a registry refused the sender a repository.
+func (s *Server) postRefusal(w *paced, c *call) error {
+	s.cfg.Fetcher.Refused(c.Ref)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -53,6 +53,7 @@ func decodeError(s, registry string) (*transfer.Error, error) {
 	return &transfer.Error{
 		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), Status: f.Status,
 		Reason:     printable(f.Reason, maxReason),
+		Relayed:    true,
 		RetryAfter: time.Duration(min(max(f.RetryAfter, 0), most.Seconds()) * float64(time.Second)),
 	}, nil
 }
