@@ -77,8 +77,8 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 // fromShard opens a blob that the shard holds and may serve to who asks, nil
 // if there is none.
 func (f *Fetcher) fromShard(ctx context.Context, t *ticket) (cache.Blob, error) {
-	if t.held {
-		if !f.holds(t.Ref) {
+	if t.Held {
+		if !f.holds(t.Ref) || !f.gives(t.Ref, t.Terms) {
 			return nil, nil
 		}
 	} else if ok, err := f.admits(ctx, t.Ref, true); !ok {

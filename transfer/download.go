@@ -78,7 +78,7 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	var w *watch
 	if src.peer != nil {
-		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.held)
+		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.Held)
 	}
 	s, err := src.open(ctx, fl.ref, offset)
 	if err != nil {

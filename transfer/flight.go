@@ -28,8 +28,8 @@ type flightKey struct {
 type ticket struct {
 	Ref
 	acts    bool       // a member asks: this node gets the blob from the registry
-	held    bool       // or it wants only what is here or under way,
-	asker   string     // and this is its id
+	Terms              // by which it asks,
+	asker   string     // and its id
 	not     *flight    // not this one: the request has fallen out of it
 	own     bool       // none of another repository: one has failed it
 	landed  bool       // a landed blob was pointed out before, in vain
@@ -99,7 +99,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range []flightKey{{c, true}, {c, false}} {
-		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) && (!t.held || f.followable(fl, t.asker)) {
+		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) && (!t.Held || f.followable(fl, t.asker)) {
 			fl.aboard++
 			return fl, true, nil
 		}
@@ -111,7 +111,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 		return nil, false, errLanded
 	}
 	switch {
-	case t.held:
+	case t.Held:
 		return nil, false, notHeld(t.Ref)
 	case f.closed:
 		return nil, false, errClosed
@@ -265,7 +265,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if err == nil || f.ctx.Err() != nil || fl.over(src, err) {
 			return err
 		}
-		if e, spoken := asError(err); spoken && src.peer != nil && !src.held && e.elsewhere() {
+		if e, spoken := asError(err); spoken && src.peer != nil && !src.Held && e.elsewhere() {
 			if refused++; refused > 1 {
 				return err
 			}
@@ -273,7 +273,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if src.peer != nil {
 			f.passedOver(fl.ref, src.peer, err)
 		}
-		if !src.held || last == nil {
+		if !src.Held || last == nil {
 			last = err
 		}
 	}
@@ -304,7 +304,7 @@ func (fl *flight) over(src source, err error) bool {
 		return true
 	}
 	e, spoken := asError(err)
-	return spoken && !src.held && src.peer != nil && !e.elsewhere()
+	return spoken && !src.Held && src.peer != nil && !e.elsewhere()
 }
 
 // sleep waits, or returns why ctx ended.

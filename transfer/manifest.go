@@ -104,12 +104,12 @@ func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
 			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
 			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }))
 		},
-		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, false) })
+		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, Terms{}) })
 }
 
 // manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, held bool) (*Found, error) {
-	found, err := p.Manifest(ctx, ref, held)
+func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, terms Terms) (*Found, error) {
+	found, err := p.Manifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +129,9 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
 		return found, nil
 	}
 	// They give what they hold and ask nobody: this node waits for them.
-	for _, p := range f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...) {
-		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, true) })
+	nodes, terms := f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...)
+	for _, p := range nodes {
+		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, terms) })
 		if err == nil {
 			return found, nil
 		}

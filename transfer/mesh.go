@@ -33,10 +33,8 @@ type Peer interface {
 	ID() string
 	// Name is what people call it.
 	Name() string
-	// Open opens the blob that ref names at the peer, from offset on. The peer
-	// gets it from the registry if it must, unless held is set: then it gives
-	// only what it has, or is getting from the registry already.
-	Open(ctx context.Context, ref Ref, offset int64, held bool) (*Stream, error)
+	// Open opens the blob that ref names at the peer, from offset on.
+	Open(ctx context.Context, ref Ref, offset int64, terms Terms) (*Stream, error)
 	// Peek asks whether the peer would give the blob to one that asks for held
 	// content only. It also tells the peer that this node is about to get it.
 	Peek(ctx context.Context, ref Ref) (Presence, error)
@@ -48,9 +46,9 @@ type Peer interface {
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
 	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
-	// Manifest gets the manifest that ref's digest names. held is as Open's.
-	// The caller checks the bytes.
-	Manifest(ctx context.Context, ref Ref, held bool) (*Found, error)
+	// Manifest gets the manifest that ref's digest names. The caller checks the
+	// bytes.
+	Manifest(ctx context.Context, ref Ref, terms Terms) (*Found, error)
 	// Tags gets a page of the registry's tags of the repository.
 	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
@@ -64,6 +62,16 @@ type Peer interface {
 	// Fault tells that the peer failed this node (it hung, or it crawled), so
 	// that it is passed over until it has shown that it lives.
 	Fault(err error)
+}
+
+// Terms say what a peer is asked for. By the zero value it gets from the
+// registry what it has not got.
+type Terms struct {
+	Held bool // only what it has, or is getting from the registry already
+	// Vouched goes with Held: the asker knows the registry as private, and shows
+	// what it gets only for a repository that this vouched for. To others a peer
+	// that knows it gives what it has itself a recent word of.
+	Vouched bool
 }
 
 // A PeerError says that another node failed, not the registry.

@@ -156,11 +156,11 @@ func (p *fakePeer) reach(ctx context.Context) error {
 }
 
 // Open implements transfer.Peer.
-func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
+func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	a, err := p.node.FillBlob(ctx, ref, held, p.from.name())
+	a, err := p.node.FillBlob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
 	}
@@ -280,11 +280,11 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	found, err := p.node.FillManifest(ctx, ref, held)
+	found, err := p.node.FillManifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}

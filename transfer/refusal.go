@@ -39,10 +39,10 @@ func (f *Fetcher) heed(ref Ref, err error) {
 
 // Refused notes that ref's registry refused another member ref's repository.
 func (f *Fetcher) Refused(ref Ref) {
-	f.cfg.Log.Debug("refusal told by a member", "registry", ref.Registry, "repository", ref.Repository)
 	if f.cfg.Policy(ref.Registry).Private {
 		f.refuse(ref)
 	}
+	f.cfg.Log.Debug("refusal told by a member", "registry", ref.Registry, "repository", ref.Repository)
 }
 
 // refuse notes a refusal of a repository that the registry ever vouched for,

@@ -76,7 +76,7 @@ func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (err error) {
 	if blob {
 		_, _, err = p.Stat(ctx, ref)
 	} else {
-		_, err = p.Manifest(ctx, ref, false)
+		_, err = p.Manifest(ctx, ref, Terms{})
 	}
 	return err
 }

@@ -18,7 +18,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	tag := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	long := url.Values{"last": {strings.Repeat("y", maxQuery)}}
 	for range 2 * strikes {
-		_, err := r.b.Manifest(t.Context(), r.ref(d), false)
+		_, err := r.b.Manifest(t.Context(), r.ref(d), transfer.Terms{})
 		wantError(t, err, transfer.Corrupt)
 		_, err = r.b.Tag(t.Context(), tag, nil)
 		wantError(t, err, transfer.Corrupt)

@@ -67,11 +67,11 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 }
 
 // Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
-func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
+func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
 	c := p.client
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
-		query: query{Ref: ref, held: held}, span: rangeFrom(offset), bulk: true,
+		query: query{Ref: ref, Terms: terms}, span: rangeFrom(offset), bulk: true,
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (b *body) Read(p []byte) (int, error) {
 // Peek implements transfer.Peer. It takes at most 250 ms.
 func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
 	a, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, held: true},
+		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: transfer.Terms{Held: true}},
 	}, 0, p.client.times.peek)
 	if err != nil {
 		return transfer.Absent, err
@@ -211,8 +211,8 @@ func isManifest(mediaType string) bool {
 
 // Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
 // looked yet whether it is that of the bytes.
-func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
-	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, held: held}, maxManifest)
+func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
+	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, Terms: terms}, maxManifest)
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func TestRedirectIsHandedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{passOn: true, options: []upstreamtest.Option{upstreamtest.Redirect()}})
 	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
-	s, err := r.b.Open(t.Context(), ref, 0, false)
+	s, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
 	if err != nil || s.Body != nil || !strings.HasPrefix(s.Redirect, "http://"+r.registry.CDNHost()+"/") {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -134,7 +134,7 @@ func TestTagAndManifest(t *testing.T) {
 			t.Errorf("tag: %+v", found)
 		}
 		for _, from := range []transfer.Origin{transfer.Miss, transfer.PeerHit} {
-			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), false)
+			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -381,9 +381,9 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 					t.Errorf("%s: %+v", what, e)
 				}
 			}
-			_, err := r.b.Open(t.Context(), ref, 0, false)
+			_, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
 			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref, false)
+			_, err = r.b.Manifest(t.Context(), ref, transfer.Terms{})
 			check("manifest", err)
 			_, err = r.b.Tags(t.Context(), ref, nil)
 			check("tags", err)
@@ -478,7 +478,7 @@ func TestRefused(t *testing.T) {
 	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
 	manifest := func() error {
-		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), false)
+		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
 		return err
 	}
 	if err := manifest(); err != nil {

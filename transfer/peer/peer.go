@@ -10,9 +10,10 @@
 // serve.go). What both ends say in headers stands in wire.go, the names of
 // things in query.go.
 //
-//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way
+//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way;
+//	                                  vouched=1: and the asker minds who may have it
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
-//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there
+//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there; vouched=1
 //	GET  /peer/v1/tags                what a tag means
 //	GET  /peer/v1/lists/tags          a page
 //	GET  /peer/v1/lists/referrers     a page

@@ -29,7 +29,7 @@ func tag(q query) bool        { return q.Repository != "" && q.Tag != "" }
 func digested(q query) bool   { return q.Repository != "" && q.Digest != "" }
 
 // orHeld lets what is offered be got: an offer knows no repository.
-func orHeld(q query) bool { return q.Repository != "" || q.held }
+func orHeld(q query) bool { return q.Repository != "" || q.Held }
 
 // routes lists all that can be asked, by method and path; a path that ends in /
 // is followed by a digest.
@@ -85,7 +85,7 @@ func late(registry string) *transfer.Error {
 
 // getBlob sends a blob.
 func (s *Server) getBlob(w *paced, c *call) error {
-	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held, c.sender)
+	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.Terms, c.sender)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (s *Server) getBlob(w *paced, c *call) error {
 // headBlob answers a peek, or tells a blob's size.
 func (s *Server) headBlob(w *paced, c *call) error {
 	h := w.Header()
-	if c.held {
+	if c.Held {
 		h.Set(headerPresence, presences[s.cfg.Fetcher.Presence(c.Ref, c.sender)])
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -144,7 +144,7 @@ func (s *Server) headBlob(w *paced, c *call) error {
 func (s *Server) getManifest(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.held)
+	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.Terms)
 	if err != nil {
 		return err
 	}
