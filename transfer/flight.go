@@ -158,13 +158,14 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	start := time.Now()
 	log := f.cfg.Log.With("registry", fl.ref.Registry, "repository", fl.ref.Repository, "digest", fl.ref.Digest.String())
 	err := f.fill(fl, salvage, size)
-	if errors.Is(err, cache.ErrDigest) || err == nil && fl.in.Wrong() {
-		f.blame(fl) // before its followers hear of it: they must not meet the same again
+	// All is noted before the followers hear of the end: they may ask again at once.
+	if wrong := err == nil && fl.in.Wrong(); wrong || errors.Is(err, cache.ErrDigest) {
+		f.blame(fl)
+	} else if err == nil {
+		f.arrived(fl.ref, start)
 	}
 	if err == nil {
-		if err = f.commit(fl); err == nil {
-			f.arrived(fl.ref, start)
-		}
+		err = f.commit(fl)
 	}
 	f.leave(fl) // before it ends, so that nobody boards what has failed
 	fl.in.Abort(err)
