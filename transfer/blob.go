@@ -58,7 +58,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			return nil, f.explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
-			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
+			return &Answer{Way: Way{From: Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
 		}
 		a, again, err := f.follow(wait, t)
 		if err == nil {

@@ -17,7 +17,7 @@ type source struct {
 
 // way says where the stream that the source opened comes from.
 func (src source) way(s *Stream) *Way {
-	w := &Way{Host: s.Host, Via: s.Via}
+	w := &Way{Host: s.Host, Via: s.Via, At: s.At}
 	if s.Hit {
 		w.From = PeerHit
 	}
@@ -124,6 +124,6 @@ func (f *Fetcher) fromFlight(other *flight) source {
 			_ = b.Close()             // only read
 		}()
 		way := other.way()
-		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, Hit: way.From == PeerHit}, nil
+		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, At: way.At, Hit: way.From == PeerHit}, nil
 	}}
 }

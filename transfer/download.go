@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,12 +81,17 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	if src.peer != nil {
 		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.Held)
 	}
+	asked := time.Now()
 	s, err := src.open(ctx, fl.ref, offset)
 	if err != nil {
 		if w != nil {
 			err = gaveUp(ctx, src.peer, err)
 		}
 		return err
+	}
+	s.At = cmp.Or(s.At, asked)
+	if src.Held {
+		s.At = f.wordAt(fl.ref) // nobody asked the registry for this
 	}
 	if s.Redirect != "" {
 		if src.peer != nil && !f.cfg.Policy(fl.ref.Registry).PassOn {

@@ -162,7 +162,7 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	if wrong := err == nil && fl.in.Wrong(); wrong || errors.Is(err, cache.ErrDigest) {
 		f.blame(fl)
 	} else if err == nil {
-		f.arrived(fl.ref, start)
+		f.arrived(fl.ref, fl.way().At)
 	}
 	if err == nil {
 		err = f.commit(fl)

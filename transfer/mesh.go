@@ -27,7 +27,8 @@ type Mesh interface {
 
 // A Peer is another node of the cluster. The errors of its methods are *Error
 // where the peer speaks for the registry, *PeerError where it is the peer
-// itself that fails. None of them makes the peer ask a third node.
+// itself that fails. None of them makes the peer ask a third node. What they tell
+// of a tag or a private registry's content says since when that holds (Way.At).
 type Peer interface {
 	// ID is the member's id, which is its own for good.
 	ID() string

@@ -175,7 +175,7 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, ter
 		_ = a.Close()
 	}()
 	return &transfer.Stream{
-		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false),
+		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
 		Hit: a.From != transfer.Miss, Redirect: a.Redirect,
 	}, nil
 }
@@ -257,7 +257,10 @@ func (p *fakePeer) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.
 
 // told is a way as the asker sees it.
 func (p *fakePeer) told(way transfer.Way) transfer.Way {
-	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale}
+	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale, At: way.At}
+	if out.At.IsZero() {
+		out.At = time.Now()
+	}
 	if way.From != transfer.Miss {
 		out.From = transfer.PeerHit
 	}

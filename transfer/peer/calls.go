@@ -38,8 +38,9 @@ func (p *remote) Fault(err error) {
 // An answer is a small one, read to its end.
 type answer struct {
 	*http.Response
-	link *link
-	body []byte
+	link  *link
+	body  []byte
+	asked time.Time
 }
 
 // small asks for what fits into limit bytes and comes within most.
@@ -49,6 +50,7 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
 		defer cancel()
 	}
+	asked := time.Now()
 	l, resp, err := c.do(ctx, id, a)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 	if err != nil {
 		return nil, err
 	}
-	return &answer{resp, l, b}, nil
+	return &answer{resp, l, b, asked}, nil
 }
 
 // get is small for a GET with a query.
@@ -68,7 +70,7 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 
 // Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
 func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
-	c := p.client
+	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
 		query: query{Ref: ref, Terms: terms}, span: rangeFrom(offset), bulk: true,
@@ -76,7 +78,7 @@ func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.stream(resp, ref, offset)
+	s, err := p.stream(resp, ref, offset, asked)
 	if err != nil {
 		_ = resp.Body.Close() // nothing of it is wanted
 		return nil, c.garbled(l, err)
@@ -90,12 +92,12 @@ func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms
 }
 
 // stream reads the header of a blob.
-func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
-	way, err := wayOf(resp.Header, p.Name(), ref.Registry)
+func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64, asked time.Time) (*transfer.Stream, error) {
+	way, err := wayOf(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
 	}
-	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, Via: way.Via}
+	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, At: way.At, Via: way.Via}
 	if to := resp.Header.Get(headerRedirect); to != "" {
 		if !isLocation(to) {
 			return nil, errors.New("its redirect leads nowhere")
@@ -168,7 +170,7 @@ func (p *remote) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Wa
 
 // way reads how an answer came about.
 func (p *remote) way(a *answer, ref transfer.Ref) (transfer.Way, error) {
-	way, err := wayOf(a.Header, p.Name(), ref.Registry)
+	way, err := wayOf(a.Header, p.Name(), ref.Registry, a.asked)
 	if err != nil {
 		return transfer.Way{}, p.client.garbled(a.link, err)
 	}

@@ -151,8 +151,10 @@ func TestStaleTagSaysWhy(t *testing.T) {
 	h := http.Header{}
 	stale := &transfer.Error{Kind: transfer.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
 	setWay(h, transfer.Way{From: transfer.Hit, Collapsed: true, Stale: stale}, "node-b", true)
-	way, err := wayOf(h, "node-b", "here")
+	asked := time.Now()
+	way, err := wayOf(h, "node-b", "here", asked)
 	want := transfer.Way{
+		At:   asked,
 		From: transfer.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
 		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond, Relayed: true},
 	}

@@ -54,6 +54,7 @@ const (
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same of one that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
+	headerAge       = "Oci-Peer-Age"       // for how many milliseconds the registry's word is known
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
@@ -82,6 +83,9 @@ const (
 	maxReason   = 1 << 10
 	maxVia      = 1 << 10
 )
+
+// maxAge bounds the age of a registry's word, in milliseconds: a hundred years.
+const maxAge = 100 * 365 * 24 * 3600 * 1000
 
 const (
 	// callTime bounds a call whose answer is small, its body included.
