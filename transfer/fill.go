@@ -108,22 +108,27 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 	if _, ok := store.Stat(ref.Digest); ok {
 		return nil
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	w := f.watch(ctx, end, from, ref, 0, true)
 	s, err := from.Open(ctx, ref, 0, Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private})
 	if err != nil {
-		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
 	if s.Redirect != "" {
 		return fmt.Errorf("taking %s: %w", ref.Digest, lied(from, errElsewhere))
 	}
 	defer func() { _ = s.Body.Close() }() // only read
+	w.body = s.Body
+	w.waiting.Store(false) // but for a place on the disk
 	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)
 	if err != nil {
 		return err
 	}
 	in.SetSize(s.Size)
-	if err := f.takeIn(ctx, in, s.Body); err != nil {
+	if err := f.takeIn(ctx, in, w); err != nil {
 		in.Abort(err)
-		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
 	return nil
 }

@@ -655,3 +655,27 @@ func TestDisagreeingRings(t *testing.T) {
 		}
 	}
 }
+
+// Who offers a blob and then hangs is not waited for.
+func TestAnOfferOfOneThatHangsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]int64{"at once": 0, "in the middle": 100 * kib} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, 2, setup{})
+			d, content := m.put(51, 300*kib)
+			m.pull(0, d, content)
+			m.nodes[0].events.await(filled, 1)
+			m.nodes[0].fails.Store(&fault{hung: true, after: after})
+			ref := m.nodes[0].ref(d)
+			ref.Repository = ""
+			err := (&fakePeer{m.nodes[1], m.nodes[0]}).Offer(t.Context(), ref, "")
+			if p, is := errors.AsType[*transfer.PeerError](err); !is || !errors.Is(p, transfer.ErrHangs) {
+				t.Errorf("%v, want that it hangs", err)
+			}
+			if m.nodes[0].faulted.Load() == 0 {
+				t.Error("the node is asked on")
+			}
+		})
+	}
+}
