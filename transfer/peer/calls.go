@@ -87,7 +87,7 @@ func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms
 		_ = resp.Body.Close() // it has none
 		return s, nil
 	}
-	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, client: c, link: l}
+	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset}
 	return s, nil
 }
 
@@ -109,21 +109,36 @@ func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64, ask
 	return s, err
 }
 
-// A body is a blob's. What ends it early is the peer's failure.
+// A body is a blob's. What ends it early is the peer's failure, unless it has
+// no more of the blob than came: then the registry may have broken off.
 type body struct {
 	io.ReadCloser
-	ctx    context.Context // tells the caller's impatience from the peer's failure
-	client *Client
-	link   *link
+	ctx  context.Context // tells the caller's impatience from the peer's failure
+	peer *remote
+	link *link
+	ref  transfer.Ref
+	at   int64 // how far it has come
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.at += int64(n)
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose) {
 		return n, err
 	}
-	return n, b.client.broken(b.ctx, b.link, fmt.Errorf("the blob broke off: %w", err))
+	err = fmt.Errorf("the blob broke off: %w", err)
+	c := b.peer.client
+	if !isGrave(err) && b.ctx.Err() == nil && b.spent() {
+		return n, c.fails(b.peer.id, err)
+	}
+	return n, c.broken(b.ctx, b.link, err)
+}
+
+// spent reports whether the peer says that it has no more of the blob.
+func (b *body) spent() bool {
+	p, err := b.peer.Progress(b.ctx, b.ref)
+	return err == nil && p.Offset <= b.at
 }
 
 // Peek implements transfer.Peer. It takes at most 250 ms.
