@@ -51,6 +51,18 @@ func (m *mesh) anyPeer(id string) transfer.Peer {
 	return nil
 }
 
+// Members implements transfer.Mesh.
+func (m *mesh) Members() []transfer.Peer {
+	v := m.view()
+	var out []transfer.Peer
+	for i := range v.Members {
+		if one := &v.Members[i]; one.Alive() && one.ID != v.Self.ID {
+			out = append(out, m.peer(one.ID))
+		}
+	}
+	return out
+}
+
 // Route implements transfer.Mesh.
 func (m *mesh) Route(registry, key string) []transfer.Peer {
 	v := m.view()

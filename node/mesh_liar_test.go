@@ -760,8 +760,8 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 }
 
 // What a member reads of private content: for a repository only what the
-// registry vouches for, as a client; but all that is held, if it says that it
-// has asked the registry itself. The README says so.
+// registry vouches for, as a client; but all that is held, if it says that the
+// registry vouched for it. The README says so.
 func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -776,26 +776,29 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 		runtime.Gosched()
 	}
 	p := l.client.Peer(id)
-	open := func(repository string, held bool) error {
-		s, err := p.Open(t.Context(), transfer.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, held)
+	open := func(repository string, terms transfer.Terms) error {
+		s, err := p.Open(t.Context(), transfer.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)
 		if err == nil {
 			err = s.Body.Close()
 		}
 		return err
 	}
-	if err := open("other/app", false); transfer.KindOf(err) != transfer.NotFound {
+	if err := open("other/app", transfer.Terms{}); transfer.KindOf(err) != transfer.NotFound {
 		t.Errorf("of another repository: %v", err)
 	}
 	if _, _, err := p.Stat(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
 		t.Error("the size of it is told")
 	}
-	if _, err := p.Manifest(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, false); err == nil {
+	if _, err := p.Manifest(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, transfer.Terms{}); err == nil {
 		t.Error("a manifest of another repository")
 	}
-	if err := open(repo, false); err != nil {
+	if err := open(repo, transfer.Terms{}); err != nil {
 		t.Errorf("of its own: %v", err)
 	}
-	if err := open("other/app", true); err != nil {
+	if err := open("other/app", transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("what is held, without a word of the registry: %v", err)
+	}
+	if err := open("other/app", transfer.Terms{Held: true, Vouched: true}); err != nil {
 		t.Errorf("what is held: %v", err)
 	}
 }

@@ -52,3 +52,21 @@ func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
 	c.pull(1, b)
 	c.wantGets(b, 1)
 }
+
+// A refusal that one node hears is one at all nodes, in an outage too.
+func TestARefusalReachesAllNodes(t *testing.T) {
+	t.Parallel()
+	c := formCluster(t, 3, upstreamtest.New(t), func(int) form { return form{settings: settings{registry: "private: true"}} })
+	b := c.blob(100 << 10)
+	for i := range c.nodes {
+		c.pull(i, b)
+	}
+	c.up.Fault(upstreamtest.Fault{Status: http.StatusForbidden})
+	if a := c.get(1, "/v2/"+repo+"/tags/list"); a.StatusCode != http.StatusForbidden {
+		t.Fatalf("status %d", a.StatusCode)
+	}
+	c.up.Down()
+	for i := range c.nodes {
+		c.await("the refusal", func() bool { return c.get(i, "/v2/"+repo+"/blobs/"+b.String()).StatusCode != http.StatusOK })
+	}
+}

@@ -58,7 +58,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			return nil, f.explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
-			return &Answer{Way: Way{From: Hit}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
+			return &Answer{Way: Way{From: Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
 		}
 		a, again, err := f.follow(wait, t)
 		if err == nil {
@@ -77,8 +77,8 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 // fromShard opens a blob that the shard holds and may serve to who asks, nil
 // if there is none.
 func (f *Fetcher) fromShard(ctx context.Context, t *ticket) (cache.Blob, error) {
-	if t.held {
-		if !f.holds(t.Ref) {
+	if t.Held {
+		if !f.holds(t.Ref) || !f.gives(t.Ref, t.Terms) {
 			return nil, nil
 		}
 	} else if ok, err := f.admits(ctx, t.Ref, true); !ok {

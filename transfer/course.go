@@ -9,15 +9,15 @@ import (
 
 // A source is where a flight gets bytes from.
 type source struct {
-	open func(ctx context.Context, ref Ref, offset int64) (*Stream, error)
-	peer Peer // nil: the registry, or another flight of this node
-	held bool // the peer gives only what it has, or is getting already
-	here bool // another flight of this node: its bytes are counted already
+	open  func(ctx context.Context, ref Ref, offset int64) (*Stream, error)
+	peer  Peer // nil: the registry, or another flight of this node
+	Terms      // of the peer
+	here  bool // another flight of this node: its bytes are counted already
 }
 
 // way says where the stream that the source opened comes from.
 func (src source) way(s *Stream) *Way {
-	w := &Way{Host: s.Host, Via: s.Via}
+	w := &Way{Host: s.Host, Via: s.Via, At: s.At}
 	if s.Hit {
 		w.From = PeerHit
 	}
@@ -25,9 +25,9 @@ func (src source) way(s *Stream) *Way {
 }
 
 // fromPeer is another node as a source.
-func fromPeer(p Peer, held bool) source {
-	return source{peer: p, held: held, open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
-		return p.Open(ctx, ref, offset, held)
+func fromPeer(p Peer, terms Terms) source {
+	return source{peer: p, Terms: terms, open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
+		return p.Open(ctx, ref, offset, terms)
 	}}
 }
 
@@ -60,7 +60,7 @@ func (f *Fetcher) course(fl *flight) iter.Seq[source] {
 					f.act(fl, yield)
 					return
 				}
-				if !yield(fromPeer(p, false)) {
+				if !yield(fromPeer(p, Terms{})) {
 					return
 				}
 			}
@@ -77,14 +77,16 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 	if other := f.promote(fl); other != nil && !yield(f.fromFlight(other)) {
 		return
 	}
-	for _, p := range f.shown(fl.ref, true, f.peek(f.ctx, fl.ref, f.without(fl.ref, f.peekers(fl.key.content)))...) {
-		if !yield(fromPeer(p, true)) {
+	nodes, terms := f.shown(fl.ref, true, f.peek(f.ctx, fl.ref, f.without(fl.ref, f.peekers(fl.key.content)))...)
+	for _, p := range nodes {
+		if !yield(fromPeer(p, terms)) {
 			return
 		}
 	}
 	if p := f.decide(fl, false); p != nil {
-		for _, p := range f.shown(fl.ref, true, p) {
-			if !yield(fromPeer(p, true)) {
+		nodes, terms := f.shown(fl.ref, true, p)
+		for _, p := range nodes {
+			if !yield(fromPeer(p, terms)) {
 				return
 			}
 		}
@@ -95,16 +97,17 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 
 // shown returns those of the nodes whose content may be shown for ref: all, or
 // none if a private registry does not vouch for it, which is asked once at most.
-// It is left to the registry to say why.
-func (f *Fetcher) shown(ref Ref, blob bool, nodes ...Peer) []Peer {
+// It is left to the registry to say why. The terms are those to ask them by.
+func (f *Fetcher) shown(ref Ref, blob bool, nodes ...Peer) ([]Peer, Terms) {
+	terms := Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private}
 	if len(nodes) == 0 || f.vouched(ref) {
-		return nodes
+		return nodes, terms
 	}
 	last, known := f.word(ref)
 	if ok, err := f.askVouch(f.ctx, ref, blob, last, known); !ok || err != nil {
-		return nil
+		return nil, terms
 	}
-	return nodes
+	return nodes, terms
 }
 
 // fromFlight is another flight of this node as a source.
@@ -121,6 +124,6 @@ func (f *Fetcher) fromFlight(other *flight) source {
 			_ = b.Close()             // only read
 		}()
 		way := other.way()
-		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, Hit: way.From == PeerHit}, nil
+		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, At: way.At, Hit: way.From == PeerHit}, nil
 	}}
 }

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,14 +79,19 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	var w *watch
 	if src.peer != nil {
-		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.held)
+		w = f.watch(ctx, cancel, src.peer, fl.ref, offset, src.Held)
 	}
+	asked := time.Now()
 	s, err := src.open(ctx, fl.ref, offset)
 	if err != nil {
 		if w != nil {
 			err = gaveUp(ctx, src.peer, err)
 		}
 		return err
+	}
+	s.At = cmp.Or(s.At, asked)
+	if src.Held {
+		s.At = f.wordAt(fl.ref) // nobody asked the registry for this
 	}
 	if s.Redirect != "" {
 		if src.peer != nil && !f.cfg.Policy(fl.ref.Registry).PassOn {

@@ -45,6 +45,7 @@ type Error struct {
 	Status     int           // upstream's status code, 0 where there was none
 	Reason     string        // one sentence for people
 	RetryAfter time.Duration // what upstream asked for, 0 if it did not
+	Relayed    bool          // another member heard it, and told this one
 	Err        error         // the cause, if there is one
 }
 

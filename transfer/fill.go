@@ -14,13 +14,12 @@ import (
 // most, never a third node to get something: no loop can come about, whatever
 // the members believe of the ring.
 
-// FillBlob is Blob for another member. held asks only for what this node has,
-// or is getting from the registry so that the member of the id asker may follow
-// (act.go): else the *Error is of kind NotFound. Whether
-// a private registry vouches for what is held is then the asker's to know.
-func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, held bool, asker string) (*Answer, error) {
+// FillBlob is Blob for another member. What terms ask for that is held has to be
+// here, or on its way from the registry so that the member of the id asker may
+// follow (act.go): else the *Error is of kind NotFound.
+func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, terms Terms, asker string) (*Answer, error) {
 	t := f.ticket(ref)
-	t.acts, t.held, t.asker = true, held, asker
+	t.acts, t.Terms, t.asker = true, terms, asker
 	a, err := f.open(ctx, t)
 	return a, f.toMember(ctx, ref, err)
 }
@@ -60,12 +59,12 @@ func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found
 	return found, f.toMember(ctx, ref, err)
 }
 
-// FillManifest gets the manifest of ref's digest for another member. held is as
-// FillBlob's.
-func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, held bool) (*Found, error) {
-	if held {
+// FillManifest gets the manifest of ref's digest for another member. terms are
+// as FillBlob's.
+func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, terms Terms) (*Found, error) {
+	if terms.Held {
 		found, ok := f.kept(ref)
-		if !ok {
+		if !ok || !f.gives(ref, terms) {
 			return nil, notHeld(ref)
 		}
 		found.From = Hit
@@ -95,31 +94,41 @@ func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) 
 	return page, f.toMember(ctx, ref, err)
 }
 
+// gives reports whether another member may have what is held for ref: if
+// nobody knows ref's registry as private, the asker minds that itself, or this
+// node would show it too. The registry is not asked: it is the asker's to do.
+func (f *Fetcher) gives(ref Ref, terms Terms) bool { return terms.Vouched || f.vouched(ref) }
+
 // Take takes the blob of ref's registry and digest into the shard from the
 // member that offers it; mediaType is that of a manifest, "" for a blob. nil
-// means that the shard has it. It makes room as for any blob.
+// means that the shard has it. It makes room as for any blob. What the other
+// knows as private, this node gets only if it knows that too.
 func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string) error {
-	_ = f.cfg.Policy(ref.Registry) // so that this node knows while somebody tells whether it is private
 	store := f.cfg.Store(ref.Registry)
 	if _, ok := store.Stat(ref.Digest); ok {
 		return nil
 	}
-	s, err := from.Open(ctx, ref, 0, true)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	w := f.watch(ctx, end, from, ref, 0, true)
+	s, err := from.Open(ctx, ref, 0, Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private})
 	if err != nil {
-		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
 	if s.Redirect != "" {
 		return fmt.Errorf("taking %s: %w", ref.Digest, lied(from, errElsewhere))
 	}
 	defer func() { _ = s.Body.Close() }() // only read
+	w.body = s.Body
+	w.waiting.Store(false) // but for a place on the disk
 	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)
 	if err != nil {
 		return err
 	}
 	in.SetSize(s.Size)
-	if err := f.takeIn(ctx, in, s.Body); err != nil {
+	if err := f.takeIn(ctx, in, w); err != nil {
 		in.Abort(err)
-		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), err)
+		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
 	return nil
 }

@@ -28,8 +28,8 @@ type flightKey struct {
 type ticket struct {
 	Ref
 	acts    bool       // a member asks: this node gets the blob from the registry
-	held    bool       // or it wants only what is here or under way,
-	asker   string     // and this is its id
+	Terms              // by which it asks,
+	asker   string     // and its id
 	not     *flight    // not this one: the request has fallen out of it
 	own     bool       // none of another repository: one has failed it
 	landed  bool       // a landed blob was pointed out before, in vain
@@ -99,7 +99,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range []flightKey{{c, true}, {c, false}} {
-		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) && (!t.held || f.followable(fl, t.asker)) {
+		if fl, ok := f.flights[key]; ok && t.mayBoard(fl) && (key.acts || !t.acts) && (!t.Held || f.followable(fl, t.asker)) {
 			fl.aboard++
 			return fl, true, nil
 		}
@@ -111,7 +111,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 		return nil, false, errLanded
 	}
 	switch {
-	case t.held:
+	case t.Held:
 		return nil, false, notHeld(t.Ref)
 	case f.closed:
 		return nil, false, errClosed
@@ -161,13 +161,14 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	start := time.Now()
 	log := f.cfg.Log.With("registry", fl.ref.Registry, "repository", fl.ref.Repository, "digest", fl.ref.Digest.String())
 	err := f.fill(fl, salvage, size)
-	if errors.Is(err, cache.ErrDigest) || err == nil && fl.in.Wrong() {
-		f.blame(fl) // before its followers hear of it: they must not meet the same again
+	// All is noted before the followers hear of the end: they may ask again at once.
+	if wrong := err == nil && fl.in.Wrong(); wrong || errors.Is(err, cache.ErrDigest) {
+		f.blame(fl)
+	} else if err == nil {
+		f.arrived(fl.ref, fl.way().At)
 	}
 	if err == nil {
-		if err = f.commit(fl); err == nil {
-			f.arrived(fl.ref, start)
-		}
+		err = f.commit(fl)
 	}
 	f.leave(fl) // before it ends, so that nobody boards what has failed
 	fl.in.Abort(err)
@@ -268,7 +269,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if err == nil || f.ctx.Err() != nil || fl.over(src, err) {
 			return err
 		}
-		if e, spoken := asError(err); spoken && src.peer != nil && !src.held && e.elsewhere() {
+		if e, spoken := asError(err); spoken && src.peer != nil && !src.Held && e.elsewhere() {
 			if refused++; refused > 1 {
 				return err
 			}
@@ -276,7 +277,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if src.peer != nil {
 			f.passedOver(fl.ref, src.peer, err)
 		}
-		if !src.held || last == nil {
+		if !src.Held || last == nil {
 			last = err
 		}
 	}
@@ -307,7 +308,7 @@ func (fl *flight) over(src source, err error) bool {
 		return true
 	}
 	e, spoken := asError(err)
-	return spoken && !src.held && src.peer != nil && !e.elsewhere()
+	return spoken && !src.Held && src.peer != nil && !e.elsewhere()
 }
 
 // sleep waits, or returns why ctx ended.

@@ -104,17 +104,20 @@ func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
 			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
 			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }))
 		},
-		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, false) })
+		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, Terms{}) })
 }
 
 // manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, held bool) (*Found, error) {
-	found, err := p.Manifest(ctx, ref, held)
+func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, terms Terms) (*Found, error) {
+	found, err := p.Manifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}
 	found.MediaType = typeFrom(found.MediaType, found.Bytes)
-	if _, err := f.keep(ctx, ref, &found.Manifest); err != nil {
+	if terms.Held {
+		found.At = f.wordAt(ref) // nobody asked the registry for this
+	}
+	if _, err := f.keep(ctx, ref, &found.Manifest, found.At); err != nil {
 		return nil, lied(p, err)
 	}
 	found.Size = int64(len(found.Bytes))
@@ -129,8 +132,9 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
 		return found, nil
 	}
 	// They give what they hold and ask nobody: this node waits for them.
-	for _, p := range f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...) {
-		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, true) })
+	nodes, terms := f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...)
+	for _, p := range nodes {
+		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, terms) })
 		if err == nil {
 			return found, nil
 		}
@@ -158,26 +162,27 @@ func (f *Fetcher) kept(ref Ref) (*Found, bool) {
 		return nil, false
 	}
 	f.sizes.learn(ref.Registry, ref.Digest, content)
-	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Size: int64(len(content))}, true
+	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Way: Way{At: f.wordAt(ref)}, Size: int64(len(content))}, true
 }
 
 // fetchManifest gets a manifest from upstream and keeps it.
 func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (*Found, error) {
+	asked := time.Now()
 	m, err := f.cfg.Upstream.Manifest(ctx, ref, accept)
 	if err != nil {
 		return nil, err
 	}
 	ref.Digest = m.Digest
-	stored, err := f.keep(ctx, ref, &m)
+	stored, err := f.keep(ctx, ref, &m, asked)
 	if err != nil {
 		return nil, &Error{Kind: Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
 	}
-	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry}}, nil
+	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry, At: asked}}, nil
 }
 
-// keep puts a manifest that came for ref into the shard. The error says that it
-// is not what ref's digest names.
-func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, err error) {
+// keep puts a manifest that came for ref into the shard; at is when the registry
+// vouched for it. The error says that it is not what ref's digest names.
+func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest, at time.Time) (stored bool, err error) {
 	store := f.cfg.Store(ref.Registry)
 	if got := ref.Digest.Algorithm().FromBytes(m.Bytes); got != ref.Digest {
 		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, ref.Digest, got)
@@ -188,8 +193,8 @@ func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest) (stored bool, 
 			return false, err
 		}
 	}
-	f.arrived(ref, time.Now())
-	f.vouchParts(ref, m.Bytes)
+	f.arrived(ref, at)
+	f.vouchParts(ref, m.Bytes, at)
 	f.sizes.learn(ref.Registry, ref.Digest, m.Bytes)
 	return stored, nil
 }

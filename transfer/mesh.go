@@ -21,20 +21,21 @@ type Mesh interface {
 	// Peer returns the member of that id, nil if it is unknown, down, passed over
 	// or this node.
 	Peer(id string) Peer
+	// Members lists all other members that live.
+	Members() []Peer
 }
 
 // A Peer is another node of the cluster. The errors of its methods are *Error
 // where the peer speaks for the registry, *PeerError where it is the peer
-// itself that fails. None of them makes the peer ask a third node.
+// itself that fails. None of them makes the peer ask a third node. What they tell
+// of a tag or a private registry's content says since when that holds (Way.At).
 type Peer interface {
 	// ID is the member's id, which is its own for good.
 	ID() string
 	// Name is what people call it.
 	Name() string
-	// Open opens the blob that ref names at the peer, from offset on. The peer
-	// gets it from the registry if it must, unless held is set: then it gives
-	// only what it has, or is getting from the registry already.
-	Open(ctx context.Context, ref Ref, offset int64, held bool) (*Stream, error)
+	// Open opens the blob that ref names at the peer, from offset on.
+	Open(ctx context.Context, ref Ref, offset int64, terms Terms) (*Stream, error)
 	// Peek asks whether the peer would give the blob to one that asks for held
 	// content only. It also tells the peer that this node is about to get it.
 	Peek(ctx context.Context, ref Ref) (Presence, error)
@@ -46,9 +47,9 @@ type Peer interface {
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
 	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
-	// Manifest gets the manifest that ref's digest names. held is as Open's.
-	// The caller checks the bytes.
-	Manifest(ctx context.Context, ref Ref, held bool) (*Found, error)
+	// Manifest gets the manifest that ref's digest names. The caller checks the
+	// bytes.
+	Manifest(ctx context.Context, ref Ref, terms Terms) (*Found, error)
 	// Tags gets a page of the registry's tags of the repository.
 	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
@@ -57,9 +58,21 @@ type Peer interface {
 	// no repository) from this node's shard; mediaType is that of a manifest, ""
 	// for a blob. nil means that the peer has it.
 	Offer(ctx context.Context, ref Ref, mediaType string) error
+	// Refused tells the peer that the registry refused ref's repository.
+	Refused(ctx context.Context, ref Ref) error
 	// Fault tells that the peer failed this node (it hung, or it crawled), so
 	// that it is passed over until it has shown that it lives.
 	Fault(err error)
+}
+
+// Terms say what a peer is asked for. By the zero value it gets from the
+// registry what it has not got.
+type Terms struct {
+	Held bool // only what it has, or is getting from the registry already
+	// Vouched goes with Held: the asker knows the registry as private, and shows
+	// what it gets only for a repository that this vouched for. To others a peer
+	// that knows it gives what it has itself a recent word of.
+	Vouched bool
 }
 
 // A PeerError says that another node failed, not the registry.

@@ -114,6 +114,17 @@ func (n *meshNode) Peer(id string) transfer.Peer {
 	return nil
 }
 
+// Members implements transfer.Mesh.
+func (n *meshNode) Members() []transfer.Peer {
+	var out []transfer.Peer
+	for _, other := range n.mesh.nodes {
+		if other != n {
+			out = append(out, &fakePeer{other, n})
+		}
+	}
+	return out
+}
+
 // A fakePeer is a node as another one asks it.
 type fakePeer struct {
 	node *meshNode
@@ -145,11 +156,11 @@ func (p *fakePeer) reach(ctx context.Context) error {
 }
 
 // Open implements transfer.Peer.
-func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
+func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	a, err := p.node.FillBlob(ctx, ref, held, p.from.name())
+	a, err := p.node.FillBlob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +175,7 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, hel
 		_ = a.Close()
 	}()
 	return &transfer.Stream{
-		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false),
+		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
 		Hit: a.From != transfer.Miss, Redirect: a.Redirect,
 	}, nil
 }
@@ -246,7 +257,10 @@ func (p *fakePeer) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.
 
 // told is a way as the asker sees it.
 func (p *fakePeer) told(way transfer.Way) transfer.Way {
-	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale}
+	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale, At: way.At}
+	if out.At.IsZero() {
+		out.At = time.Now()
+	}
 	if way.From != transfer.Miss {
 		out.From = transfer.PeerHit
 	}
@@ -269,11 +283,11 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	found, err := p.node.FillManifest(ctx, ref, held)
+	found, err := p.node.FillManifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}
@@ -307,6 +321,15 @@ func (p *fakePeer) Offer(ctx context.Context, ref transfer.Ref, mediaType string
 		return err
 	}
 	return p.node.Take(ctx, &fakePeer{p.from, p.node}, ref, mediaType)
+}
+
+// Refused implements transfer.Peer.
+func (p *fakePeer) Refused(ctx context.Context, ref transfer.Ref) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Refused(ref)
+	return nil
 }
 
 // put stores a random blob in the registry.
@@ -630,5 +653,29 @@ func TestDisagreeingRings(t *testing.T) {
 		for _, n := range m.nodes {
 			n.end()
 		}
+	}
+}
+
+// Who offers a blob and then hangs is not waited for.
+func TestAnOfferOfOneThatHangsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]int64{"at once": 0, "in the middle": 100 * kib} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, 2, setup{})
+			d, content := m.put(51, 300*kib)
+			m.pull(0, d, content)
+			m.nodes[0].events.await(filled, 1)
+			m.nodes[0].fails.Store(&fault{hung: true, after: after})
+			ref := m.nodes[0].ref(d)
+			ref.Repository = ""
+			err := (&fakePeer{m.nodes[1], m.nodes[0]}).Offer(t.Context(), ref, "")
+			if p, is := errors.AsType[*transfer.PeerError](err); !is || !errors.Is(p, transfer.ErrHangs) {
+				t.Errorf("%v, want that it hangs", err)
+			}
+			if m.nodes[0].faulted.Load() == 0 {
+				t.Error("the node is asked on")
+			}
+		})
 	}
 }

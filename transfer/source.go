@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -27,12 +28,13 @@ type Source interface {
 // A Stream is a blob on its way to us, from some offset on.
 type Stream struct {
 	Body     io.ReadCloser
-	Offset   int64  // where Body begins: what was asked for, or 0 from a source that ignores Range
-	Size     int64  // of the whole blob, -1 where the source does not tell
-	Host     string // the host the bytes come from, for the log; a peer's name
-	Hit      bool   // it comes from a peer's shard
-	Via      string // Cache-Status of the nodes passed, "" from upstream
-	Redirect string // set, and Body nil, where the registry's redirects go to the client (follow_redirects: false)
+	Offset   int64     // where Body begins: what was asked for, or 0 from a source that ignores Range
+	Size     int64     // of the whole blob, -1 where the source does not tell
+	Host     string    // the host the bytes come from, for the log; a peer's name
+	Hit      bool      // it comes from a peer's shard
+	At       time.Time // as a Way's
+	Via      string    // Cache-Status of the nodes passed, "" from upstream
+	Redirect string    // set, and Body nil, where the registry's redirects go to the client (follow_redirects: false)
 }
 
 // A Descriptor is what a HEAD tells.

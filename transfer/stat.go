@@ -38,7 +38,7 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err e
 		return s, false, err
 	}
 	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok && admitted {
-		return Sized{Way: Way{From: Hit}, Size: size}, true, nil
+		return Sized{Way: Way{From: Hit, At: f.wordAt(ref)}, Size: size}, true, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -47,7 +47,7 @@ func acceptable(client []string) []string {
 type checked struct {
 	Descriptor
 	found *Found // set where the manifest had to be got to learn its digest
-	way   Way    // of another node's answer: Stale, Via, Host
+	way   Way    // At, and of another node's answer Stale, Via and Host
 }
 
 // byTag gets the manifest that a tag means now, as upstream has it, or if
@@ -61,7 +61,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 	known = known && !f.refusedSince(ref, old.Checked)
 	if known && recent(old, policy.TagTTL) {
 		if found, ok := f.lastKnown(ref, old, head); ok {
-			found.From = Hit
+			found.From, found.At = Hit, old.Checked
 			return found, nil
 		}
 	}
@@ -85,7 +85,6 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 
 // current asks what the tag means, and gets that unless it is here.
 func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head, member bool) (*Found, error) {
-	asked := time.Now()
 	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
@@ -99,11 +98,11 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	pinned := ref
 	pinned.Digest = c.Digest
 	if c.way.Stale == nil {
-		f.vouch(pinned, asked) // the registry just said that the repository has it
+		f.vouch(pinned, c.way.At) // the registry said then that the repository has it
 	}
 	if found, ok := f.kept(pinned); ok {
 		if c.way.Stale == nil {
-			f.vouchParts(pinned, found.Bytes)
+			f.vouchParts(pinned, found.Bytes, c.way.At)
 		}
 		found.Way = way
 		return f.meant(ref, key, found, c.way), nil
@@ -120,7 +119,7 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	if err != nil {
 		return nil, err
 	}
-	found.From, found.Stale = Miss, c.way.Stale
+	found.From, found.Stale, found.At = Miss, c.way.Stale, c.way.At
 	return f.meant(ref, key, found, c.way), nil
 }
 
@@ -153,9 +152,10 @@ func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked,
 	if f.cfg.Policy(ref.Registry).Offline {
 		return checked{}, offline(ref)
 	}
+	asked := time.Now()
 	d, err := f.cfg.Upstream.Stat(ctx, ref, false, accept)
 	if err == nil && d.Digest != "" {
-		return checked{Descriptor: d}, nil
+		return checked{Descriptor: d, way: Way{At: asked}}, nil
 	}
 	if err != nil && !headless(err) {
 		return checked{}, err
@@ -164,7 +164,7 @@ func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked,
 	if err != nil {
 		return checked{}, err
 	}
-	return checked{found: found}, nil
+	return checked{found: found, way: Way{At: found.At}}, nil
 }
 
 // meant remembers that the tag means a manifest that is verified. What another
@@ -174,7 +174,7 @@ func (f *Fetcher) meant(ref Ref, key string, found *Found, told Way) *Found {
 		return found
 	}
 	f.cfg.Store(ref.Registry).SetTag(cache.Tag{
-		Key: key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: time.Now(),
+		Key: key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At,
 	})
 	return found
 }
@@ -203,6 +203,6 @@ func (f *Fetcher) stale(ctx context.Context, ref Ref, old cache.Tag, known bool,
 	}
 	f.cfg.Log.Warn("stale manifest served", "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag,
 		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
-	found.From, found.Stale = Hit, e
+	found.From, found.Stale, found.At = Hit, e, old.Checked
 	return found, true
 }

@@ -54,6 +54,10 @@ type Fetcher struct {
 	closed  bool // nothing new begins
 	flights map[flightKey]*flight
 	claims  map[content]claim
+	telling map[Ref]*Error // of which repositories others are told, and what was heard last
+
+	tellers   sync.WaitGroup // Close waits for them at last
+	tellSlots chan struct{}
 
 	// Calls for clients, who may wait for another node, and calls for members,
 	// who must not.
@@ -78,7 +82,10 @@ func New(cfg Config) *Fetcher {
 		cfg.Drip = dripFor
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{}}
+	return &Fetcher{
+		cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{},
+		telling: map[Ref]*Error{}, tellSlots: make(chan struct{}, tellWidth),
+	}
 }
 
 // errClosed is why what is under way ends, or does not begin, once Close was called.
@@ -102,6 +109,7 @@ func (f *Fetcher) Close(ctx context.Context) {
 	}
 	f.stop(errClosed)
 	<-landed
+	f.tellers.Wait()
 }
 
 // start runs fn for the node, unless that is closing. Close waits for it.

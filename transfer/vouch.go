@@ -45,19 +45,20 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 
 // askVouch asks a private registry whether the repository holds the digest.
 func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
-	key, asked := vouchKey(ref), time.Now()
-	_, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
+	key := vouchKey(ref)
+	c, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
 		return direct(ctx, f, ref,
 			func(ctx context.Context) (checked, error) {
-				d, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
-				return checked{Descriptor: d}, err
+				asked := time.Now()
+				_, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
+				return checked{way: Way{At: asked}}, err
 			},
-			func(ctx context.Context, p Peer) (checked, error) { return checked{}, vouchOf(ctx, p, ref, blob) })
+			func(ctx context.Context, p Peer) (checked, error) { return vouchOf(ctx, p, ref, blob) })
 	})
 	e, isError := asError(err)
 	switch {
 	case err == nil:
-		f.vouch(ref, asked)
+		f.vouch(ref, c.way.At)
 		return true, nil
 	case !isError:
 		return false, err
@@ -72,26 +73,30 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 }
 
 // vouchOf asks another node, which may ask the registry, whether that vouches.
-func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (err error) {
+func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (checked, error) {
 	if blob {
-		_, _, err = p.Stat(ctx, ref)
-	} else {
-		_, err = p.Manifest(ctx, ref, false)
+		_, way, err := p.Stat(ctx, ref)
+		return checked{way: way}, err
 	}
-	return err
+	found, err := p.Manifest(ctx, ref, Terms{})
+	if err != nil {
+		return checked{}, err
+	}
+	return checked{way: found.Way}, nil
 }
 
 // vouch remembers that ref's registry, if it is private, vouched for ref then.
+// Zero stands for never.
 func (f *Fetcher) vouch(ref Ref, then time.Time) {
-	if !f.cfg.Policy(ref.Registry).Private {
+	if then.IsZero() || !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
 	store := f.cfg.Store(ref.Registry)
 	if _, known := store.Tag(refusedKey(ref)); !known { // never refused yet
 		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: ref.Digest})
 	}
-	if last, known := store.Tag(vouchKey(ref)); known && last.Checked.After(then) && recent(last, vouchFor) {
-		return // it said so again meanwhile
+	if last, known := store.Tag(vouchKey(ref)); known && last.Checked.After(then) && !last.Checked.After(time.Now()) {
+		return // it has said so again since
 	}
 	store.SetTag(cache.Tag{Key: vouchKey(ref), Digest: ref.Digest, Checked: then})
 }
@@ -103,40 +108,25 @@ func (f *Fetcher) word(ref Ref) (cache.Tag, bool) {
 	return last, known && !f.refusedSince(ref, last.Checked)
 }
 
-// heed notes a private registry's refusal: whoever lost the right to a
-// repository must not get by an outage what a HEAD would not give. Only of
-// repositories that it vouched for: clients choose the names of others.
-func (f *Fetcher) heed(ref Ref, err error) {
-	e, ok := asError(err)
-	if !ok || e.Kind != Denied || e.Status == 0 || !f.cfg.Policy(ref.Registry).Private {
-		return
-	}
-	store := f.cfg.Store(ref.Registry)
-	if _, known := store.Tag(refusedKey(ref)); known {
-		now := time.Now()
-		store.SetTag(cache.Tag{Key: refusedKey(ref), Digest: digest.FromString(now.String()), Checked: now}) // another digest: it is written at once
-	}
-}
-
-// refusedSince reports whether a private registry has refused ref's repository
-// since then.
-func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
+// wordAt is when ref's registry last vouched for ref, zero if it need not or
+// never did.
+func (f *Fetcher) wordAt(ref Ref) time.Time {
 	if !f.cfg.Policy(ref.Registry).Private {
-		return false
+		return time.Time{}
 	}
-	t, known := f.cfg.Store(ref.Registry).Tag(refusedKey(ref))
-	return known && !then.After(t.Checked)
+	last, _ := f.word(ref)
+	return last.Checked
 }
 
 // arrived remembers that ref's registry delivered what the shard has from
-// another, private one, and that it vouched for it when it began to: it may have
+// another, private one, and that it vouched for it at that time: it may have
 // refused the repository since.
-func (f *Fetcher) arrived(ref Ref, began time.Time) {
+func (f *Fetcher) arrived(ref Ref, at time.Time) {
 	store := f.cfg.Store(ref.Registry)
 	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.guarded(origin) {
 		store.SetTag(cache.Tag{Key: deliveredKey(ref), Digest: ref.Digest, Checked: time.Now()})
 	}
-	f.vouch(ref, began)
+	f.vouch(ref, at)
 }
 
 // foreign reports whether the shard has ref's digest from another registry
@@ -173,14 +163,14 @@ func (f *Fetcher) delivered(ref Ref) bool {
 	return ok
 }
 
-// vouchParts remembers that a private registry vouched for what a manifest of
-// ref's repository lists: its config, layers and manifests.
-func (f *Fetcher) vouchParts(ref Ref, manifest []byte) {
+// vouchParts remembers that a private registry vouched then for what a manifest
+// of ref's repository lists: its config, layers and manifests.
+func (f *Fetcher) vouchParts(ref Ref, manifest []byte, then time.Time) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
 	for _, d := range partsOf(manifest) {
-		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d}, time.Now())
+		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d}, then)
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -105,6 +108,77 @@ func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 		}
 		if _, err := n.Manifest(t.Context(), n.tag("v1"), nil, false); err == nil {
 			t.Errorf("node %d serves the tag during the outage", i)
+		}
+	}
+}
+
+// unaware makes node i one that does not know that any registry is private.
+func (m *mesh) unaware(i int) *meshNode {
+	n := m.nodes[i]
+	n.rig = newRig(m.t, setup{registry: m.registry, mesh: n, look: 100 * time.Millisecond})
+	return n
+}
+
+// A node that does not know a registry as private asks for what another holds
+// without minding who may have it. It gets what that one would show to anybody.
+func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all})
+	img, layer := m.held(0, 34)
+	m.nodes[0].events.await(filled, 1)
+	n := m.unaware(1)
+	m.alone()
+	n.holders = []int{0}
+	if _, _, err := n.pull(in(n.ref(img.Layers[0]), "strangers/app"), layer, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("another repository's blob: %v", err)
+	}
+	if _, err := n.Manifest(t.Context(), in(n.ref(img.Manifest), "strangers/app"), nil, false); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("another repository's manifest: %v", err)
+	}
+	if way := m.pull(1, img.Layers[0], layer); way.From != transfer.PeerHit {
+		t.Errorf("what the registry has just vouched for came as a %v", way.From)
+	}
+	if found, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); err != nil || found.From != transfer.PeerHit {
+		t.Errorf("the manifest that it has just vouched for: %v", err)
+	}
+}
+
+// Nor by a word that is no longer recent: the registry has to be asked then.
+func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+	img, layer := m.held(0, 35)
+	holder := m.nodes[0]
+	holder.events.await(filled, 1)
+	for _, d := range []digest.Digest{img.Layers[0], img.Manifest} {
+		holder.store.SetTag(cache.Tag{Key: transfer.VouchKey(holder.ref(d)), Digest: d, Checked: time.Now().Add(-time.Hour)})
+	}
+	n := m.unaware(1)
+	m.alone()
+	n.holders = []int{0}
+	m.registry.Fault(upstreamtest.Fault{Status: 403})
+	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); transfer.KindOf(err) != transfer.Denied {
+		t.Errorf("the blob: %v", err)
+	}
+	if _, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); transfer.KindOf(err) != transfer.Denied {
+		t.Errorf("the manifest: %v", err)
+	}
+}
+
+// What is handed over stays as private as it was: who would show it to anybody
+// does not get it.
+func TestPrivateContentIsHandedOverOnlyToWhoKnowsIt(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 3, setup{private: all})
+	img, _ := m.held(0, 36)
+	m.nodes[0].events.await(filled, 1)
+	m.unaware(1)
+	ref := m.nodes[0].ref(img.Layers[0])
+	ref.Repository = ""
+	for i, taken := range map[int]bool{1: false, 2: true} {
+		err := (&fakePeer{m.nodes[i], m.nodes[0]}).Offer(t.Context(), ref, "")
+		if _, held := m.nodes[i].store.Stat(ref.Digest); held != taken || taken != (err == nil) {
+			t.Errorf("node %d has it: %v, %v", i, held, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -252,3 +253,33 @@ func TestAStaleTagVouchesForNothing(t *testing.T) {
 		}
 	}
 }
+
+// The registry's word is noted before the first client has the last byte: who
+// asks for the blob then need not ask the registry.
+func TestADeliveryVouchesAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{private: all})
+	for seed := range uint64(50) {
+		content := random(100+seed, 10*kib)
+		ref := r.ref(r.registry.PutBlob(repo, content))
+		a, err := r.Blob(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.Send(t.Context(), writer(func(p []byte) (int, error) {
+			_, _, err := r.pull(ref, content, 0, -1)
+			return len(p), err
+		}), 0, -1)
+		if err := errors.Join(err, a.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.registry.Count("HEAD", "/blobs/"); n != 0 {
+		t.Errorf("the registry was asked %d times more", n)
+	}
+}
+
+// A writer is a function as an io.Writer.
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }

@@ -3,6 +3,7 @@ package transfer
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
 // An Origin says where an answer's bytes came from.
@@ -27,6 +28,10 @@ type Way struct {
 	Stale     *Error // upstream failed so, and what we last knew had to do
 	Host      string // the host that delivered, "" for a hit; a peer's name
 	Via       string // the members of Cache-Status of the nodes passed, nearest upstream first
+	// At is when the registry told what a tag means, or that a private one's
+	// repository has the content: no node counts from a later time because it
+	// heard that from another. Zero: it was asked for this answer, or need not be.
+	At time.Time
 }
 
 // CacheStatus tells how the answer came about (RFC 9211): a member for each

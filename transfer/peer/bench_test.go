@@ -18,7 +18,7 @@ func BenchmarkBlob(b *testing.B) {
 			buf := make([]byte, mib)
 			b.SetBytes(size)
 			for b.Loop() {
-				s, err := r.b.Open(b.Context(), ref, 0, true)
+				s, err := r.b.Open(b.Context(), ref, 0, transfer.Terms{Held: true})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,11 +1,15 @@
 package peer
 
 import (
+	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
 )
 
 // What a registry or a client makes up is no fault of the node that passes it
@@ -18,7 +22,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	tag := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	long := url.Values{"last": {strings.Repeat("y", maxQuery)}}
 	for range 2 * strikes {
-		_, err := r.b.Manifest(t.Context(), r.ref(d), false)
+		_, err := r.b.Manifest(t.Context(), r.ref(d), transfer.Terms{})
 		wantError(t, err, transfer.Corrupt)
 		_, err = r.b.Tag(t.Context(), tag, nil)
 		wantError(t, err, transfer.Corrupt)
@@ -27,5 +31,47 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	}
 	if !r.Healthy("b") {
 		t.Error("the node is passed over")
+	}
+}
+
+// A blob that the registry breaks off, again and again, is no fault of the node
+// that passes it on.
+func TestARegistrysCutsPutNoBlameOnNodes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	for seed := range uint64(2 * strikes) {
+		r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET"}, CutAfter: mib, Times: 1})
+		r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET"}, Status: http.StatusRequestedRangeNotSatisfiable, Times: 1})
+		_, _, err := pull(t.Context(), r.b, r.ref(r.registry.PutRandomBlob(repo, seed, 2*mib)), 0, false)
+		wantPeerError(t, err, "broke off")
+	}
+	if !r.Healthy("b") {
+		t.Error("the node is passed over")
+	}
+}
+
+// One that breaks off what it has is to blame.
+func TestANodesOwnCutsAreItsFault(t *testing.T) {
+	t.Parallel()
+	c, b := liar(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerMark, version)
+		if strings.HasPrefix(r.URL.Path, root+"progress/") {
+			fmt.Fprint(w, `{"held":true,"offset":1000}`)
+			return
+		}
+		w.Header().Set("Content-Length", "1000")
+		fmt.Fprint(w, "the beginning")
+	})
+	for range strikes {
+		s, err := b.Open(t.Context(), somewhere, 0, transfer.Terms{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(s.Body)
+		wantPeerError(t, err, "broke off")
+		_ = s.Body.Close()
+	}
+	if c.Healthy("b") {
+		t.Error("it goes on to be asked")
 	}
 }

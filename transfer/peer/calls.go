@@ -38,8 +38,9 @@ func (p *remote) Fault(err error) {
 // An answer is a small one, read to its end.
 type answer struct {
 	*http.Response
-	link *link
-	body []byte
+	link  *link
+	body  []byte
+	asked time.Time
 }
 
 // small asks for what fits into limit bytes and comes within most.
@@ -49,6 +50,7 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
 		defer cancel()
 	}
+	asked := time.Now()
 	l, resp, err := c.do(ctx, id, a)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 	if err != nil {
 		return nil, err
 	}
-	return &answer{resp, l, b}, nil
+	return &answer{resp, l, b, asked}, nil
 }
 
 // get is small for a GET with a query.
@@ -67,16 +69,16 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 }
 
 // Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
-func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, held bool) (*transfer.Stream, error) {
-	c := p.client
+func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
+	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
-		query: query{Ref: ref, held: held}, span: rangeFrom(offset), bulk: true,
+		query: query{Ref: ref, Terms: terms}, span: rangeFrom(offset), bulk: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.stream(resp, ref, offset)
+	s, err := p.stream(resp, ref, offset, asked)
 	if err != nil {
 		_ = resp.Body.Close() // nothing of it is wanted
 		return nil, c.garbled(l, err)
@@ -85,17 +87,17 @@ func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, held 
 		_ = resp.Body.Close() // it has none
 		return s, nil
 	}
-	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, client: c, link: l}
+	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset}
 	return s, nil
 }
 
 // stream reads the header of a blob.
-func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
-	way, err := wayOf(resp.Header, p.Name(), ref.Registry)
+func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64, asked time.Time) (*transfer.Stream, error) {
+	way, err := wayOf(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
 	}
-	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, Via: way.Via}
+	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, At: way.At, Via: way.Via}
 	if to := resp.Header.Get(headerRedirect); to != "" {
 		if !isLocation(to) {
 			return nil, errors.New("its redirect leads nowhere")
@@ -107,27 +109,42 @@ func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64) (*t
 	return s, err
 }
 
-// A body is a blob's. What ends it early is the peer's failure.
+// A body is a blob's. What ends it early is the peer's failure, unless it has
+// no more of the blob than came: then the registry may have broken off.
 type body struct {
 	io.ReadCloser
-	ctx    context.Context // tells the caller's impatience from the peer's failure
-	client *Client
-	link   *link
+	ctx  context.Context // tells the caller's impatience from the peer's failure
+	peer *remote
+	link *link
+	ref  transfer.Ref
+	at   int64 // how far it has come
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.at += int64(n)
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose) {
 		return n, err
 	}
-	return n, b.client.broken(b.ctx, b.link, fmt.Errorf("the blob broke off: %w", err))
+	err = fmt.Errorf("the blob broke off: %w", err)
+	c := b.peer.client
+	if !isGrave(err) && b.ctx.Err() == nil && b.spent() {
+		return n, c.fails(b.peer.id, err)
+	}
+	return n, c.broken(b.ctx, b.link, err)
+}
+
+// spent reports whether the peer says that it has no more of the blob.
+func (b *body) spent() bool {
+	p, err := b.peer.Progress(b.ctx, b.ref)
+	return err == nil && p.Offset <= b.at
 }
 
 // Peek implements transfer.Peer. It takes at most 250 ms.
 func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
 	a, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, held: true},
+		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: transfer.Terms{Held: true}},
 	}, 0, p.client.times.peek)
 	if err != nil {
 		return transfer.Absent, err
@@ -168,7 +185,7 @@ func (p *remote) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Wa
 
 // way reads how an answer came about.
 func (p *remote) way(a *answer, ref transfer.Ref) (transfer.Way, error) {
-	way, err := wayOf(a.Header, p.Name(), ref.Registry)
+	way, err := wayOf(a.Header, p.Name(), ref.Registry, a.asked)
 	if err != nil {
 		return transfer.Way{}, p.client.garbled(a.link, err)
 	}
@@ -211,8 +228,8 @@ func isManifest(mediaType string) bool {
 
 // Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
 // looked yet whether it is that of the bytes.
-func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, held bool) (*transfer.Found, error) {
-	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, held: held}, maxManifest)
+func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
+	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, Terms: terms}, maxManifest)
 	if err != nil {
 		return nil, err
 	}
@@ -276,6 +293,14 @@ func (p *remote) Offer(ctx context.Context, ref transfer.Ref, mediaType string) 
 		return p.client.fails(p.id, errors.New("the offer is too long"))
 	}
 	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: transfer.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
+	return err
+}
+
+// Refused implements transfer.Peer. It takes at most 2 s.
+func (p *remote) Refused(ctx context.Context, ref transfer.Ref) error {
+	_, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodPost, path: root + "refusals", query: query{Ref: transfer.Ref{Registry: ref.Registry, Repository: ref.Repository}},
+	}, 0, p.client.times.progress)
 	return err
 }
 

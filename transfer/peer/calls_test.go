@@ -104,7 +104,7 @@ func TestRedirectIsHandedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{passOn: true, options: []upstreamtest.Option{upstreamtest.Redirect()}})
 	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
-	s, err := r.b.Open(t.Context(), ref, 0, false)
+	s, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
 	if err != nil || s.Body != nil || !strings.HasPrefix(s.Redirect, "http://"+r.registry.CDNHost()+"/") {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -134,7 +134,7 @@ func TestTagAndManifest(t *testing.T) {
 			t.Errorf("tag: %+v", found)
 		}
 		for _, from := range []transfer.Origin{transfer.Miss, transfer.PeerHit} {
-			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), false)
+			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,10 +151,12 @@ func TestStaleTagSaysWhy(t *testing.T) {
 	h := http.Header{}
 	stale := &transfer.Error{Kind: transfer.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
 	setWay(h, transfer.Way{From: transfer.Hit, Collapsed: true, Stale: stale}, "node-b", true)
-	way, err := wayOf(h, "node-b", "here")
+	asked := time.Now()
+	way, err := wayOf(h, "node-b", "here", asked)
 	want := transfer.Way{
+		At:   asked,
 		From: transfer.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
-		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond},
+		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond, Relayed: true},
 	}
 	if err != nil || !reflect.DeepEqual(way, want) {
 		t.Errorf("%+v, %v; want %+v", way, err, want)
@@ -381,9 +383,9 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 					t.Errorf("%s: %+v", what, e)
 				}
 			}
-			_, err := r.b.Open(t.Context(), ref, 0, false)
+			_, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
 			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref, false)
+			_, err = r.b.Manifest(t.Context(), ref, transfer.Terms{})
 			check("manifest", err)
 			_, err = r.b.Tags(t.Context(), ref, nil)
 			check("tags", err)
@@ -470,4 +472,26 @@ func TestAnsweringConnectionsHaveAnEnd(t *testing.T) {
 	if srv.ReadHeaderTimeout != 10*time.Second || srv.IdleTimeout != 2*time.Minute || srv.MaxHeaderBytes != 32*kib || srv.WriteTimeout != 0 || srv.Protocols.HTTP2() || srv.Protocols.UnencryptedHTTP2() {
 		t.Errorf("%+v", srv)
 	}
+}
+
+// What a registry vouched for is over at once where a member tells of a refusal.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})
+	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
+	manifest := func() error {
+		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
+		return err
+	}
+	if err := manifest(); err != nil {
+		t.Fatal(err)
+	}
+	r.registry.Down()
+	if err := manifest(); err != nil {
+		t.Fatalf("vouched for: %v", err)
+	}
+	if err := r.b.Refused(t.Context(), r.ref(img.Manifest)); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, manifest(), transfer.Unavailable)
 }

@@ -214,7 +214,7 @@ var somewhere = transfer.Ref{Registry: "registry.example.com", Repository: repo,
 
 // pull gets a blob to its end.
 func pull(ctx context.Context, p transfer.Peer, ref transfer.Ref, off int64, held bool) ([]byte, *transfer.Stream, error) {
-	s, err := p.Open(ctx, ref, off, held)
+	s, err := p.Open(ctx, ref, off, transfer.Terms{Held: held})
 	if err != nil || s.Redirect != "" {
 		return nil, s, err
 	}

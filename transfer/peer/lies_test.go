@@ -37,7 +37,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 		return err
 	},
 	"manifest": func(ctx context.Context, _ *Client, b transfer.Peer) error {
-		_, err := b.Manifest(ctx, somewhere, false)
+		_, err := b.Manifest(ctx, somewhere, transfer.Terms{})
 		return err
 	},
 	"tags": func(ctx context.Context, _ *Client, b transfer.Peer) error {
@@ -51,6 +51,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 	"offer": func(ctx context.Context, _ *Client, b transfer.Peer) error {
 		return b.Offer(ctx, transfer.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
 	},
+	"refused": func(ctx context.Context, _ *Client, b transfer.Peer) error { return b.Refused(ctx, somewhere) },
 	"stats": func(ctx context.Context, c *Client, _ transfer.Peer) error {
 		_, err := c.Stats(ctx, "b")
 		return err
@@ -189,7 +190,7 @@ func TestBusy(t *testing.T) {
 		r.server.bulk.take()
 	}
 	r.times.busy = 100 * time.Millisecond
-	_, err := r.b.Open(t.Context(), ref, 0, false)
+	_, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
 	if e := wantPeerError(t, err, "is busy"); !e.Busy || !r.Healthy("b") || r.server.Counts().Busy == 0 {
 		t.Errorf("%v, healthy %v, %+v", e, r.Healthy("b"), r.server.Counts())
 	}
@@ -264,7 +265,7 @@ func TestBodyThatBreaksOffHasNoEnd(t *testing.T) {
 				return true
 			}
 			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: wrong, Times: 1})
-			s, err := r.b.Open(t.Context(), r.ref(d), 0, false)
+			s, err := r.b.Open(t.Context(), r.ref(d), 0, transfer.Terms{})
 			if err != nil {
 				close(release)
 				t.Fatal(err)
@@ -296,7 +297,7 @@ func TestWhoGivesUpBlamesNobody(t *testing.T) {
 	})
 	for range strikes {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, err := b.Open(ctx, somewhere, 0, false)
+		s, err := b.Open(ctx, somewhere, 0, transfer.Terms{})
 		if err != nil {
 			t.Fatal(err)
 		}

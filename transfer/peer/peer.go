@@ -10,14 +10,16 @@
 // serve.go). What both ends say in headers stands in wire.go, the names of
 // things in query.go.
 //
-//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way
+//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way;
+//	                                  vouched=1: and the asker minds who may have it
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
-//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there
+//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there; vouched=1
 //	GET  /peer/v1/tags                what a tag means
 //	GET  /peer/v1/lists/tags          a page
 //	GET  /peer/v1/lists/referrers     a page
 //	GET  /peer/v1/progress/{digest}   how far a blob is
 //	POST /peer/v1/offers              take this blob from me
+//	POST /peer/v1/refusals            the registry refused me this repository
 //	GET  /peer/v1/stats               what the node counts
 //	GET  /peer/v1/ping                nothing, which is a sign of life
 //
@@ -52,6 +54,7 @@ const (
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same of one that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
+	headerAge       = "Oci-Peer-Age"       // for how many milliseconds the registry's word is known
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
@@ -80,6 +83,9 @@ const (
 	maxReason   = 1 << 10
 	maxVia      = 1 << 10
 )
+
+// maxAge bounds the age of a registry's word, in milliseconds: a hundred years.
+const maxAge = 100 * 365 * 24 * 3600 * 1000
 
 const (
 	// callTime bounds a call whose answer is small, its body included.

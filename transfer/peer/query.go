@@ -37,8 +37,8 @@ var errQuery = errors.New("not of the form of a request")
 // A query is the parameters of a request.
 type query struct {
 	transfer.Ref
+	transfer.Terms
 	accept []string
-	held   bool
 	inList bool       // the digest stands here, not in the path
 	list   url.Values // what pages a listing
 }
@@ -52,8 +52,11 @@ func (q query) encode() string {
 	if q.inList {
 		v.Set("digest", q.Digest.String())
 	}
-	if q.held {
+	if q.Held {
 		v.Set("held", "1")
+	}
+	if q.Vouched {
+		v.Set("vouched", "1")
 	}
 	for _, t := range q.accept {
 		if acceptable(t) && len(v["accept"]) < maxAccept && !slices.Contains(v["accept"], t) {
@@ -83,13 +86,14 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
 	}
 	q := query{accept: v["accept"], list: transfer.ListQuery(v)}
-	q.Registry, q.Repository, q.Tag, q.held = v.Get("registry"), v.Get("repository"), v.Get("tag"), v.Get("held") == "1"
+	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
+	q.Held, q.Vouched = v.Get("held") == "1", v.Get("vouched") == "1"
 	if d := v.Get("digest"); d != "" {
 		if q.Digest, err = parseDigest(d); err != nil {
 			return query{}, err

@@ -29,7 +29,7 @@ func tag(q query) bool        { return q.Repository != "" && q.Tag != "" }
 func digested(q query) bool   { return q.Repository != "" && q.Digest != "" }
 
 // orHeld lets what is offered be got: an offer knows no repository.
-func orHeld(q query) bool { return q.Repository != "" || q.held }
+func orHeld(q query) bool { return q.Repository != "" || q.Held }
 
 // routes lists all that can be asked, by method and path; a path that ends in /
 // is followed by a digest.
@@ -43,6 +43,7 @@ func (s *Server) routes() map[string]route {
 		"GET lists/referrers": {s.list, true, digested, s.getReferrers},
 		"GET progress/":       {nil, true, nil, s.getProgress},
 		"POST offers":         {s.control, true, nil, s.postOffer},
+		"POST refusals":       {s.control, true, repository, s.postRefusal},
 		"GET stats":           {s.control, false, nil, s.getStats},
 		"GET ping":            {nil, false, nil, s.getPing},
 	}
@@ -84,7 +85,7 @@ func late(registry string) *transfer.Error {
 
 // getBlob sends a blob.
 func (s *Server) getBlob(w *paced, c *call) error {
-	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.held, c.sender)
+	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.Terms, c.sender)
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (s *Server) getBlob(w *paced, c *call) error {
 // headBlob answers a peek, or tells a blob's size.
 func (s *Server) headBlob(w *paced, c *call) error {
 	h := w.Header()
-	if c.held {
+	if c.Held {
 		h.Set(headerPresence, presences[s.cfg.Fetcher.Presence(c.Ref, c.sender)])
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -143,7 +144,7 @@ func (s *Server) headBlob(w *paced, c *call) error {
 func (s *Server) getManifest(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.held)
+	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.Terms)
 	if err != nil {
 		return err
 	}
@@ -209,6 +210,13 @@ func (s *Server) postOffer(w *paced, c *call) error {
 	if err := s.cfg.Fetcher.Take(c.Context(), from, ref, o.MediaType); err != nil {
 		return fmt.Errorf("taking what is offered: %w", err)
 	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postRefusal hears that a registry refused the sender a repository.
+func (s *Server) postRefusal(w *paced, c *call) error {
+	s.cfg.Fetcher.Refused(c.Ref)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

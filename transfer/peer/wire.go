@@ -53,6 +53,7 @@ func decodeError(s, registry string) (*transfer.Error, error) {
 	return &transfer.Error{
 		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), Status: f.Status,
 		Reason:     printable(f.Reason, maxReason),
+		Relayed:    true,
 		RetryAfter: time.Duration(min(max(f.RetryAfter, 0), most.Seconds()) * float64(time.Second)),
 	}, nil
 }
@@ -111,6 +112,9 @@ func setWay(h http.Header, way transfer.Way, name string, tag bool) {
 	if way.From != transfer.Miss {
 		h.Set(headerSource, transfer.Hit.String())
 	}
+	if !way.At.IsZero() {
+		h.Set(headerAge, strconv.FormatInt(max(0, time.Since(way.At).Milliseconds()+1), 10)) // rather too old
+	}
 	if way.Collapsed {
 		h.Set(headerCollapsed, "1")
 	}
@@ -120,11 +124,19 @@ func setWay(h http.Header, way transfer.Way, name string, tag bool) {
 }
 
 // wayOf reads what setWay wrote: what was a hit at the peer, or a third node's,
-// is a peer's hit here.
-func wayOf(h http.Header, peer, registry string) (transfer.Way, error) {
-	way := transfer.Way{From: transfer.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia)}
+// is a peer's hit here. asked is when the peer was asked: what it knows for a
+// while is at least that much older.
+func wayOf(h http.Header, peer, registry string, asked time.Time) (transfer.Way, error) {
+	way := transfer.Way{From: transfer.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia), At: asked}
 	if !visible(way.Via, maxVia) {
 		return way, errors.New("its Cache-Status is malformed")
+	}
+	if s := h.Get(headerAge); s != "" {
+		age, err := strconv.ParseUint(s, 10, 64)
+		if err != nil || age > maxAge {
+			return way, errors.New("its age is malformed")
+		}
+		way.At = asked.Add(-time.Duration(age) * time.Millisecond)
 	}
 	if h.Get(headerSource) == transfer.Hit.String() {
 		way.From = transfer.PeerHit

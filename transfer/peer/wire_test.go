@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"oci-proxy/transfer"
 )
@@ -37,7 +38,7 @@ func FuzzDecodeError(f *testing.F) {
 var names = transfer.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
 
 func FuzzParseQuery(f *testing.F) {
-	f.Add("registry=ghcr.io&repository=org%2Fapp&tag=v1&accept=a/b&held=1&n=5")
+	f.Add("registry=ghcr.io&repository=org%2Fapp&tag=v1&accept=a/b&held=1&vouched=1&n=5")
 	f.Add("registry=a:0&digest=sha256:00")
 	f.Add("registry=localhost:5000&repository=a__b/c.d-e&digest=sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824&%")
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -56,7 +57,7 @@ func FuzzParseQuery(f *testing.F) {
 		}
 		q.inList = q.Digest != ""
 		again, err := parseQuery(q.encode())
-		if err != nil || again.Ref != q.Ref || again.held != q.held || again.list.Encode() != q.list.Encode() {
+		if err != nil || again.Ref != q.Ref || again.Terms != q.Terms || again.list.Encode() != q.list.Encode() {
 			t.Errorf("%q: %+v came back as %+v, %v", raw, q, again, err)
 		}
 	})
@@ -146,8 +147,62 @@ func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	} {
 		h := http.Header{}
 		setWay(h, transfer.Way{From: from}, "node-b", false)
-		if way, err := wayOf(h, "node-b", "here"); err != nil || way.From != want {
+		if way, err := wayOf(h, "node-b", "here", time.Now()); err != nil || way.From != want {
 			t.Errorf("%v there is %v here, %v", from, way.From, err)
+		}
+	}
+}
+
+// What a node knew for a while is no younger at the one that it tells.
+func TestAges(t *testing.T) {
+	t.Parallel()
+	asked := time.Now()
+	for _, at := range []time.Time{asked, asked.Add(-time.Hour), asked.Add(-24 * 365 * time.Hour)} {
+		h := http.Header{}
+		setWay(h, transfer.Way{At: at}, "node-b", true)
+		way, err := wayOf(h, "node-b", "here", asked)
+		if off := at.Sub(way.At); err != nil || off < 0 || off > time.Minute {
+			t.Errorf("%v came as %v, %v", at, way.At, err)
+		}
+	}
+	for s, ok := range map[string]bool{"": true, "0": true, "-1": false, "1e3": false, "3153600000001": false, "99999999999999999999": false} {
+		way, err := wayOf(http.Header{headerAge: {s}}, "node-b", "here", asked)
+		if ok != (err == nil) || ok && !way.At.Equal(asked) {
+			t.Errorf("an age of %q: %v, %v", s, way.At, err)
+		}
+	}
+}
+
+func TestAgesTravel(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{policy: transfer.Policy{Private: true, TagTTL: time.Hour}})
+	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
+	tag := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
+	ask := func() (ats [4]time.Time) {
+		t.Helper()
+		found, err := r.b.Tag(t.Context(), tag, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, stream, err := pull(t.Context(), r.b, r.ref(img.Layers[0]), 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, way, err := r.b.Stat(t.Context(), r.ref(img.Layers[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [4]time.Time{found.At, manifest.At, stream.At, way.At}
+	}
+	ask()
+	known := time.Now()
+	for i, at := range ask() {
+		if !at.Before(known) {
+			t.Errorf("answer %d is of %v after it was known", i, at.Sub(known))
 		}
 	}
 }

@@ -1,0 +1,172 @@
+package transfer_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+)
+
+// fakeMesh is newMesh in front of up, for a bubble, in which every registry is
+// treated by policy. Call its end.
+func fakeMesh(t *testing.T, dir string, n int, up transfer.Upstream, policy transfer.Policy) *mesh {
+	m := &mesh{t: t}
+	for i := range n {
+		node := &meshNode{mesh: m, id: i}
+		node.route = func(string) []int { return []int{0} }
+		store := cache.Open(dir+strconv.Itoa(i), cache.Options{})
+		node.rig = &rig{t: t, store: store, events: newEvents(), Fetcher: transfer.New(transfer.Config{
+			Upstream: up, Log: slog.New(slog.DiscardHandler), Mesh: node,
+			Store:  func(string) *cache.Store { return store },
+			Policy: func(string) transfer.Policy { return policy },
+		})}
+		m.nodes = append(m.nodes, node)
+	}
+	return m
+}
+
+func (m *mesh) end() {
+	for _, n := range m.nodes {
+		n.end()
+	}
+}
+
+// A tagged is an upstream with one manifest, which a tag means, and one blob.
+type tagged struct {
+	fake
+	now  string // the manifest
+	blob []byte
+	down bool
+}
+
+func newTagged(blob []byte) *tagged {
+	u := &tagged{blob: blob, now: `{"layers":[{"digest":"` + digest.FromBytes(blob).String() + `"}]}`}
+	fail := func() error {
+		if u.down {
+			return failure(transfer.Unavailable)
+		}
+		return nil
+	}
+	u.stat = func(context.Context) (transfer.Descriptor, error) {
+		return transfer.Descriptor{Digest: u.digest(), MediaType: manifestType, Size: int64(len(u.now))}, fail()
+	}
+	u.manifest = func(context.Context) (transfer.Manifest, error) {
+		return transfer.Manifest{Digest: u.digest(), MediaType: manifestType, Bytes: []byte(u.now)}, fail()
+	}
+	u.open = func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+		if err := fail(); err != nil {
+			return nil, err
+		}
+		return &transfer.Stream{Body: endsWith(u.blob[o:], io.EOF), Offset: o, Size: int64(len(u.blob)), Host: "reg.example.com"}, nil
+	}
+	return u
+}
+
+func (u *tagged) digest() digest.Digest { return digest.FromString(u.now) }
+
+var aTag = transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+
+// What one node knows of a tag for a while, another does not believe for
+// another while.
+func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		up := newTagged(nil)
+		m := fakeMesh(t, dir, 2, up, transfer.Policy{TagTTL: time.Minute})
+		defer m.end()
+		old := up.now
+		want := func(i int, now string) {
+			t.Helper()
+			if found, err := m.nodes[i].Manifest(t.Context(), aTag, nil, false); err != nil || string(found.Bytes) != now {
+				t.Errorf("node %d: %+v, %v; want %s", i, found, err, now)
+			}
+		}
+		want(0, old)
+		up.now = `{"layers":[]}`
+		<-time.After(50 * time.Second)
+		want(1, old)
+		<-time.After(5 * time.Second)
+		want(1, old)
+		<-time.After(6 * time.Second)
+		want(1, up.now)
+	})
+}
+
+// In an outage what a registry vouched for ends when stale_if_error has passed
+// since it did, whoever tells whom meanwhile.
+func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
+	t.Parallel()
+	_, blob := fakeBlob(100 * kib)
+	for name, c := range map[string]struct {
+		before func(m *mesh) // in time
+		ask    func(n *meshNode, d, manifest digest.Digest) error
+	}{
+		"a blob": {ask: func(n *meshNode, d, _ digest.Digest) error {
+			_, _, err := n.pull(fakeRef(d), blob, 0, -1)
+			return err
+		}},
+		"HEAD of a blob": {ask: func(n *meshNode, d, _ digest.Digest) error {
+			_, err := n.StatBlob(context.Background(), fakeRef(d))
+			return err
+		}},
+		"a manifest": {ask: func(n *meshNode, _, manifest digest.Digest) error {
+			_, err := n.Manifest(context.Background(), fakeRef(manifest), nil, false)
+			return err
+		}},
+		"a tag": {ask: func(n *meshNode, _, _ digest.Digest) error {
+			_, err := n.Manifest(context.Background(), aTag, nil, false)
+			return err
+		}},
+		"a blob that another holds": {
+			before: func(m *mesh) {
+				n := m.nodes[1]
+				n.route, n.holders = func(string) []int { return []int{1} }, []int{0}
+				if _, err := n.Manifest(context.Background(), aTag, nil, false); err != nil { // it vouches for the blob
+					m.t.Error(err)
+				}
+			},
+			ask: func(n *meshNode, d, _ digest.Digest) error {
+				_, _, err := n.pull(fakeRef(d), blob, 0, -1)
+				return err
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, dir string) {
+				up := newTagged(blob)
+				m := fakeMesh(t, dir, 2, up, transfer.Policy{Private: true, StaleIfError: time.Hour})
+				defer m.end()
+				d, manifest := digest.FromBytes(blob), up.digest()
+				one, two := m.nodes[0], m.nodes[1]
+				if _, err := one.Manifest(t.Context(), aTag, nil, false); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := one.pull(fakeRef(d), blob, 0, -1); err != nil {
+					t.Fatal(err)
+				}
+				if c.before != nil {
+					c.before(m)
+				}
+				up.down = true
+				<-time.After(50 * time.Minute)
+				if err := c.ask(two, d, manifest); err != nil {
+					t.Errorf("in time: %v", err)
+				}
+				<-time.After(11 * time.Minute)
+				for i, n := range m.nodes {
+					if err := c.ask(n, d, manifest); err == nil {
+						t.Errorf("node %d serves it when the time is over", i)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,203 @@
+package transfer_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// alone makes each node one that asks the registry itself.
+func (m *mesh) alone() {
+	for i, n := range m.nodes {
+		n.route = func(string) []int { return []int{i} }
+	}
+}
+
+const toldOf = "refusal told by a member"
+
+// A refusal that one node hears ends the vouchers of all: none is left to show
+// the content during an outage.
+func TestARefusalIsToldToAllMembers(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 3, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	m.alone()
+	img, layer := m.held(0, 41)
+	for i, n := range m.nodes[1:] {
+		n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+		m.pull(i+1, img.Layers[0], layer)
+	}
+	m.registry.Fault(upstreamtest.Fault{Status: 403})
+	if _, err := m.nodes[1].Tags(t.Context(), m.nodes[1].tag(""), nil); transfer.KindOf(err) != transfer.Denied {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 2} {
+		m.nodes[i].events.await(toldOf, 1)
+	}
+	m.registry.Down()
+	for i, n := range m.nodes {
+		if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err == nil {
+			t.Errorf("node %d serves the layer during the outage", i)
+		}
+		if _, err := n.Manifest(t.Context(), n.tag("v1"), nil, false); err == nil {
+			t.Errorf("node %d serves the tag during the outage", i)
+		}
+	}
+	m.registry.ClearFaults()
+	m.registry.Up()
+	n := m.nodes[2]
+	n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
+	m.registry.Down()
+	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err != nil {
+		t.Errorf("let in again: %v", err)
+	}
+}
+
+// Who never had anything of a repository notes nothing of it, but tells those
+// who may have.
+func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	m.alone()
+	img, layer := m.held(0, 42)
+	m.registry.Fault(upstreamtest.Fault{Status: 401})
+	one := m.nodes[1]
+	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); transfer.KindOf(err) != transfer.Denied {
+		t.Fatal(err)
+	}
+	m.nodes[0].events.await(toldOf, 1)
+	m.registry.Down()
+	if _, _, err := m.nodes[0].pull(one.ref(img.Layers[0]), layer, 0, -1); err == nil {
+		t.Error("it is served during the outage")
+	}
+	if _, noted := one.store.Tag("?refused " + m.registry.Host() + " " + repo); noted {
+		t.Error("a name that a client chose is noted")
+	}
+}
+
+// An audience is a mesh of a node that acts for itself, and of peers that
+// count what they are told.
+type audience struct {
+	transfer.Mesh
+	told atomic.Int64
+	hung bool
+}
+
+func (a *audience) Route(string, string) []transfer.Peer   { return []transfer.Peer{nil} }
+func (a *audience) Holders(string, string) []transfer.Peer { return nil }
+func (a *audience) Members() []transfer.Peer               { return []transfer.Peer{&listener{audience: a}} }
+
+type listener struct {
+	transfer.Peer
+	audience *audience
+}
+
+func (*listener) Name() string { return "listener" }
+
+func (l *listener) Refused(ctx context.Context, _ transfer.Ref) error {
+	l.audience.told.Add(1)
+	if l.audience.hung {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+// refusing is a private registry that refuses all, in front of which a node
+// tells a.
+func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fetcher, func()) {
+	store := cache.Open(dir, cache.Options{})
+	f := transfer.New(transfer.Config{
+		Upstream: &fake{stat: func(context.Context) (transfer.Descriptor, error) {
+			e := failure(transfer.Denied)
+			e.Status, e.Relayed = 401, relayed
+			return transfer.Descriptor{}, e
+		}},
+		Mesh: a, Log: slog.New(slog.DiscardHandler),
+		Store:  func(string) *cache.Store { return store },
+		Policy: func(string) transfer.Policy { return transfer.Policy{Private: true} },
+	})
+	return f, func() {
+		f.Close(t.Context())
+		_ = store.Close() // only read
+	}
+}
+
+// A repository is told of at once, and then every few seconds at most; what is
+// heard meanwhile is not lost.
+func TestRefusalsAreToldNowAndThen(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		a := &audience{}
+		f, end := refusing(t, dir, a, false)
+		defer end()
+		tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+		refuse := func(n int) {
+			t.Helper()
+			each(n, func(int) {
+				_, err := f.Manifest(t.Context(), tag, nil, false)
+				wantKind(t, err, transfer.Denied)
+			})
+		}
+		want := func(after time.Duration, n int64) {
+			t.Helper()
+			<-time.After(after)
+			synctest.Wait()
+			if got := a.told.Load(); got != n {
+				t.Errorf("told %d times, want %d", got, n)
+			}
+		}
+		refuse(1)
+		want(0, 1)
+		want(time.Minute, 1)
+		refuse(5)
+		want(0, 2)
+		refuse(5)
+		want(time.Second, 2)
+		want(5*time.Second, 3)
+		want(time.Minute, 3)
+	})
+}
+
+// Who is told of a refusal, by news or by an answer, does not tell it.
+func TestARefusalIsToldByOneOnly(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		a := &audience{}
+		f, end := refusing(t, dir, a, true)
+		defer end()
+		tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+		f.Refused(tag)
+		_, err := f.Manifest(t.Context(), tag, nil, false)
+		wantKind(t, err, transfer.Denied)
+		<-time.After(time.Minute)
+		if n := a.told.Load(); n != 0 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+// Members that hang keep neither the client nor the node's end waiting.
+func TestTellingARefusalIsWaitedForByNobody(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		f, end := refusing(t, dir, &audience{hung: true}, false)
+		d := took(func() {
+			for i := range 40 {
+				ref := transfer.Ref{Registry: "reg.example.com", Repository: repo + string(rune('a'+i)), Tag: "v1"}
+				_, err := f.Manifest(t.Context(), ref, nil, false)
+				wantKind(t, err, transfer.Denied)
+			}
+			synctest.Wait()
+			end()
+		})
+		if d != 0 {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
