@@ -1,0 +1,44 @@
+package transfer_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+)
+
+// A registry that sends a byte now and then keeps a download going for those
+// who want the blob, not for nobody.
+func TestDripForNobodyEnds(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	d, content := fakeBlob(size)
+	bubble(t, func(t *testing.T, dir string) {
+		ended := make(chan struct{})
+		f := &fake{open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) {
+			context.AfterFunc(ctx, func() { close(ended) })
+			return &transfer.Stream{Size: size, Body: dripping(ctx, append(make([]byte, 0, size), content...), 1<<13, 10*time.Second)}, nil
+		}}
+		r := fakeRig(t, dir, f, transfer.Policy{Stranger: true}, cache.Options{Bound: 2 * size})
+		defer r.end()
+		a, err := r.Blob(t.Context(), fakeRef(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-time.After(2 * time.Minute):
+		case <-ended:
+			t.Error("it ends though a client waits")
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-time.After(time.Minute):
+			t.Error("it goes on for nobody")
+		case <-ended:
+		}
+	})
+}
