@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -90,20 +92,34 @@ func configFile(t *testing.T, format string, args ...any) string {
 	return file
 }
 
-// nodeConfig is the config of a node in front of up, on a port that was free.
+// ports are given out by freePort: the last one.
+var ports atomic.Int32
+
+func init() { ports.Store(rand.Int32N(10_000)) }
+
+// freePort is a port of loopback for a process that is yet to be started. It is
+// below those that systems give to connections, and to who asks for any: one of
+// them could be taken before the process listens.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 20_000 + int(ports.Add(1)%10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close() // nobody came
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// nodeConfig is the config of a node in front of up.
 func nodeConfig(t *testing.T, up *upstreamtest.Registry, dir, more string) (file, addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	return configFile(t, "port: %s\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 8m}\nregistries: {%q: {insecure: true}}\n%s\n",
-		port, up.Host(), dir, up.Host(), more), addr
+	port := freePort(t)
+	return configFile(t, "port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 8m}\nregistries: {%q: {insecure: true}}\n%s\n",
+		port, up.Host(), dir, up.Host(), more), fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // A process is the program, running.

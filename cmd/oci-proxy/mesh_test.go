@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,14 +81,7 @@ func await(t *testing.T, ok func() bool) {
 // memberConfig is the config of a node of a cluster, and its addresses.
 func memberConfig(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gossip = l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	gossip = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	file, addr = nodeConfig(t, up, t.TempDir(), fmt.Sprintf(
 		"cluster: {name: %s, bind_addr: %q, peer_addr: \"127.0.0.1:0\", seeds: [%q]%s}", name, gossip, seed, more))
 	return file, addr, gossip
