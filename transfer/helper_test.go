@@ -175,13 +175,7 @@ func (r *rig) put(seed uint64, size int64) (digest.Digest, []byte) {
 }
 
 // random returns bytes that depend on seed alone.
-func random(seed uint64, size int64) []byte {
-	b, err := io.ReadAll(upstreamtest.Random(seed, size))
-	if err != nil {
-		panic(err) // Random does not fail
-	}
-	return b
-}
+func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // wantKind fails the test unless err is an *Error of that kind.
 func wantKind(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
