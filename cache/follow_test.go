@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -268,5 +269,32 @@ func TestFollowersOfABlobThatLeftTheShardReadOn(t *testing.T) {
 	want(t, s, b)
 	if s.Size() != int64(len(b.content)) {
 		t.Errorf("%d bytes count", s.Size())
+	}
+}
+
+// Once an ingest has ended, the last follower gives back what belongs to it,
+// while the writer may be about to say Abort. Run it under the race detector.
+func TestFollowersAreTheLastToHoldWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	for seed := range uint64(100) {
+		b := newSample(seed, chunkSize)
+		in := begin(t, s, b)
+		in.SetSize(chunkSize)
+		f, err := in.Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Write(b.content); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		var left sync.WaitGroup
+		left.Go(func() { _ = f.Close() })
+		runtime.Gosched() // mostly the follower is first then
+		in.Abort(nil)
+		left.Wait()
 	}
 }

@@ -55,14 +55,10 @@ func TestBlobOfUnknownLengthComesWholeAndIsAHitAfterwards(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(1, 300<<10)
 	d := up.PutBlob(repo, content)
-	g := gate{done: make(chan struct{})}
-	up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
-		g.halves(w, r, content)
-		return true
-	}})
+	release := halved(up, 300<<10, upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, NoLength: true})
 	p := newProxy(t, up, settings{})
 	resp := p.send(http.MethodGet, blobPath(d), "Range", "bytes=5-9")
-	close(g.done)
+	release()
 	a := read(resp)
 	a.want(t, http.StatusOK, "Content-Length", "", "Cache-Status", "oci-proxy; fwd=uri-miss; stored")
 	if !bytes.Equal(a.body, content) {
@@ -76,12 +72,12 @@ func TestWhoJoinsADownloadIsCollapsedAndAMiss(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(2, 1<<20)
 	d := up.PutBlob(repo, content)
-	g := halve(up, d.String(), content)
+	release := halve(up, d.String(), 1<<20)
 	p := newProxy(t, up, settings{})
 	first, second := p.send(http.MethodGet, blobPath(d)), p.send(http.MethodGet, blobPath(d))
 	head := p.do(http.MethodHead, blobPath(d))
 	head.want(t, http.StatusOK, "Content-Length", "1048576", "Cache-Status", "oci-proxy; fwd=uri-miss; collapsed")
-	g.open()
+	release()
 	for status, resp := range map[string]*http.Response{
 		"oci-proxy; fwd=uri-miss; stored": first, "oci-proxy; fwd=uri-miss; stored; collapsed": second,
 	} {

@@ -297,7 +297,7 @@ func TestNewConnectionsWaitWhenAllArePulls(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
-	g := halve(up, d.String(), content)
+	release := halve(up, d.String(), 1<<20)
 	b := newBudget(1024, time.Minute)
 	b.files, b.pulls = 1+filesOfPull, 8
 	p := served(t, up, settings{}, b)
@@ -312,7 +312,7 @@ func TestNewConnectionsWaitWhenAllArePulls(t *testing.T) {
 		}
 		got <- err
 	}()
-	g.open()
+	release()
 	if a := read(pull); len(a.body) != len(content) {
 		t.Errorf("%d bytes, %v", len(a.body), a.err)
 	}

@@ -30,6 +30,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"oci-proxy/transfer/upstreamtest"
 )
 
 // An internet is all hosts there are, as a node sees them that gets out by a
@@ -151,25 +153,7 @@ func (w *internet) serveProxy(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-	join(conn, to.Listener.Addr().String())
-}
-
-// join copies between conn and addr until either ends.
-func join(conn net.Conn, addr string) {
-	defer conn.Close()
-	to, err := net.Dial("tcp", addr)
-	if err != nil {
-		return
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(to, conn)
-		_ = to.Close()
-	})
-	_, _ = io.Copy(conn, to)
-	_ = conn.Close()
-	_ = to.Close()
-	wg.Wait()
+	upstreamtest.Tunnel(conn, to.Listener.Addr().String())
 }
 
 // serve answers for the host that the request names.

@@ -81,7 +81,7 @@ func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(7, 1<<20)
 	d := up.PutBlob(repo, content)
-	g := halve(up, d.String(), content)
+	release := halve(up, d.String(), 1<<20)
 	p := newProxy(t, up, settings{})
 	a := p.get(blobPath(d), "Range", "bytes=1000-200000")
 	a.want(t, 206, "Content-Range", "bytes 1000-200000/1048576")
@@ -91,7 +91,7 @@ func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	open := p.send(http.MethodGet, blobPath(d), "Range", "bytes=0-")
 	left := p.send(http.MethodGet, blobPath(d), "Range", "bytes=5-")
 	_ = left.Body.Close()
-	g.open()
+	release()
 	tail := p.get(blobPath(d), "Range", "bytes=-70000")
 	tail.want(t, 206, "Content-Length", "70000")
 	if b := read(open); !bytes.Equal(b.body, content) || !bytes.Equal(tail.body, content[len(content)-70000:]) {

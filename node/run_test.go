@@ -58,7 +58,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d, later := up.PutBlob(repo, content), up.PutBlob(repo, random(2, 1000))
-	g := halve(up, d.String(), content)
+	release := halve(up, d.String(), 1<<20)
 	p, stop, ended := running(t, up, settings{})
 	p.get("/_/ready").want(t, 200)
 	slow := p.send(http.MethodGet, blobPath(d))
@@ -68,7 +68,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	for fresh.get("/_/ready").StatusCode != http.StatusServiceUnavailable {
 	}
 	fresh.get(blobPath(later)).want(t, 200)
-	g.open()
+	release()
 	if a := read(slow); !bytes.Equal(a.body, content) {
 		t.Errorf("%d bytes, %v: the pull was cut", len(a.body), a.err)
 	}
@@ -88,8 +88,7 @@ func TestDrainIsBounded(t *testing.T) {
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
-	g := halve(up, d.String(), content)
-	defer g.open()
+	defer halve(up, d.String(), 1<<20)()
 	p, stop, ended := running(t, up, settings{top: "shutdown_timeout: 300ms"})
 	slow := p.send(http.MethodGet, blobPath(d))
 	start := time.Now()

@@ -13,11 +13,14 @@ import (
 func FuzzSpan(f *testing.F) {
 	for _, s := range []string{
 		"bytes=0-0", "bytes=0-", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes= 1-2 ", "bytes=1-2,3-4", "bytes=-99999999999999999999",
-		"bytes=00001-00002", "bytes=9223372036854775807-9223372036854775808", "bytes", "", "bytes=1 - 2", "bytes=\x00-",
+		"bytes=00001-00002", "bytes=9223372036854775807-9223372036854775808", "bytes", "", "bytes=1 - 2",
 	} {
 		f.Add(s, uint32(70000))
 	}
 	f.Fuzz(func(t *testing.T, spec string, size uint32) {
+		if strings.ContainsFunc(spec, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) {
+			t.Skip("no header value")
+		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Range", spec)
 		got := spanOf(r, int64(size), "")

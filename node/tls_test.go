@@ -113,26 +113,20 @@ func TestPullsOverTLS(t *testing.T) {
 func TestCutOverHTTP2IsOneThatClientsMend(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
-	for name, length := range map[string]string{"with a length": fmt.Sprint(size), "without": ""} {
+	for name, untold := range map[string]bool{"with a length": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			up := upstreamtest.New(t)
-			content := random(1, size)
-			d := up.PutBlob(repo, content)
-			g := gate{done: make(chan struct{})}
-			up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
-				if length != "" {
-					w.Header().Set("Content-Length", length)
-				}
-				g.halves(w, r, append(content[:size-1:size-1], content[size-1]^1))
-				return true
-			}})
+			d := up.PutBlob(repo, random(1, size))
+			release := halved(up, size, upstreamtest.Fault{
+				Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, CorruptAt: size - 1, NoLength: untold,
+			})
 			p := overtls(t, up, newPair(t, "proxy.example"), true)
 			resp := p.send(http.MethodGet, blobPath(d))
 			if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
 				t.Fatal(err)
 			}
-			close(g.done)
+			release()
 			if a := read(resp); !errors.Is(a.err, io.ErrUnexpectedEOF) || a.Proto != "HTTP/2.0" || len(a.body) > size-64<<10 {
 				t.Errorf("%d bytes by %s, %v; want an unexpected EOF", len(a.body), a.Proto, a.err)
 			}

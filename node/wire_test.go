@@ -72,13 +72,13 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 	const size = 9<<20 + 7
 	content := random(1, size)
 	d := up.PutBlob(repo, content)
-	g := halve(up, d.String(), content)
+	release := halve(up, d.String(), size)
 	s, p := spying(t, newProxy(t, up, settings{top: "auth: {username: u, password: p}"}))
 	login := basic("u", "p")
 	for _, way := range []string{"oci-proxy; fwd=uri-miss; stored", "oci-proxy; hit"} {
 		before := s.files.Load()
 		resp := p.send(http.MethodGet, blobPath(d), login...)
-		g.open()
+		release()
 		a := read(resp)
 		a.want(t, 200, "Cache-Status", way)
 		if !bytes.Equal(a.body, content) {
@@ -121,20 +121,14 @@ func TestShortSourceEndsReadFrom(t *testing.T) {
 func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
-	for name, length := range map[string]string{"with a length": fmt.Sprint(size), "chunked": ""} {
+	for name, untold := range map[string]bool{"with a length": false, "chunked": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			up := upstreamtest.New(t)
-			content := random(1, size)
-			d := up.PutBlob(repo, content)
-			g := gate{done: make(chan struct{})}
-			up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
-				if length != "" {
-					w.Header().Set("Content-Length", length)
-				}
-				g.halves(w, r, append(content[:size-1:size-1], content[size-1]^1))
-				return true
-			}})
+			d := up.PutBlob(repo, random(1, size))
+			release := halved(up, size, upstreamtest.Fault{
+				Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, CorruptAt: size - 1, NoLength: untold,
+			})
 			p := newProxy(t, up, settings{})
 			c := p.dial()
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
@@ -142,7 +136,7 @@ func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 			if _, err := in.Peek(size/4 + 10<<10); err != nil { // some of the body, behind its header
 				t.Fatal(err)
 			}
-			close(g.done)
+			release()
 			raw, err := io.ReadAll(in)
 			if err != nil {
 				t.Fatalf("after %d bytes: %v, want EOF", len(raw), err)

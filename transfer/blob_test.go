@@ -180,21 +180,13 @@ func TestASlowClientDoesNotSlowTheDownload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	d, content := r.put(5, 3*mib)
-	slow, ended := newGate(1000), make(chan error, 1)
-	a, err := r.Blob(t.Context(), r.ref(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	go func() {
-		_, err := a.Send(t.Context(), slow, 0, -1)
-		ended <- err
-	}()
+	slow := r.begin(d, 1000)
+	slow.send(0)
 	<-slow.reached
 	r.events.await(filled, 1)
 	r.mustPull(r.ref(d), content, transfer.Hit)
 	close(slow.open)
-	if err := <-ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
+	if err := <-slow.ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
 		t.Errorf("the slow client got %d bytes: %v", slow.Len(), err)
 	}
 	r.wantGets(d, 1)

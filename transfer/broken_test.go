@@ -221,56 +221,97 @@ func TestASmallBlobThatDawdlesIsSentAsItComes(t *testing.T) {
 }
 
 // What is wrong with a large blob shows at its end. If the client has none of
-// the wrong bytes by then, the same response goes on from another download.
+// the wrong bytes by then, the same response goes on from another download. The
+// registry stops half-way, so that it is the test that says what has left when
+// the verdict comes: some of the first half, or nothing.
 func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 	t.Parallel()
-	const size = 5 * mib
+	const size, half = 5 * mib, 5 * mib / 2
 	for name, test := range map[string]struct {
 		at     int64
 		cut    int64
 		off    int64
-		lies   int
 		gets   int
 		untold bool // the size
-		good   bool
+		unsent bool // nothing has left when the verdict comes
+		bad    bool // the response is cut
 	}{
-		"the last byte":                          {at: size - 1, lies: 1, gets: 2, good: true},
-		"in what is held back":                   {at: size - 64*kib, lies: 1, gets: 2, good: true},
-		"in what is held back, and cut":          {at: size - 1000, cut: size - 1, lies: 1, gets: 3, good: true},
-		"in what is held back, size untold":      {at: size - 1000, lies: 1, gets: 2, untold: true, good: true},
-		"before the range asked for":             {at: 1000, off: mib, lies: 1, gets: 2, good: true},
-		"twice":                                  {at: size - 1, lies: 2, gets: 2},
-		"sent before":                            {at: 1000, lies: 1, gets: 2},
-		"sent before, the first byte of a range": {at: mib, off: mib, lies: 1, gets: 2},
+		"the last byte":                           {at: size - 1, gets: 2},
+		"in what is held back":                    {at: size - 64*kib, gets: 2},
+		"in what is held back, and cut":           {at: size - 1000, cut: size - 1, gets: 3},
+		"in what is held back, size untold":       {at: size - 1000, gets: 2, untold: true},
+		"before the range asked for":              {at: 1000, off: mib, gets: 2},
+		"the first byte behind what had left":     {at: half, gets: 2},
+		"sent before":                             {at: 1000, gets: 2, bad: true},
+		"sent before, the first byte of a range":  {at: mib, off: mib, gets: 2, bad: true},
+		"nothing sent, the first byte":            {at: 0, gets: 2, unsent: true},
+		"nothing sent, size untold":               {at: 1000, gets: 2, untold: true, unsent: true},
+		"nothing sent, the first byte of a range": {at: mib, off: mib, gets: 2, unsent: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, setup{})
 			d, content := r.put(9, size)
-			r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true, CorruptAt: test.at, CutAfter: test.cut, NoLength: test.untold, Times: test.lies})
-			bad := bytes.Clone(content)
-			bad[test.at] ^= 1 // as it was sent
-			a, err := r.Blob(t.Context(), r.ref(d))
-			if err != nil {
-				t.Fatal(err)
+			rest := make(chan struct{})
+			r.registry.Fault(upstreamtest.Fault{
+				Match: get, Corrupt: true, CorruptAt: test.at, CutAfter: test.cut, NoLength: test.untold,
+				Stall: true, StallAfter: half, StallUntil: rest, Times: 1,
+			})
+			c := r.begin(d, 1)
+			if test.unsent {
+				close(rest)
+				r.events.await(notFilled, 1)
+				c.send(test.off)
+				<-c.reached
+			} else {
+				c.send(test.off)
+				<-c.reached
+				close(rest)
+				r.events.await(notFilled, 1)
 			}
-			var got bytes.Buffer
-			k, err := a.Send(t.Context(), &got, test.off, -1)
-			_ = a.Close() // only read
-			switch {
-			case err == nil && bytes.Equal(got.Bytes(), content[test.off:]):
-				// Nothing had been sent yet when the verdict came, which may happen.
-			case test.good:
-				t.Errorf("%d bytes, error %v", k, err)
-			case !errors.Is(err, cache.ErrDigest) || k > size-test.off-cache.HoldBack || !bytes.HasPrefix(bad[test.off:], got.Bytes()):
-				t.Errorf("%d bytes, error %v", k, err)
+			close(c.open)
+			err := <-c.ended
+			if !test.bad && (err != nil || !bytes.Equal(c.Bytes(), content[test.off:])) {
+				t.Errorf("%d bytes, error %v", c.Len(), err)
 			}
-			// One more, if the first lie showed before anything was sent.
-			if n := r.gets(d); n < test.gets || n > test.gets+1 || n > test.gets && test.lies == 1 {
-				t.Errorf("%d GETs, want %d", n, test.gets)
+			bad := bytes.Clone(content[:half])
+			if test.bad {
+				bad[test.at] ^= 1 // as it was sent
 			}
+			if test.bad && (!errors.Is(err, cache.ErrDigest) || !bytes.HasPrefix(bad[test.off:], c.Bytes())) {
+				t.Errorf("%d bytes, error %v", c.Len(), err)
+			}
+			r.wantGets(d, test.gets)
 		})
 	}
+}
+
+// A registry that lies again, about what has left in part, has lied enough.
+func TestAWrongByteIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	const size, half, more = 5 * mib, 5 * mib / 2, 4 * mib
+	r := newRig(t, setup{})
+	d, content := r.put(9, size)
+	rest := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	for i, after := range []int64{half, more} {
+		r.registry.Fault(upstreamtest.Fault{
+			Match: get, Corrupt: true, CorruptAt: size - 1, Stall: true, StallAfter: after, StallUntil: rest[i], Times: 1,
+		})
+	}
+	c := r.begin(d, 1, half+1)
+	c.send(0)
+	<-c.reached
+	close(rest[0])
+	r.events.await(notFilled, 1)
+	c.open <- struct{}{}
+	<-c.reached // bytes of the second download
+	close(rest[1])
+	r.events.await(notFilled, 2)
+	close(c.open)
+	if err := <-c.ended; !errors.Is(err, cache.ErrDigest) || !bytes.HasPrefix(content[:more], c.Bytes()) {
+		t.Errorf("%d bytes, error %v", c.Len(), err)
+	}
+	r.wantGets(d, 2)
 }
 
 // A registry whose tokens end while a pull is under way is asked with a new one,

@@ -91,23 +91,15 @@ func TestABlobLargerThanTheBoundWithAVerySlowReader(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{cache: cache.Options{Bound: mib}})
 	d, content := r.put(3, 12*mib)
-	slow, ended := newGate(1000), make(chan error, 1)
-	a, err := r.Blob(t.Context(), r.ref(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	go func() {
-		_, err := a.Send(t.Context(), slow, 0, -1)
-		ended <- err
-	}()
+	slow := r.begin(d, 1000)
+	slow.send(0)
 	each(3, func(i int) {
 		if k, way, err := r.pull(r.ref(d), content, int64(i)*100, -1); err != nil || way.Stored {
 			t.Errorf("%d bytes, %+v, error %v", k, way, err)
 		}
 	})
 	close(slow.open)
-	if err := <-ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
+	if err := <-slow.ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
 		t.Errorf("the slow client got %d bytes: %v", slow.Len(), err)
 	}
 	if n := r.gets(d); n > 5 {
@@ -181,20 +173,12 @@ func TestBitRotInMidResponse(t *testing.T) {
 	d, content := r.put(5, size)
 	r.mustPull(r.ref(d), content, transfer.Miss)
 	r.events.await(filled, 1)
-	a, err := r.Blob(t.Context(), r.ref(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	slow, ended := newGate(1000), make(chan error, 1)
-	go func() {
-		_, err := a.Send(t.Context(), slow, 0, -1)
-		ended <- err
-	}()
+	slow := r.begin(d, 1000)
+	slow.send(0)
 	<-slow.reached
 	rot(t, dir, d, 3*mib)
 	close(slow.open)
-	if err := <-ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
+	if err := <-slow.ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
 		t.Errorf("got %d bytes, error %v", slow.Len(), err)
 	}
 	r.events.await(filled, 2)
@@ -308,32 +292,19 @@ func TestAPartOfAWrongDownloadIsNotCompletedFromARightOne(t *testing.T) {
 				_, _ = w.Write(first[11*mib:])
 				return true
 			}})
-			slow, fast, ended := newGate(1000), newGate(10*mib), make(chan error, 2)
-			for _, g := range []*gate{slow, fast} {
-				a, err := r.Blob(t.Context(), r.ref(d))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer a.Close()
-				go func() {
-					_, err := a.Send(t.Context(), g, 0, -1)
-					ended <- err
-				}()
-			}
+			slow, fast := r.begin(d, 1000), r.begin(d, 10*mib)
+			slow.send(0)
+			fast.send(0)
 			<-slow.reached
 			<-fast.reached // what slow wants next has passed
 			close(slow.open)
 			r.registry.WaitFor(get, 2)
 			close(rest)
 			close(fast.open)
-			for range 2 {
-				if err := <-ended; (at < 0) != (err == nil) || err != nil && !errors.Is(err, cache.ErrDigest) {
-					t.Errorf("error %v", err)
-				}
-			}
-			for name, g := range map[string]*gate{"slow": slow, "fast": fast} {
-				if at < 0 && !bytes.Equal(g.Bytes(), content) || at >= 0 && g.Len() > size-cache.HoldBack {
-					t.Errorf("the %s client got %d of %d bytes", name, g.Len(), size)
+			for name, c := range map[string]*client{"slow": slow, "fast": fast} {
+				err := <-c.ended
+				if at < 0 && (err != nil || !bytes.Equal(c.Bytes(), content)) || at >= 0 && (!errors.Is(err, cache.ErrDigest) || c.Len() > size-cache.HoldBack) {
+					t.Errorf("the %s client got %d of %d bytes, error %v", name, c.Len(), size, err)
 				}
 			}
 			r.wantGets(d, 2)

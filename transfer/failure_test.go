@@ -124,41 +124,97 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 	}
 }
 
+// lacking are repositories that lack each blob.
+var lacking = []string{"a/lacks", "b/lacks", "c/lacks", "d/lacks", "e/lacks", "f/lacks"}
+
+// lack holds up the registry, which answers that lacking lack what is asked for,
+// and asks for a blob of each, all by the first one's download. The errors come
+// when it is let go on.
+func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error) {
+	errs = make(chan error, len(lacking))
+	release = r.registry.Hold(get)
+	for _, name := range lacking {
+		r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/" + name + "/"}, Status: status})
+		ref := r.ref(d)
+		ref.Repository = name
+		go func() {
+			a, err := r.Blob(r.t.Context(), ref)
+			if err == nil {
+				_ = a.Close()
+			}
+			errs <- err
+		}()
+	}
+	until(func() bool { return r.Aboard(r.ref(d)) == len(lacking) })
+	return release, errs
+}
+
+// refusals are what registries answer who ask a repository that lacks the blob.
+var refusals = map[int]transfer.Kind{http.StatusNotFound: transfer.NotFound, http.StatusForbidden: transfer.Denied}
+
+func TestEachRepositoryThatLacksTheBlobSaysSoItself(t *testing.T) {
+	t.Parallel()
+	for status, kind := range refusals {
+		r := newRig(t, setup{})
+		d, _ := r.put(1, mib)
+		release, errs := r.lack(d, status)
+		release()
+		for range lacking {
+			if e := wantKind(t, <-errs, kind); e.Status != status {
+				t.Errorf("status %d", e.Status)
+			}
+		}
+		for _, name := range lacking {
+			if n := r.registry.Count("GET", "/"+name+"/"); n != 1 {
+				t.Errorf("%s was asked %d times", name, n)
+			}
+		}
+	}
+}
+
 // Who joins a download that another repository's request began is not told
-// that the other repository lacks the blob.
+// that the other repository lacks the blob, and gets it from their own.
 func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []int{http.StatusNotFound, http.StatusForbidden} {
+	const size, having = 5 * mib, 3 // too large to be weighed: who follows it is told before its end
+	for status := range refusals {
 		r := newRig(t, setup{})
-		d, content := r.put(1, mib)
-		lacking := []string{"a/lacks", "b/lacks", "c/lacks", "d/lacks", "e/lacks", "f/lacks"}
-		for _, name := range lacking {
-			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/" + name + "/"}, Status: kind})
-		}
-		release := r.registry.Hold(get)
-		var wg sync.WaitGroup
-		for _, name := range lacking {
-			wg.Go(func() {
-				ref := r.ref(d)
-				ref.Repository = name
-				// It may join the download of one that has it; else it is told its own.
-				if a, err := r.Blob(context.Background(), ref); err == nil {
-					_ = a.Close()
-				} else if e := wantKind(t, err, map[int]transfer.Kind{404: transfer.NotFound, 403: transfer.Denied}[kind]); e.Status != kind {
-					t.Errorf("status %d", e.Status)
+		d, content := r.put(1, size)
+		release, errs := r.lack(d, status)
+		rest := make(chan struct{})
+		r.registry.Fault(upstreamtest.Fault{Stall: true, StallAfter: mib, StallUntil: rest})
+		var told, sent sync.WaitGroup
+		for range having {
+			told.Add(1)
+			sent.Go(func() {
+				a, err := r.Blob(t.Context(), r.ref(d))
+				told.Done()
+				if err != nil {
+					t.Errorf("who has it: %v", err)
+					return
+				}
+				defer a.Close()
+				k, err := a.Send(t.Context(), &checker{left: content}, 0, -1)
+				if err != nil || k != size || a.From != transfer.Miss {
+					t.Errorf("who has it: %d bytes as a %v, error %v", k, a.From, err)
 				}
 			})
 		}
-		r.registry.WaitFor(get, 1)
-		for range 3 {
-			wg.Go(func() { // one that comes late finds it in the shard
-				if k, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
-					t.Errorf("pulled %d bytes: %v", k, err)
-				}
-			})
-		}
+		until(func() bool { return r.Aboard(r.ref(d)) == len(lacking)+having })
 		release()
-		wg.Wait()
+		told.Wait() // so that none of them finds it in the shard
+		close(rest)
+		sent.Wait()
+		for range lacking { // nil: the registry is public, so that they may get what another repository gives
+			if err := <-errs; err != nil {
+				wantKind(t, err, refusals[status])
+			}
+		}
+		for _, name := range lacking {
+			if n := r.registry.Count("GET", "/"+name+"/"); n > 1 {
+				t.Errorf("%s was asked %d times", name, n)
+			}
+		}
 	}
 }
 

@@ -175,13 +175,7 @@ func (r *rig) put(seed uint64, size int64) (digest.Digest, []byte) {
 }
 
 // random returns bytes that depend on seed alone.
-func random(seed uint64, size int64) []byte {
-	b, err := io.ReadAll(upstreamtest.Random(seed, size))
-	if err != nil {
-		panic(err) // Random does not fail
-	}
-	return b
-}
+func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // wantKind fails the test unless err is an *Error of that kind.
 func wantKind(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
@@ -256,29 +250,54 @@ const (
 	notFilled = "blob not filled"
 )
 
-// A gate is a writer that takes nothing beyond its limit until it is opened.
-type gate struct {
+// A client is a response that stops at each of its limits until it is let on:
+// for that one by a send to open, for good by closing it.
+type client struct {
 	bytes.Buffer
-	limit   int
-	reached chan struct{} // closed when limit bytes are there
+	rig     *rig
+	answer  *transfer.Answer
+	limits  []int         // in bytes, rising
+	reached chan struct{} // tells of each limit
 	open    chan struct{}
+	ended   chan error // tells how Send ended
 }
 
-func newGate(limit int) *gate {
-	return &gate{limit: limit, reached: make(chan struct{}), open: make(chan struct{})}
-}
-
-func (g *gate) Write(p []byte) (int, error) {
-	if g.Len() < g.limit && g.Len()+len(p) >= g.limit {
-		close(g.reached)
-		defer func() { <-g.open }()
+// begin opens a blob for a client.
+func (r *rig) begin(d digest.Digest, limits ...int) *client {
+	r.t.Helper()
+	a, err := r.Blob(r.t.Context(), r.ref(d))
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	return g.Buffer.Write(p)
+	r.t.Cleanup(func() { _ = a.Close() }) // only read
+	return &client{
+		rig: r, answer: a, limits: limits,
+		reached: make(chan struct{}, len(limits)), open: make(chan struct{}), ended: make(chan error, 1),
+	}
+}
+
+// send sends the bytes from off on.
+func (c *client) send(off int64) {
+	go func() {
+		_, err := c.answer.Send(c.rig.t.Context(), c, off, -1)
+		c.ended <- err
+	}()
+}
+
+// Write implements io.Writer.
+func (c *client) Write(p []byte) (int, error) {
+	n, err := c.Buffer.Write(p)
+	for len(c.limits) > 0 && c.Len() >= c.limits[0] {
+		c.limits = c.limits[1:]
+		c.reached <- struct{}{}
+		<-c.open
+	}
+	return n, err
 }
 
 // ReadFrom hides that of bytes.Buffer, which would not stop.
-func (g *gate) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{g}, r)
+func (c *client) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 // each runs fn n times at once and waits.

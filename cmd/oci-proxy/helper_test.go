@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,11 +33,19 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(asProgram) // which is no key of the config
 		main()
 	}
-	goleak.VerifyTestMain(m, lastProbe)
+	goleak.VerifyTestMain(patient{m})
 }
 
-// lastProbe is memberlist's: it ends by itself, some time after its shutdown.
-var lastProbe = goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode")
+// A patient run waits for the last probes of memberlist, whose shutdown does not:
+// they end by themselves, in some 8 s at most.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	status := p.M.Run()
+	for end := time.Now().Add(10 * time.Second); status == 0 && goleak.Find() != nil && time.Now().Before(end); {
+	}
+	return status
+}
 
 // long returns how often a test does something: short times, or, where
 // LONG_TESTS says which part of the long form is wanted (1: all), so much of it.
@@ -90,20 +100,34 @@ func configFile(t *testing.T, format string, args ...any) string {
 	return file
 }
 
-// nodeConfig is the config of a node in front of up, on a port that was free.
+// ports are given out by freePort: the last one.
+var ports atomic.Int32
+
+func init() { ports.Store(rand.Int32N(10_000)) }
+
+// freePort is a port of loopback for a process that is yet to be started. It is
+// below those that systems give to connections, and to who asks for any: one of
+// them could be taken before the process listens.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 20_000 + int(ports.Add(1)%10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close() // nobody came
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// nodeConfig is the config of a node in front of up.
 func nodeConfig(t *testing.T, up *upstreamtest.Registry, dir, more string) (file, addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	return configFile(t, "port: %s\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 8m}\nregistries: {%q: {insecure: true}}\n%s\n",
-		port, up.Host(), dir, up.Host(), more), addr
+	port := freePort(t)
+	return configFile(t, "port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 8m}\nregistries: {%q: {insecure: true}}\n%s\n",
+		port, up.Host(), dir, up.Host(), more), fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // A process is the program, running.
@@ -202,13 +226,7 @@ func newClient() *http.Client {
 }
 
 // random returns size bytes that depend on seed.
-func random(seed uint64, size int64) []byte {
-	b, err := io.ReadAll(upstreamtest.Random(seed, size))
-	if err != nil {
-		panic(err) // can't be: Random does not fail
-	}
-	return b
-}
+func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // wantIn fails the test unless text holds every part.
 func wantIn(t *testing.T, text string, parts ...string) {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,7 +39,10 @@ type member struct {
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
 	f := &fleet{t: t, up: upstreamtest.New(t)}
-	ports := freePorts(t, 3*n)
+	ports := make([]int, 3*n)
+	for i := range ports {
+		ports[i] = freePort(t)
+	}
 	dir := t.TempDir()
 	for i := range n {
 		file := filepath.Join(dir, fmt.Sprintf("node-%d.yaml", i))
@@ -56,24 +58,6 @@ func newFleet(t *testing.T, n int) *fleet {
 	}
 	f.awaitMembers(n)
 	return f
-}
-
-// freePorts are ports that were free a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }() // at the end, so that no port comes twice
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			t.Fatal(l.Addr())
-		}
-		ports = append(ports, addr.Port)
-	}
-	return ports
 }
 
 // awaitMembers waits until each node that runs says that n are active.

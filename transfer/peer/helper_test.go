@@ -252,13 +252,7 @@ func wantError(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
 }
 
 // random returns a blob's bytes.
-func random(seed uint64, size int64) []byte {
-	b, err := io.ReadAll(upstreamtest.Random(seed, size))
-	if err != nil {
-		panic(err) // Random does not fail
-	}
-	return b
-}
+func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // A raw request is written as it stands, so that it can be tampered with.
 type raw struct {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"oci-proxy/transfer/upstreamtest"
 )
 
 // A testProxy leads every name to one server, and tells what it was asked for.
@@ -51,7 +53,7 @@ func (p *testProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err == nil {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-			p.join(conn)
+			upstreamtest.Tunnel(conn, p.target)
 		}
 	default:
 		p.forward(w, r)
@@ -73,24 +75,6 @@ func (p *testProxy) forward(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, resp.Body)
 }
 
-// join copies between conn and the target until either ends.
-func (p *testProxy) join(conn net.Conn) {
-	defer conn.Close()
-	to, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(to, conn)
-		_ = to.Close()
-	})
-	_, _ = io.Copy(conn, to)
-	_ = conn.Close()
-	_ = to.Close()
-	wg.Wait()
-}
-
 // socks serves the SOCKS5 side (RFC 1928, 1929) and returns its host:port.
 func (p *testProxy) socks(t *testing.T) string {
 	t.Helper()
@@ -108,7 +92,7 @@ func (p *testProxy) socks(t *testing.T) string {
 			wg.Go(func() {
 				defer conn.Close()
 				if p.greet(conn) {
-					p.join(conn)
+					upstreamtest.Tunnel(conn, p.target)
 				}
 			})
 		}

@@ -142,6 +142,13 @@ func Random(seed uint64, size int64) io.ReadSeeker {
 	return &random{block: block, size: size}
 }
 
+// RandomBytes returns what Random reads.
+func RandomBytes(seed uint64, size int64) []byte {
+	b := make([]byte, size)
+	_, _ = io.ReadFull(Random(seed, size), b) // which does not fail
+	return b
+}
+
 type random struct {
 	block     cipher.Block
 	stream    cipher.Stream // at pos; nil after a Seek

@@ -37,10 +37,11 @@ type Fault struct {
 	CutReset           bool  // with CutAfter: by RST; what is then still on its way may be lost
 	Stall              bool  // sends StallAfter bytes of body (0: only the header), then nothing until client or test end
 	StallAfter         int64
-	Corrupt            bool  // flips a bit of the byte at CorruptAt of the blob, if that is sent
-	CorruptAt          int64 // counted from the blob's start also in a range
-	Gzip               bool  // compressed, with Content-Encoding: gzip, asked for or not
-	SlowBytesPerSecond int64 // >0: no faster than that
+	StallUntil         <-chan struct{} // ends the stall before that when it is closed; nil: nothing does
+	Corrupt            bool            // flips a bit of the byte at CorruptAt of the blob, if that is sent
+	CorruptAt          int64           // counted from the blob's start also in a range
+	Gzip               bool            // compressed, with Content-Encoding: gzip, asked for or not
+	SlowBytesPerSecond int64           // >0: no faster than that
 }
 
 // A fault counts what is left of a Fault.

@@ -247,6 +247,29 @@ func TestAStalledBodyEndsWithTheClient(t *testing.T) {
 	}
 }
 
+func TestAStalledBodyGoesOnWhenItIsTold(t *testing.T) {
+	t.Parallel()
+	for _, after := range []int64{0, 7} {
+		r := upstreamtest.New(t)
+		d := r.PutBlob("a", []byte(content))
+		rest := make(chan struct{})
+		r.Fault(upstreamtest.Fault{Stall: true, StallAfter: after, StallUntil: rest})
+		resp, err := client(t, r).Get(r.URL() + "/v2/a/blobs/" + d.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, after)
+		if _, err := io.ReadFull(resp.Body, first); err != nil || r.BytesSent() != after {
+			t.Errorf("%d bytes sent, %v", r.BytesSent(), err)
+		}
+		close(rest)
+		if body, err := io.ReadAll(resp.Body); err != nil || string(first)+string(body) != content {
+			t.Errorf("got %q and %q, %v", first, body, err)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
 // The client never goes here: only the end of the test frees the server.
 func TestAStalledBodyEndsWithTheTest(t *testing.T) { //nolint:tparallel // what follows needs its end
 	t.Parallel()

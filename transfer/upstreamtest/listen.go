@@ -1,6 +1,7 @@
 package upstreamtest
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -145,4 +147,23 @@ func (r *Registry) sign(cert, parent *x509.Certificate, parentKey *ecdsa.Private
 		r.t.Fatalf("upstreamtest: signing a certificate: %v", err)
 	}
 	return key, der
+}
+
+// Tunnel copies between conn and the server at addr until either ends, as a
+// proxy does for CONNECT.
+func Tunnel(conn net.Conn, addr string) {
+	defer func() { _ = conn.Close() }()
+	to, err := new(net.Dialer).DialContext(context.Background(), "tcp", addr)
+	if err != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(to, conn)
+		_ = to.Close()
+	})
+	_, _ = io.Copy(conn, to)
+	_ = conn.Close()
+	_ = to.Close()
+	wg.Wait()
 }

@@ -183,7 +183,7 @@ func (w *wire) send(p []byte) error {
 		if f.CutAfter > 0 {
 			n = min(n, f.CutAfter-w.out)
 		}
-		if f.Stall {
+		if f.Stall && w.out < f.StallAfter {
 			n = min(n, f.StallAfter-w.out)
 		}
 		if f.SlowBytesPerSecond > 0 {
@@ -225,7 +225,7 @@ func (w *wire) afterPut(f *Fault) {
 			w.reset()
 		}
 		panic(http.ErrAbortHandler)
-	case f.Stall && w.out >= f.StallAfter:
+	case f.Stall && w.out == f.StallAfter:
 		w.stall()
 	}
 }
@@ -239,10 +239,10 @@ func (w *wire) slow(n, perSecond int64) {
 	w.await(done)
 }
 
-// stall sends what there is and then waits for the end of client or test.
+// stall sends what there is and then waits for the end of stall, client or test.
 func (w *wire) stall() {
 	w.flush()
-	w.await(nil)
+	w.await(w.fault.StallUntil)
 }
 
 // await returns when done is closed; if the client goes or the test ends it
