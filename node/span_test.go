@@ -19,10 +19,10 @@ func FuzzSpan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, spec string, size uint32) {
 		if strings.ContainsFunc(spec, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) {
-			t.Skip("no header value")
+			return // no header value
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Range", spec)
+		r.Header.Set("Range", strings.TrimSpace(spec)) // as a server reads it
 		got := spanOf(r, int64(size), "")
 		want, heeded := spanByRFC(spec, int64(size))
 		if !heeded {

@@ -87,13 +87,21 @@ func (w *watch) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// A gaze is what a watch has seen so far.
+type gaze struct {
+	last      int64     // bytes at the last look
+	still     int       // looks without a byte
+	slow      int       // looks since the speed's measuring began,
+	since     int64     // bytes then
+	long      time.Time // when that of drips began,
+	longSince int64     // bytes then
+}
+
 // run looks.
 func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(w.fetcher.cfg.Look)
 	defer tick.Stop()
-	var last, since, longSince int64 // bytes at the last look, and where the speed's measuring began
-	still, slow, doubts := 0, 0, 0
-	long := time.Now()
+	g, doubts := gaze{long: time.Now()}, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -101,52 +109,70 @@ func (w *watch) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		came := w.came.Load()
-		moved := came > last
-		last = came
 		if !w.waiting.Load() {
-			still, slow, since = 0, 0, came
-			long, longSince = time.Now(), came
+			g = gaze{last: came, since: came, long: time.Now(), longSince: came}
 			continue
 		}
-		if came > 0 {
-			slow++
-		}
-		if took := time.Since(long); took >= w.fetcher.cfg.Drip {
-			if float64(came-longSince) < drip*took.Seconds() && w.fetcher.dispensable(w.ref) {
-				w.end(ErrDrips)
-				return
-			}
-			long, longSince = time.Now(), came
-		}
-		if moved {
-			still = 0
-		} else {
-			still++
-		}
-		var err error
+		err := w.judge(ctx, &g, came)
+		tick.Reset(w.fetcher.cfg.Look) // what comes while the peer is asked counts at a look of its own
 		switch {
-		case still >= stillFor:
-			err = w.ask(ctx, came, 1, 1<<30)
-			if still == stillFor && errors.Is(err, ErrCrawls) {
-				continue // what it has may be on its way: one more look
-			}
-			still, slow, since = 0, 0, came
-		case slow >= crawlFor:
-			if float64(came-since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds() {
-				err = w.ask(ctx, came, ahead, few)
-			}
-			slow, since = 0, came
-		}
-		if err != nil && doubts < maxDoubts && starved() {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			continue
+		case errors.Is(err, ErrDrips):
+		case doubts < maxDoubts && starved():
 			doubts++
 			continue
-		}
-		if err != nil && ctx.Err() == nil {
+		default:
 			w.peer.Fault(err) // first, so that whoever goes on does not come back to it
-			w.end(err)
-			return
+		}
+		w.end(err)
+		return
+	}
+}
+
+// judge says what is wrong with the peer when so many bytes have come, nil if
+// nothing seems to be.
+func (w *watch) judge(ctx context.Context, g *gaze, came int64) error {
+	if came > 0 {
+		g.slow++
+	}
+	if g.still++; came > g.last {
+		g.still = 0
+	}
+	g.last = came
+	if w.drips(g, came) {
+		return ErrDrips
+	}
+	switch {
+	case g.still >= stillFor:
+		err := w.ask(ctx, came, 1, 1<<30)
+		if g.still == stillFor && errors.Is(err, ErrCrawls) {
+			return nil // what it has may be on its way: one more look
+		}
+		g.still, g.slow, g.since = 0, 0, came
+		return err
+	case g.slow >= crawlFor:
+		crawls := float64(came-g.since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds()
+		g.slow, g.since = 0, came
+		if crawls {
+			return w.ask(ctx, came, ahead, few)
 		}
 	}
+	return nil
+}
+
+// drips reports whether hardly anything comes, and this node may do without the
+// peer.
+func (w *watch) drips(g *gaze, came int64) bool {
+	took := time.Since(g.long)
+	if took < w.fetcher.cfg.Drip {
+		return false
+	}
+	little := float64(came-g.longSince) < drip*took.Seconds()
+	g.long, g.longSince = time.Now(), came
+	return little && w.fetcher.dispensable(w.ref)
 }
 
 // dispensable reports whether this node may ask the registry itself, so that it
