@@ -207,9 +207,15 @@ func (b *fileBlob) checkChunk(m *meta, i int64) error {
 // errSum: a chunk is not what it was.
 var errSum = errors.New("chunk does not match its sum")
 
+// MaxManifest bounds a manifest, in bytes. What is larger is none.
+const MaxManifest = 4 << 20
+
 // manifest reads the whole blob into memory if it is a manifest: any digest
 // can be asked for as one.
 func (b *fileBlob) manifest() (*memoryBlob, error) {
+	if b.size > MaxManifest {
+		return nil, ErrNotFound
+	}
 	m, err := b.meta()
 	if err != nil {
 		return nil, b.lost(err)

@@ -639,6 +639,41 @@ func TestMeshUpstreamFailsInMidBodyAndIsSlow(t *testing.T) {
 	}
 }
 
+// A registry that takes its time over a tag or a listing hangs no owner.
+func TestMeshSlowTag(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.up.PutImage(repo, "slow", random(1, 1000))
+	for _, path := range []string{"/manifests/slow", "/tags/list"} {
+		c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: path}, Wrap: func(_ http.ResponseWriter, r *http.Request) bool {
+			select {
+			case <-time.After(3 * time.Second): // longer than a peer may show no sign of life
+			case <-r.Context().Done():
+			}
+			return false
+		}})
+	}
+	var wg sync.WaitGroup
+	for i := range c.nodes {
+		for _, path := range []string{"manifests/slow", "tags/list"} {
+			wg.Go(func() {
+				if a := c.get(i, "/v2/"+c.up.Host()+"/"+repo+"/"+path); a.StatusCode != http.StatusOK {
+					t.Errorf("node %d, %s: %d %s", i, path, a.StatusCode, a.body)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := c.up.Count(http.MethodHead, "/manifests/slow"); n != 1 {
+		t.Errorf("the registry was asked %d times for one tag", n)
+	}
+	for i, n := range c.nodes {
+		if log := n.log.String(); strings.Contains(log, "passed over") {
+			t.Errorf("node %d passes another over: %s", i, log)
+		}
+	}
+}
+
 func TestMeshClientDisconnects(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)

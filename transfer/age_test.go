@@ -21,12 +21,19 @@ func fakeMesh(t *testing.T, dir string, n int, up transfer.Upstream, policy tran
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0} }
-		store := cache.Open(dir+strconv.Itoa(i), cache.Options{})
-		node.rig = &rig{t: t, store: store, events: newEvents(), Fetcher: transfer.New(transfer.Config{
+		store := cache.Open(dir+strconv.Itoa(i), cache.Options{Fault: func(op, _ string) error {
+			if op == "allocate" {
+				time.Sleep(time.Duration(node.disk.Load())) // in the bubble's time
+			}
+			return nil
+		}})
+		node.rig = &rig{t: t, store: store, events: newEvents()}
+		node.rig.Fetcher = transfer.New(transfer.Config{
 			Upstream: up, Log: slog.New(slog.DiscardHandler), Mesh: node,
 			Store:  func(string) *cache.Store { return store },
-			Policy: func(string) transfer.Policy { return policy },
-		})}
+			Policy: func(string) transfer.Policy { return node.policy },
+		})
+		node.policy = policy
 		m.nodes = append(m.nodes, node)
 	}
 	return m

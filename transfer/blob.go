@@ -18,7 +18,8 @@ type Answer struct {
 
 	fetcher *Fetcher
 	ref     Ref
-	acts    bool // it is for a member
+	acts    bool // it is for a member,
+	held    bool // which wants no more than what is held
 	blob    cache.Blob
 	flight  *flight      // that blob follows, nil for a hit
 	boarded []*flight    // all that it was aboard
@@ -58,7 +59,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			return nil, f.explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
-			return &Answer{Way: Way{From: Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, blob: b}, nil
+			return &Answer{Way: Way{From: Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, held: t.Held, blob: b}, nil
 		}
 		a, again, err := f.follow(wait, t)
 		if err == nil {
@@ -97,7 +98,7 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 	if err != nil {
 		return nil, errors.Is(err, errLanded), err
 	}
-	a = &Answer{fetcher: f, ref: t.Ref, acts: t.acts, flight: fl, boarded: []*flight{fl}}
+	a = &Answer{fetcher: f, ref: t.Ref, acts: t.acts, held: t.Held, flight: fl, boarded: []*flight{fl}}
 	a.blob, err = fl.in.Follow(ctx)
 	a.Way = fl.way()
 	a.Collapsed, a.Stored = joined, fl.in.Keeping()
@@ -218,8 +219,12 @@ func (a *Answer) send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 	return k + m, err
 }
 
-// move opens the blob anew because reading it failed with cause.
+// move opens the blob anew because reading it failed with cause. A member that
+// wants what is held goes on elsewhere itself: this node might have to follow it.
 func (a *Answer) move(ctx context.Context, cause error) error {
+	if a.held {
+		return cause
+	}
 	a.fetcher.cfg.Log.Warn("response goes on from elsewhere", "registry", a.ref.Registry, "digest", a.ref.Digest.String(), "cause", cause)
 	t := a.fetcher.ticket(a.ref)
 	t.not, t.acts = a.flight, a.acts

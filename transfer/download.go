@@ -89,6 +89,9 @@ func (f *Fetcher) download(fl *flight, src source) error {
 		}
 		return err
 	}
+	if w != nil {
+		w.begin(s.Body)
+	}
 	s.At = cmp.Or(s.At, asked)
 	if src.Held {
 		s.At = f.wordAt(fl.ref) // nobody asked the registry for this
@@ -112,7 +115,7 @@ func (f *Fetcher) download(fl *flight, src source) error {
 	}
 	var body io.Reader
 	if w != nil {
-		w.body, body = s.Body, w
+		body = w
 	} else {
 		timed := &timed{
 			Reader: s.Body, stall: f.cfg.Stall, timer: time.AfterFunc(f.cfg.Stall, func() { cancel(errStalled) }),

@@ -119,15 +119,13 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 		return fmt.Errorf("taking %s: %w", ref.Digest, lied(from, errElsewhere))
 	}
 	defer func() { _ = s.Body.Close() }() // only read
-	w.body = s.Body
-	w.waiting.Store(false) // but for a place on the disk
-	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, mediaType)
-	if err != nil {
-		return err
+	w.begin(s.Body)
+	if mediaType != "" {
+		err = takeManifest(ctx, store, ref, mediaType, s.Size, w)
+	} else {
+		err = f.takeBlob(ctx, store, ref, s.Size, w)
 	}
-	in.SetSize(s.Size)
-	if err := f.takeIn(ctx, in, w); err != nil {
-		in.Abort(err)
+	if err != nil {
 		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
 	return nil
@@ -135,6 +133,20 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 
 // errNoRoom: what was offered would have no place on the disk.
 var errNoRoom = errors.New("no room for it here")
+
+// takeBlob reads a blob into the shard.
+func (f *Fetcher) takeBlob(ctx context.Context, store *cache.Store, ref Ref, size int64, body io.Reader) error {
+	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, "")
+	if err != nil {
+		return err
+	}
+	in.SetSize(size)
+	if err := f.takeIn(ctx, in, body); err != nil {
+		in.Abort(err)
+		return err
+	}
+	return nil
+}
 
 // takeIn reads the whole body into the shard.
 func (f *Fetcher) takeIn(ctx context.Context, in *cache.Ingest, body io.Reader) error {
@@ -148,4 +160,24 @@ func (f *Fetcher) takeIn(ctx context.Context, in *cache.Ingest, body io.Reader) 
 		return errNoRoom
 	}
 	return in.Commit()
+}
+
+// errNoManifest: what was offered as a manifest can't be one.
+var errNoManifest = errors.New("no manifest is of that size")
+
+// takeManifest reads a manifest into the shard. What the member says of its
+// type counts only as in typeFrom.
+func takeManifest(ctx context.Context, store *cache.Store, ref Ref, mediaType string, size int64, body io.Reader) error {
+	if size < 0 || size > cache.MaxManifest {
+		return errNoManifest
+	}
+	content, err := io.ReadAll(io.LimitReader(body, size+1))
+	if err != nil {
+		return err
+	}
+	stored, err := store.Put(ctx, ref.Digest, ref.Registry, typeFrom(mediaType, content), content)
+	if err == nil && !stored {
+		err = errNoRoom
+	}
+	return err
 }

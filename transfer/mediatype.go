@@ -78,7 +78,7 @@ func typeFrom(peer string, manifest []byte) string {
 	switch {
 	case slices.Contains(allTypes, said):
 		return said
-	case slices.Contains(allTypes, peer):
+	case slices.Contains(allTypes, peer) && json.Valid(manifest):
 		return peer
 	default:
 		return "application/octet-stream"

@@ -39,8 +39,8 @@ type Peer interface {
 	// Peek asks whether the peer would give the blob to one that asks for held
 	// content only. It also tells the peer that this node is about to get it.
 	Peek(ctx context.Context, ref Ref) (Presence, error)
-	// Progress asks how far the peer is with the blob. An answer, whatever it
-	// says, is a sign of life.
+	// Progress asks how far the peer is with the blob, if ref has a digest. An
+	// answer, whatever it says, is a sign of life.
 	Progress(ctx context.Context, ref Ref) (Progress, error)
 	// Stat asks for a blob's size, -1 if the registry does not tell.
 	Stat(ctx context.Context, ref Ref) (int64, Way, error)

@@ -38,6 +38,8 @@ type meshNode struct {
 	id      int
 	route   func(key string) []int // nodes by number, this one included
 	holders []int
+	policy  transfer.Policy       // of a fakeMesh's node
+	disk    atomic.Int64          // nanoseconds that its disk takes to set bytes aside
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
@@ -51,6 +53,7 @@ type fault struct {
 	cut   bool          // and the node is dead from then on
 	every time.Duration // between bytes: it crawls, 4 KiB each
 	wrong bool          // its bytes are not right
+	busy  time.Duration // for so long it lets others wait for their turn
 }
 
 // newMesh builds a mesh in which each key's route is the nodes in order from 0.
@@ -159,6 +162,13 @@ func (p *fakePeer) reach(ctx context.Context) error {
 func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
+	}
+	if f := p.node.fails.Load(); f != nil && f.busy > 0 {
+		select {
+		case <-time.After(f.busy):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	a, err := p.node.FillBlob(ctx, ref, terms, p.from.name())
 	if err != nil {
@@ -273,6 +283,8 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 		return nil, err
 	}
 	p.node.asked.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, 38*time.Second) // as a node's peers' port has it
+	defer cancel()
 	found, err := p.node.FillTag(ctx, ref, accept)
 	if err != nil {
 		return nil, err

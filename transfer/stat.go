@@ -56,27 +56,39 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err e
 // statUpstream asks the registry for a blob's size. member says that another
 // node wants to know.
 func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (Sized, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return Sized{}, offline(ref)
+	var d Descriptor
+	err := offline(ref)
+	if !f.cfg.Policy(ref.Registry).Offline {
+		d, err = f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	}
-	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	switch {
 	case err == nil && (d.Size >= 0 || d.Redirect != ""):
 		return Sized{Way: Way{Host: ref.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
-	case err != nil && !headless(err):
+	case err != nil && !f.betterByGet(err):
 		return Sized{}, err
 	}
 	t := f.ticket(ref)
 	t.acts = member
-	a, err := f.open(ctx, t)
-	if err != nil {
-		return Sized{}, err
+	a, openErr := f.open(ctx, t)
+	if openErr != nil {
+		if e, ok := asError(err); ok && e.Passing() {
+			return Sized{}, err // of the two that failed the first
+		}
+		return Sized{}, openErr
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {
 		return Sized{Way: a.Way, Size: -1, Redirect: a.Redirect}, nil
 	}
 	return Sized{Way: a.Way, Size: a.Size()}, nil
+}
+
+// betterByGet reports whether a GET may find a blob whose HEAD failed with err: the
+// registry does not offer HEAD, or answers 404 to any (as Harbor's proxies do),
+// or it fails, and another node may hold the blob.
+func (f *Fetcher) betterByGet(err error) bool {
+	e, ok := asError(err)
+	return ok && (headless(err) || e.Kind == NotFound || f.cfg.Mesh != nil && e.Passing())
 }
 
 // headless reports whether err says that upstream does not offer HEAD.

@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 		found.Checked = known
 		return found, nil
 	}
+	err = lateness(ref, err)
 	if KindOf(err) == NotFound {
 		store.ForgetTag(key)
 		return nil, err
@@ -194,7 +196,7 @@ func (f *Fetcher) lastKnown(ref Ref, old cache.Tag, head bool) (*Found, bool) {
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
 func (f *Fetcher) stale(ctx context.Context, ref Ref, old cache.Tag, known bool, err error, head bool) (*Found, bool) {
 	e, ok := asError(err)
-	if !known || !ok || !e.Passing() || ctx.Err() != nil || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
+	if !known || !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
 		return nil, false
 	}
 	found, ok := f.lastKnown(ref, old, head)

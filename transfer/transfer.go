@@ -129,7 +129,21 @@ const answerWithin = 39 * time.Second
 
 // inTime bounds the waiting for ref's answer.
 func inTime(ctx context.Context, ref Ref) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, answerWithin, &Error{Kind: Timeout, Registry: ref.Registry, Reason: "no answer in time"})
+	return context.WithTimeoutCause(ctx, answerWithin, late(ref, nil))
+}
+
+// late is the failure of a registry that does not answer.
+func late(ref Ref, err error) *Error {
+	return &Error{Kind: Timeout, Registry: ref.Registry, Reason: "no answer in time", Err: err}
+}
+
+// lateness makes an *Error of what a call that took too long ended with: that
+// is the registry's failure, which for a while what is known outlives.
+func lateness(ref Ref, err error) error {
+	if _, ok := asError(err); !ok && errors.Is(err, context.DeadlineExceeded) {
+		return late(ref, err)
+	}
+	return err
 }
 
 // explain makes an *Error of what a client's request ended with, unless it is

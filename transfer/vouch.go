@@ -45,8 +45,11 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 
 // askVouch asks a private registry whether the repository holds the digest.
 func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
-	key := vouchKey(ref)
-	c, _, err := f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
+	key, question := vouchKey(ref), "blob "
+	if !blob {
+		question = "manifest "
+	}
+	c, _, err := f.tags.do(ctx, f, question+key, func(ctx context.Context) (checked, error) {
 		return direct(ctx, f, ref,
 			func(ctx context.Context) (checked, error) {
 				asked := time.Now()
@@ -55,6 +58,7 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 			},
 			func(ctx context.Context, p Peer) (checked, error) { return vouchOf(ctx, p, ref, blob) })
 	})
+	err = lateness(ref, err)
 	e, isError := asError(err)
 	switch {
 	case err == nil:
@@ -64,8 +68,8 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 		return false, err
 	case e.Passing() && known && recent(last, f.cfg.Policy(ref.Registry).StaleIfError):
 		return true, nil
-	case headless(err):
-		return false, nil
+	case headless(err), blob && e.Kind == NotFound:
+		return false, nil // some answer 404 to a HEAD of what a GET finds
 	case e.Kind == NotFound || e.Kind == Denied:
 		f.cfg.Store(ref.Registry).ForgetTag(key)
 	}

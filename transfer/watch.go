@@ -65,6 +65,7 @@ type watch struct {
 	offset  int64                   // where the stream begins
 	held    bool                    // only what the peer has is asked for
 	end     context.CancelCauseFunc // ends the request
+	opened  atomic.Bool             // the answer has begun
 	waiting atomic.Bool             // for the peer, and not for a disk or a reader of ours
 	came    atomic.Int64            // bytes
 	body    io.Reader
@@ -76,6 +77,13 @@ func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer
 	w.waiting.Store(true)
 	go w.run(ctx)
 	return w
+}
+
+// begin says that the answer has begun, whose body is read through the watch.
+func (w *watch) begin(body io.Reader) {
+	w.body = body
+	w.waiting.Store(false)
+	w.opened.Store(true)
 }
 
 // Read implements io.Reader.
@@ -196,8 +204,8 @@ func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 	switch {
 	case err != nil:
 		return ErrHangs
-	case p.Unvouched && came == 0 && !w.held:
-		return nil // it waits for the registry
+	case !w.opened.Load():
+		return nil // it waits for the registry, or lets this node wait for its turn
 	case p.Offset-(w.offset+came) >= ahead && p.Streams <= busy:
 		return ErrCrawls
 	default:

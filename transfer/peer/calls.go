@@ -156,8 +156,13 @@ func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence,
 	return presence, nil
 }
 
-// Progress implements transfer.Peer. It takes at most 2 s.
+// Progress implements transfer.Peer. It takes at most 2 s. Without a digest it
+// is a sign of life alone.
 func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
+	if ref.Digest == "" {
+		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, p.client.times.progress)
+		return transfer.Progress{}, err
+	}
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
 	}, maxJSON, p.client.times.progress)

@@ -1,0 +1,262 @@
+package transfer_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer"
+)
+
+// A registry that does not answer at all is an outage, wherever in the mesh it
+// is noticed: who knows the tag serves it.
+func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{0, 1}, {1, 0}, {1, 1}} {
+		bubble(t, func(t *testing.T, dir string) {
+			up := newTagged(nil)
+			m := fakeMesh(t, dir, 2, up, transfer.Policy{StaleIfError: time.Hour})
+			defer m.end()
+			for _, n := range m.nodes {
+				if _, err := n.Manifest(t.Context(), aTag, nil, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			up.stat = func(ctx context.Context) (transfer.Descriptor, error) {
+				select {
+				case <-time.After(38 * time.Second): // as upstream's client has it
+					return transfer.Descriptor{}, failure(transfer.Timeout)
+				case <-ctx.Done():
+					return transfer.Descriptor{}, ctx.Err()
+				}
+			}
+			var wg sync.WaitGroup
+			for k, i := range order {
+				wg.Go(func() {
+					time.Sleep(time.Duration(k) * 5 * time.Second) // in the bubble's time
+					start := time.Now()
+					found, err := m.nodes[i].Manifest(t.Context(), aTag, nil, false)
+					if took := time.Since(start); err != nil || found.Stale == nil || string(found.Bytes) != up.now || took > 40*time.Second {
+						t.Errorf("%v: node %d: %+v, %v after %v", order, i, found, err, took)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// A node that holds a blob and has others wait for their turn does not crawl.
+func TestABusyHolderIsNotLeft(t *testing.T) {
+	t.Parallel()
+	d, content := fakeBlob(8 << 20)
+	bubble(t, func(t *testing.T, dir string) {
+		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+			return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
+		}}
+		m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+		defer m.end()
+		if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+		m.nodes[0].fails.Store(&fault{busy: 8 * time.Second})
+		if _, _, err := m.nodes[1].pull(fakeRef(d), content, 0, -1); err != nil {
+			t.Error(err)
+		}
+		if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
+			t.Errorf("faulty %d times, %d downloads", n, f.opens)
+		}
+	})
+}
+
+// A disk that makes this node wait says nothing of the peer.
+func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
+	t.Parallel()
+	d, content := fakeBlob(8 << 20)
+	bubble(t, func(t *testing.T, dir string) {
+		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+			return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
+		}}
+		m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+		defer m.end()
+		if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+		m.nodes[1].disk.Store(int64(6 * time.Second))
+		if _, _, err := m.nodes[1].pull(fakeRef(d), content, 0, -1); err != nil {
+			t.Error(err)
+		}
+		if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
+			t.Errorf("faulty %d times, %d downloads", n, f.opens)
+		}
+	})
+}
+
+// What is held and turns out to be damaged is not got for a member: it goes on
+// elsewhere itself, and may be the one that this node would follow.
+func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, setup{dir: dir})
+	content := random(1, 4<<20)
+	d := r.registry.PutBlob(repo, content)
+	if _, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "blobs/sha256", d.Encoded()[:2], d.Encoded())
+	damaged := append([]byte(nil), content...)
+	damaged[2<<20] ^= 1
+	if err := os.WriteFile(file, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.FillBlob(t.Context(), r.ref(d), transfer.Terms{Held: true}, "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	n, err := a.Send(t.Context(), io.Discard, 0, -1)
+	if err == nil || n > 2<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if gets := r.registry.Count("GET", d.String()); gets != 1 {
+		t.Errorf("%d GETs", gets)
+	}
+}
+
+// A HEAD finds what a GET would: where the registry is not asked, and where it
+// fails.
+func TestHeadOfWhatAnotherHolds(t *testing.T) {
+	t.Parallel()
+	d, content := fakeBlob(1 << 20)
+	for name, policy := range map[string]transfer.Policy{"offline": {Offline: true}, "in an outage": {}} {
+		bubble(t, func(t *testing.T, dir string) {
+			up := newTagged(content)
+			m := fakeMesh(t, dir, 2, up, transfer.Policy{})
+			defer m.end()
+			if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+			up.down = true
+			m.nodes[1].route, m.nodes[1].holders = func(string) []int { return []int{1} }, []int{0}
+			m.nodes[1].policy = policy
+			if s, err := m.nodes[1].StatBlob(t.Context(), fakeRef(d)); err != nil || s.Size != int64(len(content)) {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+			if _, err := m.nodes[1].StatBlob(t.Context(), fakeRef(digest.FromString("none"))); err == nil {
+				t.Errorf("%s: what nobody has is there", name)
+			}
+		})
+	}
+}
+
+// A twoFaced registry has its manifest as a manifest only, and answers HEADs of
+// blobs as it likes.
+type twoFaced struct {
+	*tagged
+	heads func(blob bool) error
+}
+
+func (u *twoFaced) Stat(ctx context.Context, _ transfer.Ref, blob bool, _ []string) (transfer.Descriptor, error) {
+	d, err := u.stat(ctx)
+	if err == nil && u.heads != nil {
+		time.Sleep(time.Second) // in the bubble's time: others join
+		err = u.heads(blob)
+	}
+	return d, err
+}
+
+// Whether a repository has a digest as a blob and as a manifest are two
+// questions.
+func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, dir string) {
+		up := &twoFaced{tagged: newTagged(nil)}
+		m := fakeMesh(t, dir, 1, up, transfer.Policy{Private: true, StaleIfError: time.Hour})
+		defer m.end()
+		n := m.nodes[0]
+		if _, err := n.Manifest(t.Context(), aTag, nil, false); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(11 * time.Minute) // the voucher has grown old
+		up.heads = func(blob bool) error {
+			if blob {
+				return failure(transfer.NotFound)
+			}
+			return nil
+		}
+		up.open = func(context.Context, transfer.Ref, int64) (*transfer.Stream, error) {
+			return nil, failure(transfer.NotFound)
+		}
+		ref := fakeRef(up.digest())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := n.Blob(t.Context(), ref)
+			wantKind(t, err, transfer.NotFound)
+		})
+		<-time.After(time.Second / 2)
+		if _, err := n.Manifest(t.Context(), ref, nil, false); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		up.down = true
+		<-time.After(11 * time.Minute)
+		if _, err := n.Manifest(t.Context(), ref, nil, false); err != nil {
+			t.Error("in an outage:", err)
+		}
+	})
+}
+
+// A registry that answers 404 to HEADs of blobs, as Harbor's proxies do, gives
+// them all the same.
+func TestAHeadOfABlobMayLie(t *testing.T) {
+	t.Parallel()
+	d, content := fakeBlob(1 << 20)
+	bubble(t, func(t *testing.T, dir string) {
+		up := &twoFaced{tagged: newTagged(content), heads: func(blob bool) error {
+			if blob {
+				return failure(transfer.NotFound)
+			}
+			return nil
+		}}
+		m := fakeMesh(t, dir, 1, up, transfer.Policy{Private: true})
+		defer m.end()
+		n := m.nodes[0]
+		if s, err := n.StatBlob(t.Context(), fakeRef(d)); err != nil || s.Size != int64(len(content)) {
+			t.Errorf("%+v, %v", s, err)
+		}
+		for range 2 {
+			if _, _, err := n.pull(fakeRef(d), content, 0, -1); err != nil {
+				t.Error(err)
+			}
+			<-time.After(11 * time.Minute)
+		}
+	})
+}
+
+// A member's word does not make a manifest of a blob.
+func TestAnOfferedBlobIsNoManifest(t *testing.T) {
+	t.Parallel()
+	for size, typ := range map[int64]string{100: "application/octet-stream", cache.MaxManifest + 1: ""} {
+		m := newMesh(t, 2, setup{})
+		content := random(1, size)
+		d := m.registry.PutBlob(repo, content)
+		if _, _, err := m.nodes[0].pull(m.nodes[0].ref(d), content, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+		ref := transfer.Ref{Registry: m.nodes[0].ref(d).Registry, Digest: d}
+		err := m.nodes[1].Take(t.Context(), &fakePeer{m.nodes[0], m.nodes[1]}, ref, "application/vnd.oci.image.index.v1+json")
+		if (err == nil) != (typ != "") {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if _, got, _ := m.nodes[1].store.Manifest(d); got != typ {
+			t.Errorf("%d bytes are %q", size, got)
+		}
+	}
+}
