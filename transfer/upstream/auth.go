@@ -40,7 +40,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 	for range maxRounds {
 		ans, err := r.follow(ctx, a, p)
 		if err != nil || !ans.challenged(p) {
-			return ans, err
+			return r.asGuest(ctx, a, ans, err)
 		}
 		if p.header != "" && (restarted || !p.remembered && !p.cached) {
 			return ans, nil
@@ -58,6 +58,47 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 		}
 	}
 	return nil, r.fail(transfer.Denied, never, r.host, "the registry asks for a login again and again")
+}
+
+// asGuest meets the challenge of a host that the registry's redirect led to,
+// with an anonymous token for this one request: some registries redirect to
+// others that want one. Our login is not for that host. It is tried once; an
+// answer or error that asks for nothing of the kind stays what it is.
+func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (*answer, error) {
+	if err != nil || ans.own || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized {
+		return ans, err
+	}
+	key, ok := r.anonymous(ans)
+	if !ok {
+		return ans, nil
+	}
+	token, _, err := r.tokens.get(ctx, key, r.fetchToken)
+	if err != nil {
+		return ans, nil // its 401 says enough
+	}
+	discard(ans.resp)
+	resp, err := r.roundTrip(request(ctx, a, ans.url, "Bearer "+token))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		r.tokens.drop(key, token) // the next request gets another
+	}
+	return r.chase(ctx, a, pass{}, &answer{resp: resp, url: ans.url, host: ans.host, before: ans.before})
+}
+
+// anonymous returns which token the challenge of a host other than the registry
+// asks for, without a login.
+func (r *registry) anonymous(ans *answer) (tokenKey, bool) {
+	for _, ch := range challengesOf(ans.resp.Header) {
+		if ch.scheme != "bearer" || ch.params["scope"] == "" {
+			continue
+		}
+		if realm, err := r.realm(ans.url, ch.params["realm"]); err == nil {
+			return tokenKey{registry: r.host, realm: realm.String(), service: ch.params["service"], scope: ch.params["scope"]}, true
+		}
+	}
+	return tokenKey{}, false
 }
 
 // challenged reports whether another pass may change the answer: 401 always,

@@ -74,8 +74,12 @@ func (r *registry) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ans := &answer{resp: resp, url: u, host: shown(u), own: true}
-	home := u
+	return r.chase(ctx, a, p, &answer{resp: resp, url: u, host: shown(u), own: true})
+}
+
+// chase follows the redirects from an answer on.
+func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, error) {
+	home := ans.url
 	for range maxHops {
 		next, f := r.next(ans)
 		if f != nil {
@@ -101,7 +105,8 @@ func (r *registry) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 		if staying {
 			header = p.header
 		}
-		if resp, err = r.roundTrip(request(ctx, a, next, header)); err != nil {
+		resp, err := r.roundTrip(request(ctx, a, next, header))
+		if err != nil {
 			return nil, err
 		}
 		ans = &answer{resp: resp, url: next, host: shown(next), own: staying, before: ans.before}

@@ -174,6 +174,53 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 	}
 }
 
+// A registry may redirect to another, which wants a token of its own: without
+// our login, for that request alone, and from no place that is not public.
+func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
+	t.Parallel()
+	for realm, served := range map[string]bool{
+		"https://tokens.example.net/t": true,
+		"https://reg.example.com/t":    true, // the registry's own: as a guest there too
+		"http://tokens.example.net/t":  false,
+		"https://169.254.169.254/t":    false,
+		"https://10.0.0.1/t":           false,
+		"":                             false,
+	} {
+		for _, good := range []bool{true, false} {
+			shown := map[string]int{}
+			client := faked(t, withLogin(Registry{FollowRedirects: true}), func(r *http.Request) (*http.Response, error) {
+				header := r.Header.Get("Authorization")
+				shown[r.URL.Host+" "+header]++
+				switch {
+				case r.URL.Path == "/t":
+					return reply(200, `{"token":"guest"}`), nil
+				case r.URL.Host == "reg.example.com":
+					return reply(307, "", "Location", "https://other.example.net/v2/x/blobs/y"), nil
+				case header == "Bearer guest" && good:
+					return reply(200, "hello"), nil
+				}
+				return reply(401, "", "WWW-Authenticate", `Bearer realm="`+realm+`",service="s",scope="repository:x:pull"`), nil
+			})
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if served && good {
+				if got != "hello" || err != nil {
+					t.Errorf("%s: %q, %v", realm, got, err)
+				}
+			} else if err == nil {
+			t.Errorf("%s, good %v: %q", realm, good, got)
+		} else if e := wantError(t, err, transfer.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
+				t.Errorf("%s: %+v", realm, e)
+			}
+			for seen, n := range shown {
+				host, header, _ := strings.Cut(seen, " ")
+				if header != "" && (header != "Bearer guest" || host != "other.example.net") || n > 1 && host != "reg.example.com" {
+					t.Errorf("%s: %q was shown to %s, %d times", realm, header, host, n)
+				}
+			}
+		}
+	}
+}
+
 // A link may have ended before it is used, or lead to where the blob has yet to
 // arrive: the registry is asked for another, once.
 func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {

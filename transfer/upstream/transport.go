@@ -64,6 +64,9 @@ func (r *registry) transport(roots *x509.CertPool, verify bool) *http.Transport 
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
+	if !r.Configured { // there may be many of them, and each may lead to many hosts
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 8, 4
+	}
 	if !verify {
 		t.TLSHandshakeTimeout = probeTimeout
 	}
