@@ -68,12 +68,8 @@ func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (
 	if err != nil || ans.own || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized {
 		return ans, err
 	}
-	key, ok := r.anonymous(ans)
-	if !ok {
-		return ans, nil
-	}
-	token, _, err := r.tokens.get(ctx, key, r.fetchToken)
-	if err != nil {
+	key, token := r.guest(ctx, ans)
+	if token == "" {
 		return ans, nil // its 401 says enough
 	}
 	discard(ans.resp)
@@ -87,18 +83,23 @@ func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (
 	return r.chase(ctx, a, pass{}, &answer{resp: resp, url: ans.url, host: ans.host, before: ans.before})
 }
 
-// anonymous returns which token the challenge of a host other than the registry
-// asks for, without a login.
-func (r *registry) anonymous(ans *answer) (tokenKey, bool) {
+// guest gets the token that a host other than the registry asks for, without a
+// login; "" where there is none.
+func (r *registry) guest(ctx context.Context, ans *answer) (key tokenKey, token string) {
 	for _, ch := range challengesOf(ans.resp.Header) {
 		if ch.scheme != "bearer" || ch.params["scope"] == "" {
 			continue
 		}
-		if realm, err := r.realm(ans.url, ch.params["realm"]); err == nil {
-			return tokenKey{registry: r.host, realm: realm.String(), service: ch.params["service"], scope: ch.params["scope"]}, true
+		realm, err := r.realm(ans.url, ch.params["realm"])
+		if err != nil {
+			continue
+		}
+		key = tokenKey{registry: r.host, realm: realm.String(), service: ch.params["service"], scope: ch.params["scope"]}
+		if token, _, err := r.tokens.get(ctx, key, r.fetchToken); err == nil {
+			return key, token
 		}
 	}
-	return tokenKey{}, false
+	return tokenKey{}, ""
 }
 
 // challenged reports whether another pass may change the answer: 401 always,

@@ -207,8 +207,8 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 					t.Errorf("%s: %q, %v", realm, got, err)
 				}
 			} else if err == nil {
-			t.Errorf("%s, good %v: %q", realm, good, got)
-		} else if e := wantError(t, err, transfer.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
+				t.Errorf("%s, good %v: %q", realm, good, got)
+			} else if e := wantError(t, err, transfer.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
 				t.Errorf("%s: %+v", realm, e)
 			}
 			for seen, n := range shown {
