@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (n *Node) operator(h http.Handler) http.Handler {
 		return n.access.guard(guarded)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !local(r) {
+		if !local(r, n.cfg.Address) {
 			writeError(w, http.StatusForbidden, ociError{Code: "DENIED", Message: "without auth this is for clients on this machine only"})
 			return
 		}
@@ -107,12 +108,30 @@ func (n *Node) operator(h http.Handler) http.Handler {
 }
 
 // local reports whether the request comes from this machine, and not through a
-// proxy on it.
-func local(r *http.Request) bool {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
+// proxy on it, as far as the proxy tells. A node that listens on one address
+// alone, which need not be loopback, is reached from that very address.
+func local(r *http.Request, listens string) bool {
+	for name := range r.Header {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			return false
+		}
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
 		return false
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
+	if from.Addr().Unmap().IsLoopback() {
+		return true
+	}
+	if ip, err := netip.ParseAddr(listens); listens == "" || err == nil && ip.IsUnspecified() {
+		// Loopback will do. Some engines for containers let all clients come from
+		// the container's own address.
+		return false
+	}
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	to, err := netip.ParseAddrPort(at.String())
+	return err == nil && from.Addr().Unmap() == to.Addr().Unmap()
 }
