@@ -68,7 +68,7 @@ func (n *Node) openCluster(cfg *config.Cluster, test seams) (err error) {
 	if test.view != nil {
 		view = func() *membership.View { return test.view(c.members.View()) }
 	}
-	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy, known: n.knownPrivate, note: n.notePrivate}
+	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy, known: n.knownPrivate, note: n.notePrivate, own: n.configured}
 	n.cluster = c
 	return nil
 }
@@ -136,7 +136,7 @@ func (n *Node) servePeers() {
 	c := n.cluster
 	c.server = peer.NewServer(peer.ServerConfig{
 		Name: n.name, Nonce: c.members.View().Self.Nonce, Keys: membership.PeerKeys(reveal(c.cfg.Secrets)),
-		Member: c.member, Fetcher: n.fetcher, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
+		Member: c.member, Fetcher: n.fetcher, Asks: n.asks, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
 	})
 	c.http = c.server.HTTP(c.tls)
 	ahead := dialledAhead{conns: map[net.Conn]struct{}{}}

@@ -19,6 +19,7 @@ type mesh struct {
 	healthy func(id string) bool
 	known   func(registry string) bool // whether any member ever treated it as private
 	note    func(registry string)      // remembers that one does
+	own     func(registry string) bool // whether this node is configured for it
 
 	mu   sync.Mutex
 	of   *membership.View // whose members able is about
@@ -171,7 +172,7 @@ func (m *mesh) asking(v *membership.View, registry string) asking {
 	}
 	one, ok := m.able[registry]
 	if !ok {
-		one = whoAsks(v, registry)
+		one = whoAsks(v, registry, m.own(registry))
 		if one.private {
 			m.note(registry)
 		} else {
@@ -184,24 +185,30 @@ func (m *mesh) asking(v *membership.View, registry string) asking {
 
 // whoAsks lists the members that may ask the registry: of those with a way out,
 // those with a login there; else those configured for it; else, where nobody
-// is, those that ask any. Down or not: what a registry says to a node without
-// the login is no answer for those with it.
-func whoAsks(v *membership.View, registry string) asking {
+// is, those that ask any; else those in whitelist_mode that have more registries
+// than they can tell: one that may not ask refuses. Down or not: what a registry
+// says to a node without the login is no answer for those with it. own: this
+// node, which need not go by what it tells of itself, is configured for it.
+func whoAsks(v *membership.View, registry string, own bool) asking {
 	a := asking{members: map[string]bool{}}
 	best := 0
 	for i := range v.Members {
 		one := &v.Members[i]
 		configured, login, private := one.Has(registry)
 		a.private = a.private || private
-		grade := 0
+		var grade int
 		switch {
 		case !one.Egress:
 			continue
 		case login:
+			grade = 4
+		case configured && (!one.Whitelist || one.Names(registry)), own && one.ID == v.Self.ID:
+			grade = 3
+		case !one.Whitelist:
 			grade = 2
 		case configured:
 			grade = 1
-		case one.Whitelist:
+		default:
 			continue
 		}
 		if grade > best {

@@ -76,10 +76,19 @@ func (n *Node) answer(w http.ResponseWriter, r *http.Request, req transfer.Reque
 
 // allowed refuses registries that are not listed, in whitelist_mode.
 func (n *Node) allowed(registry string) error {
-	if _, configured := n.cfg.Registry(registry); n.cfg.WhitelistMode && !configured {
+	if !n.asks(registry) {
 		return &transfer.Error{Kind: transfer.Denied, Registry: registry, Reason: "the registry is not among those this proxy serves (whitelist_mode)"}
 	}
 	return nil
+}
+
+// asks reports whether this node may ask the registry at all, by its config.
+func (n *Node) asks(registry string) bool { return !n.cfg.WhitelistMode || n.configured(registry) }
+
+// configured reports whether this node is configured for the registry.
+func (n *Node) configured(registry string) bool {
+	_, yes := n.cfg.Registry(registry)
+	return yes
 }
 
 // ping answers /v2/ without asking anyone: clients give up where it fails.

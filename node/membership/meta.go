@@ -271,7 +271,8 @@ func pack(registries []Registry) (entries []byte, left int) {
 }
 
 // prefix stands for a registry. That two of a mesh have the same one happens
-// in one of 10,000 meshes of 40 registries; a node is then asked in vain.
+// in one of 10,000 meshes of 40 registries; a node is then asked in vain, and
+// one in whitelist_mode refuses.
 func prefix(registry string) (p [3]byte) {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], xxhash.Sum64String(registry))

@@ -67,13 +67,28 @@ type Member struct {
 // many registries to tell counts as configured for any; if it could not even
 // tell all private ones, any may be private.
 func (m *Member) Has(registry string) (isConfigured, hasLogin, isPrivate bool) {
+	if flags, named := m.named(registry); named {
+		return flags&configured != 0, flags&login != 0, flags&private != 0
+	}
+	return m.any, false, m.anySecret
+}
+
+// Names reports whether the member tells that it is configured for this very
+// registry, and does not merely count as configured for any.
+func (m *Member) Names(registry string) bool {
+	flags, named := m.named(registry)
+	return named && flags&configured != 0
+}
+
+// named returns what the member tells of a registry, if it tells of it.
+func (m *Member) named(registry string) (flags byte, named bool) {
 	p := prefix(registry)
 	for e := range slices.Chunk(m.registries, entrySize) {
 		if [3]byte(e[:3]) == p {
-			return e[3]&configured != 0, e[3]&login != 0, e[3]&private != 0
+			return e[3], true
 		}
 	}
-	return m.any, false, m.anySecret
+	return 0, false
 }
 
 // Alive reports whether the member can be reached, whatever its state: one that

@@ -35,17 +35,43 @@ func orHeld(q query) bool { return q.Repository != "" || q.Held }
 // is followed by a digest.
 func (s *Server) routes() map[string]route {
 	return map[string]route{
-		"GET blobs/":          {s.bulk, true, orHeld, s.getBlob},
-		"HEAD blobs/":         {s.control, true, orHeld, s.headBlob},
-		"GET manifests/":      {s.control, true, repository, s.getManifest},
-		"GET tags":            {s.control, true, tag, s.getTag},
-		"GET lists/tags":      {s.list, true, repository, s.getTags},
-		"GET lists/referrers": {s.list, true, digested, s.getReferrers},
+		"GET blobs/":          {s.bulk, true, orHeld, s.mineOrHeld(s.getBlob)},
+		"HEAD blobs/":         {s.control, true, orHeld, s.mineOrHeld(s.headBlob)},
+		"GET manifests/":      {s.control, true, repository, s.mineOrHeld(s.getManifest)},
+		"GET tags":            {s.control, true, tag, s.mine(s.getTag)},
+		"GET lists/tags":      {s.list, true, repository, s.mine(s.getTags)},
+		"GET lists/referrers": {s.list, true, digested, s.mine(s.getReferrers)},
 		"GET progress/":       {nil, true, nil, s.getProgress},
-		"POST offers":         {s.control, true, nil, s.postOffer},
+		"POST offers":         {s.control, true, nil, s.mine(s.postOffer)},
 		"POST refusals":       {s.control, true, repository, s.postRefusal},
 		"GET stats":           {s.control, false, nil, s.getStats},
 		"GET ping":            {nil, false, nil, s.getPing},
+	}
+}
+
+// errNotMine: this node may not ask the registry.
+var errNotMine = errors.New("not a registry that this node asks")
+
+// mine answers requests that may lead to the registry, or make this node keep
+// what is the registry's, where it may ask that. What gossip tells of who may is
+// not exact.
+func (s *Server) mine(answer func(*paced, *call) error) func(*paced, *call) error {
+	return func(w *paced, c *call) error {
+		if s.cfg.Asks != nil && !s.cfg.Asks(c.Registry) {
+			return errNotMine
+		}
+		return answer(w, c)
+	}
+}
+
+// mineOrHeld is mine for what can be asked for where it is held, too.
+func (s *Server) mineOrHeld(answer func(*paced, *call) error) func(*paced, *call) error {
+	mine := s.mine(answer)
+	return func(w *paced, c *call) error {
+		if c.Held {
+			return answer(w, c)
+		}
+		return mine(w, c)
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	listSlots    = 32   // lists, which may be large and are held in memory
 )
 
-// ServerConfig is what a Server works with. All fields are needed.
+// ServerConfig is what a Server works with. All fields but Asks are needed.
 type ServerConfig struct {
 	Name  string   // what this node calls itself in Cache-Status
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
@@ -31,6 +31,9 @@ type ServerConfig struct {
 	// Member returns what gossip tells of a node by now. It answers at once.
 	Member  func(id string) (Member, bool)
 	Fetcher *transfer.Fetcher
+	// Asks reports whether this node may ask the registry. One that it may not is
+	// no business of its: it gives what it has, and takes nothing. nil: any.
+	Asks func(registry string) bool
 	// Peer returns the member of that id for taking what it offers, nil if it
 	// can't be asked.
 	Peer func(id string) transfer.Peer
@@ -188,6 +191,9 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
 	switch {
 	case peers && p.Busy:
 		s.busy(w)
+	case errors.Is(err, errNotMine): // the registry has not said so: others may ask it
+		s.cfg.Log.Debug("peer asked for another's registry", "peer", s.name(c.sender), "registry", c.Registry)
+		refuse(w, http.StatusForbidden, failedPeer)
 	case peers:
 		s.broke(w, c, err)
 	case speaks:

@@ -1,0 +1,136 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// many are more registries than a member can tell of.
+func many() string {
+	var lines strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&lines, "  registry-%d.example: {}\n", i)
+	}
+	return lines.String()
+}
+
+// askers are the numbers of the nodes that may ask the registry, as node i sees it.
+func (c *testCluster) askers(i int, registry string) (all []int) {
+	m := c.nodes[i].node.cluster.mesh
+	for id := range m.asking(m.view(), registry).members {
+		one, _ := m.view().Member(id)
+		all = append(all, slices.IndexFunc(c.nodes, func(n *testNode) bool { return n.name == one.Name }))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A member in whitelist_mode that has more registries than it can tell does
+// not stand for those that it does not have.
+func TestMeshWhitelistOfMoreThanItTells(t *testing.T) {
+	t.Parallel()
+	other := upstreamtest.New(t)
+	c := formCluster(t, 3, upstreamtest.New(t), func(i int) form {
+		switch i {
+		case 0:
+			return form{settings: settings{top: "whitelist_mode: true", more: many()}}
+		case 1:
+			return form{settings: settings{more: fmt.Sprintf("  %q: {insecure: true}", other.Host())}}
+		default:
+			return form{}
+		}
+	})
+	for i := range c.nodes {
+		for registry, want := range map[string][]int{
+			other.Host(): {1}, "stranger.example": {1, 2}, "registry-7.example": {1, 2},
+		} {
+			if registry == "registry-7.example" && i == 0 {
+				want = []int{0} // it knows better than the others
+			}
+			if got := c.askers(i, registry); !slices.Equal(got, want) {
+				t.Errorf("for node %d %s is asked by %v, want %v", i, registry, got, want)
+			}
+		}
+	}
+	for k := range 6 {
+		d := other.PutRandomBlob(repo, uint64(100+k), 10_000)
+		c.get(2, "/v2/"+repo+"/blobs/"+d.String()+"?ns="+other.Host()).want(t, http.StatusOK)
+	}
+}
+
+// Where all are in whitelist_mode and none can tell, they still ask.
+func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
+	t.Parallel()
+	c := formCluster(t, 3, upstreamtest.New(t), func(int) form {
+		return form{settings: settings{top: "whitelist_mode: true", more: many()}}
+	})
+	for owner := range c.nodes {
+		b := c.blobOf(owner, 10_000)
+		for i := range c.nodes {
+			c.pull(i, b)
+		}
+		c.wantGets(b, 1)
+	}
+}
+
+// Whatever a member believes, a node in whitelist_mode asks no registry that is
+// not its own, and does not speak for it.
+func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
+	t.Parallel()
+	const foreign = "stranger.example"
+	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
+		if i == 1 {
+			return form{settings: settings{top: "whitelist_mode: true"}}
+		}
+		return form{}
+	})
+	asked := c.nodes[1].node.cluster.members.View().Self.ID
+	p := c.nodes[0].node.cluster.client.Peer(asked)
+	ctx := t.Context()
+	ref := transfer.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
+	tag := transfer.Ref{Registry: foreign, Repository: repo, Tag: "1"}
+	calls := map[string]func() error{
+		"blob":      func() error { _, err := p.Open(ctx, ref, 0, transfer.Terms{}); return err },
+		"stat":      func() error { _, _, err := p.Stat(ctx, ref); return err },
+		"manifest":  func() error { _, err := p.Manifest(ctx, ref, transfer.Terms{}); return err },
+		"tag":       func() error { _, err := p.Tag(ctx, tag, nil); return err },
+		"tags":      func() error { _, err := p.Tags(ctx, ref, nil); return err },
+		"referrers": func() error { _, err := p.Referrers(ctx, ref, nil); return err },
+		"offer":     func() error { return p.Offer(ctx, transfer.Ref{Registry: foreign, Digest: ref.Digest}, "") },
+	}
+	for name, call := range calls {
+		err := call()
+		if _, peers := errors.AsType[*transfer.PeerError](err); !peers {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if at, err := p.Peek(ctx, ref); at != transfer.Absent || err != nil {
+		t.Errorf("peek: %v, %v", at, err)
+	}
+	if at, err := p.Progress(ctx, ref); at.Held || err != nil {
+		t.Errorf("progress: %+v, %v", at, err)
+	}
+	if _, err := p.Open(ctx, ref, 0, transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("held blob: %v", err)
+	}
+	if _, err := p.Manifest(ctx, ref, transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+		t.Errorf("held manifest: %v", err)
+	}
+	var info ownerInfo
+	c.json(0, "/_/owner/"+ref.Digest.String(), &info)
+	if len(info.Missing) > 0 {
+		t.Errorf("%+v", info)
+	}
+	if strings.Contains(c.nodes[1].log.String(), "failed by a bug") {
+		t.Error("a request ended by a bug")
+	}
+}
