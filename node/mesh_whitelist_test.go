@@ -83,13 +83,15 @@ func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
 }
 
 // Whatever a member believes, a node in whitelist_mode asks no registry that is
-// not its own, and does not speak for it.
+// not its own, and does not speak for it. Nor does it fall over where it has no
+// place for such content.
 func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	t.Parallel()
 	const foreign = "stranger.example"
+	dir := t.TempDir()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
 		if i == 1 {
-			return form{settings: settings{top: "whitelist_mode: true"}}
+			return form{settings: settings{top: "whitelist_mode: true", registry: fmt.Sprintf("cache_dir: %q", dir)}}
 		}
 		return form{}
 	})
@@ -118,6 +120,9 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	}
 	if at, err := p.Progress(ctx, ref); at.Held || err != nil {
 		t.Errorf("progress: %+v, %v", at, err)
+	}
+	if err := p.Refused(ctx, tag); err != nil { // which asks nobody
+		t.Errorf("refusal: %v", err)
 	}
 	if _, err := p.Open(ctx, ref, 0, transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
 		t.Errorf("held blob: %v", err)

@@ -182,9 +182,15 @@ func pageAliases(cfg *config.Config) map[string]string {
 	return out
 }
 
-// store is where a registry's content lies.
+// store is where a registry's content lies. In whitelist_mode there may be no
+// place for one that is not listed; peers that ask for it all the same are told
+// of the default registry's.
 func (n *Node) store(registry string) *cache.Store {
 	r, _ := n.cfg.Registry(registry)
+	if s, ok := n.stores[storeDir(r)]; ok {
+		return s
+	}
+	r, _ = n.cfg.Registry(n.cfg.DefaultRegistry)
 	return n.stores[storeDir(r)]
 }
 
