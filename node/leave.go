@@ -1,8 +1,8 @@
 package node
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -78,16 +78,36 @@ func (n *Node) offer(ctx context.Context, store *cache.Store, b cache.Held) erro
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
 	ref := transfer.Ref{Registry: b.Registry, Digest: b.Digest}
-	last := errDown
-	for _, p := range n.cluster.mesh.Route(b.Registry, b.Digest.String()) {
-		if p == nil {
-			continue
-		}
+	last := errNobody
+	for _, p := range n.takers(b.Digest.String()) {
 		if last = p.Offer(ctx, ref, store.MediaType(b.Digest)); last == nil {
 			return nil
 		}
 	}
-	return cmp.Or(last, errDown)
+	return last
+}
+
+// errNobody: there is no other member, or none that is up owns the blob.
+var errNobody = errors.New("no other member is there to take it")
+
+// takers are the owners of what key names that are up, whether or not they may
+// ask the registry: those who look for it look there. Who is passed over at the
+// moment comes last.
+func (n *Node) takers(key string) []transfer.Peer {
+	c := n.cluster
+	v := c.members.View()
+	var well, sick []transfer.Peer
+	owners, k := v.Ring.Owners(key)
+	for _, o := range owners[:k] {
+		switch one, ok := v.Member(o.ID); {
+		case !ok || !one.Up || o.ID == v.Self.ID:
+		case c.client.Healthy(o.ID):
+			well = append(well, c.client.Peer(o.ID))
+		default:
+			sick = append(sick, c.client.Peer(o.ID))
+		}
+	}
+	return append(well, sick...)
 }
 
 // operator lets only those through to h who may end the node: who knows the

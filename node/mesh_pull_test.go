@@ -238,6 +238,43 @@ func TestMeshLeaveHandsOver(t *testing.T) {
 	c.get(0, path).want(t, http.StatusOK, "Content-Type", manifest)
 }
 
+// Who leaves may be the only one that may ask the registry. What it has is all
+// that the others will have of it.
+func TestMeshLeaveHandsOverToThoseWithoutAWayOut(t *testing.T) {
+	t.Parallel()
+	way := map[bool]string{true: "", false: ", egress: false"}
+	c := formCluster(t, 3, upstreamtest.New(t), func(i int) form {
+		return form{cluster: fmt.Sprintf("secret: %q%s", meshSecret, way[i == 0])}
+	})
+	var blobs []testBlob
+	for owner := range c.nodes {
+		b := c.blobOf(owner, 10_000)
+		c.pull(0, b)
+		blobs = append(blobs, b)
+	}
+	if done := c.leave(0); done.Failed != 0 || done.Blobs != len(blobs) {
+		t.Errorf("handed over: %+v", done)
+	}
+	c.awaitMembers(2)
+	c.up.Down()
+	for _, b := range blobs {
+		c.pull(c.order(b.Digest)[0], b)
+	}
+}
+
+// Who is alone has nobody to hand over to, and says so.
+func TestMeshLeaveOfTheLast(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	c.pull(0, c.blob(1000))
+	if done := c.leave(0); done.Failed != 1 {
+		t.Errorf("%+v", done)
+	}
+	if log := c.nodes[0].log.String(); !strings.Contains(log, errNobody.Error()) || strings.Contains(log, errDown.Error()) {
+		t.Error(log)
+	}
+}
+
 func TestMeshLeaveIsTheOperators(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
