@@ -16,8 +16,13 @@ import (
 	"oci-proxy/ring"
 )
 
-// remember is how long the address of a member that does not answer is tried.
-const remember = 24 * time.Hour
+const (
+	// remember is how long the address of a member that does not answer is tried.
+	remember = 24 * time.Hour
+	// renewed is how old the file may be while a member lives: who reads it goes
+	// by when it was last seen.
+	renewed = time.Hour
+)
 
 // A book holds the addresses of members, over restarts too: so that a node
 // finds the others though its seeds are gone, and both sides of a split each
@@ -27,7 +32,8 @@ type book struct {
 
 	mu    sync.Mutex
 	known map[string]entry // by id
-	fresh bool             // it differs from the file
+	fresh bool             // it differs from the file, and not only by when the living were seen
+	saved time.Time        // when the file was last written
 }
 
 // An entry is a member as it was last seen.
@@ -133,27 +139,33 @@ func (b *book) lost() []netip.AddrPort {
 	return all
 }
 
-// save writes the book if it has changed.
-func (b *book) save(now time.Time) error {
+// save writes the book if it has changed, or if a member lives and the file is
+// as old as after or older.
+func (b *book) save(now time.Time, after time.Duration) error {
 	b.mu.Lock()
-	if b.dir == "" || !b.fresh {
-		b.mu.Unlock()
-		return nil
-	}
+	alive := false
 	for id, e := range b.known {
 		if e.alive {
-			e.Seen = now.Unix()
+			alive, e.Seen = true, now.Unix()
 			b.known[id] = e
 		}
 	}
+	if b.dir == "" || !b.fresh && !(alive && now.Sub(b.saved) >= after) {
+		b.mu.Unlock()
+		return nil
+	}
 	text, err := json.Marshal(b.known)
-	b.fresh = false
+	b.fresh = false // what changes from here on is for the next time
 	b.mu.Unlock()
 	if err == nil {
 		err = replace(b.dir, membersFile, append(text, '\n'))
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if err != nil {
+		b.fresh = true
 		return fmt.Errorf("keeping the known members: %w", err)
 	}
+	b.saved = now
 	return nil
 }

@@ -1,10 +1,13 @@
 package membership
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -87,7 +90,7 @@ func TestTheBookKeepsWhoIsLostForADay(t *testing.T) {
 	}
 	// c is down; d has gone for good; a newcomer has e's address.
 	b.note(census{members: []Member{{ID: c, Gossip: "10.0.0.2:1"}, {ID: newID(), Gossip: "10.0.0.4:1", alive: true}}, gone: []string{d}}, a, noon)
-	if err := b.save(noon); err != nil {
+	if err := b.save(noon, renewed); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -111,4 +114,73 @@ func TestTheBookKeepsWhoIsLostForADay(t *testing.T) {
 	if b, err := openBook(home, noon); err == nil || len(b.known) != 0 {
 		t.Errorf("%v, %v", b.known, err)
 	}
+}
+
+// Members that go on living are as well known after a day without any change as
+// on the first.
+func TestTheBookOfTheLivingDoesNotAge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		home := t.TempDir()
+		b, err := openBook(home, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := &record{}
+		m := &Membership{book: b, murmur: &murmur{log: slog.New(slog.NewTextHandler(log, nil))}}
+		m.ctx, m.stop = context.WithCancel(t.Context())
+		m.tasks.Go(m.keep)
+		self, other := newID(), newID()
+		b.note(census{members: []Member{{ID: self, Gossip: "10.0.0.1:1", alive: true}, {ID: other, Gossip: "10.0.0.2:1", alive: true}}}, self, time.Now())
+		seen := func() time.Duration { // as who starts now reads it
+			again, err := openBook(home, time.Now())
+			if err != nil || len(again.known) != 1 {
+				t.Fatalf("after a crash %v is known, %v", again.known, err)
+			}
+			return time.Since(time.Unix(again.known[other].Seen, 0))
+		}
+		pass := func(d time.Duration) {
+			time.Sleep(d) // in the bubble
+			synctest.Wait()
+		}
+		pass(saveEvery + time.Second)
+		first, err := os.Stat(filepath.Join(home, membersFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(30 * time.Minute)
+		if now, err := os.Stat(filepath.Join(home, membersFile)); err != nil || !os.SameFile(first, now) {
+			t.Errorf("written though nothing has changed, %v", err)
+		}
+		for range 25 {
+			pass(time.Hour)
+			if age := seen(); age > renewed+saveEvery {
+				t.Errorf("last seen %v ago", age)
+			}
+		}
+
+		// What could not be written is tried again.
+		if err := os.Rename(home, home+".away"); err != nil {
+			t.Fatal(err)
+		}
+		b.note(census{members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, self, time.Now())
+		pass(time.Minute)
+		if !log.has("members are not kept") {
+			t.Error("not told")
+		}
+		if err := os.Rename(home+".away", home); err != nil {
+			t.Fatal(err)
+		}
+		pass(saveEvery)
+		if again, err := openBook(home, time.Now()); err != nil || again.known[other].Gossip != "10.0.0.3:1" {
+			t.Errorf("%v, %v", again.known, err)
+		}
+
+		pass(30 * time.Minute)
+		m.stop()
+		m.tasks.Wait()
+		if age := seen(); age > time.Second {
+			t.Errorf("at the end last seen %v ago", age)
+		}
+	})
 }

@@ -225,16 +225,16 @@ func (m *Membership) keep() {
 	for {
 		select {
 		case <-m.ctx.Done():
-			m.save()
+			m.save(0)
 			return
 		case <-t.C:
-			m.save()
+			m.save(renewed)
 		}
 	}
 }
 
-func (m *Membership) save() {
-	if err := m.book.save(time.Now()); err != nil {
+func (m *Membership) save(after time.Duration) {
+	if err := m.book.save(time.Now(), after); err != nil {
 		m.murmur.tell(slog.LevelWarn, "members are not kept", "error", err)
 	}
 }
