@@ -14,7 +14,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -89,6 +92,29 @@ func nodesHost(base string) (host string, loopback bool) {
 	return u.Hostname(), u.Hostname() == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
+// clear refuses a connection to an address that would let others see or take the
+// login: over plain HTTP it goes to this machine alone, unless the user says
+// http:// himself. It is asked once the name is looked up.
+func (t target) clear(_ context.Context, _, address string, _ syscall.RawConn) error {
+	if t.auth.Username == "" || strings.HasPrefix(t.base, "https://") || strings.HasPrefix(t.addr, "http://") {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err == nil && (at.Addr().Unmap().IsLoopback() || at.Addr().IsUnspecified() || isOwn(at.Addr())) {
+		return nil
+	}
+	return errors.New("the login would go there in the clear: ask it by https://, or begin the address with http:// if that is meant")
+}
+
+// isOwn reports whether the address is one of this machine's.
+func isOwn(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addrs, func(own net.Addr) bool {
+		p, err := netip.ParsePrefix(own.String())
+		return err == nil && p.Addr().Unmap() == a.Unmap().WithZone("")
+	})
+}
+
 // ask sends a request to the node and returns the body of an answer of status 200.
 func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
@@ -100,7 +126,7 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 	}
 	client := &http.Client{
 		// A proxy of the environment is for upstream, not for the node next door.
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.clear}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -119,5 +120,50 @@ func TestWhoIsBelievedToBeTheNode(t *testing.T) {
 		if (err == nil) != c.ok {
 			t.Errorf("%s as %q: %v", c.base, c.user, err)
 		}
+	}
+}
+
+// Over plain HTTP a login stays on this machine, unless the user says so.
+func TestLoginInTheClear(t *testing.T) {
+	t.Parallel()
+	const foreign = "192.0.2.1:80"
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		user, addr, dialled string
+		ok                  bool
+	}
+	rows := []row{
+		{"u", "node.example:80", foreign, false},
+		{"u", "node.example:80", "[::ffff:192.0.2.1]:80", false},
+		{"u", "localhost:80", foreign, false}, // whatever the name says
+		{"u", "node.example:80", "127.0.0.2:80", true},
+		{"u", "[::1]:80", "[::1]:80", true},
+		{"u", "http://node.example:80", foreign, true},
+		{"u", "https://node.example", foreign, true}, // it has to prove itself
+		{"", "node.example:80", foreign, true},
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, row{"u", "node.example:80", netip.AddrPortFrom(p.Addr(), 80).String(), true})
+	}
+	for _, r := range rows {
+		at := target{addr: r.addr, base: baseURL(r.addr, false), auth: config.Auth{Username: r.user}}
+		if err := at.clear(t.Context(), "tcp", r.dialled, nil); (err == nil) != r.ok {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+	file := configFile(t, "auth: {username: u, password: p}")
+	for _, command := range []string{"status", "leave"} {
+		got := call(t.Context(), command, "-c", file, "-addr", foreign)
+		if got.status != exitFailed {
+			t.Errorf("%+v", got)
+		}
+		wantIn(t, got.err, "in the clear")
 	}
 }
