@@ -49,12 +49,24 @@ func (l *loader) fillFromEnvironment() {
 		case !strings.HasPrefix(name, prefix) || injected(name, value):
 		case !known:
 			l.unknownVariable(name, slices.Sorted(maps.Keys(keys)))
-		case value == "" && (!k.text || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):
+		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):
 			// As if it were unset, which compose files and charts rely on.
 		default:
 			fill(l, l.config, configKeys, variableNode(name, value, k), "", "")
 		}
 	}
+}
+
+// guards reports whether the key is one of those that close the proxy, or that
+// keep it from going straight: an empty variable, often one of a .env that is
+// missing, must not undo what the file says.
+func guards(path string) bool {
+	switch path {
+	case "auth.username", "auth.password", "auth.password_file", "auth.htpasswd_file", "tls.cert_file", "tls.key_file",
+		"cluster.secret", "cluster.secret_file", "cluster.secrets", "defaults.upstream_proxy":
+		return true
+	}
+	return false
 }
 
 func emptiness(s string) int {

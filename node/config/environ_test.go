@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -122,5 +124,40 @@ func TestABadProxyInTheEnvironmentIsAnError(t *testing.T) {
 	}
 	if _, err := Parse("c.yaml", []byte("defaults: {upstream_proxy: 'http://p:1'}"), []string{"HTTP_PROXY=http://"}); err != nil {
 		t.Errorf("a variable that nobody heeds: %v", err)
+	}
+}
+
+// A .env that is missing leaves variables empty. It must not open the proxy.
+func TestEmptyVariablesOpenNothing(t *testing.T) {
+	t.Parallel()
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte("v:$2y$05$abcdefghijklmnopqrstuuxo8sxHHuGUGJuYfXWvHUCpqnJTYd5eS\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := must(
+		t, fmt.Sprintf(`
+auth: {username: u, password: p, htpasswd_file: %q}
+defaults: {upstream_proxy: "http://proxy:3128", cache_dir: /file}
+cluster: {name: n, secret: filefilefilefile, zone: z}
+`, users),
+		"OCI_PROXY_AUTH__USERNAME=", "OCI_PROXY_AUTH__PASSWORD=", "OCI_PROXY_AUTH__PASSWORD_FILE=", "OCI_PROXY_AUTH__HTPASSWD_FILE=",
+		"OCI_PROXY_TLS__CERT_FILE=", "OCI_PROXY_TLS__KEY_FILE=", "OCI_PROXY_DEFAULTS__UPSTREAM_PROXY=",
+		"OCI_PROXY_CLUSTER__SECRET=", "OCI_PROXY_CLUSTER__SECRET_FILE=", "OCI_PROXY_CLUSTER__SECRETS=", "OCI_PROXY_CLUSTER__ZONE=",
+	)
+	if c.Auth.Username != "u" || c.Auth.Password.Reveal() != "p" || c.Auth.HtpasswdFile != users {
+		t.Errorf("auth: %+v", c.Auth)
+	}
+	if c.Defaults.UpstreamProxy == nil || len(c.Cluster.Secrets) != 1 || c.Cluster.Zone != "" {
+		t.Errorf("%+v", c)
+	}
+	_, err := parse("c.yaml", []byte("auth: {username: '${U}', password: '${P}'}\ndefaults: {upstream_proxy: '${X}'}"), []string{"U=", "P=", "X="}, nil)
+	const want = `c.yaml:1:18: auth.username: ${U} is empty in the environment
+c.yaml:1:36: auth.password: ${P} is empty in the environment
+c.yaml:2:28: defaults.upstream_proxy: ${X} is empty in the environment`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if c := must(t, "registries: {a.io: {auth: {username: '${U}'}}}", "U="); len(c.Registries) != 2 {
+		t.Errorf("%+v", c.Registries)
 	}
 }

@@ -167,6 +167,9 @@ func (l *loader) expand(n *node, path string) (string, bool) {
 		case !set:
 			l.problem(n.at, path, "${%s} is not set in the environment", name)
 			ok = false
+		case value == "" && guards(path):
+			l.problem(n.at, path, "${%s} is empty in the environment", name)
+			ok = false
 		}
 		return value
 	})
