@@ -105,6 +105,15 @@ var bad = []struct{ name, text, want string }{
 	// registries
 	{"a registry with a scheme", "registries:\n  https://ghcr.io:\n    tag_ttl: x", `c.yaml:2:3: registries.https://ghcr.io: "https://ghcr.io" is no host; say host or host:port, without https:// or a path` + "\n" +
 		`c.yaml:3:14: registries.https://ghcr.io.tag_ttl: "x" is no duration; say for example 60s, 12h or 0s`},
+	{"a registry with a login", "registries:\n  https://u:sesame@ghcr.io:\n    tag_ttl: x\n    auth: {username: u}\n    cach_dir: /x\n    mirrors: [{tags: true}]", `c.yaml:2:3: registries.…: the value is no host; say host or host:port, without https:// or a path` + "\n" +
+		`c.yaml:3:14: registries.….tag_ttl: "x" is no duration; say for example 60s, 12h or 0s` + "\n" +
+		`c.yaml:4:22: registries.….auth.username: needs a password or password_file` + "\n" +
+		`c.yaml:5:5: registries.….cach_dir: unknown key (did you mean cache_dir?)` + "\n" +
+		`c.yaml:6:15: registries.….mirrors[0]: needs a host`},
+	{"a registry with a login, given twice", "registries:\n  u:sesame@a.io:\n  u:sesame@a.io:\n", `c.yaml:2:3: registries.…: the value is no host; say host or host:port, without https:// or a path` + "\n" +
+		`c.yaml:3:3: registries.…: given twice, first on line 2`},
+	{"a login for a key", "u:sesame@a.io: {}\ndefaults: {u:sesame@a.io: x}", `c.yaml:1:1: …: unknown key` + "\n" + `c.yaml:2:12: defaults.…: unknown key`},
+	{"a tag below a login", "registries: {'u:sesame@a.io': !x {}}", `c.yaml:1:14: registries.…: the value is no host; say host or host:port, without https:// or a path`},
 	{"a registry with a path", "registries: {ghcr.io/org: {}}", `c.yaml:1:14: registries.ghcr.io/org: "ghcr.io/org" is no host; say host or host:port, without https:// or a path`},
 	{"a registry with a bad port", "registries: {'ghcr.io:0': {}}", `c.yaml:1:14: registries.ghcr.io:0: "ghcr.io:0" is no host; say host or host:port, without https:// or a path`},
 	{"a registry under two names", "registries:\n  docker.io:\n  registry-1.docker.io:\n", `c.yaml:3:3: registries.registry-1.docker.io: is the same registry as docker.io (line 2)`},

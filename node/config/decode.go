@@ -192,8 +192,12 @@ func (d decoder) merge(n *node, have map[string]place, from *node, path string) 
 
 func placeOf(y *yaml.Node) place { return place{line: max(y.Line, 1), column: max(y.Column, 1)} }
 
-// join appends a level to a path; either may be empty.
+// join appends a level to a path; either may be empty. Errors print paths, and
+// people put logins into keys, too: a level with an @, which no key has, is not told.
 func join(path, level string) string {
+	if strings.Contains(level, "@") {
+		level = "…"
+	}
 	if path == "" || level == "" {
 		return path + level
 	}

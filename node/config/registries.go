@@ -29,7 +29,7 @@ func (l *loader) fillRegistry(p pair) {
 	e := entry{Registry: l.config.Defaults, path: join("registries", p.key), at: p.at}
 	var err error
 	if e.Host, err = registryKind.parse(p.key); err != nil {
-		l.problem(p.at, e.path, "%q %s", p.key, err)
+		l.problem(p.at, e.path, "%s %s", shown(&node{text: p.key, literal: true}, false), err)
 	}
 	e.CacheDir = ""
 	fill(l, &e.Registry, registryKeys, p.value, e.path, "")
