@@ -142,6 +142,12 @@ var bad = []struct{ name, text, want string }{
 		`c.yaml:1:22: cluster.bind_addr: "127.0.0.1" is no address; say for example 0.0.0.0:7946`},
 	{"a seed without a port", "cluster: {seeds: [node-1], secret: sesamesesamesesame}", `c.yaml:1:19: cluster.seeds[0]: "node-1" is no member's address; say for example node-1:7946`},
 	{"an advertised port", "cluster: {advertise: 'n1:7946', secret: sesamesesamesesame}", `c.yaml:1:22: cluster.advertise: "n1:7946" is neither an IP address nor a host; say it without a port`},
+	{"every address advertised", "cluster: {advertise: 0.0.0.0, secret: sesamesesamesesame}", `c.yaml:1:22: cluster.advertise: "0.0.0.0" is every address; say the one that others reach this node at`},
+	{"every address advertised, IPv6", "cluster: {secret: sesamesesamesesame, advertise: '::'}", `c.yaml:1:50: cluster.advertise: "::" is every address; say the one that others reach this node at`},
+	{"every address advertised, IPv4 in IPv6", "cluster: {secret: sesamesesamesesame, advertise: '::ffff:0.0.0.0'}", `c.yaml:1:50: cluster.advertise: "::ffff:0.0.0.0" is every address; say the one that others reach this node at`},
+	{"a name that is too long", "cluster: {name: nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn, secret: sesamesesamesesame}", `c.yaml:1:17: cluster.name: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" has 65 bytes; 64 are the most`},
+	{"a zone that is too long in bytes", "cluster: {zone: ääääääääääääääääääääääääääääääääx, secret: sesamesesamesesame}", `c.yaml:1:17: cluster.zone: "ääääääääääääääääääääääääääääääääx" has 65 bytes; 64 are the most`},
+	{"a name that can't be printed", "cluster: {name: \"a\\u200bb\", secret: sesamesesamesesame}", `c.yaml:1:17: cluster.name: "a\u200bb" holds a character that can't be printed`},
 	{"peers on the clients' port", "port: 7947\ncluster: {secret: sesamesesamesesame}", `c.yaml:1:7: port: wants port 7947, as cluster.peer_addr does`},
 	{"peers on gossip's port", "cluster: {secret: sesamesesamesesame, bind_addr: '127.0.0.1:7', peer_addr: '0.0.0.0:7'}", `c.yaml:1:76: cluster.peer_addr: wants port 7, as cluster.bind_addr does`},
 	// all at once

@@ -101,12 +101,12 @@ var registryKeys = []key[Registry]{
 // clusterKeys describes what stands below cluster.
 var clusterKeys = []key[Cluster]{
 	one("name", textKind, "", func(c *Cluster) *string { return &c.Name },
-		"Stable name of this node; empty: the host's."),
+		"Stable name of this node, 64 bytes at most; empty: the host's."),
 	one("bind_addr", bindKind, "0.0.0.0:7946", func(c *Cluster) *string { return &c.BindAddr },
 		"Where gossip is heard, TCP and UDP."),
 	one("peer_addr", bindKind, "0.0.0.0:7947", func(c *Cluster) *string { return &c.PeerAddr },
 		"Where other nodes get blobs; never the clients' port."),
-	one("advertise", addressKind, "", func(c *Cluster) *string { return &c.Advertise },
+	one("advertise", oneHostKind, "", func(c *Cluster) *string { return &c.Advertise },
 		"Host or IP the others reach this node at, without a port; empty: bind_addr's if specific, else the first private address."),
 	many("seeds", seedKind, func(c *Cluster) *[]string { return &c.Seeds },
 		"Members to join by; a name stands for all its addresses."),

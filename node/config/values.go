@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A kind is a type of values: its name, and how a text becomes one. The error
@@ -25,7 +26,7 @@ type kind[V any] struct {
 }
 
 var (
-	textKind     = kind[string]{"text", false, parseText}
+	textKind     = kind[string]{"text", false, parseTold}
 	userKind     = kind[string]{"text", false, parseUser}
 	pathKind     = kind[string]{"path", false, parsePath}
 	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }}
@@ -40,6 +41,7 @@ var (
 	baseKind     = kind[string]{"URL", false, parseBase}
 	proxyKind    = kind[*url.URL]{"URL", true, parseProxy}
 	addressKind  = kind[string]{"host", false, parseAddress}
+	oneHostKind  = kind[string]{"host", false, parseOneHost}
 	hostKind     = kind[string]{"host[:port]", false, parseHost}
 	registryKind = kind[string]{"host[:port]", false, parseRegistry}
 	bindKind     = kind[string]{"host:port", false, parseBind}
@@ -50,6 +52,23 @@ var (
 func parseText(s string) (string, error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return "", errors.New("holds a control character")
+	}
+	return s, nil
+}
+
+// maxTold is how many bytes of a text other members take (node/membership/meta.go).
+const maxTold = 64
+
+// parseTold takes what members tell each other, and people read.
+func parseTold(s string) (string, error) {
+	if len(s) > maxTold {
+		return "", fmt.Errorf("has %d bytes; %d are the most", len(s), maxTold)
+	}
+	if _, err := parseText(s); err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", errors.New("holds a character that can't be printed")
 	}
 	return s, nil
 }
@@ -210,6 +229,14 @@ func parseAddress(s string) (string, error) {
 		return s, nil
 	}
 	return "", errors.New("is neither an IP address nor a host; say it without a port")
+}
+
+// parseOneHost takes an address that others can reach.
+func parseOneHost(s string) (string, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Unmap().IsUnspecified() {
+		return "", errors.New("is every address; say the one that others reach this node at")
+	}
+	return parseAddress(s)
 }
 
 func parseHost(s string) (string, error) {
