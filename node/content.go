@@ -35,13 +35,14 @@ func etag(d digest.Digest) string { return `"` + d.String() + `"` }
 const year = 365 * 24 * time.Hour
 
 // cacheControl lets others keep what a digest names, but not share what needs
-// a login, here or upstream. What a tag means they have to ask each time.
+// a login, here or, as far as any member knows, upstream. What a tag means they
+// have to ask each time.
 func (n *Node) cacheControl(req transfer.Request) string {
 	if req.Tag != "" {
 		return "no-cache"
 	}
 	scope := "public"
-	if r, _ := n.cfg.Registry(req.Registry); !n.access.open || r.Private {
+	if !n.access.open || n.policy(req.Registry).Private {
 		scope = "private"
 	}
 	return fmt.Sprintf("%s, max-age=%d, immutable", scope, int(year.Seconds()))

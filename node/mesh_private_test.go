@@ -22,6 +22,8 @@ func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
 		if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: another repository's blob: status %d", when, a.StatusCode)
 		}
+		// Nor may a cache in front of a node that only heard of it share it.
+		c.get(1, blobPath(b.Digest)).want(t, http.StatusOK, "Cache-Control", "private, max-age=31536000, immutable")
 	}
 	refused("both are up")
 	c.leave(0)
