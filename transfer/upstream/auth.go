@@ -65,7 +65,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 // others that want one. Our login is not for that host. It is tried once; an
 // answer or error that asks for nothing of the kind stays what it is.
 func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (*answer, error) {
-	if err != nil || ans.own || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized {
+	if err != nil || ans.own || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized || r.isOwn(ans.url) {
 		return ans, err
 	}
 	key, token := r.guest(ctx, ans)
