@@ -53,49 +53,53 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	}
 }
 
+// meshOfAHolder is a mesh of two nodes, of which the first holds content. Call
+// its end.
+func meshOfAHolder(t *testing.T, dir string, content []byte) (*mesh, *fake) {
+	t.Helper()
+	f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+		return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
+	}}
+	m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+	if _, _, err := m.nodes[0].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	return m, f
+}
+
+// wantFromHolder wants the second node to get content from the first, and to
+// find no fault with it.
+func (m *mesh) wantFromHolder(f *fake, content []byte) {
+	m.t.Helper()
+	if _, _, err := m.nodes[1].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
+		m.t.Error(err)
+	}
+	if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
+		m.t.Errorf("faulty %d times, %d downloads", n, f.opens)
+	}
+}
+
 // A node that holds a blob and has others wait for their turn does not crawl.
 func TestABusyHolderIsNotLeft(t *testing.T) {
 	t.Parallel()
-	d, content := fakeBlob(8 << 20)
+	_, content := fakeBlob(8 << 20)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-			return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
-		}}
-		m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+		m, f := meshOfAHolder(t, dir, content)
 		defer m.end()
-		if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
-			t.Fatal(err)
-		}
 		m.nodes[0].fails.Store(&fault{busy: 8 * time.Second})
-		if _, _, err := m.nodes[1].pull(fakeRef(d), content, 0, -1); err != nil {
-			t.Error(err)
-		}
-		if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
-			t.Errorf("faulty %d times, %d downloads", n, f.opens)
-		}
+		m.wantFromHolder(f, content)
 	})
 }
 
 // A disk that makes this node wait says nothing of the peer.
 func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	t.Parallel()
-	d, content := fakeBlob(8 << 20)
+	_, content := fakeBlob(8 << 20)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-			return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
-		}}
-		m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+		m, f := meshOfAHolder(t, dir, content)
 		defer m.end()
-		if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
-			t.Fatal(err)
-		}
 		m.nodes[1].disk.Store(int64(6 * time.Second))
-		if _, _, err := m.nodes[1].pull(fakeRef(d), content, 0, -1); err != nil {
-			t.Error(err)
-		}
-		if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
-			t.Errorf("faulty %d times, %d downloads", n, f.opens)
-		}
+		m.wantFromHolder(f, content)
 	})
 }
 
