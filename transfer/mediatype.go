@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // documentType are the media types that a manifest may have: none that a
@@ -83,4 +85,33 @@ func typeFrom(peer string, manifest []byte) string {
 	default:
 		return "application/octet-stream"
 	}
+}
+
+// A part is what a manifest says of one that it lists.
+type part struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+}
+
+// maxParts bounds what one manifest lists: each may be vouched for, in a file.
+const maxParts = 1000
+
+// partsOf returns what a manifest lists: its config, layers and manifests. It
+// reports false for one of another kind than we know.
+func partsOf(manifest []byte) (list []part, ok bool) {
+	var m struct {
+		Config    part   `json:"config"`
+		Layers    []part `json:"layers"`
+		Manifests []part `json:"manifests"`
+		Blobs     []part `json:"blobs"`
+	}
+	if json.Unmarshal(manifest, &m) != nil {
+		return nil, false
+	}
+	for _, p := range slices.Concat(m.Layers, m.Manifests, m.Blobs, []part{m.Config}) {
+		if p.Digest.Validate() == nil && len(list) < maxParts {
+			list = append(list, p)
+		}
+	}
+	return list, true
 }

@@ -163,6 +163,14 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	return registry, name, nil
 }
 
+// WellFormed reports whether the names that ref has are of their grammar, and
+// that it has a registry's. It does not look at the digest.
+func (ref Ref) WellFormed() bool {
+	return isRegistry(ref.Registry) && len(ref.Registry)+1+len(ref.Repository) <= maxName &&
+		(ref.Repository == "" || namePattern.MatchString(ref.Repository)) &&
+		(ref.Tag == "" || tagPattern.MatchString(ref.Tag))
+}
+
 // isRegistry reports whether s is a host, or host:port, that can be asked.
 func isRegistry(s string) bool {
 	if !registryPattern.MatchString(s) {

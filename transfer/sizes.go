@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"encoding/json"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -26,24 +25,15 @@ func (s *sizes) learn(registry string, d digest.Digest, manifest []byte) {
 	if s.get(registry, d) >= 0 {
 		return
 	}
-	type part struct {
-		Digest digest.Digest `json:"digest"`
-		Size   int64         `json:"size"`
-	}
-	var m struct {
-		Config    part   `json:"config"`
-		Layers    []part `json:"layers"`
-		Manifests []part `json:"manifests"`
-		Blobs     []part `json:"blobs"`
-	}
-	if json.Unmarshal(manifest, &m) != nil {
+	list, ok := partsOf(manifest)
+	if !ok {
 		return // of another kind
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.note(content{registry, d}, int64(len(manifest)))
-	for _, p := range append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config) {
-		if p.Size > 0 && p.Digest.Validate() == nil {
+	for _, p := range list {
+		if p.Size > 0 {
 			s.note(content{registry, p.Digest}, p.Size)
 		}
 	}

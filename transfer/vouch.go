@@ -2,11 +2,8 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
 )
@@ -173,35 +170,10 @@ func (f *Fetcher) vouchParts(ref Ref, manifest []byte, then time.Time) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
-	for _, d := range partsOf(manifest) {
-		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: d}, then)
+	list, _ := partsOf(manifest)
+	for _, p := range list {
+		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest}, then)
 	}
-}
-
-// maxParts bounds what one manifest vouches for: each is a file.
-const maxParts = 1000
-
-// partsOf returns the digests that a manifest lists. One of another kind than
-// we know lists none.
-func partsOf(manifest []byte) (list []digest.Digest) {
-	type part struct {
-		Digest digest.Digest `json:"digest"`
-	}
-	var m struct {
-		Config    part   `json:"config"`
-		Layers    []part `json:"layers"`
-		Manifests []part `json:"manifests"`
-		Blobs     []part `json:"blobs"`
-	}
-	if json.Unmarshal(manifest, &m) != nil {
-		return nil
-	}
-	for _, p := range append(append(append(m.Layers, m.Manifests...), m.Blobs...), m.Config) {
-		if p.Digest.Validate() == nil && len(list) < maxParts {
-			list = append(list, p.Digest)
-		}
-	}
-	return list
 }
 
 // The keys of vouchers among the tags. No part of a ref holds a space, and no

@@ -17,20 +17,11 @@ import (
 	"oci-proxy/transfer"
 )
 
-// The grammar of names, the same as for clients' paths (transfer/path.go).
-var (
-	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	registryPattern   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$`)
-	mediaTypePattern  = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+.^_|~0-9A-Za-z-]+$`)
-)
+// mediaTypePattern is what may stand in an Accept list.
+var mediaTypePattern = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+.^_|~0-9A-Za-z-]+$`)
 
-const (
-	// maxName bounds a registry and a repository together.
-	maxName = 255
-	// maxAccept bounds how many media types are told of a client's Accept list.
-	maxAccept = 64
-)
+// maxAccept bounds how many media types are told of a client's Accept list.
+const maxAccept = 64
 
 var errQuery = errors.New("not of the form of a request")
 
@@ -99,31 +90,10 @@ func parseQuery(raw string) (query, error) {
 			return query{}, err
 		}
 	}
-	if len(q.accept) > maxAccept || slices.ContainsFunc(q.accept, func(t string) bool { return !acceptable(t) }) || !wellFormed(q.Ref) {
+	if len(q.accept) > maxAccept || slices.ContainsFunc(q.accept, func(t string) bool { return !acceptable(t) }) || !q.WellFormed() {
 		return query{}, errQuery
 	}
 	return q, nil
-}
-
-// wellFormed reports whether all names that ref has are of their forms, and
-// that it has a registry's.
-func wellFormed(ref transfer.Ref) bool {
-	return len(ref.Registry)+1+len(ref.Repository) <= maxName && isRegistry(ref.Registry) &&
-		(ref.Repository == "" || repositoryPattern.MatchString(ref.Repository)) &&
-		(ref.Tag == "" || tagPattern.MatchString(ref.Tag))
-}
-
-// isRegistry reports whether s is a canonical host or host:port.
-func isRegistry(s string) bool {
-	if !registryPattern.MatchString(s) {
-		return false
-	}
-	_, port, ok := strings.Cut(s, ":")
-	if !ok {
-		return true
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0
 }
 
 // parseDigest takes the digests that can be verified.

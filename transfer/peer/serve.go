@@ -225,7 +225,7 @@ func (s *Server) postOffer(w *paced, c *call) error {
 	}
 	ref := transfer.Ref{Registry: o.Registry}
 	d, err := parseDigest(o.Digest)
-	if err != nil || o.Registry != c.Registry || !wellFormed(ref) || !visible(o.MediaType, maxWord) {
+	if err != nil || o.Registry != c.Registry || !ref.WellFormed() || !visible(o.MediaType, maxWord) {
 		return errors.New("reading an offer: it names nothing that can be taken")
 	}
 	ref.Digest = d

@@ -46,7 +46,7 @@ func FuzzParseQuery(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !wellFormed(q.Ref) || q.Registry == "" || len(q.accept) > maxAccept {
+		if !q.WellFormed() || q.Registry == "" || len(q.accept) > maxAccept {
 			t.Errorf("%q: %+v", raw, q)
 		}
 		if q.Repository != "" {
@@ -72,7 +72,7 @@ func FuzzNames(f *testing.F) {
 		if err != nil || registry == "" {
 			return
 		}
-		if !wellFormed(req.Ref) {
+		if !req.WellFormed() {
 			t.Errorf("%q of %q is for clients, but not for peers", req.Repository, req.Registry)
 		}
 	})
