@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -278,29 +279,50 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // What is damaged is not served again where its file can't be removed. It counts
-// until another takes its place.
+// until it can, or until another takes its place.
 func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 	t.Parallel()
-	b := newSample(170, 3*chunkSize)
-	n, _ := nameOf(b.digest)
-	s := start(t, t.TempDir(), Options{Fault: func(op, name string) error {
-		if op == "remove" && name == n.path() {
-			return syscall.EROFS
-		}
-		return nil
-	}})
-	keep(t, s, b)
-	settleTime(t, s, b, s.dir)
-	s = restart(t, s, s.opts)
-	flip(t, b.path(s.dir), chunkSize)
-	wantDamaged(t, s, b, chunkSize)
-	wantGone(t, s, b)
-	if s.Size() != int64(len(b.content)) {
-		t.Errorf("%d bytes count, %d are there", s.Size(), len(b.content))
-	}
-	keep(t, s, b)
-	want(t, s, b)
-	if s.Size() != int64(len(b.content)) {
-		t.Errorf("%d bytes count, %d are there", s.Size(), len(b.content))
+	for name, fetched := range map[string]bool{"removed later": false, "fetched again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newSample(170, 3*chunkSize)
+			n, _ := nameOf(b.digest)
+			var stuck atomic.Bool
+			stuck.Store(true)
+			s := start(t, t.TempDir(), Options{Fault: func(op, name string) error {
+				if op == "remove" && name == n.path() && stuck.Load() {
+					return syscall.EROFS
+				}
+				return nil
+			}})
+			counts := func(want int) {
+				t.Helper()
+				if s.Size() != int64(want) {
+					t.Errorf("%d bytes count, want %d", s.Size(), want)
+				}
+			}
+			keep(t, s, b)
+			settleTime(t, s, b, s.dir)
+			s = restart(t, s, s.opts)
+			flip(t, b.path(s.dir), chunkSize)
+			wantDamaged(t, s, b, chunkSize)
+			wantGone(t, s, b)
+			counts(len(b.content))
+			if fetched {
+				keep(t, s, b)
+				want(t, s, b)
+				counts(len(b.content))
+				stuck.Store(false)
+				s.removeSpoilt(s.disk.Load())
+				want(t, s, b)
+				return
+			}
+			s.removeSpoilt(s.disk.Load())
+			counts(len(b.content))
+			stuck.Store(false)
+			s.removeSpoilt(s.disk.Load())
+			wantGone(t, s, b)
+			counts(0)
+		})
 	}
 }

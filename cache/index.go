@@ -242,16 +242,6 @@ func (x *index) add(n name, registry string, size int64, used time.Time) (int32,
 	return i, true
 }
 
-// replaced says that another file has taken the name of a spoilt one, if there
-// is one.
-func (x *index) replaced(k key) {
-	if i, ok := x.spoilt[k]; ok {
-		delete(x.spoilt, k)
-		x.entries[i].file = false
-		x.drop(i)
-	}
-}
-
 // slot returns an unused slot.
 func (x *index) slot() int32 {
 	if i := x.free; i != none {
@@ -371,6 +361,7 @@ func (x *index) clear() {
 	for k := range x.spoilt {
 		x.replaced(k)
 	}
+	clear(x.expelled) // another disk may hold them whole
 }
 
 // nameOf returns the digest in slot i.

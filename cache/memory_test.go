@@ -141,6 +141,33 @@ func TestTagsOnDiskAreBounded(t *testing.T) {
 	}
 }
 
+func TestKeptTagsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{})
+	dir := path.Dir(tagPath(Kept))
+	n, known := 0, ""
+	for i := 0; n < maxKept+10; i++ {
+		key := fmt.Sprint(Kept, i)
+		if path.Dir(tagPath(key)) != dir {
+			continue
+		}
+		n++
+		s.SetTag(Tag{Key: key, Digest: digest.FromString(key), Checked: time.Now()})
+		if _, ok := s.Tag(key); ok != (n <= maxKept) {
+			t.Fatalf("number %d is known: %v", n, ok)
+		}
+		if n == 1 {
+			known = key
+		}
+	}
+	later := Tag{Key: known, Digest: digest.FromString("later"), Checked: time.Now().UTC().Round(0)}
+	s.SetTag(later)
+	s = restart(t, s, Options{})
+	if got, ok := s.Tag(known); !ok || got != later {
+		t.Errorf("%+v, want %+v", got, later)
+	}
+}
+
 func TestTagsAreWrittenWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -131,6 +131,7 @@ func (s *Store) tend(ctx context.Context) {
 		s.mountAgain(ctx)
 		return
 	}
+	s.removeSpoilt(d)
 	s.widen(d)
 }
 

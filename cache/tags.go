@@ -39,9 +39,12 @@ const maxTags = 16 << 10
 // file may say that it was checked that much earlier than it was.
 const tagNoted = time.Minute
 
-// Kept begins the keys of tags whose files never go for others: the caller
-// bounds them. Clients can't choose to push out any of those.
+// Kept begins the keys of tags that never go for others: clients can't choose to
+// push out any. Where there are too many a new one is not remembered at all.
 const Kept = "!"
+
+// maxKept bounds those in each of 256 directories of their own.
+const maxKept = 1024
 
 // maxTagFiles bounds the tags in each of 256 directories on disk: 64 Ki of them,
 // a page each.
@@ -87,11 +90,8 @@ func (s *Store) Tag(key string) (Tag, bool) {
 func (s *Store) SetTag(t Tag) {
 	s.tags.writing.Lock()
 	defer s.tags.writing.Unlock()
-	if !s.tags.keep(t) {
-		return
-	}
 	d := s.disk.Load()
-	if d == nil {
+	if d != nil && !d.takes(t.Key) || !s.tags.keep(t) || d == nil {
 		return
 	}
 	raw, err := json.Marshal(t)
@@ -107,6 +107,15 @@ func (s *Store) SetTag(t Tag) {
 	if err := d.thin(path.Dir(tagPath(t.Key)), maxTagFiles); err != nil {
 		s.log.Debug("old tags not removed", "error", err)
 	}
+}
+
+// takes reports whether there is a place for the tag of that key.
+func (d *disk) takes(key string) bool {
+	if !strings.HasPrefix(key, Kept) || d.exists(tagPath(key)) {
+		return true
+	}
+	entries, err := d.list("list", path.Dir(tagPath(key)))
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) < maxKept
 }
 
 // thin removes from a directory of more than n files those that were written

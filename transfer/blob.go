@@ -82,13 +82,22 @@ func (f *Fetcher) fromShard(ctx context.Context, t *ticket) (cache.Blob, error) 
 		if !f.holds(t.Ref) || !f.gives(t.Ref, t.Terms) {
 			return nil, nil
 		}
-	} else if ok, err := f.admits(ctx, t.Ref, true); !ok {
+	} else if ok, err := f.mayShow(ctx, t); !ok {
 		return nil, err
 	}
 	if b, err := f.cfg.Store(t.Registry).Open(t.Digest); err == nil {
 		return b, nil
 	}
 	return nil, nil // a shard that can't serve it has not got it
+}
+
+// mayShow is admits for a ticket. Where what is held may not be shown the
+// registry has to deliver it, which is no news to the ticket then.
+func (f *Fetcher) mayShow(ctx context.Context, t *ticket) (bool, error) {
+	_, held := f.cfg.Store(t.Registry).Stat(t.Digest)
+	ok, err := f.admits(ctx, t.Ref, true)
+	t.landed = t.landed || held && !ok
+	return ok, err
 }
 
 // follow boards a flight and waits for its first bytes. again says that after

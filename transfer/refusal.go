@@ -63,7 +63,7 @@ func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
 		return false
 	}
 	t, known := f.cfg.Store(ref.Registry).Tag(refusedKey(ref))
-	return known && !then.After(t.Checked)
+	return !known || !then.After(t.Checked) // unknown: whether it did could not be noted
 }
 
 // tell lets the other members know of the refusal e, soon. Repositories that

@@ -91,6 +91,49 @@ func TestABusyHolderIsNotLeft(t *testing.T) {
 	})
 }
 
+// One that holds a blob, and whose disk hangs, is left all the same.
+func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
+	t.Parallel()
+	_, content := fakeBlob(8 << 20)
+	bubble(t, func(t *testing.T, dir string) {
+		m, f := meshOfAHolder(t, dir, content)
+		defer m.end()
+		m.nodes[0].fails.Store(&fault{busy: time.Hour})
+		start := time.Now()
+		if _, _, err := m.nodes[1].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
+			t.Error(err)
+		}
+		if took, n := time.Since(start), m.nodes[0].faulted.Load(); n != 1 || f.opens != 2 || took > 15*time.Second {
+			t.Errorf("faulty %d times, %d downloads, %v", n, f.opens, took)
+		}
+	})
+}
+
+// What crawls is left after about a second, what is only slow is not, whenever
+// in between two looks the bytes begin to come.
+func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
+	t.Parallel()
+	_, content := fakeBlob(16 << 20)
+	for kib, left := range map[int]bool{100: true, 300: true, 1000: true, 1400: false, 1700: false, 2400: false} {
+		for phase := range 10 {
+			bubble(t, func(t *testing.T, dir string) {
+				m, f := meshOfAHolder(t, dir, content)
+				defer m.end()
+				every := time.Second * 4 / time.Duration(kib)
+				m.nodes[0].fails.Store(&fault{busy: time.Duration(phase)*50*time.Millisecond + 1, every: every})
+				start := time.Now()
+				if _, _, err := m.nodes[1].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
+					t.Error(err)
+				}
+				took, n := time.Since(start), m.nodes[0].faulted.Load()
+				if left && (n != 1 || f.opens != 2 || took > 2*time.Second) || !left && (n != 0 || f.opens != 1) {
+					t.Errorf("%d KiB/s, phase %d: faulty %d times, %d downloads, %v", kib, phase, n, f.opens, took)
+				}
+			})
+		}
+	}
+}
+
 // A disk that makes this node wait says nothing of the peer.
 func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	t.Parallel()

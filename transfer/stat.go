@@ -21,7 +21,26 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
 				return Sized{Way: way, Size: size}, err
 			})
 	}
+	if e, ok := asError(err); ok && e.Passing() {
+		if held, ok := f.statHolders(wait, ref); ok {
+			return held, nil
+		}
+	}
 	return s, f.explain(ctx, ref, "", err)
+}
+
+// statHolders asks those who may hold a blob though it is not theirs to get, for
+// a client whose registry fails.
+func (f *Fetcher) statHolders(ctx context.Context, ref Ref) (Sized, bool) {
+	if f.cfg.Mesh == nil {
+		return Sized{}, false
+	}
+	for _, p := range f.peek(ctx, ref, f.cfg.Mesh.Holders(ref.Registry, ref.Digest.String())) {
+		if size, way, err := p.Stat(ctx, ref); err == nil && size >= 0 {
+			return Sized{Way: way, Size: size}, true
+		}
+	}
+	return Sized{}, false
 }
 
 // A Sized blob is what a HEAD tells.
@@ -56,39 +75,27 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err e
 // statUpstream asks the registry for a blob's size. member says that another
 // node wants to know.
 func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (Sized, error) {
-	var d Descriptor
-	err := offline(ref)
-	if !f.cfg.Policy(ref.Registry).Offline {
-		d, err = f.cfg.Upstream.Stat(ctx, ref, true, nil)
+	if f.cfg.Policy(ref.Registry).Offline {
+		return Sized{}, offline(ref)
 	}
+	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	switch {
 	case err == nil && (d.Size >= 0 || d.Redirect != ""):
 		return Sized{Way: Way{Host: ref.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
-	case err != nil && !f.betterByGet(err):
+	case err != nil && !headless(err) && KindOf(err) != NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
 		return Sized{}, err
 	}
 	t := f.ticket(ref)
 	t.acts = member
-	a, openErr := f.open(ctx, t)
-	if openErr != nil {
-		if e, ok := asError(err); ok && e.Passing() {
-			return Sized{}, err // of the two that failed the first
-		}
-		return Sized{}, openErr
+	a, err := f.open(ctx, t)
+	if err != nil {
+		return Sized{}, err
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {
 		return Sized{Way: a.Way, Size: -1, Redirect: a.Redirect}, nil
 	}
 	return Sized{Way: a.Way, Size: a.Size()}, nil
-}
-
-// betterByGet reports whether a GET may find a blob whose HEAD failed with err: the
-// registry does not offer HEAD, or answers 404 to any (as Harbor's proxies do),
-// or it fails, and another node may hold the blob.
-func (f *Fetcher) betterByGet(err error) bool {
-	e, ok := asError(err)
-	return ok && (headless(err) || e.Kind == NotFound || f.cfg.Mesh != nil && e.Passing())
 }
 
 // headless reports whether err says that upstream does not offer HEAD.

@@ -18,10 +18,14 @@ const (
 	// stillFor is after how many looks without a byte the peer is asked
 	// whether it lives: 2 s. The asking takes 2 s at most.
 	stillFor = 4
-	// crawlFor is over how many looks the speed is measured, from the first byte
-	// on: 1 s. To leave a link that just paused costs a request to the registry,
-	// to stay on one that crawls costs the pull.
-	crawlFor = 2
+	// crawlFor is over how many looks, at least, the speed is measured, from the
+	// first byte on: 0.75 s. To leave a link that just paused costs a request to
+	// the registry, to stay on one that crawls costs the pull. A link that picks up
+	// speed, as each does at first, is given another look.
+	crawlFor = 1.5
+	// turnFor is how long a peer that has the blob may let this node wait for its
+	// turn, in looks: 12 s. This node asks for 10 s at most.
+	turnFor = 24
 	// crawl is the speed in bytes per second below which a link crawls, if the
 	// peer has more to send.
 	crawl = 5 << 18
@@ -68,12 +72,14 @@ type watch struct {
 	opened  atomic.Bool             // the answer has begun
 	waiting atomic.Bool             // for the peer, and not for a disk or a reader of ours
 	came    atomic.Int64            // bytes
+	first   atomic.Int64            // when the first came, in unix nanoseconds
+	began   time.Time
 	body    io.Reader
 }
 
 // watch begins to look at a request until its context ends.
 func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref Ref, offset int64, held bool) *watch {
-	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, held: held, end: end}
+	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, held: held, end: end, began: time.Now()}
 	w.waiting.Store(true)
 	go w.run(ctx)
 	return w
@@ -90,7 +96,9 @@ func (w *watch) begin(body io.Reader) {
 func (w *watch) Read(p []byte) (int, error) {
 	w.waiting.Store(true)
 	n, err := w.body.Read(p)
-	w.came.Add(int64(n))
+	if w.came.Add(int64(n)) == int64(n) && n > 0 {
+		w.first.Store(time.Now().UnixNano())
+	}
 	w.waiting.Store(false)
 	return n, err
 }
@@ -98,8 +106,9 @@ func (w *watch) Read(p []byte) (int, error) {
 // A gaze is what a watch has seen so far.
 type gaze struct {
 	last      int64     // bytes at the last look
+	step      int64     // bytes that came before it since the look before
 	still     int       // looks without a byte
-	slow      int       // looks since the speed's measuring began,
+	start     time.Time // when the speed's measuring began; zero: not yet
 	since     int64     // bytes then
 	long      time.Time // when that of drips began,
 	longSince int64     // bytes then
@@ -118,7 +127,7 @@ func (w *watch) run(ctx context.Context) {
 		}
 		came := w.came.Load()
 		if !w.waiting.Load() {
-			g = gaze{last: came, since: came, long: time.Now(), longSince: came}
+			g = gaze{last: came, start: time.Now(), since: came, long: time.Now(), longSince: came}
 			continue
 		}
 		err := w.judge(ctx, &g, came)
@@ -143,13 +152,12 @@ func (w *watch) run(ctx context.Context) {
 // judge says what is wrong with the peer when so many bytes have come, nil if
 // nothing seems to be.
 func (w *watch) judge(ctx context.Context, g *gaze, came int64) error {
-	if came > 0 {
-		g.slow++
-	}
-	if g.still++; came > g.last {
+	step := came - g.last
+	picksUp := step > 2*g.step
+	if g.still++; step > 0 {
 		g.still = 0
 	}
-	g.last = came
+	g.last, g.step = came, step
 	if w.drips(g, came) {
 		return ErrDrips
 	}
@@ -159,16 +167,29 @@ func (w *watch) judge(ctx context.Context, g *gaze, came int64) error {
 		if g.still == stillFor && errors.Is(err, ErrCrawls) {
 			return nil // what it has may be on its way: one more look
 		}
-		g.still, g.slow, g.since = 0, 0, came
+		g.still, g.start, g.since = 0, time.Now(), came
 		return err
-	case g.slow >= crawlFor:
-		crawls := float64(came-g.since) < crawl*crawlFor*w.fetcher.cfg.Look.Seconds()
-		g.slow, g.since = 0, came
-		if crawls {
-			return w.ask(ctx, came, ahead, few)
-		}
+	case w.crawls(g, came) && !picksUp:
+		g.start, g.since = time.Now(), came
+		return w.ask(ctx, came, ahead, few)
 	}
 	return nil
+}
+
+// crawls reports whether the link has been slow for long enough to say so.
+func (w *watch) crawls(g *gaze, came int64) bool {
+	if g.start.IsZero() && came > 0 {
+		g.start = time.Unix(0, w.first.Load())
+	}
+	took := time.Since(g.start)
+	if g.start.IsZero() || took.Seconds() < crawlFor*w.fetcher.cfg.Look.Seconds() {
+		return false
+	}
+	slow := float64(came-g.since) < crawl*took.Seconds()
+	if !slow {
+		g.start, g.since = time.Now(), came
+	}
+	return slow
 }
 
 // drips reports whether hardly anything comes, and this node may do without the
@@ -204,6 +225,8 @@ func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 	switch {
 	case err != nil:
 		return ErrHangs
+	case !w.opened.Load() && p.Held && (w.held || !p.Unvouched) && time.Since(w.began) > turnFor*w.fetcher.cfg.Look:
+		return ErrHangs // its disk, perhaps
 	case !w.opened.Load():
 		return nil // it waits for the registry, or lets this node wait for its turn
 	case p.Offset-(w.offset+came) >= ahead && p.Streams <= busy:
