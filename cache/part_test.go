@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -350,6 +351,39 @@ func TestPartWhileTheNodeStops(t *testing.T) {
 	in.Abort(ctx.Err())
 	s = restart(t, s, Options{})
 	goOn(t, s, b, 2<<20)
+}
+
+// A part that takes long to read over is taken up as far as that got: somebody
+// waits for the first byte.
+func TestPartOnASlowDisk(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	opts := Options{Fault: func(op, _ string) error {
+		if slow.Load() && op == "read" {
+			time.Sleep(4 * time.Second) // in the bubble's time
+		}
+		return nil
+	}}
+	bubble(t, opts, func(t *testing.T, s *Store) {
+		b := newSample(491, partSize)
+		breakOff(t, s, b, 2<<20)
+		slow.Store(true)
+		in := begin(t, s, b)
+		start := time.Now()
+		at, took := in.Resume(), time.Since(start)
+		slow.Store(false)
+		if at <= 0 || at >= 2<<20 || at%chunkSize != 0 || took > 3*verifyTime {
+			t.Errorf("it goes on at %d after %v", at, took)
+		}
+		in.SetSize(partSize)
+		if _, err := in.Write(b.content[at:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		want(t, s, b)
+	})
 }
 
 func FuzzNote(f *testing.F) {
