@@ -17,22 +17,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 oci_proxy=$(realpath "$1")
 
 work=$(mktemp -d)
-mkdir -p "$work/log" "$work/home/.config/containers"
+mkdir -p "$work/log"
 requests=$work/requests.jsonl # what upstream was asked for
 mapfile -t ports < <(front ports 6)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]}
 front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
 
-# Clients see neither this machine's settings nor its logins, and whatever they
-# might ask outside dies on loopback.
-export HOME=$work/home XDG_RUNTIME_DIR=$work/home
-export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost
-export http_proxy=$HTTP_PROXY https_proxy=$HTTPS_PROXY no_proxy=$NO_PROXY
-unset DOCKER_HOST DOCKER_CONFIG REGISTRY_AUTH_FILE
-echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$HOME/.config/containers/policy.json"
-
 # shellcheck source-path=SCRIPTDIR
 {
+  source "$here/e2e/surroundings.sh"
   source "$here/e2e/processes.sh"
   source "$here/e2e/corpus.sh"
   source "$here/e2e/upstreams.sh"

@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 oci_proxy=$(realpath "$1")
 
 work=$(mktemp -d)
-mkdir -p "$work/log" "$work/home"
+mkdir -p "$work/log"
 requests=$work/requests.jsonl # what upstream was asked for
 mapfile -t ports < <(front ports 6)
 registry_port=${ports[0]} front_port=${ports[1]} node_port=${ports[2]} # the balancer's
@@ -22,13 +22,9 @@ serving_port=${ports[3]} gossip_port=${ports[4]} peer_port=${ports[5]}
 front_host=127.0.0.1
 addresses=(127.0.0.2 127.0.0.3 127.0.0.4)
 
-export HOME=$work/home XDG_RUNTIME_DIR=$work/home
-export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost
-export http_proxy=$HTTP_PROXY https_proxy=$HTTPS_PROXY no_proxy=$NO_PROXY
-unset DOCKER_HOST DOCKER_CONFIG REGISTRY_AUTH_FILE
-
 # shellcheck source-path=SCRIPTDIR
 {
+  source "$here/e2e/surroundings.sh"
   source "$here/e2e/processes.sh"
   source "$here/e2e/checks.sh"
   source "$here/e2e/corpus.sh"

@@ -22,7 +22,7 @@ oci_proxy=$(realpath "$1")
 silence=${SILENCE:-25}
 
 work=$(mktemp -d)
-mkdir -p "$work/log" "$work/home/.config/containers" "$work/rows" "$work/faults"
+mkdir -p "$work/log" "$work/rows" "$work/faults"
 requests=$work/requests.jsonl # what upstream was asked for
 mapfile -t ports < <(front ports 13)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]} front_port=${ports[3]} cdn_port=${ports[4]}
@@ -30,14 +30,9 @@ token_front_port=${ports[5]} redirect_front_port=${ports[6]}
 node_port=${ports[7]} # of the node on its own; two others are a cluster
 mesh_ports=("${ports[@]:8:2}") gossip_port=${ports[10]} peer_ports=("${ports[@]:11:2}")
 
-export HOME=$work/home XDG_RUNTIME_DIR=$work/home
-export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost
-export http_proxy=$HTTP_PROXY https_proxy=$HTTPS_PROXY no_proxy=$NO_PROXY
-unset DOCKER_HOST DOCKER_CONFIG REGISTRY_AUTH_FILE
-echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$HOME/.config/containers/policy.json"
-
 # shellcheck source-path=SCRIPTDIR
 {
+  source "$here/e2e/surroundings.sh"
   source "$here/e2e/processes.sh"
   source "$here/e2e/checks.sh"
   source "$here/e2e/corpus.sh"
