@@ -13,17 +13,18 @@ import (
 // floors says which of our packages each package may import. Data flows one
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
-	"cmd/oci-proxy":          {"node", "node/config", "transfer/upstream"},
-	"node":                   {"node/config", "node/membership", "node/page", "ring", "transfer", "transfer/peer", "transfer/upstream", "cache"},
+	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "transfer/upstream"},
+	"node":                   {"transfer/wait", "node/config", "node/membership", "node/page", "ring", "transfer", "transfer/peer", "transfer/upstream", "cache"},
 	"node/config":            {},
-	"node/membership":        {"ring"},
+	"node/membership":        {"ring", "transfer/wait"},
 	"node/membership/memnet": {},
 	"node/page":              {},
-	"transfer":               {"cache"},
-	"transfer/peer":          {"transfer"},
-	"transfer/upstream":      {"transfer"},
+	"transfer":               {"transfer/wait", "cache"},
+	"transfer/peer":          {"transfer/wait", "transfer"},
+	"transfer/upstream":      {"transfer/wait", "transfer"},
 	"transfer/upstreamtest":  {},
-	"cache":                  {},
+	"transfer/wait":          {},
+	"cache":                  {"transfer/wait"},
 	"ring":                   {},
 }
 
