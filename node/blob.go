@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // blobType is the media type of every blob: a registry's own could make a
@@ -11,17 +12,17 @@ import (
 const blobType = "application/octet-stream"
 
 // headBlob answers a HEAD of a blob.
-func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	b, err := n.fetcher.StatBlob(r.Context(), req.Ref)
 	if err != nil {
 		return err
 	}
-	noteWay(r, &b.Way)
+	noteWay(r, &b.Provenance)
 	if b.Redirect != "" && !unchanged(r, req.Digest) {
 		handOver(w, req, b.Redirect)
 		return nil
 	}
-	n.identify(w, req, req.Digest, b.Way)
+	n.identify(w, req, req.Digest, b.Provenance)
 	if unchanged(r, req.Digest) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -32,7 +33,7 @@ func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req transfer.Req
 }
 
 // handOver hands a registry's redirect to the client.
-func handOver(w http.ResponseWriter, req transfer.Request, location string) {
+func handOver(w http.ResponseWriter, req oci.Request, location string) {
 	h := w.Header()
 	h.Set("Docker-Content-Digest", req.Digest.String())
 	h.Set("Location", location)
@@ -41,7 +42,7 @@ func handOver(w http.ResponseWriter, req transfer.Request, location string) {
 }
 
 // getBlob answers a GET of a blob.
-func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	if unchanged(r, req.Digest) {
 		return n.headBlob(w, r, req)
 	}
@@ -50,12 +51,12 @@ func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Requ
 		return err
 	}
 	defer func() { _ = a.Close() }() // only read
-	noteWay(r, &a.Way)
+	noteWay(r, &a.Provenance)
 	if a.Redirect != "" {
 		handOver(w, req, a.Redirect)
 		return nil
 	}
-	n.identify(w, req, req.Digest, a.Way)
+	n.identify(w, req, req.Digest, a.Provenance)
 	w.Header().Set("Content-Type", blobType)
 	size := a.Size()
 	s := spanOf(r, size, req.Digest)
@@ -70,9 +71,9 @@ func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req transfer.Requ
 // sendBlob sends the body. If it breaks off the connection is closed: by the
 // server where a length was promised, by an abort where nothing else would
 // tell a whole body from a part.
-func (n *Node) sendBlob(w http.ResponseWriter, r *http.Request, req transfer.Request, a *transfer.Answer, s span) {
+func (n *Node) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, a *transfer.Answer, s span) {
 	k, err := a.Send(r.Context(), w, s.off, s.n)
-	n.fetcher.Sent(req.Registry, a.From, k)
+	n.fetcher.Sent(req.Registry, a.Origin, k)
 	if err == nil {
 		return
 	}

@@ -3,17 +3,16 @@ package node
 import (
 	"fmt"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/transfer"
 )
 
 // identify sets what every answer about a blob or a manifest carries.
-func (n *Node) identify(w http.ResponseWriter, req transfer.Request, d digest.Digest, way transfer.Way) {
+func (n *Node) identify(w http.ResponseWriter, req oci.Request, d digest.Digest, way oci.Provenance) {
 	h := w.Header()
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("ETag", etag(d))
@@ -37,7 +36,7 @@ const year = 365 * 24 * time.Hour
 // cacheControl lets others keep what a digest names, but not share what needs
 // a login, here or, as far as any member knows, upstream. What a tag means they
 // have to ask each time.
-func (n *Node) cacheControl(req transfer.Request) string {
+func (n *Node) cacheControl(req oci.Request) string {
 	if req.Tag != "" {
 		return "no-cache"
 	}

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 // An ociError is one error of an answer (OCI distribution spec, "Error codes").
@@ -51,13 +50,13 @@ const statusGone = 499
 // fail answers a request of the registry API that failed with err. To a client
 // that has gone it answers nothing, not even the 200 of a handler that just
 // returns: it may have closed only its own half of the connection.
-func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Resource, err error) {
+func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource oci.Resource, err error) {
 	noteFailure(r, err)
 	if r.Context().Err() != nil {
 		noteStatus(r, statusGone)
 		panic(http.ErrAbortHandler)
 	}
-	if p, ok := errors.AsType[*transfer.PathError](err); ok {
+	if p, ok := errors.AsType[*oci.PathError](err); ok {
 		failPath(w, p)
 		return
 	}
@@ -65,20 +64,20 @@ func (n *Node) fail(w http.ResponseWriter, r *http.Request, resource transfer.Re
 		n.busy(w, r)
 		return
 	}
-	e, ok := errors.AsType[*transfer.Error](err)
+	e, ok := errors.AsType[*oci.Error](err)
 	switch {
 	case ok:
 	case errors.Is(err, context.Canceled): // a flight, and not the client
-		e = &transfer.Error{Reason: "the node is shutting down"}
+		e = &oci.Error{Reason: "the node is shutting down"}
 	default:
-		e = &transfer.Error{Reason: "internal error"}
+		e = &oci.Error{Reason: "internal error"}
 	}
 	status, code := statusOf(e.Kind, resource)
 	d := &detail{Registry: e.Registry, UpstreamHost: e.Host, UpstreamStatus: e.Status, Reason: e.Reason}
 	if e.RetryAfter > 0 {
 		d.RetryAfter = math.Ceil(e.RetryAfter.Seconds())
 		w.Header().Set("Retry-After", strconv.Itoa(int(d.RetryAfter)))
-	} else if e.Kind == transfer.Limited {
+	} else if e.Kind == oci.Limited {
 		w.Header().Set("Retry-After", strconv.Itoa(int(defaultRetry.Seconds())))
 	}
 	writeError(w, status, ociError{Code: code, Message: message(e), Detail: d})
@@ -114,7 +113,7 @@ func retriesAt429(agent string) bool {
 const defaultRetry = time.Minute
 
 // message is what docker shows.
-func message(e *transfer.Error) string {
+func message(e *oci.Error) string {
 	m := e.Reason
 	if e.Registry != "" {
 		m = e.Registry + ": " + m
@@ -129,7 +128,7 @@ func message(e *transfer.Error) string {
 }
 
 // failPath answers a path that names nothing.
-func failPath(w http.ResponseWriter, p *transfer.PathError) {
+func failPath(w http.ResponseWriter, p *oci.PathError) {
 	status := http.StatusBadRequest
 	code := p.Code
 	if code == "NOT_FOUND" {
@@ -139,15 +138,15 @@ func failPath(w http.ResponseWriter, p *transfer.PathError) {
 }
 
 // statusOf is the one place where a kind of failure becomes a status and a code.
-func statusOf(k transfer.Kind, resource transfer.Resource) (int, string) {
+func statusOf(k oci.Kind, resource oci.Resource) (int, string) {
 	switch k {
-	case transfer.NotFound:
+	case oci.NotFound:
 		return http.StatusNotFound, unknown(resource)
-	case transfer.Denied:
+	case oci.Denied:
 		return http.StatusForbidden, "DENIED"
-	case transfer.Limited:
+	case oci.Limited:
 		return http.StatusTooManyRequests, "TOOMANYREQUESTS"
-	case transfer.Timeout, transfer.Offline:
+	case oci.Timeout, oci.Offline:
 		return http.StatusGatewayTimeout, "UNAVAILABLE"
 	default:
 		return http.StatusBadGateway, "UNAVAILABLE"
@@ -155,11 +154,11 @@ func statusOf(k transfer.Kind, resource transfer.Resource) (int, string) {
 }
 
 // unknown is the code for what upstream does not have.
-func unknown(resource transfer.Resource) string {
+func unknown(resource oci.Resource) string {
 	switch resource {
-	case transfer.BlobResource:
+	case oci.BlobResource:
 		return "BLOB_UNKNOWN"
-	case transfer.TagsResource:
+	case oci.TagsResource:
 		return "NAME_UNKNOWN"
 	default:
 		return "MANIFEST_UNKNOWN"

@@ -13,7 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -91,7 +91,7 @@ func TestLimitedWithoutATimeTellsOne(t *testing.T) {
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{})
 	rec := httptest.NewRecorder()
-	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), transfer.BlobResource, &transfer.Error{Kind: transfer.Limited, Registry: "r"})
+	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
 	if rec.Code != 429 || rec.Header().Get("Retry-After") != "60" {
 		t.Errorf("%d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
 	}
@@ -99,11 +99,11 @@ func TestLimitedWithoutATimeTellsOne(t *testing.T) {
 
 func TestEveryKindHasItsStatus(t *testing.T) {
 	t.Parallel()
-	for kind, want := range map[transfer.Kind]int{
-		transfer.Unavailable: 502, transfer.Timeout: 504, transfer.NotFound: 404, transfer.Denied: 403,
-		transfer.Limited: 429, transfer.Corrupt: 502, transfer.Invalid: 502, transfer.Offline: 504,
+	for kind, want := range map[oci.Kind]int{
+		oci.Unavailable: 502, oci.Timeout: 504, oci.NotFound: 404, oci.Denied: 403,
+		oci.Limited: 429, oci.Corrupt: 502, oci.Invalid: 502, oci.Offline: 504,
 	} {
-		if got, _ := statusOf(kind, transfer.BlobResource); got != want {
+		if got, _ := statusOf(kind, oci.BlobResource); got != want {
 			t.Errorf("%v: %d, want %d", kind, got, want)
 		}
 	}
@@ -114,7 +114,7 @@ func TestEndOfTheNodeIsNoEmptySuccess(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, upstreamtest.New(t), settings{})
 	rec := httptest.NewRecorder()
-	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), transfer.BlobResource, context.Canceled)
+	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, context.Canceled)
 	if rec.Code != http.StatusBadGateway {
 		t.Errorf("status %d", rec.Code)
 	}

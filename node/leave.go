@@ -12,6 +12,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 const (
@@ -77,7 +78,7 @@ func (n *Node) handOver(ctx context.Context) handedOver {
 func (n *Node) offer(ctx context.Context, store *cache.Store, b cache.Held) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
-	ref := transfer.Ref{Registry: b.Registry, Digest: b.Digest}
+	ref := oci.Ref{Registry: b.Registry, Digest: b.Digest}
 	last := errNobody
 	for _, p := range n.takers(b.Digest.String()) {
 		if last = p.Offer(ctx, ref, store.MediaType(b.Digest)); last == nil {

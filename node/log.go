@@ -7,20 +7,19 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 // A record is what the log says of one request.
 type record struct {
 	status int
 	bytes  int64
-	way    *transfer.Way
-	ref    *transfer.Ref
+	way    *oci.Provenance
+	ref    *oci.Ref
 	err    error
 }
 
@@ -35,10 +34,10 @@ func recordOf(r *http.Request) *record {
 	return new(record)
 }
 
-func noteFailure(r *http.Request, err error)     { recordOf(r).err = err }
-func noteStatus(r *http.Request, status int)     { recordOf(r).status = status }
-func noteRef(r *http.Request, ref *transfer.Ref) { recordOf(r).ref = ref }
-func noteWay(r *http.Request, way *transfer.Way) { recordOf(r).way = way }
+func noteFailure(r *http.Request, err error)       { recordOf(r).err = err }
+func noteStatus(r *http.Request, status int)       { recordOf(r).status = status }
+func noteRef(r *http.Request, ref *oci.Ref)        { recordOf(r).ref = ref }
+func noteWay(r *http.Request, way *oci.Provenance) { recordOf(r).way = way }
 
 // logged writes one line for each request that h answers: what one asks at
 // night, and neither a query string (it may be signed) nor a header.
@@ -108,14 +107,14 @@ func (rec *record) host() string {
 	if rec.way != nil && rec.way.Stale != nil {
 		return rec.way.Stale.Host
 	}
-	if e, ok := errors.AsType[*transfer.Error](rec.err); ok {
+	if e, ok := errors.AsType[*oci.Error](rec.err); ok {
 		return e.Host
 	}
 	return ""
 }
 
 // source is where the bytes came from, in one word.
-func source(way *transfer.Way) string {
+func source(way *oci.Provenance) string {
 	switch {
 	case way.Stale != nil:
 		return "stale"
@@ -124,13 +123,13 @@ func source(way *transfer.Way) string {
 	case way.Collapsed:
 		return "collapsed"
 	default:
-		return way.From.String()
+		return way.Origin.String()
 	}
 }
 
 // confirmed reports whether a tag was checked with upstream and still means
 // the manifest that the shard holds: nothing but the check went to upstream.
-func confirmed(way *transfer.Way) bool {
+func confirmed(way *oci.Provenance) bool {
 	return way.Checked && !way.Stored && way.Stale == nil
 }
 

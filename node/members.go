@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/node/membership"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // errDown is why a member was not asked.
@@ -150,7 +150,7 @@ func (n *Node) ownerAmongMembers(ctx context.Context, d digest.Digest, info *own
 	}
 	said := fan(ctx, v, func(ctx context.Context, m *membership.Member) (held bool, err error) {
 		for _, registry := range n.oneOfEachStore() {
-			p, err := c.client.Peer(m.ID).Progress(ctx, transfer.Ref{Registry: registry, Digest: d})
+			p, err := c.client.Peer(m.ID).Progress(ctx, oci.Ref{Registry: registry, Digest: d})
 			if err != nil || p.Held {
 				return p.Held, err
 			}

@@ -24,6 +24,7 @@ import (
 
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -691,7 +692,7 @@ func TestMeshLiarOffers(t *testing.T) {
 				wg.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 					defer cancel()
-					ref := transfer.Ref{Registry: l.c.up.Host(), Digest: digest.FromString(fmt.Sprint(name, i))}
+					ref := oci.Ref{Registry: l.c.up.Host(), Digest: digest.FromString(fmt.Sprint(name, i))}
 					if err := p.Offer(ctx, ref, ""); err == nil {
 						t.Error("it was taken")
 					}
@@ -777,25 +778,25 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	}
 	p := l.client.Peer(id)
 	open := func(repository string, terms transfer.Terms) error {
-		s, err := p.Open(t.Context(), transfer.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)
+		s, err := p.Open(t.Context(), oci.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)
 		if err == nil {
 			err = s.Body.Close()
 		}
 		return err
 	}
-	if err := open("other/app", transfer.Terms{}); transfer.KindOf(err) != transfer.NotFound {
+	if err := open("other/app", transfer.Terms{}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("of another repository: %v", err)
 	}
-	if _, _, err := p.Stat(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
+	if _, _, err := p.Stat(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
 		t.Error("the size of it is told")
 	}
-	if _, err := p.Manifest(t.Context(), transfer.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, transfer.Terms{}); err == nil {
+	if _, err := p.Manifest(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, transfer.Terms{}); err == nil {
 		t.Error("a manifest of another repository")
 	}
 	if err := open(repo, transfer.Terms{}); err != nil {
 		t.Errorf("of its own: %v", err)
 	}
-	if err := open("other/app", transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+	if err := open("other/app", transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("what is held, without a word of the registry: %v", err)
 	}
 	if err := open("other/app", transfer.Terms{Held: true, Vouched: true}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -98,8 +99,8 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	asked := c.nodes[1].node.cluster.members.View().Self.ID
 	p := c.nodes[0].node.cluster.client.Peer(asked)
 	ctx := t.Context()
-	ref := transfer.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
-	tag := transfer.Ref{Registry: foreign, Repository: repo, Tag: "1"}
+	ref := oci.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
+	tag := oci.Ref{Registry: foreign, Repository: repo, Tag: "1"}
 	calls := map[string]func() error{
 		"blob":      func() error { _, err := p.Open(ctx, ref, 0, transfer.Terms{}); return err },
 		"stat":      func() error { _, _, err := p.Stat(ctx, ref); return err },
@@ -107,7 +108,7 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 		"tag":       func() error { _, err := p.Tag(ctx, tag, nil); return err },
 		"tags":      func() error { _, err := p.Tags(ctx, ref, nil); return err },
 		"referrers": func() error { _, err := p.Referrers(ctx, ref, nil); return err },
-		"offer":     func() error { return p.Offer(ctx, transfer.Ref{Registry: foreign, Digest: ref.Digest}, "") },
+		"offer":     func() error { return p.Offer(ctx, oci.Ref{Registry: foreign, Digest: ref.Digest}, "") },
 	}
 	for name, call := range calls {
 		err := call()
@@ -124,10 +125,10 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if err := p.Refused(ctx, tag); err != nil { // which asks nobody
 		t.Errorf("refusal: %v", err)
 	}
-	if _, err := p.Open(ctx, ref, 0, transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := p.Open(ctx, ref, 0, transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held blob: %v", err)
 	}
-	if _, err := p.Manifest(ctx, ref, transfer.Terms{Held: true}); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := p.Manifest(ctx, ref, transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held manifest: %v", err)
 	}
 	var info ownerInfo

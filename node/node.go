@@ -24,6 +24,7 @@ import (
 	"oci-proxy/node/membership"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -32,7 +33,7 @@ type Node struct {
 	cfg      *config.Config
 	name     string // what this node calls itself in Cache-Status
 	log      *slog.Logger
-	names    transfer.Names
+	names    oci.Names
 	stores   map[string]*cache.Store // by cache directory, however the config writes it
 	upstream *upstream.Client
 	fetcher  *transfer.Fetcher
@@ -96,7 +97,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.fetcher = transfer.New(fetch)
 	for _, r := range cfg.Registries { // counted from the start: strangers' names may use up the places
-		n.fetcher.Sent(r.Host, transfer.Hit, 0)
+		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	if n.cluster != nil {
 		n.servePeers()
@@ -158,14 +159,14 @@ func storeDir(r config.Registry) string {
 }
 
 // names is how clients' names become registries'.
-func names(cfg *config.Config) transfer.Names {
+func names(cfg *config.Config) oci.Names {
 	alias := map[string]string{}
 	for _, r := range cfg.Registries {
 		for _, a := range r.Alias {
 			alias[a] = r.Host
 		}
 	}
-	return transfer.Names{
+	return oci.Names{
 		Default: cfg.DefaultRegistry, Hub: config.DockerHub, Canonical: config.Canonical, Alias: alias,
 		Known: func(host string) bool { _, ok := cfg.Registry(host); return ok },
 	}

@@ -4,10 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
-
-	"oci-proxy/transfer"
 )
 
 // v2 answers a request of the registry API.
@@ -31,7 +30,7 @@ func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 		n.ping(w)
 		return
 	}
-	req, err := transfer.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), n.names)
+	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), n.names)
 	if err != nil {
 		n.fail(w, r, req.Resource, err)
 		return
@@ -60,14 +59,14 @@ func (n *Node) v2(w http.ResponseWriter, r *http.Request) {
 
 // answer answers a request that is understood and allowed. An error means that
 // nothing has been written.
-func (n *Node) answer(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+func (n *Node) answer(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	switch req.Resource {
-	case transfer.BlobResource:
+	case oci.BlobResource:
 		if r.Method == http.MethodHead {
 			return n.headBlob(w, r, req)
 		}
 		return n.getBlob(w, r, req)
-	case transfer.TagsResource, transfer.ReferrersResource:
+	case oci.TagsResource, oci.ReferrersResource:
 		return n.list(w, r, req)
 	default:
 		return n.manifest(w, r, req)
@@ -77,7 +76,7 @@ func (n *Node) answer(w http.ResponseWriter, r *http.Request, req transfer.Reque
 // allowed refuses registries that are not listed, in whitelist_mode.
 func (n *Node) allowed(registry string) error {
 	if !n.asks(registry) {
-		return &transfer.Error{Kind: transfer.Denied, Registry: registry, Reason: "the registry is not among those this proxy serves (whitelist_mode)"}
+		return &oci.Error{Kind: oci.Denied, Registry: registry, Reason: "the registry is not among those this proxy serves (whitelist_mode)"}
 	}
 	return nil
 }
@@ -110,16 +109,16 @@ func writeBody(w http.ResponseWriter, mediaType string, body []byte) {
 
 // list answers a listing of tags or referrers with upstream's bytes, its link
 // to the next page leading back to us.
-func (n *Node) list(w http.ResponseWriter, r *http.Request, req transfer.Request) error {
+func (n *Node) list(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	ask, mediaType := n.fetcher.Tags, "application/json"
-	if req.Resource == transfer.ReferrersResource {
+	if req.Resource == oci.ReferrersResource {
 		ask, mediaType = n.fetcher.Referrers, "application/vnd.oci.image.index.v1+json"
 	}
-	p, err := ask(r.Context(), req.Ref, transfer.ListQuery(r.URL.Query()))
+	p, err := ask(r.Context(), req.Ref, oci.ListQuery(r.URL.Query()))
 	if err != nil {
 		return err
 	}
-	noteWay(r, &transfer.Way{Host: req.Registry})
+	noteWay(r, &oci.Provenance{Host: req.Registry})
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
 	if p.Filters != "" {

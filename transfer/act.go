@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"oci-proxy/transfer/oci"
 	"sync"
 	"time"
 
@@ -43,7 +44,7 @@ type claim struct {
 
 // Presence answers the Peek of the member of that id, and notes that it is
 // about to get the blob.
-func (f *Fetcher) Presence(ref Ref, asker string) Presence {
+func (f *Fetcher) Presence(ref oci.Ref, asker string) Presence {
 	if f.holds(ref) {
 		return Held
 	}
@@ -75,7 +76,7 @@ func (f *Fetcher) followable(fl *flight, asker string) bool {
 // holds reports whether the shard has ref's digest, and not from another
 // registry that is private. Whether ref's registry vouches for it is the
 // asker's to know.
-func (f *Fetcher) holds(ref Ref) bool {
+func (f *Fetcher) holds(ref oci.Ref) bool {
 	_, held := f.cfg.Store(ref.Registry).Stat(ref.Digest)
 	return held && !f.foreign(ref)
 }
@@ -89,7 +90,7 @@ func (f *Fetcher) note(c content, by string) {
 }
 
 // Progress tells how far this node is with the blob.
-func (f *Fetcher) Progress(ref Ref) Progress {
+func (f *Fetcher) Progress(ref oci.Ref) Progress {
 	p := Progress{Streams: int(f.streams.Load())}
 	if size, held := f.cfg.Store(ref.Registry).Stat(ref.Digest); held {
 		p.Held, p.Offset, p.Unvouched = true, size, !f.vouched(ref)
@@ -129,7 +130,7 @@ func (f *Fetcher) peekers(c content) []Peer {
 
 // peek asks all of peers at once who has the blob, and returns those who have
 // it or can be followed: the first to ask in front.
-func (f *Fetcher) peek(ctx context.Context, ref Ref, peers []Peer) []Peer {
+func (f *Fetcher) peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
 	answers := make([]Presence, len(peers))
 	var wg sync.WaitGroup
 	for i, p := range peers {

@@ -12,11 +12,12 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // fakeMesh is newMesh in front of up, for a bubble, in which every registry is
 // treated by policy. Call its end.
-func fakeMesh(t *testing.T, dir string, n int, up transfer.Upstream, policy transfer.Policy) *mesh {
+func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.Policy) *mesh {
 	m := &mesh{t: t}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
@@ -57,28 +58,28 @@ func newTagged(blob []byte) *tagged {
 	u := &tagged{blob: blob, now: `{"layers":[{"digest":"` + digest.FromBytes(blob).String() + `"}]}`}
 	fail := func() error {
 		if u.down {
-			return failure(transfer.Unavailable)
+			return failure(oci.Unavailable)
 		}
 		return nil
 	}
-	u.stat = func(context.Context) (transfer.Descriptor, error) {
-		return transfer.Descriptor{Digest: u.digest(), MediaType: manifestType, Size: int64(len(u.now))}, fail()
+	u.stat = func(context.Context) (oci.Descriptor, error) {
+		return oci.Descriptor{Digest: u.digest(), MediaType: manifestType, Size: int64(len(u.now))}, fail()
 	}
-	u.manifest = func(context.Context) (transfer.Manifest, error) {
-		return transfer.Manifest{Digest: u.digest(), MediaType: manifestType, Bytes: []byte(u.now)}, fail()
+	u.manifest = func(context.Context) (oci.Manifest, error) {
+		return oci.Manifest{Digest: u.digest(), MediaType: manifestType, Bytes: []byte(u.now)}, fail()
 	}
-	u.open = func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+	u.open = func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 		if err := fail(); err != nil {
 			return nil, err
 		}
-		return &transfer.Stream{Body: endsWith(u.blob[o:], io.EOF), Offset: o, Size: int64(len(u.blob)), Host: "reg.example.com"}, nil
+		return &oci.Stream{Body: endsWith(u.blob[o:], io.EOF), Offset: o, Size: int64(len(u.blob)), Host: "reg.example.com"}, nil
 	}
 	return u
 }
 
 func (u *tagged) digest() digest.Digest { return digest.FromString(u.now) }
 
-var aTag = transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+var aTag = oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 
 // What one node knows of a tag for a while, another does not believe for
 // another while.

@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // An Answer is a blob for a client. Close it.
 type Answer struct {
-	Way
+	oci.Provenance
 	Redirect string // set where the registry's redirect goes to the client; there is no blob then
 
 	fetcher *Fetcher
-	ref     Ref
+	ref     oci.Ref
 	acts    bool // it is for a member,
 	held    bool // which wants no more than what is held
 	blob    cache.Blob
@@ -32,12 +33,12 @@ type Answer struct {
 // as it arrives. It returns once the first bytes can be sent, at the latest
 // after 40 s; errors are *Error, or ctx's. It counts as a hit or a miss of the
 // registry.
-func (f *Fetcher) Blob(ctx context.Context, ref Ref) (*Answer, error) {
+func (f *Fetcher) Blob(ctx context.Context, ref oci.Ref) (*Answer, error) {
 	a, err := f.open(ctx, f.ticket(ref))
 	if err != nil {
 		return nil, err
 	}
-	f.counters.count(ref.Registry, a.From)
+	f.counters.count(ref.Registry, a.Origin)
 	return a, nil
 }
 
@@ -59,7 +60,7 @@ func (f *Fetcher) open(ctx context.Context, t *ticket) (*Answer, error) {
 			return nil, f.explain(ctx, t.Ref, "", err)
 		}
 		if b != nil {
-			return &Answer{Way: Way{From: Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, held: t.Held, blob: b}, nil
+			return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: f.wordAt(t.Ref)}, fetcher: f, ref: t.Ref, acts: t.acts, held: t.Held, blob: b}, nil
 		}
 		a, again, err := f.follow(wait, t)
 		if err == nil {
@@ -109,7 +110,7 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 	}
 	a = &Answer{fetcher: f, ref: t.Ref, acts: t.acts, held: t.Held, flight: fl, boarded: []*flight{fl}}
 	a.blob, err = fl.in.Follow(ctx)
-	a.Way = fl.way()
+	a.Provenance = fl.way()
 	a.Collapsed, a.Stored = joined, fl.in.Keeping()
 	if err == nil {
 		err = f.weigh(ctx, t, a.blob)
@@ -128,7 +129,7 @@ func (f *Fetcher) follow(ctx context.Context, t *ticket) (a *Answer, again bool,
 	f.getOff(fl)
 	strange := fl.ref != t.Ref
 	t.not, t.own = fl, t.own || strange
-	if e, ok := asError(err); ok {
+	if e, ok := oci.AsError(err); ok {
 		return nil, strange && !e.Passing(), err
 	}
 	again = errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrNotFound) || errors.Is(err, cache.ErrAbandoned)
@@ -327,9 +328,4 @@ func (a *Answer) Close() error {
 	a.fetcher.getOff(a.boarded...)
 	a.boarded = nil
 	return errors.Join(errs...)
-}
-
-// offline is the answer where upstream is never asked.
-func offline(ref Ref) error {
-	return &Error{Kind: Offline, Registry: ref.Registry, Reason: "the registry is configured as offline and this is not in the cache"}
 }

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -30,7 +30,7 @@ func TestAHundredConcurrentPullsAreOneDownload(t *testing.T) {
 	release()
 	<-done
 	r.wantGets(d, 1)
-	r.mustPull(r.ref(d), content, transfer.Hit)
+	r.mustPull(r.ref(d), content, oci.Hit)
 	c := r.Counters()[r.registry.Host()]
 	if c.Misses.Load() < 1 || c.Hits.Load()+c.Misses.Load() != 101 {
 		t.Errorf("%d hits and %d misses counted, want 101 in all", c.Hits.Load(), c.Misses.Load())
@@ -114,7 +114,7 @@ func TestParallelOpenEndedRangesDroppedHalfWayFillTheCache(t *testing.T) {
 	})
 	r.events.await(filled, 1)
 	r.wantGets(d, 1)
-	r.mustPull(r.ref(d), content, transfer.Hit)
+	r.mustPull(r.ref(d), content, oci.Hit)
 }
 
 var errQuit = errors.New("the client has hung up")
@@ -170,7 +170,7 @@ func TestAClientThatHangsUpDoesNotStopTheDownload(t *testing.T) {
 				hangUp()
 			}
 			r.events.await(filled, 1)
-			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.mustPull(r.ref(d), content, oci.Hit)
 			r.wantGets(d, 1)
 		})
 	}
@@ -184,7 +184,7 @@ func TestASlowClientDoesNotSlowTheDownload(t *testing.T) {
 	slow.send(0)
 	<-slow.reached
 	r.events.await(filled, 1)
-	r.mustPull(r.ref(d), content, transfer.Hit)
+	r.mustPull(r.ref(d), content, oci.Hit)
 	close(slow.open)
 	if err := <-slow.ended; err != nil || !bytes.Equal(slow.Bytes(), content) {
 		t.Errorf("the slow client got %d bytes: %v", slow.Len(), err)
@@ -197,9 +197,9 @@ func TestEmptyAndSmallBlobs(t *testing.T) {
 	r := newRig(t, setup{})
 	for i, size := range []int64{0, 1, 64*kib - 1, 64 * kib, 64*kib + 1, 256 * kib, 256*kib + 1} {
 		d, content := r.put(uint64(i), size)
-		r.mustPull(r.ref(d), content, transfer.Miss)
+		r.mustPull(r.ref(d), content, oci.Miss)
 		r.events.await(filled, i+1)
-		r.mustPull(r.ref(d), content, transfer.Hit)
+		r.mustPull(r.ref(d), content, oci.Hit)
 		r.wantGets(d, 1)
 	}
 }
@@ -210,27 +210,27 @@ func TestABlobOfUnknownSizeIsStreamedAndKept(t *testing.T) {
 	r.registry.Fault(upstreamtest.Fault{NoLength: true})
 	for i, size := range []int64{10, 64 * kib, 3 * mib} {
 		d, content := r.put(uint64(10+i), size)
-		r.mustPull(r.ref(d), content, transfer.Miss)
+		r.mustPull(r.ref(d), content, oci.Miss)
 		r.events.await(filled, i+1)
-		r.mustPull(r.ref(d), content, transfer.Hit)
+		r.mustPull(r.ref(d), content, oci.Hit)
 		r.wantGets(d, 1)
 	}
 }
 
 func TestHeadOfABlob(t *testing.T) {
 	t.Parallel()
-	stat := func(t *testing.T, r *rig, ref transfer.Ref, size int64, from transfer.Origin) {
+	stat := func(t *testing.T, r *rig, ref oci.Ref, size int64, from oci.Origin) {
 		t.Helper()
 		got, err := r.StatBlob(t.Context(), ref)
-		if err != nil || got.Size != size || got.From != from {
-			t.Errorf("HEAD: size %d as a %v, error %v; want %d as a %v", got.Size, got.From, err, size, from)
+		if err != nil || got.Size != size || got.Origin != from {
+			t.Errorf("HEAD: size %d as a %v, error %v; want %d as a %v", got.Size, got.Origin, err, size, from)
 		}
 	}
 	t.Run("is passed on, and gets nothing", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, setup{})
 		d, _ := r.put(1, mib)
-		stat(t, r, r.ref(d), mib, transfer.Miss)
+		stat(t, r, r.ref(d), mib, oci.Miss)
 		r.wantGets(d, 0)
 	})
 	t.Run("asks nobody while the blob arrives and when it is here", func(t *testing.T) {
@@ -242,14 +242,14 @@ func TestHeadOfABlob(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stat(t, r, r.ref(d), mib, transfer.Miss)
+		stat(t, r, r.ref(d), mib, oci.Miss)
 		if err := a.Close(); err != nil {
 			t.Error(err)
 		}
 		e, content := r.put(2, mib)
-		r.mustPull(r.ref(e), content, transfer.Miss)
+		r.mustPull(r.ref(e), content, oci.Miss)
 		r.events.await(filled, 1)
-		stat(t, r, r.ref(e), mib, transfer.Hit)
+		stat(t, r, r.ref(e), mib, oci.Hit)
 		if n := r.registry.Count("HEAD", ""); n != 0 {
 			t.Errorf("%d HEADs reached the registry", n)
 		}
@@ -260,9 +260,9 @@ func TestHeadOfABlob(t *testing.T) {
 			r := newRig(t, setup{})
 			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "HEAD"}, Status: status})
 			d, content := r.put(1, mib)
-			stat(t, r, r.ref(d), mib, transfer.Miss)
+			stat(t, r, r.ref(d), mib, oci.Miss)
 			r.events.await(filled, 1)
-			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.mustPull(r.ref(d), content, oci.Hit)
 			r.wantGets(d, 1)
 		}
 	})
@@ -273,7 +273,7 @@ func TestHeadOfABlob(t *testing.T) {
 		missing := r.ref(d)
 		missing.Repository = "team/other"
 		_, err := r.StatBlob(t.Context(), missing)
-		wantKind(t, err, transfer.NotFound)
+		wantKind(t, err, oci.NotFound)
 	})
 }
 

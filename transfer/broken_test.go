@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -59,7 +59,7 @@ func TestABrokenDownloadIsTakenUpAgainUnseen(t *testing.T) {
 			})
 			r.wantGets(d, test.gets)
 			r.events.await(filled, 1)
-			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.mustPull(r.ref(d), content, oci.Hit)
 			r.wantFreshLinks()
 			if cut := test.faults[0].CutAfter; cut > 0 && !test.faults[0].CutReset && r.ranges(d)[2] != r.ranges(d)[3] {
 				t.Errorf("registry and CDN were asked for different ranges: %q", r.ranges(d))
@@ -90,7 +90,7 @@ func TestResumingBeginsAtTheByteReached(t *testing.T) {
 	r := newRig(t, setup{})
 	d, content := r.put(7, mib)
 	r.registry.Fault(upstreamtest.Fault{CutAfter: 700_001, Times: 1})
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	if got := r.ranges(d); len(got) != 2 || got[0] != "" || got[1] != "bytes=700001-" {
 		t.Errorf("upstream was asked for %q", got)
 	}
@@ -129,7 +129,7 @@ func TestWhatTheRegistryTellsWronglyIsCut(t *testing.T) {
 				t.Errorf("%d GETs", n)
 			}
 			r.registry.ClearFaults()
-			r.mustPull(r.ref(d), content, transfer.Miss)
+			r.mustPull(r.ref(d), content, oci.Miss)
 		})
 	}
 }
@@ -161,7 +161,7 @@ func TestNobodyCompletesAWrongBlob(t *testing.T) {
 				if _, ok := r.store.Stat(d); ok {
 					t.Error("the store holds a wrong blob")
 				}
-				r.mustPull(r.ref(d), content, transfer.Miss)
+				r.mustPull(r.ref(d), content, oci.Miss)
 				r.wantGets(d, wrong+1)
 			})
 		}
@@ -189,7 +189,7 @@ func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
 	d, _ := r.put(9, 1000)
 	r.registry.Fault(upstreamtest.Fault{Match: get, Corrupt: true})
 	_, err := r.Blob(t.Context(), r.ref(d))
-	wantKind(t, err, transfer.Corrupt)
+	wantKind(t, err, oci.Corrupt)
 	if n := r.gets(d); n > 4 {
 		t.Errorf("%d GETs for what stays wrong", n)
 	}
@@ -331,7 +331,7 @@ func TestATokenThatEndsInMidPullIsReplacedUnseen(t *testing.T) {
 			}
 			r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Server: "cdn"}, CutAfter: mib, Times: 1})
 			r.registry.ExpireTokensAfter(1) // between the layer's two parts
-			r.mustPull(r.ref(img.Layers[0]), layer, transfer.Miss)
+			r.mustPull(r.ref(img.Layers[0]), layer, oci.Miss)
 			if got := r.ranges(img.Layers[0]); got[len(got)-1] != "bytes="+strconv.Itoa(mib)+"-" {
 				t.Errorf("upstream was asked for %q", got)
 			}

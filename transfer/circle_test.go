@@ -11,6 +11,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // unable makes node i one that never asks the registry itself.
@@ -45,7 +46,7 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 		t.Errorf("%d GETs, though a node holds it", n)
 	}
 	strange := in(ref, "strangers/app")
-	if _, err := inner.Manifest(ctx, strange, nil, false); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := inner.Manifest(ctx, strange, nil, false); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's manifest: %v", err)
 	}
 }
@@ -59,20 +60,20 @@ type slowPeer struct{ transfer.Peer }
 
 func (slowPeer) Name() string { return "slow" }
 
-func (slowPeer) Progress(context.Context, transfer.Ref) (transfer.Progress, error) {
+func (slowPeer) Progress(context.Context, oci.Ref) (transfer.Progress, error) {
 	return transfer.Progress{}, nil
 }
 
-func (slowPeer) Tags(ctx context.Context, ref transfer.Ref, _ url.Values) (*transfer.Page, error) {
+func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ url.Values) (*oci.Page, error) {
 	select {
 	case <-ctx.Done():
 		return nil, &transfer.PeerError{Peer: "slow", Err: context.Cause(ctx)}
 	case <-time.After(38 * time.Second):
-		return nil, &transfer.Error{Kind: transfer.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
+		return nil, &oci.Error{Kind: oci.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
 	}
 }
 
-func (p slowPeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
 	return p.Tags(ctx, ref, q)
 }
 
@@ -86,10 +87,10 @@ func TestListsOfOthersComeInTime(t *testing.T) {
 			Policy: func(string) transfer.Policy { return transfer.Policy{} },
 		})
 		ref := fakeRef(digest.FromString("some"))
-		for _, ask := range []func(context.Context, transfer.Ref, url.Values) (*transfer.Page, error){f.Tags, f.Referrers} {
+		for _, ask := range []func(context.Context, oci.Ref, url.Values) (*oci.Page, error){f.Tags, f.Referrers} {
 			var err error
 			d := took(func() { _, err = ask(t.Context(), ref, nil) })
-			wantKind(t, err, transfer.Timeout)
+			wantKind(t, err, oci.Timeout)
 			if d > 40*time.Second {
 				t.Errorf("%v after %v", err, d)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // closing closes r's fetcher, which may take up to patience.
@@ -23,7 +24,7 @@ func TestCloseLetsADownloadLand(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(ctx context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+		f := &fake{open: func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return stream(o, dripping(ctx, content, 100*kib, time.Second)), nil
 		}}
 		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
@@ -45,22 +46,22 @@ func TestCloseLetsADownloadLand(t *testing.T) {
 func TestCloseEndsInTime(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
-	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
+	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	hanging := &fake{
-		open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) { return nil, hang(ctx) },
-		stat: func(ctx context.Context) (transfer.Descriptor, error) { return transfer.Descriptor{}, hang(ctx) },
+		open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) { return nil, hang(ctx) },
+		stat: func(ctx context.Context) (oci.Descriptor, error) { return oci.Descriptor{}, hang(ctx) },
 	}
-	dripping := &fake{open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) {
-		return &transfer.Stream{Size: 8 * mib, Body: dripping(ctx, content, 1, time.Second)}, nil
+	dripping := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
+		return &oci.Stream{Size: 8 * mib, Body: dripping(ctx, content, 1, time.Second)}, nil
 	}}
-	failing := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+	failing := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 		if o > 0 {
-			return nil, failure(transfer.Unavailable)
+			return nil, failure(oci.Unavailable)
 		}
-		return &transfer.Stream{Size: 8 * mib, Body: endsWith(content[:100], context.DeadlineExceeded)}, nil
+		return &oci.Stream{Size: 8 * mib, Body: endsWith(content[:100], context.DeadlineExceeded)}, nil
 	}}
-	quick := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-		return &transfer.Stream{Offset: o, Size: 8 * mib, Body: endsWith(content[o:], io.EOF)}, nil
+	quick := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
+		return &oci.Stream{Offset: o, Size: 8 * mib, Body: endsWith(content[o:], io.EOF)}, nil
 	}}
 	blob := func(r *rig) error {
 		_, _, err := r.pull(fakeRef(d), content, 0, -1)
@@ -119,18 +120,18 @@ func TestAfterCloseNothingBegins(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(100)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-			return &transfer.Stream{Size: 100, Body: endsWith(content, io.EOF)}, nil
+		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
+			return &oci.Stream{Size: 100, Body: endsWith(content, io.EOF)}, nil
 		}}
 		r := fakeRig(t, dir, f, transfer.Policy{StaleIfError: time.Hour}, cache.Options{})
 		defer r.end()
 		closing(r, time.Second)
 		_, err := r.Blob(t.Context(), fakeRef(d))
-		wantKind(t, err, transfer.Unavailable)
+		wantKind(t, err, oci.Unavailable)
 		_, err = r.Manifest(t.Context(), fakeRef(d), nil, false)
-		wantKind(t, err, transfer.Unavailable)
-		_, err = r.Manifest(t.Context(), transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}, nil, false)
-		wantKind(t, err, transfer.Unavailable)
+		wantKind(t, err, oci.Unavailable)
+		_, err = r.Manifest(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}, nil, false)
+		wantKind(t, err, oci.Unavailable)
 	})
 }
 
@@ -140,7 +141,7 @@ func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 	t.Parallel()
 	d, _ := fakeBlob(100)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) {
+		f := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
@@ -153,6 +154,6 @@ func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 		}()
 		<-time.After(time.Second)
 		closing(r, time.Second)
-		wantKind(t, <-ended, transfer.Unavailable)
+		wantKind(t, <-ended, oci.Unavailable)
 	})
 }

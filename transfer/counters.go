@@ -3,6 +3,7 @@ package transfer
 import (
 	"io"
 	"maps"
+	"oci-proxy/transfer/oci"
 	"sync"
 	"sync/atomic"
 )
@@ -46,15 +47,15 @@ func (c *counters) of(registry string) *Counters {
 }
 
 // count counts a request.
-func (c *counters) count(registry string, from Origin) {
+func (c *counters) count(registry string, from oci.Origin) {
 	one := c.of(registry)
-	[...]*atomic.Int64{Miss: &one.Misses, Hit: &one.Hits, PeerHit: &one.PeerHits}[from].Add(1)
+	[...]*atomic.Int64{oci.Miss: &one.Misses, oci.Hit: &one.Hits, oci.PeerHit: &one.PeerHits}[from].Add(1)
 }
 
 // Sent counts bytes that went to a client.
-func (f *Fetcher) Sent(registry string, from Origin, n int64) {
+func (f *Fetcher) Sent(registry string, from oci.Origin, n int64) {
 	one := f.counters.of(registry)
-	[...]*atomic.Int64{Miss: &one.MissBytes, Hit: &one.HitBytes, PeerHit: &one.PeerHitBytes}[from].Add(n)
+	[...]*atomic.Int64{oci.Miss: &one.MissBytes, oci.Hit: &one.HitBytes, oci.PeerHit: &one.PeerHitBytes}[from].Add(n)
 }
 
 // counted counts what comes from src.

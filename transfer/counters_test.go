@@ -2,18 +2,17 @@ package transfer_test
 
 import (
 	"fmt"
+	"oci-proxy/transfer/oci"
 	"testing"
-
-	"oci-proxy/transfer"
 )
 
 func TestRegistriesBeyondManyAreCountedTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	for i := range 10_000 {
-		r.Sent(fmt.Sprintf("r%d.example.com", i), transfer.Miss, 1)
+		r.Sent(fmt.Sprintf("r%d.example.com", i), oci.Miss, 1)
 	}
-	r.Sent("r0.example.com", transfer.Miss, 1)
+	r.Sent("r0.example.com", oci.Miss, 1)
 	all := r.Counters()
 	var sum int64
 	for _, c := range all {

@@ -4,38 +4,39 @@ import (
 	"context"
 	"io"
 	"iter"
+	"oci-proxy/transfer/oci"
 	"time"
 )
 
 // A source is where a flight gets bytes from.
 type source struct {
-	open  func(ctx context.Context, ref Ref, offset int64) (*Stream, error)
+	open  func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error)
 	peer  Peer // nil: the registry, or another flight of this node
 	Terms      // of the peer
 	here  bool // another flight of this node: its bytes are counted already
 }
 
 // way says where the stream that the source opened comes from.
-func (src source) way(s *Stream) *Way {
-	w := &Way{Host: s.Host, Via: s.Via, At: s.At}
+func (src source) way(s *oci.Stream) *oci.Provenance {
+	w := &oci.Provenance{Host: s.Host, Via: s.Via, At: s.At}
 	if s.Hit {
-		w.From = PeerHit
+		w.Origin = oci.PeerHit
 	}
 	return w
 }
 
 // fromPeer is another node as a source.
 func fromPeer(p Peer, terms Terms) source {
-	return source{peer: p, Terms: terms, open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
+	return source{peer: p, Terms: terms, open: func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 		return p.Open(ctx, ref, offset, terms)
 	}}
 }
 
 // fromRegistry is the registry as a source.
 func (f *Fetcher) fromRegistry() source {
-	return source{open: func(ctx context.Context, ref Ref, offset int64) (*Stream, error) {
+	return source{open: func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 		if f.cfg.Policy(ref.Registry).Offline {
-			return nil, offline(ref)
+			return nil, oci.OfflineError(ref)
 		}
 		return f.cfg.Upstream.Open(ctx, ref, offset)
 	}}
@@ -98,7 +99,7 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 // shown returns those of the nodes whose content may be shown for ref: all, or
 // none if a private registry does not vouch for it, which is asked once at most.
 // It is left to the registry to say why. The terms are those to ask them by.
-func (f *Fetcher) shown(ref Ref, blob bool, nodes ...Peer) ([]Peer, Terms) {
+func (f *Fetcher) shown(ref oci.Ref, blob bool, nodes ...Peer) ([]Peer, Terms) {
 	terms := Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private}
 	if len(nodes) == 0 || f.vouched(ref) {
 		return nodes, terms
@@ -112,7 +113,7 @@ func (f *Fetcher) shown(ref Ref, blob bool, nodes ...Peer) ([]Peer, Terms) {
 
 // fromFlight is another flight of this node as a source.
 func (f *Fetcher) fromFlight(other *flight) source {
-	return source{here: true, open: func(ctx context.Context, _ Ref, offset int64) (*Stream, error) {
+	return source{here: true, open: func(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream, error) {
 		b, err := other.in.Follow(ctx)
 		if err != nil {
 			return nil, err
@@ -124,6 +125,6 @@ func (f *Fetcher) fromFlight(other *flight) source {
 			_ = b.Close()             // only read
 		}()
 		way := other.way()
-		return &Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, At: way.At, Hit: way.From == PeerHit}, nil
+		return &oci.Stream{Body: r, Offset: offset, Size: b.Size(), Host: way.Host, Via: way.Via, At: way.At, Hit: way.Origin == oci.PeerHit}, nil
 	}}
 }

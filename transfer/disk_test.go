@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -31,14 +32,14 @@ func TestWithoutADiskEverythingIsServedAllTheSame(t *testing.T) {
 	d, content := r.put(1, 6*mib) // more than the window holds
 	for _, off := range []int64{0, 100} {
 		k, way, err := r.pull(r.ref(d), content, off, -1)
-		if err != nil || way.From != transfer.Miss || way.Stored {
+		if err != nil || way.Origin != oci.Miss || way.Stored {
 			t.Errorf("from %d: %d bytes, %+v, error %v", off, k, way, err)
 		}
 	}
 	r.wantGets(d, 2)
 	for i := range 5 {
 		small, smallContent := r.put(uint64(10+i), 100)
-		r.mustPull(r.ref(small), smallContent, transfer.Miss)
+		r.mustPull(r.ref(small), smallContent, oci.Miss)
 		r.wantGets(small, 1)
 	}
 	img := r.registry.PutImage(repo, "latest", []byte("layer"))
@@ -79,8 +80,8 @@ func TestADiskThatFailsInMidDownloadIsNotNoticed(t *testing.T) {
 			broken = false
 			mu.Unlock()
 			e, content := r.put(3, mib)
-			r.mustPull(r.ref(e), content, transfer.Miss)
-			r.mustPull(r.ref(e), content, transfer.Hit)
+			r.mustPull(r.ref(e), content, oci.Miss)
+			r.mustPull(r.ref(e), content, oci.Hit)
 		})
 	}
 }
@@ -139,10 +140,10 @@ func TestBitRotIsNeverSentAndHealsWithinTheResponse(t *testing.T) {
 			dir := t.TempDir()
 			r := newRig(t, setup{dir: dir})
 			d, content := r.put(4, size)
-			r.mustPull(r.ref(d), content, transfer.Miss)
+			r.mustPull(r.ref(d), content, oci.Miss)
 			r.events.await(filled, 1)
 			rot(t, dir, d, at)
-			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.mustPull(r.ref(d), content, oci.Hit)
 			r.events.await(filled, 2)
 			chunk := at / (256 * kib) * (256 * kib)
 			want := fmt.Sprintf("bytes=%d-", chunk)
@@ -152,7 +153,7 @@ func TestBitRotIsNeverSentAndHealsWithinTheResponse(t *testing.T) {
 			if got := r.ranges(d); len(got) != 2 || got[1] != want {
 				t.Errorf("upstream was asked for %q, want %q", got, want)
 			}
-			r.mustPull(r.ref(d), content, transfer.Hit)
+			r.mustPull(r.ref(d), content, oci.Hit)
 			r.wantGets(d, 2)
 			rot(t, dir, d, at)
 			each(5, func(int) {
@@ -171,7 +172,7 @@ func TestBitRotInMidResponse(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, setup{dir: dir})
 	d, content := r.put(5, size)
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	r.events.await(filled, 1)
 	slow := r.begin(d, 1000)
 	slow.send(0)
@@ -185,7 +186,7 @@ func TestBitRotInMidResponse(t *testing.T) {
 	if got := r.ranges(d); len(got) != 2 || got[1] != "bytes=3145728-" {
 		t.Errorf("upstream was asked for %q", got)
 	}
-	r.mustPull(r.ref(d), content, transfer.Hit)
+	r.mustPull(r.ref(d), content, oci.Hit)
 }
 
 // A damaged blob that upstream can't make whole is cut before the damage.
@@ -194,13 +195,13 @@ func TestBitRotWithoutUpstreamIsCutNotSent(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, setup{dir: dir})
 	d, content := r.put(6, 2*mib)
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	r.events.await(filled, 1)
 	rot(t, dir, d, mib)
 	r.end()
 	off := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{Offline: true}})
 	k, _, err := off.pull(off.ref(d), content, 0, -1)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	if k != mib {
 		t.Errorf("%d bytes were sent, want those before the damage", k)
 	}
@@ -244,8 +245,8 @@ func TestARestartKeepsWhatWasStored(t *testing.T) {
 	var all []func(*rig)
 	for i, size := range []int64{0, 100, 3 * mib} {
 		d, content := r.put(uint64(i), size)
-		r.mustPull(r.ref(d), content, transfer.Miss)
-		all = append(all, func(r *rig) { r.mustPull(r.ref(d), content, transfer.Hit) })
+		r.mustPull(r.ref(d), content, oci.Miss)
+		all = append(all, func(r *rig) { r.mustPull(r.ref(d), content, oci.Hit) })
 	}
 	r.events.await(filled, len(all))
 	r.end()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 const (
@@ -39,7 +40,7 @@ func (f *Fetcher) stay(fl *flight, src source) error {
 			// somebody came just then
 		case errors.Is(err, errAnew):
 			continue
-		case !fl.in.Begun() && before > 0 && KindOf(err) == Invalid: // the source has less
+		case !fl.in.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			fl.in.Forget()
 			continue
 		case src.peer != nil || !f.worthResuming(fl, err):
@@ -65,7 +66,7 @@ func (f *Fetcher) worthResuming(fl *flight, err error) bool {
 		return false
 	}
 	_, redirected := errors.AsType[*errRedirected](err)
-	return !redirected && KindOf(err) != Invalid && KindOf(err) != Offline
+	return !redirected && oci.KindOf(err) != oci.Invalid && oci.KindOf(err) != oci.Offline
 }
 
 // download asks a source for the rest of the blob and takes what comes. nil
@@ -176,7 +177,7 @@ func lied(p Peer, why error) error {
 // accept tells the ingest the size at the first stream and compares it at
 // later ones. Where peers told another size before, one of them was wrong, and
 // what has come is worth nothing: as with wrong bytes, it begins anew.
-func (f *Fetcher) accept(fl *flight, src source, s *Stream, offset int64) error {
+func (f *Fetcher) accept(fl *flight, src source, s *oci.Stream, offset int64) error {
 	if s.Offset != offset && s.Offset != 0 {
 		return fl.wrong(src, s, "wrong range")
 	}
@@ -206,11 +207,11 @@ func (f *Fetcher) accept(fl *flight, src source, s *Stream, offset int64) error 
 }
 
 // wrong is the error of a source whose stream does not fit.
-func (fl *flight) wrong(src source, s *Stream, reason string) error {
+func (fl *flight) wrong(src source, s *oci.Stream, reason string) error {
 	if src.peer != nil {
 		return &PeerError{Peer: src.peer.Name(), Err: errors.New(reason)}
 	}
-	return &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: reason}
+	return &oci.Error{Kind: oci.Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: reason}
 }
 
 // broken says how a download broke off; nil stays nil.
@@ -224,12 +225,12 @@ func (fl *flight) broken(ctx context.Context, src source, err error) error {
 		}
 		return gaveUp(ctx, src.peer, err)
 	}
-	if e, ok := asError(err); ok {
+	if e, ok := oci.AsError(err); ok {
 		return e // a flight's of this node
 	}
-	e := &Error{Kind: Unavailable, Registry: fl.ref.Registry, Host: fl.from(), Reason: "the download broke off", Err: err}
+	e := &oci.Error{Kind: oci.Unavailable, Registry: fl.ref.Registry, Host: fl.from(), Reason: "the download broke off", Err: err}
 	if errors.Is(context.Cause(ctx), errStalled) {
-		e.Kind, e.Err = Timeout, errStalled
+		e.Kind, e.Err = oci.Timeout, errStalled
 	}
 	return e
 }

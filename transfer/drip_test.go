@@ -7,6 +7,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // A registry that sends a byte now and then keeps a download going for those
@@ -17,9 +18,9 @@ func TestDripForNobodyEnds(t *testing.T) {
 	d, content := fakeBlob(size)
 	bubble(t, func(t *testing.T, dir string) {
 		ended := make(chan struct{})
-		f := &fake{open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) {
+		f := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
 			context.AfterFunc(ctx, func() { close(ended) })
-			return &transfer.Stream{Size: size, Body: dripping(ctx, append(make([]byte, 0, size), content...), 1<<13, 10*time.Second)}, nil
+			return &oci.Stream{Size: size, Body: dripping(ctx, append(make([]byte, 0, size), content...), 1<<13, 10*time.Second)}, nil
 		}}
 		r := fakeRig(t, dir, f, transfer.Policy{Stranger: true}, cache.Options{Bound: 2 * size})
 		defer r.end()

@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // A client's path becomes a Ref, the Ref becomes an Answer, and the Answer
@@ -23,8 +24,8 @@ func Example() {
 	defer os.RemoveAll(dir)
 	store := cache.Open(dir, cache.Options{Bound: 1 << 30})
 	defer store.Close()
-	upstream := &fake{open: func(context.Context, transfer.Ref, int64) (*transfer.Stream, error) {
-		return &transfer.Stream{Size: 5, Host: "cdn.example.com", Body: endsWithHello()}, nil
+	upstream := &fake{open: func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
+		return &oci.Stream{Size: 5, Host: "cdn.example.com", Body: endsWithHello()}, nil
 	}}
 	f := transfer.New(transfer.Config{
 		Upstream: upstream, Log: slog.New(slog.DiscardHandler),
@@ -33,11 +34,11 @@ func Example() {
 	})
 	defer f.Close(context.Background())
 
-	names := transfer.Names{
+	names := oci.Names{
 		Default: "registry-1.docker.io", Hub: "registry-1.docker.io",
 		Canonical: strings.ToLower, Known: func(string) bool { return false },
 	}
-	req, err := transfer.ParsePath("/v2/ghcr.io/org/img/blobs/"+digest, "", names)
+	req, err := oci.ParsePath("/v2/ghcr.io/org/img/blobs/"+digest, "", names)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -50,7 +51,7 @@ func Example() {
 			return
 		}
 		_, err = a.Send(context.Background(), os.Stdout, 0, -1)
-		fmt.Println(":", a.From, a.Size(), err, a.Close())
+		fmt.Println(":", a.Origin, a.Size(), err, a.Close())
 	}
 	// Output:
 	// ghcr.io org/img

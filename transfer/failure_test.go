@@ -12,18 +12,19 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 func TestErrorsTellWhatFailedWhere(t *testing.T) {
 	t.Parallel()
-	err := error(&transfer.Error{
-		Kind: transfer.Limited, Registry: "a.example.com", Host: "b.example.com", Status: 429, Reason: "too many", Err: io.ErrUnexpectedEOF,
+	err := error(&oci.Error{
+		Kind: oci.Limited, Registry: "a.example.com", Host: "b.example.com", Status: 429, Reason: "too many", Err: io.ErrUnexpectedEOF,
 	})
 	if got := err.Error(); got != "a.example.com: too many (at b.example.com): upstream answered 429: unexpected EOF" {
 		t.Errorf("it says %q", got)
 	}
-	if !errors.Is(err, io.ErrUnexpectedEOF) || transfer.KindOf(err).String() != "limited" || transfer.KindOf(io.EOF) != transfer.Unavailable {
+	if !errors.Is(err, io.ErrUnexpectedEOF) || oci.KindOf(err).String() != "limited" || oci.KindOf(io.EOF) != oci.Unavailable {
 		t.Errorf("cause or kind of %v are lost", err)
 	}
 }
@@ -31,10 +32,10 @@ func TestErrorsTellWhatFailedWhere(t *testing.T) {
 func TestBytesSentAreCountedByTheirOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
-	r.Sent("a.example.com", transfer.Miss, 10)
-	r.Sent("a.example.com", transfer.Hit, 1)
+	r.Sent("a.example.com", oci.Miss, 10)
+	r.Sent("a.example.com", oci.Hit, 1)
 	c := r.Counters()["a.example.com"]
-	if c.MissBytes.Load() != 10 || c.HitBytes.Load() != 1 || transfer.Hit.String() != "hit" || transfer.Miss.String() != "miss" {
+	if c.MissBytes.Load() != 10 || c.HitBytes.Load() != 1 || oci.Hit.String() != "hit" || oci.Miss.String() != "miss" {
 		t.Errorf("%d bytes missed, %d hit", c.MissBytes.Load(), c.HitBytes.Load())
 	}
 }
@@ -46,17 +47,17 @@ func TestFailuresBeforeTheFirstByteAreErrorsOfTheirKind(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		fault upstreamtest.Fault
-		kind  transfer.Kind
+		kind  oci.Kind
 	}{
-		"400": {upstreamtest.Fault{Status: 400}, transfer.Invalid},
-		"401": {upstreamtest.Fault{Status: 401}, transfer.Denied},
-		"403": {upstreamtest.Fault{Status: 403}, transfer.Denied},
-		"404": {upstreamtest.Fault{Status: 404}, transfer.NotFound},
-		"429": {upstreamtest.Fault{Status: 429, Header: later}, transfer.Limited},
-		"500": {upstreamtest.Fault{Status: 500, Header: later}, transfer.Unavailable},
-		"503": {upstreamtest.Fault{Status: 503, Header: later}, transfer.Unavailable},
-		"504": {upstreamtest.Fault{Status: 504, Header: later}, transfer.Timeout},
-		"206": {upstreamtest.Fault{WrongRange: true}, transfer.Unavailable},
+		"400": {upstreamtest.Fault{Status: 400}, oci.Invalid},
+		"401": {upstreamtest.Fault{Status: 401}, oci.Denied},
+		"403": {upstreamtest.Fault{Status: 403}, oci.Denied},
+		"404": {upstreamtest.Fault{Status: 404}, oci.NotFound},
+		"429": {upstreamtest.Fault{Status: 429, Header: later}, oci.Limited},
+		"500": {upstreamtest.Fault{Status: 500, Header: later}, oci.Unavailable},
+		"503": {upstreamtest.Fault{Status: 503, Header: later}, oci.Unavailable},
+		"504": {upstreamtest.Fault{Status: 504, Header: later}, oci.Timeout},
+		"206": {upstreamtest.Fault{WrongRange: true}, oci.Unavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +77,7 @@ func TestFailuresBeforeTheFirstByteAreErrorsOfTheirKind(t *testing.T) {
 				}
 			})
 			r.registry.ClearFaults()
-			r.mustPull(r.ref(d), content, transfer.Miss)
+			r.mustPull(r.ref(d), content, oci.Miss)
 		})
 	}
 }
@@ -87,11 +88,11 @@ func TestARefusedConnectionIsAnError(t *testing.T) {
 	d, content := r.put(1, 100)
 	r.registry.Down()
 	_, err := r.Blob(t.Context(), r.ref(d))
-	wantKind(t, err, transfer.Unavailable)
+	wantKind(t, err, oci.Unavailable)
 	_, err = r.StatBlob(t.Context(), r.ref(d))
-	wantKind(t, err, transfer.Unavailable)
+	wantKind(t, err, oci.Unavailable)
 	r.registry.Up()
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 }
 
 func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
@@ -99,26 +100,26 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, setup{dir: dir})
 	d, content := r.put(1, mib)
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	r.events.await(filled, 1)
 	r.end()
 
 	off := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{Offline: true}})
 	asked := r.registry.Count("", "")
-	off.mustPull(off.ref(d), content, transfer.Hit)
+	off.mustPull(off.ref(d), content, oci.Hit)
 	missing := off.ref(digest.FromString("missing"))
 	_, err := off.Blob(t.Context(), missing)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	_, err = off.StatBlob(t.Context(), missing)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	_, err = off.Manifest(t.Context(), missing, nil, false)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	_, err = off.Manifest(t.Context(), off.tag("latest"), nil, true)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	_, err = off.Tags(t.Context(), off.tag(""), nil)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	_, err = off.Referrers(t.Context(), missing, nil)
-	wantKind(t, err, transfer.Offline)
+	wantKind(t, err, oci.Offline)
 	if n := r.registry.Count("", ""); n != asked {
 		t.Errorf("%d requests reached a registry that is offline", n-asked)
 	}
@@ -150,7 +151,7 @@ func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error
 }
 
 // refusals are what registries answer who ask a repository that lacks the blob.
-var refusals = map[int]transfer.Kind{http.StatusNotFound: transfer.NotFound, http.StatusForbidden: transfer.Denied}
+var refusals = map[int]oci.Kind{http.StatusNotFound: oci.NotFound, http.StatusForbidden: oci.Denied}
 
 func TestEachRepositoryThatLacksTheBlobSaysSoItself(t *testing.T) {
 	t.Parallel()
@@ -195,8 +196,8 @@ func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 				}
 				defer a.Close()
 				k, err := a.Send(t.Context(), &checker{left: content}, 0, -1)
-				if err != nil || k != size || a.From != transfer.Miss {
-					t.Errorf("who has it: %d bytes as a %v, error %v", k, a.From, err)
+				if err != nil || k != size || a.Origin != oci.Miss {
+					t.Errorf("who has it: %d bytes as a %v, error %v", k, a.Origin, err)
 				}
 			})
 		}
@@ -232,7 +233,7 @@ func TestARegistryInTroubleDoesNotFailAnother(t *testing.T) {
 	defer cancel()
 	go func() { _, _ = r.Blob(ctx, other) }()
 	dead.WaitFor(get, 1)
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 }
 
 func TestARedirectThatIsNotFollowedGoesToEveryClient(t *testing.T) {

@@ -14,51 +14,52 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // A fake is an upstream without a network, for tests in which only time
 // matters. It counts how often its blobs were opened.
 type fake struct {
-	open     func(ctx context.Context, ref transfer.Ref, offset int64) (*transfer.Stream, error)
-	stat     func(ctx context.Context) (transfer.Descriptor, error)
-	manifest func(ctx context.Context) (transfer.Manifest, error)
+	open     func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error)
+	stat     func(ctx context.Context) (oci.Descriptor, error)
+	manifest func(ctx context.Context) (oci.Manifest, error)
 
 	mu    sync.Mutex
 	opens int
 }
 
-func (f *fake) Open(ctx context.Context, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
+func (f *fake) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	f.mu.Lock()
 	f.opens++
 	f.mu.Unlock()
 	return f.open(ctx, ref, offset)
 }
 
-func (f *fake) Stat(ctx context.Context, _ transfer.Ref, _ bool, _ []string) (transfer.Descriptor, error) {
+func (f *fake) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.Descriptor, error) {
 	return f.stat(ctx)
 }
 
-func (f *fake) Manifest(ctx context.Context, _ transfer.Ref, _ []string) (transfer.Manifest, error) {
+func (f *fake) Manifest(ctx context.Context, _ oci.Ref, _ []string) (oci.Manifest, error) {
 	return f.manifest(ctx)
 }
 
-func (f *fake) Tags(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
-	return nil, failure(transfer.NotFound)
+func (f *fake) Tags(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
+	return nil, failure(oci.NotFound)
 }
 
-func (f *fake) Referrers(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
-	return nil, failure(transfer.NotFound)
+func (f *fake) Referrers(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
+	return nil, failure(oci.NotFound)
 }
 
-func failure(kind transfer.Kind) *transfer.Error {
-	return &transfer.Error{Kind: kind, Registry: "reg.example.com", Reason: "as the test wants it"}
+func failure(kind oci.Kind) *oci.Error {
+	return &oci.Error{Kind: kind, Registry: "reg.example.com", Reason: "as the test wants it"}
 }
 
 // hang is an upstream that does not answer.
 func hang(ctx context.Context) error {
 	<-ctx.Done()
-	return &transfer.Error{Kind: transfer.Timeout, Registry: "reg.example.com", Reason: "given up", Err: context.Cause(ctx)}
+	return &oci.Error{Kind: oci.Timeout, Registry: "reg.example.com", Reason: "given up", Err: context.Cause(ctx)}
 }
 
 // fakeRig returns a rig in front of f; its registry is nil. It is for a
@@ -76,8 +77,8 @@ func fakeRig(t *testing.T, dir string, f *fake, policy transfer.Policy, opts cac
 }
 
 // fakeRef names what f serves.
-func fakeRef(d digest.Digest) transfer.Ref {
-	return transfer.Ref{Registry: "reg.example.com", Repository: repo, Digest: d}
+func fakeRef(d digest.Digest) oci.Ref {
+	return oci.Ref{Registry: "reg.example.com", Repository: repo, Digest: d}
 }
 
 // A body is a stream's, whose reads step decides on.

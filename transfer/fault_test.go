@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -121,7 +121,7 @@ func (f *badDisk) well(t *testing.T, dir string) {
 		if _, _, err := r.pull(r.ref(d), f.contents[i], 0, -1); err != nil {
 			t.Errorf("afterwards, blob %d: %v", i, err)
 		}
-		r.mustPull(r.ref(d), f.contents[i], transfer.Hit)
+		r.mustPull(r.ref(d), f.contents[i], oci.Hit)
 	}
 	if err := r.store.Health(); err != nil {
 		t.Error("afterwards:", err)

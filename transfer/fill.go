@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // What a node does for another member. Each of these asks the registry at
@@ -17,7 +18,7 @@ import (
 // FillBlob is Blob for another member. What terms ask for that is held has to be
 // here, or on its way from the registry so that the member of the id asker may
 // follow (act.go): else the *Error is of kind NotFound.
-func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, terms Terms, asker string) (*Answer, error) {
+func (f *Fetcher) FillBlob(ctx context.Context, ref oci.Ref, terms Terms, asker string) (*Answer, error) {
 	t := f.ticket(ref)
 	t.acts, t.Terms, t.asker = true, terms, asker
 	a, err := f.open(ctx, t)
@@ -26,7 +27,7 @@ func (f *Fetcher) FillBlob(ctx context.Context, ref Ref, terms Terms, asker stri
 
 // toMember is explain for a member: a node that is shutting down fails itself,
 // and does not speak for the registry.
-func (f *Fetcher) toMember(ctx context.Context, ref Ref, err error) error {
+func (f *Fetcher) toMember(ctx context.Context, ref oci.Ref, err error) error {
 	if errors.Is(err, errClosed) {
 		return errClosed
 	}
@@ -42,32 +43,32 @@ func (f *Fetcher) toPeer(registry string, n int64) {
 }
 
 // FillStat is StatBlob for another member.
-func (f *Fetcher) FillStat(ctx context.Context, ref Ref) (int64, Way, error) {
+func (f *Fetcher) FillStat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	s, known, err := f.stat(wait, ref)
 	if err == nil && !known {
 		s, err = f.statUpstream(wait, ref, true)
 	}
-	return s.Size, s.Way, f.toMember(ctx, ref, err) // a redirect is the GET's to tell
+	return s.Size, s.Provenance, f.toMember(ctx, ref, err) // a redirect is the GET's to tell
 }
 
 // FillTag tells another member what a tag means, for a client's Accept list.
 // The Found may lack Bytes.
-func (f *Fetcher) FillTag(ctx context.Context, ref Ref, accept []string) (*Found, error) {
+func (f *Fetcher) FillTag(ctx context.Context, ref oci.Ref, accept []string) (*Found, error) {
 	found, err := f.byTag(ctx, ref, accept, true, true)
 	return found, f.toMember(ctx, ref, err)
 }
 
 // FillManifest gets the manifest of ref's digest for another member. terms are
 // as FillBlob's.
-func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, terms Terms) (*Found, error) {
+func (f *Fetcher) FillManifest(ctx context.Context, ref oci.Ref, terms Terms) (*Found, error) {
 	if terms.Held {
 		found, ok := f.kept(ref)
 		if !ok || !f.gives(ref, terms) {
-			return nil, notHeld(ref)
+			return nil, oci.NotHeldError(ref)
 		}
-		found.From = Hit
+		found.Origin = oci.Hit
 		return found, nil
 	}
 	wait, cancel := inTime(ctx, ref)
@@ -77,18 +78,18 @@ func (f *Fetcher) FillManifest(ctx context.Context, ref Ref, terms Terms) (*Foun
 }
 
 // FillTags is Tags for another member.
-func (f *Fetcher) FillTags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+func (f *Fetcher) FillTags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
+		return nil, oci.OfflineError(ref)
 	}
 	page, err := f.cfg.Upstream.Tags(ctx, ref, query)
 	return page, f.toMember(ctx, ref, err)
 }
 
 // FillReferrers is Referrers for another member.
-func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+func (f *Fetcher) FillReferrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
+		return nil, oci.OfflineError(ref)
 	}
 	page, err := f.cfg.Upstream.Referrers(ctx, ref, query)
 	return page, f.toMember(ctx, ref, err)
@@ -97,13 +98,13 @@ func (f *Fetcher) FillReferrers(ctx context.Context, ref Ref, query url.Values) 
 // gives reports whether another member may have what is held for ref: if
 // nobody knows ref's registry as private, the asker minds that itself, or this
 // node would show it too. The registry is not asked: it is the asker's to do.
-func (f *Fetcher) gives(ref Ref, terms Terms) bool { return terms.Vouched || f.vouched(ref) }
+func (f *Fetcher) gives(ref oci.Ref, terms Terms) bool { return terms.Vouched || f.vouched(ref) }
 
 // Take takes the blob of ref's registry and digest into the shard from the
 // member that offers it; mediaType is that of a manifest, "" for a blob. nil
 // means that the shard has it. It makes room as for any blob. What the other
 // knows as private, this node gets only if it knows that too.
-func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string) error {
+func (f *Fetcher) Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error {
 	store := f.cfg.Store(ref.Registry)
 	if _, ok := store.Stat(ref.Digest); ok {
 		return nil
@@ -135,7 +136,7 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref Ref, mediaType string
 var errNoRoom = errors.New("no room for it here")
 
 // takeBlob reads a blob into the shard.
-func (f *Fetcher) takeBlob(ctx context.Context, store *cache.Store, ref Ref, size int64, body io.Reader) error {
+func (f *Fetcher) takeBlob(ctx context.Context, store *cache.Store, ref oci.Ref, size int64, body io.Reader) error {
 	in, err := store.Ingest(ctx, ref.Digest, ref.Registry, "")
 	if err != nil {
 		return err
@@ -167,7 +168,7 @@ var errNoManifest = errors.New("no manifest is of that size")
 
 // takeManifest reads a manifest into the shard. What the member says of its
 // type counts only as in typeFrom.
-func takeManifest(ctx context.Context, store *cache.Store, ref Ref, mediaType string, size int64, body io.Reader) error {
+func takeManifest(ctx context.Context, store *cache.Store, ref oci.Ref, mediaType string, size int64, body io.Reader) error {
 	if size < 0 || size > cache.MaxManifest {
 		return errNoManifest
 	}
@@ -175,7 +176,7 @@ func takeManifest(ctx context.Context, store *cache.Store, ref Ref, mediaType st
 	if err != nil {
 		return err
 	}
-	stored, err := store.Put(ctx, ref.Digest, ref.Registry, typeFrom(mediaType, content), content)
+	stored, err := store.Put(ctx, ref.Digest, ref.Registry, oci.TypeFrom(mediaType, content), content)
 	if err == nil && !stored {
 		err = errNoRoom
 	}

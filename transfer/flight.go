@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // A flightKey says which requests share a flight: those for one digest of one
@@ -26,7 +27,7 @@ type flightKey struct {
 
 // A ticket is a request for a blob, and which flights it may board.
 type ticket struct {
-	Ref
+	oci.Ref
 	acts    bool       // a member asks: this node gets the blob from the registry
 	Terms              // by which it asks,
 	asker   string     // and its id
@@ -38,7 +39,7 @@ type ticket struct {
 
 // ticket returns a ticket for ref. What a private registry delivers for one
 // repository is not for those who ask for another.
-func (f *Fetcher) ticket(ref Ref) *ticket {
+func (f *Fetcher) ticket(ref oci.Ref) *ticket {
 	return &ticket{Ref: ref, own: f.cfg.Policy(ref.Registry).Private}
 }
 
@@ -50,12 +51,12 @@ func (t *ticket) mayBoard(fl *flight) bool {
 // A flight is one fill in progress. It outlives the request that began it.
 type flight struct {
 	key    flightKey
-	ref    Ref // of the request that began it
+	ref    oci.Ref // of the request that began it
 	in     *cache.Ingest
-	source atomic.Pointer[Way] // who delivers: From, Host and Via
-	peers  []Peer              // that have sent bytes; the flight's goroutine alone uses these two
-	others bool                // bytes came from elsewhere too
-	early  *flight             // one of this node that follows others, and has bytes already
+	source atomic.Pointer[oci.Provenance] // who delivers: From, Host and Via
+	peers  []Peer                         // that have sent bytes; the flight's goroutine alone uses these two
+	others bool                           // bytes came from elsewhere too
+	early  *flight                        // one of this node that follows others, and has bytes already
 
 	// Guarded by the Fetcher's mu:
 	aboard  int    // requests that have boarded and not got off
@@ -64,11 +65,11 @@ type flight struct {
 }
 
 // way says where the bytes come from.
-func (fl *flight) way() Way {
+func (fl *flight) way() oci.Provenance {
 	if w := fl.source.Load(); w != nil {
 		return *w
 	}
-	return Way{}
+	return oci.Provenance{}
 }
 
 // from is the host that delivers.
@@ -112,7 +113,7 @@ func (f *Fetcher) board(t *ticket) (fl *flight, joined bool, err error) {
 	}
 	switch {
 	case t.Held:
-		return nil, false, notHeld(t.Ref)
+		return nil, false, oci.NotHeldError(t.Ref)
 	case f.closed:
 		return nil, false, errClosed
 	}
@@ -126,16 +127,11 @@ func (f *Fetcher) acts(t *ticket) bool {
 	return len(route) > 0 && route[0] == nil
 }
 
-// notHeld is the answer to a member that wants what is here or under way.
-func notHeld(ref Ref) error {
-	return &Error{Kind: NotFound, Registry: ref.Registry, Reason: "not held here"}
-}
-
 // take begins a flight. The caller holds mu.
 func (f *Fetcher) take(t *ticket, key flightKey) (*flight, error) {
 	in, err := f.cfg.Store(t.Registry).Ingest(f.ctx, t.Digest, t.Registry, "")
 	if err != nil {
-		return nil, &Error{Kind: Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
+		return nil, &oci.Error{Kind: oci.Invalid, Registry: t.Registry, Reason: "digest not supported", Err: err}
 	}
 	if !key.acts {
 		in.Replica()
@@ -175,7 +171,7 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 	took := time.Since(start).Round(time.Millisecond)
 	if err != nil {
 		level := slog.LevelWarn
-		if _, redirected := errors.AsType[*errRedirected](err); redirected || slices.Contains([]Kind{NotFound, Denied, Offline}, KindOf(err)) {
+		if _, redirected := errors.AsType[*errRedirected](err); redirected || slices.Contains([]oci.Kind{oci.NotFound, oci.Denied, oci.Offline}, oci.KindOf(err)) {
 			level = slog.LevelDebug // the client is told, and the node is well
 		}
 		log.Log(f.ctx, level, "blob not filled", "bytes", fl.in.Offset(), "took", took, "upstream_host", fl.from(), "error", err)
@@ -245,7 +241,7 @@ func (f *Fetcher) commit(fl *flight) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Kind: Corrupt, Registry: fl.ref.Registry, Host: fl.from(), Reason: "what came is not what the digest names", Err: err}
+	return &oci.Error{Kind: oci.Corrupt, Registry: fl.ref.Registry, Host: fl.from(), Reason: "what came is not what the digest names", Err: err}
 }
 
 // fill brings the whole blob in, along the flight's course: a source that
@@ -269,7 +265,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 		if err == nil || f.ctx.Err() != nil || fl.over(src, err) {
 			return err
 		}
-		if e, spoken := asError(err); spoken && src.peer != nil && !src.Held && e.elsewhere() {
+		if e, spoken := oci.AsError(err); spoken && src.peer != nil && !src.Held && e.OtherNodeMayHelp() {
 			if refused++; refused > 1 {
 				return err
 			}
@@ -281,7 +277,7 @@ func (f *Fetcher) fill(fl *flight, salvage io.Reader, size int64) error {
 			last = err
 		}
 	}
-	return unanswered(fl.ref, last)
+	return oci.UnansweredError(fl.ref, last)
 }
 
 // adopt takes what another flight of this node has by now: where the node that
@@ -307,8 +303,8 @@ func (fl *flight) over(src source, err error) bool {
 	if _, redirected := errors.AsType[*errRedirected](err); redirected || errors.Is(err, cache.ErrAbandoned) || errors.Is(err, cache.ErrDigest) {
 		return true
 	}
-	e, spoken := asError(err)
-	return spoken && !src.Held && src.peer != nil && !e.elsewhere()
+	e, spoken := oci.AsError(err)
+	return spoken && !src.Held && src.peer != nil && !e.OtherNodeMayHelp()
 }
 
 // sleep waits, or returns why ctx ended.

@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -99,22 +100,22 @@ func (r *rig) end() {
 }
 
 // ref names a blob or a manifest by digest.
-func (r *rig) ref(d digest.Digest) transfer.Ref {
-	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
+func (r *rig) ref(d digest.Digest) oci.Ref {
+	return oci.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
 }
 
 // tag names a manifest by tag.
-func (r *rig) tag(tag string) transfer.Ref {
-	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: tag}
+func (r *rig) tag(tag string) oci.Ref {
+	return oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: tag}
 }
 
 // pull gets the bytes [off, off+n) of a blob, n < 0 for all that follow, and
 // compares them with content, the whole blob. It returns how many came; wrong
 // ones are an error.
-func (r *rig) pull(ref transfer.Ref, content []byte, off, n int64) (int64, transfer.Way, error) {
+func (r *rig) pull(ref oci.Ref, content []byte, off, n int64) (int64, oci.Provenance, error) {
 	a, err := r.Blob(context.Background(), ref)
 	if err != nil {
-		return 0, transfer.Way{}, err
+		return 0, oci.Provenance{}, err
 	}
 	want := content[off:]
 	if n >= 0 {
@@ -128,7 +129,7 @@ func (r *rig) pull(ref transfer.Ref, content []byte, off, n int64) (int64, trans
 	if k != int64(len(want)-len(c.left)) {
 		err = errors.Join(err, fmt.Errorf("Send says %d bytes, but %d were written", k, len(want)-len(c.left)))
 	}
-	return k, a.Way, errors.Join(err, a.Close())
+	return k, a.Provenance, errors.Join(err, a.Close())
 }
 
 // errWrong is what a checker says to wrong bytes.
@@ -146,14 +147,14 @@ func (c *checker) Write(p []byte) (int, error) {
 }
 
 // mustPull fails the test unless the whole blob comes and is content.
-func (r *rig) mustPull(ref transfer.Ref, content []byte, from transfer.Origin) {
+func (r *rig) mustPull(ref oci.Ref, content []byte, from oci.Origin) {
 	r.t.Helper()
 	n, way, err := r.pull(ref, content, 0, -1)
 	if err != nil {
 		r.t.Errorf("pulled %d of %d bytes: %v", n, len(content), err)
 	}
-	if way.From != from {
-		r.t.Errorf("the blob came as a %v, want a %v", way.From, from)
+	if way.Origin != from {
+		r.t.Errorf("the blob came as a %v, want a %v", way.Origin, from)
 	}
 }
 
@@ -178,9 +179,9 @@ func (r *rig) put(seed uint64, size int64) (digest.Digest, []byte) {
 func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // wantKind fails the test unless err is an *Error of that kind.
-func wantKind(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
+func wantKind(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	t.Helper()
-	e, ok := errors.AsType[*transfer.Error](err)
+	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
 		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
 	}

@@ -9,12 +9,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
 type Found struct {
-	Manifest
-	Way
+	oci.Manifest
+	oci.Provenance
 	Size int64
 }
 
@@ -28,7 +29,7 @@ type manifestKey struct {
 // client's Accept list, taken apart; head asks for all but the bytes. Errors
 // are *Error, or ctx's, and come within 40 s. A GET by digest counts as a hit
 // or a miss.
-func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head bool) (*Found, error) {
+func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*Found, error) {
 	if ref.Digest == "" {
 		found, err := f.byTag(ctx, ref, accept, head, false)
 		return found, f.explain(ctx, ref, "", err)
@@ -40,20 +41,20 @@ func (f *Fetcher) Manifest(ctx context.Context, ref Ref, accept []string, head b
 		return nil, f.explain(ctx, ref, "", err)
 	}
 	if !head {
-		f.counters.count(ref.Registry, found.From)
+		f.counters.count(ref.Registry, found.Origin)
 	}
 	return found, nil
 }
 
 // byDigest gets a manifest that can't go stale. member says that another node
 // wants it.
-func (f *Fetcher) byDigest(ctx context.Context, ref Ref, head, member bool) (*Found, error) {
+func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) (*Found, error) {
 	admitted, err := f.admits(ctx, ref, false)
 	if err != nil {
 		return nil, err
 	}
 	if found, ok := f.kept(ref); ok && admitted {
-		found.From = Hit
+		found.Origin = oci.Hit
 		return found, nil
 	}
 	get := func(ctx context.Context) (*Found, error) { return f.fromOwner(ctx, ref) }
@@ -82,15 +83,15 @@ func shared(found *Found, joined bool, err error) (*Found, error) {
 
 // headManifest asks the registry by HEAD. Without error and Found it does not
 // tell what a client's HEAD needs.
-func (f *Fetcher) headManifest(ctx context.Context, ref Ref) (*Found, error) {
+func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*Found, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
+		return nil, oci.OfflineError(ref)
 	}
-	d, err := f.cfg.Upstream.Stat(ctx, ref, false, allTypes)
+	d, err := f.cfg.Upstream.Stat(ctx, ref, false, oci.ManifestTypes)
 	switch {
 	case err == nil && d.Size >= 0 && d.MediaType != "":
-		return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Way: Way{Host: ref.Registry}}, nil
-	case err != nil && !headless(err):
+		return &Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Provenance: oci.Provenance{Host: ref.Registry}}, nil
+	case err != nil && !oci.NoHead(err):
 		return nil, err
 	default:
 		return nil, nil
@@ -98,7 +99,7 @@ func (f *Fetcher) headManifest(ctx context.Context, ref Ref) (*Found, error) {
 }
 
 // fromOwner gets a manifest from the first on its route that has it or gets it.
-func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
+func (f *Fetcher) fromOwner(ctx context.Context, ref oci.Ref) (*Found, error) {
 	return along(ctx, f, ref, ref.Digest.String(),
 		func(ctx context.Context) (*Found, error) {
 			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
@@ -108,12 +109,12 @@ func (f *Fetcher) fromOwner(ctx context.Context, ref Ref) (*Found, error) {
 }
 
 // manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, terms Terms) (*Found, error) {
+func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref oci.Ref, terms Terms) (*Found, error) {
 	found, err := p.Manifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}
-	found.MediaType = typeFrom(found.MediaType, found.Bytes)
+	found.MediaType = oci.TypeFrom(found.MediaType, found.Bytes)
 	if terms.Held {
 		found.At = f.wordAt(ref) // nobody asked the registry for this
 	}
@@ -126,9 +127,9 @@ func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref Ref, terms Terms) 
 
 // fromUpstream gets a manifest for all who ask: from another node that holds it
 // though it is not its owner, else from the registry.
-func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
+func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*Found, error) {
 	if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
-		found.From = Hit
+		found.Origin = oci.Hit
 		return found, nil
 	}
 	// They give what they hold and ask nobody: this node waits for them.
@@ -141,15 +142,15 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref Ref) (*Found, error) {
 		f.passedOver(ref, p, err)
 	}
 	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, offline(ref)
+		return nil, oci.OfflineError(ref)
 	}
-	return f.fetchManifest(ctx, ref, allTypes)
+	return f.fetchManifest(ctx, ref, oci.ManifestTypes)
 }
 
 // kept returns the manifest of ref's digest from the shard, unless another,
 // private registry brought it. Whether ref's own registry vouches for it is the
 // caller's to know.
-func (f *Fetcher) kept(ref Ref) (*Found, bool) {
+func (f *Fetcher) kept(ref oci.Ref) (*Found, bool) {
 	if f.foreign(ref) {
 		return nil, false
 	}
@@ -158,15 +159,15 @@ func (f *Fetcher) kept(ref Ref) (*Found, bool) {
 	if err != nil {
 		return nil, false
 	}
-	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && !agrees(mediaType, content) {
+	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && !oci.TypeAgrees(mediaType, content) {
 		return nil, false
 	}
-	f.sizes.learn(ref.Registry, ref.Digest, content)
-	return &Found{Manifest: Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Way: Way{At: f.wordAt(ref)}, Size: int64(len(content))}, true
+	f.sizes.learn(ref.Registry, ref.Digest, mediaType, content)
+	return &Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Provenance: oci.Provenance{At: f.wordAt(ref)}, Size: int64(len(content))}, true
 }
 
 // fetchManifest gets a manifest from upstream and keeps it.
-func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (*Found, error) {
+func (f *Fetcher) fetchManifest(ctx context.Context, ref oci.Ref, accept []string) (*Found, error) {
 	asked := time.Now()
 	m, err := f.cfg.Upstream.Manifest(ctx, ref, accept)
 	if err != nil {
@@ -175,44 +176,44 @@ func (f *Fetcher) fetchManifest(ctx context.Context, ref Ref, accept []string) (
 	ref.Digest = m.Digest
 	stored, err := f.keep(ctx, ref, &m, asked)
 	if err != nil {
-		return nil, &Error{Kind: Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
+		return nil, &oci.Error{Kind: oci.Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
 	}
-	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Way: Way{Stored: stored, Host: ref.Registry, At: asked}}, nil
+	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: ref.Registry, At: asked}}, nil
 }
 
 // keep puts a manifest that came for ref into the shard; at is when the registry
 // vouched for it. The error says that it is not what ref's digest names.
-func (f *Fetcher) keep(ctx context.Context, ref Ref, m *Manifest, at time.Time) (stored bool, err error) {
+func (f *Fetcher) keep(ctx context.Context, ref oci.Ref, m *oci.Manifest, at time.Time) (stored bool, err error) {
 	store := f.cfg.Store(ref.Registry)
 	if got := ref.Digest.Algorithm().FromBytes(m.Bytes); got != ref.Digest {
 		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, ref.Digest, got)
 	}
 	origin, held := store.Origin(ref.Digest)
-	if !held || origin == ref.Registry || agrees(m.MediaType, m.Bytes) {
+	if !held || origin == ref.Registry || oci.TypeAgrees(m.MediaType, m.Bytes) {
 		if stored, err = store.Put(ctx, ref.Digest, ref.Registry, m.MediaType, m.Bytes); err != nil {
 			return false, err
 		}
 	}
 	f.arrived(ref, at)
-	f.vouchParts(ref, m.Bytes, at)
-	f.sizes.learn(ref.Registry, ref.Digest, m.Bytes)
+	f.vouchParts(ref, m.MediaType, m.Bytes, at)
+	f.sizes.learn(ref.Registry, ref.Digest, m.MediaType, m.Bytes)
 	return stored, nil
 }
 
 // Tags gets a page of upstream's list of tags.
-func (f *Fetcher) Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	ctx, cancel := inTime(ctx, ref) // for all nodes that are asked together
 	defer cancel()
 	return direct(ctx, f, ref,
-		func(ctx context.Context) (*Page, error) { return f.FillTags(ctx, ref, query) },
-		func(ctx context.Context, p Peer) (*Page, error) { return p.Tags(ctx, ref, query) })
+		func(ctx context.Context) (*oci.Page, error) { return f.FillTags(ctx, ref, query) },
+		func(ctx context.Context, p Peer) (*oci.Page, error) { return p.Tags(ctx, ref, query) })
 }
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
-func (f *Fetcher) Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error) {
+func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	ctx, cancel := inTime(ctx, ref) // as above
 	defer cancel()
 	return direct(ctx, f, ref,
-		func(ctx context.Context) (*Page, error) { return f.FillReferrers(ctx, ref, query) },
-		func(ctx context.Context, p Peer) (*Page, error) { return p.Referrers(ctx, ref, query) })
+		func(ctx context.Context) (*oci.Page, error) { return f.FillReferrers(ctx, ref, query) },
+		func(ctx context.Context, p Peer) (*oci.Page, error) { return p.Referrers(ctx, ref, query) })
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // mustFind fails the test unless the manifest comes, byte for byte.
-func (r *rig) mustFind(ref transfer.Ref, want []byte, mediaType string) *transfer.Found {
+func (r *rig) mustFind(ref oci.Ref, want []byte, mediaType string) *transfer.Found {
 	r.t.Helper()
 	m, err := r.Manifest(r.t.Context(), ref, nil, false)
 	if err != nil {
@@ -39,8 +40,8 @@ func TestAManifestByDigestIsAskedForOnce(t *testing.T) {
 		t.Errorf("%d requests reached the registry", n)
 	}
 	r.registry.Down()
-	if m := r.mustFind(r.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest); m.From != transfer.Hit {
-		t.Errorf("it came as a %v", m.From)
+	if m := r.mustFind(r.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest); m.Origin != oci.Hit {
+		t.Errorf("it came as a %v", m.Origin)
 	}
 	c := r.Counters()[r.registry.Host()]
 	if c.Hits.Load()+c.Misses.Load() != 31 {
@@ -82,11 +83,11 @@ func TestAManifestFetchedAsABlobHasItsMediaTypeLater(t *testing.T) {
 		content := []byte(`{"x":"` + string(bytes.Repeat([]byte("x"), size)) + `"}`)
 		d := r.registry.PutBlob(repo, content)
 		r.registry.PutManifest(repo, "", upstreamtest.TypeIndex, content)
-		r.mustPull(r.ref(d), content, transfer.Miss)
+		r.mustPull(r.ref(d), content, oci.Miss)
 		r.events.await(filled, 1)
 		r.mustFind(r.ref(d), content, upstreamtest.TypeIndex)
 		r.mustFind(r.ref(d), content, upstreamtest.TypeIndex)
-		r.mustPull(r.ref(d), content, transfer.Hit)
+		r.mustPull(r.ref(d), content, oci.Hit)
 		r.wantGets(d, 2)
 	}
 }
@@ -105,9 +106,9 @@ func TestSha512(t *testing.T) {
 			return true
 		},
 	})
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	r.events.await(filled, 1)
-	r.mustPull(r.ref(d), content, transfer.Hit)
+	r.mustPull(r.ref(d), content, oci.Hit)
 	r.mustFind(r.ref(d), content, upstreamtest.TypeManifest)
 	r.mustFind(r.ref(d), content, upstreamtest.TypeManifest)
 	r.wantGets(d, 2)
@@ -125,9 +126,9 @@ func TestAManifestThatIsNotWhatItsDigestNamesIsNeitherServedNorKept(t *testing.T
 			img := r.registry.PutImage(repo, "latest")
 			fault.Match = upstreamtest.Match{Method: "GET", PathPart: "/manifests/"}
 			r.registry.Fault(fault)
-			for _, ref := range []transfer.Ref{r.ref(img.Manifest), r.tag("latest")} {
+			for _, ref := range []oci.Ref{r.ref(img.Manifest), r.tag("latest")} {
 				_, err := r.Manifest(t.Context(), ref, nil, false)
-				wantKind(t, err, transfer.Corrupt)
+				wantKind(t, err, oci.Corrupt)
 			}
 			if n := len(r.store.Stats()); n != 0 && r.store.Size() != 0 {
 				t.Errorf("the store holds %d bytes", r.store.Size())
@@ -158,9 +159,9 @@ func TestAManifestOver4MiBIsRefused(t *testing.T) {
 	r := newRig(t, setup{})
 	big := []byte(`{"x":"` + string(bytes.Repeat([]byte("x"), 4*mib)) + `"}`)
 	d := r.registry.PutManifest(repo, "big", upstreamtest.TypeManifest, big)
-	for _, ref := range []transfer.Ref{r.ref(d), r.tag("big")} {
+	for _, ref := range []oci.Ref{r.ref(d), r.tag("big")} {
 		_, err := r.Manifest(t.Context(), ref, nil, false)
-		wantKind(t, err, transfer.Unavailable)
+		wantKind(t, err, oci.Unavailable)
 	}
 	fits := []byte(`{"x":"` + string(bytes.Repeat([]byte("x"), 4*mib-100)) + `"}`)
 	r.registry.PutManifest(repo, "fits", upstreamtest.TypeManifest, fits)

@@ -3,7 +3,7 @@ package transfer_test
 import (
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -23,7 +23,7 @@ func TestMediaTypeIsTheRegistrysOwn(t *testing.T) {
 			}
 			d := r.registry.PutManifest(repo, "latest", upstreamtest.TypeManifest, bytes)
 			stranger.PutManifest("evil/app", "", "text/html", bytes)
-			evil := transfer.Ref{Registry: stranger.Host(), Repository: "evil/app", Digest: d}
+			evil := oci.Ref{Registry: stranger.Host(), Repository: "evil/app", Digest: d}
 			r.mustFind(evil, bytes, "text/html")
 			for range 2 {
 				r.mustFind(r.tag("latest"), bytes, upstreamtest.TypeManifest)

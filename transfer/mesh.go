@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"net/url"
+	"oci-proxy/transfer/oci"
 )
 
 // A Mesh tells who else of the cluster may be asked. It answers at once, from
@@ -35,31 +36,31 @@ type Peer interface {
 	// Name is what people call it.
 	Name() string
 	// Open opens the blob that ref names at the peer, from offset on.
-	Open(ctx context.Context, ref Ref, offset int64, terms Terms) (*Stream, error)
+	Open(ctx context.Context, ref oci.Ref, offset int64, terms Terms) (*oci.Stream, error)
 	// Peek asks whether the peer would give the blob to one that asks for held
 	// content only. It also tells the peer that this node is about to get it.
-	Peek(ctx context.Context, ref Ref) (Presence, error)
+	Peek(ctx context.Context, ref oci.Ref) (Presence, error)
 	// Progress asks how far the peer is with the blob, if ref has a digest. An
 	// answer, whatever it says, is a sign of life.
-	Progress(ctx context.Context, ref Ref) (Progress, error)
+	Progress(ctx context.Context, ref oci.Ref) (Progress, error)
 	// Stat asks for a blob's size, -1 if the registry does not tell.
-	Stat(ctx context.Context, ref Ref) (int64, Way, error)
+	Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error)
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
-	Tag(ctx context.Context, ref Ref, accept []string) (*Found, error)
+	Tag(ctx context.Context, ref oci.Ref, accept []string) (*Found, error)
 	// Manifest gets the manifest that ref's digest names. The caller checks the
 	// bytes.
-	Manifest(ctx context.Context, ref Ref, terms Terms) (*Found, error)
+	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*Found, error)
 	// Tags gets a page of the registry's tags of the repository.
-	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
-	Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
 	// Offer asks the peer to take the blob of ref's registry and digest (ref has
 	// no repository) from this node's shard; mediaType is that of a manifest, ""
 	// for a blob. nil means that the peer has it.
-	Offer(ctx context.Context, ref Ref, mediaType string) error
+	Offer(ctx context.Context, ref oci.Ref, mediaType string) error
 	// Refused tells the peer that the registry refused ref's repository.
-	Refused(ctx context.Context, ref Ref) error
+	Refused(ctx context.Context, ref oci.Ref) error
 	// Fault tells that the peer failed this node (it hung, or it crawled), so
 	// that it is passed over until it has shown that it lives.
 	Fault(err error)

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -159,7 +160,7 @@ func (p *fakePeer) reach(ctx context.Context) error {
 }
 
 // Open implements transfer.Peer.
-func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
+func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms transfer.Terms) (*oci.Stream, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -184,9 +185,9 @@ func (p *fakePeer) Open(ctx context.Context, ref transfer.Ref, offset int64, ter
 		_ = w.CloseWithError(err)
 		_ = a.Close()
 	}()
-	return &transfer.Stream{
+	return &oci.Stream{
 		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
-		Hit: a.From != transfer.Miss, Redirect: a.Redirect,
+		Hit: a.Origin != oci.Miss, Redirect: a.Redirect,
 	}, nil
 }
 
@@ -236,7 +237,7 @@ func (w *faulty) Write(b []byte) (int, error) {
 }
 
 // Peek implements transfer.Peer.
-func (p *fakePeer) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
+func (p *fakePeer) Peek(ctx context.Context, ref oci.Ref) (transfer.Presence, error) {
 	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 	defer cancel()
 	if err := p.reach(ctx); err != nil {
@@ -246,7 +247,7 @@ func (p *fakePeer) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presenc
 }
 
 // Progress implements transfer.Peer.
-func (p *fakePeer) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
+func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (transfer.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if f := p.node.fails.Load(); f != nil && f.hung {
@@ -257,28 +258,28 @@ func (p *fakePeer) Progress(ctx context.Context, ref transfer.Ref) (transfer.Pro
 }
 
 // Stat implements transfer.Peer.
-func (p *fakePeer) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Way, error) {
+func (p *fakePeer) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
 	if err := p.reach(ctx); err != nil {
-		return 0, transfer.Way{}, err
+		return 0, oci.Provenance{}, err
 	}
 	size, way, err := p.node.FillStat(ctx, ref)
 	return size, p.told(way), err
 }
 
 // told is a way as the asker sees it.
-func (p *fakePeer) told(way transfer.Way) transfer.Way {
-	out := transfer.Way{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale, At: way.At}
+func (p *fakePeer) told(way oci.Provenance) oci.Provenance {
+	out := oci.Provenance{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale, At: way.At}
 	if out.At.IsZero() {
 		out.At = time.Now()
 	}
-	if way.From != transfer.Miss {
-		out.From = transfer.PeerHit
+	if way.Origin != oci.Miss {
+		out.Origin = oci.PeerHit
 	}
 	return out
 }
 
 // Tag implements transfer.Peer.
-func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*transfer.Found, error) {
+func (p *fakePeer) Tag(ctx context.Context, ref oci.Ref, accept []string) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -290,12 +291,12 @@ func (p *fakePeer) Tag(ctx context.Context, ref transfer.Ref, accept []string) (
 		return nil, err
 	}
 	own := *found
-	own.Bytes, own.Way = nil, p.told(found.Way)
+	own.Bytes, own.Provenance = nil, p.told(found.Provenance)
 	return &own, nil
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms transfer.Terms) (*transfer.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -304,7 +305,7 @@ func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, terms transfe
 		return nil, err
 	}
 	own := *found
-	own.Way = p.told(found.Way)
+	own.Provenance = p.told(found.Provenance)
 	if f := p.node.fails.Load(); f != nil && f.wrong {
 		own.Bytes = append(slices.Clone(own.Bytes), ' ')
 	}
@@ -312,7 +313,7 @@ func (p *fakePeer) Manifest(ctx context.Context, ref transfer.Ref, terms transfe
 }
 
 // Tags implements transfer.Peer.
-func (p *fakePeer) Tags(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -320,7 +321,7 @@ func (p *fakePeer) Tags(ctx context.Context, ref transfer.Ref, q url.Values) (*t
 }
 
 // Referrers implements transfer.Peer.
-func (p *fakePeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values) (*transfer.Page, error) {
+func (p *fakePeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -328,7 +329,7 @@ func (p *fakePeer) Referrers(ctx context.Context, ref transfer.Ref, q url.Values
 }
 
 // Offer implements transfer.Peer.
-func (p *fakePeer) Offer(ctx context.Context, ref transfer.Ref, mediaType string) error {
+func (p *fakePeer) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
@@ -336,7 +337,7 @@ func (p *fakePeer) Offer(ctx context.Context, ref transfer.Ref, mediaType string
 }
 
 // Refused implements transfer.Peer.
-func (p *fakePeer) Refused(ctx context.Context, ref transfer.Ref) error {
+func (p *fakePeer) Refused(ctx context.Context, ref oci.Ref) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
@@ -351,7 +352,7 @@ func (m *mesh) put(seed uint64, size int64) (digest.Digest, []byte) {
 }
 
 // pull pulls a blob through a node and fails the test unless it comes right.
-func (m *mesh) pull(i int, d digest.Digest, content []byte) transfer.Way {
+func (m *mesh) pull(i int, d digest.Digest, content []byte) oci.Provenance {
 	m.t.Helper()
 	n := m.nodes[i]
 	_, way, err := n.pull(n.ref(d), content, 0, -1)
@@ -374,7 +375,7 @@ func TestMeshAsksTheRegistryOnce(t *testing.T) {
 			t.Errorf("%d bytes: %d GETs", size, n)
 		}
 		each(5, func(i int) {
-			if way := m.pull(i, d, content); way.From != transfer.Hit {
+			if way := m.pull(i, d, content); way.Origin != oci.Hit {
 				t.Errorf("node %d: %+v", i, way)
 			}
 		})
@@ -385,11 +386,11 @@ func TestPeerHitSaysWhoHadIt(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 4, setup{})
 	d, content := m.put(1, 300_000)
-	if way := m.pull(0, d, content); way.From != transfer.Miss || way.CacheStatus("a", false) != "a; fwd=uri-miss; stored" {
+	if way := m.pull(0, d, content); way.Origin != oci.Miss || way.CacheStatus("a", false) != "a; fwd=uri-miss; stored" {
 		t.Errorf("%+v %s", way, way.CacheStatus("a", false))
 	}
 	way := m.pull(3, d, content)
-	if got := way.CacheStatus("d", false); way.From != transfer.PeerHit || got != "node-000; hit, d; fwd=uri-miss; stored" {
+	if got := way.CacheStatus("d", false); way.Origin != oci.PeerHit || got != "node-000; hit, d; fwd=uri-miss; stored" {
 		t.Errorf("%+v %s", way, got)
 	}
 	c := m.nodes[3].Counters()[m.registry.Host()]
@@ -470,12 +471,12 @@ func TestRegistrysWordIsFinal(t *testing.T) {
 	missing := digest.FromString("missing")
 	n := m.nodes[3]
 	_, _, err := n.pull(n.ref(missing), nil, 0, -1)
-	wantKind(t, err, transfer.NotFound)
+	wantKind(t, err, oci.NotFound)
 	if n := m.registry.Count("GET", "/"+missing.String()); n != 1 {
 		t.Errorf("%d GETs", n)
 	}
 	_, err = n.StatBlob(t.Context(), n.ref(missing))
-	wantKind(t, err, transfer.NotFound)
+	wantKind(t, err, oci.NotFound)
 }
 
 func TestOwnersOutageIsTriedAtOneMore(t *testing.T) {
@@ -485,7 +486,7 @@ func TestOwnersOutageIsTriedAtOneMore(t *testing.T) {
 	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: d.String()}, Status: 500})
 	n := m.nodes[4]
 	_, _, err := n.pull(n.ref(d), nil, 0, -1)
-	if e := wantKind(t, err, transfer.Unavailable); e.Status != 500 {
+	if e := wantKind(t, err, oci.Unavailable); e.Status != 500 {
 		t.Errorf("%v", e)
 	}
 	if one := m.gets(d); one > 8 { // two nodes, four tries each
@@ -545,13 +546,13 @@ func TestStaleTagsInTheMesh(t *testing.T) {
 		n := m.nodes[i]
 		found := n.mustFind(n.tag("v1"), content, manifestType)
 		if found.Stale == nil {
-			t.Errorf("node %d: %+v is not marked", i, found.Way)
+			t.Errorf("node %d: %+v is not marked", i, found.Provenance)
 		}
 	}
 	m.nodes[0].fails.Store(&fault{dead: true})
 	n := m.nodes[1]
 	if found := n.mustFind(n.tag("v1"), content, manifestType); found.Stale == nil {
-		t.Errorf("%+v is not marked", found.Way)
+		t.Errorf("%+v is not marked", found.Provenance)
 	}
 }
 
@@ -563,7 +564,7 @@ func TestNodeWithoutEgress(t *testing.T) {
 	s := setup{registry: m.registry, mesh: n, look: 20 * time.Millisecond}
 	inner := newRig(t, s)
 	d, content := m.put(1, 100_000)
-	inner.mustPull(inner.ref(d), content, transfer.Miss)
+	inner.mustPull(inner.ref(d), content, oci.Miss)
 	manifest := []byte(`{"schemaVersion":2}`)
 	m.registry.PutManifest(repo, "v1", manifestType, manifest)
 	inner.mustFind(inner.tag("v1"), manifest, manifestType)
@@ -576,7 +577,7 @@ func TestNodeWithoutEgress(t *testing.T) {
 	m.nodes[0].fails.Store(&fault{dead: true})
 	d, _ = m.put(2, 1000)
 	_, _, err := inner.pull(inner.ref(d), nil, 0, -1)
-	if e := wantKind(t, err, transfer.Unavailable); !strings.Contains(e.Error(), "node-000") {
+	if e := wantKind(t, err, oci.Unavailable); !strings.Contains(e.Error(), "node-000") {
 		t.Errorf("%v does not say who failed", e)
 	}
 }
@@ -595,7 +596,7 @@ func TestTakingOverABlob(t *testing.T) {
 	m.pull(0, d, content)
 	offer := func(d digest.Digest, mediaType string) error {
 		p := &fakePeer{m.nodes[1], m.nodes[0]}
-		return p.Offer(t.Context(), transfer.Ref{Registry: m.registry.Host(), Digest: d}, mediaType)
+		return p.Offer(t.Context(), oci.Ref{Registry: m.registry.Host(), Digest: d}, mediaType)
 	}
 	if err := offer(d, ""); err != nil {
 		t.Fatal(err)
@@ -627,7 +628,7 @@ func TestHolderBeforeTheRegistry(t *testing.T) {
 		n.route = func(string) []int { return []int{0, 1, 2} }
 		n.holders = []int{3}
 	}
-	if way := m.pull(1, d, content); way.From != transfer.PeerHit || way.CacheStatus("b", false) != "node-003; hit, node-000; fwd=uri-miss; stored, b; fwd=uri-miss; stored" {
+	if way := m.pull(1, d, content); way.Origin != oci.PeerHit || way.CacheStatus("b", false) != "node-003; hit, node-000; fwd=uri-miss; stored, b; fwd=uri-miss; stored" {
 		t.Errorf("%+v %s", way, way.CacheStatus("b", false))
 	}
 	m.nodes[2].mustFind(m.nodes[2].ref(md), manifest, manifestType)

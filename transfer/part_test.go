@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // leavePart makes a rig that has n bytes of the blob when its node stops.
-func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, transfer.Ref, []byte) {
+func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, oci.Ref, []byte) {
 	t.Helper()
 	r := newRig(t, setup{dir: dir})
 	d, content := r.put(seed, size)
@@ -64,7 +64,7 @@ func TestAPartSurvivesARestart(t *testing.T) {
 			r, ref, content := leavePart(t, dir, 1, size, n)
 			c.do(partOf(t, dir))
 			again := newRig(t, setup{dir: dir, registry: r.registry})
-			again.mustPull(ref, content, transfer.Miss)
+			again.mustPull(ref, content, oci.Miss)
 			want := []string{"", ""}
 			if c.from > 0 {
 				want[1] = "bytes=" + strconv.FormatInt(c.from, 10) + "-"
@@ -73,7 +73,7 @@ func TestAPartSurvivesARestart(t *testing.T) {
 				t.Errorf("upstream was asked for %q, want %q", got, want)
 			}
 			again.events.await(filled, 1)
-			again.mustPull(ref, content, transfer.Hit)
+			again.mustPull(ref, content, oci.Hit)
 		})
 	}
 }
@@ -106,9 +106,9 @@ func TestAPartThatUpstreamDoesNotGoOnFrom(t *testing.T) {
 			r, ref, content := leavePart(t, dir, 2, size, n)
 			again := newRig(t, setup{dir: dir, registry: r.registry})
 			fault(again, content)
-			again.mustPull(ref, content, transfer.Miss)
+			again.mustPull(ref, content, oci.Miss)
 			again.events.await(filled, 1)
-			again.mustPull(ref, content, transfer.Hit)
+			again.mustPull(ref, content, oci.Hit)
 		})
 	}
 }
@@ -121,12 +121,12 @@ func TestAPartIsNotServedWhereUpstreamRefuses(t *testing.T) {
 	again := newRig(t, setup{dir: dir, registry: r.registry, private: func(string) bool { return true }})
 	answerWith(again, http.StatusForbidden, nil, 1)
 	k, _, err := again.pull(ref, content, 0, -1)
-	wantKind(t, err, transfer.Denied)
+	wantKind(t, err, oci.Denied)
 	if k != 0 {
 		t.Errorf("%d bytes were sent", k)
 	}
 	again.events.await(notFilled, 1)
-	again.mustPull(ref, content, transfer.Miss)
+	again.mustPull(ref, content, oci.Miss)
 	if got := again.ranges(ref.Digest); got[len(got)-1] != "bytes=2097152-" {
 		t.Errorf("upstream was asked for %q", got)
 	}
@@ -145,7 +145,7 @@ func TestAPartOfADownloadThatFailed(t *testing.T) {
 	}
 	r.events.await(notFilled, 1)
 	r.registry.ClearFaults()
-	r.mustPull(r.ref(d), content, transfer.Miss)
+	r.mustPull(r.ref(d), content, oci.Miss)
 	if got := r.ranges(d); got[len(got)-1] != "bytes=2097152-" {
 		t.Errorf("upstream was asked for %q", got)
 	}

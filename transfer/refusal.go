@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // A private registry's refusal of a repository ends what it vouched for there,
@@ -26,19 +27,19 @@ const (
 
 // heed notes a private registry's refusal: whoever lost the right to a
 // repository must not get by an outage what a HEAD would not give.
-func (f *Fetcher) heed(ref Ref, err error) {
-	e, ok := asError(err)
-	if !ok || e.Kind != Denied || e.Status == 0 || !f.cfg.Policy(ref.Registry).Private {
+func (f *Fetcher) heed(ref oci.Ref, err error) {
+	e, ok := oci.AsError(err)
+	if !ok || e.Kind != oci.Denied || e.Status == 0 || !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
 	known := f.refuse(ref)
 	if f.cfg.Mesh != nil && !e.Relayed {
-		f.tell(Ref{Registry: ref.Registry, Repository: ref.Repository}, e, known)
+		f.tell(oci.Ref{Registry: ref.Registry, Repository: ref.Repository}, e, known)
 	}
 }
 
 // Refused notes that ref's registry refused another member ref's repository.
-func (f *Fetcher) Refused(ref Ref) {
+func (f *Fetcher) Refused(ref oci.Ref) {
 	if f.cfg.Policy(ref.Registry).Private {
 		f.refuse(ref)
 	}
@@ -47,7 +48,7 @@ func (f *Fetcher) Refused(ref Ref) {
 
 // refuse notes a refusal of a repository that the registry ever vouched for,
 // and reports whether it did: clients choose the names of others.
-func (f *Fetcher) refuse(ref Ref) (known bool) {
+func (f *Fetcher) refuse(ref oci.Ref) (known bool) {
 	store := f.cfg.Store(ref.Registry)
 	if _, known = store.Tag(refusedKey(ref)); known {
 		now := time.Now()
@@ -58,7 +59,7 @@ func (f *Fetcher) refuse(ref Ref) (known bool) {
 
 // refusedSince reports whether a private registry has refused ref's repository
 // since then.
-func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
+func (f *Fetcher) refusedSince(ref oci.Ref, then time.Time) bool {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return false
 	}
@@ -68,7 +69,7 @@ func (f *Fetcher) refusedSince(ref Ref, then time.Time) bool {
 
 // tell lets the other members know of the refusal e, soon. Repositories that
 // this node knows come first: others may not exist.
-func (f *Fetcher) tell(ref Ref, e *Error, known bool) {
+func (f *Fetcher) tell(ref oci.Ref, e *oci.Error, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := len(f.telling)
@@ -83,7 +84,7 @@ func (f *Fetcher) tell(ref Ref, e *Error, known bool) {
 }
 
 // tellAll tells all others of a repository's refusals until none is new.
-func (f *Fetcher) tellAll(ref Ref) {
+func (f *Fetcher) tellAll(ref oci.Ref) {
 	for e := f.news(ref, nil); e != nil; e = f.news(ref, e) {
 		select {
 		case f.tellSlots <- struct{}{}:
@@ -109,7 +110,7 @@ func (f *Fetcher) tellAll(ref Ref) {
 // news returns the last refusal of the repository that was heard. If that is
 // told, there is none, and the repository is not told of any more. An error is
 // one refusal however many requests it ends.
-func (f *Fetcher) news(ref Ref, told *Error) *Error {
+func (f *Fetcher) news(ref oci.Ref, told *oci.Error) *oci.Error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if e := f.telling[ref]; e != told {

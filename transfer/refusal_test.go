@@ -10,6 +10,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -34,7 +35,7 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 		m.pull(i+1, img.Layers[0], layer)
 	}
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
-	if _, err := m.nodes[1].Tags(t.Context(), m.nodes[1].tag(""), nil); transfer.KindOf(err) != transfer.Denied {
+	if _, err := m.nodes[1].Tags(t.Context(), m.nodes[1].tag(""), nil); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 2} {
@@ -68,7 +69,7 @@ func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	img, layer := m.held(0, 42)
 	m.registry.Fault(upstreamtest.Fault{Status: 401})
 	one := m.nodes[1]
-	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); transfer.KindOf(err) != transfer.Denied {
+	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	m.nodes[0].events.await(toldOf, 1)
@@ -100,7 +101,7 @@ type listener struct {
 
 func (*listener) Name() string { return "listener" }
 
-func (l *listener) Refused(ctx context.Context, _ transfer.Ref) error {
+func (l *listener) Refused(ctx context.Context, _ oci.Ref) error {
 	l.audience.told.Add(1)
 	if l.audience.hung {
 		<-ctx.Done()
@@ -113,10 +114,10 @@ func (l *listener) Refused(ctx context.Context, _ transfer.Ref) error {
 func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fetcher, func()) {
 	store := cache.Open(dir, cache.Options{})
 	f := transfer.New(transfer.Config{
-		Upstream: &fake{stat: func(context.Context) (transfer.Descriptor, error) {
-			e := failure(transfer.Denied)
+		Upstream: &fake{stat: func(context.Context) (oci.Descriptor, error) {
+			e := failure(oci.Denied)
 			e.Status, e.Relayed = 401, relayed
-			return transfer.Descriptor{}, e
+			return oci.Descriptor{}, e
 		}},
 		Mesh: a, Log: slog.New(slog.DiscardHandler),
 		Store:  func(string) *cache.Store { return store },
@@ -136,12 +137,12 @@ func TestRefusalsAreToldNowAndThen(t *testing.T) {
 		a := &audience{}
 		f, end := refusing(t, dir, a, false)
 		defer end()
-		tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+		tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 		refuse := func(n int) {
 			t.Helper()
 			each(n, func(int) {
 				_, err := f.Manifest(t.Context(), tag, nil, false)
-				wantKind(t, err, transfer.Denied)
+				wantKind(t, err, oci.Denied)
 			})
 		}
 		want := func(after time.Duration, n int64) {
@@ -171,10 +172,10 @@ func TestARefusalIsToldByOneOnly(t *testing.T) {
 		a := &audience{}
 		f, end := refusing(t, dir, a, true)
 		defer end()
-		tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
+		tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 		f.Refused(tag)
 		_, err := f.Manifest(t.Context(), tag, nil, false)
-		wantKind(t, err, transfer.Denied)
+		wantKind(t, err, oci.Denied)
 		<-time.After(time.Minute)
 		if n := a.told.Load(); n != 0 {
 			t.Errorf("told %d times", n)
@@ -189,9 +190,9 @@ func TestTellingARefusalIsWaitedForByNobody(t *testing.T) {
 		f, end := refusing(t, dir, &audience{hung: true}, false)
 		d := took(func() {
 			for i := range 40 {
-				ref := transfer.Ref{Registry: "reg.example.com", Repository: repo + string(rune('a'+i)), Tag: "v1"}
+				ref := oci.Ref{Registry: "reg.example.com", Repository: repo + string(rune('a'+i)), Tag: "v1"}
 				_, err := f.Manifest(t.Context(), ref, nil, false)
-				wantKind(t, err, transfer.Denied)
+				wantKind(t, err, oci.Denied)
 			}
 			synctest.Wait()
 			end()

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"oci-proxy/transfer/oci"
 	"slices"
 )
 
@@ -20,19 +21,19 @@ func alone(route []Peer) bool { return len(route) == 1 && route[0] == nil }
 // answer: ask asks another node, own is this node's turn. What a peer says for
 // the registry is an answer too; only a failure that may be the peer's own way
 // out is tried at one more, so that a sick registry is not asked by all.
-func along[T any](ctx context.Context, f *Fetcher, ref Ref, key string, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (v T, err error) {
+func along[T any](ctx context.Context, f *Fetcher, ref oci.Ref, key string, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (v T, err error) {
 	refused := 0
 	for _, p := range f.route(ref.Registry, key) {
 		if p == nil {
 			return own(ctx)
 		}
 		v, last := tend(ctx, f, p, ref, ask)
-		switch e, spoken := asError(last); {
+		switch e, spoken := oci.AsError(last); {
 		case last == nil:
 			return v, nil
 		case ctx.Err() != nil:
 			return v, context.Cause(ctx)
-		case spoken && !e.elsewhere():
+		case spoken && !e.OtherNodeMayHelp():
 			return v, last
 		case spoken:
 			if refused++; refused > 1 {
@@ -42,42 +43,19 @@ func along[T any](ctx context.Context, f *Fetcher, ref Ref, key string, own func
 		f.passedOver(ref, p, last)
 		err = last
 	}
-	return v, unanswered(ref, err)
+	return v, oci.UnansweredError(ref, err)
 }
 
 // direct asks the registry for what is not kept: this node does if it may, else
 // one that may.
-func direct[T any](ctx context.Context, f *Fetcher, ref Ref, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (T, error) {
+func direct[T any](ctx context.Context, f *Fetcher, ref oci.Ref, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (T, error) {
 	if slices.Contains(f.route(ref.Registry, ref.Registry), nil) {
 		return own(ctx)
 	}
 	return along(ctx, f, ref, ref.Repository, own, ask)
 }
 
-// elsewhere reports whether another node may fare better with the registry.
-func (e *Error) elsewhere() bool {
-	switch e.Kind {
-	case Unavailable, Timeout, Corrupt, Offline:
-		return true
-	default:
-		return false
-	}
-}
-
 // passedOver says in the log that a member could not help.
-func (f *Fetcher) passedOver(ref Ref, p Peer, err error) {
+func (f *Fetcher) passedOver(ref oci.Ref, p Peer, err error) {
 	f.cfg.Log.Info("peer passed over", "peer", p.Name(), "registry", ref.Registry, "image", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
-}
-
-// unanswered is what a request ends with that nobody on its route could answer;
-// err is the last one's error, nil where there was nobody.
-func unanswered(ref Ref, err error) error {
-	if _, ok := asError(err); ok {
-		return err
-	}
-	e := &Error{Kind: Unavailable, Registry: ref.Registry, Reason: "no node of the cluster that may ask this registry answers", Err: err}
-	if err == nil {
-		e.Reason = "no node of the cluster may ask this registry"
-	}
-	return e
 }

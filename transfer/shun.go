@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"oci-proxy/transfer/oci"
 	"slices"
 	"sync"
 	"time"
@@ -59,7 +60,7 @@ func (s *shunned) has(c content, p Peer) bool {
 
 // without leaves out those of the nodes that are shunned, unless this node has
 // nobody else.
-func (f *Fetcher) without(ref Ref, nodes []Peer) []Peer {
+func (f *Fetcher) without(ref oci.Ref, nodes []Peer) []Peer {
 	if !f.dispensable(ref) {
 		return nodes
 	}

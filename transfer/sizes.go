@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"oci-proxy/transfer/oci"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -21,18 +22,14 @@ type sizes struct {
 const doubtful = -1
 
 // learn notes the sizes that a manifest of the registry tells, once.
-func (s *sizes) learn(registry string, d digest.Digest, manifest []byte) {
+func (s *sizes) learn(registry string, d digest.Digest, mediaType string, manifest []byte) {
 	if s.get(registry, d) >= 0 {
 		return
-	}
-	list, ok := partsOf(manifest)
-	if !ok {
-		return // of another kind
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.note(content{registry, d}, int64(len(manifest)))
-	for _, p := range list {
+	for _, p := range oci.Parts(mediaType, manifest) {
 		if p.Size > 0 {
 			s.note(content{registry, p.Digest}, p.Size)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // A registry that does not answer at all is an outage, wherever in the mesh it
@@ -29,12 +30,12 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			up.stat = func(ctx context.Context) (transfer.Descriptor, error) {
+			up.stat = func(ctx context.Context) (oci.Descriptor, error) {
 				select {
 				case <-time.After(38 * time.Second): // as upstream's client has it
-					return transfer.Descriptor{}, failure(transfer.Timeout)
+					return oci.Descriptor{}, failure(oci.Timeout)
 				case <-ctx.Done():
-					return transfer.Descriptor{}, ctx.Err()
+					return oci.Descriptor{}, ctx.Err()
 				}
 			}
 			var wg sync.WaitGroup
@@ -57,8 +58,8 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 // its end.
 func meshOfAHolder(t *testing.T, dir string, content []byte) (*mesh, *fake) {
 	t.Helper()
-	f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-		return &transfer.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
+	f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
+		return &oci.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
 	}}
 	m := fakeMesh(t, dir, 2, f, transfer.Policy{})
 	if _, _, err := m.nodes[0].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
@@ -210,7 +211,7 @@ type twoFaced struct {
 	heads func(blob bool) error
 }
 
-func (u *twoFaced) Stat(ctx context.Context, _ transfer.Ref, blob bool, _ []string) (transfer.Descriptor, error) {
+func (u *twoFaced) Stat(ctx context.Context, _ oci.Ref, blob bool, _ []string) (oci.Descriptor, error) {
 	d, err := u.stat(ctx)
 	if err == nil && u.heads != nil {
 		time.Sleep(time.Second) // in the bubble's time: others join
@@ -234,18 +235,18 @@ func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 		<-time.After(11 * time.Minute) // the voucher has grown old
 		up.heads = func(blob bool) error {
 			if blob {
-				return failure(transfer.NotFound)
+				return failure(oci.NotFound)
 			}
 			return nil
 		}
-		up.open = func(context.Context, transfer.Ref, int64) (*transfer.Stream, error) {
-			return nil, failure(transfer.NotFound)
+		up.open = func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
+			return nil, failure(oci.NotFound)
 		}
 		ref := fakeRef(up.digest())
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			_, err := n.Blob(t.Context(), ref)
-			wantKind(t, err, transfer.NotFound)
+			wantKind(t, err, oci.NotFound)
 		})
 		<-time.After(time.Second / 2)
 		if _, err := n.Manifest(t.Context(), ref, nil, false); err != nil {
@@ -268,7 +269,7 @@ func TestAHeadOfABlobMayLie(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		up := &twoFaced{tagged: newTagged(content), heads: func(blob bool) error {
 			if blob {
-				return failure(transfer.NotFound)
+				return failure(oci.NotFound)
 			}
 			return nil
 		}}
@@ -297,7 +298,7 @@ func TestAnOfferedBlobIsNoManifest(t *testing.T) {
 		if _, _, err := m.nodes[0].pull(m.nodes[0].ref(d), content, 0, -1); err != nil {
 			t.Fatal(err)
 		}
-		ref := transfer.Ref{Registry: m.nodes[0].ref(d).Registry, Digest: d}
+		ref := oci.Ref{Registry: m.nodes[0].ref(d).Registry, Digest: d}
 		err := m.nodes[1].Take(t.Context(), &fakePeer{m.nodes[0], m.nodes[1]}, ref, "application/vnd.oci.image.index.v1+json")
 		if (err == nil) != (typ != "") {
 			t.Errorf("%d bytes: %v", size, err)

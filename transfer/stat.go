@@ -2,14 +2,14 @@ package transfer
 
 import (
 	"context"
-	"errors"
+	"oci-proxy/transfer/oci"
 )
 
 // StatBlob returns the size of the blob that ref names, -1 if upstream does not
 // tell, for a client's HEAD, without getting it: from the shard, a flight or
 // upstream's HEAD. Where upstream offers no HEAD, or no size by it, a flight is
 // begun to learn it. Errors are as Blob's.
-func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
+func (f *Fetcher) StatBlob(ctx context.Context, ref oci.Ref) (Sized, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
 	s, known, err := f.stat(wait, ref)
@@ -18,10 +18,10 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
 			func(ctx context.Context) (Sized, error) { return f.statUpstream(ctx, ref, false) },
 			func(ctx context.Context, p Peer) (Sized, error) {
 				size, way, err := p.Stat(ctx, ref)
-				return Sized{Way: way, Size: size}, err
+				return Sized{Provenance: way, Size: size}, err
 			})
 	}
-	if e, ok := asError(err); ok && e.Passing() {
+	if e, ok := oci.AsError(err); ok && e.Passing() {
 		if held, ok := f.statHolders(wait, ref); ok {
 			return held, nil
 		}
@@ -31,13 +31,13 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref Ref) (Sized, error) {
 
 // statHolders asks those who may hold a blob though it is not theirs to get, for
 // a client whose registry fails.
-func (f *Fetcher) statHolders(ctx context.Context, ref Ref) (Sized, bool) {
+func (f *Fetcher) statHolders(ctx context.Context, ref oci.Ref) (Sized, bool) {
 	if f.cfg.Mesh == nil {
 		return Sized{}, false
 	}
 	for _, p := range f.peek(ctx, ref, f.cfg.Mesh.Holders(ref.Registry, ref.Digest.String())) {
 		if size, way, err := p.Stat(ctx, ref); err == nil && size >= 0 {
-			return Sized{Way: way, Size: size}, true
+			return Sized{Provenance: way, Size: size}, true
 		}
 	}
 	return Sized{}, false
@@ -45,19 +45,19 @@ func (f *Fetcher) statHolders(ctx context.Context, ref Ref) (Sized, bool) {
 
 // A Sized blob is what a HEAD tells.
 type Sized struct {
-	Way
+	oci.Provenance
 	Size     int64  // -1: not known
 	Redirect string // set where the registry's redirect goes to the client
 }
 
 // stat looks for a blob's size in this node: in the shard, or in a flight.
-func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err error) {
+func (f *Fetcher) stat(ctx context.Context, ref oci.Ref) (s Sized, known bool, err error) {
 	admitted, err := f.admits(ctx, ref, true)
 	if err != nil {
 		return s, false, err
 	}
 	if size, ok := f.cfg.Store(ref.Registry).Stat(ref.Digest); ok && admitted {
-		return Sized{Way: Way{From: Hit, At: f.wordAt(ref)}, Size: size}, true, nil
+		return Sized{Provenance: oci.Provenance{Origin: oci.Hit, At: f.wordAt(ref)}, Size: size}, true, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,7 +66,7 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err e
 		if fl != nil && fl.ref == ref && fl.in.Size() >= 0 {
 			way := fl.way()
 			way.Collapsed = true
-			return Sized{Way: way, Size: fl.in.Size()}, true, nil
+			return Sized{Provenance: way, Size: fl.in.Size()}, true, nil
 		}
 	}
 	return s, false, nil
@@ -74,15 +74,15 @@ func (f *Fetcher) stat(ctx context.Context, ref Ref) (s Sized, known bool, err e
 
 // statUpstream asks the registry for a blob's size. member says that another
 // node wants to know.
-func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (Sized, error) {
+func (f *Fetcher) statUpstream(ctx context.Context, ref oci.Ref, member bool) (Sized, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return Sized{}, offline(ref)
+		return Sized{}, oci.OfflineError(ref)
 	}
 	d, err := f.cfg.Upstream.Stat(ctx, ref, true, nil)
 	switch {
 	case err == nil && (d.Size >= 0 || d.Redirect != ""):
-		return Sized{Way: Way{Host: ref.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
-	case err != nil && !headless(err) && KindOf(err) != NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
+		return Sized{Provenance: oci.Provenance{Host: ref.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
+	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
 		return Sized{}, err
 	}
 	t := f.ticket(ref)
@@ -93,13 +93,7 @@ func (f *Fetcher) statUpstream(ctx context.Context, ref Ref, member bool) (Sized
 	}
 	defer func() { _ = a.Close() }() // nothing was read
 	if a.Redirect != "" {
-		return Sized{Way: a.Way, Size: -1, Redirect: a.Redirect}, nil
+		return Sized{Provenance: a.Provenance, Size: -1, Redirect: a.Redirect}, nil
 	}
-	return Sized{Way: a.Way, Size: a.Size()}, nil
-}
-
-// headless reports whether err says that upstream does not offer HEAD.
-func headless(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Kind == Invalid
+	return Sized{Provenance: a.Provenance, Size: a.Size()}, nil
 }

@@ -4,65 +4,32 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
-
-// allTypes are the media types of manifests, the whole Accept list of a client
-// that takes any. A registry may answer 404, or with a digest of another
-// manifest, where its type is missing.
-var allTypes = []string{
-	"application/vnd.oci.image.index.v1+json",
-	"application/vnd.docker.distribution.manifest.list.v2+json",
-	"application/vnd.oci.image.manifest.v1+json",
-	"application/vnd.docker.distribution.manifest.v2+json",
-	"application/vnd.oci.artifact.manifest.v1+json",
-	"application/vnd.docker.distribution.manifest.v1+prettyjws",
-	"application/vnd.docker.distribution.manifest.v1+json",
-	"*/*;q=0.1",
-}
-
-// acceptable is the Accept list sent upstream for a client's: all types if it
-// takes any or takes lists, else just those of ours that it named. What a tag
-// means may depend on it, so that it is part of the tag's key.
-func acceptable(client []string) []string {
-	if len(client) == 0 || slices.Contains(client, "*/*") || slices.Contains(client, allTypes[0]) || slices.Contains(client, allTypes[1]) {
-		return allTypes
-	}
-	var named []string
-	for _, t := range allTypes {
-		if slices.Contains(client, t) {
-			named = append(named, t)
-		}
-	}
-	if named == nil {
-		return allTypes
-	}
-	return named
-}
 
 // checked is what asking upstream for a tag gave.
 type checked struct {
-	Descriptor
-	found *Found // set where the manifest had to be got to learn its digest
-	way   Way    // At, and of another node's answer Stale, Via and Host
+	oci.Descriptor
+	found *Found         // set where the manifest had to be got to learn its digest
+	way   oci.Provenance // At, and of another node's answer Stale, Via and Host
 }
 
 // byTag gets the manifest that a tag means now, as upstream has it, or if
 // upstream fails what it last meant. member says that another node wants to
 // know.
-func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, member bool) (*Found, error) {
-	accept := acceptable(client)
+func (f *Fetcher) byTag(ctx context.Context, ref oci.Ref, client []string, head, member bool) (*Found, error) {
+	accept := oci.Acceptable(client)
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
 	old, known := store.Tag(key)
 	known = known && !f.refusedSince(ref, old.Checked)
 	if known && recent(old, policy.TagTTL) {
 		if found, ok := f.lastKnown(ref, old, head); ok {
-			found.From, found.At = Hit, old.Checked
+			found.Origin, found.At = oci.Hit, old.Checked
 			return found, nil
 		}
 	}
@@ -73,8 +40,8 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 		found.Checked = known
 		return found, nil
 	}
-	err = lateness(ref, err)
-	if KindOf(err) == NotFound {
+	err = oci.Lateness(ref, err)
+	if oci.KindOf(err) == oci.NotFound {
 		store.ForgetTag(key)
 		return nil, err
 	}
@@ -86,7 +53,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref Ref, client []string, head, mem
 }
 
 // current asks what the tag means, and gets that unless it is here.
-func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []string, head, member bool) (*Found, error) {
+func (f *Fetcher) current(ctx context.Context, ref oci.Ref, key string, accept []string, head, member bool) (*Found, error) {
 	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
@@ -96,7 +63,7 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 		return f.meant(ref, key, found, c.way), err
 	}
 	way := c.way
-	way.From, way.Collapsed, way.Host = Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
+	way.Origin, way.Collapsed, way.Host = oci.Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
 	pinned := ref
 	pinned.Digest = c.Digest
 	if c.way.Stale == nil {
@@ -104,13 +71,13 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	}
 	if found, ok := f.kept(pinned); ok {
 		if c.way.Stale == nil {
-			f.vouchParts(pinned, found.Bytes, c.way.At)
+			f.vouchParts(pinned, found.MediaType, found.Bytes, c.way.At)
 		}
-		found.Way = way
+		found.Provenance = way
 		return f.meant(ref, key, found, c.way), nil
 	}
 	if head && c.Size >= 0 && c.MediaType != "" {
-		found := &Found{Manifest: Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Way: way}
+		found := &Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: way}
 		if member {
 			f.meant(ref, key, found, c.way) // who asks gets the manifest, and verifies it
 		}
@@ -121,13 +88,13 @@ func (f *Fetcher) current(ctx context.Context, ref Ref, key string, accept []str
 	if err != nil {
 		return nil, err
 	}
-	found.From, found.Stale, found.At = Miss, c.way.Stale, c.way.At
+	found.Origin, found.Stale, found.At = oci.Miss, c.way.Stale, c.way.At
 	return f.meant(ref, key, found, c.way), nil
 }
 
 // ask asks what the tag means, once for all who ask at the time: the owner of
 // the tag's key, or if that is this node the registry.
-func (f *Fetcher) ask(ctx context.Context, ref Ref, key string, accept []string, member bool) (c checked, joined bool, err error) {
+func (f *Fetcher) ask(ctx context.Context, ref oci.Ref, key string, accept []string, member bool) (c checked, joined bool, err error) {
 	own := func(ctx context.Context) (checked, error) { return f.check(ctx, ref, accept) }
 	if member || alone(f.route(ref.Registry, key)) {
 		return f.ownTags.do(ctx, f, key, own)
@@ -143,35 +110,35 @@ func (f *Fetcher) ask(ctx context.Context, ref Ref, key string, accept []string,
 				if err != nil {
 					return checked{}, err
 				}
-				return checked{Descriptor: Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, way: found.Way}, nil
+				return checked{Descriptor: oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, way: found.Provenance}, nil
 			})
 	})
 }
 
 // check asks upstream what a tag means: by HEAD, which costs no pull quota,
 // and by GET where HEAD does not tell.
-func (f *Fetcher) check(ctx context.Context, ref Ref, accept []string) (checked, error) {
+func (f *Fetcher) check(ctx context.Context, ref oci.Ref, accept []string) (checked, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
-		return checked{}, offline(ref)
+		return checked{}, oci.OfflineError(ref)
 	}
 	asked := time.Now()
 	d, err := f.cfg.Upstream.Stat(ctx, ref, false, accept)
 	if err == nil && d.Digest != "" {
-		return checked{Descriptor: d, way: Way{At: asked}}, nil
+		return checked{Descriptor: d, way: oci.Provenance{At: asked}}, nil
 	}
-	if err != nil && !headless(err) {
+	if err != nil && !oci.NoHead(err) {
 		return checked{}, err
 	}
 	found, err := f.fetchManifest(ctx, ref, accept)
 	if err != nil {
 		return checked{}, err
 	}
-	return checked{found: found, way: Way{At: found.At}}, nil
+	return checked{found: found, way: oci.Provenance{At: found.At}}, nil
 }
 
 // meant remembers that the tag means a manifest that is verified. What another
 // node could not check itself is not news.
-func (f *Fetcher) meant(ref Ref, key string, found *Found, told Way) *Found {
+func (f *Fetcher) meant(ref oci.Ref, key string, found *Found, told oci.Provenance) *Found {
 	if told.Stale != nil {
 		return found
 	}
@@ -182,7 +149,7 @@ func (f *Fetcher) meant(ref Ref, key string, found *Found, told Way) *Found {
 }
 
 // lastKnown is what a tag last meant, if that is still here.
-func (f *Fetcher) lastKnown(ref Ref, old cache.Tag, head bool) (*Found, bool) {
+func (f *Fetcher) lastKnown(ref oci.Ref, old cache.Tag, head bool) (*Found, bool) {
 	ref.Digest = old.Digest
 	if found, ok := f.kept(ref); ok {
 		return found, true
@@ -190,12 +157,12 @@ func (f *Fetcher) lastKnown(ref Ref, old cache.Tag, head bool) (*Found, bool) {
 	if !head {
 		return nil, false
 	}
-	return &Found{Manifest: Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
+	return &Found{Manifest: oci.Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
 }
 
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
-func (f *Fetcher) stale(ctx context.Context, ref Ref, old cache.Tag, known bool, err error, head bool) (*Found, bool) {
-	e, ok := asError(err)
+func (f *Fetcher) stale(ctx context.Context, ref oci.Ref, old cache.Tag, known bool, err error, head bool) (*Found, bool) {
+	e, ok := oci.AsError(err)
 	if !known || !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
 		return nil, false
 	}
@@ -205,6 +172,6 @@ func (f *Fetcher) stale(ctx context.Context, ref Ref, old cache.Tag, known bool,
 	}
 	f.cfg.Log.Warn("stale manifest served", "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag,
 		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
-	found.From, found.Stale, found.At = Hit, e, old.Checked
+	found.Origin, found.Stale, found.At = oci.Hit, e, old.Checked
 	return found, true
 }

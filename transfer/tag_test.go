@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -30,13 +31,13 @@ func TestAnUnchangedTagCostsHeadsOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	img := r.registry.PutImage(repo, "latest")
-	if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Checked || !m.Stored || m.From != transfer.Miss {
-		t.Errorf("at first: %+v", m.Way)
+	if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Checked || !m.Stored || m.Origin != oci.Miss {
+		t.Errorf("at first: %+v", m.Provenance)
 	}
 	r.wantAsked(1, 1)
 	for range 3 {
 		if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); !m.Checked || m.Stale != nil {
-			t.Errorf("later: %+v", m.Way)
+			t.Errorf("later: %+v", m.Provenance)
 		}
 	}
 	r.wantAsked(4, 1)
@@ -49,7 +50,7 @@ func TestAChangedTagIsSeenAtOnce(t *testing.T) {
 		img := r.registry.PutImage(repo, "latest", random(uint64(i), 10))
 		m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 		if m.Checked != (i > 0) {
-			t.Errorf("%+v", m.Way)
+			t.Errorf("%+v", m.Provenance)
 		}
 	}
 	r.wantAsked(3, 3)
@@ -181,7 +182,7 @@ func TestTheAcceptListDecidesWhatATagMeans(t *testing.T) {
 		t.Errorf("upstream was told %q for a client that takes one type", got)
 	}
 	_, err := r.Manifest(t.Context(), r.tag("latest"), []string{docker}, false)
-	wantKind(t, err, transfer.NotFound)
+	wantKind(t, err, oci.NotFound)
 	// That it is not there for one kind of client changes nothing for another.
 	r.registry.Down()
 	r.registry.Up()
@@ -195,8 +196,8 @@ func TestATagIsBelievedForItsTTL(t *testing.T) {
 	img := r.registry.PutImage(repo, "latest")
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	for range 3 {
-		if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.From != transfer.Hit {
-			t.Errorf("it came as a %v", m.From)
+		if m := r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Origin != oci.Hit {
+			t.Errorf("it came as a %v", m.Origin)
 		}
 	}
 	if m, err := r.Manifest(t.Context(), r.tag("latest"), nil, true); err != nil || m.Digest != img.Manifest {
@@ -217,26 +218,26 @@ func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		fail  func(*rig)
-		kind  transfer.Kind
+		kind  oci.Kind
 		stale bool
 	}{
-		"connection refused": {down, transfer.Unavailable, true},
-		"429":                {status(429), transfer.Limited, true},
-		"500":                {status(500), transfer.Unavailable, true},
-		"502":                {status(502), transfer.Unavailable, true},
-		"503":                {status(503), transfer.Unavailable, true},
-		"504":                {status(504), transfer.Timeout, true},
-		"401":                {status(401), transfer.Denied, false},
-		"403":                {status(403), transfer.Denied, false},
-		"404":                {status(404), transfer.NotFound, false},
+		"connection refused": {down, oci.Unavailable, true},
+		"429":                {status(429), oci.Limited, true},
+		"500":                {status(500), oci.Unavailable, true},
+		"502":                {status(502), oci.Unavailable, true},
+		"503":                {status(503), oci.Unavailable, true},
+		"504":                {status(504), oci.Timeout, true},
+		"401":                {status(401), oci.Denied, false},
+		"403":                {status(403), oci.Denied, false},
+		"404":                {status(404), oci.NotFound, false},
 		"changed, but not to get": {func(r *rig) {
 			r.registry.PutImage(repo, "latest", []byte("new"))
 			r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Status: 503, Header: later})
-		}, transfer.Unavailable, true},
+		}, oci.Unavailable, true},
 		"changed, and corrupt": {func(r *rig) {
 			r.registry.PutImage(repo, "latest", []byte("new"))
 			r.registry.Fault(upstreamtest.Fault{Match: manifestGets, Wrap: forged})
-		}, transfer.Corrupt, true},
+		}, oci.Corrupt, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -249,7 +250,7 @@ func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
 				wantKind(t, err, test.kind)
 				return
 			}
-			if err != nil || m.Digest != img.Manifest || len(m.Bytes) == 0 || m.Stale == nil || m.Stale.Kind != test.kind || m.From != transfer.Hit {
+			if err != nil || m.Digest != img.Manifest || len(m.Bytes) == 0 || m.Stale == nil || m.Stale.Kind != test.kind || m.Origin != oci.Hit {
 				t.Fatalf("%+v, error %v", m, err)
 			}
 			if _, err := r.Manifest(t.Context(), r.tag("never-seen"), nil, false); err == nil {
@@ -266,10 +267,10 @@ func TestA404ForgetsTheTag(t *testing.T) {
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	r.registry.DeleteTag(repo, "latest")
 	_, err := r.Manifest(t.Context(), r.tag("latest"), nil, false)
-	wantKind(t, err, transfer.NotFound)
+	wantKind(t, err, oci.NotFound)
 	r.registry.Down()
 	_, err = r.Manifest(t.Context(), r.tag("latest"), nil, false)
-	wantKind(t, err, transfer.Unavailable)
+	wantKind(t, err, oci.Unavailable)
 	r.mustFind(r.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 func TestAnErrorAnswerComesWithin40s(t *testing.T) {
@@ -25,13 +26,13 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 		}
 	}
 	f := &fake{
-		open: func(ctx context.Context, _ transfer.Ref, _ int64) (*transfer.Stream, error) { return nil, hang(ctx) },
-		stat: func(ctx context.Context) (transfer.Descriptor, error) {
-			return transfer.Descriptor{Size: -1}, late(ctx)
+		open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) { return nil, hang(ctx) },
+		stat: func(ctx context.Context) (oci.Descriptor, error) {
+			return oci.Descriptor{Size: -1}, late(ctx)
 		},
-		manifest: func(ctx context.Context) (transfer.Manifest, error) { return transfer.Manifest{}, hang(ctx) },
+		manifest: func(ctx context.Context) (oci.Manifest, error) { return oci.Manifest{}, hang(ctx) },
 	}
-	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
+	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	for name, ask := range map[string]func(context.Context, *rig) error{
 		"GET of a blob":  func(ctx context.Context, r *rig) error { _, err := r.Blob(ctx, fakeRef(d)); return err },
 		"HEAD of a blob": func(ctx context.Context, r *rig) error { _, err := r.StatBlob(ctx, fakeRef(d)); return err },
@@ -55,7 +56,7 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 				if d := took(func() { err = ask(t.Context(), r) }); d > 40*time.Second {
 					t.Errorf("it took %v", d)
 				}
-				wantKind(t, err, transfer.Timeout)
+				wantKind(t, err, oci.Timeout)
 			})
 		})
 	}
@@ -65,18 +66,18 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 func TestADownloadWithoutProgressEnds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 * mib)
-	for name, again := range map[string]func(offset int64) (*transfer.Stream, error){
-		"cut at once":   func(o int64) (*transfer.Stream, error) { return stream(o, endsWith(nil, io.ErrUnexpectedEOF)), nil },
-		"gone":          func(int64) (*transfer.Stream, error) { return nil, failure(transfer.NotFound) },
-		"in trouble":    func(int64) (*transfer.Stream, error) { return nil, failure(transfer.Unavailable) },
-		"wrong range":   func(o int64) (*transfer.Stream, error) { return stream(o-1, endsWith(content, io.EOF)), nil },
-		"beginning new": func(int64) (*transfer.Stream, error) { return stream(0, endsWith(content[:100], io.EOF)), nil },
-		"no such range": func(int64) (*transfer.Stream, error) { return nil, failure(transfer.Invalid) },
+	for name, again := range map[string]func(offset int64) (*oci.Stream, error){
+		"cut at once":   func(o int64) (*oci.Stream, error) { return stream(o, endsWith(nil, io.ErrUnexpectedEOF)), nil },
+		"gone":          func(int64) (*oci.Stream, error) { return nil, failure(oci.NotFound) },
+		"in trouble":    func(int64) (*oci.Stream, error) { return nil, failure(oci.Unavailable) },
+		"wrong range":   func(o int64) (*oci.Stream, error) { return stream(o-1, endsWith(content, io.EOF)), nil },
+		"beginning new": func(int64) (*oci.Stream, error) { return stream(0, endsWith(content[:100], io.EOF)), nil },
+		"no such range": func(int64) (*oci.Stream, error) { return nil, failure(oci.Invalid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
-				f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+				f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 					if o == 0 {
 						return stream(0, endsWith(content[:mib/2], io.ErrUnexpectedEOF)), nil
 					}
@@ -97,21 +98,21 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 }
 
 // stream is one of a blob of 1 MiB.
-func stream(offset int64, b body) *transfer.Stream {
-	return &transfer.Stream{Body: b, Offset: offset, Size: mib, Host: "cdn.example.com"}
+func stream(offset int64, b body) *oci.Stream {
+	return &oci.Stream{Body: b, Offset: offset, Size: mib, Host: "cdn.example.com"}
 }
 
 func TestASourceThatBeginsElsewhereIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(context.Context, transfer.Ref, int64) (*transfer.Stream, error) {
+		f := &fake{open: func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
 			return stream(5, endsWith(content[5:], io.EOF)), nil
 		}}
 		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
 		defer r.end()
 		_, err := r.Blob(t.Context(), fakeRef(d))
-		wantKind(t, err, transfer.Unavailable)
+		wantKind(t, err, oci.Unavailable)
 	})
 }
 
@@ -127,7 +128,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
 				f := &fake{}
-				f.open = func(ctx context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+				f.open = func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 					if o == 0 {
 						return stream(0, endsWith(content[:1], io.ErrUnexpectedEOF)), nil
 					}
@@ -153,9 +154,9 @@ func TestWaitingForAReaderIsNoStall(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(ctx context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
+		f := &fake{open: func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			b := endsWith(content[o:], io.EOF)
-			return &transfer.Stream{Offset: o, Size: int64(len(content)), Host: "cdn.example.com", Body: body(func(p []byte) (int, error) {
+			return &oci.Stream{Offset: o, Size: int64(len(content)), Host: "cdn.example.com", Body: body(func(p []byte) (int, error) {
 				if ctx.Err() != nil {
 					return 0, context.Cause(ctx)
 				}
@@ -198,8 +199,8 @@ func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
 	bubble(t, func(t *testing.T, dir string) {
-		f := &fake{open: func(_ context.Context, _ transfer.Ref, o int64) (*transfer.Stream, error) {
-			return &transfer.Stream{Offset: o, Size: int64(len(content)), Body: endsWith(content[o:], io.EOF)}, nil
+		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
+			return &oci.Stream{Offset: o, Size: int64(len(content)), Body: endsWith(content[o:], io.EOF)}, nil
 		}}
 		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{Bound: mib})
 		defer r.end()
@@ -222,20 +223,20 @@ func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 func TestStaleIsLimitedInTime(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(100)
-	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
+	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	bubble(t, func(t *testing.T, dir string) {
 		var up atomic.Bool
 		up.Store(true)
 		f := &fake{
-			stat: func(ctx context.Context) (transfer.Descriptor, error) {
+			stat: func(ctx context.Context) (oci.Descriptor, error) {
 				if !up.Load() {
-					return transfer.Descriptor{}, hang(ctx)
+					return oci.Descriptor{}, hang(ctx)
 				}
-				return transfer.Descriptor{Size: -1}, nil
+				return oci.Descriptor{Size: -1}, nil
 			},
-			manifest: func(context.Context) (transfer.Manifest, error) {
+			manifest: func(context.Context) (oci.Manifest, error) {
 				d, _ := fakeBlob(100)
-				return transfer.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
+				return oci.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
 			},
 		}
 		r := fakeRig(t, dir, f, transfer.Policy{TagTTL: time.Minute, StaleIfError: time.Hour}, cache.Options{})
@@ -246,16 +247,16 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 		}
 		up.Store(false)
 		<-time.After(59 * time.Second)
-		if m, err := ask(); err != nil || m.Stale != nil || m.From != transfer.Hit {
+		if m, err := ask(); err != nil || m.Stale != nil || m.Origin != oci.Hit {
 			t.Errorf("within tag_ttl: %+v, error %v", m, err)
 		}
 		<-time.After(30 * time.Minute)
-		if m, err := ask(); err != nil || m.Stale == nil || m.Stale.Kind != transfer.Timeout {
+		if m, err := ask(); err != nil || m.Stale == nil || m.Stale.Kind != oci.Timeout {
 			t.Errorf("within stale_if_error: %+v, error %v", m, err)
 		}
 		<-time.After(30 * time.Minute)
 		_, err := ask()
-		wantKind(t, err, transfer.Timeout)
+		wantKind(t, err, oci.Timeout)
 		synctest.Wait() // the question that came to nothing has ended too
 		up.Store(true)
 		if m, err := ask(); err != nil || m.Stale != nil {
@@ -271,15 +272,15 @@ func TestATagCheckedInTheFutureIsCheckedAgain(t *testing.T) {
 	dir := t.TempDir()
 	asked := 0
 	f := &fake{
-		stat: func(context.Context) (transfer.Descriptor, error) {
+		stat: func(context.Context) (oci.Descriptor, error) {
 			asked++
-			return transfer.Descriptor{Digest: d, Size: 100}, nil
+			return oci.Descriptor{Digest: d, Size: 100}, nil
 		},
-		manifest: func(context.Context) (transfer.Manifest, error) {
-			return transfer.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
+		manifest: func(context.Context) (oci.Manifest, error) {
+			return oci.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
 		},
 	}
-	tag := transfer.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
+	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	visit := func(t *testing.T) {
 		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
 		defer r.end()

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // A Policy says how one registry is treated.
@@ -33,7 +34,7 @@ type Policy struct {
 
 // Config is what a Fetcher works with. All fields but the last four are needed.
 type Config struct {
-	Upstream Upstream
+	Upstream oci.Upstream
 	Store    func(registry string) *cache.Store
 	Policy   func(registry string) Policy
 	Log      *slog.Logger
@@ -54,7 +55,7 @@ type Fetcher struct {
 	closed  bool // nothing new begins
 	flights map[flightKey]*flight
 	claims  map[content]claim
-	telling map[Ref]*Error // of which repositories others are told, and what was heard last
+	telling map[oci.Ref]*oci.Error // of which repositories others are told, and what was heard last
 
 	tellers   sync.WaitGroup // Close waits for them at last
 	tellSlots chan struct{}
@@ -84,7 +85,7 @@ func New(cfg Config) *Fetcher {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Fetcher{
 		cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{},
-		telling: map[Ref]*Error{}, tellSlots: make(chan struct{}, tellWidth),
+		telling: map[oci.Ref]*oci.Error{}, tellSlots: make(chan struct{}, tellWidth),
 	}
 }
 
@@ -128,32 +129,18 @@ func (f *Fetcher) start(fn func()) bool {
 const answerWithin = 39 * time.Second
 
 // inTime bounds the waiting for ref's answer.
-func inTime(ctx context.Context, ref Ref) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, answerWithin, late(ref, nil))
-}
-
-// late is the failure of a registry that does not answer.
-func late(ref Ref, err error) *Error {
-	return &Error{Kind: Timeout, Registry: ref.Registry, Reason: "no answer in time", Err: err}
-}
-
-// lateness makes an *Error of what a call that took too long ended with: that
-// is the registry's failure, which for a while what is known outlives.
-func lateness(ref Ref, err error) error {
-	if _, ok := asError(err); !ok && errors.Is(err, context.DeadlineExceeded) {
-		return late(ref, err)
-	}
-	return err
+func inTime(ctx context.Context, ref oci.Ref) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, answerWithin, oci.LateError(ref, nil))
 }
 
 // explain makes an *Error of what a client's request ended with, unless it is
 // the client who has gone. host is who delivered, "" if nobody did.
-func (f *Fetcher) explain(ctx context.Context, ref Ref, host string, err error) error {
+func (f *Fetcher) explain(ctx context.Context, ref oci.Ref, host string, err error) error {
 	f.heed(ref, err)
-	if _, ok := asError(err); ok || err == nil || ctx.Err() != nil {
+	if _, ok := oci.AsError(err); ok || err == nil || ctx.Err() != nil {
 		return err
 	}
-	e := &Error{Kind: Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
+	e := &oci.Error{Kind: oci.Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
 	if p, ok := errors.AsType[*PeerError](err); ok {
 		e.Host, e.Reason = p.Peer, "another node of the cluster failed"
 	}
@@ -161,7 +148,7 @@ func (f *Fetcher) explain(ctx context.Context, ref Ref, host string, err error) 
 	case errors.Is(err, errClosed):
 		e.Reason = "this node is shutting down"
 	case errors.Is(err, cache.ErrDigest):
-		e.Kind, e.Reason = Corrupt, "what came is not what the digest names"
+		e.Kind, e.Reason = oci.Corrupt, "what came is not what the digest names"
 	}
 	return e
 }

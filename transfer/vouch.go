@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
 )
 
 // What the shard holds of a private registry is served only for a repository
@@ -22,7 +23,7 @@ const vouchFor = 10 * time.Minute
 // admits reports whether what the shard holds under ref's digest may be
 // served for ref. If it may not, ref's registry has to deliver it; an error
 // says that the registry refused, or could not be asked.
-func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) {
+func (f *Fetcher) admits(ctx context.Context, ref oci.Ref, blob bool) (bool, error) {
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
 	if _, held := store.Stat(ref.Digest); !held || f.foreign(ref) {
 		return false, nil
@@ -35,13 +36,13 @@ func (f *Fetcher) admits(ctx context.Context, ref Ref, blob bool) (bool, error) 
 		return true, nil
 	}
 	if policy.Offline {
-		return false, offline(ref)
+		return false, oci.OfflineError(ref)
 	}
 	return f.askVouch(ctx, ref, blob, last, known)
 }
 
 // askVouch asks a private registry whether the repository holds the digest.
-func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.Tag, known bool) (bool, error) {
+func (f *Fetcher) askVouch(ctx context.Context, ref oci.Ref, blob bool, last cache.Tag, known bool) (bool, error) {
 	key, question := vouchKey(ref), "blob "
 	if !blob {
 		question = "manifest "
@@ -50,13 +51,13 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 		return direct(ctx, f, ref,
 			func(ctx context.Context) (checked, error) {
 				asked := time.Now()
-				_, err := f.cfg.Upstream.Stat(ctx, ref, blob, allTypes)
-				return checked{way: Way{At: asked}}, err
+				_, err := f.cfg.Upstream.Stat(ctx, ref, blob, oci.ManifestTypes)
+				return checked{way: oci.Provenance{At: asked}}, err
 			},
 			func(ctx context.Context, p Peer) (checked, error) { return vouchOf(ctx, p, ref, blob) })
 	})
-	err = lateness(ref, err)
-	e, isError := asError(err)
+	err = oci.Lateness(ref, err)
+	e, isError := oci.AsError(err)
 	switch {
 	case err == nil:
 		f.vouch(ref, c.way.At)
@@ -65,16 +66,16 @@ func (f *Fetcher) askVouch(ctx context.Context, ref Ref, blob bool, last cache.T
 		return false, err
 	case e.Passing() && known && recent(last, f.cfg.Policy(ref.Registry).StaleIfError):
 		return true, nil
-	case headless(err), blob && e.Kind == NotFound:
+	case oci.NoHead(err), blob && e.Kind == oci.NotFound:
 		return false, nil // some answer 404 to a HEAD of what a GET finds
-	case e.Kind == NotFound || e.Kind == Denied:
+	case e.Kind == oci.NotFound || e.Kind == oci.Denied:
 		f.cfg.Store(ref.Registry).ForgetTag(key)
 	}
 	return false, err
 }
 
 // vouchOf asks another node, which may ask the registry, whether that vouches.
-func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (checked, error) {
+func vouchOf(ctx context.Context, p Peer, ref oci.Ref, blob bool) (checked, error) {
 	if blob {
 		_, way, err := p.Stat(ctx, ref)
 		return checked{way: way}, err
@@ -83,12 +84,12 @@ func vouchOf(ctx context.Context, p Peer, ref Ref, blob bool) (checked, error) {
 	if err != nil {
 		return checked{}, err
 	}
-	return checked{way: found.Way}, nil
+	return checked{way: found.Provenance}, nil
 }
 
 // vouch remembers that ref's registry, if it is private, vouched for ref then.
 // Zero stands for never.
-func (f *Fetcher) vouch(ref Ref, then time.Time) {
+func (f *Fetcher) vouch(ref oci.Ref, then time.Time) {
 	if then.IsZero() || !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
@@ -104,14 +105,14 @@ func (f *Fetcher) vouch(ref Ref, then time.Time) {
 
 // word returns when ref's registry last vouched for ref, if it did and has not
 // refused the repository since.
-func (f *Fetcher) word(ref Ref) (cache.Tag, bool) {
+func (f *Fetcher) word(ref oci.Ref) (cache.Tag, bool) {
 	last, known := f.cfg.Store(ref.Registry).Tag(vouchKey(ref))
 	return last, known && !f.refusedSince(ref, last.Checked)
 }
 
 // wordAt is when ref's registry last vouched for ref, zero if it need not or
 // never did.
-func (f *Fetcher) wordAt(ref Ref) time.Time {
+func (f *Fetcher) wordAt(ref oci.Ref) time.Time {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return time.Time{}
 	}
@@ -122,7 +123,7 @@ func (f *Fetcher) wordAt(ref Ref) time.Time {
 // arrived remembers that ref's registry delivered what the shard has from
 // another, private one, and that it vouched for it at that time: it may have
 // refused the repository since.
-func (f *Fetcher) arrived(ref Ref, at time.Time) {
+func (f *Fetcher) arrived(ref oci.Ref, at time.Time) {
 	store := f.cfg.Store(ref.Registry)
 	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && f.guarded(origin) {
 		store.SetTag(cache.Tag{Key: deliveredKey(ref), Digest: ref.Digest, Checked: time.Now()})
@@ -132,7 +133,7 @@ func (f *Fetcher) arrived(ref Ref, at time.Time) {
 
 // foreign reports whether the shard has ref's digest from another registry
 // that is private, and ref's own has not delivered it.
-func (f *Fetcher) foreign(ref Ref) bool {
+func (f *Fetcher) foreign(ref oci.Ref) bool {
 	origin, held := f.cfg.Store(ref.Registry).Origin(ref.Digest)
 	return held && origin != ref.Registry && f.guarded(origin) && !f.delivered(ref)
 }
@@ -143,7 +144,7 @@ func (f *Fetcher) guarded(origin string) bool { return origin == "" || f.cfg.Pol
 
 // vouched reports whether ref's registry needs not, or did not long ago, vouch
 // for ref.
-func (f *Fetcher) vouched(ref Ref) bool {
+func (f *Fetcher) vouched(ref oci.Ref) bool {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return true
 	}
@@ -159,33 +160,32 @@ func recent(t cache.Tag, d time.Duration) bool {
 }
 
 // delivered reports whether ref's registry has delivered the bytes itself.
-func (f *Fetcher) delivered(ref Ref) bool {
+func (f *Fetcher) delivered(ref oci.Ref) bool {
 	_, ok := f.cfg.Store(ref.Registry).Tag(deliveredKey(ref))
 	return ok
 }
 
 // vouchParts remembers that a private registry vouched then for what a manifest
 // of ref's repository lists: its config, layers and manifests.
-func (f *Fetcher) vouchParts(ref Ref, manifest []byte, then time.Time) {
+func (f *Fetcher) vouchParts(ref oci.Ref, mediaType string, manifest []byte, then time.Time) {
 	if !f.cfg.Policy(ref.Registry).Private {
 		return
 	}
-	list, _ := partsOf(manifest)
-	for _, p := range list {
-		f.vouch(Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest}, then)
+	for _, p := range oci.Parts(mediaType, manifest) {
+		f.vouch(oci.Ref{Registry: ref.Registry, Repository: ref.Repository, Digest: p.Digest}, then)
 	}
 }
 
 // The keys of vouchers among the tags. No part of a ref holds a space, and no
 // tag's key begins like these.
-func vouchKey(ref Ref) string {
+func vouchKey(ref oci.Ref) string {
 	return strings.Join([]string{"?vouched", ref.Registry, ref.Repository, ref.Digest.String()}, " ")
 }
 
-func refusedKey(ref Ref) string {
+func refusedKey(ref oci.Ref) string {
 	return strings.Join([]string{cache.Kept + "refused", ref.Registry, ref.Repository}, " ")
 }
 
-func deliveredKey(ref Ref) string {
+func deliveredKey(ref oci.Ref) string {
 	return strings.Join([]string{"?delivered", ref.Registry, ref.Digest.String()}, " ")
 }

@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -43,13 +44,13 @@ func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 			for _, i := range []int{1, 2, 0} {
 				n := m.nodes[i]
 				blob, manifest := in(n.ref(img.Layers[0]), "strangers/app"), in(n.ref(img.Manifest), "strangers/app")
-				if _, _, err := n.pull(blob, layer, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+				if _, _, err := n.pull(blob, layer, 0, -1); oci.KindOf(err) != oci.NotFound {
 					t.Errorf("node %d, another repository's blob: %v", i, err)
 				}
-				if _, err := n.StatBlob(t.Context(), blob); transfer.KindOf(err) != transfer.NotFound {
+				if _, err := n.StatBlob(t.Context(), blob); oci.KindOf(err) != oci.NotFound {
 					t.Errorf("node %d, HEAD of it: %v", i, err)
 				}
-				if _, err := n.Manifest(t.Context(), manifest, nil, false); transfer.KindOf(err) != transfer.NotFound {
+				if _, err := n.Manifest(t.Context(), manifest, nil, false); oci.KindOf(err) != oci.NotFound {
 					t.Errorf("node %d, another repository's manifest: %v", i, err)
 				}
 			}
@@ -98,7 +99,7 @@ func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
-	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); transfer.KindOf(err) != transfer.Denied {
+	if _, err := one.Manifest(t.Context(), one.tag("v1"), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	m.registry.Down()
@@ -129,16 +130,16 @@ func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
 	n := m.unaware(1)
 	m.alone()
 	n.holders = []int{0}
-	if _, _, err := n.pull(in(n.ref(img.Layers[0]), "strangers/app"), layer, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+	if _, _, err := n.pull(in(n.ref(img.Layers[0]), "strangers/app"), layer, 0, -1); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's blob: %v", err)
 	}
-	if _, err := n.Manifest(t.Context(), in(n.ref(img.Manifest), "strangers/app"), nil, false); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := n.Manifest(t.Context(), in(n.ref(img.Manifest), "strangers/app"), nil, false); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's manifest: %v", err)
 	}
-	if way := m.pull(1, img.Layers[0], layer); way.From != transfer.PeerHit {
-		t.Errorf("what the registry has just vouched for came as a %v", way.From)
+	if way := m.pull(1, img.Layers[0], layer); way.Origin != oci.PeerHit {
+		t.Errorf("what the registry has just vouched for came as a %v", way.Origin)
 	}
-	if found, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); err != nil || found.From != transfer.PeerHit {
+	if found, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); err != nil || found.Origin != oci.PeerHit {
 		t.Errorf("the manifest that it has just vouched for: %v", err)
 	}
 }
@@ -157,10 +158,10 @@ func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	m.alone()
 	n.holders = []int{0}
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
-	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); transfer.KindOf(err) != transfer.Denied {
+	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); oci.KindOf(err) != oci.Denied {
 		t.Errorf("the blob: %v", err)
 	}
-	if _, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); transfer.KindOf(err) != transfer.Denied {
+	if _, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Errorf("the manifest: %v", err)
 	}
 }

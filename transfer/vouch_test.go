@@ -7,11 +7,12 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // in names the same content in another repository.
-func in(ref transfer.Ref, repository string) transfer.Ref {
+func in(ref oci.Ref, repository string) oci.Ref {
 	ref.Repository = repository
 	return ref
 }
@@ -28,14 +29,14 @@ func TestAPrivateBlobIsServedOnlyForARepositoryThatHoldsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := in(r.ref(d), "strangers/app")
-	if _, _, err := r.pull(other, content, 0, -1); transfer.KindOf(err) != transfer.NotFound {
+	if _, _, err := r.pull(other, content, 0, -1); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's blob: %v", err)
 	}
-	if _, err := r.StatBlob(t.Context(), other); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := r.StatBlob(t.Context(), other); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("HEAD of another repository's blob: %v", err)
 	}
 	r.registry.PutBlob("strangers/app", content)
-	if _, way, err := r.pull(other, content, 0, -1); err != nil || way.From != transfer.Hit {
+	if _, way, err := r.pull(other, content, 0, -1); err != nil || way.Origin != oci.Hit {
 		t.Errorf("a repository that holds it by now: %v, %v", way, err)
 	}
 	if n := r.registry.Count("GET", "/blobs/"); n != 3 { // one that delivers; a HEAD's 404 is not the last word
@@ -53,13 +54,13 @@ func TestAPrivateManifestVouchesForWhatItLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := r.registry.Count("", img.Layers[0].Encoded())
-	if _, way, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil || way.From != transfer.Hit {
+	if _, way, err := r.pull(r.ref(img.Layers[0]), layer, 0, -1); err != nil || way.Origin != oci.Hit {
 		t.Errorf("%v, %v", way, err)
 	}
 	if n := r.registry.Count("", img.Layers[0].Encoded()); n != asked {
 		t.Errorf("the registry was asked %d times more", n-asked)
 	}
-	if _, err := r.Manifest(t.Context(), in(r.ref(img.Manifest), "strangers/app"), nil, false); transfer.KindOf(err) != transfer.NotFound {
+	if _, err := r.Manifest(t.Context(), in(r.ref(img.Manifest), "strangers/app"), nil, false); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's manifest: %v", err)
 	}
 	r.registry.Down()
@@ -74,15 +75,15 @@ func TestAPrivateRegistrysWordEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		age    time.Duration
 		status int
-		want   transfer.Kind
+		want   oci.Kind
 		served bool
 	}{
 		"it is asked again and says yes":          {age: time.Hour, served: true},
-		"it is asked again and refuses":           {age: time.Hour, status: 403, want: transfer.Denied},
-		"it is asked again and has lost it":       {age: time.Hour, status: 404, want: transfer.NotFound},
+		"it is asked again and refuses":           {age: time.Hour, status: 403, want: oci.Denied},
+		"it is asked again and has lost it":       {age: time.Hour, status: 404, want: oci.NotFound},
 		"it fails, and its last word still holds": {age: time.Hour, status: 500, served: true},
-		"it fails, and its last word is too old":  {age: 48 * time.Hour, status: 500, want: transfer.Unavailable},
-		"the clock was set back":                  {age: -time.Hour, status: 403, want: transfer.Denied},
+		"it fails, and its last word is too old":  {age: 48 * time.Hour, status: 500, want: oci.Unavailable},
+		"the clock was set back":                  {age: -time.Hour, status: 403, want: oci.Denied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +99,7 @@ func TestAPrivateRegistrysWordEnds(t *testing.T) {
 				r.registry.Fault(upstreamtest.Fault{Status: c.status})
 			}
 			_, way, err := r.pull(r.ref(d), content, 0, -1)
-			if c.served && (err != nil || way.From != transfer.Hit) || !c.served && (err == nil || transfer.KindOf(err) != c.want) {
+			if c.served && (err != nil || way.Origin != oci.Hit) || !c.served && (err == nil || oci.KindOf(err) != c.want) {
 				t.Errorf("%v, %v", way, err)
 			}
 		})
@@ -120,7 +121,7 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 	evil.Fault(upstreamtest.Fault{Match: head, Status: 200, Header: map[string][]string{
 		"Docker-Content-Digest": {img.Manifest.String()}, "Content-Type": {upstreamtest.TypeManifest}, "Content-Length": {"500"},
 	}})
-	claim := func(ref transfer.Ref) transfer.Ref {
+	claim := func(ref oci.Ref) oci.Ref {
 		ref.Registry = evil.Host()
 		return ref
 	}
@@ -164,7 +165,7 @@ func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	r.registry.WaitFor(upstreamtest.Match{Method: "GET", PathPart: img.Layers[0].Encoded()}, 1)
 	r.events.await(filled, 1)
 	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/tags/"}, Status: 403})
-	if _, err := r.Tags(t.Context(), r.tag(""), nil); transfer.KindOf(err) != transfer.Denied {
+	if _, err := r.Tags(t.Context(), r.tag(""), nil); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	release()
@@ -206,7 +207,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 			}
 			r.events.await(filled, 1)
 			r.registry.Fault(upstreamtest.Fault{Status: 403})
-			if err := ask(r, img); transfer.KindOf(err) != transfer.Denied {
+			if err := ask(r, img); oci.KindOf(err) != oci.Denied {
 				t.Fatalf("refused: %v", err)
 			}
 			r.registry.Down()
@@ -245,7 +246,7 @@ func TestAStaleTagVouchesForNothing(t *testing.T) {
 	}
 	m.registry.Down()
 	if found := n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest); found.Stale == nil {
-		t.Errorf("%+v is not marked", found.Way)
+		t.Errorf("%+v is not marked", found.Provenance)
 	}
 	for _, key := range keys {
 		if v, _ := n.store.Tag(key); !v.Checked.Equal(then) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"oci-proxy/transfer/oci"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -65,7 +66,7 @@ var (
 type watch struct {
 	fetcher *Fetcher
 	peer    Peer
-	ref     Ref
+	ref     oci.Ref
 	offset  int64                   // where the stream begins
 	held    bool                    // only what the peer has is asked for
 	end     context.CancelCauseFunc // ends the request
@@ -78,7 +79,7 @@ type watch struct {
 }
 
 // watch begins to look at a request until its context ends.
-func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref Ref, offset int64, held bool) *watch {
+func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref oci.Ref, offset int64, held bool) *watch {
 	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, held: held, end: end, began: time.Now()}
 	w.waiting.Store(true)
 	go w.run(ctx)
@@ -206,7 +207,7 @@ func (w *watch) drips(g *gaze, came int64) bool {
 
 // dispensable reports whether this node may ask the registry itself, so that it
 // need not put up with a peer.
-func (f *Fetcher) dispensable(ref Ref) bool {
+func (f *Fetcher) dispensable(ref oci.Ref) bool {
 	return slices.Contains(f.route(ref.Registry, ref.Digest.String()), nil)
 }
 
@@ -237,7 +238,7 @@ func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 }
 
 // tend makes a short request to a peer, and gives it up when the peer hangs.
-func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref Ref, ask func(context.Context, Peer) (T, error)) (T, error) {
+func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref oci.Ref, ask func(context.Context, Peer) (T, error)) (T, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	f.watch(ctx, end, p, ref, 1<<60, false)

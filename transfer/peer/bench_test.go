@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // BenchmarkBlob is a hit at a peer, read in pieces as a download does.
@@ -51,7 +52,7 @@ func BenchmarkAdmit(b *testing.B) {
 	var k keys
 	k.set([][]byte{secret})
 	s := good(1).statement
-	s.path, s.query = root+"blobs/"+somewhere.Digest.String(), query{Ref: transfer.Ref{Registry: "ghcr.io", Repository: repo}}.encode()
+	s.path, s.query = root+"blobs/"+somewhere.Digest.String(), query{Ref: oci.Ref{Registry: "ghcr.io", Repository: repo}}.encode()
 	mac := s.sign(k.all()[0])
 	b.ReportAllocs()
 	for b.Loop() {

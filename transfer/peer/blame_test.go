@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -19,15 +20,15 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	r := newRig(t, setup{})
 	odd := "application/" + strings.Repeat("x", 300)
 	d := r.registry.PutManifest(repo, "v1", odd, []byte(`{"schemaVersion":2}`))
-	tag := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
+	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	long := url.Values{"last": {strings.Repeat("y", maxQuery)}}
 	for range 2 * strikes {
 		_, err := r.b.Manifest(t.Context(), r.ref(d), transfer.Terms{})
-		wantError(t, err, transfer.Corrupt)
+		wantError(t, err, oci.Corrupt)
 		_, err = r.b.Tag(t.Context(), tag, nil)
-		wantError(t, err, transfer.Corrupt)
+		wantError(t, err, oci.Corrupt)
 		_, err = r.b.Tags(t.Context(), tag, long)
-		wantError(t, err, transfer.Invalid)
+		wantError(t, err, oci.Invalid)
 	}
 	if !r.Healthy("b") {
 		t.Error("the node is passed over")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // A remote is a member as a transfer.Peer.
@@ -69,7 +70,7 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 }
 
 // Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
-func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms transfer.Terms) (*transfer.Stream, error) {
+func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms transfer.Terms) (*oci.Stream, error) {
 	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
@@ -92,12 +93,12 @@ func (p *remote) Open(ctx context.Context, ref transfer.Ref, offset int64, terms
 }
 
 // stream reads the header of a blob.
-func (p *remote) stream(resp *http.Response, ref transfer.Ref, offset int64, asked time.Time) (*transfer.Stream, error) {
+func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked time.Time) (*oci.Stream, error) {
 	way, err := wayOf(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
 	}
-	s := &transfer.Stream{Size: -1, Host: way.Host, Hit: way.From == transfer.PeerHit, At: way.At, Via: way.Via}
+	s := &oci.Stream{Size: -1, Host: way.Host, Hit: way.Origin == oci.PeerHit, At: way.At, Via: way.Via}
 	if to := resp.Header.Get(headerRedirect); to != "" {
 		if !isLocation(to) {
 			return nil, errors.New("its redirect leads nowhere")
@@ -116,7 +117,7 @@ type body struct {
 	ctx  context.Context // tells the caller's impatience from the peer's failure
 	peer *remote
 	link *link
-	ref  transfer.Ref
+	ref  oci.Ref
 	at   int64 // how far it has come
 }
 
@@ -142,7 +143,7 @@ func (b *body) spent() bool {
 }
 
 // Peek implements transfer.Peer. It takes at most 250 ms.
-func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence, error) {
+func (p *remote) Peek(ctx context.Context, ref oci.Ref) (transfer.Presence, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: transfer.Terms{Held: true}},
 	}, 0, p.client.times.peek)
@@ -158,7 +159,7 @@ func (p *remote) Peek(ctx context.Context, ref transfer.Ref) (transfer.Presence,
 
 // Progress implements transfer.Peer. It takes at most 2 s. Without a digest it
 // is a sign of life alone.
-func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progress, error) {
+func (p *remote) Progress(ctx context.Context, ref oci.Ref) (transfer.Progress, error) {
 	if ref.Digest == "" {
 		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, p.client.times.progress)
 		return transfer.Progress{}, err
@@ -177,22 +178,22 @@ func (p *remote) Progress(ctx context.Context, ref transfer.Ref) (transfer.Progr
 }
 
 // Stat implements transfer.Peer.
-func (p *remote) Stat(ctx context.Context, ref transfer.Ref) (int64, transfer.Way, error) {
+func (p *remote) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref},
 	}, 1<<62, p.client.times.call) // the length is the blob's; no body follows
 	if err != nil {
-		return 0, transfer.Way{}, err
+		return 0, oci.Provenance{}, err
 	}
 	way, err := p.way(a, ref)
 	return a.ContentLength, way, err
 }
 
 // way reads how an answer came about.
-func (p *remote) way(a *answer, ref transfer.Ref) (transfer.Way, error) {
+func (p *remote) way(a *answer, ref oci.Ref) (oci.Provenance, error) {
 	way, err := wayOf(a.Header, p.Name(), ref.Registry, a.asked)
 	if err != nil {
-		return transfer.Way{}, p.client.garbled(a.link, err)
+		return oci.Provenance{}, p.client.garbled(a.link, err)
 	}
 	return way, nil
 }
@@ -205,7 +206,7 @@ type meaning struct {
 }
 
 // Tag implements transfer.Peer.
-func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*transfer.Found, error) {
+func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*transfer.Found, error) {
 	a, err := p.get(ctx, "tags", query{Ref: ref, accept: accept}, maxJSON)
 	if err != nil {
 		return nil, err
@@ -222,7 +223,7 @@ func (p *remote) Tag(ctx context.Context, ref transfer.Ref, accept []string) (*t
 	if err != nil {
 		return nil, p.client.garbled(a.link, errors.New("it says that a tag means no digest"))
 	}
-	return &transfer.Found{Manifest: transfer.Manifest{Digest: d, MediaType: m.MediaType}, Way: way, Size: m.Size}, nil
+	return &transfer.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: way, Size: m.Size}, nil
 }
 
 // isManifest reports whether a media type may be that of a manifest, which
@@ -233,7 +234,7 @@ func isManifest(mediaType string) bool {
 
 // Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
 // looked yet whether it is that of the bytes.
-func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.Terms) (*transfer.Found, error) {
+func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms transfer.Terms) (*transfer.Found, error) {
 	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, Terms: terms}, maxManifest)
 	if err != nil {
 		return nil, err
@@ -247,23 +248,23 @@ func (p *remote) Manifest(ctx context.Context, ref transfer.Ref, terms transfer.
 		return nil, p.client.garbled(a.link, errors.New("its media type is malformed"))
 	}
 	return &transfer.Found{
-		Manifest: transfer.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: a.body},
-		Way:      way, Size: int64(len(a.body)),
+		Manifest:   oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: a.body},
+		Provenance: way, Size: int64(len(a.body)),
 	}, nil
 }
 
 // Tags implements transfer.Peer.
-func (p *remote) Tags(ctx context.Context, ref transfer.Ref, list url.Values) (*transfer.Page, error) {
+func (p *remote) Tags(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
 	return p.page(ctx, "tags", query{Ref: ref, list: list})
 }
 
 // Referrers implements transfer.Peer.
-func (p *remote) Referrers(ctx context.Context, ref transfer.Ref, list url.Values) (*transfer.Page, error) {
+func (p *remote) Referrers(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
 	return p.page(ctx, "referrers", query{Ref: ref, list: list, inList: true})
 }
 
 // page gets a page of a list.
-func (p *remote) page(ctx context.Context, name string, q query) (*transfer.Page, error) {
+func (p *remote) page(ctx context.Context, name string, q query) (*oci.Page, error) {
 	a, err := p.get(ctx, "lists/"+name, q, maxList)
 	if err != nil {
 		return nil, err
@@ -271,13 +272,13 @@ func (p *remote) page(ctx context.Context, name string, q query) (*transfer.Page
 	if a.Header.Get("Content-Type") != "" && !isManifest(a.Header.Get("Content-Type")) {
 		return nil, p.client.garbled(a.link, errors.New("its page is no list"))
 	}
-	page := &transfer.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
+	page := &oci.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
 	next := a.Header.Get(headerNext)
 	values, err := url.ParseQuery(next)
 	if err != nil || len(next) > maxNext || !visible(page.MediaType, maxWord) || !visible(page.Filters, maxWord) {
 		return nil, p.client.garbled(a.link, errors.New("its page is malformed"))
 	}
-	if values = transfer.ListQuery(values); len(values) > 0 {
+	if values = oci.ListQuery(values); len(values) > 0 {
 		page.Next = values
 	}
 	return page, nil
@@ -292,19 +293,19 @@ type offer struct {
 
 // Offer implements transfer.Peer. ctx alone bounds it, as the peer first gets
 // the whole blob.
-func (p *remote) Offer(ctx context.Context, ref transfer.Ref, mediaType string) error {
+func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
 	b, err := json.Marshal(offer{ref.Registry, ref.Digest.String(), mediaType})
 	if err != nil || len(b) > maxOffer {
 		return p.client.fails(p.id, errors.New("the offer is too long"))
 	}
-	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: transfer.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
+	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: oci.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
 	return err
 }
 
 // Refused implements transfer.Peer. It takes at most 2 s.
-func (p *remote) Refused(ctx context.Context, ref transfer.Ref) error {
+func (p *remote) Refused(ctx context.Context, ref oci.Ref) error {
 	_, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodPost, path: root + "refusals", query: query{Ref: transfer.Ref{Registry: ref.Registry, Repository: ref.Repository}},
+		method: http.MethodPost, path: root + "refusals", query: query{Ref: oci.Ref{Registry: ref.Registry, Repository: ref.Repository}},
 	}, 0, p.client.times.progress)
 	return err
 }

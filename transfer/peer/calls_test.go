@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -61,14 +62,14 @@ func TestBlob(t *testing.T) {
 }
 
 // settle waits until b holds the blob.
-func settle(t testing.TB, r *rig, ref transfer.Ref) {
+func settle(t testing.TB, r *rig, ref oci.Ref) {
 	t.Helper()
 	for {
 		a, err := r.fetcher.Blob(t.Context(), ref)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hit := a.From == transfer.Hit
+		hit := a.Origin == oci.Hit
 		_, err = a.Send(t.Context(), io.Discard, 0, -1)
 		if err := errors.Join(err, a.Close()); err != nil {
 			t.Fatal(err)
@@ -114,18 +115,18 @@ func TestStat(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		ref := r.ref(r.registry.PutBlob(repo, random(1, 70*kib)))
 		size, way, err := r.b.Stat(t.Context(), ref)
-		if err != nil || size != 70*kib || way.From != transfer.Miss || way.Host != "node-b" {
+		if err != nil || size != 70*kib || way.Origin != oci.Miss || way.Host != "node-b" {
 			t.Errorf("%d bytes, %+v, %v", size, way, err)
 		}
 		_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("nowhere")))
-		wantError(t, err, transfer.NotFound)
+		wantError(t, err, oci.NotFound)
 	})
 }
 
 func TestTagAndManifest(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		img := r.registry.PutImage(repo, "v1", []byte("layer"))
-		ref := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
+		ref := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 		found, err := r.b.Tag(t.Context(), ref, []string{upstreamtest.TypeManifest, "no media type", "*/*"})
 		if err != nil {
 			t.Fatal(err)
@@ -133,13 +134,13 @@ func TestTagAndManifest(t *testing.T) {
 		if found.Digest != img.Manifest || found.MediaType != upstreamtest.TypeManifest || found.Size != int64(len(img.ManifestBytes)) || found.Bytes != nil || found.Host != "node-b" {
 			t.Errorf("tag: %+v", found)
 		}
-		for _, from := range []transfer.Origin{transfer.Miss, transfer.PeerHit} {
+		for _, from := range []oci.Origin{oci.Miss, oci.PeerHit} {
 			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(m.Bytes, img.ManifestBytes) || m.MediaType != upstreamtest.TypeManifest || m.Digest != img.Manifest || m.Size != found.Size || m.From != from || m.Stored {
-				t.Errorf("manifest: %+v, want %v", m.Way, from)
+			if !bytes.Equal(m.Bytes, img.ManifestBytes) || m.MediaType != upstreamtest.TypeManifest || m.Digest != img.Manifest || m.Size != found.Size || m.Origin != from || m.Stored {
+				t.Errorf("manifest: %+v, want %v", m.Provenance, from)
 			}
 		}
 	})
@@ -147,22 +148,22 @@ func TestTagAndManifest(t *testing.T) {
 
 func TestStaleTagSaysWhy(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{upstream: &failing{err: &transfer.Error{Kind: transfer.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, policy: transfer.Policy{StaleIfError: time.Hour}})
+	r := newRig(t, setup{upstream: &failing{err: &oci.Error{Kind: oci.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, policy: transfer.Policy{StaleIfError: time.Hour}})
 	h := http.Header{}
-	stale := &transfer.Error{Kind: transfer.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
-	setWay(h, transfer.Way{From: transfer.Hit, Collapsed: true, Stale: stale}, "node-b", true)
+	stale := &oci.Error{Kind: oci.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
+	setWay(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
 	asked := time.Now()
 	way, err := wayOf(h, "node-b", "here", asked)
-	want := transfer.Way{
-		At:   asked,
-		From: transfer.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
-		Stale: &transfer.Error{Kind: transfer.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond, Relayed: true},
+	want := oci.Provenance{
+		At:     asked,
+		Origin: oci.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
+		Stale: &oci.Error{Kind: oci.Limited, Registry: "here", Host: "there:444", Status: 429, Reason: "slow?down – ü", RetryAfter: 1500 * time.Millisecond, Relayed: true},
 	}
 	if err != nil || !reflect.DeepEqual(way, want) {
 		t.Errorf("%+v, %v; want %+v", way, err, want)
 	}
-	_, err = r.b.Tag(t.Context(), transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}, nil)
-	wantError(t, err, transfer.Limited)
+	_, err = r.b.Tag(t.Context(), oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}, nil)
+	wantError(t, err, oci.Limited)
 }
 
 func TestLists(t *testing.T) {
@@ -171,7 +172,7 @@ func TestLists(t *testing.T) {
 		for i := range 5 {
 			subject = r.registry.PutImage(repo, fmt.Sprintf("v%d", i), []byte("layer"))
 		}
-		ref := transfer.Ref{Registry: r.registry.Host(), Repository: repo}
+		ref := oci.Ref{Registry: r.registry.Host(), Repository: repo}
 		got, pages := "", 0
 		for query := (url.Values{"n": {"2"}, "evil": {"x"}}); query != nil; pages++ {
 			page, err := r.b.Tags(t.Context(), ref, query)
@@ -244,13 +245,13 @@ func TestOffer(t *testing.T) {
 		asked <- id
 		return back
 	}})
-	ref := transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}
+	ref := oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}
 	err := r.b.Offer(t.Context(), ref, "")
 	wantPeerError(t, err, "it could not do it")
 	if id := <-asked; id != "a" {
 		t.Errorf("it would have asked %s", id)
 	}
-	err = r.b.Offer(t.Context(), transfer.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
+	err = r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
 	wantPeerError(t, err, "it could not do it")
 	err = r.b.Offer(t.Context(), ref, strings.Repeat("x", maxOffer))
 	wantPeerError(t, err, "too long")
@@ -276,7 +277,7 @@ func TestOfferEndsWithItsSender(t *testing.T) {
 		<-began
 		cancel()
 	}()
-	err := r.b.Offer(ctx, transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+	err := r.b.Offer(ctx, oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 	if wantPeerError(t, err, ""); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -344,36 +345,36 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 
 // failing is a registry that fails in one way.
 type failing struct {
-	transfer.Upstream
+	oci.Upstream
 	err error
 }
 
-func (f *failing) Stat(context.Context, transfer.Ref, bool, []string) (transfer.Descriptor, error) {
-	return transfer.Descriptor{}, f.err
+func (f *failing) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor, error) {
+	return oci.Descriptor{}, f.err
 }
 
-func (f *failing) Open(context.Context, transfer.Ref, int64) (*transfer.Stream, error) {
+func (f *failing) Open(context.Context, oci.Ref, int64) (*oci.Stream, error) {
 	return nil, f.err
 }
 
-func (f *failing) Manifest(context.Context, transfer.Ref, []string) (transfer.Manifest, error) {
-	return transfer.Manifest{}, f.err
+func (f *failing) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, error) {
+	return oci.Manifest{}, f.err
 }
 
-func (f *failing) Tags(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
+func (f *failing) Tags(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
 	return nil, f.err
 }
 
-func (f *failing) Referrers(context.Context, transfer.Ref, url.Values) (*transfer.Page, error) {
+func (f *failing) Referrers(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
 	return nil, f.err
 }
 
 func TestFailuresOfTheRegistry(t *testing.T) {
 	t.Parallel()
-	for kind := transfer.Unavailable; kind <= transfer.Offline; kind++ {
+	for kind := oci.Unavailable; kind <= oci.Offline; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
-			sent := &transfer.Error{Kind: kind, Registry: "lie.example.com", Host: "cdn.example.com", Status: 418, Reason: "so it is\x00" + strings.Repeat("<", 2*kib), RetryAfter: 2500 * time.Millisecond}
+			sent := &oci.Error{Kind: kind, Registry: "lie.example.com", Host: "cdn.example.com", Status: 418, Reason: "so it is\x00" + strings.Repeat("<", 2*kib), RetryAfter: 2500 * time.Millisecond}
 			r := newRig(t, setup{upstream: &failing{err: sent}})
 			ref := r.ref(digest.FromString("x"))
 			check := func(what string, err error) {
@@ -391,7 +392,7 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 			check("tags", err)
 			_, err = r.b.Referrers(t.Context(), ref, nil)
 			check("referrers", err)
-			tag := transfer.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
+			tag := oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
 			_, err = r.b.Tag(t.Context(), tag, nil)
 			check("tag", err)
 			_, _, err = r.b.Stat(t.Context(), ref)
@@ -406,14 +407,14 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 // waiting is a registry that never answers.
 type waiting struct{ failing }
 
-func (*waiting) Tags(ctx context.Context, _ transfer.Ref, _ url.Values) (*transfer.Page, error) {
+func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ url.Values) (*oci.Page, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-func (*waiting) Stat(ctx context.Context, _ transfer.Ref, _ bool, _ []string) (transfer.Descriptor, error) {
+func (*waiting) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.Descriptor, error) {
 	<-ctx.Done()
-	return transfer.Descriptor{}, context.Cause(ctx)
+	return oci.Descriptor{}, context.Cause(ctx)
 }
 
 func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
@@ -421,9 +422,9 @@ func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
 	r := newRig(t, setup{upstream: &waiting{}})
 	r.server.answerTime = 20 * time.Millisecond
 	_, err := r.b.Tags(t.Context(), r.ref(""), nil)
-	wantError(t, err, transfer.Timeout)
+	wantError(t, err, oci.Timeout)
 	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
-	wantError(t, err, transfer.Timeout)
+	wantError(t, err, oci.Timeout)
 	if !r.Healthy("b") {
 		t.Error("the peer is blamed for the registry")
 	}
@@ -440,17 +441,17 @@ func TestFailuresOfTheNode(t *testing.T) {
 		{errors.New("a bug"), false, "could not do it"},
 		{&transfer.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
 		{&transfer.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
-		{&transfer.Error{Err: &transfer.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
+		{&oci.Error{Err: &transfer.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
 	} {
 		r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { return c.err }}
 		r.times.busy = 0
-		err := r.b.Offer(t.Context(), transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+		err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
 			t.Errorf("%v became %v", c.err, err)
 		}
 	}
 	r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { panic("a bug") }}
-	err := r.b.Offer(t.Context(), transfer.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
+	err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 	wantPeerError(t, err, "")
 	if _, err := r.Stats(t.Context(), "b"); err != nil {
 		t.Errorf("after a bug: %v", err)
@@ -493,5 +494,5 @@ func TestRefused(t *testing.T) {
 	if err := r.b.Refused(t.Context(), r.ref(img.Manifest)); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, manifest(), transfer.Unavailable)
+	wantError(t, manifest(), oci.Unavailable)
 }

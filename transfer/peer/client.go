@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // ClientConfig is what a Client works with. All fields but Dial are needed.
@@ -202,7 +203,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*http.Request, er
 		u.RawQuery = a.query.encode()
 	}
 	if len(u.RawQuery) > maxQuery { // a client's; the peer would take it for a stranger's
-		return nil, &transfer.Error{Kind: transfer.Invalid, Registry: a.query.Registry, Reason: "the query is too long"}
+		return nil, &oci.Error{Kind: oci.Invalid, Registry: a.query.Registry, Reason: "the query is too long"}
 	}
 	req, err := http.NewRequestWithContext(ctx, a.method, u.String(), bytes.NewReader(a.body))
 	if err != nil {
@@ -231,7 +232,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*http.Request, er
 // errors are *transfer.Error and *transfer.PeerError.
 func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, error) {
 	req, err := c.request(ctx, l, a)
-	if _, ours := errors.AsType[*transfer.Error](err); ours {
+	if _, ours := errors.AsType[*oci.Error](err); ours {
 		return nil, err
 	}
 	if err != nil {

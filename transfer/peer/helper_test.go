@@ -20,6 +20,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -80,7 +81,7 @@ type setup struct {
 	passOn   bool // redirects go to the client
 	options  []upstreamtest.Option
 	policy   transfer.Policy
-	upstream transfer.Upstream // nil: the real one
+	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) transfer.Peer
 }
@@ -205,15 +206,15 @@ func liar(t testing.TB, answer http.HandlerFunc) (*Client, transfer.Peer) {
 }
 
 // ref names a blob or a manifest by digest.
-func (r *rig) ref(d digest.Digest) transfer.Ref {
-	return transfer.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
+func (r *rig) ref(d digest.Digest) oci.Ref {
+	return oci.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
 }
 
 // somewhere is a ref for peers that don't look at it.
-var somewhere = transfer.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
+var somewhere = oci.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
 
 // pull gets a blob to its end.
-func pull(ctx context.Context, p transfer.Peer, ref transfer.Ref, off int64, held bool) ([]byte, *transfer.Stream, error) {
+func pull(ctx context.Context, p transfer.Peer, ref oci.Ref, off int64, held bool) ([]byte, *oci.Stream, error) {
 	s, err := p.Open(ctx, ref, off, transfer.Terms{Held: held})
 	if err != nil || s.Redirect != "" {
 		return nil, s, err
@@ -239,9 +240,9 @@ func wantPeerError(t testing.TB, err error, part string) *transfer.PeerError {
 }
 
 // wantError fails the test unless err is the registry's, and of that kind.
-func wantError(t testing.TB, err error, kind transfer.Kind) *transfer.Error {
+func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	t.Helper()
-	e, ok := errors.AsType[*transfer.Error](err)
+	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
 		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -33,7 +34,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 		return err
 	},
 	"tag": func(ctx context.Context, _ *Client, b transfer.Peer) error {
-		_, err := b.Tag(ctx, transfer.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}, nil)
+		_, err := b.Tag(ctx, oci.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}, nil)
 		return err
 	},
 	"manifest": func(ctx context.Context, _ *Client, b transfer.Peer) error {
@@ -49,7 +50,7 @@ var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
 		return err
 	},
 	"offer": func(ctx context.Context, _ *Client, b transfer.Peer) error {
-		return b.Offer(ctx, transfer.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
+		return b.Offer(ctx, oci.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
 	},
 	"refused": func(ctx context.Context, _ *Client, b transfer.Peer) error { return b.Refused(ctx, somewhere) },
 	"stats": func(ctx context.Context, c *Client, _ transfer.Peer) error {

@@ -15,6 +15,7 @@ import (
 	_ "crypto/sha512"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // mediaTypePattern is what may stand in an Accept list.
@@ -27,7 +28,7 @@ var errQuery = errors.New("not of the form of a request")
 
 // A query is the parameters of a request.
 type query struct {
-	transfer.Ref
+	oci.Ref
 	transfer.Terms
 	accept []string
 	inList bool       // the digest stands here, not in the path
@@ -36,7 +37,7 @@ type query struct {
 
 // encode writes the parameters.
 func (q query) encode() string {
-	v := transfer.ListQuery(q.list)
+	v := oci.ListQuery(q.list)
 	v.Set("registry", q.Registry)
 	set(v, "repository", q.Repository)
 	set(v, "tag", q.Tag)
@@ -82,7 +83,7 @@ func parseQuery(raw string) (query, error) {
 			return query{}, errQuery
 		}
 	}
-	q := query{accept: v["accept"], list: transfer.ListQuery(v)}
+	q := query{accept: v["accept"], list: oci.ListQuery(v)}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
 	q.Held, q.Vouched = v.Get("held") == "1", v.Get("vouched") == "1"
 	if d := v.Get("digest"); d != "" {

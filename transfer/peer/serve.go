@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
-
-	"oci-proxy/transfer"
 )
 
 // A route is one thing that can be asked.
@@ -105,8 +104,8 @@ func (s *Server) inTime(c *call) (context.Context, context.CancelFunc) {
 }
 
 // late is the failure of a registry that does not answer.
-func late(registry string) *transfer.Error {
-	return &transfer.Error{Kind: transfer.Timeout, Registry: registry, Reason: "no answer in time"}
+func late(registry string) *oci.Error {
+	return &oci.Error{Kind: oci.Timeout, Registry: registry, Reason: "no answer in time"}
 }
 
 // getBlob sends a blob.
@@ -120,7 +119,7 @@ func (s *Server) getBlob(w *paced, c *call) error {
 		return malformed(c.Registry, "redirect")
 	}
 	h := w.Header()
-	setWay(h, a.Way, s.cfg.Name, false)
+	setWay(h, a.Provenance, s.cfg.Name, false)
 	if a.Redirect != "" {
 		h.Set(headerRedirect, a.Redirect)
 		w.WriteHeader(http.StatusNoContent)
@@ -177,7 +176,7 @@ func (s *Server) getManifest(w *paced, c *call) error {
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
-	setWay(w.Header(), found.Way, s.cfg.Name, false)
+	setWay(w.Header(), found.Provenance, s.cfg.Name, false)
 	return send(w, found.MediaType, found.Bytes)
 }
 
@@ -192,7 +191,7 @@ func (s *Server) getTag(w *paced, c *call) error {
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
-	setWay(w.Header(), found.Way, s.cfg.Name, true)
+	setWay(w.Header(), found.Provenance, s.cfg.Name, true)
 	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
 }
 
@@ -223,7 +222,7 @@ func (s *Server) postOffer(w *paced, c *call) error {
 	if err := json.Unmarshal(c.body, &o); err != nil {
 		return fmt.Errorf("reading an offer: %w", err)
 	}
-	ref := transfer.Ref{Registry: o.Registry}
+	ref := oci.Ref{Registry: o.Registry}
 	d, err := parseDigest(o.Digest)
 	if err != nil || o.Registry != c.Registry || !ref.WellFormed() || !visible(o.MediaType, maxWord) {
 		return errors.New("reading an offer: it names nothing that can be taken")
@@ -267,7 +266,7 @@ func tellable(registry, mediaType string) error {
 
 // malformed is the failure of a registry that says what can't be passed on.
 func malformed(registry, what string) error {
-	return &transfer.Error{Kind: transfer.Corrupt, Registry: registry, Reason: "the registry's " + what + " is malformed or too long"}
+	return &oci.Error{Kind: oci.Corrupt, Registry: registry, Reason: "the registry's " + what + " is malformed or too long"}
 }
 
 // send sends a small answer. It takes no error: what can't be sent, the peer
@@ -294,7 +293,7 @@ func sendJSON(w *paced, v any) error {
 }
 
 // sendPage sends a page, unless there is an error.
-func sendPage(w *paced, c *call, page *transfer.Page, err error) error {
+func sendPage(w *paced, c *call, page *oci.Page, err error) error {
 	if err != nil {
 		return err
 	}

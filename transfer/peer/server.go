@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // Limits of what is answered at a time. Who comes beyond is told to come back.
@@ -186,7 +187,7 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
 	if c.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // nobody is there
 	}
-	e, speaks := errors.AsType[*transfer.Error](err)
+	e, speaks := errors.AsType[*oci.Error](err)
 	p, peers := errors.AsType[*transfer.PeerError](err)
 	switch {
 	case peers && p.Busy:
@@ -201,7 +202,7 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
 		refuse(w, statusOf(e.Kind), failedUpstream)
 	case errors.Is(err, context.DeadlineExceeded): // of inTime, wherever its cause was lost
 		w.Header().Set(headerError, encodeError(late(c.Registry)))
-		refuse(w, statusOf(transfer.Timeout), failedUpstream)
+		refuse(w, statusOf(oci.Timeout), failedUpstream)
 	default:
 		s.broke(w, c, err)
 	}

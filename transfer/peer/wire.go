@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 // A failure is a transfer.Error as it travels. The cause stays behind.
@@ -25,7 +26,7 @@ type failure struct {
 }
 
 // encodeError writes e as one line.
-func encodeError(e *transfer.Error) string {
+func encodeError(e *oci.Error) string {
 	b, err := json.Marshal(failure{
 		Kind: e.Kind.String(), Registry: e.Registry, Host: printable(e.Host, maxWord), Status: e.Status,
 		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(),
@@ -40,7 +41,7 @@ var errFailure = errors.New("the failure that it tells is malformed")
 
 // decodeError reads what encodeError wrote, for a request that went to
 // registry: whatever the peer says of that, the failure is that one's.
-func decodeError(s, registry string) (*transfer.Error, error) {
+func decodeError(s, registry string) (*oci.Error, error) {
 	var f failure
 	if err := json.Unmarshal([]byte(s), &f); err != nil {
 		return nil, errFailure
@@ -50,7 +51,7 @@ func decodeError(s, registry string) (*transfer.Error, error) {
 		return nil, errFailure
 	}
 	const most = 24 * time.Hour
-	return &transfer.Error{
+	return &oci.Error{
 		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), Status: f.Status,
 		Reason:     printable(f.Reason, maxReason),
 		Relayed:    true,
@@ -59,8 +60,8 @@ func decodeError(s, registry string) (*transfer.Error, error) {
 }
 
 // kindOf returns the kind of that name.
-func kindOf(name string) (transfer.Kind, bool) {
-	for k := transfer.Unavailable; k <= transfer.Offline; k++ {
+func kindOf(name string) (oci.Kind, bool) {
+	for k := oci.Unavailable; k <= oci.Offline; k++ {
 		if k.String() == name {
 			return k, true
 		}
@@ -70,15 +71,15 @@ func kindOf(name string) (transfer.Kind, bool) {
 
 // statusOf is the status of an answer that tells of the registry's failure. It
 // is for those who look at the traffic: the client reads headerError.
-func statusOf(k transfer.Kind) int {
+func statusOf(k oci.Kind) int {
 	switch k {
-	case transfer.NotFound:
+	case oci.NotFound:
 		return http.StatusNotFound
-	case transfer.Denied:
+	case oci.Denied:
 		return http.StatusForbidden
-	case transfer.Limited:
+	case oci.Limited:
 		return http.StatusTooManyRequests
-	case transfer.Timeout:
+	case oci.Timeout:
 		return http.StatusGatewayTimeout
 	default:
 		return http.StatusBadGateway
@@ -106,11 +107,11 @@ func visible(s string, most int) bool {
 }
 
 // setWay tells how an answer came about.
-func setWay(h http.Header, way transfer.Way, name string, tag bool) {
+func setWay(h http.Header, way oci.Provenance, name string, tag bool) {
 	h.Set(headerVia, way.CacheStatus(name, tag))
-	h.Set(headerSource, transfer.Miss.String())
-	if way.From != transfer.Miss {
-		h.Set(headerSource, transfer.Hit.String())
+	h.Set(headerSource, oci.Miss.String())
+	if way.Origin != oci.Miss {
+		h.Set(headerSource, oci.Hit.String())
 	}
 	if !way.At.IsZero() {
 		h.Set(headerAge, strconv.FormatInt(max(0, time.Since(way.At).Milliseconds()+1), 10)) // rather too old
@@ -126,8 +127,8 @@ func setWay(h http.Header, way transfer.Way, name string, tag bool) {
 // wayOf reads what setWay wrote: what was a hit at the peer, or a third node's,
 // is a peer's hit here. asked is when the peer was asked: what it knows for a
 // while is at least that much older.
-func wayOf(h http.Header, peer, registry string, asked time.Time) (transfer.Way, error) {
-	way := transfer.Way{From: transfer.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia), At: asked}
+func wayOf(h http.Header, peer, registry string, asked time.Time) (oci.Provenance, error) {
+	way := oci.Provenance{Origin: oci.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia), At: asked}
 	if !visible(way.Via, maxVia) {
 		return way, errors.New("its Cache-Status is malformed")
 	}
@@ -138,8 +139,8 @@ func wayOf(h http.Header, peer, registry string, asked time.Time) (transfer.Way,
 		}
 		way.At = asked.Add(-time.Duration(age) * time.Millisecond)
 	}
-	if h.Get(headerSource) == transfer.Hit.String() {
-		way.From = transfer.PeerHit
+	if h.Get(headerSource) == oci.Hit.String() {
+		way.Origin = oci.PeerHit
 	}
 	if s := h.Get(headerStale); s != "" {
 		var err error

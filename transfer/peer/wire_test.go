@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 )
 
 func FuzzDecodeError(f *testing.F) {
-	f.Add(encodeError(&transfer.Error{Kind: transfer.Denied, Registry: "r", Host: "h", Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", Status: 403, Reason: "no", RetryAfter: 5}))
 	f.Add(`{"kind":"limited","retry_after":1e300,"status":-1}`)
 	f.Add(`{"kind":"timeout","reason":"\u0000\u202e<\ud800"}`)
 	f.Fuzz(func(t *testing.T, s string) {
@@ -35,7 +36,7 @@ func FuzzDecodeError(f *testing.F) {
 }
 
 // names take each name as it is written.
-var names = transfer.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
+var names = oci.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
 
 func FuzzParseQuery(f *testing.F) {
 	f.Add("registry=ghcr.io&repository=org%2Fapp&tag=v1&accept=a/b&held=1&vouched=1&n=5")
@@ -51,7 +52,7 @@ func FuzzParseQuery(f *testing.F) {
 		}
 		if q.Repository != "" {
 			// What nodes take from each other, they take from clients.
-			if _, err := transfer.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
+			if _, err := oci.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
 				t.Errorf("%q: %v", raw, err)
 			}
 		}
@@ -68,7 +69,7 @@ func FuzzNames(f *testing.F) {
 	f.Add("team/app", "ghcr.io")
 	f.Add("a--b/c__d", "localhost:5000")
 	f.Fuzz(func(t *testing.T, repository, registry string) {
-		req, err := transfer.ParsePath("/v2/"+repository+"/tags/list", registry, names)
+		req, err := oci.ParsePath("/v2/"+repository+"/tags/list", registry, names)
 		if err != nil || registry == "" {
 			return
 		}
@@ -142,13 +143,13 @@ func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 // An owner that has a blob from a third node's shard did not ask the registry.
 func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	t.Parallel()
-	for from, want := range map[transfer.Origin]transfer.Origin{
-		transfer.Miss: transfer.Miss, transfer.Hit: transfer.PeerHit, transfer.PeerHit: transfer.PeerHit,
+	for from, want := range map[oci.Origin]oci.Origin{
+		oci.Miss: oci.Miss, oci.Hit: oci.PeerHit, oci.PeerHit: oci.PeerHit,
 	} {
 		h := http.Header{}
-		setWay(h, transfer.Way{From: from}, "node-b", false)
-		if way, err := wayOf(h, "node-b", "here", time.Now()); err != nil || way.From != want {
-			t.Errorf("%v there is %v here, %v", from, way.From, err)
+		setWay(h, oci.Provenance{Origin: from}, "node-b", false)
+		if way, err := wayOf(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
+			t.Errorf("%v there is %v here, %v", from, way.Origin, err)
 		}
 	}
 }
@@ -159,7 +160,7 @@ func TestAges(t *testing.T) {
 	asked := time.Now()
 	for _, at := range []time.Time{asked, asked.Add(-time.Hour), asked.Add(-24 * 365 * time.Hour)} {
 		h := http.Header{}
-		setWay(h, transfer.Way{At: at}, "node-b", true)
+		setWay(h, oci.Provenance{At: at}, "node-b", true)
 		way, err := wayOf(h, "node-b", "here", asked)
 		if off := at.Sub(way.At); err != nil || off < 0 || off > time.Minute {
 			t.Errorf("%v came as %v, %v", at, way.At, err)
@@ -177,7 +178,7 @@ func TestAgesTravel(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{policy: transfer.Policy{Private: true, TagTTL: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
-	tag := transfer.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
+	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	ask := func() (ats [4]time.Time) {
 		t.Helper()
 		found, err := r.b.Tag(t.Context(), tag, nil)

@@ -7,12 +7,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
-
-	"oci-proxy/transfer"
 )
 
 // A pass is what a request shows to be let in.
@@ -57,7 +56,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 			return nil, err
 		}
 	}
-	return nil, r.fail(transfer.Denied, never, r.host, "the registry asks for a login again and again")
+	return nil, r.fail(oci.Denied, never, r.host, "the registry asks for a login again and again")
 }
 
 // asGuest meets the challenge of a host that the registry's redirect led to,

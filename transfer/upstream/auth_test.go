@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -246,21 +246,21 @@ func TestRefusalsNameTheHostThatRefused(t *testing.T) {
 	cfg := withLogin(plainly(reg.Host()))
 	cfg.RealmHosts = []string{reg.TokenHost()}
 	_, err := newClient(t, cfg).Open(t.Context(), hello(reg.Host()), 0)
-	if e := wantError(t, err, transfer.Denied, "refused the credentials"); e.Host != reg.TokenHost() {
+	if e := wantError(t, err, oci.Denied, "refused the credentials"); e.Host != reg.TokenHost() {
 		t.Errorf("host %s, want the token server %s", e.Host, reg.TokenHost())
 	}
 	_, err = newClient(t, plainly(reg.Host())).Open(t.Context(), hello(reg.Host()), 0)
-	wantError(t, err, transfer.Denied, "without credentials")
+	wantError(t, err, oci.Denied, "without credentials")
 
 	basic := upstreamtest.New(t, upstreamtest.Basic("user", "right"))
 	basic.PutBlob("team/app", []byte("hello"))
 	_, err = newClient(t, withLogin(plainly(basic.Host()))).Open(t.Context(), hello(basic.Host()), 0)
-	wantError(t, err, transfer.Denied, "access denied")
+	wantError(t, err, oci.Denied, "access denied")
 	if n := len(basic.Requests()); n != 2 {
 		t.Errorf("a wrong login took %d requests, want 2", n)
 	}
 	_, err = newClient(t, plainly(basic.Host())).Open(t.Context(), hello(basic.Host()), 0)
-	wantError(t, err, transfer.Denied, "asks for a login")
+	wantError(t, err, oci.Denied, "asks for a login")
 }
 
 func TestTokenRequestsAreMadeOfParts(t *testing.T) {
@@ -313,7 +313,7 @@ func TestTokenAnswersWithoutEndAreNotRead(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	})
 	_, err := newClient(t, plainly(home)).Open(t.Context(), hello(home), 0)
-	wantError(t, err, transfer.Unavailable, "holds no token")
+	wantError(t, err, oci.Unavailable, "holds no token")
 }
 
 func TestALostTokenServerIsLookedForAgain(t *testing.T) {

@@ -5,36 +5,35 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"path"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/transfer"
 )
 
 // asking returns the registry of ref, and ref's errors: the caller has checked
 // ref, but a path must not leave its repository whatever happened before.
-func (c *Client) asking(ref transfer.Ref) (*registry, error) {
+func (c *Client) asking(ref oci.Ref) (*registry, error) {
 	r, err := c.registry(ref.Registry)
 	if err != nil {
 		return nil, err
 	}
 	repo := "/" + ref.Repository
 	if repo == "/" || path.Clean(repo) != repo || strings.ContainsAny(ref.Tag, "/\\") || ref.Tag == ".." {
-		return nil, r.fail(transfer.Invalid, never, r.host, "no repository of that name can be").cause
+		return nil, r.fail(oci.Invalid, never, r.host, "no repository of that name can be").cause
 	}
 	if ref.Digest != "" && ref.Digest.Validate() != nil {
-		return nil, r.fail(transfer.Invalid, never, r.host, "no digest").cause
+		return nil, r.fail(oci.Invalid, never, r.host, "no digest").cause
 	}
 	return r, nil
 }
 
 // Open implements transfer.Source. A source of bytes is asked anew each time:
 // where the registry redirects to holds for minutes only.
-func (c *Client) Open(ctx context.Context, ref transfer.Ref, offset int64) (*transfer.Stream, error) {
+func (c *Client) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	r, err := c.asking(ref)
 	if err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func (c *Client) Open(ctx context.Context, ref transfer.Ref, offset int64) (*tra
 		offset: offset, handOver: !r.FollowRedirects,
 	}
 	ctx, keep, stop := inTime(ctx)
-	s, err := persist(ctx, r, func(ctx context.Context) (*transfer.Stream, error) { return r.stream(ctx, a) })
+	s, err := persist(ctx, r, func(ctx context.Context) (*oci.Stream, error) { return r.stream(ctx, a) })
 	if err != nil {
 		stop()
 		return nil, err
@@ -72,12 +71,12 @@ func (b *body) Close() error {
 }
 
 // stream asks for a blob once.
-func (r *registry) stream(ctx context.Context, a ask) (*transfer.Stream, error) {
+func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 	ans, err := r.do(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	s := &transfer.Stream{Host: ans.host, Size: -1, Redirect: ans.redirect}
+	s := &oci.Stream{Host: ans.host, Size: -1, Redirect: ans.redirect}
 	if ans.redirect != "" {
 		return s, nil
 	}
@@ -90,7 +89,7 @@ func (r *registry) stream(ctx context.Context, a ask) (*transfer.Stream, error) 
 		from, size, ok := contentRange(ans.resp.Header.Get("Content-Range"))
 		if !ok || from != a.offset {
 			_ = ans.resp.Body.Close() // it is the wrong part: nothing else can be wrong with it
-			f := r.fail(transfer.Unavailable, never, ans.host, fmt.Sprintf("wrong range: not from byte %d on", a.offset))
+			f := r.fail(oci.Unavailable, never, ans.host, fmt.Sprintf("wrong range: not from byte %d on", a.offset))
 			f.Status = ans.resp.StatusCode
 			return nil, f
 		}
@@ -119,10 +118,10 @@ func contentRange(v string) (from, size int64, ok bool) {
 }
 
 // Stat implements transfer.Upstream.
-func (c *Client) Stat(ctx context.Context, ref transfer.Ref, blob bool, accept []string) (transfer.Descriptor, error) {
+func (c *Client) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
 	r, err := c.asking(ref)
 	if err != nil {
-		return transfer.Descriptor{}, err
+		return oci.Descriptor{}, err
 	}
 	a := ask{method: http.MethodHead, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	if blob {
@@ -131,23 +130,23 @@ func (c *Client) Stat(ctx context.Context, ref transfer.Ref, blob bool, accept [
 	}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (transfer.Descriptor, error) { return r.stat(ctx, a, blob) })
+	return persist(ctx, r, func(ctx context.Context) (oci.Descriptor, error) { return r.stat(ctx, a, blob) })
 }
 
 // stat asks by HEAD once.
-func (r *registry) stat(ctx context.Context, a ask, blob bool) (d transfer.Descriptor, err error) {
+func (r *registry) stat(ctx context.Context, a ask, blob bool) (d oci.Descriptor, err error) {
 	ans, err := r.do(ctx, a)
 	if err != nil {
 		return d, err
 	}
 	if ans.redirect != "" {
-		return transfer.Descriptor{Size: -1, Redirect: ans.redirect}, nil
+		return oci.Descriptor{Size: -1, Redirect: ans.redirect}, nil
 	}
 	if ans.resp.StatusCode != http.StatusOK {
 		return d, r.declined(ans)
 	}
 	_ = ans.resp.Body.Close() // that of HEAD is empty
-	d = transfer.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength}
+	d = oci.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength}
 	if !identity(ans.resp.Header) || !blob && d.Size == 0 {
 		d.Size = -1 // no manifest is empty: a server that does not count says 0
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -20,13 +20,13 @@ func TestOpenFromAnOffset(t *testing.T) {
 		want     string
 		from     int64
 		size     int64
-		kind     transfer.Kind
+		kind     oci.Kind
 		mistaken string
 	}{
 		"all of it":                     {want: "hello", size: 5},
 		"from the middle":               {offset: 2, want: "llo", from: 2, size: 5},
 		"the last byte":                 {offset: 4, want: "o", from: 4, size: 5},
-		"beyond the end":                {offset: 5, kind: transfer.Invalid, mistaken: "no such range"},
+		"beyond the end":                {offset: 5, kind: oci.Invalid, mistaken: "no such range"},
 		"the range is ignored":          {fault: upstreamtest.Fault{IgnoreRange: true}, offset: 2, want: "hello", size: 5},
 		"the range is another":          {fault: upstreamtest.Fault{WrongRange: true}, offset: 2, mistaken: "wrong range"},
 		"a range though none was asked": {fault: upstreamtest.Fault{WrongRange: true}, mistaken: "wrong range"},
@@ -90,12 +90,12 @@ func TestOnlyWhatWasParsedIsAskedFor(t *testing.T) {
 		}
 		return reply(206, "o", "Content-Range", "bytes 4-4/5"), nil
 	})
-	s, err := client.Open(t.Context(), transfer.Ref{Registry: "reg.example.com", Repository: "a/b?c#d e", Digest: helloDigest}, 4)
+	s, err := client.Open(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a/b?c#d e", Digest: helloDigest}, 4)
 	if err != nil || s.Offset != 4 {
 		t.Fatal(s, err)
 	}
 	_ = s.Body.Close()
-	for _, ref := range []transfer.Ref{
+	for _, ref := range []oci.Ref{
 		{Repository: ""},
 		{Repository: "../x"},
 		{Repository: "a/../../x"},
@@ -107,7 +107,7 @@ func TestOnlyWhatWasParsedIsAskedFor(t *testing.T) {
 		{Repository: "a", Digest: "sha256:../../x"},
 	} {
 		ref.Registry = "reg.example.com"
-		if _, err := client.Manifest(t.Context(), ref, nil); transfer.KindOf(err) != transfer.Invalid {
+		if _, err := client.Manifest(t.Context(), ref, nil); oci.KindOf(err) != oci.Invalid {
 			t.Errorf("%+v: %v", ref, err)
 		}
 	}
@@ -118,14 +118,14 @@ func TestStatTellsWhatIsToldAndValid(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer *http.Response
 		blob   bool
-		want   transfer.Descriptor
+		want   oci.Descriptor
 	}{
-		"all":                 {reply(200, "12345", "Docker-Content-Digest", helloDigest, "Content-Type", "a/b; charset=x"), false, transfer.Descriptor{Digest: helloDigest, MediaType: "a/b; charset=x", Size: 5}},
-		"nothing":             {reply(200, ""), false, transfer.Descriptor{Size: -1}},
-		"an empty blob":       {reply(200, ""), true, transfer.Descriptor{Size: 0}},
-		"a bad digest":        {reply(200, "1", "Docker-Content-Digest", "sha256:xyz"), false, transfer.Descriptor{Size: 1}},
-		"an unusual digest":   {reply(200, "1", "Docker-Content-Digest", "sha384:"+strings.Repeat("a", 96)), false, transfer.Descriptor{Size: 1}},
-		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip"), false, transfer.Descriptor{Size: -1}},
+		"all":                 {reply(200, "12345", "Docker-Content-Digest", helloDigest, "Content-Type", "a/b; charset=x"), false, oci.Descriptor{Digest: helloDigest, MediaType: "a/b; charset=x", Size: 5}},
+		"nothing":             {reply(200, ""), false, oci.Descriptor{Size: -1}},
+		"an empty blob":       {reply(200, ""), true, oci.Descriptor{Size: 0}},
+		"a bad digest":        {reply(200, "1", "Docker-Content-Digest", "sha256:xyz"), false, oci.Descriptor{Size: 1}},
+		"an unusual digest":   {reply(200, "1", "Docker-Content-Digest", "sha384:"+strings.Repeat("a", 96)), false, oci.Descriptor{Size: 1}},
+		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip"), false, oci.Descriptor{Size: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,14 +154,14 @@ func TestStatAtARealRegistry(t *testing.T) {
 	if err != nil || got.Size != 5 {
 		t.Errorf("blob: %+v, %v", got, err)
 	}
-	ref := transfer.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}
+	ref := oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}
 	got, err = client.Stat(t.Context(), ref, false, []string{upstreamtest.TypeManifest})
 	if err != nil || got.Digest != d || got.Size != int64(len(manifest)) {
 		t.Errorf("manifest: %+v, %v", got, err)
 	}
 	reg.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "HEAD"}, Status: 405})
 	_, err = client.Stat(t.Context(), ref, false, nil)
-	if e := wantError(t, err, transfer.Invalid, "not offered"); e.Status != 405 {
+	if e := wantError(t, err, oci.Invalid, "not offered"); e.Status != 405 {
 		t.Errorf("status %d", e.Status)
 	}
 }

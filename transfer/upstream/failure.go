@@ -12,13 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
-
-	"oci-proxy/transfer"
 )
 
 // maxErrorBytes is how much of an error answer's body is read.
@@ -45,17 +44,17 @@ type failure struct {
 }
 
 // A cause is a transfer.Error under a name that leaves its method visible.
-type cause = transfer.Error
+type cause = oci.Error
 
 // fail makes a failure of registry r at host.
-func (r *registry) fail(kind transfer.Kind, again again, host, reason string) *failure {
-	return &failure{&transfer.Error{Kind: kind, Registry: r.host, Host: host, Reason: reason}, again}
+func (r *registry) fail(kind oci.Kind, again again, host, reason string) *failure {
+	return &failure{&oci.Error{Kind: kind, Registry: r.host, Host: host, Reason: reason}, again}
 }
 
 // broken says what a round trip without an answer means. The host is the
 // proxy's where that failed.
 func (r *registry) broken(req *http.Request, t *trip, err error) *failure {
-	f := r.fail(transfer.Unavailable, patiently, shown(req.URL), "the connection broke")
+	f := r.fail(oci.Unavailable, patiently, shown(req.URL), "the connection broke")
 	f.Err = err
 	op, isOp := errors.AsType[*net.OpError](err)
 	if refused, ok := errors.AsType[*proxyRefusal](err); ok {
@@ -102,7 +101,7 @@ func (f *failure) ended(ctx context.Context) bool {
 		f.again = patiently
 	}
 	if errors.Is(f.Err, errLate) || errors.Is(f.Err, errTry) || errors.Is(f.Err, context.DeadlineExceeded) {
-		f.Kind, f.Reason, f.Err = transfer.Timeout, "no answer in time", nil
+		f.Kind, f.Reason, f.Err = oci.Timeout, "no answer in time", nil
 	}
 	return true
 }
@@ -137,7 +136,7 @@ func (f *failure) unreached(err error) bool {
 	timeout, _ := errors.AsType[net.Error](err)
 	switch {
 	case guarded:
-		f.Kind, f.Reason, f.again, f.Err = transfer.Denied, no.reason, never, nil
+		f.Kind, f.Reason, f.again, f.Err = oci.Denied, no.reason, never, nil
 	case isDNS && dns.IsNotFound:
 		f.Reason, f.again = "no such host", shortly
 	case isDNS:
@@ -147,7 +146,7 @@ func (f *failure) unreached(err error) bool {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		f.Reason, f.again = "the network does not lead there", shortly
 	case timeout != nil && timeout.Timeout():
-		f.Kind, f.Reason = transfer.Timeout, "no answer in time"
+		f.Kind, f.Reason = oci.Timeout, "no answer in time"
 		if isOp && (op.Op == "dial" || op.Op == "proxyconnect") {
 			f.Reason, f.again = "no connection in time", shortly
 		}
@@ -160,30 +159,30 @@ func (f *failure) unreached(err error) bool {
 // refused says what an answer that is no success means, and closes it.
 func (r *registry) refused(resp *http.Response, host string) *failure {
 	status := resp.StatusCode
-	f := r.fail(transfer.Unavailable, never, host, "unexpected answer")
+	f := r.fail(oci.Unavailable, never, host, "unexpected answer")
 	f.Status = status
 	switch {
 	case status == http.StatusNotFound:
-		f.Kind, f.Reason = transfer.NotFound, "not found"
+		f.Kind, f.Reason = oci.NotFound, "not found"
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		f.Kind, f.Reason = transfer.Denied, "access denied"
+		f.Kind, f.Reason = oci.Denied, "access denied"
 	case status == http.StatusProxyAuthRequired:
 		f.Reason = "the proxy refused the login (407)"
 		if proxy, _ := r.proxyFor(resp.Request.URL); proxy != nil {
 			f.Host = shown(proxy)
 		}
 	case status == http.StatusTooManyRequests:
-		f.Kind, f.Reason, f.again = transfer.Limited, "too many requests", patiently
+		f.Kind, f.Reason, f.again = oci.Limited, "too many requests", patiently
 	case status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
-		f.Kind, f.Reason, f.again = transfer.Timeout, "no answer in time", patiently
+		f.Kind, f.Reason, f.again = oci.Timeout, "no answer in time", patiently
 	case status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
-		f.Kind, f.Reason = transfer.Invalid, "not offered"
+		f.Kind, f.Reason = oci.Invalid, "not offered"
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		f.Kind, f.Reason = transfer.Invalid, "no such range"
+		f.Kind, f.Reason = oci.Invalid, "no such range"
 	case status >= 500:
 		f.Reason, f.again = "the server is in trouble", patiently
 	case status >= 400:
-		f.Kind, f.Reason = transfer.Invalid, "the request was refused"
+		f.Kind, f.Reason = oci.Invalid, "the request was refused"
 	}
 	f.RetryAfter = retryAfter(resp.Header, time.Now())
 	if said := saidBy(resp); said != "" {

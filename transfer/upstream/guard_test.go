@@ -6,9 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"oci-proxy/transfer/oci"
 	"testing"
-
-	"oci-proxy/transfer"
 )
 
 func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {
@@ -54,7 +53,7 @@ func TestStrangersHaveAPublicName(t *testing.T) {
 	} {
 		if _, err := c.registry(host); err == nil {
 			t.Errorf("%q is asked", host)
-		} else if transfer.KindOf(err) != transfer.Denied {
+		} else if oci.KindOf(err) != oci.Denied {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
@@ -216,7 +215,7 @@ func TestRebinding(t *testing.T) {
 	r.own, r.elsewhere = transport, transport
 	_, err := r.follow(t.Context(), ask{method: http.MethodGet}, pass{})
 	f, ok := errors.AsType[*failure](err)
-	if !ok || f.Kind != transfer.Denied || dialled != 2 {
+	if !ok || f.Kind != oci.Denied || dialled != 2 {
 		t.Errorf("%v after %d connections, want a refusal at the second", err, dialled)
 	}
 }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
-
-	"oci-proxy/transfer"
 )
 
 // listKeys are the query keys that registries page and filter with. No other
@@ -18,12 +17,12 @@ var listKeys = []string{"n", "last", "next_page", "page", "page_size", "nextToke
 const maxNext = 8 << 10
 
 // Tags implements transfer.Upstream.
-func (c *Client) Tags(ctx context.Context, ref transfer.Ref, query url.Values) (*transfer.Page, error) {
+func (c *Client) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	return c.list(ctx, ref, ask{path: "tags/list", query: query, accept: "application/json"}, maxTags)
 }
 
 // Referrers implements transfer.Upstream.
-func (c *Client) Referrers(ctx context.Context, ref transfer.Ref, query url.Values) (*transfer.Page, error) {
+func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	a := ask{
 		path: "referrers/" + ref.Digest.String(), query: query,
 		accept: "application/vnd.oci.image.index.v1+json",
@@ -32,7 +31,7 @@ func (c *Client) Referrers(ctx context.Context, ref transfer.Ref, query url.Valu
 }
 
 // list gets a page of at most limit bytes.
-func (c *Client) list(ctx context.Context, ref transfer.Ref, a ask, limit int64) (*transfer.Page, error) {
+func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oci.Page, error) {
 	r, err := c.asking(ref)
 	if err != nil {
 		return nil, err
@@ -40,7 +39,7 @@ func (c *Client) list(ctx context.Context, ref transfer.Ref, a ask, limit int64)
 	a.method, a.repo, a.query = http.MethodGet, ref.Repository, allowed(a.query)
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (*transfer.Page, error) {
+	return persist(ctx, r, func(ctx context.Context) (*oci.Page, error) {
 		ans, err := r.do(ctx, a)
 		if err != nil {
 			return nil, err
@@ -53,9 +52,9 @@ func (c *Client) list(ctx context.Context, ref transfer.Ref, a ask, limit int64)
 			return nil, r.page(ans)
 		}
 		if !identity(ans.resp.Header) {
-			return nil, r.fail(transfer.Corrupt, once, ans.host, "the list came compressed")
+			return nil, r.fail(oci.Corrupt, once, ans.host, "the list came compressed")
 		}
-		return &transfer.Page{
+		return &oci.Page{
 			MediaType: ans.mediaType(),
 			Bytes:     bytes,
 			Next:      nextPage(ans.resp.Header.Values("Link")),

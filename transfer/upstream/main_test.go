@@ -8,13 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"oci-proxy/transfer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -113,12 +112,12 @@ func reply(status int, body string, header ...string) *http.Response {
 const helloDigest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
 
 // hello names a blob of "hello" at host.
-func hello(host string) transfer.Ref {
-	return transfer.Ref{Registry: host, Repository: "team/app", Digest: helloDigest}
+func hello(host string) oci.Ref {
+	return oci.Ref{Registry: host, Repository: "team/app", Digest: helloDigest}
 }
 
 // opened opens ref and returns all of its bytes.
-func opened(ctx context.Context, c *Client, ref transfer.Ref) (string, error) {
+func opened(ctx context.Context, c *Client, ref oci.Ref) (string, error) {
 	s, err := c.Open(ctx, ref, 0)
 	if err != nil {
 		return "", err
@@ -137,9 +136,9 @@ func wantHello(t *testing.T, c *Client, host string) {
 
 // wantError fails the test unless err is of that kind, speaks of reason and
 // tells no secret.
-func wantError(t *testing.T, err error, kind transfer.Kind, reason string) *transfer.Error {
+func wantError(t *testing.T, err error, kind oci.Kind, reason string) *oci.Error {
 	t.Helper()
-	e, ok := errors.AsType[*transfer.Error](err)
+	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
 		t.Fatalf("error %v (%T), want a transfer.Error", err, err)
 	}

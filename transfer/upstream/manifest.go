@@ -5,11 +5,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"oci-proxy/transfer/oci"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/transfer"
 )
 
 // Limits of what is read whole.
@@ -20,7 +19,7 @@ const (
 )
 
 // manifestPath returns the path below the repository of the manifest ref names.
-func manifestPath(ref transfer.Ref) string {
+func manifestPath(ref oci.Ref) string {
 	if ref.Digest != "" {
 		return "manifests/" + ref.Digest.String()
 	}
@@ -30,15 +29,15 @@ func manifestPath(ref transfer.Ref) string {
 // Manifest implements transfer.Upstream. Bytes that are not those of the digest
 // asked for, or of the one that upstream names, are asked for once more and
 // then an error of kind Corrupt.
-func (c *Client) Manifest(ctx context.Context, ref transfer.Ref, accept []string) (transfer.Manifest, error) {
+func (c *Client) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Manifest, error) {
 	r, err := c.asking(ref)
 	if err != nil {
-		return transfer.Manifest{}, err
+		return oci.Manifest{}, err
 	}
 	a := ask{method: http.MethodGet, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (transfer.Manifest, error) {
+	return persist(ctx, r, func(ctx context.Context) (oci.Manifest, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, tryCap, errTry)
 		defer cancel()
 		return r.manifest(ctx, a, ref.Digest)
@@ -46,7 +45,7 @@ func (c *Client) Manifest(ctx context.Context, ref transfer.Ref, accept []string
 }
 
 // manifest asks for a manifest once.
-func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m transfer.Manifest, err error) {
+func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m oci.Manifest, err error) {
 	ans, err := r.do(ctx, a)
 	if err != nil {
 		return m, err
@@ -60,11 +59,11 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m t
 	}
 	d, reason := verify(bytes, want, told(ans), identity(ans.resp.Header))
 	if reason != "" {
-		f := r.fail(transfer.Corrupt, once, ans.host, reason)
+		f := r.fail(oci.Corrupt, once, ans.host, reason)
 		f.Status = ans.resp.StatusCode
 		return m, f
 	}
-	return transfer.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes}, nil
+	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes}, nil
 }
 
 // verify returns the digest of a manifest's bytes, or what is wrong with them.
@@ -111,7 +110,7 @@ func (r *registry) read(ctx context.Context, ans *answer, limit int64) ([]byte, 
 
 // tooLarge is the failure of an answer over its limit.
 func (r *registry) tooLarge(ans *answer) *failure {
-	f := r.fail(transfer.Unavailable, never, ans.host, "the answer is too large")
+	f := r.fail(oci.Unavailable, never, ans.host, "the answer is too large")
 	f.Status = ans.resp.StatusCode
 	return f
 }
@@ -125,7 +124,7 @@ func (a *answer) isPage() bool {
 
 // page is the failure of an answer that is a page.
 func (r *registry) page(ans *answer) *failure {
-	f := r.fail(transfer.Corrupt, once, ans.host, "the answer is a page for people")
+	f := r.fail(oci.Corrupt, once, ans.host, "the answer is a page for people")
 	f.Status = ans.resp.StatusCode
 	return f
 }

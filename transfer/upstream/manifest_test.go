@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -49,9 +49,9 @@ func TestManifestsAreCheckedAndAskedForOnceMore(t *testing.T) {
 				asked++
 				return reply(200, body, append(c.header, "Content-Type", "a/b;x=y")...), nil
 			})
-			m, err := client.Manifest(t.Context(), transfer.Ref{Registry: "reg.example.com", Repository: "a", Tag: "t", Digest: c.want}, nil)
+			m, err := client.Manifest(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "t", Digest: c.want}, nil)
 			if c.corrupt {
-				wantError(t, err, transfer.Corrupt, "manifest")
+				wantError(t, err, oci.Corrupt, "manifest")
 				if asked != 2 {
 					t.Errorf("asked %d times, want 2", asked)
 				}
@@ -72,7 +72,7 @@ func TestAManifestThatIsDamagedOnceIsServed(t *testing.T) {
 		f.Times = 1
 		reg.ClearFaults()
 		reg.Fault(f)
-		m, err := newClient(t, plainly(reg.Host())).Manifest(t.Context(), transfer.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{upstreamtest.TypeManifest})
+		m, err := newClient(t, plainly(reg.Host())).Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{upstreamtest.TypeManifest})
 		if err != nil || m.Digest != d {
 			t.Errorf("%+v: %v", f, err)
 		}
@@ -81,7 +81,7 @@ func TestAManifestThatIsDamagedOnceIsServed(t *testing.T) {
 
 func TestWhatIsReadWholeIsBounded(t *testing.T) {
 	t.Parallel()
-	ref := transfer.Ref{Registry: "reg.example.com", Repository: "a", Tag: "t"}
+	ref := oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "t"}
 	for _, length := range []bool{true, false} {
 		size := maxManifest
 		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
@@ -96,15 +96,15 @@ func TestWhatIsReadWholeIsBounded(t *testing.T) {
 		}
 		size++
 		_, err := client.Manifest(t.Context(), ref, nil)
-		wantError(t, err, transfer.Unavailable, "too large")
+		wantError(t, err, oci.Unavailable, "too large")
 		_, err = client.Referrers(t.Context(), hello("reg.example.com"), nil)
-		wantError(t, err, transfer.Unavailable, "too large")
+		wantError(t, err, oci.Unavailable, "too large")
 		if _, err := client.Tags(t.Context(), ref, nil); err != nil {
 			t.Error(err)
 		}
 		size = maxTags + 1
 		_, err = client.Tags(t.Context(), ref, nil)
-		wantError(t, err, transfer.Unavailable, "too large")
+		wantError(t, err, oci.Unavailable, "too large")
 	}
 }
 
@@ -120,11 +120,11 @@ func TestListsPassOnlyWhatPages(t *testing.T) {
 		), nil
 	})
 	query := url.Values{"n": {"5"}, "last": {"x&y"}, "ns": {"evil"}, "token": {"x"}, "artifactType": {"a/b"}}
-	want := &transfer.Page{
+	want := &oci.Page{
 		MediaType: "application/json", Bytes: []byte("{}"), Filters: "artifactType",
 		Next: url.Values{"n": {"5"}, "last": {"z"}},
 	}
-	tags, err := client.Tags(t.Context(), transfer.Ref{Registry: "reg.example.com", Repository: "a"}, query)
+	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, query)
 	if err != nil || !reflect.DeepEqual(tags, want) {
 		t.Errorf("%+v, %v", tags, err)
 	}
@@ -143,7 +143,7 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	client := newClient(t, plainly(reg.Host()))
 	query, pages := url.Values{"n": {"2"}}, ""
 	for range 3 {
-		p, err := client.Tags(t.Context(), transfer.Ref{Registry: reg.Host(), Repository: "team/app"}, query)
+		p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, query)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,9 +155,9 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	if query != nil || !strings.Contains(pages, `"c"`) {
 		t.Errorf("pages %s, then %v", pages, query)
 	}
-	_, err := client.Referrers(t.Context(), transfer.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, nil)
+	_, err := client.Referrers(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, nil)
 	if err != nil {
-		wantError(t, err, transfer.NotFound, "not found")
+		wantError(t, err, oci.NotFound, "not found")
 	}
 }
 

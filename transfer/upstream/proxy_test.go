@@ -8,13 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-
-	"oci-proxy/transfer"
 )
 
 // world serves, under any name, a registry with tokens and a CDN whose
@@ -160,7 +159,7 @@ func TestProxiesThatRefuseAreNamed(t *testing.T) {
 				client.named["reg.example.com"].plain.Store(true)
 			}
 			_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-			if e := wantError(t, err, transfer.Unavailable, c.reason); e.Host != u.Host {
+			if e := wantError(t, err, oci.Unavailable, c.reason); e.Host != u.Host {
 				t.Errorf("host %s, want the proxy %s", e.Host, u.Host)
 			}
 		})
@@ -182,7 +181,7 @@ func TestAProxyDoesNotOpenTheInside(t *testing.T) {
 		p := &testProxy{target: target.Listener.Addr().String()}
 		client := proxied(t, Registry{FollowRedirects: true, Proxy: p.start(t, "http"), CAFile: caFile(t, target)})
 		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-		wantError(t, err, transfer.Denied, "")
+		wantError(t, err, oci.Denied, "")
 		if n := len(p.all()); n != 1 {
 			t.Errorf("%s: the proxy was asked %d times, want once", location, n)
 		}
@@ -239,7 +238,7 @@ func TestHeadersOfAnswersAreBounded(t *testing.T) {
 	wantHello(t, client, host)
 	size = maxHeaderBytes + 1
 	_, err := client.Open(t.Context(), hello(host), 0)
-	wantError(t, err, transfer.Unavailable, "")
+	wantError(t, err, oci.Unavailable, "")
 }
 
 func TestARefusedDialIsToldSoon(t *testing.T) {
@@ -253,7 +252,7 @@ func TestARefusedDialIsToldSoon(t *testing.T) {
 	cfg := plainly(host)
 	cfg.Insecure = false
 	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, transfer.Unavailable, "connection refused")
+	wantError(t, err, oci.Unavailable, "connection refused")
 }
 
 // TestTheEnvironmentsProxy runs itself in another process: net/http reads the

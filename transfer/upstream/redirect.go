@@ -7,9 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"strconv"
-
-	"oci-proxy/transfer"
 )
 
 // maxHops bounds the redirects of one request.
@@ -115,7 +114,7 @@ func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answ
 		return ans, nil
 	}
 	discard(ans.resp)
-	return nil, r.fail(transfer.Unavailable, never, ans.host, "too many redirects")
+	return nil, r.fail(oci.Unavailable, never, ans.host, "too many redirects")
 }
 
 // next returns where an answer redirects to, nil if it does not.
@@ -130,14 +129,14 @@ func (r *registry) next(ans *answer) (*url.URL, *failure) {
 	to, err := ans.url.Parse(location)
 	if location == "" || err != nil || to.Host == "" {
 		discard(ans.resp)
-		f := r.fail(transfer.Unavailable, never, ans.host, "a redirect without a usable Location")
+		f := r.fail(oci.Unavailable, never, ans.host, "a redirect without a usable Location")
 		f.Status = ans.resp.StatusCode
 		return nil, f // without the cause, which repeats the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	if to.Scheme != "https" && (to.Scheme != "http" || !r.Insecure || ans.url.Scheme == "https") {
 		discard(ans.resp)
-		return nil, r.fail(transfer.Denied, never, shown(to), "a redirect to something else than https is not followed")
+		return nil, r.fail(oci.Denied, never, shown(to), "a redirect to something else than https is not followed")
 	}
 	return to, nil
 }
@@ -149,7 +148,7 @@ func (r *registry) mayHandOver(u *url.URL) *failure {
 	if err == nil {
 		return nil
 	}
-	return r.fail(transfer.Denied, never, shown(u), err.Error())
+	return r.fail(oci.Denied, never, shown(u), err.Error())
 }
 
 // first asks the registry itself. An insecure one may speak TLS or not, which
@@ -196,7 +195,7 @@ func otherScheme(u *url.URL, resp *http.Response, badTLS bool, err error) bool {
 		return resp.StatusCode == http.StatusBadRequest
 	}
 	f, ok := errors.AsType[*failure](err)
-	return ok && f.again == patiently && f.Kind == transfer.Unavailable
+	return ok && f.again == patiently && f.Kind == oci.Unavailable
 }
 
 // header returns the answer's field, or that of the registry's redirect where

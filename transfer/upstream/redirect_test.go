@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -32,7 +32,7 @@ func TestRedirectsToACDNCarryNoPass(t *testing.T) {
 			wantHello(t, client, reg.Host())
 			reg.RevokeLinks() // what was redirected to is not kept
 			wantHello(t, client, reg.Host())
-			m, err := client.Manifest(t.Context(), transfer.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{"application/x", upstreamtest.TypeManifest})
+			m, err := client.Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{"application/x", upstreamtest.TypeManifest})
 			if err != nil || m.Digest != d {
 				t.Errorf("Manifest: %v, %v; want %s", m.Digest, err, d)
 			}
@@ -92,7 +92,7 @@ func TestWhereAPassGoesOnARedirect(t *testing.T) {
 			client := faked(t, withLogin(Registry{FollowRedirects: true}), leads(c.location, &seen))
 			got, err := opened(t.Context(), client, hello("reg.example.com"))
 			if c.reason != "" {
-				e, ok := errors.AsType[*transfer.Error](err)
+				e, ok := errors.AsType[*oci.Error](err)
 				if !ok || !strings.Contains(e.Reason, c.reason) || strings.Contains(err.Error(), canary) {
 					t.Errorf("error %v, want one with %q", err, c.reason)
 				}
@@ -128,7 +128,7 @@ func TestAPassIsNotShownOnTheWayBack(t *testing.T) {
 		return reply(302, "", "Location", "https://evil.example.net/"), nil
 	})
 	_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-	wantError(t, err, transfer.Denied, "")
+	wantError(t, err, oci.Denied, "")
 	if shown != 1 {
 		t.Errorf("the pass was shown %d times, want once", shown)
 	}
@@ -151,7 +151,7 @@ func TestRedirectsEnd(t *testing.T) {
 			if reason == "" && (got != "hello" || err != nil) {
 				t.Errorf("%q, %v", got, err)
 			} else if reason != "" {
-				wantError(t, err, transfer.Unavailable, reason)
+				wantError(t, err, oci.Unavailable, reason)
 			}
 		})
 	}
@@ -169,7 +169,7 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 		http.Redirect(w, r, "http://"+cdn+"/x?sig="+canary, http.StatusTemporaryRedirect)
 	})
 	_, err := newClient(t, withLogin(plainly(home))).Open(t.Context(), hello(home), 0)
-	if e := wantError(t, err, transfer.Denied, ""); e.Host != cdn || e.Status != 401 || asked.Load() != 1 {
+	if e := wantError(t, err, oci.Denied, ""); e.Host != cdn || e.Status != 401 || asked.Load() != 1 {
 		t.Errorf("host %s, status %d after %d requests", e.Host, e.Status, asked.Load())
 	}
 }
@@ -208,7 +208,7 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 				}
 			} else if err == nil {
 				t.Errorf("%s, good %v: %q", realm, good, got)
-			} else if e := wantError(t, err, transfer.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
+			} else if e := wantError(t, err, oci.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
 				t.Errorf("%s: %+v", realm, e)
 			}
 			for seen, n := range shown {
@@ -225,7 +225,7 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 // arrive: the registry is asked for another, once.
 func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
-	for status, kind := range map[int]transfer.Kind{403: transfer.Denied, 404: transfer.NotFound} {
+	for status, kind := range map[int]oci.Kind{403: oci.Denied, 404: oci.NotFound} {
 		for _, bad := range []int{1, 9} {
 			links := 0
 			client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
@@ -296,11 +296,11 @@ func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
 	cfg := plainly(host)
 	cfg.Insecure = false
 	_, err := newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, transfer.Unavailable, "not trusted")
+	wantError(t, err, oci.Unavailable, "not trusted")
 	_, host, _ = strings.Cut(plain.URL, "://")
 	cfg.Host = host
 	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, transfer.Unavailable, "no TLS")
+	wantError(t, err, oci.Unavailable, "no TLS")
 }
 
 func TestInsecureIsForTheRegistryItself(t *testing.T) {
@@ -309,7 +309,7 @@ func TestInsecureIsForTheRegistryItself(t *testing.T) {
 	defer other.Close()
 	home := server(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) })
 	_, err := newClient(t, plainly(home)).Open(t.Context(), hello(home), 0)
-	wantError(t, err, transfer.Unavailable, "not trusted")
+	wantError(t, err, oci.Unavailable, "not trusted")
 }
 
 func TestACAFileIsTrusted(t *testing.T) {
@@ -386,7 +386,7 @@ func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 			if c.ok && (got != "hello" || err != nil) {
 				t.Errorf("%q, %v", got, err)
 			} else if !c.ok {
-				wantError(t, err, transfer.Denied, "not followed")
+				wantError(t, err, oci.Denied, "not followed")
 			}
 		})
 	}
@@ -403,11 +403,11 @@ func TestWhereAClientIsSent(t *testing.T) {
 			return reply(307, "", "Location", location), nil
 		})
 		s, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-		if ok && (err != nil || s.Redirect != location) || !ok && transfer.KindOf(err) != transfer.Denied {
+		if ok && (err != nil || s.Redirect != location) || !ok && oci.KindOf(err) != oci.Denied {
 			t.Errorf("%s: %v, %v", location, s, err)
 		}
 		d, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil)
-		if ok && (err != nil || d.Redirect != location) || !ok && transfer.KindOf(err) != transfer.Denied {
+		if ok && (err != nil || d.Redirect != location) || !ok && oci.KindOf(err) != oci.Denied {
 			t.Errorf("HEAD, %s: %v, %v", location, d, err)
 		}
 	}

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"oci-proxy/transfer/oci"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 // How long a registry is given. An error must reach the caller within 40 s,
@@ -49,7 +48,7 @@ func persist[T any](ctx context.Context, r *registry, try func(context.Context) 
 		}
 		f, ok := errors.AsType[*failure](err)
 		if !ok {
-			f = r.fail(transfer.Unavailable, never, r.host, "the request failed")
+			f = r.fail(oci.Unavailable, never, r.host, "the request failed")
 			f.Err = err
 		}
 		wait, ok := f.wait(n, time.Since(start))

@@ -8,13 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"oci-proxy/transfer/oci"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 type timeoutError struct{}
@@ -38,50 +37,50 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer    func() (*http.Response, error)
 		tries     int
-		kind      transfer.Kind
+		kind      oci.Kind
 		reason    string
 		least     time.Duration // of fake time until the error
 		most      time.Duration
 		retryTold time.Duration
 	}{
-		"400":                        {status(400), 1, transfer.Invalid, "", 0, 0, 0},
-		"401":                        {status(401), 1, transfer.Denied, "", 0, 0, 0},
-		"403":                        {status(403), 1, transfer.Denied, "", 0, 0, 0},
-		"404":                        {status(404), 1, transfer.NotFound, "", 0, 0, 0},
-		"405":                        {status(405), 1, transfer.Invalid, "not offered", 0, 0, 0},
-		"416":                        {status(416), 1, transfer.Invalid, "", 0, 0, 0},
-		"501":                        {status(501), 1, transfer.Invalid, "not offered", 0, 0, 0},
-		"204":                        {status(204), 1, transfer.Unavailable, "", 0, 0, 0},
-		"408":                        {status(408), 4, transfer.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
-		"429":                        {status(429), 4, transfer.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"429 in 2 s":                 {status(429, "Retry-After", "2"), 4, transfer.Limited, "", 6 * time.Second, 6 * time.Second, 2 * time.Second},
-		"429 in 2 s, as a date":      {status(429, "Retry-After", in(2*time.Second)), 4, transfer.Limited, "", 4 * time.Second, 6 * time.Second, 0},
-		"429 in 11 s":                {status(429, "Retry-After", "11"), 1, transfer.Limited, "", 0, 0, 11 * time.Second},
-		"429 in an hour":             {status(429, "Retry-After", "3600"), 1, transfer.Limited, "", 0, 0, time.Hour},
-		"429 in 10 s":                {status(429, "Retry-After", "10"), 3, transfer.Limited, "", 20 * time.Second, 20 * time.Second, 10 * time.Second},
-		"429 with a past date":       {status(429, "Retry-After", in(-time.Hour)), 4, transfer.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"429 with nonsense":          {status(429, "Retry-After", "-1"), 4, transfer.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"500":                        {status(500), 4, transfer.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
-		"502":                        {status(502), 4, transfer.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
-		"503":                        {status(503), 4, transfer.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
-		"503 in a minute":            {status(503, "Retry-After", "60"), 1, transfer.Unavailable, "", 0, 0, time.Minute},
-		"504":                        {status(504), 4, transfer.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
-		"a reset":                    {broken(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), 4, transfer.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
-		"an early end":               {broken(io.EOF), 4, transfer.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
-		"silence":                    {broken(timeoutError{}), 4, transfer.Timeout, "no answer", 2 * time.Second, 5 * time.Second, 0},
-		"nobody listens":             {broken(dial(syscall.ECONNREFUSED)), 2, transfer.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"no such host":               {broken(dial(&net.DNSError{IsNotFound: true})), 2, transfer.Unavailable, "no such host", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"the DNS is silent":          {broken(dial(&net.DNSError{IsTimeout: true})), 4, transfer.Unavailable, "looked up", 2 * time.Second, 5 * time.Second, 0},
-		"no connection in time":      {broken(dial(timeoutError{})), 2, transfer.Timeout, "no connection", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"a wrong name":               {broken(x509.HostnameError{Certificate: &x509.Certificate{}}), 1, transfer.Unavailable, "another name", 0, 0, 0},
-		"an expired certificate":     {broken(x509.CertificateInvalidError{Reason: x509.Expired}), 1, transfer.Unavailable, "expired", 0, 0, 0},
-		"the guard":                  {broken(dial(&refusal{"not there"})), 1, transfer.Denied, "not there", 0, 0, 0},
-		"a proxy wants a login":      {broken(&proxyRefusal{407}), 1, transfer.Unavailable, "407", 0, 0, 0},
-		"a proxy does not want to":   {broken(&proxyRefusal{403}), 1, transfer.Unavailable, "refused to connect", 0, 0, 0},
-		"a proxy can't reach it":     {broken(&proxyRefusal{502}), 4, transfer.Unavailable, "can't reach", 2 * time.Second, 5 * time.Second, 0},
-		"a proxy is not there":       {broken(&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}), 2, transfer.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"a proxy's login is refused": {broken(&net.OpError{Op: "socks connect", Err: errors.New("no")}), 2, transfer.Unavailable, "socks5", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"a malformed header":         {broken(textproto.ProtocolError("malformed MIME header line: " + canary)), 4, transfer.Unavailable, "malformed", 2 * time.Second, 5 * time.Second, 0},
+		"400":                        {status(400), 1, oci.Invalid, "", 0, 0, 0},
+		"401":                        {status(401), 1, oci.Denied, "", 0, 0, 0},
+		"403":                        {status(403), 1, oci.Denied, "", 0, 0, 0},
+		"404":                        {status(404), 1, oci.NotFound, "", 0, 0, 0},
+		"405":                        {status(405), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"416":                        {status(416), 1, oci.Invalid, "", 0, 0, 0},
+		"501":                        {status(501), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"204":                        {status(204), 1, oci.Unavailable, "", 0, 0, 0},
+		"408":                        {status(408), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
+		"429":                        {status(429), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
+		"429 in 2 s":                 {status(429, "Retry-After", "2"), 4, oci.Limited, "", 6 * time.Second, 6 * time.Second, 2 * time.Second},
+		"429 in 2 s, as a date":      {status(429, "Retry-After", in(2*time.Second)), 4, oci.Limited, "", 4 * time.Second, 6 * time.Second, 0},
+		"429 in 11 s":                {status(429, "Retry-After", "11"), 1, oci.Limited, "", 0, 0, 11 * time.Second},
+		"429 in an hour":             {status(429, "Retry-After", "3600"), 1, oci.Limited, "", 0, 0, time.Hour},
+		"429 in 10 s":                {status(429, "Retry-After", "10"), 3, oci.Limited, "", 20 * time.Second, 20 * time.Second, 10 * time.Second},
+		"429 with a past date":       {status(429, "Retry-After", in(-time.Hour)), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
+		"429 with nonsense":          {status(429, "Retry-After", "-1"), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
+		"500":                        {status(500), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
+		"502":                        {status(502), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
+		"503":                        {status(503), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
+		"503 in a minute":            {status(503, "Retry-After", "60"), 1, oci.Unavailable, "", 0, 0, time.Minute},
+		"504":                        {status(504), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
+		"a reset":                    {broken(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), 4, oci.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
+		"an early end":               {broken(io.EOF), 4, oci.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
+		"silence":                    {broken(timeoutError{}), 4, oci.Timeout, "no answer", 2 * time.Second, 5 * time.Second, 0},
+		"nobody listens":             {broken(dial(syscall.ECONNREFUSED)), 2, oci.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
+		"no such host":               {broken(dial(&net.DNSError{IsNotFound: true})), 2, oci.Unavailable, "no such host", 180 * time.Millisecond, 320 * time.Millisecond, 0},
+		"the DNS is silent":          {broken(dial(&net.DNSError{IsTimeout: true})), 4, oci.Unavailable, "looked up", 2 * time.Second, 5 * time.Second, 0},
+		"no connection in time":      {broken(dial(timeoutError{})), 2, oci.Timeout, "no connection", 180 * time.Millisecond, 320 * time.Millisecond, 0},
+		"a wrong name":               {broken(x509.HostnameError{Certificate: &x509.Certificate{}}), 1, oci.Unavailable, "another name", 0, 0, 0},
+		"an expired certificate":     {broken(x509.CertificateInvalidError{Reason: x509.Expired}), 1, oci.Unavailable, "expired", 0, 0, 0},
+		"the guard":                  {broken(dial(&refusal{"not there"})), 1, oci.Denied, "not there", 0, 0, 0},
+		"a proxy wants a login":      {broken(&proxyRefusal{407}), 1, oci.Unavailable, "407", 0, 0, 0},
+		"a proxy does not want to":   {broken(&proxyRefusal{403}), 1, oci.Unavailable, "refused to connect", 0, 0, 0},
+		"a proxy can't reach it":     {broken(&proxyRefusal{502}), 4, oci.Unavailable, "can't reach", 2 * time.Second, 5 * time.Second, 0},
+		"a proxy is not there":       {broken(&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}), 2, oci.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
+		"a proxy's login is refused": {broken(&net.OpError{Op: "socks connect", Err: errors.New("no")}), 2, oci.Unavailable, "socks5", 180 * time.Millisecond, 320 * time.Millisecond, 0},
+		"a malformed header":         {broken(textproto.ProtocolError("malformed MIME header line: " + canary)), 4, oci.Unavailable, "malformed", 2 * time.Second, 5 * time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -167,7 +166,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				client := faked(t, Registry{FollowRedirects: true}, trip)
-				tag := transfer.Ref{Registry: "reg.example.com", Repository: "a", Tag: "b"}
+				tag := oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "b"}
 				for what, ask := range map[string]func() error{
 					"a manifest": func() error { _, err := client.Manifest(t.Context(), tag, nil); return err },
 					"a list":     func() error { _, err := client.Tags(t.Context(), tag, nil); return err },
@@ -183,7 +182,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 					if took := time.Since(start); took > 40*time.Second {
 						t.Errorf("%s took %v", what, took)
 					}
-					wantError(t, err, transfer.Timeout, "no answer in time")
+					wantError(t, err, oci.Timeout, "no answer in time")
 				}
 			})
 		})
@@ -249,7 +248,7 @@ func TestUpstreamsOwnWordsArePassedOnIfTheyAreForPeople(t *testing.T) {
 	} {
 		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) { return reply(403, body), nil })
 		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-		if e := wantError(t, err, transfer.Denied, ""); e.Reason != want {
+		if e := wantError(t, err, oci.Denied, ""); e.Reason != want {
 			t.Errorf("%.60s: %q, want %q", body, e.Reason, want)
 		}
 	}

@@ -7,11 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"strings"
 	"sync"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 // Limits of tokens and of their servers' answers.
@@ -157,7 +156,7 @@ func (s *tokens) drop(key tokenKey, value string) {
 func (r *registry) given(ctx context.Context, err error) *failure {
 	f, ok := errors.AsType[*failure](err)
 	if !ok || ctx.Err() != nil {
-		f = r.fail(transfer.Unavailable, never, r.host, "no token")
+		f = r.fail(oci.Unavailable, never, r.host, "no token")
 		f.Err = err
 		f.ended(ctx)
 		return f
@@ -171,7 +170,7 @@ func (r *registry) given(ctx context.Context, err error) *failure {
 func (r *registry) fetchToken(ctx context.Context, key tokenKey) (string, time.Duration, error) {
 	u, err := tokenURL(key)
 	if err != nil {
-		return "", 0, r.fail(transfer.Unavailable, never, r.host, "the token server's URL can't be read")
+		return "", 0, r.fail(oci.Unavailable, never, r.host, "the token server's URL can't be read")
 	}
 	header := ""
 	if key.username != "" || key.password != "" {
@@ -195,7 +194,7 @@ func (r *registry) fetchToken(ctx context.Context, key tokenKey) (string, time.D
 		}
 		u = next
 	}
-	return "", 0, r.fail(transfer.Unavailable, never, shown(u), "the token server redirects too often")
+	return "", 0, r.fail(oci.Unavailable, never, shown(u), "the token server redirects too often")
 }
 
 // tokenURL returns the URL to get a token at. A query that the realm has of its
@@ -229,7 +228,7 @@ func (r *registry) readToken(ctx context.Context, resp *http.Response, u *url.UR
 	}
 	value, life, ok := parseToken(body)
 	if !ok || len(body) > maxTokenAnswer {
-		return "", 0, r.fail(transfer.Unavailable, never, shown(u), "the token server's answer holds no token")
+		return "", 0, r.fail(oci.Unavailable, never, shown(u), "the token server's answer holds no token")
 	}
 	return value, life, nil
 }
@@ -239,13 +238,13 @@ func (r *registry) readToken(ctx context.Context, resp *http.Response, u *url.UR
 func (r *registry) noToken(resp *http.Response, u *url.URL, login bool) *failure {
 	f := r.refused(resp, shown(u))
 	switch {
-	case f.Kind == transfer.Denied && login:
+	case f.Kind == oci.Denied && login:
 		f.Reason = "the token server refused the credentials: " + f.Reason
-	case f.Kind == transfer.Denied:
+	case f.Kind == oci.Denied:
 		f.Reason = "the token server gives no token without credentials: " + f.Reason
 	default:
-		if f.Kind == transfer.NotFound || f.Kind == transfer.Invalid {
-			f.Kind = transfer.Unavailable
+		if f.Kind == oci.NotFound || f.Kind == oci.Invalid {
+			f.Kind = oci.Unavailable
 		}
 		f.Reason = "no token: " + f.Reason
 	}

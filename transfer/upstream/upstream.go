@@ -21,11 +21,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
 	"sync"
-
-	"oci-proxy/transfer"
 )
 
 // Version is what the User-Agent header says of this program, after "oci-proxy/".
@@ -75,7 +74,7 @@ type Client struct {
 	recent    *list.List               // the strangers, the last used in front
 }
 
-var _ transfer.Upstream = (*Client)(nil)
+var _ oci.Upstream = (*Client)(nil)
 
 // New returns a client for the registries given and, as fallback describes
 // them, for any others: those are asked anonymously, over HTTPS on port 443 and
@@ -146,13 +145,13 @@ func (c *Client) registry(host string) (*registry, error) {
 		return e.Value.(*registry), nil
 	}
 	if err := strangerHost(host); err != nil {
-		return nil, &transfer.Error{Kind: transfer.Denied, Registry: host, Host: host, Reason: err.Error()}
+		return nil, &oci.Error{Kind: oci.Denied, Registry: host, Host: host, Reason: err.Error()}
 	}
 	cfg := c.fallback
 	cfg.Host = strings.TrimSuffix(host, ":443")
 	r, err := c.open(cfg)
 	if err != nil { // New has opened the fallback: only its CA file can have gone since
-		return nil, &transfer.Error{Registry: host, Host: host, Reason: "the defaults for registries can't be used", Err: err}
+		return nil, &oci.Error{Registry: host, Host: host, Reason: "the defaults for registries can't be used", Err: err}
 	}
 	r.key = host
 	c.strangers[host] = c.recent.PushFront(r)

@@ -1,21 +1,20 @@
-package transfer_test
+package oci_test
 
 import (
 	"errors"
 	"net/url"
+	"oci-proxy/transfer/oci"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/transfer"
 )
 
 const hub = "registry-1.docker.io"
 
 // someNames are Names as a node makes them.
-func someNames() transfer.Names {
-	return transfer.Names{
+func someNames() oci.Names {
+	return oci.Names{
 		Default: hub, Hub: hub,
 		Alias: map[string]string{"gh": "ghcr.io", "lab": "lab.example.com:5000"},
 		Known: func(r string) bool { return r == "myreg:5000" || r == hub },
@@ -167,9 +166,9 @@ func TestParsePath(t *testing.T) {
 // parsed writes down what ParsePath makes of a path.
 func parsed(t *testing.T, path, ns string) string {
 	t.Helper()
-	req, err := transfer.ParsePath(path, ns, someNames())
+	req, err := oci.ParsePath(path, ns, someNames())
 	if err != nil {
-		p, ok := errors.AsType[*transfer.PathError](err)
+		p, ok := errors.AsType[*oci.PathError](err)
 		if !ok {
 			t.Fatalf("error %v (%T)", err, err)
 		}
@@ -180,15 +179,15 @@ func parsed(t *testing.T, path, ns string) string {
 
 func TestParsePathTellsTheResource(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string]transfer.Resource{
-		"/v2/a/b/manifests/v1":           transfer.ManifestResource,
-		"/v2/a/b/manifests/" + sha256Of:  transfer.ManifestResource,
-		"/v2/a/b/blobs/" + sha256Of:      transfer.BlobResource,
-		"/v2/a/b/tags/list":              transfer.TagsResource,
-		"/v2/a/b/referrers/" + sha512Of:  transfer.ReferrersResource,
-		"/v2/gh/a/tags/manifests/latest": transfer.ManifestResource,
+	for path, want := range map[string]oci.Resource{
+		"/v2/a/b/manifests/v1":           oci.ManifestResource,
+		"/v2/a/b/manifests/" + sha256Of:  oci.ManifestResource,
+		"/v2/a/b/blobs/" + sha256Of:      oci.BlobResource,
+		"/v2/a/b/tags/list":              oci.TagsResource,
+		"/v2/a/b/referrers/" + sha512Of:  oci.ReferrersResource,
+		"/v2/gh/a/tags/manifests/latest": oci.ManifestResource,
 	} {
-		if req, err := transfer.ParsePath(path, "", someNames()); err != nil || req.Resource != want {
+		if req, err := oci.ParsePath(path, "", someNames()); err != nil || req.Resource != want {
 			t.Errorf("%s: %+v, error %v", path, req, err)
 		}
 	}
@@ -206,9 +205,9 @@ func FuzzParsePath(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, path, ns string) {
-		req, err := transfer.ParsePath(path, ns, someNames())
+		req, err := oci.ParsePath(path, ns, someNames())
 		if err != nil {
-			if _, ok := errors.AsType[*transfer.PathError](err); !ok {
+			if _, ok := errors.AsType[*oci.PathError](err); !ok {
 				t.Fatalf("error %v (%T)", err, err)
 			}
 			return
@@ -225,26 +224,26 @@ func FuzzParsePath(f *testing.F) {
 
 // reparses reports whether req, written down with ?ns= and that lead in front
 // of its repository, parses to the same.
-func reparses(req transfer.Request, lead string) bool {
+func reparses(req oci.Request, lead string) bool {
 	path := "/v2/" + lead + req.Repository
 	switch req.Resource {
-	case transfer.TagsResource:
+	case oci.TagsResource:
 		path += "/tags/list"
-	case transfer.BlobResource:
+	case oci.BlobResource:
 		path += "/blobs/" + req.Digest.String()
-	case transfer.ReferrersResource:
+	case oci.ReferrersResource:
 		path += "/referrers/" + req.Digest.String()
 	default:
 		path += "/manifests/" + req.Tag + req.Digest.String()
 	}
-	again, err := transfer.ParsePath(path, req.Registry, someNames())
+	again, err := oci.ParsePath(path, req.Registry, someNames())
 	return err == nil && again.Ref == req.Ref && again.Resource == req.Resource
 }
 
 func TestListQueryPassesOnWhatRegistriesKnow(t *testing.T) {
 	t.Parallel()
 	in := url.Values{"n": {"10"}, "last": {"a"}, "artifactType": {"t"}, "ns": {"ghcr.io"}, "x": {"y"}, "page": {"", "2"}}
-	if got := transfer.ListQuery(in).Encode(); got != "artifactType=t&last=a&n=10" {
+	if got := oci.ListQuery(in).Encode(); got != "artifactType=t&last=a&n=10" {
 		t.Errorf("passed on: %s", got)
 	}
 }

@@ -1,4 +1,4 @@
-package transfer
+package oci
 
 import (
 	"strconv"
@@ -20,8 +20,8 @@ const (
 func (o Origin) String() string { return [...]string{"miss", "hit", "peer"}[o] }
 
 // A Way says how an answer came about, for the log, the counters and Cache-Status.
-type Way struct {
-	From      Origin
+type Provenance struct {
+	Origin    Origin
 	Collapsed bool   // it joined a download or a check that somebody else began
 	Stored    bool   // it was, or is being, kept in the shard
 	Checked   bool   // a tag that we knew was checked with upstream
@@ -37,7 +37,7 @@ type Way struct {
 // CacheStatus tells how the answer came about (RFC 9211): a member for each
 // node passed, the one nearest upstream first. name is what this node calls
 // itself, tag says that a tag was asked for.
-func (w Way) CacheStatus(name string, tag bool) string {
+func (w Provenance) CacheStatus(name string, tag bool) string {
 	s := token(name) + w.status(tag)
 	if w.Via != "" {
 		return w.Via + ", " + s
@@ -46,7 +46,7 @@ func (w Way) CacheStatus(name string, tag bool) string {
 }
 
 // status is this node's part, without its name.
-func (w Way) status(tag bool) string {
+func (w Provenance) status(tag bool) string {
 	s := ""
 	switch {
 	case w.Stale != nil:
@@ -55,7 +55,7 @@ func (w Way) status(tag bool) string {
 			s += "; fwd-status=" + strconv.Itoa(w.Stale.Status)
 		}
 		s += "; detail=stale-if-error"
-	case w.From == Hit:
+	case w.Origin == Hit:
 		return "; hit"
 	case tag && w.Checked:
 		s += "; fwd=stale"

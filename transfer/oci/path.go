@@ -1,4 +1,4 @@
-package transfer
+package oci
 
 import (
 	"net/url"
@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	// go-digest knows only the algorithms that are linked in.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
 )
 
 // A Resource is what of a repository a path names.
@@ -161,14 +165,6 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 		return "", "", &PathError{"NAME_INVALID", "name is not of the form the distribution spec gives"}
 	}
 	return registry, name, nil
-}
-
-// WellFormed reports whether the names that ref has are of their grammar, and
-// that it has a registry's. It does not look at the digest.
-func (ref Ref) WellFormed() bool {
-	return isRegistry(ref.Registry) && len(ref.Registry)+1+len(ref.Repository) <= maxName &&
-		(ref.Repository == "" || namePattern.MatchString(ref.Repository)) &&
-		(ref.Tag == "" || tagPattern.MatchString(ref.Tag))
 }
 
 // isRegistry reports whether s is a host, or host:port, that can be asked.

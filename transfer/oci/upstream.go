@@ -1,0 +1,69 @@
+package oci
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Stream is a blob on its way to this node, from some offset on.
+type Stream struct {
+	Body     io.ReadCloser
+	Offset   int64     // where Body begins: as asked, or 0 if the source ignores Range
+	Size     int64     // of the whole blob, -1 if the source does not tell
+	Host     string    // the host that sends the bytes, for the log; of a peer its name
+	By       Party     // who sends the bytes
+	Hit      bool      // a peer sends it from its shard
+	At       time.Time // as Provenance.At
+	Via      string    // Cache-Status of the nodes passed, "" from upstream
+	Redirect string    // where the registry sends the client (follow_redirects: false); Body is nil then
+}
+
+// A Descriptor is the answer to a HEAD.
+type Descriptor struct {
+	Digest    digest.Digest // "" if upstream tells no valid one
+	MediaType string        // exactly as upstream sent it
+	Size      int64         // -1 if upstream does not tell
+	By        Party         // who answered
+	Redirect  string        // of a blob: where the registry sends the client (follow_redirects: false); nothing else is known then
+}
+
+// A Manifest is a manifest's bytes, exactly as upstream sent them.
+type Manifest struct {
+	Digest    digest.Digest // of Bytes, computed by this node
+	MediaType string        // exactly as upstream sent it
+	Bytes     []byte
+	By        Party // who sent it
+}
+
+// A Page is upstream's answer to a listing of tags or referrers.
+type Page struct {
+	MediaType string
+	Bytes     []byte
+	Next      url.Values // the query of the Link to the next page, nil on the last page
+	Filters   string     // OCI-Filters-Applied
+	By        Party      // who sent it
+}
+
+// An Upstream asks registries. Each method builds its request from the fields it
+// is given and nothing else. Errors are *Error. Each method returns within 40 s,
+// retries included; Open returns within that time once the header is there.
+type Upstream interface {
+	// Open returns the blob's bytes from offset on. ctx bounds the whole stream,
+	// not only the header.
+	Open(ctx context.Context, ref Ref, offset int64) (*Stream, error)
+	// Stat asks by HEAD: for a blob if blob is set, else for the manifest that
+	// ref's tag or digest names, with accept as the Accept list. If the registry
+	// does not offer HEAD, the *Error is of kind Invalid with Status 405 or 501.
+	Stat(ctx context.Context, ref Ref, blob bool, accept []string) (Descriptor, error)
+	// Manifest gets the manifest that ref's digest or else its tag names, at most
+	// 4 MiB. If ref has a digest, the bytes are checked against it.
+	Manifest(ctx context.Context, ref Ref, accept []string) (Manifest, error)
+	// Tags gets a page of the repository's tags, at most 32 MiB.
+	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB.
+	Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+}
