@@ -19,7 +19,7 @@ import (
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
 	"oci-proxy/ring"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/peer"
 )
 
@@ -27,7 +27,7 @@ import (
 type cluster struct {
 	cfg      *config.Cluster
 	members  *membership.Membership
-	mesh     *mesh
+	mesh     *router
 	client   *peer.Client
 	server   *peer.Server
 	http     *http.Server
@@ -68,7 +68,7 @@ func (n *Node) openCluster(cfg *config.Cluster, test seams) (err error) {
 	if test.view != nil {
 		view = func() *membership.View { return test.view(c.members.View()) }
 	}
-	c.mesh = &mesh{view: view, peer: c.client.Peer, healthy: c.client.Healthy, known: n.knownPrivate, note: n.notePrivate, own: n.configured}
+	c.mesh = &router{view: view, peer: c.client.Peer, healthy: c.client.Healthy, known: n.knownPrivate, note: n.notePrivate, own: n.configured}
 	n.cluster = c
 	return nil
 }
@@ -129,14 +129,14 @@ func (c *cluster) key(m *membership.Member) int {
 
 // peer is the member of that id as a transfer.Peer, nil if it can't be asked. It
 // has just asked this node, so it lives.
-func (c *cluster) peer(id string) transfer.Peer { return c.mesh.anyPeer(id) }
+func (c *cluster) peer(id string) mesh.Peer { return c.mesh.anyPeer(id) }
 
 // servePeers answers peers from now on.
 func (n *Node) servePeers() {
 	c := n.cluster
 	c.server = peer.NewServer(peer.ServerConfig{
 		Name: n.name, Nonce: c.members.View().Self.Nonce, Keys: membership.PeerKeys(reveal(c.cfg.Secrets)),
-		Member: c.member, Fetcher: n.fetcher, Asks: n.asks, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
+		Member: c.member, Holder: n.fetcher.Holder(), Asks: n.asks, Peer: c.peer, Stats: func() any { return n.ownStats() }, Log: n.log,
 	})
 	c.http = c.server.HTTP(c.tls)
 	ahead := dialledAhead{conns: map[net.Conn]struct{}{}}

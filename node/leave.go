@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -94,10 +94,10 @@ var errNobody = errors.New("no other member is there to take it")
 // takers are the owners of what key names that are up, whether or not they may
 // ask the registry: those who look for it look there. Who is passed over at the
 // moment comes last.
-func (n *Node) takers(key string) []transfer.Peer {
+func (n *Node) takers(key string) []mesh.Peer {
 	c := n.cluster
 	v := c.members.View()
-	var well, sick []transfer.Peer
+	var well, sick []mesh.Peer
 	owners, k := v.Ring.Owners(key)
 	for _, o := range owners[:k] {
 		switch one, ok := v.Member(o.ID); {

@@ -8,14 +8,14 @@ import (
 
 	"oci-proxy/node/membership"
 	"oci-proxy/ring"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 )
 
-// A mesh tells the Fetcher whom to ask: it puts together what gossip knows of
+// A router tells the Fetcher whom to ask: it puts together what gossip knows of
 // the members and what the peers' client knows of their health. It does no I/O.
-type mesh struct {
+type router struct {
 	view    func() *membership.View
-	peer    func(id string) transfer.Peer
+	peer    func(id string) mesh.Peer
 	healthy func(id string) bool
 	known   func(registry string) bool // whether any member ever treated it as private
 	note    func(registry string)      // remembers that one does
@@ -33,10 +33,10 @@ type asking struct {
 }
 
 // Self implements transfer.Mesh.
-func (m *mesh) Self() string { return m.view().Self.ID }
+func (m *router) Self() string { return m.view().Self.ID }
 
 // Peer implements transfer.Mesh.
-func (m *mesh) Peer(id string) transfer.Peer {
+func (m *router) Peer(id string) mesh.Peer {
 	if !m.healthy(id) {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (m *mesh) Peer(id string) transfer.Peer {
 }
 
 // anyPeer is Peer for one that may be passed over at the moment.
-func (m *mesh) anyPeer(id string) transfer.Peer {
+func (m *router) anyPeer(id string) mesh.Peer {
 	v := m.view()
 	if one, ok := v.Member(id); ok && one.Alive() && id != v.Self.ID {
 		return m.peer(id)
@@ -53,9 +53,9 @@ func (m *mesh) anyPeer(id string) transfer.Peer {
 }
 
 // Members implements transfer.Mesh.
-func (m *mesh) Members() []transfer.Peer {
+func (m *router) Members() []mesh.Peer {
 	v := m.view()
-	var out []transfer.Peer
+	var out []mesh.Peer
 	for i := range v.Members {
 		if one := &v.Members[i]; one.Alive() && one.ID != v.Self.ID {
 			out = append(out, m.peer(one.ID))
@@ -65,11 +65,11 @@ func (m *mesh) Members() []transfer.Peer {
 }
 
 // Route implements transfer.Mesh.
-func (m *mesh) Route(registry, key string) []transfer.Peer {
+func (m *router) Route(registry, key string) []mesh.Peer {
 	v := m.view()
 	able := m.asking(v, registry).members
 	ids := route(v, able, key, m.healthy)
-	out := make([]transfer.Peer, len(ids))
+	out := make([]mesh.Peer, len(ids))
 	for i, id := range ids {
 		if id != v.Self.ID {
 			out[i] = m.peer(id)
@@ -80,12 +80,12 @@ func (m *mesh) Route(registry, key string) []transfer.Peer {
 
 // private reports whether any member treats the registry's content as private,
 // or ever did: that member may be gone, what it got is still here.
-func (m *mesh) private(registry string) bool { return m.asking(m.view(), registry).private }
+func (m *router) private(registry string) bool { return m.asking(m.view(), registry).private }
 
 // Holders implements transfer.Mesh.
-func (m *mesh) Holders(_, key string) []transfer.Peer {
+func (m *router) Holders(_, key string) []mesh.Peer {
 	v := m.view()
-	var out []transfer.Peer
+	var out []mesh.Peer
 	for _, id := range holders(v, key, m.healthy) {
 		out = append(out, m.peer(id))
 	}
@@ -164,7 +164,7 @@ const maxAsked = 256
 
 // asking is who may ask the registry, by the view's members. It may read or
 // write a note on the disk, when it is asked for the first time after a change.
-func (m *mesh) asking(v *membership.View, registry string) asking {
+func (m *router) asking(v *membership.View, registry string) asking {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.of != v || len(m.able) >= maxAsked {

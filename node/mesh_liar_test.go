@@ -23,7 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/node/membership"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
 	"oci-proxy/transfer/upstreamtest"
@@ -777,29 +777,29 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 		runtime.Gosched()
 	}
 	p := l.client.Peer(id)
-	open := func(repository string, terms transfer.Terms) error {
+	open := func(repository string, terms mesh.Terms) error {
 		s, err := p.Open(t.Context(), oci.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)
 		if err == nil {
 			err = s.Body.Close()
 		}
 		return err
 	}
-	if err := open("other/app", transfer.Terms{}); oci.KindOf(err) != oci.NotFound {
+	if err := open("other/app", mesh.Terms{}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("of another repository: %v", err)
 	}
 	if _, _, err := p.Stat(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
 		t.Error("the size of it is told")
 	}
-	if _, err := p.Manifest(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, transfer.Terms{}); err == nil {
+	if _, err := p.Manifest(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, mesh.Terms{}); err == nil {
 		t.Error("a manifest of another repository")
 	}
-	if err := open(repo, transfer.Terms{}); err != nil {
+	if err := open(repo, mesh.Terms{}); err != nil {
 		t.Errorf("of its own: %v", err)
 	}
-	if err := open("other/app", transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
+	if err := open("other/app", mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("what is held, without a word of the registry: %v", err)
 	}
-	if err := open("other/app", transfer.Terms{Held: true, Vouched: true}); err != nil {
+	if err := open("other/app", mesh.Terms{Held: true, Vouched: true}); err != nil {
 		t.Errorf("what is held: %v", err)
 	}
 }

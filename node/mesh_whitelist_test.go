@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -102,9 +102,9 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	ref := oci.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
 	tag := oci.Ref{Registry: foreign, Repository: repo, Tag: "1"}
 	calls := map[string]func() error{
-		"blob":      func() error { _, err := p.Open(ctx, ref, 0, transfer.Terms{}); return err },
+		"blob":      func() error { _, err := p.Open(ctx, ref, 0, mesh.Terms{}); return err },
 		"stat":      func() error { _, _, err := p.Stat(ctx, ref); return err },
-		"manifest":  func() error { _, err := p.Manifest(ctx, ref, transfer.Terms{}); return err },
+		"manifest":  func() error { _, err := p.Manifest(ctx, ref, mesh.Terms{}); return err },
 		"tag":       func() error { _, err := p.Tag(ctx, tag, nil); return err },
 		"tags":      func() error { _, err := p.Tags(ctx, ref, nil); return err },
 		"referrers": func() error { _, err := p.Referrers(ctx, ref, nil); return err },
@@ -112,11 +112,11 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	}
 	for name, call := range calls {
 		err := call()
-		if _, peers := errors.AsType[*transfer.PeerError](err); !peers {
+		if _, peers := errors.AsType[*mesh.PeerError](err); !peers {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if at, err := p.Peek(ctx, ref); at != transfer.Absent || err != nil {
+	if at, err := p.Peek(ctx, ref); at != mesh.Absent || err != nil {
 		t.Errorf("peek: %v, %v", at, err)
 	}
 	if at, err := p.Progress(ctx, ref); at.Held || err != nil {
@@ -125,10 +125,10 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if err := p.Refused(ctx, tag); err != nil { // which asks nobody
 		t.Errorf("refusal: %v", err)
 	}
-	if _, err := p.Open(ctx, ref, 0, transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
+	if _, err := p.Open(ctx, ref, 0, mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held blob: %v", err)
 	}
-	if _, err := p.Manifest(ctx, ref, transfer.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
+	if _, err := p.Manifest(ctx, ref, mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held manifest: %v", err)
 	}
 	var info ownerInfo

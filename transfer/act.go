@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"sync"
 	"time"
@@ -44,26 +45,26 @@ type claim struct {
 
 // Presence answers the Peek of the member of that id, and notes that it is
 // about to get the blob.
-func (f *Fetcher) Presence(ref oci.Ref, asker string) Presence {
-	if f.holds(ref) {
-		return Held
+func (m *holder) Presence(ref oci.Ref, asker string) mesh.Presence {
+	if m.f.holds(ref) {
+		return mesh.Held
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	fl, flying := f.flights[flightKey{content{ref.Registry, ref.Digest}, true}]
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	fl, flying := m.f.flights[flightKey{content{ref.Registry, ref.Digest}, true}]
 	switch {
 	case !flying:
-		f.note(content{ref.Registry, ref.Digest}, asker)
-		return Absent
-	case !f.ticket(ref).mayBoard(fl):
-		return Absent
-	case f.followable(fl, asker):
-		return Arriving
+		m.f.note(content{ref.Registry, ref.Digest}, asker)
+		return mesh.Absent
+	case !m.f.ticket(ref).mayBoard(fl):
+		return mesh.Absent
+	case m.f.followable(fl, asker):
+		return mesh.Arriving
 	default:
 		if fl.yields == "" || asker < fl.yields {
 			fl.yields = asker
 		}
-		return Absent
+		return mesh.Absent
 	}
 }
 
@@ -90,22 +91,22 @@ func (f *Fetcher) note(c content, by string) {
 }
 
 // Progress tells how far this node is with the blob.
-func (f *Fetcher) Progress(ref oci.Ref) Progress {
-	p := Progress{Streams: int(f.streams.Load())}
-	if size, held := f.cfg.Store(ref.Registry).Stat(ref.Digest); held {
-		p.Held, p.Offset, p.Unvouched = true, size, !f.vouched(ref)
+func (m *holder) Progress(ref oci.Ref) mesh.Progress {
+	p := mesh.Progress{Streams: int(m.f.streams.Load())}
+	if size, held := m.f.cfg.Store(ref.Registry).Stat(ref.Digest); held {
+		p.Held, p.Offset, p.Unvouched = true, size, !m.f.vouched(ref)
 		return p
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if fl, ok := f.flights[flightKey{content{ref.Registry, ref.Digest}, true}]; ok {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	if fl, ok := m.f.flights[flightKey{content{ref.Registry, ref.Digest}, true}]; ok {
 		p.Offset = fl.in.Sendable()
 	}
 	return p
 }
 
 // peekers are whom to peek at for the flight's blob.
-func (f *Fetcher) peekers(c content) []Peer {
+func (f *Fetcher) peekers(c content) []mesh.Peer {
 	if f.cfg.Mesh == nil {
 		return nil
 	}
@@ -130,8 +131,8 @@ func (f *Fetcher) peekers(c content) []Peer {
 
 // peek asks all of peers at once who has the blob, and returns those who have
 // it or can be followed: the first to ask in front.
-func (f *Fetcher) peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
-	answers := make([]Presence, len(peers))
+func (f *Fetcher) peek(ctx context.Context, ref oci.Ref, peers []mesh.Peer) []mesh.Peer {
+	answers := make([]mesh.Presence, len(peers))
 	var wg sync.WaitGroup
 	for i, p := range peers {
 		wg.Go(func() {
@@ -144,12 +145,12 @@ func (f *Fetcher) peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
 		})
 	}
 	wg.Wait()
-	var held, arriving []Peer
+	var held, arriving []mesh.Peer
 	for i, p := range peers {
 		switch answers[i] {
-		case Held:
+		case mesh.Held:
 			held = append(held, p)
-		case Arriving:
+		case mesh.Arriving:
 			arriving = append(arriving, p)
 		}
 	}
@@ -158,7 +159,7 @@ func (f *Fetcher) peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
 
 // decide makes the flight one that asks the registry, unless it has to yield:
 // then it returns the member to follow. It yields once.
-func (f *Fetcher) decide(fl *flight, yielded bool) Peer {
+func (f *Fetcher) decide(fl *flight, yielded bool) mesh.Peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if by := fl.yields; by != "" && !yielded {

@@ -17,8 +17,8 @@ import (
 
 // fakeMesh is newMesh in front of up, for a bubble, in which every registry is
 // treated by policy. Call its end.
-func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.Policy) *mesh {
-	m := &mesh{t: t}
+func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.Policy) *meshRig {
+	m := &meshRig{t: t}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0} }
@@ -40,7 +40,7 @@ func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.
 	return m
 }
 
-func (m *mesh) end() {
+func (m *meshRig) end() {
 	for _, n := range m.nodes {
 		n.end()
 	}
@@ -113,7 +113,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 	t.Parallel()
 	_, blob := fakeBlob(100 * kib)
 	for name, c := range map[string]struct {
-		before func(m *mesh) // in time
+		before func(m *meshRig) // in time
 		ask    func(n *meshNode, d, manifest digest.Digest) error
 	}{
 		"a blob": {ask: func(n *meshNode, d, _ digest.Digest) error {
@@ -133,7 +133,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 			return err
 		}},
 		"a blob that another holds": {
-			before: func(m *mesh) {
+			before: func(m *meshRig) {
 				n := m.nodes[1]
 				n.route, n.holders = func(string) []int { return []int{1} }, []int{0}
 				if _, err := n.Manifest(context.Background(), aTag, nil, false); err != nil { // it vouches for the blob

@@ -11,11 +11,12 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
 // unable makes node i one that never asks the registry itself.
-func (m *mesh) unable(i int, s setup) *rig {
+func (m *meshRig) unable(i int, s setup) *rig {
 	n := m.nodes[i]
 	s.registry, s.mesh, s.look = m.registry, &mayNot{n}, 50*time.Millisecond
 	n.rig = newRig(m.t, s)
@@ -52,22 +53,22 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 }
 
 // A slowMesh has two nodes that may ask the registry, which answers neither.
-type slowMesh struct{ transfer.Mesh }
+type slowMesh struct{ mesh.Router }
 
-func (slowMesh) Route(string, string) []transfer.Peer { return []transfer.Peer{slowPeer{}, slowPeer{}} }
+func (slowMesh) Route(string, string) []mesh.Peer { return []mesh.Peer{slowPeer{}, slowPeer{}} }
 
-type slowPeer struct{ transfer.Peer }
+type slowPeer struct{ mesh.Peer }
 
 func (slowPeer) Name() string { return "slow" }
 
-func (slowPeer) Progress(context.Context, oci.Ref) (transfer.Progress, error) {
-	return transfer.Progress{}, nil
+func (slowPeer) Progress(context.Context, oci.Ref) (mesh.Progress, error) {
+	return mesh.Progress{}, nil
 }
 
 func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ url.Values) (*oci.Page, error) {
 	select {
 	case <-ctx.Done():
-		return nil, &transfer.PeerError{Peer: "slow", Err: context.Cause(ctx)}
+		return nil, &mesh.PeerError{Peer: "slow", Err: context.Cause(ctx)}
 	case <-time.After(38 * time.Second):
 		return nil, &oci.Error{Kind: oci.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
 	}

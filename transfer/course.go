@@ -4,16 +4,17 @@ import (
 	"context"
 	"io"
 	"iter"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"time"
 )
 
 // A source is where a flight gets bytes from.
 type source struct {
-	open  func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error)
-	peer  Peer // nil: the registry, or another flight of this node
-	Terms      // of the peer
-	here  bool // another flight of this node: its bytes are counted already
+	open       func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error)
+	peer       mesh.Peer // nil: the registry, or another flight of this node
+	mesh.Terms           // of the peer
+	here       bool      // another flight of this node: its bytes are counted already
 }
 
 // way says where the stream that the source opened comes from.
@@ -26,7 +27,7 @@ func (src source) way(s *oci.Stream) *oci.Provenance {
 }
 
 // fromPeer is another node as a source.
-func fromPeer(p Peer, terms Terms) source {
+func fromPeer(p mesh.Peer, terms mesh.Terms) source {
 	return source{peer: p, Terms: terms, open: func(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 		return p.Open(ctx, ref, offset, terms)
 	}}
@@ -61,7 +62,7 @@ func (f *Fetcher) course(fl *flight) iter.Seq[source] {
 					f.act(fl, yield)
 					return
 				}
-				if !yield(fromPeer(p, Terms{})) {
+				if !yield(fromPeer(p, mesh.Terms{})) {
 					return
 				}
 			}
@@ -99,8 +100,8 @@ func (f *Fetcher) act(fl *flight, yield func(source) bool) {
 // shown returns those of the nodes whose content may be shown for ref: all, or
 // none if a private registry does not vouch for it, which is asked once at most.
 // It is left to the registry to say why. The terms are those to ask them by.
-func (f *Fetcher) shown(ref oci.Ref, blob bool, nodes ...Peer) ([]Peer, Terms) {
-	terms := Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private}
+func (f *Fetcher) shown(ref oci.Ref, blob bool, nodes ...mesh.Peer) ([]mesh.Peer, mesh.Terms) {
+	terms := mesh.Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private}
 	if len(nodes) == 0 || f.vouched(ref) {
 		return nodes, terms
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -168,10 +169,10 @@ func (w *timed) Read(p []byte) (int, error) {
 var errElsewhere = errors.New("the node sends clients elsewhere")
 
 // lied is the error of a peer that can't be honest.
-func lied(p Peer, why error) error {
-	err := fmt.Errorf("%w: %w", ErrLies, why)
+func lied(p mesh.Peer, why error) error {
+	err := fmt.Errorf("%w: %w", mesh.ErrLies, why)
 	p.Fault(err)
-	return &PeerError{Peer: p.Name(), Err: err}
+	return &mesh.PeerError{Peer: p.Name(), Err: err}
 }
 
 // accept tells the ingest the size at the first stream and compares it at
@@ -209,7 +210,7 @@ func (f *Fetcher) accept(fl *flight, src source, s *oci.Stream, offset int64) er
 // wrong is the error of a source whose stream does not fit.
 func (fl *flight) wrong(src source, s *oci.Stream, reason string) error {
 	if src.peer != nil {
-		return &PeerError{Peer: src.peer.Name(), Err: errors.New(reason)}
+		return &mesh.PeerError{Peer: src.peer.Name(), Err: errors.New(reason)}
 	}
 	return &oci.Error{Kind: oci.Unavailable, Registry: fl.ref.Registry, Host: s.Host, Reason: reason}
 }
@@ -220,8 +221,8 @@ func (fl *flight) broken(ctx context.Context, src source, err error) error {
 		return err
 	}
 	if src.peer != nil {
-		if _, ok := errors.AsType[*PeerError](err); !ok {
-			err = &PeerError{Peer: src.peer.Name(), Err: fmt.Errorf("the stream broke off: %w", err)}
+		if _, ok := errors.AsType[*mesh.PeerError](err); !ok {
+			err = &mesh.PeerError{Peer: src.peer.Name(), Err: fmt.Errorf("the stream broke off: %w", err)}
 		}
 		return gaveUp(ctx, src.peer, err)
 	}

@@ -8,21 +8,31 @@ import (
 	"net/url"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
+
+// A holder is what a node does for the other members.
+type holder struct{ f *Fetcher }
+
+// Holder returns the Fetcher as other members see it.
+func (f *Fetcher) Holder() mesh.Holder { return &holder{f} }
 
 // What a node does for another member. Each of these asks the registry at
 // most, never a third node to get something: no loop can come about, whatever
 // the members believe of the ring.
 
-// FillBlob is Blob for another member. What terms ask for that is held has to be
+// Blob is Blob for another member. What terms ask for that is held has to be
 // here, or on its way from the registry so that the member of the id asker may
 // follow (act.go): else the *Error is of kind NotFound.
-func (f *Fetcher) FillBlob(ctx context.Context, ref oci.Ref, terms Terms, asker string) (*Answer, error) {
-	t := f.ticket(ref)
+func (m *holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker string) (*mesh.Given, error) {
+	t := m.f.ticket(ref)
 	t.acts, t.Terms, t.asker = true, terms, asker
-	a, err := f.open(ctx, t)
-	return a, f.toMember(ctx, ref, err)
+	a, err := m.f.open(ctx, t)
+	if err != nil {
+		return nil, m.f.toMember(ctx, ref, err)
+	}
+	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
 }
 
 // toMember is explain for a member: a node that is shutting down fails itself,
@@ -42,30 +52,30 @@ func (f *Fetcher) toPeer(registry string, n int64) {
 	one.ToPeersBytes.Add(n)
 }
 
-// FillStat is StatBlob for another member.
-func (f *Fetcher) FillStat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
+// Stat is StatBlob for another member.
+func (m *holder) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
-	s, known, err := f.stat(wait, ref)
+	s, known, err := m.f.stat(wait, ref)
 	if err == nil && !known {
-		s, err = f.statUpstream(wait, ref, true)
+		s, err = m.f.statUpstream(wait, ref, true)
 	}
-	return s.Size, s.Provenance, f.toMember(ctx, ref, err) // a redirect is the GET's to tell
+	return s.Size, s.Provenance, m.f.toMember(ctx, ref, err) // a redirect is the GET's to tell
 }
 
-// FillTag tells another member what a tag means, for a client's Accept list.
+// Tag tells another member what a tag means, for a client's Accept list.
 // The Found may lack Bytes.
-func (f *Fetcher) FillTag(ctx context.Context, ref oci.Ref, accept []string) (*Found, error) {
-	found, err := f.byTag(ctx, ref, accept, true, true)
-	return found, f.toMember(ctx, ref, err)
+func (m *holder) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
+	found, err := m.f.byTag(ctx, ref, accept, true, true)
+	return found, m.f.toMember(ctx, ref, err)
 }
 
-// FillManifest gets the manifest of ref's digest for another member. terms are
+// Manifest gets the manifest of ref's digest for another member. terms are
 // as FillBlob's.
-func (f *Fetcher) FillManifest(ctx context.Context, ref oci.Ref, terms Terms) (*Found, error) {
+func (m *holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	if terms.Held {
-		found, ok := f.kept(ref)
-		if !ok || !f.gives(ref, terms) {
+		found, ok := m.f.kept(ref)
+		if !ok || !m.f.gives(ref, terms) {
 			return nil, oci.NotHeldError(ref)
 		}
 		found.Origin = oci.Hit
@@ -73,46 +83,46 @@ func (f *Fetcher) FillManifest(ctx context.Context, ref oci.Ref, terms Terms) (*
 	}
 	wait, cancel := inTime(ctx, ref)
 	defer cancel()
-	found, err := f.byDigest(wait, ref, false, true)
-	return found, f.toMember(ctx, ref, err)
+	found, err := m.f.byDigest(wait, ref, false, true)
+	return found, m.f.toMember(ctx, ref, err)
 }
 
-// FillTags is Tags for another member.
-func (f *Fetcher) FillTags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
+// Tags is Tags for another member.
+func (m *holder) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+	if m.f.cfg.Policy(ref.Registry).Offline {
 		return nil, oci.OfflineError(ref)
 	}
-	page, err := f.cfg.Upstream.Tags(ctx, ref, query)
-	return page, f.toMember(ctx, ref, err)
+	page, err := m.f.cfg.Upstream.Tags(ctx, ref, query)
+	return page, m.f.toMember(ctx, ref, err)
 }
 
-// FillReferrers is Referrers for another member.
-func (f *Fetcher) FillReferrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
+// Referrers is Referrers for another member.
+func (m *holder) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+	if m.f.cfg.Policy(ref.Registry).Offline {
 		return nil, oci.OfflineError(ref)
 	}
-	page, err := f.cfg.Upstream.Referrers(ctx, ref, query)
-	return page, f.toMember(ctx, ref, err)
+	page, err := m.f.cfg.Upstream.Referrers(ctx, ref, query)
+	return page, m.f.toMember(ctx, ref, err)
 }
 
 // gives reports whether another member may have what is held for ref: if
 // nobody knows ref's registry as private, the asker minds that itself, or this
 // node would show it too. The registry is not asked: it is the asker's to do.
-func (f *Fetcher) gives(ref oci.Ref, terms Terms) bool { return terms.Vouched || f.vouched(ref) }
+func (f *Fetcher) gives(ref oci.Ref, terms mesh.Terms) bool { return terms.Vouched || f.vouched(ref) }
 
 // Take takes the blob of ref's registry and digest into the shard from the
 // member that offers it; mediaType is that of a manifest, "" for a blob. nil
 // means that the shard has it. It makes room as for any blob. What the other
 // knows as private, this node gets only if it knows that too.
-func (f *Fetcher) Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error {
-	store := f.cfg.Store(ref.Registry)
+func (m *holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
+	store := m.f.cfg.Store(ref.Registry)
 	if _, ok := store.Stat(ref.Digest); ok {
 		return nil
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	w := f.watch(ctx, end, from, ref, 0, true)
-	s, err := from.Open(ctx, ref, 0, Terms{Held: true, Vouched: f.cfg.Policy(ref.Registry).Private})
+	w := m.f.watch(ctx, end, from, ref, 0, true)
+	s, err := from.Open(ctx, ref, 0, mesh.Terms{Held: true, Vouched: m.f.cfg.Policy(ref.Registry).Private})
 	if err != nil {
 		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))
 	}
@@ -124,7 +134,7 @@ func (f *Fetcher) Take(ctx context.Context, from Peer, ref oci.Ref, mediaType st
 	if mediaType != "" {
 		err = takeManifest(ctx, store, ref, mediaType, s.Size, w)
 	} else {
-		err = f.takeBlob(ctx, store, ref, s.Size, w)
+		err = m.f.takeBlob(ctx, store, ref, s.Size, w)
 	}
 	if err != nil {
 		return fmt.Errorf("taking %s from %s: %w", ref.Digest, from.Name(), gaveUp(ctx, from, err))

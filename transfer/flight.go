@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -28,13 +29,13 @@ type flightKey struct {
 // A ticket is a request for a blob, and which flights it may board.
 type ticket struct {
 	oci.Ref
-	acts    bool       // a member asks: this node gets the blob from the registry
-	Terms              // by which it asks,
-	asker   string     // and its id
-	not     *flight    // not this one: the request has fallen out of it
-	own     bool       // none of another repository: one has failed it
-	landed  bool       // a landed blob was pointed out before, in vain
-	damaged cache.Blob // from the shard; what is right of it need not come from upstream
+	acts       bool       // a member asks: this node gets the blob from the registry
+	mesh.Terms            // by which it asks,
+	asker      string     // and its id
+	not        *flight    // not this one: the request has fallen out of it
+	own        bool       // none of another repository: one has failed it
+	landed     bool       // a landed blob was pointed out before, in vain
+	damaged    cache.Blob // from the shard; what is right of it need not come from upstream
 }
 
 // ticket returns a ticket for ref. What a private registry delivers for one
@@ -54,7 +55,7 @@ type flight struct {
 	ref    oci.Ref // of the request that began it
 	in     *cache.Ingest
 	source atomic.Pointer[oci.Provenance] // who delivers: From, Host and Via
-	peers  []Peer                         // that have sent bytes; the flight's goroutine alone uses these two
+	peers  []mesh.Peer                    // that have sent bytes; the flight's goroutine alone uses these two
 	others bool                           // bytes came from elsewhere too
 	early  *flight                        // one of this node that follows others, and has bytes already
 
@@ -182,8 +183,8 @@ func (f *Fetcher) fly(fl *flight, salvage io.Reader, size int64) {
 
 // liar returns who sent all of what is wrong. A node that sent a part may have
 // had that from the registry: it sends the end of what is right only.
-func (fl *flight) liar() Peer {
-	if fl.others || len(fl.peers) == 0 || slices.ContainsFunc(fl.peers, func(p Peer) bool { return p.ID() != fl.peers[0].ID() }) {
+func (fl *flight) liar() mesh.Peer {
+	if fl.others || len(fl.peers) == 0 || slices.ContainsFunc(fl.peers, func(p mesh.Peer) bool { return p.ID() != fl.peers[0].ID() }) {
 		return nil
 	}
 	return fl.peers[0]
@@ -192,7 +193,7 @@ func (fl *flight) liar() Peer {
 // blame draws the consequences of a download that came out wrong.
 func (f *Fetcher) blame(fl *flight) {
 	if p := fl.liar(); p != nil {
-		p.Fault(ErrLies)
+		p.Fault(mesh.ErrLies)
 		return
 	}
 	f.shunned.add(fl.key.content, fl.peers)

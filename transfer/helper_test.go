@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
@@ -53,7 +54,7 @@ type setup struct {
 	registry   *upstreamtest.Registry     // nil: a new one with options
 	options    []upstreamtest.Option
 	registries []*upstreamtest.Registry // more of them
-	mesh       transfer.Mesh            // nil: the rig is on its own
+	mesh       mesh.Router              // nil: the rig is on its own
 	look       time.Duration
 }
 

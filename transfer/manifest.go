@@ -9,15 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
-
-// A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
-type Found struct {
-	oci.Manifest
-	oci.Provenance
-	Size int64
-}
 
 // A manifestKey says which requests share one download of a manifest.
 type manifestKey struct {
@@ -29,7 +23,7 @@ type manifestKey struct {
 // client's Accept list, taken apart; head asks for all but the bytes. Errors
 // are *Error, or ctx's, and come within 40 s. A GET by digest counts as a hit
 // or a miss.
-func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*Found, error) {
+func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*oci.Found, error) {
 	if ref.Digest == "" {
 		found, err := f.byTag(ctx, ref, accept, head, false)
 		return found, f.explain(ctx, ref, "", err)
@@ -48,7 +42,7 @@ func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, he
 
 // byDigest gets a manifest that can't go stale. member says that another node
 // wants it.
-func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) (*Found, error) {
+func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) (*oci.Found, error) {
 	admitted, err := f.admits(ctx, ref, false)
 	if err != nil {
 		return nil, err
@@ -57,10 +51,10 @@ func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) 
 		found.Origin = oci.Hit
 		return found, nil
 	}
-	get := func(ctx context.Context) (*Found, error) { return f.fromOwner(ctx, ref) }
+	get := func(ctx context.Context) (*oci.Found, error) { return f.fromOwner(ctx, ref) }
 	group, route := &f.manifests, f.route(ref.Registry, ref.Digest.String())
 	if member || alone(route) {
-		get = func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }
+		get = func(ctx context.Context) (*oci.Found, error) { return f.fromUpstream(ctx, ref) }
 		group = &f.ownManifests
 		if head {
 			if found, err := f.headManifest(ctx, ref); found != nil || err != nil {
@@ -72,7 +66,7 @@ func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) 
 }
 
 // shared is one caller's own copy of what a call gave.
-func shared(found *Found, joined bool, err error) (*Found, error) {
+func shared(found *oci.Found, joined bool, err error) (*oci.Found, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -83,14 +77,14 @@ func shared(found *Found, joined bool, err error) (*Found, error) {
 
 // headManifest asks the registry by HEAD. Without error and Found it does not
 // tell what a client's HEAD needs.
-func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*Found, error) {
+func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
 	if f.cfg.Policy(ref.Registry).Offline {
 		return nil, oci.OfflineError(ref)
 	}
 	d, err := f.cfg.Upstream.Stat(ctx, ref, false, oci.ManifestTypes)
 	switch {
 	case err == nil && d.Size >= 0 && d.MediaType != "":
-		return &Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Provenance: oci.Provenance{Host: ref.Registry}}, nil
+		return &oci.Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Provenance: oci.Provenance{Host: ref.Registry}}, nil
 	case err != nil && !oci.NoHead(err):
 		return nil, err
 	default:
@@ -99,17 +93,19 @@ func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*Found, error)
 }
 
 // fromOwner gets a manifest from the first on its route that has it or gets it.
-func (f *Fetcher) fromOwner(ctx context.Context, ref oci.Ref) (*Found, error) {
+func (f *Fetcher) fromOwner(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
 	return along(ctx, f, ref, ref.Digest.String(),
-		func(ctx context.Context) (*Found, error) {
+		func(ctx context.Context) (*oci.Found, error) {
 			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
-			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*Found, error) { return f.fromUpstream(ctx, ref) }))
+			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*oci.Found, error) { return f.fromUpstream(ctx, ref) }))
 		},
-		func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, Terms{}) })
+		func(ctx context.Context, p mesh.Peer) (*oci.Found, error) {
+			return f.manifestOf(ctx, p, ref, mesh.Terms{})
+		})
 }
 
 // manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref oci.Ref, terms Terms) (*Found, error) {
+func (f *Fetcher) manifestOf(ctx context.Context, p mesh.Peer, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	found, err := p.Manifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
@@ -127,7 +123,7 @@ func (f *Fetcher) manifestOf(ctx context.Context, p Peer, ref oci.Ref, terms Ter
 
 // fromUpstream gets a manifest for all who ask: from another node that holds it
 // though it is not its owner, else from the registry.
-func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*Found, error) {
+func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
 	if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
 		found.Origin = oci.Hit
 		return found, nil
@@ -135,7 +131,7 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*Found, error)
 	// They give what they hold and ask nobody: this node waits for them.
 	nodes, terms := f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...)
 	for _, p := range nodes {
-		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p Peer) (*Found, error) { return f.manifestOf(ctx, p, ref, terms) })
+		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return f.manifestOf(ctx, p, ref, terms) })
 		if err == nil {
 			return found, nil
 		}
@@ -150,7 +146,7 @@ func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*Found, error)
 // kept returns the manifest of ref's digest from the shard, unless another,
 // private registry brought it. Whether ref's own registry vouches for it is the
 // caller's to know.
-func (f *Fetcher) kept(ref oci.Ref) (*Found, bool) {
+func (f *Fetcher) kept(ref oci.Ref) (*oci.Found, bool) {
 	if f.foreign(ref) {
 		return nil, false
 	}
@@ -163,11 +159,11 @@ func (f *Fetcher) kept(ref oci.Ref) (*Found, bool) {
 		return nil, false
 	}
 	f.sizes.learn(ref.Registry, ref.Digest, mediaType, content)
-	return &Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Provenance: oci.Provenance{At: f.wordAt(ref)}, Size: int64(len(content))}, true
+	return &oci.Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Provenance: oci.Provenance{At: f.wordAt(ref)}, Size: int64(len(content))}, true
 }
 
 // fetchManifest gets a manifest from upstream and keeps it.
-func (f *Fetcher) fetchManifest(ctx context.Context, ref oci.Ref, accept []string) (*Found, error) {
+func (f *Fetcher) fetchManifest(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
 	asked := time.Now()
 	m, err := f.cfg.Upstream.Manifest(ctx, ref, accept)
 	if err != nil {
@@ -178,7 +174,7 @@ func (f *Fetcher) fetchManifest(ctx context.Context, ref oci.Ref, accept []strin
 	if err != nil {
 		return nil, &oci.Error{Kind: oci.Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
 	}
-	return &Found{Manifest: m, Size: int64(len(m.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: ref.Registry, At: asked}}, nil
+	return &oci.Found{Manifest: m, Size: int64(len(m.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: ref.Registry, At: asked}}, nil
 }
 
 // keep puts a manifest that came for ref into the shard; at is when the registry
@@ -205,8 +201,8 @@ func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci
 	ctx, cancel := inTime(ctx, ref) // for all nodes that are asked together
 	defer cancel()
 	return direct(ctx, f, ref,
-		func(ctx context.Context) (*oci.Page, error) { return f.FillTags(ctx, ref, query) },
-		func(ctx context.Context, p Peer) (*oci.Page, error) { return p.Tags(ctx, ref, query) })
+		func(ctx context.Context) (*oci.Page, error) { return f.Holder().Tags(ctx, ref, query) },
+		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Tags(ctx, ref, query) })
 }
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
@@ -214,6 +210,6 @@ func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query url.Values) 
 	ctx, cancel := inTime(ctx, ref) // as above
 	defer cancel()
 	return direct(ctx, f, ref,
-		func(ctx context.Context) (*oci.Page, error) { return f.FillReferrers(ctx, ref, query) },
-		func(ctx context.Context, p Peer) (*oci.Page, error) { return p.Referrers(ctx, ref, query) })
+		func(ctx context.Context) (*oci.Page, error) { return f.Holder().Referrers(ctx, ref, query) },
+		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Referrers(ctx, ref, query) })
 }

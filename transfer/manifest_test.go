@@ -8,13 +8,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // mustFind fails the test unless the manifest comes, byte for byte.
-func (r *rig) mustFind(ref oci.Ref, want []byte, mediaType string) *transfer.Found {
+func (r *rig) mustFind(ref oci.Ref, want []byte, mediaType string) *oci.Found {
 	r.t.Helper()
 	m, err := r.Manifest(r.t.Context(), ref, nil, false)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -26,7 +27,7 @@ import (
 // A mesh is n rigs in front of one registry that ask each other by calls, so
 // that each fault can be put where it is wanted. Each has its own view of who
 // is to act.
-type mesh struct {
+type meshRig struct {
 	t        testing.TB
 	registry *upstreamtest.Registry
 	nodes    []*meshNode
@@ -35,7 +36,7 @@ type mesh struct {
 // A meshNode is one of them.
 type meshNode struct {
 	*rig
-	mesh    *mesh
+	mesh    *meshRig
 	id      int
 	route   func(key string) []int // nodes by number, this one included
 	holders []int
@@ -58,9 +59,9 @@ type fault struct {
 }
 
 // newMesh builds a mesh in which each key's route is the nodes in order from 0.
-func newMesh(t testing.TB, n int, s setup) *mesh {
+func newMesh(t testing.TB, n int, s setup) *meshRig {
 	t.Helper()
-	m := &mesh{t: t, registry: upstreamtest.New(t, s.options...)}
+	m := &meshRig{t: t, registry: upstreamtest.New(t, s.options...)}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }
@@ -79,8 +80,8 @@ func (n *meshNode) Self() string { return n.name() }
 
 // Route implements transfer.Mesh: nodes that were called faulty are passed
 // over, and this node comes last if it is not in the route.
-func (n *meshNode) Route(_, key string) []transfer.Peer {
-	var out []transfer.Peer
+func (n *meshNode) Route(_, key string) []mesh.Peer {
+	var out []mesh.Peer
 	route := n.route(key)
 	for _, i := range route {
 		if i == n.id {
@@ -96,8 +97,8 @@ func (n *meshNode) Route(_, key string) []transfer.Peer {
 }
 
 // Holders implements transfer.Mesh.
-func (n *meshNode) Holders(_, key string) []transfer.Peer {
-	var out []transfer.Peer
+func (n *meshNode) Holders(_, key string) []mesh.Peer {
+	var out []mesh.Peer
 	seen := map[int]bool{n.id: true}
 	for _, i := range append(n.route(key), n.holders...) {
 		if !seen[i] && n.mesh.nodes[i].faulted.Load() == 0 {
@@ -109,7 +110,7 @@ func (n *meshNode) Holders(_, key string) []transfer.Peer {
 }
 
 // Peer implements transfer.Mesh.
-func (n *meshNode) Peer(id string) transfer.Peer {
+func (n *meshNode) Peer(id string) mesh.Peer {
 	for _, other := range n.mesh.nodes {
 		if other.name() == id && other != n {
 			return &fakePeer{other, n}
@@ -119,8 +120,8 @@ func (n *meshNode) Peer(id string) transfer.Peer {
 }
 
 // Members implements transfer.Mesh.
-func (n *meshNode) Members() []transfer.Peer {
-	var out []transfer.Peer
+func (n *meshNode) Members() []mesh.Peer {
+	var out []mesh.Peer
 	for _, other := range n.mesh.nodes {
 		if other != n {
 			out = append(out, &fakePeer{other, n})
@@ -151,16 +152,16 @@ func (p *fakePeer) reach(ctx context.Context) error {
 	case f == nil:
 		return nil
 	case f.dead:
-		return &transfer.PeerError{Peer: p.Name(), Err: errDead}
+		return &mesh.PeerError{Peer: p.Name(), Err: errDead}
 	case f.hung && f.after == 0:
 		<-ctx.Done()
-		return &transfer.PeerError{Peer: p.Name(), Err: ctx.Err()}
+		return &mesh.PeerError{Peer: p.Name(), Err: ctx.Err()}
 	}
 	return nil
 }
 
 // Open implements transfer.Peer.
-func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms transfer.Terms) (*oci.Stream, error) {
+func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh.Terms) (*oci.Stream, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -171,7 +172,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms tr
 			return nil, ctx.Err()
 		}
 	}
-	a, err := p.node.FillBlob(ctx, ref, terms, p.from.name())
+	a, err := p.node.Holder().Blob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
 	}
@@ -237,24 +238,24 @@ func (w *faulty) Write(b []byte) (int, error) {
 }
 
 // Peek implements transfer.Peer.
-func (p *fakePeer) Peek(ctx context.Context, ref oci.Ref) (transfer.Presence, error) {
+func (p *fakePeer) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 	defer cancel()
 	if err := p.reach(ctx); err != nil {
 		return 0, err
 	}
-	return p.node.Presence(ref, p.from.name()), nil
+	return p.node.Holder().Presence(ref, p.from.name()), nil
 }
 
 // Progress implements transfer.Peer.
-func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (transfer.Progress, error) {
+func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if f := p.node.fails.Load(); f != nil && f.hung {
 		<-ctx.Done()
-		return transfer.Progress{}, ctx.Err()
+		return mesh.Progress{}, ctx.Err()
 	}
-	return p.node.Progress(ref), p.reach(ctx)
+	return p.node.Holder().Progress(ref), p.reach(ctx)
 }
 
 // Stat implements transfer.Peer.
@@ -262,7 +263,7 @@ func (p *fakePeer) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance
 	if err := p.reach(ctx); err != nil {
 		return 0, oci.Provenance{}, err
 	}
-	size, way, err := p.node.FillStat(ctx, ref)
+	size, way, err := p.node.Holder().Stat(ctx, ref)
 	return size, p.told(way), err
 }
 
@@ -279,14 +280,14 @@ func (p *fakePeer) told(way oci.Provenance) oci.Provenance {
 }
 
 // Tag implements transfer.Peer.
-func (p *fakePeer) Tag(ctx context.Context, ref oci.Ref, accept []string) (*transfer.Found, error) {
+func (p *fakePeer) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
 	p.node.asked.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, 38*time.Second) // as a node's peers' port has it
 	defer cancel()
-	found, err := p.node.FillTag(ctx, ref, accept)
+	found, err := p.node.Holder().Tag(ctx, ref, accept)
 	if err != nil {
 		return nil, err
 	}
@@ -296,11 +297,11 @@ func (p *fakePeer) Tag(ctx context.Context, ref oci.Ref, accept []string) (*tran
 }
 
 // Manifest implements transfer.Peer.
-func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms transfer.Terms) (*transfer.Found, error) {
+func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	found, err := p.node.FillManifest(ctx, ref, terms)
+	found, err := p.node.Holder().Manifest(ctx, ref, terms)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +318,7 @@ func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Pa
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	return p.node.FillTags(ctx, ref, q)
+	return p.node.Holder().Tags(ctx, ref, q)
 }
 
 // Referrers implements transfer.Peer.
@@ -325,7 +326,7 @@ func (p *fakePeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*o
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	return p.node.FillReferrers(ctx, ref, q)
+	return p.node.Holder().Referrers(ctx, ref, q)
 }
 
 // Offer implements transfer.Peer.
@@ -333,7 +334,7 @@ func (p *fakePeer) Offer(ctx context.Context, ref oci.Ref, mediaType string) err
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
-	return p.node.Take(ctx, &fakePeer{p.from, p.node}, ref, mediaType)
+	return p.node.Holder().Take(ctx, &fakePeer{p.from, p.node}, ref, mediaType)
 }
 
 // Refused implements transfer.Peer.
@@ -341,18 +342,18 @@ func (p *fakePeer) Refused(ctx context.Context, ref oci.Ref) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
-	p.node.Refused(ref)
+	p.node.Holder().Refused(ref)
 	return nil
 }
 
 // put stores a random blob in the registry.
-func (m *mesh) put(seed uint64, size int64) (digest.Digest, []byte) {
+func (m *meshRig) put(seed uint64, size int64) (digest.Digest, []byte) {
 	content := random(seed, size)
 	return m.registry.PutBlob(repo, content), content
 }
 
 // pull pulls a blob through a node and fails the test unless it comes right.
-func (m *mesh) pull(i int, d digest.Digest, content []byte) oci.Provenance {
+func (m *meshRig) pull(i int, d digest.Digest, content []byte) oci.Provenance {
 	m.t.Helper()
 	n := m.nodes[i]
 	_, way, err := n.pull(n.ref(d), content, 0, -1)
@@ -363,7 +364,7 @@ func (m *mesh) pull(i int, d digest.Digest, content []byte) oci.Provenance {
 }
 
 // gets is how often the registry was asked for a blob's or manifest's bytes.
-func (m *mesh) gets(d digest.Digest) int { return m.registry.Count("GET", "/"+d.String()) }
+func (m *meshRig) gets(d digest.Digest) int { return m.registry.Count("GET", "/"+d.String()) }
 
 func TestMeshAsksTheRegistryOnce(t *testing.T) {
 	t.Parallel()
@@ -432,7 +433,7 @@ func TestPullSurvivesItsOwner(t *testing.T) {
 }
 
 // ranges are the ranges the registry was asked for.
-func (m *mesh) ranges(d digest.Digest) []string { return m.nodes[0].ranges(d) }
+func (m *meshRig) ranges(d digest.Digest) []string { return m.nodes[0].ranges(d) }
 
 // Each node goes on from the byte that came: with a stand-in that has nothing,
 // the registry sends the rest alone.
@@ -585,8 +586,8 @@ func TestNodeWithoutEgress(t *testing.T) {
 // mayNot is the mesh of a node that never is on a route.
 type mayNot struct{ *meshNode }
 
-func (n *mayNot) Route(registry, key string) []transfer.Peer {
-	return slices.DeleteFunc(n.meshNode.Route(registry, key), func(p transfer.Peer) bool { return p == nil })
+func (n *mayNot) Route(registry, key string) []mesh.Peer {
+	return slices.DeleteFunc(n.meshNode.Route(registry, key), func(p mesh.Peer) bool { return p == nil })
 }
 
 func TestTakingOverABlob(t *testing.T) {
@@ -683,7 +684,7 @@ func TestAnOfferOfOneThatHangsIsGivenUp(t *testing.T) {
 			ref := m.nodes[0].ref(d)
 			ref.Repository = ""
 			err := (&fakePeer{m.nodes[1], m.nodes[0]}).Offer(t.Context(), ref, "")
-			if p, is := errors.AsType[*transfer.PeerError](err); !is || !errors.Is(p, transfer.ErrHangs) {
+			if p, is := errors.AsType[*mesh.PeerError](err); !is || !errors.Is(p, mesh.ErrHangs) {
 				t.Errorf("%v, want that it hangs", err)
 			}
 			if m.nodes[0].faulted.Load() == 0 {

@@ -30,7 +30,7 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 		t.Errorf("%d GETs", n)
 	}
 	until(func() bool { // the note may come a moment after the bytes
-		p := n.Progress(n.ref(d))
+		p := n.Holder().Progress(n.ref(d))
 		return p.Held && !p.Unvouched
 	})
 }

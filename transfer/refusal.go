@@ -39,11 +39,11 @@ func (f *Fetcher) heed(ref oci.Ref, err error) {
 }
 
 // Refused notes that ref's registry refused another member ref's repository.
-func (f *Fetcher) Refused(ref oci.Ref) {
-	if f.cfg.Policy(ref.Registry).Private {
-		f.refuse(ref)
+func (m *holder) Refused(ref oci.Ref) {
+	if m.f.cfg.Policy(ref.Registry).Private {
+		m.f.refuse(ref)
 	}
-	f.cfg.Log.Debug("refusal told by a member", "registry", ref.Registry, "repository", ref.Repository)
+	m.f.cfg.Log.Debug("refusal told by a member", "registry", ref.Registry, "repository", ref.Repository)
 }
 
 // refuse notes a refusal of a repository that the registry ever vouched for,

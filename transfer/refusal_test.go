@@ -10,12 +10,13 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // alone makes each node one that asks the registry itself.
-func (m *mesh) alone() {
+func (m *meshRig) alone() {
 	for i, n := range m.nodes {
 		n.route = func(string) []int { return []int{i} }
 	}
@@ -85,17 +86,17 @@ func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 // An audience is a mesh of a node that acts for itself, and of peers that
 // count what they are told.
 type audience struct {
-	transfer.Mesh
+	mesh.Router
 	told atomic.Int64
 	hung bool
 }
 
-func (a *audience) Route(string, string) []transfer.Peer   { return []transfer.Peer{nil} }
-func (a *audience) Holders(string, string) []transfer.Peer { return nil }
-func (a *audience) Members() []transfer.Peer               { return []transfer.Peer{&listener{audience: a}} }
+func (a *audience) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} }
+func (a *audience) Holders(string, string) []mesh.Peer { return nil }
+func (a *audience) Members() []mesh.Peer               { return []mesh.Peer{&listener{audience: a}} }
 
 type listener struct {
-	transfer.Peer
+	mesh.Peer
 	audience *audience
 }
 
@@ -173,7 +174,7 @@ func TestARefusalIsToldByOneOnly(t *testing.T) {
 		f, end := refusing(t, dir, a, true)
 		defer end()
 		tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
-		f.Refused(tag)
+		f.Holder().Refused(tag)
 		_, err := f.Manifest(t.Context(), tag, nil, false)
 		wantKind(t, err, oci.Denied)
 		<-time.After(time.Minute)

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ type shun struct {
 }
 
 // add remembers the peers.
-func (s *shunned) add(c content, peers []Peer) {
+func (s *shunned) add(c content, peers []mesh.Peer) {
 	if len(peers) == 0 {
 		return
 	}
@@ -51,7 +52,7 @@ func (s *shunned) add(c content, peers []Peer) {
 }
 
 // has reports whether p is not to be asked for the blob.
-func (s *shunned) has(c content, p Peer) bool {
+func (s *shunned) has(c content, p mesh.Peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.of[c]
@@ -60,10 +61,10 @@ func (s *shunned) has(c content, p Peer) bool {
 
 // without leaves out those of the nodes that are shunned, unless this node has
 // nobody else.
-func (f *Fetcher) without(ref oci.Ref, nodes []Peer) []Peer {
+func (f *Fetcher) without(ref oci.Ref, nodes []mesh.Peer) []mesh.Peer {
 	if !f.dispensable(ref) {
 		return nodes
 	}
 	c := content{ref.Registry, ref.Digest}
-	return slices.DeleteFunc(slices.Clone(nodes), func(p Peer) bool { return f.shunned.has(c, p) })
+	return slices.DeleteFunc(slices.Clone(nodes), func(p mesh.Peer) bool { return f.shunned.has(c, p) })
 }

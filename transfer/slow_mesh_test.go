@@ -13,6 +13,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -56,7 +57,7 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 
 // meshOfAHolder is a mesh of two nodes, of which the first holds content. Call
 // its end.
-func meshOfAHolder(t *testing.T, dir string, content []byte) (*mesh, *fake) {
+func meshOfAHolder(t *testing.T, dir string, content []byte) (*meshRig, *fake) {
 	t.Helper()
 	f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 		return &oci.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
@@ -70,7 +71,7 @@ func meshOfAHolder(t *testing.T, dir string, content []byte) (*mesh, *fake) {
 
 // wantFromHolder wants the second node to get content from the first, and to
 // find no fault with it.
-func (m *mesh) wantFromHolder(f *fake, content []byte) {
+func (m *meshRig) wantFromHolder(f *fake, content []byte) {
 	m.t.Helper()
 	if _, _, err := m.nodes[1].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
 		m.t.Error(err)
@@ -164,7 +165,7 @@ func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 	if err := os.WriteFile(file, damaged, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := r.FillBlob(t.Context(), r.ref(d), transfer.Terms{Held: true}, "another")
+	a, err := r.Holder().Blob(t.Context(), r.ref(d), mesh.Terms{Held: true}, "another")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +300,7 @@ func TestAnOfferedBlobIsNoManifest(t *testing.T) {
 			t.Fatal(err)
 		}
 		ref := oci.Ref{Registry: m.nodes[0].ref(d).Registry, Digest: d}
-		err := m.nodes[1].Take(t.Context(), &fakePeer{m.nodes[0], m.nodes[1]}, ref, "application/vnd.oci.image.index.v1+json")
+		err := m.nodes[1].Holder().Take(t.Context(), &fakePeer{m.nodes[0], m.nodes[1]}, ref, "application/vnd.oci.image.index.v1+json")
 		if (err == nil) != (typ != "") {
 			t.Errorf("%d bytes: %v", size, err)
 		}

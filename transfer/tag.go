@@ -8,20 +8,21 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
 // checked is what asking upstream for a tag gave.
 type checked struct {
 	oci.Descriptor
-	found *Found         // set where the manifest had to be got to learn its digest
+	found *oci.Found     // set where the manifest had to be got to learn its digest
 	way   oci.Provenance // At, and of another node's answer Stale, Via and Host
 }
 
 // byTag gets the manifest that a tag means now, as upstream has it, or if
 // upstream fails what it last meant. member says that another node wants to
 // know.
-func (f *Fetcher) byTag(ctx context.Context, ref oci.Ref, client []string, head, member bool) (*Found, error) {
+func (f *Fetcher) byTag(ctx context.Context, ref oci.Ref, client []string, head, member bool) (*oci.Found, error) {
 	accept := oci.Acceptable(client)
 	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
@@ -53,7 +54,7 @@ func (f *Fetcher) byTag(ctx context.Context, ref oci.Ref, client []string, head,
 }
 
 // current asks what the tag means, and gets that unless it is here.
-func (f *Fetcher) current(ctx context.Context, ref oci.Ref, key string, accept []string, head, member bool) (*Found, error) {
+func (f *Fetcher) current(ctx context.Context, ref oci.Ref, key string, accept []string, head, member bool) (*oci.Found, error) {
 	c, joined, err := f.ask(ctx, ref, key, accept, member)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (f *Fetcher) current(ctx context.Context, ref oci.Ref, key string, accept [
 		return f.meant(ref, key, found, c.way), nil
 	}
 	if head && c.Size >= 0 && c.MediaType != "" {
-		found := &Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: way}
+		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: way}
 		if member {
 			f.meant(ref, key, found, c.way) // who asks gets the manifest, and verifies it
 		}
@@ -105,7 +106,7 @@ func (f *Fetcher) ask(ctx context.Context, ref oci.Ref, key string, accept []str
 				c, _, err := f.ownTags.do(ctx, f, key, own)
 				return c, err
 			},
-			func(ctx context.Context, p Peer) (checked, error) {
+			func(ctx context.Context, p mesh.Peer) (checked, error) {
 				found, err := p.Tag(ctx, ref, accept)
 				if err != nil {
 					return checked{}, err
@@ -138,7 +139,7 @@ func (f *Fetcher) check(ctx context.Context, ref oci.Ref, accept []string) (chec
 
 // meant remembers that the tag means a manifest that is verified. What another
 // node could not check itself is not news.
-func (f *Fetcher) meant(ref oci.Ref, key string, found *Found, told oci.Provenance) *Found {
+func (f *Fetcher) meant(ref oci.Ref, key string, found *oci.Found, told oci.Provenance) *oci.Found {
 	if told.Stale != nil {
 		return found
 	}
@@ -149,7 +150,7 @@ func (f *Fetcher) meant(ref oci.Ref, key string, found *Found, told oci.Provenan
 }
 
 // lastKnown is what a tag last meant, if that is still here.
-func (f *Fetcher) lastKnown(ref oci.Ref, old cache.Tag, head bool) (*Found, bool) {
+func (f *Fetcher) lastKnown(ref oci.Ref, old cache.Tag, head bool) (*oci.Found, bool) {
 	ref.Digest = old.Digest
 	if found, ok := f.kept(ref); ok {
 		return found, true
@@ -157,11 +158,11 @@ func (f *Fetcher) lastKnown(ref oci.Ref, old cache.Tag, head bool) (*Found, bool
 	if !head {
 		return nil, false
 	}
-	return &Found{Manifest: oci.Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
+	return &oci.Found{Manifest: oci.Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
 }
 
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
-func (f *Fetcher) stale(ctx context.Context, ref oci.Ref, old cache.Tag, known bool, err error, head bool) (*Found, bool) {
+func (f *Fetcher) stale(ctx context.Context, ref oci.Ref, old cache.Tag, known bool, err error, head bool) (*oci.Found, bool) {
 	e, ok := oci.AsError(err)
 	if !known || !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
 		return nil, false

@@ -241,7 +241,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 		}
 		r := fakeRig(t, dir, f, transfer.Policy{TagTTL: time.Minute, StaleIfError: time.Hour}, cache.Options{})
 		defer r.end()
-		ask := func() (*transfer.Found, error) { return r.Manifest(t.Context(), tag, nil, false) }
+		ask := func() (*oci.Found, error) { return r.Manifest(t.Context(), tag, nil, false) }
 		if _, err := ask(); err != nil {
 			t.Fatal(err)
 		}

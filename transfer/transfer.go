@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -39,7 +40,7 @@ type Config struct {
 	Policy   func(registry string) Policy
 	Log      *slog.Logger
 	Stall    time.Duration // how long a download may stand still before another try, 0: 20 s
-	Mesh     Mesh          // the other members, nil for a node on its own
+	Mesh     mesh.Router   // the other members, nil for a node on its own
 	Look     time.Duration // how often requests to peers are looked at, 0: 500 ms
 	Drip     time.Duration // how long a peer may bring hardly anything where this node may ask the registry, 0: 30 s
 }
@@ -62,7 +63,7 @@ type Fetcher struct {
 
 	// Calls for clients, who may wait for another node, and calls for members,
 	// who must not.
-	manifests, ownManifests calls[manifestKey, *Found]
+	manifests, ownManifests calls[manifestKey, *oci.Found]
 	tags, ownTags           calls[string, checked]
 
 	shunned  shunned
@@ -141,7 +142,7 @@ func (f *Fetcher) explain(ctx context.Context, ref oci.Ref, host string, err err
 		return err
 	}
 	e := &oci.Error{Kind: oci.Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
-	if p, ok := errors.AsType[*PeerError](err); ok {
+	if p, ok := errors.AsType[*mesh.PeerError](err); ok {
 		e.Host, e.Reason = p.Peer, "another node of the cluster failed"
 	}
 	switch {

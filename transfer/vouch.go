@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -54,7 +55,7 @@ func (f *Fetcher) askVouch(ctx context.Context, ref oci.Ref, blob bool, last cac
 				_, err := f.cfg.Upstream.Stat(ctx, ref, blob, oci.ManifestTypes)
 				return checked{way: oci.Provenance{At: asked}}, err
 			},
-			func(ctx context.Context, p Peer) (checked, error) { return vouchOf(ctx, p, ref, blob) })
+			func(ctx context.Context, p mesh.Peer) (checked, error) { return vouchOf(ctx, p, ref, blob) })
 	})
 	err = oci.Lateness(ref, err)
 	e, isError := oci.AsError(err)
@@ -75,12 +76,12 @@ func (f *Fetcher) askVouch(ctx context.Context, ref oci.Ref, blob bool, last cac
 }
 
 // vouchOf asks another node, which may ask the registry, whether that vouches.
-func vouchOf(ctx context.Context, p Peer, ref oci.Ref, blob bool) (checked, error) {
+func vouchOf(ctx context.Context, p mesh.Peer, ref oci.Ref, blob bool) (checked, error) {
 	if blob {
 		_, way, err := p.Stat(ctx, ref)
 		return checked{way: way}, err
 	}
-	found, err := p.Manifest(ctx, ref, Terms{})
+	found, err := p.Manifest(ctx, ref, mesh.Terms{})
 	if err != nil {
 		return checked{}, err
 	}

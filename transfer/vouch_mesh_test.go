@@ -14,7 +14,7 @@ import (
 )
 
 // held puts a private image, its layer included, on node i.
-func (m *mesh) held(i int, seed uint64) (upstreamtest.Image, []byte) {
+func (m *meshRig) held(i int, seed uint64) (upstreamtest.Image, []byte) {
 	m.t.Helper()
 	layer := random(seed, 150*kib)
 	img := m.registry.PutImage(repo, "v1", layer)
@@ -114,7 +114,7 @@ func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 }
 
 // unaware makes node i one that does not know that any registry is private.
-func (m *mesh) unaware(i int) *meshNode {
+func (m *meshRig) unaware(i int) *meshNode {
 	n := m.nodes[i]
 	n.rig = newRig(m.t, setup{registry: m.registry, mesh: n, look: 100 * time.Millisecond})
 	return n

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"runtime"
 	"slices"
@@ -48,24 +49,12 @@ const (
 	maxDoubts = 3
 )
 
-// Causes of requests to peers that this node has ended.
-var (
-	// ErrHangs: the peer shows no sign of life.
-	ErrHangs = errors.New("the node hangs")
-	// ErrCrawls: the peer has the bytes, and they hardly come.
-	ErrCrawls = errors.New("the link to the node crawls")
-	// ErrDrips: hardly anything comes. That may be the registry's fault.
-	ErrDrips = errors.New("hardly anything comes from the node")
-	// ErrLies: the peer sent what the digest does not name.
-	ErrLies = errors.New("the node sent wrong bytes")
-)
-
 // A watch looks at one request to a peer, and ends it when the peer hangs or
 // crawls, so that the next source can go on. A slow registry is none of that:
 // the peer answers, when asked, that it is not ahead.
 type watch struct {
 	fetcher *Fetcher
-	peer    Peer
+	peer    mesh.Peer
 	ref     oci.Ref
 	offset  int64                   // where the stream begins
 	held    bool                    // only what the peer has is asked for
@@ -79,7 +68,7 @@ type watch struct {
 }
 
 // watch begins to look at a request until its context ends.
-func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p Peer, ref oci.Ref, offset int64, held bool) *watch {
+func (f *Fetcher) watch(ctx context.Context, end context.CancelCauseFunc, p mesh.Peer, ref oci.Ref, offset int64, held bool) *watch {
 	w := &watch{fetcher: f, peer: p, ref: ref, offset: offset, held: held, end: end, began: time.Now()}
 	w.waiting.Store(true)
 	go w.run(ctx)
@@ -138,7 +127,7 @@ func (w *watch) run(ctx context.Context) {
 			return
 		case err == nil:
 			continue
-		case errors.Is(err, ErrDrips):
+		case errors.Is(err, mesh.ErrDrips):
 		case doubts < maxDoubts && starved():
 			doubts++
 			continue
@@ -160,12 +149,12 @@ func (w *watch) judge(ctx context.Context, g *gaze, came int64) error {
 	}
 	g.last, g.step = came, step
 	if w.drips(g, came) {
-		return ErrDrips
+		return mesh.ErrDrips
 	}
 	switch {
 	case g.still >= stillFor:
 		err := w.ask(ctx, came, 1, 1<<30)
-		if g.still == stillFor && errors.Is(err, ErrCrawls) {
+		if g.still == stillFor && errors.Is(err, mesh.ErrCrawls) {
 			return nil // what it has may be on its way: one more look
 		}
 		g.still, g.start, g.since = 0, time.Now(), came
@@ -219,26 +208,26 @@ func starved() bool {
 	return time.Since(start) > hop
 }
 
-// ask asks the peer how far it is. It returns ErrHangs if there is no answer,
-// ErrCrawls if the peer is far ahead of what came, and not for being busy.
+// ask asks the peer how far it is. It returns mesh.ErrHangs if there is no answer,
+// mesh.ErrCrawls if the peer is far ahead of what came, and not for being busy.
 func (w *watch) ask(ctx context.Context, came, ahead int64, busy int) error {
 	p, err := w.peer.Progress(ctx, w.ref)
 	switch {
 	case err != nil:
-		return ErrHangs
+		return mesh.ErrHangs
 	case !w.opened.Load() && p.Held && (w.held || !p.Unvouched) && time.Since(w.began) > turnFor*w.fetcher.cfg.Look:
-		return ErrHangs // its disk, perhaps
+		return mesh.ErrHangs // its disk, perhaps
 	case !w.opened.Load():
 		return nil // it waits for the registry, or lets this node wait for its turn
 	case p.Offset-(w.offset+came) >= ahead && p.Streams <= busy:
-		return ErrCrawls
+		return mesh.ErrCrawls
 	default:
 		return nil
 	}
 }
 
 // tend makes a short request to a peer, and gives it up when the peer hangs.
-func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref oci.Ref, ask func(context.Context, Peer) (T, error)) (T, error) {
+func tend[T any](ctx context.Context, f *Fetcher, p mesh.Peer, ref oci.Ref, ask func(context.Context, mesh.Peer) (T, error)) (T, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	f.watch(ctx, end, p, ref, 1<<60, false)
@@ -247,9 +236,9 @@ func tend[T any](ctx context.Context, f *Fetcher, p Peer, ref oci.Ref, ask func(
 }
 
 // gaveUp says of a request that the watch ended that it was the peer's fault.
-func gaveUp(ctx context.Context, p Peer, err error) error {
-	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, ErrHangs) || errors.Is(cause, ErrCrawls) || errors.Is(cause, ErrDrips)) {
-		return &PeerError{Peer: p.Name(), Err: cause}
+func gaveUp(ctx context.Context, p mesh.Peer, err error) error {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, mesh.ErrHangs) || errors.Is(cause, mesh.ErrCrawls) || errors.Is(cause, mesh.ErrDrips)) {
+		return &mesh.PeerError{Peer: p.Name(), Err: cause}
 	}
 	return err
 }

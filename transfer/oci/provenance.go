@@ -105,3 +105,17 @@ func quoted(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
+type Found struct {
+	Manifest
+	Provenance
+	Size int64
+}
+
+// A Sized blob is what a HEAD tells.
+type Sized struct {
+	Provenance
+	Size     int64  // -1: not known
+	Redirect string // set where the registry's redirect goes to the client
+}

@@ -4,7 +4,7 @@ import (
 	"io"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -19,7 +19,7 @@ func BenchmarkBlob(b *testing.B) {
 			buf := make([]byte, mib)
 			b.SetBytes(size)
 			for b.Loop() {
-				s, err := r.b.Open(b.Context(), ref, 0, transfer.Terms{Held: true})
+				s, err := r.b.Open(b.Context(), ref, 0, mesh.Terms{Held: true})
 				if err != nil {
 					b.Fatal(err)
 				}

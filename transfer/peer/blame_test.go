@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -23,7 +23,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	long := url.Values{"last": {strings.Repeat("y", maxQuery)}}
 	for range 2 * strikes {
-		_, err := r.b.Manifest(t.Context(), r.ref(d), transfer.Terms{})
+		_, err := r.b.Manifest(t.Context(), r.ref(d), mesh.Terms{})
 		wantError(t, err, oci.Corrupt)
 		_, err = r.b.Tag(t.Context(), tag, nil)
 		wantError(t, err, oci.Corrupt)
@@ -64,7 +64,7 @@ func TestANodesOwnCutsAreItsFault(t *testing.T) {
 		fmt.Fprint(w, "the beginning")
 	})
 	for range strikes {
-		s, err := b.Open(t.Context(), somewhere, 0, transfer.Terms{})
+		s, err := b.Open(t.Context(), somewhere, 0, mesh.Terms{})
 		if err != nil {
 			t.Fatal(err)
 		}

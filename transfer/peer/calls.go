@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -21,7 +21,7 @@ type remote struct {
 	id     string
 }
 
-var _ transfer.Peer = (*remote)(nil)
+var _ mesh.Peer = (*remote)(nil)
 
 // ID implements transfer.Peer.
 func (p *remote) ID() string { return p.id }
@@ -70,7 +70,7 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 }
 
 // Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
-func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms transfer.Terms) (*oci.Stream, error) {
+func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh.Terms) (*oci.Stream, error) {
 	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
@@ -143,36 +143,36 @@ func (b *body) spent() bool {
 }
 
 // Peek implements transfer.Peer. It takes at most 250 ms.
-func (p *remote) Peek(ctx context.Context, ref oci.Ref) (transfer.Presence, error) {
+func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	a, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: transfer.Terms{Held: true}},
+		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: mesh.Terms{Held: true}},
 	}, 0, p.client.times.peek)
 	if err != nil {
-		return transfer.Absent, err
+		return mesh.Absent, err
 	}
 	presence, err := parsePresence(a.Header.Get(headerPresence))
 	if err != nil {
-		return transfer.Absent, p.client.garbled(a.link, err)
+		return mesh.Absent, p.client.garbled(a.link, err)
 	}
 	return presence, nil
 }
 
 // Progress implements transfer.Peer. It takes at most 2 s. Without a digest it
 // is a sign of life alone.
-func (p *remote) Progress(ctx context.Context, ref oci.Ref) (transfer.Progress, error) {
+func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
 	if ref.Digest == "" {
 		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, p.client.times.progress)
-		return transfer.Progress{}, err
+		return mesh.Progress{}, err
 	}
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
 	}, maxJSON, p.client.times.progress)
 	if err != nil {
-		return transfer.Progress{}, err
+		return mesh.Progress{}, err
 	}
-	var got transfer.Progress
+	var got mesh.Progress
 	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 {
-		return transfer.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
+		return mesh.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
 	}
 	return got, nil
 }
@@ -206,7 +206,7 @@ type meaning struct {
 }
 
 // Tag implements transfer.Peer.
-func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*transfer.Found, error) {
+func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
 	a, err := p.get(ctx, "tags", query{Ref: ref, accept: accept}, maxJSON)
 	if err != nil {
 		return nil, err
@@ -223,7 +223,7 @@ func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*transf
 	if err != nil {
 		return nil, p.client.garbled(a.link, errors.New("it says that a tag means no digest"))
 	}
-	return &transfer.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: way, Size: m.Size}, nil
+	return &oci.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: way, Size: m.Size}, nil
 }
 
 // isManifest reports whether a media type may be that of a manifest, which
@@ -232,9 +232,9 @@ func isManifest(mediaType string) bool {
 	return mediaType == "" || strings.HasPrefix(mediaType, "application/") && visible(mediaType, maxWord)
 }
 
-// Manifest implements transfer.Peer. The Found's digest is ref's: nobody has
+// Manifest implements transfer.Peer. The oci.Found's digest is ref's: nobody has
 // looked yet whether it is that of the bytes.
-func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms transfer.Terms) (*transfer.Found, error) {
+func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, Terms: terms}, maxManifest)
 	if err != nil {
 		return nil, err
@@ -247,7 +247,7 @@ func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms transfer.Terms
 	if !visible(mediaType, maxWord) {
 		return nil, p.client.garbled(a.link, errors.New("its media type is malformed"))
 	}
-	return &transfer.Found{
+	return &oci.Found{
 		Manifest:   oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: a.body},
 		Provenance: way, Size: int64(len(a.body)),
 	}, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -105,7 +106,7 @@ func TestRedirectIsHandedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{passOn: true, options: []upstreamtest.Option{upstreamtest.Redirect()}})
 	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
-	s, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
+	s, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
 	if err != nil || s.Body != nil || !strings.HasPrefix(s.Redirect, "http://"+r.registry.CDNHost()+"/") {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -135,7 +136,7 @@ func TestTagAndManifest(t *testing.T) {
 			t.Errorf("tag: %+v", found)
 		}
 		for _, from := range []oci.Origin{oci.Miss, oci.PeerHit} {
-			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
+			m, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), mesh.Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,11 +201,11 @@ func TestPeekAndProgress(t *testing.T) {
 		}
 		settle(t, r, ref)
 		presence, err := r.b.Peek(t.Context(), ref)
-		if want := r.fetcher.Presence(ref, "c"); err != nil || presence != want {
+		if want := r.fetcher.Holder().Presence(ref, "c"); err != nil || presence != want {
 			t.Errorf("%v, %v; want %v", presence, err, want)
 		}
 		progress, err := r.b.Progress(t.Context(), ref)
-		if want := r.fetcher.Progress(ref); err != nil || progress != want {
+		if want := r.fetcher.Holder().Progress(ref); err != nil || progress != want {
 			t.Errorf("%v, %v; want %v", progress, err, want)
 		}
 		anywhere := ref
@@ -231,7 +232,7 @@ func TestWhatPeekAndProgressSay(t *testing.T) {
 		if got, err := b.Peek(t.Context(), somewhere); got != want || err != nil {
 			t.Errorf("%v, %v; want %v", got, err, want)
 		}
-		if got, err := b.Progress(t.Context(), somewhere); err != nil || got != (transfer.Progress{Offset: 5, Streams: 2}) {
+		if got, err := b.Progress(t.Context(), somewhere); err != nil || got != (mesh.Progress{Offset: 5, Streams: 2}) {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
@@ -240,8 +241,8 @@ func TestWhatPeekAndProgressSay(t *testing.T) {
 func TestOffer(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 1)
-	var back transfer.Peer
-	r := newRig(t, setup{peer: func(id string) transfer.Peer {
+	var back mesh.Peer
+	r := newRig(t, setup{peer: func(id string) mesh.Peer {
 		asked <- id
 		return back
 	}})
@@ -307,7 +308,7 @@ func TestUnknownMembers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	_, err := r.Stats(t.Context(), "z")
-	if e, ok := errors.AsType[*transfer.PeerError](err); !ok || e.Peer != "z" || !errors.Is(err, errUnknown) {
+	if e, ok := errors.AsType[*mesh.PeerError](err); !ok || e.Peer != "z" || !errors.Is(err, errUnknown) {
 		t.Errorf("%v", err)
 	}
 	r.Peer("z").Fault(errLate)
@@ -384,9 +385,9 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 					t.Errorf("%s: %+v", what, e)
 				}
 			}
-			_, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
+			_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
 			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref, transfer.Terms{})
+			_, err = r.b.Manifest(t.Context(), ref, mesh.Terms{})
 			check("manifest", err)
 			_, err = r.b.Tags(t.Context(), ref, nil)
 			check("tags", err)
@@ -439,9 +440,9 @@ func TestFailuresOfTheNode(t *testing.T) {
 		part string
 	}{
 		{errors.New("a bug"), false, "could not do it"},
-		{&transfer.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
-		{&transfer.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
-		{&oci.Error{Err: &transfer.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
+		{&mesh.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
+		{&mesh.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
+		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
 	} {
 		r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { return c.err }}
 		r.times.busy = 0
@@ -481,7 +482,7 @@ func TestRefused(t *testing.T) {
 	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
 	manifest := func() error {
-		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
+		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), mesh.Terms{})
 		return err
 	}
 	if err := manifest(); err != nil {

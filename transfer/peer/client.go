@@ -17,7 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -98,7 +98,7 @@ func (c *Client) Healthy(id string) bool {
 
 // Peer returns the member of that id as a transfer.Peer. It does no I/O, and
 // does not ask whether there is such a member: if not, the calls fail.
-func (c *Client) Peer(id string) transfer.Peer { return &remote{c, id} }
+func (c *Client) Peer(id string) mesh.Peer { return &remote{c, id} }
 
 // Stats returns what the member counts, at most 1 MiB of JSON. ctx bounds it,
 // and 39 s. Errors are *transfer.PeerError.
@@ -123,7 +123,7 @@ var (
 
 // fails makes an error of the peer itself.
 func (c *Client) fails(id string, err error) error {
-	return &transfer.PeerError{Peer: c.name(id), Err: err}
+	return &mesh.PeerError{Peer: c.name(id), Err: err}
 }
 
 // link returns the link to a member as it is now, and forgets those to members
@@ -291,7 +291,7 @@ func (c *Client) failed(l *link, a ask, resp *http.Response) error {
 		}
 		return e
 	case failedBusy:
-		return &transfer.PeerError{Peer: c.name(l.member.ID), Busy: true, Err: &busy{retryAfter(resp.Header.Get("Retry-After"))}}
+		return &mesh.PeerError{Peer: c.name(l.member.ID), Busy: true, Err: &busy{retryAfter(resp.Header.Get("Retry-After"))}}
 	default:
 		return c.fails(l.member.ID, errors.New("it could not do it"))
 	}

@@ -3,11 +3,10 @@ package peer
 import (
 	"context"
 	"errors"
+	"oci-proxy/transfer/mesh"
 	"sync"
 	"syscall"
 	"time"
-
-	"oci-proxy/transfer"
 )
 
 const (
@@ -98,7 +97,7 @@ func isGrave(err error) bool {
 // blame notes that the link's peer failed with err. Whoever is the first to see
 // it down sends the pings.
 func (c *Client) blame(l *link, grave bool, err error) {
-	if l.life.Err() != nil || !l.pulse.fail(grave, errors.Is(err, transfer.ErrCrawls)) {
+	if l.life.Err() != nil || !l.pulse.fail(grave, errors.Is(err, mesh.ErrCrawls)) {
 		return // what befalls a link that was given up says nothing of the peer as it is now
 	}
 	c.cfg.Log.Warn("peer is passed over", "peer", c.name(l.member.ID), "error", err)

@@ -20,6 +20,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
@@ -83,13 +84,13 @@ type setup struct {
 	policy   transfer.Policy
 	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
-	peer     func(id string) transfer.Peer
+	peer     func(id string) mesh.Peer
 }
 
 // A rig is a node b with all that belongs to one, and a client of a node a.
 type rig struct {
 	*Client
-	b        transfer.Peer
+	b        mesh.Peer
 	t        testing.TB
 	registry *upstreamtest.Registry
 	fetcher  *transfer.Fetcher
@@ -126,10 +127,10 @@ func newRig(t testing.TB, s setup) *rig {
 	l := listen(t)
 	r.addr, r.members = l.Addr().String(), newMembers(l.Addr().String())
 	if s.peer == nil {
-		s.peer = func(string) transfer.Peer { return nil }
+		s.peer = func(string) mesh.Peer { return nil }
 	}
 	r.server = NewServer(ServerConfig{
-		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Fetcher: r.fetcher,
+		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
 		Peer: s.peer, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
@@ -198,7 +199,7 @@ func serve(t testing.TB, srv *http.Server, l net.Listener) {
 }
 
 // liar is a peer b that answers as it likes, and a client that asks it.
-func liar(t testing.TB, answer http.HandlerFunc) (*Client, transfer.Peer) {
+func liar(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
 	l := listen(t)
 	serve(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
 	c := newClient(t, newMembers(l.Addr().String()))
@@ -214,8 +215,8 @@ func (r *rig) ref(d digest.Digest) oci.Ref {
 var somewhere = oci.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
 
 // pull gets a blob to its end.
-func pull(ctx context.Context, p transfer.Peer, ref oci.Ref, off int64, held bool) ([]byte, *oci.Stream, error) {
-	s, err := p.Open(ctx, ref, off, transfer.Terms{Held: held})
+func pull(ctx context.Context, p mesh.Peer, ref oci.Ref, off int64, held bool) ([]byte, *oci.Stream, error) {
+	s, err := p.Open(ctx, ref, off, mesh.Terms{Held: held})
 	if err != nil || s.Redirect != "" {
 		return nil, s, err
 	}
@@ -224,9 +225,9 @@ func pull(ctx context.Context, p transfer.Peer, ref oci.Ref, off int64, held boo
 }
 
 // wantPeerError fails the test unless err is the peer's.
-func wantPeerError(t testing.TB, err error, part string) *transfer.PeerError {
+func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	t.Helper()
-	e, ok := errors.AsType[*transfer.PeerError](err)
+	e, ok := errors.AsType[*mesh.PeerError](err)
 	if !ok {
 		t.Fatalf("error %v (%T), want a *transfer.PeerError", err, err)
 	}

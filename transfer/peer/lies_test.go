@@ -10,50 +10,50 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // calls is each of what can be asked.
-var calls = map[string]func(context.Context, *Client, transfer.Peer) error{
-	"open": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
+	"open": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, _, err := pull(ctx, b, somewhere, 0, false)
 		return err
 	},
-	"peek": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"peek": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.Peek(ctx, somewhere)
 		return err
 	},
-	"progress": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"progress": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.Progress(ctx, somewhere)
 		return err
 	},
-	"stat": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"stat": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, _, err := b.Stat(ctx, somewhere)
 		return err
 	},
-	"tag": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"tag": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.Tag(ctx, oci.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}, nil)
 		return err
 	},
-	"manifest": func(ctx context.Context, _ *Client, b transfer.Peer) error {
-		_, err := b.Manifest(ctx, somewhere, transfer.Terms{})
+	"manifest": func(ctx context.Context, _ *Client, b mesh.Peer) error {
+		_, err := b.Manifest(ctx, somewhere, mesh.Terms{})
 		return err
 	},
-	"tags": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"tags": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.Tags(ctx, somewhere, nil)
 		return err
 	},
-	"referrers": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"referrers": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.Referrers(ctx, somewhere, nil)
 		return err
 	},
-	"offer": func(ctx context.Context, _ *Client, b transfer.Peer) error {
+	"offer": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		return b.Offer(ctx, oci.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
 	},
-	"refused": func(ctx context.Context, _ *Client, b transfer.Peer) error { return b.Refused(ctx, somewhere) },
-	"stats": func(ctx context.Context, c *Client, _ transfer.Peer) error {
+	"refused": func(ctx context.Context, _ *Client, b mesh.Peer) error { return b.Refused(ctx, somewhere) },
+	"stats": func(ctx context.Context, c *Client, _ mesh.Peer) error {
 		_, err := c.Stats(ctx, "b")
 		return err
 	},
@@ -191,7 +191,7 @@ func TestBusy(t *testing.T) {
 		r.server.bulk.take()
 	}
 	r.times.busy = 100 * time.Millisecond
-	_, err := r.b.Open(t.Context(), ref, 0, transfer.Terms{})
+	_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
 	if e := wantPeerError(t, err, "is busy"); !e.Busy || !r.Healthy("b") || r.server.Counts().Busy == 0 {
 		t.Errorf("%v, healthy %v, %+v", e, r.Healthy("b"), r.server.Counts())
 	}
@@ -257,7 +257,7 @@ func TestBodyThatBreaksOffHasNoEnd(t *testing.T) {
 				Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, NoLength: !told,
 				Stall: true, StallAfter: size / 2, StallUntil: rest, Times: 1,
 			})
-			s, err := r.b.Open(t.Context(), r.ref(d), 0, transfer.Terms{})
+			s, err := r.b.Open(t.Context(), r.ref(d), 0, mesh.Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -286,7 +286,7 @@ func TestWhoGivesUpBlamesNobody(t *testing.T) {
 	})
 	for range strikes {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, err := b.Open(ctx, somewhere, 0, transfer.Terms{})
+		s, err := b.Open(ctx, somewhere, 0, mesh.Terms{})
 		if err != nil {
 			t.Fatal(err)
 		}

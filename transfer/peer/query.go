@@ -14,7 +14,7 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -29,7 +29,7 @@ var errQuery = errors.New("not of the form of a request")
 // A query is the parameters of a request.
 type query struct {
 	oci.Ref
-	transfer.Terms
+	mesh.Terms
 	accept []string
 	inList bool       // the digest stands here, not in the path
 	list   url.Values // what pages a listing

@@ -110,7 +110,7 @@ func late(registry string) *oci.Error {
 
 // getBlob sends a blob.
 func (s *Server) getBlob(w *paced, c *call) error {
-	a, err := s.cfg.Fetcher.FillBlob(c.Context(), c.Ref, c.Terms, c.sender)
+	a, err := s.cfg.Holder.Blob(c.Context(), c.Ref, c.Terms, c.sender)
 	if err != nil {
 		return err
 	}
@@ -147,13 +147,13 @@ func (s *Server) getBlob(w *paced, c *call) error {
 func (s *Server) headBlob(w *paced, c *call) error {
 	h := w.Header()
 	if c.Held {
-		h.Set(headerPresence, presences[s.cfg.Fetcher.Presence(c.Ref, c.sender)])
+		h.Set(headerPresence, presences[s.cfg.Holder.Presence(c.Ref, c.sender)])
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	size, way, err := s.cfg.Fetcher.FillStat(ctx, c.Ref)
+	size, way, err := s.cfg.Holder.Stat(ctx, c.Ref)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (s *Server) headBlob(w *paced, c *call) error {
 func (s *Server) getManifest(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillManifest(ctx, c.Ref, c.Terms)
+	found, err := s.cfg.Holder.Manifest(ctx, c.Ref, c.Terms)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (s *Server) getManifest(w *paced, c *call) error {
 func (s *Server) getTag(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	found, err := s.cfg.Fetcher.FillTag(ctx, c.Ref, c.accept)
+	found, err := s.cfg.Holder.Tag(ctx, c.Ref, c.accept)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (s *Server) getTag(w *paced, c *call) error {
 func (s *Server) getTags(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	page, err := s.cfg.Fetcher.FillTags(ctx, c.Ref, c.list)
+	page, err := s.cfg.Holder.Tags(ctx, c.Ref, c.list)
 	return sendPage(w, c, page, err)
 }
 
@@ -207,13 +207,13 @@ func (s *Server) getTags(w *paced, c *call) error {
 func (s *Server) getReferrers(w *paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
-	page, err := s.cfg.Fetcher.FillReferrers(ctx, c.Ref, c.list)
+	page, err := s.cfg.Holder.Referrers(ctx, c.Ref, c.list)
 	return sendPage(w, c, page, err)
 }
 
 // getProgress tells how far a blob is.
 func (s *Server) getProgress(w *paced, c *call) error {
-	return sendJSON(w, s.cfg.Fetcher.Progress(c.Ref))
+	return sendJSON(w, s.cfg.Holder.Progress(c.Ref))
 }
 
 // postOffer takes a blob from the sender.
@@ -232,7 +232,7 @@ func (s *Server) postOffer(w *paced, c *call) error {
 	if from == nil {
 		return errors.New("taking what is offered: its sender can't be asked")
 	}
-	if err := s.cfg.Fetcher.Take(c.Context(), from, ref, o.MediaType); err != nil {
+	if err := s.cfg.Holder.Take(c.Context(), from, ref, o.MediaType); err != nil {
 		return fmt.Errorf("taking what is offered: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -241,7 +241,7 @@ func (s *Server) postOffer(w *paced, c *call) error {
 
 // postRefusal hears that a registry refused the sender a repository.
 func (s *Server) postRefusal(w *paced, c *call) error {
-	s.cfg.Fetcher.Refused(c.Ref)
+	s.cfg.Holder.Refused(c.Ref)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

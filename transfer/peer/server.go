@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -30,14 +30,14 @@ type ServerConfig struct {
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
 	Keys  [][]byte // the cluster's secrets, all of which are accepted
 	// Member returns what gossip tells of a node by now. It answers at once.
-	Member  func(id string) (Member, bool)
-	Fetcher *transfer.Fetcher
+	Member func(id string) (Member, bool)
+	Holder mesh.Holder
 	// Asks reports whether this node may ask the registry. One that it may not is
 	// no business of its: it gives what it has, and takes nothing. nil: any.
 	Asks func(registry string) bool
 	// Peer returns the member of that id for taking what it offers, nil if it
 	// can't be asked.
-	Peer func(id string) transfer.Peer
+	Peer func(id string) mesh.Peer
 	// Stats returns what this node counts, which becomes at most 1 MiB of JSON.
 	Stats func() any
 	Log   *slog.Logger
@@ -188,7 +188,7 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) {
 		panic(http.ErrAbortHandler) // nobody is there
 	}
 	e, speaks := errors.AsType[*oci.Error](err)
-	p, peers := errors.AsType[*transfer.PeerError](err)
+	p, peers := errors.AsType[*mesh.PeerError](err)
 	switch {
 	case peers && p.Busy:
 		s.busy(w)

@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -152,16 +152,16 @@ func wayOf(h http.Header, peer, registry string, asked time.Time) (oci.Provenanc
 }
 
 // The presences as they travel.
-var presences = map[transfer.Presence]string{transfer.Absent: "absent", transfer.Arriving: "arriving", transfer.Held: "held"}
+var presences = map[mesh.Presence]string{mesh.Absent: "absent", mesh.Arriving: "arriving", mesh.Held: "held"}
 
 // parsePresence reads one.
-func parsePresence(s string) (transfer.Presence, error) {
+func parsePresence(s string) (mesh.Presence, error) {
 	for p, name := range presences {
 		if name == s {
 			return p, nil
 		}
 	}
-	return transfer.Absent, errors.New("it tells no presence")
+	return mesh.Absent, errors.New("it tells no presence")
 }
 
 // setSpan tells which part of a blob of size bytes (-1: not known) an answer

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -134,7 +135,7 @@ func TestRetryAfter(t *testing.T) {
 
 func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 	t.Parallel()
-	b, err := json.Marshal(transfer.Progress{Held: true, Offset: 1, Streams: 2})
+	b, err := json.Marshal(mesh.Progress{Held: true, Offset: 1, Streams: 2})
 	if err != nil || string(b) != `{"held":true,"offset":1,"streams":2}` {
 		t.Errorf("%s, %v: another version would not understand it", b, err)
 	}
@@ -185,7 +186,7 @@ func TestAgesTravel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		manifest, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), transfer.Terms{})
+		manifest, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), mesh.Terms{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,14 +1,28 @@
-package transfer
+package mesh
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/url"
 	"oci-proxy/transfer/oci"
 )
 
+// Causes of requests to peers that this node has ended.
+var (
+	// ErrHangs: the peer shows no sign of life.
+	ErrHangs = errors.New("the node hangs")
+	// ErrCrawls: the peer has the bytes, and they hardly come.
+	ErrCrawls = errors.New("the link to the node crawls")
+	// ErrDrips: hardly anything comes. That may be the registry's fault.
+	ErrDrips = errors.New("hardly anything comes from the node")
+	// ErrLies: the peer sent what the digest does not name.
+	ErrLies = errors.New("the node sent wrong bytes")
+)
+
 // A Mesh tells who else of the cluster may be asked. It answers at once, from
 // what this node knows: it does no I/O.
-type Mesh interface {
+type Router interface {
 	// Self is this node's id, as other members' Peers have it.
 	Self() string
 	// Route lists who is to get what key names (a digest, or a tag's key) from
@@ -47,10 +61,10 @@ type Peer interface {
 	Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error)
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has
 	// no Bytes. Way.Stale is set where the registry failed.
-	Tag(ctx context.Context, ref oci.Ref, accept []string) (*Found, error)
+	Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error)
 	// Manifest gets the manifest that ref's digest names. The caller checks the
 	// bytes.
-	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*Found, error)
+	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
 	// Tags gets a page of the registry's tags of the repository.
 	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
@@ -110,4 +124,48 @@ type Progress struct {
 	Offset    int64 `json:"offset"`              // bytes that can be sent by now; the size once all can
 	Streams   int   `json:"streams"`             // answers to peers that the node is sending at the moment
 	Unvouched bool  `json:"unvouched,omitempty"` // the registry has to vouch for it first, unless only what is held is asked for
+}
+
+// A Holder is this node as the other members see it. Each method asks the
+// registry at most, never a third node, so that no loop can form, whatever the
+// members believe about the ring. Errors are *oci.Error where the registry
+// failed; any other error is this node's own failure.
+type Holder interface {
+	// Blob opens a blob. If terms ask for what is held, it has to be in the shard,
+	// or on its way from the registry so that the member of the id asker may
+	// follow it; else the *oci.Error is of kind NotFound.
+	Blob(ctx context.Context, ref oci.Ref, terms Terms, asker string) (*Given, error)
+	// Stat tells a blob's size, -1 if the registry does not tell.
+	Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error)
+	// Tag tells what a tag means, for a client's Accept list. The Found may lack Bytes.
+	Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error)
+	// Manifest gets the manifest of ref's digest. terms are as for Blob.
+	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
+	// Tags gets a page of the registry's tags of the repository.
+	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	// Referrers gets a page of the manifests that refer to ref.Digest.
+	Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	// Presence answers the Peek of the member of the id asker, and notes that it is
+	// about to get the blob.
+	Presence(ref oci.Ref, asker string) Presence
+	// Progress tells how far this node is with the blob.
+	Progress(ref oci.Ref) Progress
+	// Take takes a blob that another member offers, as Peer.Offer says.
+	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
+	// Refused hears that the registry refused another member ref's repository.
+	Refused(ref oci.Ref)
+}
+
+// Given is a blob that a node gives to another member. Close it.
+type Given struct {
+	oci.Provenance
+	Redirect string // where the registry sends the client; there is no blob then
+	Blob
+}
+
+// A Blob can be sent, from any offset, as cache.Blob can.
+type Blob interface {
+	Size() int64
+	Send(ctx context.Context, w io.Writer, off, n int64) (int64, error)
+	Close() error
 }
