@@ -87,7 +87,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 	for name, q := range cases {
 		got, _ := exchange(t, r.addr, q.text(), q.method)
 		got = strings.Replace(date.ReplaceAllString(got, ""), "HTTP/1.0", "HTTP/1.1", 1)
-		if got != "HTTP/1.1 404 Not oci.Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" {
+		if got != "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
