@@ -201,7 +201,7 @@ func headSizes() []attack {
 		"a challenge of a hundred KiB":     raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nWWW-Authenticate: Bearer "+strings.Repeat(`a="b",`, 17<<10)+"\r\n\r\n", nil),
 		"nothing, and hangs up":            raw("", nil),
 		"half a header, and hangs up":      raw("HTTP/1.1 200 OK\r\nContent-Le", nil),
-		"a whole answer to nobody as well": raw("HTTP/1.1 404 Not oci.Found\r\nContent-Length: 0\r\n\r\n"+ok+"Content-Length: 5\r\n\r\nhello", nil),
+		"a whole answer to nobody as well": raw("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"+ok+"Content-Length: 5\r\n\r\nhello", nil),
 	} {
 		all = append(all, attack{"a registry answers with " + name, "it is believed, read on and on, or brings the node down", func(t *testing.T) {
 			up := upstreamtest.New(t)

@@ -355,7 +355,7 @@ func TestHostileRequests(t *testing.T) {
 						case got == "":
 							kinds[0].Add(1)
 						case strings.Contains(got, headerMark+": "+version):
-						case strings.HasPrefix(got, "HTTP/1.1 404 Not oci.Found\r\n") || strings.HasPrefix(got, "HTTP/1.0 404 Not oci.Found\r\n"):
+						case strings.HasPrefix(got, "HTTP/1.1 404 Not Found\r\n") || strings.HasPrefix(got, "HTTP/1.0 404 Not Found\r\n"):
 							kinds[1].Add(1)
 						default:
 							kinds[2].Add(1)
