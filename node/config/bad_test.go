@@ -133,6 +133,10 @@ var bad = []struct{ name, text, want string }{
 	// cluster
 	{"keyless gossip", "port: 80\ncluster:\n", `c.yaml:2:1: cluster.secret: cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback`},
 	{"keyless gossip half on loopback", "cluster: {bind_addr: '127.0.0.1:7946', secret: ''}", `c.yaml:1:48: cluster.secret: cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback`},
+	{"a loopback cluster without a secret, behind a login", "auth: {username: u, password: sesame}\ncluster: {bind_addr: '127.0.0.1:7946', peer_addr: '127.0.0.1:7947'}", `c.yaml:2:1: cluster.secret: cluster.secret or secret_file is needed even on loopback, because of auth.username (line 1): without it, any user of this machine could join and pull what that protects`},
+	{"a loopback cluster without a secret, behind a list of users", "cluster: {bind_addr: '127.0.0.1:7946', peer_addr: '127.0.0.1:7947', secret: ''}\nauth:\n  htpasswd_file: DIR/users", `c.yaml:1:77: cluster.secret: cluster.secret or secret_file is needed even on loopback, because of auth.htpasswd_file (line 3): without it, any user of this machine could join and pull what that protects`},
+	{"a loopback cluster without a secret, with a registry's login", "registries:\n  a.io:\n    auth: {username: u, password: sesame}\ncluster: {bind_addr: '127.0.0.1:7946', peer_addr: '127.0.0.1:7947'}", `c.yaml:4:1: cluster.secret: cluster.secret or secret_file is needed even on loopback, because of registries.a.io.auth.username (line 3): without it, any user of this machine could join and pull what that protects`},
+	{"a loopback cluster without a secret, with a private registry", "registries: {a.io: {private: true}}\ncluster: {bind_addr: '127.0.0.1:7946', peer_addr: '127.0.0.1:7947', advertise: localhost}", `c.yaml:2:1: cluster.secret: cluster.secret or secret_file is needed even on loopback, because of registries.a.io.private (line 1): without it, any user of this machine could join and pull what that protects`},
 	{"a short secret", "cluster: {secret: sesame}", `c.yaml:1:19: cluster.secret: secret 1 of 1 has 6 characters; it needs at least 16`},
 	{"a short secret in a list", "cluster: {secrets: [sesamesesamesesame, sesame]}", `c.yaml:1:41: cluster.secrets: secret 2 of 2 has 6 characters; it needs at least 16`},
 	{"a short secret in a file", "cluster: {secret_file: DIR/short}", `c.yaml:1:24: cluster.secret_file: secret 1 of 1 has 6 characters; it needs at least 16`},
@@ -161,7 +165,7 @@ c.yaml:5:7: port: "x" is no port; say a number from 1 to 65535`},
 func TestBadConfigsAreRefusedWithPlaceAndReason(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"secret": "pw\n", "empty": "\n", "short": "sesame\n", "clear": "# users\nu:sesame\n"} {
+	for name, text := range map[string]string{"secret": "pw\n", "empty": "\n", "short": "sesame\n", "clear": "# users\nu:sesame\n", "users": "v:$2y$05$abcdefghijklmnopqrstuuxo8sxHHuGUGJuYfXWvHUCpqnJTYd5eS\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,9 @@ func (l *loader) checkRegistries() {
 	for i := range l.entries {
 		e := &l.entries[i]
 		l.credentials(e.path+".auth", e.Username, &e.Password, e.passwordFile)
+		_, said := l.places[e.path+".private"]
 		e.Private = e.Private || e.Username != ""
+		e.Public = said && !e.Private
 		if e.CAFile == "" {
 			continue
 		}

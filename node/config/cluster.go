@@ -19,11 +19,43 @@ func (l *loader) checkCluster(c *Cluster) {
 	}
 	l.checkPorts(c)
 	l.gatherSecrets(c)
-	said := slices.ContainsFunc([]string{"cluster.secret", "cluster.secret_file", "cluster.secrets"}, l.failed)
-	open := !loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise)
-	if len(c.Secrets) == 0 && open && !said {
-		l.problem(l.at("cluster.secret", "cluster"), "cluster.secret", "cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback")
+	l.requireSecret(c)
+}
+
+// requireSecret makes sure that a cluster has a secret unless only this machine
+// can reach it and it holds nothing that its users may not all have: without a
+// secret, whoever reaches the ports can join and pull.
+func (l *loader) requireSecret(c *Cluster) {
+	given := slices.ContainsFunc([]string{"cluster.secret", "cluster.secret_file", "cluster.secrets"}, l.failed)
+	if given || len(c.Secrets) > 0 {
+		return
 	}
+	at := l.at("cluster.secret", "cluster")
+	if !loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise) {
+		l.problem(at, "cluster.secret", "cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback")
+	} else if guard := l.guard(); guard != "" {
+		l.problem(at, "cluster.secret", "cluster.secret or secret_file is needed even on loopback, because of %s (%s): without it, any user of this machine could join and pull what that protects", guard, l.at(guard))
+	}
+}
+
+// guard returns the path of a key that keeps content from some people, "" if
+// there is none.
+func (l *loader) guard() string {
+	switch auth := l.config.Auth; {
+	case auth.Username != "":
+		return "auth.username"
+	case auth.HtpasswdFile != "":
+		return "auth.htpasswd_file"
+	}
+	for _, e := range l.entries {
+		switch {
+		case e.Username != "":
+			return e.path + ".auth.username"
+		case e.Private:
+			return e.path + ".private"
+		}
+	}
+	return ""
 }
 
 // checkPorts makes sure that no two listeners of this node want one port.

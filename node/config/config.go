@@ -78,6 +78,7 @@ type Registry struct {
 	Password            Secret        // set together with Username or not at all
 	CAFile              string        // PEM file of further certificate authorities, "" for none
 	Private             bool          // served only for a repository that vouched for it; true too if there is a Username
+	Public              bool          // `private: false` was written, and there is no Username; never together with Private
 	Mirrors             []Mirror      // other hosts that hold the same repositories
 	TagTTL              time.Duration // how long a checked tag is believed; 0 checks at each request
 	StaleIfError        time.Duration // how long a tag's last manifest may stand in while upstream fails; 0: never

@@ -62,7 +62,8 @@ func valid(t *testing.T, c *Config) {
 		t.Errorf("invalid: %+v", c)
 	}
 	if m := c.Cluster; m != nil {
-		open := !loopback(m.BindAddr) || !loopback(m.PeerAddr)
+		open := !loopback(m.BindAddr) || !loopback(m.PeerAddr) || c.Auth.Asked() ||
+			slices.ContainsFunc(c.Registries, func(r Registry) bool { return r.Private })
 		if m.Name == "" || open && len(m.Secrets) == 0 || m.secret != "" {
 			t.Errorf("invalid: %+v", m)
 		}
@@ -78,6 +79,7 @@ func validRegistry(t *testing.T, r Registry) {
 	t.Helper()
 	switch {
 	case !validHostPort(r.Host), r.Host != Canonical(r.Host), (r.Username == "") != (r.Password == ""), r.Username != "" && !r.Private,
+		r.Private && r.Public,
 		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
 		r.UpstreamProxy != nil && r.UpstreamProxy.Host == "":
 		t.Errorf("invalid: %+v", r)
