@@ -28,14 +28,14 @@ func TestUsersOfAnHtpasswdFile(t *testing.T) {
 		t.Errorf("%v, %v", users, err)
 	}
 	for text, want := range map[string]string{
-		"ann:" + h + "\nann:" + h:               "line 2: has a user whom a line before has",
-		":" + h:                                 "line 1: is not user:hash",
-		"ann":                                   "line 1: is not user:hash",
-		"a\x01:" + h:                            "line 1: holds a control character",
-		"ann:" + h[:59]:                         "line 1: has no bcrypt hash",
-		"ann:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=": "line 1: has no bcrypt hash",
-		"ann:" + strings.Replace(h, "$04$", "$31$", 1): "line 1: has a hash of cost 31, which takes too long; 14 at most",
-		"#": "names no user",
+		"ann:" + h + "\nann:" + h:               "line 2: this user is on an earlier line too; keep one of them",
+		":" + h:                                 "line 1: not in the form user:hash",
+		"ann":                                   "line 1: not in the form user:hash",
+		"a\x01:" + h:                            "line 1: contains a control character",
+		"ann:" + h[:59]:                         "line 1: not a bcrypt hash",
+		"ann:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=": "line 1: not a bcrypt hash",
+		"ann:" + strings.Replace(h, "$04$", "$31$", 1): "line 1: the hash has cost 31, which is too slow; use at most 14",
+		"#": "holds no user; add one with htpasswd -B",
 	} {
 		_, err := ReadUsers(write(t, text))
 		if err == nil || !strings.Contains(err.Error(), want) {
