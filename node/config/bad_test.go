@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// bad holds configs and everything that is wrong with them, in order. DIR
-// stands for a directory that holds `secret` ("pw"), `empty` and `short`.
+// bad lists configs and everything that is wrong with them, in order. DIR stands
+// for a directory with the files that the test below makes.
 var bad = []struct{ name, text, want string }{
 	// keys
 	{"a misspelled key", "prot: 80", `c.yaml:1:1: prot: unknown key (did you mean port?)`},
@@ -50,18 +50,18 @@ var bad = []struct{ name, text, want string }{
 	{"port zero", "port: 0", `c.yaml:1:7: port: "0" is not a port; use a number from 1 to 65535`},
 	{"an address with a port", "address: 0.0.0.0:80", `c.yaml:1:10: address: "0.0.0.0:80" is not an IP address or host name; write it without a port`},
 	{"an impossible address", "address: 300.0.0.1", `c.yaml:1:10: address: "300.0.0.1" is not an IP address or host name; write it without a port`},
-	{"a level that is none", "log_level: debgu", `c.yaml:1:12: log_level: "debgu" is not a log level; use debug, info, warn or error (did you mean debug?)`},
-	{"a format that is none", "log_format: xml", `c.yaml:1:13: log_format: "xml" is not a log format; use text or json`},
-	{"a flag that is none", "whitelist_mode: maybe", `c.yaml:1:17: whitelist_mode: "maybe" is not true or false`},
+	{"an unknown log level", "log_level: debgu", `c.yaml:1:12: log_level: "debgu" is not a log level; use debug, info, warn or error (did you mean debug?)`},
+	{"an unknown log format", "log_format: xml", `c.yaml:1:13: log_format: "xml" is not a log format; use text or json`},
+	{"a flag that is not true or false", "whitelist_mode: maybe", `c.yaml:1:17: whitelist_mode: "maybe" is not true or false`},
 	{"a CIDR too wide", "trusted_proxies:\n- 10.0.0.0/8\n- 10.0.0.0/33", `c.yaml:3:3: trusted_proxies[1]: "10.0.0.0/33" is not a CIDR; use for example 10.0.0.0/8`},
 	{"an address for a CIDR", "trusted_proxies: [10.0.0.1]", `c.yaml:1:19: trusted_proxies[0]: "10.0.0.1" is a single address; write 10.0.0.1/32 for it alone`},
-	{"a size that is none", "defaults: {cache_max_size: 10x}", `c.yaml:1:28: defaults.cache_max_size: "10x" is not a size; use for example 10g, 500m, or 0 for no limit`},
+	{"a size with an unknown unit", "defaults: {cache_max_size: 10x}", `c.yaml:1:28: defaults.cache_max_size: "10x" is not a size; use for example 10g, 500m, or 0 for no limit`},
 	{"a negative size", "defaults: {cache_max_size: -1g}", `c.yaml:1:28: defaults.cache_max_size: "-1g" is not a size; use for example 10g, 500m, or 0 for no limit`},
 	{"a size past all bounds", "defaults: {cache_max_size: 8388608t}", `c.yaml:1:28: defaults.cache_max_size: "8388608t" is too large; use 0 for no limit`},
 	{"a duration without a unit", "shutdown_timeout: 60", `c.yaml:1:19: shutdown_timeout: "60" is not a duration; use for example 60s, 12h or 0s`},
 	{"a negative duration", "registries: {a.io: {tag_ttl: -5s}}", `c.yaml:1:30: registries.a.io.tag_ttl: "-5s" is negative; use for example 60s, 12h or 0s`},
 	{"a default registry with a scheme", "default_registry: https://ghcr.io", `c.yaml:1:19: default_registry: "https://ghcr.io" is not a host; use host or host:port, without https:// or a path`},
-	{"a base URL that is none", "base_url: ftp://x", `c.yaml:1:11: base_url: "ftp://x" is not an http:// or https:// URL`},
+	{"a base URL with another scheme", "base_url: ftp://x", `c.yaml:1:11: base_url: "ftp://x" is not an http:// or https:// URL`},
 	{"a base URL without a host", "base_url: 'http://'", `c.yaml:1:11: base_url: "http://" has no valid host`},
 	{"a base URL with a login", "base_url: http://u:sesame@x", `c.yaml:1:11: base_url: the value must end after its host or path; remove the login, query or fragment`},
 	{"a control character", "cluster: {zone: \"a\\nb\"}", `c.yaml:1:1: cluster.secret: is not set, but other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses` + "\n" +
@@ -95,7 +95,7 @@ var bad = []struct{ name, text, want string }{
 	{"a certificate without a key", "tls: {cert_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: has no key; set key_file too`},
 	{"a key without a certificate", "tls: {key_file: DIR/secret}", `c.yaml:1:17: tls.key_file: has no certificate; set cert_file too`},
 	{"a certificate that is not there", "tls: {cert_file: DIR/absent, key_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: "DIR/absent" cannot be read: no such file or directory`},
-	{"a certificate that is none", "tls: {cert_file: DIR/secret, key_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: "DIR/secret" and "DIR/secret" are not a certificate and its key: tls: failed to find any PEM data in certificate input`},
+	{"a certificate that is not PEM", "tls: {cert_file: DIR/secret, key_file: DIR/secret}", `c.yaml:1:18: tls.cert_file: "DIR/secret" and "DIR/secret" are not a certificate and its key: tls: failed to find any PEM data in certificate input`},
 	{"an allowed host with a scheme", "allowed_hosts: ['https://p']", `c.yaml:1:17: allowed_hosts[0]: "https://p" is not a host; use host or host:port, without https:// or a path`},
 	{"a wait without a unit", "queue_timeout: 120", `c.yaml:1:16: queue_timeout: "120" is not a duration; use for example 60s, 12h or 0s`},
 	// the environment in values
@@ -127,7 +127,7 @@ var bad = []struct{ name, text, want string }{
 	{"an alias that is a registry with a port", "registries: {a.io: {alias: [localhost_5000]}, 'localhost:5000': }", `c.yaml:1:29: registries.a.io.alias[0]: "localhost_5000" already means localhost:5000; choose another alias`},
 	{"an alias of the official images", "registries: {a.io: {alias: [library]}}", `c.yaml:1:29: registries.a.io.alias[0]: "library" already means the official images of registry-1.docker.io; choose another alias`},
 	{"a realm with a path", "registries: {a.io: {realm_hosts: [b.io/token]}}", `c.yaml:1:35: registries.a.io.realm_hosts[0]: "b.io/token" is not a host; use host or host:port, without https:// or a path`},
-	{"a mirror that is none", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path` + "\n" +
+	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
 	{"no connection at all", "registries: {a.io: {upstream_connections: 0}}", `c.yaml:1:43: registries.a.io.upstream_connections: "0" is not a number from 1 to 64`},
 	// cluster
@@ -182,7 +182,7 @@ func TestBadConfigsAreRefusedWithPlaceAndReason(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", err, want)
 			}
 			if strings.Contains(err.Error(), "sesame") {
-				t.Errorf("the error tells a secret:\n%s", err)
+				t.Errorf("the error shows a secret:\n%s", err)
 			}
 		})
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// must parses a text in which nothing is wrong, with what is not yet supported
+// must parses a config without mistakes. Keys that are not supported yet are
 // allowed.
 func must(t *testing.T, text string, environ ...string) *Config {
 	t.Helper()
@@ -23,7 +23,7 @@ func must(t *testing.T, text string, environ ...string) *Config {
 	return c
 }
 
-// write puts a file where nothing else is, and returns its path.
+// write writes a file into a new directory and returns its path.
 func write(t *testing.T, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
@@ -214,7 +214,7 @@ func TestPrivateHasThreeStates(t *testing.T) {
 		})
 	}
 	if c := must(t, ""); c.Defaults.Private || c.Defaults.Public || c.Registries[0].Public {
-		t.Error("nobody said that a registry is private or public")
+		t.Error("the defaults make a registry private or public")
 	}
 }
 
@@ -345,7 +345,7 @@ func TestLoadNamesTheFileThatItCannotRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Load(write(t, strings.Repeat("#", maxFile+1)), nil); err == nil {
-		t.Error("a huge file was read")
+		t.Error("a file above the limit was read")
 	}
 	c, err := Load(write(t, "port: 81"), []string{"OCI_PROXY_LOG_LEVEL=error"})
 	if err != nil || c.Port != 81 || c.LogLevel != slog.LevelError {

@@ -16,7 +16,7 @@ const (
 
 var update = flag.Bool("update", false, "write the tables of keys into docs/config.md")
 
-// The tables of keys in docs/config.md come from the table of keys in the code.
+// The tables in docs/config.md are generated from the tables of keys in the code.
 func TestConfigDoc(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile(configDoc)
@@ -26,7 +26,7 @@ func TestConfigDoc(t *testing.T) {
 	before, rest, begun := strings.Cut(string(doc), tableBegin)
 	_, after, ended := strings.Cut(rest, tableEnd)
 	if !begun || !ended {
-		t.Fatalf("%s has lost its marks %q and %q", configDoc, tableBegin, tableEnd)
+		t.Fatalf("%s lacks the marks %q and %q", configDoc, tableBegin, tableEnd)
 	}
 	want := before + tableBegin + keyTables() + tableEnd + after
 	if want == string(doc) {
@@ -66,6 +66,7 @@ func sectionOf(path string) string {
 	}
 }
 
+// headline returns the title of a section's table.
 func headline(section string) string {
 	switch section {
 	case "defaults":
@@ -79,7 +80,7 @@ func headline(section string) string {
 	}
 }
 
-// quoted marks a default as code, unless it is none or a remark.
+// quoted returns a default as code, unless it is empty or a remark.
 func quoted(preset string) string {
 	if preset == "" || strings.Contains(preset, " ") {
 		return preset

@@ -102,7 +102,7 @@ func TestEveryKeyOutsideRegistriesHasAVariable(t *testing.T) {
 	}
 }
 
-// What net/http can't read as a proxy it passes over, and goes straight.
+// net/http ignores a proxy that it cannot parse, and connects directly.
 func TestABadProxyInTheEnvironmentIsAnError(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
@@ -119,11 +119,11 @@ func TestABadProxyInTheEnvironmentIsAnError(t *testing.T) {
 		}
 	}
 	if _, err := Parse("c.yaml", []byte("defaults: {upstream_proxy: 'http://p:1'}"), []string{"HTTP_PROXY=http://"}); err != nil {
-		t.Errorf("a variable that nobody heeds: %v", err)
+		t.Errorf("a bad variable that nothing uses is an error: %v", err)
 	}
 }
 
-// A .env that is missing leaves variables empty. It must not open the proxy.
+// A missing .env file leaves variables empty. That must not open the proxy.
 func TestEmptyVariablesOpenNothing(t *testing.T) {
 	t.Parallel()
 	users := filepath.Join(t.TempDir(), "users")

@@ -15,7 +15,7 @@ type loader struct {
 	registries *node   // read last, once the defaults that they start from are known
 	entries    []entry // of registries, in the file's order
 	places     map[string]place
-	elsewhere  []string // every key, to search for the nearest one
+	keys       []string // paths of every key, to search for the nearest one
 	problems   Problems
 	finding    bool // whether this is Find, which skips the files that a node reads again
 }
@@ -40,7 +40,7 @@ func newLoader(file string, environ []string) *loader {
 // everything that is wrong with it.
 func (l *loader) parse(text []byte, gaps []gap) (*Config, error) {
 	for _, k := range Keys() {
-		l.elsewhere = append(l.elsewhere, k.Path)
+		l.keys = append(l.keys, k.Path)
 	}
 	preset(l, l.config, configKeys)
 	preset(l, &l.config.Defaults, registryKeys)
@@ -114,7 +114,7 @@ func levels[T any](keys []key[T], section string) []string {
 // unknown reports a key that does not exist, with the nearest one that does.
 func (l *loader) unknown(at place, path, name string, here []string) {
 	hint := ""
-	if near := nearest(name, here, l.elsewhere); near != "" {
+	if near := nearest(name, here, l.keys); near != "" {
 		hint = " (did you mean " + near + "?)"
 	}
 	l.problem(at, path, "unknown key%s", hint)

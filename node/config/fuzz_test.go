@@ -33,14 +33,14 @@ func FuzzParse(f *testing.F) {
 			}
 			for _, p := range all {
 				if p.Text == "" || p.Variable == "" && (p.Line < 1 || p.Column < 1) {
-					t.Errorf("a problem without place or text: %#v", p)
+					t.Errorf("a problem lacks its place or text: %#v", p)
 				}
 			}
 		}
 	})
 }
 
-// valid fails the test if a config that was accepted breaks what Config promises.
+// valid fails the test if an accepted config breaks a promise of Config.
 func valid(t *testing.T, c *Config) {
 	t.Helper()
 	hosts, names := []string{}, map[string]bool{}
@@ -69,12 +69,13 @@ func valid(t *testing.T, c *Config) {
 		}
 		for _, s := range m.Secrets {
 			if len(s) < minSecret {
-				t.Error("a short secret")
+				t.Error("a secret that is too short was accepted")
 			}
 		}
 	}
 }
 
+// validRegistry does the same for one registry.
 func validRegistry(t *testing.T, r Registry) {
 	t.Helper()
 	switch {

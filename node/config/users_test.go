@@ -9,7 +9,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// hashed is a hash of some password, at the least cost.
+// hashed returns the hash of a password, at the lowest cost.
 func hashed(t *testing.T) string {
 	t.Helper()
 	h, err := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
@@ -41,7 +41,7 @@ func TestUsersOfAnHtpasswdFile(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		} else if strings.Contains(err.Error(), h[7:]) {
-			t.Errorf("the error tells the hash: %v", err)
+			t.Errorf("the error shows the hash: %v", err)
 		}
 	}
 }
@@ -63,17 +63,17 @@ func TestANodeIsFoundThoughItsFilesAreBad(t *testing.T) {
 	bad := write(t, "half")
 	file := write(t, "port: 81\nauth: {htpasswd_file: "+bad+"}\ntls: {cert_file: "+bad+", key_file: "+bad+"}")
 	if _, err := Load(file, nil); err == nil {
-		t.Error("it would start")
+		t.Error("Load accepts bad files")
 	}
 	if c, err := Find(file, nil); err != nil || c.Port != 81 || !c.TLS.On() || !c.Auth.Asked() {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, text := range []string{"prot: 81", "tls: {cert_file: " + bad + "}"} {
 		if _, err := Find(write(t, text), nil); err == nil {
-			t.Errorf("%q is no mistake", text)
+			t.Errorf("Find accepts %q", text)
 		}
 	}
 	if _, err := Find(file+".none", nil); err == nil {
-		t.Error("found in no file")
+		t.Error("Find accepts a file that is not there")
 	}
 }

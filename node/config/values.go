@@ -26,7 +26,7 @@ type kind[V any] struct {
 }
 
 var (
-	textKind     = kind[string]{"text", false, parseTold}
+	textKind     = kind[string]{"text", false, parseAnnounced}
 	userKind     = kind[string]{"text", false, parseUser}
 	pathKind     = kind[string]{"path", false, parsePath}
 	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }}
@@ -56,14 +56,14 @@ func parseText(s string) (string, error) {
 	return s, nil
 }
 
-// maxTold is the length in bytes of the longest text that other members accept
+// maxAnnounced is the length in bytes of the longest text that other members accept
 // (node/membership/meta.go).
-const maxTold = 64
+const maxAnnounced = 64
 
-// parseTold parses a text that members send each other and show to people.
-func parseTold(s string) (string, error) {
-	if len(s) > maxTold {
-		return "", fmt.Errorf("is %d bytes long; the limit is %d", len(s), maxTold)
+// parseAnnounced parses a text that members send each other and show to people.
+func parseAnnounced(s string) (string, error) {
+	if len(s) > maxAnnounced {
+		return "", fmt.Errorf("is %d bytes long; the limit is %d", len(s), maxAnnounced)
 	}
 	if _, err := parseText(s); err != nil {
 		return "", err
