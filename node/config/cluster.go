@@ -15,7 +15,7 @@ func (l *loader) checkCluster(c *Cluster) {
 	if c.Name == "" && !l.failed("cluster.name") {
 		var err error
 		if c.Name, err = os.Hostname(); err != nil || c.Name == "" {
-			l.problem(l.at("cluster.name", "cluster"), "cluster.name", "is not set, and this machine has no host name to use instead; set one")
+			l.problem(l.at("cluster.name", "cluster"), "cluster.name", "the node needs a name, and this machine has no host name to use; set cluster.name")
 		}
 	}
 	l.checkPorts(c)
@@ -33,9 +33,9 @@ func (l *loader) requireSecret(c *Cluster) {
 	}
 	at := l.at("cluster.secret", "cluster")
 	if !loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise) {
-		l.problem(at, "cluster.secret", "is not set, but other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses")
+		l.problem(at, "cluster.secret", "a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses")
 	} else if guard := l.guard(); guard != "" {
-		l.problem(at, "cluster.secret", "is not set, but %s (%s) protects content: without a secret any user of this machine could join and pull it; set cluster.secret or cluster.secret_file", guard, l.at(guard))
+		l.problem(at, "cluster.secret", "a cluster needs a secret if %s (%s) is set, even on loopback: without it any user of this machine could join and pull what that protects; set cluster.secret or cluster.secret_file", guard, l.at(guard))
 	}
 }
 

@@ -60,7 +60,7 @@ func TestTheEnvironmentAlone(t *testing.T) {
 		{"a name like no other", "OCI_PROXY_ZZZ=1", `environment OCI_PROXY_ZZZ: unknown variable`},
 		{"a registry", "OCI_PROXY_REGISTRIES__GHCR=x", `environment OCI_PROXY_REGISTRIES__GHCR: registries can only be set in the file`},
 		{"a section", "OCI_PROXY_CLUSTER=x", `environment OCI_PROXY_CLUSTER: unknown variable`},
-		{"keyless gossip", "OCI_PROXY_CLUSTER__SEEDS=a:7946", `environment OCI_PROXY_CLUSTER__SEEDS: is not set, but other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses`},
+		{"keyless gossip", "OCI_PROXY_CLUSTER__SEEDS=a:7946", `environment OCI_PROXY_CLUSTER__SEEDS: a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses`},
 		{"several, by name", "OCI_PROXY_PORT=x OCI_PROXY_ADDRESS=!", `environment OCI_PROXY_ADDRESS: "!" is not an IP address or host name; write it without a port
 environment OCI_PROXY_PORT: "x" is not a port; use a number from 1 to 65535`},
 	} {
