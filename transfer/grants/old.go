@@ -41,7 +41,7 @@ func readOld(f *cache.Folder, l *ledger, log *slog.Logger) (anew []string) {
 		name, records := oldRecords(t, strings.Split(t.Key, " "), repos)
 		l.read(name, records)
 	}
-	for _, name := range l.names() {
+	for _, name := range append(l.names(), strangers) { // that one always, so that old notes are looked for once
 		if err := f.Write(fileOf(name), encodeFile(name, l.records(name))); err != nil {
 			log.Debug("note about private content not written", "registry", name, "error", err)
 			anew = append(anew, name)
