@@ -7,9 +7,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
+
+	"oci-proxy/transfer/oci"
 
 	"golang.org/x/net/publicsuffix"
 )
@@ -35,12 +36,13 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	restarted := false // with a bare request, after a pass was refused that had been good
+	by, restarted := oci.Nobody, false // restarted with a bare request, after a pass was refused that had been good
 	for range maxRounds {
 		ans, err := r.follow(ctx, a, p)
 		if err != nil || !ans.challenged(p) {
 			return r.asGuest(ctx, a, ans, err)
 		}
+		by = ans.by()
 		if p.header != "" && (restarted || !p.remembered && !p.cached) {
 			return ans, nil
 		}
@@ -56,7 +58,9 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 			return nil, err
 		}
 	}
-	return nil, r.fail(oci.Denied, never, r.host, "the registry asks for a login again and again")
+	f := r.fail(oci.Denied, never, r.host, "the registry asks for a login again and again")
+	f.By = by
+	return nil, f
 }
 
 // asGuest meets the challenge of a host that the registry's redirect led to,
@@ -64,7 +68,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 // others that want one. Our login is not for that host. It is tried once; an
 // answer or error that asks for nothing of the kind stays what it is.
 func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (*answer, error) {
-	if err != nil || ans.own || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized || r.isOwn(ans.url) {
+	if err != nil || ans.asked == oci.Registry || ans.redirect != "" || ans.resp.StatusCode != http.StatusUnauthorized || r.isOwn(ans.url) {
 		return ans, err
 	}
 	key, token := r.guest(ctx, ans)
@@ -79,7 +83,7 @@ func (r *registry) asGuest(ctx context.Context, a ask, ans *answer, err error) (
 	if resp.StatusCode == http.StatusUnauthorized {
 		r.tokens.drop(key, token) // the next request gets another
 	}
-	return r.chase(ctx, a, pass{}, &answer{resp: resp, url: ans.url, host: ans.host, before: ans.before})
+	return r.chase(ctx, a, pass{}, &answer{resp: resp, url: ans.url, host: ans.host, asked: ans.asked, before: ans.before})
 }
 
 // guest gets the token that a host other than the registry asks for, without a
@@ -104,7 +108,7 @@ func (r *registry) guest(ctx context.Context, ans *answer) (key tokenKey, token 
 // challenged reports whether another pass may change the answer: 401 always,
 // 403 if it answers a pass that may have ended since (ECR, NGC), or asks for one.
 func (a *answer) challenged(p pass) bool {
-	if a.redirect != "" || !a.own {
+	if a.redirect != "" || a.asked != oci.Registry {
 		return false
 	}
 	switch a.resp.StatusCode {
@@ -145,7 +149,7 @@ func (r *registry) meet(ctx context.Context, repo string, ans *answer) (pass, er
 	}
 	ch, reason := r.choose(ans.url, offered)
 	if reason != "" {
-		f := r.refused(ans.resp, ans.host)
+		f := r.refused(ans)
 		f.Reason += "; " + reason
 		return pass{}, f
 	}
@@ -161,7 +165,7 @@ func (r *registry) probe(ctx context.Context) []challenge {
 		return nil // the answer that led here says enough
 	}
 	defer discard(ans.resp)
-	if !ans.own {
+	if ans.asked != oci.Registry {
 		return nil
 	}
 	return challengesOf(ans.resp.Header)

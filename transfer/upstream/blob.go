@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"oci-proxy/transfer/oci"
 	"path"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"oci-proxy/transfer/oci"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -76,7 +77,7 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &oci.Stream{Host: ans.host, Size: -1, Redirect: ans.redirect}
+	s := &oci.Stream{Host: ans.host, By: ans.by(), Size: -1, Redirect: ans.redirect}
 	if ans.redirect != "" {
 		return s, nil
 	}
@@ -89,9 +90,7 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 		from, size, ok := contentRange(ans.resp.Header.Get("Content-Range"))
 		if !ok || from != a.offset {
 			_ = ans.resp.Body.Close() // it is the wrong part: nothing else can be wrong with it
-			f := r.fail(oci.Unavailable, never, ans.host, fmt.Sprintf("wrong range: not from byte %d on", a.offset))
-			f.Status = ans.resp.StatusCode
-			return nil, f
+			return nil, r.wrong(ans, oci.Unavailable, never, fmt.Sprintf("wrong range: not from byte %d on", a.offset))
 		}
 		s.Offset, s.Size = from, size
 		return s, nil
@@ -140,13 +139,13 @@ func (r *registry) stat(ctx context.Context, a ask, blob bool) (d oci.Descriptor
 		return d, err
 	}
 	if ans.redirect != "" {
-		return oci.Descriptor{Size: -1, Redirect: ans.redirect}, nil
+		return oci.Descriptor{Size: -1, By: ans.by(), Redirect: ans.redirect}, nil
 	}
 	if ans.resp.StatusCode != http.StatusOK {
 		return d, r.declined(ans)
 	}
 	_ = ans.resp.Body.Close() // that of HEAD is empty
-	d = oci.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength}
+	d = oci.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength, By: ans.by()}
 	if !identity(ans.resp.Header) || !blob && d.Size == 0 {
 		d.Size = -1 // no manifest is empty: a server that does not count says 0
 	}

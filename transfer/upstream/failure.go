@@ -8,16 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/textproto"
-	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
+
+	"oci-proxy/transfer/oci"
 )
 
 // maxErrorBytes is how much of an error answer's body is read.
@@ -69,7 +69,7 @@ func (r *registry) broken(req *http.Request, t *trip, err error) *failure {
 		return f
 	}
 	if isOp && strings.HasPrefix(op.Op, "socks") {
-		f.Reason, f.again = "the socks5 proxy refused", shortly
+		f.By, f.Reason, f.again = oci.Middlebox, "the socks5 proxy refused", shortly
 	}
 	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		f.Reason, f.Err = "the answer is malformed", nil // the cause repeats a header, which may be Location
@@ -79,7 +79,7 @@ func (r *registry) broken(req *http.Request, t *trip, err error) *failure {
 
 // byProxy says what a proxy's own status means.
 func (f *failure) byProxy(status int) {
-	f.Status = status
+	f.Status, f.By = status, oci.Middlebox
 	switch {
 	case status == http.StatusProxyAuthRequired:
 		f.Reason, f.again = "the proxy refused the login (407)", never
@@ -156,11 +156,19 @@ func (f *failure) unreached(err error) bool {
 	return true
 }
 
+// wrong makes the failure of an answer that cannot be used.
+func (r *registry) wrong(ans *answer, kind oci.Kind, again again, reason string) *failure {
+	f := r.fail(kind, again, ans.host, reason)
+	f.Status, f.By = ans.resp.StatusCode, ans.by()
+	return f
+}
+
 // refused says what an answer that is no success means, and closes it.
-func (r *registry) refused(resp *http.Response, host string) *failure {
-	status := resp.StatusCode
-	f := r.fail(oci.Unavailable, never, host, "unexpected answer")
-	f.Status = status
+func (r *registry) refused(ans *answer) *failure {
+	resp, status := ans.resp, ans.resp.StatusCode
+	said, speaks := saidBy(resp)
+	ans.oci = speaks
+	f := r.wrong(ans, oci.Unavailable, never, "unexpected answer")
 	switch {
 	case status == http.StatusNotFound:
 		f.Kind, f.Reason = oci.NotFound, "not found"
@@ -185,7 +193,7 @@ func (r *registry) refused(resp *http.Response, host string) *failure {
 		f.Kind, f.Reason = oci.Invalid, "the request was refused"
 	}
 	f.RetryAfter = retryAfter(resp.Header, time.Now())
-	if said := saidBy(resp); said != "" {
+	if said != "" {
 		f.Reason += ": " + said
 	}
 	return f
@@ -195,32 +203,32 @@ func (r *registry) refused(resp *http.Response, host string) *failure {
 // led to a host, that host's no may be to the link, which has ended or is not
 // known to it yet: the registry is asked for another.
 func (r *registry) declined(ans *answer) *failure {
-	f := r.refused(ans.resp, ans.host)
-	if !ans.own && (f.Status == http.StatusForbidden || f.Status == http.StatusNotFound) {
+	f := r.refused(ans)
+	if ans.asked != oci.Registry && (f.Status == http.StatusForbidden || f.Status == http.StatusNotFound) {
 		f.again = once
 	}
 	return f
 }
 
 // saidBy returns the message of an OCI error answer (OCI distribution 1.1,
-// "Error Codes"), "" where there is none: pages of HTML are for browsers. It
-// closes the answer.
-func saidBy(resp *http.Response) string {
+// "Error Codes") and whether the answer is one. It closes the answer.
+func saidBy(resp *http.Response) (message string, ok bool) {
 	defer resp.Body.Close()
 	if resp.Body == http.NoBody || resp.Request != nil && resp.Request.Method == http.MethodHead {
-		return ""
+		return "", false
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // part of it will do
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); strings.Contains(kind, "html") {
-		return ""
+	if (&answer{resp: resp}).isPage() {
+		return "", false
 	}
 	var answer struct {
 		Errors []struct{ Code, Message string }
 	}
 	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
-		return ""
+		return "", false
 	}
-	return printable(cmp.Or(answer.Errors[0].Message, answer.Errors[0].Code))
+	message = printable(cmp.Or(answer.Errors[0].Message, answer.Errors[0].Code))
+	return message, message != ""
 }
 
 // printable returns s as one line of at most maxReason printable characters.

@@ -30,7 +30,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(`<html>`, "text/html")
 	f.Add(strings.Repeat("[", 20000), "")
 	f.Fuzz(func(t *testing.T, body, kind string) {
-		said := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
+		said, _ := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
 		if !utf8.ValidString(said) || utf8.RuneCountInString(said) > maxReason || strings.ContainsFunc(said, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			t.Errorf("%q says %q", body, said)
 		}

@@ -6,8 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"oci-proxy/transfer/oci"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 )
 
 func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {

@@ -4,9 +4,10 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
+
+	"oci-proxy/transfer/oci"
 )
 
 // listKeys are the query keys that registries page and filter with. No other
@@ -49,14 +50,15 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oc
 			return nil, err
 		}
 		if ans.isPage() {
-			return nil, r.page(ans)
+			return nil, r.wrong(ans, oci.Corrupt, once, aPage)
 		}
 		if !identity(ans.resp.Header) {
-			return nil, r.fail(oci.Corrupt, once, ans.host, "the list came compressed")
+			return nil, r.wrong(ans, oci.Corrupt, once, "the list came compressed")
 		}
 		return &oci.Page{
 			MediaType: ans.mediaType(),
 			Bytes:     bytes,
+			By:        ans.by(),
 			Next:      nextPage(ans.resp.Header.Values("Link")),
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil

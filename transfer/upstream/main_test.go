@@ -8,10 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"sync"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 
 	"go.uber.org/goleak"
 )

@@ -3,10 +3,10 @@ package upstream
 import (
 	"context"
 	"io"
-	"mime"
 	"net/http"
-	"oci-proxy/transfer/oci"
 	"strings"
+
+	"oci-proxy/transfer/oci"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -55,15 +55,13 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m o
 		return m, err
 	}
 	if ans.isPage() && want == "" {
-		return m, r.page(ans)
+		return m, r.wrong(ans, oci.Corrupt, once, aPage)
 	}
 	d, reason := verify(bytes, want, told(ans), identity(ans.resp.Header))
 	if reason != "" {
-		f := r.fail(oci.Corrupt, once, ans.host, reason)
-		f.Status = ans.resp.StatusCode
-		return m, f
+		return m, r.wrong(ans, oci.Corrupt, once, reason)
 	}
-	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes}, nil
+	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes, By: ans.by()}, nil
 }
 
 // verify returns the digest of a manifest's bytes, or what is wrong with them.
@@ -110,24 +108,11 @@ func (r *registry) read(ctx context.Context, ans *answer, limit int64) ([]byte, 
 
 // tooLarge is the failure of an answer over its limit.
 func (r *registry) tooLarge(ans *answer) *failure {
-	f := r.fail(oci.Unavailable, never, ans.host, "the answer is too large")
-	f.Status = ans.resp.StatusCode
-	return f
+	return r.wrong(ans, oci.Unavailable, never, "the answer is too large")
 }
 
-// isPage reports whether the answer is for people: what networks that want a
-// login first, and gateways in trouble, answer to everything.
-func (a *answer) isPage() bool {
-	kind, _, _ := mime.ParseMediaType(a.resp.Header.Get("Content-Type"))
-	return strings.Contains(kind, "html")
-}
-
-// page is the failure of an answer that is a page.
-func (r *registry) page(ans *answer) *failure {
-	f := r.fail(oci.Corrupt, once, ans.host, "the answer is a page for people")
-	f.Status = ans.resp.StatusCode
-	return f
-}
+// aPage is the reason of a failure where a page came in place of a document.
+const aPage = "the answer is a page for people"
 
 // mediaType returns the Content-Type. Stores that a registry redirects to often
 // do not know the type of what they hold; then the registry's own word counts,

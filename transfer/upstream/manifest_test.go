@@ -122,7 +122,7 @@ func TestListsPassOnlyWhatPages(t *testing.T) {
 	query := url.Values{"n": {"5"}, "last": {"x&y"}, "ns": {"evil"}, "token": {"x"}, "artifactType": {"a/b"}}
 	want := &oci.Page{
 		MediaType: "application/json", Bytes: []byte("{}"), Filters: "artifactType",
-		Next: url.Values{"n": {"5"}, "last": {"z"}},
+		Next: url.Values{"n": {"5"}, "last": {"z"}}, By: oci.Registry,
 	}
 	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, query)
 	if err != nil || !reflect.DeepEqual(tags, want) {

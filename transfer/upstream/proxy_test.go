@@ -8,12 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 )
 
 // world serves, under any name, a registry with tokens and a CDN whose

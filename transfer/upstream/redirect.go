@@ -7,8 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strconv"
+
+	"oci-proxy/transfer/oci"
 )
 
 // maxHops bounds the redirects of one request.
@@ -30,7 +31,8 @@ type answer struct {
 	resp     *http.Response
 	url      *url.URL    // that answered
 	host     string      // of url
-	own      bool        // the registry itself answered, not a host it led to
+	asked    oci.Party   // who is at that host: the registry, its token server, or where a redirect led
+	oci      bool        // an error in the form that registries share
 	before   http.Header // of the registry's redirect, nil without one
 	redirect string      // where the registry sends the client (handOver); resp is closed
 }
@@ -73,7 +75,7 @@ func (r *registry) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.chase(ctx, a, p, &answer{resp: resp, url: u, host: shown(u), own: true})
+	return r.chase(ctx, a, p, &answer{resp: resp, url: u, host: shown(u), asked: oci.Registry})
 }
 
 // chase follows the redirects from an answer on.
@@ -90,7 +92,8 @@ func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answ
 		if ans.before == nil {
 			ans.before = ans.resp.Header
 		}
-		staying := ans.own && sameOrigin(home, next)
+		asked := ans.askedNext(sameOrigin(home, next))
+		staying := asked == oci.Registry
 		discard(ans.resp)
 		// What the registry would not give without a pass the client can't get either.
 		if a.handOver && (!staying || p.header == "") {
@@ -108,7 +111,7 @@ func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answ
 		if err != nil {
 			return nil, err
 		}
-		ans = &answer{resp: resp, url: next, host: shown(next), own: staying, before: ans.before}
+		ans = &answer{resp: resp, url: next, host: shown(next), asked: asked, before: ans.before}
 	}
 	if next, f := r.next(ans); next == nil && f == nil {
 		return ans, nil
@@ -119,24 +122,23 @@ func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answ
 
 // next returns where an answer redirects to, nil if it does not.
 func (r *registry) next(ans *answer) (*url.URL, *failure) {
-	switch ans.resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
-		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-	default:
+	if !ans.redirects() {
 		return nil, nil
 	}
 	location := ans.resp.Header.Get("Location")
 	to, err := ans.url.Parse(location)
 	if location == "" || err != nil || to.Host == "" {
 		discard(ans.resp)
-		f := r.fail(oci.Unavailable, never, ans.host, "a redirect without a usable Location")
-		f.Status = ans.resp.StatusCode
-		return nil, f // without the cause, which repeats the URL
+		return nil, r.wrong(ans, oci.Unavailable, never, "a redirect without a usable Location") // the cause repeats the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	if to.Scheme != "https" && (to.Scheme != "http" || !r.Insecure || ans.url.Scheme == "https") {
 		discard(ans.resp)
-		return nil, r.fail(oci.Denied, never, shown(to), "a redirect to something else than https is not followed")
+		f := r.fail(oci.Denied, never, shown(to), "a redirect to something else than https is not followed")
+		if ans.by() == oci.Middlebox {
+			f.By = oci.Middlebox
+		}
+		return nil, f
 	}
 	return to, nil
 }

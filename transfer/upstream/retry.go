@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"oci-proxy/transfer/oci"
 	"time"
+
+	"oci-proxy/transfer/oci"
 )
 
 // How long a registry is given. An error must reach the caller within 40 s,

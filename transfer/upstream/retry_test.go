@@ -8,12 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/oci"
 )
 
 type timeoutError struct{}

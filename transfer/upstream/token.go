@@ -7,10 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/oci"
 )
 
 // Limits of tokens and of their servers' answers.
@@ -172,7 +173,7 @@ func (r *registry) fetchToken(ctx context.Context, key tokenKey) (string, time.D
 	if err != nil {
 		return "", 0, r.fail(oci.Unavailable, never, r.host, "the token server's URL can't be read")
 	}
-	header := ""
+	header, asked := "", oci.TokenServer
 	if key.username != "" || key.password != "" {
 		header = r.basic()
 	}
@@ -181,15 +182,17 @@ func (r *registry) fetchToken(ctx context.Context, key tokenKey) (string, time.D
 		if err != nil {
 			return "", 0, err
 		}
-		next, f := r.next(&answer{resp: resp, url: u, host: shown(u)})
+		ans := &answer{resp: resp, url: u, host: shown(u), asked: asked}
+		next, f := r.next(ans)
 		if f != nil {
 			return "", 0, f
 		}
 		if next == nil {
-			return r.readToken(ctx, resp, u, header != "")
+			return r.readToken(ctx, ans, header != "")
 		}
 		discard(resp)
-		if !sameOrigin(u, next) {
+		asked = ans.askedNext(sameOrigin(u, next))
+		if asked != oci.TokenServer {
 			header = ""
 		}
 		u = next
@@ -217,9 +220,10 @@ func tokenURL(key tokenKey) (*url.URL, error) {
 }
 
 // readToken reads a token server's answer and closes it.
-func (r *registry) readToken(ctx context.Context, resp *http.Response, u *url.URL, login bool) (string, time.Duration, error) {
+func (r *registry) readToken(ctx context.Context, ans *answer, login bool) (string, time.Duration, error) {
+	resp := ans.resp
 	if resp.StatusCode != http.StatusOK {
-		return "", 0, r.noToken(resp, u, login)
+		return "", 0, r.noToken(ans, login)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
@@ -228,15 +232,15 @@ func (r *registry) readToken(ctx context.Context, resp *http.Response, u *url.UR
 	}
 	value, life, ok := parseToken(body)
 	if !ok || len(body) > maxTokenAnswer {
-		return "", 0, r.fail(oci.Unavailable, never, shown(u), "the token server's answer holds no token")
+		return "", 0, r.wrong(ans, oci.Unavailable, never, "the token server's answer holds no token")
 	}
 	return value, life, nil
 }
 
 // noToken says what a token server's refusal means. Whatever it does not find
 // is not the blob or manifest that was asked for.
-func (r *registry) noToken(resp *http.Response, u *url.URL, login bool) *failure {
-	f := r.refused(resp, shown(u))
+func (r *registry) noToken(ans *answer, login bool) *failure {
+	f := r.refused(ans)
 	switch {
 	case f.Kind == oci.Denied && login:
 		f.Reason = "the token server refused the credentials: " + f.Reason

@@ -21,10 +21,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
 	"sync"
+
+	"oci-proxy/transfer/oci"
 )
 
 // Version is what the User-Agent header says of this program, after "oci-proxy/".
