@@ -161,7 +161,7 @@ func TestStatAtARealRegistry(t *testing.T) {
 	}
 	reg.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "HEAD"}, Status: 405})
 	_, err = client.Stat(t.Context(), ref, false, nil)
-	if e := wantError(t, err, oci.Invalid, "not offered"); e.Status != 405 {
+	if e := wantError(t, err, oci.Invalid, "does not support"); e.Status != 405 {
 		t.Errorf("status %d", e.Status)
 	}
 }
@@ -218,7 +218,7 @@ func TestDigestsThatAreTold(t *testing.T) {
 			if c.digestOf != "" {
 				want = digest.FromString(c.digestOf)
 			}
-			if got := told(ans); got != want || ans.mediaType() != c.mediaTypes {
+			if got := ans.digest(); got != want || ans.mediaType() != c.mediaTypes {
 				t.Errorf("%s, %s", got, ans.mediaType())
 			}
 		})

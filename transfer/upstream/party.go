@@ -1,10 +1,7 @@
 package upstream
 
 import (
-	"mime"
 	"net/http"
-	"slices"
-	"strings"
 
 	"oci-proxy/transfer/oci"
 )
@@ -76,7 +73,7 @@ var clues = []clue{
 	{
 		says: "JSON where no body is read: HEAD has none, and token servers have no common form of error",
 		found: func(a *answer) bool {
-			return a.mediaKind() == "application/json" && (a.resp.Request.Method == http.MethodHead || a.asked == oci.TokenServer)
+			return a.bareType() == "application/json" && (a.resp.Request.Method == http.MethodHead || a.asked == oci.TokenServer)
 		},
 	},
 }
@@ -108,24 +105,3 @@ func (a *answer) askedNext(sameOrigin bool) oci.Party {
 		return oci.Storage
 	}
 }
-
-// is reports whether the answer has one of these statuses.
-func (a *answer) is(statuses ...int) bool {
-	return slices.Contains(statuses, a.resp.StatusCode)
-}
-
-// redirects reports whether the answer sends the client elsewhere.
-func (a *answer) redirects() bool {
-	return a.is(http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
-		http.StatusTemporaryRedirect, http.StatusPermanentRedirect)
-}
-
-// mediaKind returns the answer's media type without parameters.
-func (a *answer) mediaKind() string {
-	kind, _, _ := mime.ParseMediaType(a.resp.Header.Get("Content-Type"))
-	return kind
-}
-
-// isPage reports whether the answer is for people. Networks that want a login
-// first, and gateways in trouble, answer everything with a page.
-func (a *answer) isPage() bool { return strings.Contains(a.mediaKind(), "html") }

@@ -216,7 +216,7 @@ func TestRedirectsTellWhoGaveThem(t *testing.T) {
 				}
 				return denied(), nil
 			})
-			client.named["reg.example.com"].plain.Store(c.plain)
+			client.named["reg.example.com"].home.plain.Store(c.plain)
 			s, err := client.Open(t.Context(), hello("reg.example.com"), 0)
 			if c.handOver {
 				if err != nil || s.Redirect != c.location || s.By != c.by {
@@ -245,7 +245,7 @@ func TestWithoutAnAnswerNobodyIsNamed(t *testing.T) {
 			r := newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
 			through := &trip{proxy: mustURL(t, "http://proxy.example.com")}
 			req := (&http.Request{Method: http.MethodGet, URL: mustURL(t, "https://reg.example.com/")}).WithContext(t.Context())
-			if f := r.broken(req, through, c.err); f.By != c.by {
+			if f := broken(r.home, req, through, c.err); f.By != c.by {
 				t.Errorf("%v: given by the %v, want the %v", f, f.By, c.by)
 			}
 		})
