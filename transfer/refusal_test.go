@@ -23,7 +23,7 @@ func (m *meshRig) alone() {
 	}
 }
 
-const toldOf = "refusal told by a member"
+const toldOf = "a member told of a refusal"
 
 // A refusal that one node hears ends the vouchers of all: none is left to show
 // the content during an outage.
@@ -88,6 +88,8 @@ type audience struct {
 	told atomic.Int64
 	hung bool
 }
+
+func (a *audience) Self() string { return "a" }
 
 func (a *audience) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} }
 func (a *audience) Holders(string, string) []mesh.Peer { return nil }
