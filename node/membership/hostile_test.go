@@ -25,14 +25,10 @@ import (
 // hostilePackets returns how many packets a test sends. It opens a twentieth as
 // many streams.
 func hostilePackets() int {
-	switch {
-	case os.Getenv("MESH_TEST_FIGURES") != "":
+	if os.Getenv("MESH_TEST_FIGURES") != "" {
 		return 1_000_000
-	case testing.Short():
-		return 4_000
-	default:
-		return 20_000
 	}
+	return 20_000
 }
 
 // A tap is a node's network on which a test listens and sends. None of the test's
@@ -342,6 +338,9 @@ type pair struct {
 // newPair starts two members, and listens until it has heard enough messages.
 func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: it sends thousands of messages and measures memory")
+	}
 	p := &pair{t: t}
 	var at string
 	p.tap, at = newTap(t)

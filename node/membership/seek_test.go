@@ -125,6 +125,9 @@ func TestMeshesThatStartedApartMeet(t *testing.T) {
 // In a mesh with a seed that is gone for good, few members try it at a time.
 func TestAMissingSeedDoesNotMakeAFlood(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("slow: five minutes of a mesh of twenty")
+	}
 	bubble(t, 1, func(s *sim) {
 		for i := range 20 {
 			s.start(i, seeds(ip(0)+":7946", ip(100)+":7946"))
