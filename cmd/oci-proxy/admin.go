@@ -14,20 +14,21 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"oci-proxy/node/config"
 )
 
-// healthTimeout is how long a node may take to say that it lives.
+// healthTimeout is how long a node may take to answer.
 const healthTimeout = 5 * time.Second
 
-// health asks a node for its health. It needs no shell, no curl and no login,
-// so that an image without any of them can check itself. It accepts whatever
-// certificate the node shows: it tells nothing, and asks only for a sign of life.
+// health asks a node for its health. It needs no shell, no curl and no login, so a
+// container without them can check itself. It accepts any certificate, since it
+// sends nothing secret and asks only whether the node is alive.
 func health(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("health", flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file` that names the port")
-	addr := fl.String("addr", "", "the node's `host:port`, or its URL (default: the config's port on loopback)")
+	file, addr := nodeFlags(fl)
 	if err := parse(fl, args, s); err != nil {
-		return helped(err)
+		return err
 	}
 	overTLS := false
 	if *addr == "" {
@@ -35,13 +36,13 @@ func health(ctx context.Context, args []string, s streams) error {
 		if err != nil {
 			return err
 		}
-		*addr = net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
+		*addr = ownAddr(cfg)
 		overTLS = cfg.TLS.On()
 	}
 	base := baseURL(*addr, overTLS)
 	body, err := get(ctx, base+"/_/health")
-	// Without its config it can't be known whether the node speaks TLS: one that
-	// does answers 400 to who doesn't.
+	// Without its config we don't know whether the node speaks TLS. One that does
+	// answers 400 to plain HTTP.
 	if plain, ok := strings.CutPrefix(base, "http://"); ok && errors.Is(err, errBadRequest) {
 		body, err = get(ctx, "https://"+plain+"/_/health")
 	}
@@ -52,7 +53,14 @@ func health(ctx context.Context, args []string, s streams) error {
 	return nil
 }
 
-// host is where a node on this machine that listens on address is reached.
+// ownAddr returns the host:port at which the node of the config on this machine is
+// reached.
+func ownAddr(cfg *config.Config) string {
+	return net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
+}
+
+// host returns the host at which a node on this machine that listens on address is
+// reached.
 func host(address string) string {
 	if ip, err := netip.ParseAddr(address); address == "" || err == nil && ip.IsUnspecified() {
 		return "127.0.0.1"
@@ -60,7 +68,8 @@ func host(address string) string {
 	return address
 }
 
-// baseURL is where a node is asked: addr may be a URL without a path.
+// baseURL returns the beginning of a node's URLs. addr is host:port, or a URL without
+// a path.
 func baseURL(addr string, overTLS bool) string {
 	switch {
 	case strings.HasPrefix(addr, "http://"), strings.HasPrefix(addr, "https://"):
@@ -72,10 +81,10 @@ func baseURL(addr string, overTLS bool) string {
 	}
 }
 
-// errBadRequest is status 400.
+// errBadRequest means that the node answered with status 400.
 var errBadRequest = errors.New("it answered 400 Bad Request")
 
-// get returns the body of a short answer of status 200.
+// get returns the body of a short answer with status 200.
 func get(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -83,7 +92,7 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A proxy of the environment is for upstream, not for the node next door.
+	// A proxy from the environment is for upstream, not for a nearby node.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -99,10 +108,10 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 }
 
-// A built program is what version prints.
+// A built describes how the program was built.
 type built struct{ version, commit, goVersion string }
 
-// build returns what the Go toolchain noted when it built the program.
+// build returns what the Go toolchain recorded when it built the program.
 func build() built {
 	b := built{version: "dev", commit: "unknown"}
 	info, ok := debug.ReadBuildInfo()
@@ -121,11 +130,11 @@ func build() built {
 	return b
 }
 
-// version prints version, commit and Go version.
+// version prints the version, the commit and the Go version.
 func version(_ context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("version", flag.ContinueOnError)
 	if err := parse(fl, args, s); err != nil {
-		return helped(err)
+		return err
 	}
 	b := build()
 	fmt.Fprintf(s.out, "oci-proxy %s commit %s %s\n", b.version, b.commit, b.goVersion)

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -25,25 +24,32 @@ import (
 )
 
 const (
-	// statusTimeout is how long a node may take to tell of its cluster.
+	// statusTimeout is how long a node may take to describe its cluster: it asks the
+	// other members first, for about a second.
 	statusTimeout = 5 * time.Second
-	// maxAnswer bounds what a node tells, in bytes.
+	// maxAnswer bounds a node's answer, in bytes.
 	maxAnswer = 16 << 20
 )
 
-// A target is a running node, and the login to it.
+// A target is a running node with the login to it.
 type target struct {
-	addr string // as the user said it
+	addr string // as the user gave it
 	base string // the beginning of its URLs
 	auth config.Auth
 	tls  *tls.Config
 }
 
-// flagsOfTarget reads the flags of a command that asks a running node.
-func flagsOfTarget(name string, args []string, s streams) (target, error) {
+// nodeFlags defines the flags that name a running node.
+func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
+	file = fl.String("c", "", "the config `file` with the node's port and login")
+	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the config's port on this machine)")
+	return file, addr
+}
+
+// parseTarget parses the flags of a command that asks a running node.
+func parseTarget(name string, args []string, s streams) (target, error) {
 	fl := flag.NewFlagSet(name, flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file` that names the port and the login")
-	addr := fl.String("addr", "", "the node's `host:port`, or its URL (default: the config's port on loopback)")
+	file, addr := nodeFlags(fl)
 	if err := parse(fl, args, s); err != nil {
 		return target{}, err
 	}
@@ -51,17 +57,16 @@ func flagsOfTarget(name string, args []string, s streams) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	own := net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
-	t := target{addr: cmp.Or(*addr, own), auth: cfg.Auth}
+	t := target{addr: cmp.Or(*addr, ownAddr(cfg)), auth: cfg.Auth}
 	t.base = baseURL(t.addr, cfg.TLS.On())
-	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // which verifies, beside
+	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
 	return t, nil
 }
 
-// verify returns how the node is known that may see the login: by the very
-// certificate that the config names, whoever issued it; else as usual, by its
-// name and an authority of the system's. Without a login there is nothing to
-// lose on this machine, where whatever certificate will do.
+// verify returns a check that the node is the one that may see the login. It accepts
+// the very certificate that the config names, whoever issued it, or else one that
+// the system trusts for the node's name. Without a login there is nothing to lose on
+// this machine, so there it accepts any certificate.
 func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
 	host, loopback := nodesHost(t.base)
 	return func(s tls.ConnectionState) error {
@@ -76,26 +81,26 @@ func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
 			opts.Intermediates.AddCert(c)
 		}
 		if _, err := s.PeerCertificates[0].Verify(opts); err != nil {
-			return fmt.Errorf("%w (by -c name the config that has its certificate, or ask it by a name that this is for)", err)
+			return fmt.Errorf("%w (use -c with the config that names this certificate, or a host name that the certificate is for)", err)
 		}
 		return nil
 	}
 }
 
-// nodesHost is the host in a URL, and whether it is this machine for certain.
+// nodesHost returns the host in a URL, and whether it is certainly this machine.
 func nodesHost(base string) (host string, loopback bool) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return base, false // which no certificate is for, nor can it be asked
+		return base, false // no certificate is for that, and no request can be sent to it
 	}
 	a, err := netip.ParseAddr(u.Hostname())
 	return u.Hostname(), u.Hostname() == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
-// clear refuses a connection to an address that would let others see or take the
-// login: over plain HTTP it goes to this machine alone, unless the user says
-// http:// himself. It is asked once the name is looked up.
-func (t target) clear(_ context.Context, _, address string, _ syscall.RawConn) error {
+// guardLogin refuses a connection over which others could see the login. Over plain
+// HTTP, the login goes only to this machine, unless the user wrote http://. It is
+// called with the address to dial, after the name was resolved.
+func (t target) guardLogin(_ context.Context, _, address string, _ syscall.RawConn) error {
 	if t.auth.Username == "" || strings.HasPrefix(t.base, "https://") || strings.HasPrefix(t.addr, "http://") {
 		return nil
 	}
@@ -103,7 +108,7 @@ func (t target) clear(_ context.Context, _, address string, _ syscall.RawConn) e
 	if err == nil && (at.Addr().Unmap().IsLoopback() || at.Addr().IsUnspecified() || isOwn(at.Addr())) {
 		return nil
 	}
-	return errors.New("the login would go there in the clear: ask it by https://, or begin the address with http:// if that is meant")
+	return errors.New("the login would be sent unencrypted: use https://, or begin the address with http:// to send it anyway")
 }
 
 // isOwn reports whether the address is one of this machine's.
@@ -115,7 +120,7 @@ func isOwn(a netip.Addr) bool {
 	})
 }
 
-// ask sends a request to the node and returns the body of an answer of status 200.
+// ask sends a request to the node, and returns the body of an answer with status 200.
 func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
 	if err != nil {
@@ -125,8 +130,8 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
 	}
 	client := &http.Client{
-		// A proxy of the environment is for upstream, not for the node next door.
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.clear}).DialContext},
+		// A proxy from the environment is for upstream, not for a nearby node.
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
@@ -139,14 +144,14 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case resp.StatusCode == http.StatusUnauthorized:
-		return nil, errors.New("it asks for a login: name the config that has it by -c, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
+		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("it answered %s%s", resp.Status, reason(body))
 	}
 	return body, nil
 }
 
-// reason is what an OCI error answer says, for people.
+// reason returns the message of an OCI error answer, to be appended to a status.
 func reason(body []byte) string {
 	var answer struct{ Errors []struct{ Message string } }
 	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
@@ -155,18 +160,18 @@ func reason(body []byte) string {
 	return ": " + answer.Errors[0].Message
 }
 
-// A clusterAnswer is what of /_/cluster is printed.
+// A clusterAnswer is the part of /_/cluster's answer that is printed.
 type clusterAnswer struct {
 	Ring    string
 	Members []memberAnswer
 	Missing []struct{ Name, Reason string }
 }
 
-// status asks a node for its cluster.
+// status asks a node for its cluster, and prints it.
 func status(ctx context.Context, args []string, s streams) error {
-	t, err := flagsOfTarget("status", args, s)
+	t, err := parseTarget("status", args, s)
 	if err != nil {
-		return helped(err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
@@ -176,12 +181,12 @@ func status(ctx context.Context, args []string, s streams) error {
 	}
 	var c clusterAnswer
 	if err := json.Unmarshal(body, &c); err != nil {
-		return fmt.Errorf("reading what %s told: %w", t.addr, err)
+		return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 	}
 	return c.print(s.out)
 }
 
-// A memberAnswer is what of a member is printed.
+// A memberAnswer is the part of a member that is printed.
 type memberAnswer struct {
 	Name, State, Peer, Zone, Version string
 	Share                            float64
@@ -199,10 +204,10 @@ func (c *clusterAnswer) print(w io.Writer) error {
 	for _, m := range c.Members {
 		state, name := m.State, m.Name
 		if !m.Healthy && state != "down" {
-			state += ", passed over"
+			state += ", quarantined"
 		}
 		if m.Self {
-			name += " (asked)"
+			name += " (this node)"
 		}
 		fmt.Fprintf(tab, "%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\n", name, state, 100*m.Share, m.figures(),
 			cmp.Or(m.Peer, "-"), cmp.Or(m.Zone, "-"), m.Version)
@@ -211,12 +216,12 @@ func (c *clusterAnswer) print(w io.Writer) error {
 		return err
 	}
 	for _, m := range c.Missing {
-		fmt.Fprintf(w, "%s does not answer: %s\n", m.Name, m.Reason)
+		fmt.Fprintf(w, "%s did not answer: %s\n", m.Name, m.Reason)
 	}
 	return nil
 }
 
-// figures are a member's sums over its registries, in columns.
+// figures returns a member's totals over its registries, as columns.
 func (m *memberAnswer) figures() string {
 	if m.Stats == nil {
 		return "-\t-\t-\t-\t-\t-\t-"
@@ -239,7 +244,7 @@ func (m *memberAnswer) figures() string {
 	return fmt.Sprintf("%d\t%s\t%s\t%d\t%d\t%d\t%s", items, inBytes(size), bound, hits, peerHits, misses, ratio)
 }
 
-// inBytes writes a size as people do, in powers of 1024.
+// inBytes writes a size for people, in powers of 1024.
 func inBytes(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f, i := float64(n), 0
@@ -252,11 +257,12 @@ func inBytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
-// leave asks a node to hand over what only it holds and to leave for good.
+// leave asks a node to hand over what only it holds, and to leave for good. It waits
+// until the node has done so, which takes as long as there is content.
 func leave(ctx context.Context, args []string, s streams) error {
-	t, err := flagsOfTarget("leave", args, s)
+	t, err := parseTarget("leave", args, s)
 	if err != nil {
-		return helped(err)
+		return err
 	}
 	body, err := t.ask(ctx, http.MethodPost, "/_/leave")
 	if err != nil {
@@ -264,11 +270,11 @@ func leave(ctx context.Context, args []string, s streams) error {
 	}
 	var done struct{ Blobs, Bytes, Failed int64 }
 	if err := json.Unmarshal(body, &done); err != nil {
-		return fmt.Errorf("reading what %s told: %w", t.addr, err)
+		return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 	}
-	fmt.Fprintf(s.out, "%s leaves: %d blobs (%s) are with others now\n", t.addr, done.Blobs, inBytes(done.Bytes))
+	fmt.Fprintf(s.out, "%s is leaving: it handed over %d blobs (%s)\n", t.addr, done.Blobs, inBytes(done.Bytes))
 	if done.Failed > 0 {
-		return fmt.Errorf("%d blobs found no taker; upstream still has them", done.Failed)
+		return fmt.Errorf("no member took %d blobs; the others must fetch them from upstream again", done.Failed)
 	}
 	return nil
 }
