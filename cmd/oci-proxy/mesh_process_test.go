@@ -38,6 +38,9 @@ type member struct {
 // newFleet starts n nodes on loopback, and waits until each knows all.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: it starts a cluster of processes")
+	}
 	f := &fleet{t: t, up: upstreamtest.New(t)}
 	ports := make([]int, 3*n)
 	for i := range ports {

@@ -118,6 +118,9 @@ const killCycles = 10
 // A kill loses what was under way, and nothing else. LONG_TESTS=1 kills 2,000 times.
 func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // the rounds run one by one
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("slow: it kills a process again and again")
+	}
 	done := 0
 	defer func() { t.Log("cycles:", done) }()
 	for range long(killCycles, 2000) / killCycles {
