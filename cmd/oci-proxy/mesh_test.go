@@ -31,6 +31,9 @@ func TestDemoPullsThroughAMesh(t *testing.T) {
 
 func TestDemoServesUntilItIsStopped(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("slow: TestDemoPullsThroughAMesh runs the demo too")
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	told, out := io.Pipe()
 	errs, done := new(safeBuffer), make(chan int, 1)
