@@ -191,7 +191,7 @@ func (m *demoMesh) show(ctx context.Context) error {
 // tag, then the blobs that it lists.
 func (m *demoMesh) pull(ctx context.Context, tab io.Writer, name, addr string) error {
 	base := "http://" + addr + "/v2/" + demoImage
-	body, how, err := m.get(ctx, base+"/manifests/latest")
+	body, err := m.pullPart(ctx, tab, name, "manifest", base+"/manifests/latest", m.registry.manifest)
 	if err != nil {
 		return err
 	}
@@ -202,25 +202,29 @@ func (m *demoMesh) pull(ctx context.Context, tab io.Writer, name, addr string) e
 	if err := json.Unmarshal(body, &manifest); err != nil {
 		return fmt.Errorf("reading the manifest through %s: %w", name, err)
 	}
-	if got := digest.FromBytes(body); got != m.registry.manifest {
-		return fmt.Errorf("the manifest through %s is %s, want %s", name, got, m.registry.manifest)
-	}
-	fmt.Fprintf(tab, "%s\tmanifest\t%s\t%d\t%s\n", name, short(m.registry.manifest), len(body), how)
 	for i, part := range append([]demoDescriptor{manifest.Config}, manifest.Layers...) {
-		body, how, err := m.get(ctx, base+"/blobs/"+part.Digest.String())
-		if err != nil {
-			return err
-		}
-		if got := digest.FromBytes(body); got != part.Digest {
-			return fmt.Errorf("a blob through %s is %s, want %s", name, got, part.Digest)
-		}
 		what := "config"
 		if i > 0 {
 			what = fmt.Sprintf("layer %d", i)
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%s\n", name, what, short(part.Digest), len(body), how)
+		if _, err := m.pullPart(ctx, tab, name, what, base+"/blobs/"+part.Digest.String(), part.Digest); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// pullPart pulls one manifest or blob, checks its digest, and prints a line.
+func (m *demoMesh) pullPart(ctx context.Context, tab io.Writer, name, what, url string, want digest.Digest) ([]byte, error) {
+	body, how, err := m.get(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.FromBytes(body); got != want {
+		return nil, fmt.Errorf("the %s through %s has the digest %s, want %s", what, name, got, want)
+	}
+	fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%s\n", name, what, short(want), len(body), how)
+	return body, nil
 }
 
 // short returns the first 12 characters of a digest, as docker shows it.

@@ -1,8 +1,8 @@
 // Command oci-proxy is a caching proxy for OCI and Docker registries.
 //
-// Start with main.go (the commands), then serve.go (serve, check and how a config
-// is read), ask.go (status and leave, which ask a running node), admin.go (health
-// and version), and demo.go with demoregistry.go.
+// Start with main.go (the commands and their flags), then serve.go. The other
+// commands have a file each: demo.go (with demoregistry.go), config.go (check),
+// status.go, leave.go, health.go, version.go. target.go asks a running node.
 package main
 
 import (
@@ -100,4 +100,26 @@ func usage(w io.Writer) {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.does)
 	}
 	fmt.Fprintln(w, "Run oci-proxy COMMAND -h for the flags of a command.")
+}
+
+// parse parses a command's flags. It returns errUsage after printing what is wrong
+// with them, or flag.ErrHelp after printing the help that was asked for.
+func parse(fl *flag.FlagSet, args []string, s streams) error {
+	fl.SetOutput(s.err)
+	err := fl.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return errUsage
+	case fl.NArg() > 0:
+		return badUsage(s, "oci-proxy %s: unexpected argument %q", fl.Name(), fl.Arg(0))
+	}
+	return nil
+}
+
+// badUsage prints what is wrong with the usage, and returns errUsage.
+func badUsage(s streams, format string, args ...any) error {
+	fmt.Fprintf(s.err, format+"\n", args...)
+	return errUsage
 }

@@ -19,47 +19,6 @@ import (
 	"oci-proxy/node/config"
 )
 
-// parse parses a command's flags. It returns errUsage after printing what is wrong
-// with them, or flag.ErrHelp after printing the help that was asked for.
-func parse(fl *flag.FlagSet, args []string, s streams) error {
-	fl.SetOutput(s.err)
-	err := fl.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return err
-	case err != nil:
-		return errUsage
-	case fl.NArg() > 0:
-		return badUsage(s, "oci-proxy %s: unexpected argument %q", fl.Name(), fl.Arg(0))
-	}
-	return nil
-}
-
-// badUsage prints what is wrong with the usage, and returns errUsage.
-func badUsage(s streams, format string, args ...any) error {
-	fmt.Fprintf(s.err, format+"\n", args...)
-	return errUsage
-}
-
-// load reads a config, and prints all errors in it.
-func load(path string, s streams) (*config.Config, error) {
-	cfg, err := config.Load(path, os.Environ())
-	return printed(cfg, err, s)
-}
-
-// find reads the config of a running node, and prints all errors in it.
-func find(path string, s streams) (*config.Config, error) {
-	cfg, err := config.Find(path, os.Environ())
-	return printed(cfg, err, s)
-}
-
-func printed(cfg *config.Config, err error, s streams) (*config.Config, error) {
-	if err != nil {
-		return nil, badUsage(s, "%v", err)
-	}
-	return cfg, nil
-}
-
 // serve runs one node until ctx ends.
 func serve(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("serve", flag.ContinueOnError)
@@ -165,19 +124,4 @@ func warnOpen(cfg *config.Config, log *slog.Logger) {
 			log.Warn("no login required: anybody who reaches this proxy can pull what its credentials allow; set auth in the config", "registry", r.Host)
 		}
 	}
-}
-
-// check reads the config, and prints all errors in it.
-func check(_ context.Context, args []string, s streams) error {
-	fl := flag.NewFlagSet("check", flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file`")
-	if err := parse(fl, args, s); err != nil {
-		return err
-	}
-	cfg, err := load(*file, s)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(s.out, "the config is valid: port %d, %d registries configured\n", cfg.Port, len(cfg.Registries))
-	return nil
 }

@@ -7,15 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
-
-	"oci-proxy/node/config"
 )
 
 // healthTimeout is how long a node may take to answer.
@@ -53,34 +47,6 @@ func health(ctx context.Context, args []string, s streams) error {
 	return nil
 }
 
-// ownAddr returns the host:port at which the node of the config on this machine is
-// reached.
-func ownAddr(cfg *config.Config) string {
-	return net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
-}
-
-// host returns the host at which a node on this machine that listens on address is
-// reached.
-func host(address string) string {
-	if ip, err := netip.ParseAddr(address); address == "" || err == nil && ip.IsUnspecified() {
-		return "127.0.0.1"
-	}
-	return address
-}
-
-// baseURL returns the beginning of a node's URLs. addr is host:port, or a URL without
-// a path.
-func baseURL(addr string, overTLS bool) string {
-	switch {
-	case strings.HasPrefix(addr, "http://"), strings.HasPrefix(addr, "https://"):
-		return strings.TrimSuffix(addr, "/")
-	case overTLS:
-		return "https://" + addr
-	default:
-		return "http://" + addr
-	}
-}
-
 // errBadRequest means that the node answered with status 400.
 var errBadRequest = errors.New("it answered 400 Bad Request")
 
@@ -106,37 +72,4 @@ func get(ctx context.Context, url string) ([]byte, error) {
 		return nil, fmt.Errorf("it answered %s", resp.Status)
 	}
 	return io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-}
-
-// A built describes how the program was built.
-type built struct{ version, commit, goVersion string }
-
-// build returns what the Go toolchain recorded when it built the program.
-func build() built {
-	b := built{version: "dev", commit: "unknown"}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	b.goVersion = info.GoVersion
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		b.version = v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.commit = s.Value
-		}
-	}
-	return b
-}
-
-// version prints the version, the commit and the Go version.
-func version(_ context.Context, args []string, s streams) error {
-	fl := flag.NewFlagSet("version", flag.ContinueOnError)
-	if err := parse(fl, args, s); err != nil {
-		return err
-	}
-	b := build()
-	fmt.Fprintf(s.out, "oci-proxy %s commit %s %s\n", b.version, b.commit, b.goVersion)
-	return nil
 }
