@@ -157,11 +157,13 @@ func (b *builder) watch(now time.Time) time.Time {
 func (b *builder) log(old *View, members []Member) {
 	for i := range members {
 		m := &members[i]
-		log := b.m.log.With("peer", m.Name, "id", m.ID, "address", m.Gossip, "state", m.State.String())
 		was, known := old.Member(m.ID)
+		if m.ID == b.m.roster.self && (!known || was.State == m.State) ||
+			known && was.alive == m.alive && was.State == m.State && was.Epoch == m.Epoch {
+			continue
+		}
+		log := b.m.log.With("peer", m.Name, "id", m.ID, "address", m.Gossip, "state", m.State.String())
 		switch {
-		case m.ID == b.m.roster.self && (!known || was.State == m.State):
-		case known && was.alive == m.alive && was.State == m.State && was.Epoch == m.Epoch:
 		case !m.alive:
 			log.Warn("member is down")
 		case !known:

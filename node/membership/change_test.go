@@ -234,3 +234,26 @@ func TestChangedIsClosedAtTheNextView(t *testing.T) {
 		}
 	})
 }
+
+func TestTheLogSaysWhatBecomesOfAMember(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	bubble(t, 9, func(s *sim) {
+		s.form(2)
+		logged := func(message string) {
+			s.Helper()
+			s.reach(3*time.Minute, message, func() bool { return s.logs[0].has(`msg="` + message + `" peer=node-2`) })
+		}
+		s.start(2, dir(home))
+		logged("member joined")
+		s.kill(2)
+		logged("member is down")
+		s.start(2, dir(home)).Restarting(context.Background())
+		logged("member is back")
+		s.nodes[2].Draining(context.Background())
+		logged("member changed its state")
+		s.nodes[2].Close(context.Background())
+		delete(s.nodes, 2)
+		logged("member removed")
+	})
+}
