@@ -9,7 +9,7 @@ import (
 	"oci-proxy/node/config"
 )
 
-// The README's table of keys equals the keys of the code, in the same order.
+// The README's table of keys is what the code takes, in its order.
 func TestReadmeNamesEveryKey(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
