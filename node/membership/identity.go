@@ -13,28 +13,28 @@ import (
 	"time"
 )
 
-// The files below Config.Dir.
+// The files in Config.Dir.
 const (
 	idFile      = "node-id"
 	epochFile   = "epoch"
 	membersFile = "members.json"
 )
 
-// maxEpoch is far beyond any clock's seconds: what is larger on disk is damage.
+// maxEpoch is far beyond any clock's seconds: a larger number on disk is damage.
 const maxEpoch = 1 << 40
 
-// An identity is who this node is, at this start.
+// An identity is this node's id and the number of this start.
 type identity struct {
 	id    string
 	epoch uint64
 }
 
-// identify reads the identity kept in dir, or makes one and keeps it. The
-// error says why it is not kept; the identity is good in any case.
+// identify reads the identity saved in dir, or makes one and saves it. The identity
+// is good in any case; an error says why it was not saved.
 func identify(dir string, now time.Time) (identity, error) {
 	fresh := identity{newID(), epochAfter(0, now)}
 	if dir == "" {
-		return fresh, errors.New("no directory is given")
+		return fresh, errors.New("there is no directory for it")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fresh, fmt.Errorf("making the directory: %w", err)
@@ -44,11 +44,11 @@ func identify(dir string, now time.Time) (identity, error) {
 		id, err = fresh.id, replace(dir, idFile, []byte(fresh.id+"\n"))
 	}
 	if err != nil {
-		return fresh, fmt.Errorf("keeping the id: %w", err)
+		return fresh, fmt.Errorf("saving the id: %w", err)
 	}
 	epoch := epochAfter(readEpoch(dir), now)
 	if err := replace(dir, epochFile, []byte(strconv.FormatUint(epoch, 10)+"\n")); err != nil {
-		return identity{id, epoch}, fmt.Errorf("keeping the epoch: %w", err)
+		return identity{id, epoch}, fmt.Errorf("saving the epoch: %w", err)
 	}
 	return identity{id, epoch}, nil
 }
@@ -59,8 +59,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// readID reads the id; what can't be one counts as not there, since a damaged
-// file would otherwise make another node of this one at each start.
+// readID reads the id. A damaged file counts as missing, so it is replaced; else
+// this node would have a new id at each start.
 func readID(dir string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, idFile))
 	if err != nil {
@@ -72,7 +72,7 @@ func readID(dir string) (string, error) {
 	return "", fs.ErrNotExist
 }
 
-// readEpoch is the last epoch; 0 if it is not known, for the clock will do.
+// readEpoch returns the last epoch, or 0 if it is unknown: then the clock will do.
 func readEpoch(dir string) uint64 {
 	b, err := os.ReadFile(filepath.Join(dir, epochFile))
 	if err != nil {
@@ -85,12 +85,13 @@ func readEpoch(dir string) uint64 {
 	return epoch
 }
 
-// epochAfter grows even if the clock goes back, and even if the file is lost.
+// epochAfter returns an epoch that grows even if the clock goes back or the file
+// is lost.
 func epochAfter(last uint64, now time.Time) uint64 { return max(last+1, uint64(max(now.Unix(), 1))) }
 
 // replace writes the file whole or not at all.
 func replace(dir, name string, b []byte) (err error) {
-	f, err := os.CreateTemp(dir, name+".*.tmp") // has mode 0600
+	f, err := os.CreateTemp(dir, name+".*.tmp") // with mode 0600
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func replace(dir, name string, b []byte) (err error) {
 	}()
 	_, err = f.Write(b)
 	if err == nil {
-		err = f.Sync() // an empty id after a power cut would be another node
+		err = f.Sync() // an empty id after a power cut would make this a new node
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

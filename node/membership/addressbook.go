@@ -16,23 +16,14 @@ import (
 	"oci-proxy/ring"
 )
 
-const (
-	// remember is how long the address of a member that does not answer is tried.
-	remember = 24 * time.Hour
-	// renewed is how old the file may be while a member lives: who reads it goes
-	// by when it was last seen.
-	renewed = time.Hour
-)
-
-// A book holds the addresses of members, over restarts too: so that a node
-// finds the others though its seeds are gone, and both sides of a split each
-// other.
-type book struct {
+// An addressBook keeps the addresses of members over restarts. So a node finds the
+// others even if its seeds are gone, and both sides of a split find each other.
+type addressBook struct {
 	dir string // "": in memory only
 
 	mu    sync.Mutex
 	known map[string]entry // by id
-	fresh bool             // it differs from the file, and not only by when the living were seen
+	fresh bool             // the file lacks a change other than when live members were seen
 	saved time.Time        // when the file was last written
 }
 
@@ -44,9 +35,10 @@ type entry struct {
 	alive  bool
 }
 
-// openBook reads the book in dir; a damaged one is as good as none.
-func openBook(dir string, now time.Time) (*book, error) {
-	b := &book{dir: dir, known: map[string]entry{}}
+// openAddressBook reads the address book in dir. If it is damaged, it returns an
+// empty one and the error.
+func openAddressBook(dir string, now time.Time) (*addressBook, error) {
+	b := &addressBook{dir: dir, known: map[string]entry{}}
 	if dir == "" {
 		return b, nil
 	}
@@ -62,24 +54,24 @@ func openBook(dir string, now time.Time) (*book, error) {
 		return b, fmt.Errorf("reading the known members: %w", err)
 	}
 	for id, e := range b.known {
-		e.Seen = min(e.Seen, now.Unix()) // the clock may have gone back
+		e.Seen = min(e.Seen, now.Unix()) // the clock may have been set back
 		b.known[id] = e
 		if _, err := netip.ParseAddrPort(e.Gossip); err != nil || !validID(id) || len(b.known) > ring.MaxMembers {
 			delete(b.known, id)
 		}
 	}
-	b.expire(census{}, now)
+	b.expire(snapshot{}, now)
 	return b, nil
 }
 
-// note takes the census.
-func (b *book) note(c census, self string, now time.Time) {
+// note updates the entries from the snapshot of the roster.
+func (b *addressBook) note(s snapshot, self string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, id := range c.gone {
+	for _, id := range s.gone {
 		b.drop(id)
 	}
-	for _, m := range c.members {
+	for _, m := range s.members {
 		old, known := b.known[m.ID]
 		switch {
 		case m.ID == self:
@@ -93,20 +85,21 @@ func (b *book) note(c census, self string, now time.Time) {
 			b.known[m.ID] = old
 		}
 	}
-	b.expire(c, now)
+	b.expire(s, now)
 }
 
-func (b *book) drop(id string) {
+func (b *addressBook) drop(id string) {
 	if _, known := b.known[id]; known {
 		delete(b.known, id)
 		b.fresh = true
 	}
 }
 
-// expire forgets who was not seen for long, and whose address is another's now.
-func (b *book) expire(c census, now time.Time) {
+// expire drops members that were not seen for a day, and those whose address now
+// belongs to another member.
+func (b *addressBook) expire(s snapshot, now time.Time) {
 	taken := map[string]string{}
-	for _, m := range c.members {
+	for _, m := range s.members {
 		if m.alive {
 			taken[m.Gossip] = m.ID
 		}
@@ -119,8 +112,8 @@ func (b *book) expire(c census, now time.Time) {
 	}
 }
 
-// lost are the addresses of those that don't live, the latest lost first.
-func (b *book) lost() []netip.AddrPort {
+// lost returns the addresses of members that are not alive, the latest lost first.
+func (b *addressBook) lost() []netip.AddrPort {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var lost []entry
@@ -139,9 +132,9 @@ func (b *book) lost() []netip.AddrPort {
 	return all
 }
 
-// save writes the book if it has changed, or if a member lives and the file is
-// as old as after or older.
-func (b *book) save(now time.Time, after time.Duration) error {
+// save writes the file if the book has changed, or if a member is alive and the
+// file is at least as old as after.
+func (b *addressBook) save(now time.Time, after time.Duration) error {
 	b.mu.Lock()
 	alive := false
 	for id, e := range b.known {
@@ -155,7 +148,7 @@ func (b *book) save(now time.Time, after time.Duration) error {
 		return nil
 	}
 	text, err := json.Marshal(b.known)
-	b.fresh = false // what changes from here on is for the next time
+	b.fresh = false // a change from here on is for the next save
 	b.mu.Unlock()
 	if err == nil {
 		err = replace(b.dir, membersFile, append(text, '\n'))
@@ -164,7 +157,7 @@ func (b *book) save(now time.Time, after time.Duration) error {
 	defer b.mu.Unlock()
 	if err != nil {
 		b.fresh = true
-		return fmt.Errorf("keeping the known members: %w", err)
+		return fmt.Errorf("saving the known members: %w", err)
 	}
 	b.saved = now
 	return nil

@@ -23,12 +23,12 @@ func TestTheIdentityStaysAndTheEpochGrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i > 0 && (now.id != last.id || now.epoch <= last.epoch) {
-			t.Errorf("%v after %v", now, last)
+			t.Errorf("the identity is %v after %v", now, last)
 		}
 		last = now
 	}
 	if last.epoch != uint64(noon.Unix()+48*3600) {
-		t.Errorf("epoch %d is not the clock's", last.epoch)
+		t.Errorf("the epoch is %d, not the clock's", last.epoch)
 	}
 	for name, want := range map[string]os.FileMode{"": 0o700, idFile: 0o600, epochFile: 0o600} {
 		if info, err := os.Stat(filepath.Join(home, name)); err != nil || info.Mode().Perm() != want {
@@ -36,7 +36,7 @@ func TestTheIdentityStaysAndTheEpochGrows(t *testing.T) {
 		}
 	}
 	if files, _ := os.ReadDir(home); len(files) != 2 {
-		t.Errorf("%d files", len(files))
+		t.Errorf("there are %d files, want 2", len(files))
 	}
 }
 
@@ -56,11 +56,11 @@ func TestDamagedFilesAreReplaced(t *testing.T) {
 		t.Errorf("%v, %v", second, err)
 	}
 	if third, _ := identify(home, noon); third.id != second.id {
-		t.Error("the new id is not kept")
+		t.Error("the new id was not saved")
 	}
 }
 
-func TestWithoutADirectoryTheIdentityIsFresh(t *testing.T) {
+func TestWithoutADirectoryTheIdentityIsNew(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(file, nil, 0o600)
@@ -71,25 +71,25 @@ func TestWithoutADirectoryTheIdentityIsFresh(t *testing.T) {
 	}
 }
 
-func TestTheBookKeepsWhoIsLostForADay(t *testing.T) {
+func TestTheAddressBookKeepsLostMembersForADay(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	b, err := openBook(home, noon)
+	b, err := openAddressBook(home, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, c, d, e := newID(), newID(), newID(), newID()
-	b.note(census{members: []Member{
+	b.note(snapshot{members: []Member{
 		{ID: a, Gossip: "10.0.0.1:1", alive: true},
 		{ID: c, Gossip: "10.0.0.2:1", alive: true},
 		{ID: d, Gossip: "10.0.0.3:1", alive: true},
 		{ID: e, Gossip: "10.0.0.4:1", alive: true},
 	}}, a, noon)
 	if n := len(b.lost()); n != 0 {
-		t.Errorf("%d are lost", n)
+		t.Errorf("%d members are lost, want none", n)
 	}
 	// c is down; d has gone for good; a newcomer has e's address.
-	b.note(census{members: []Member{{ID: c, Gossip: "10.0.0.2:1"}, {ID: newID(), Gossip: "10.0.0.4:1", alive: true}}, gone: []string{d}}, a, noon)
+	b.note(snapshot{members: []Member{{ID: c, Gossip: "10.0.0.2:1"}, {ID: newID(), Gossip: "10.0.0.4:1", alive: true}}, gone: []string{d}}, a, noon)
 	if err := b.save(noon, renewed); err != nil {
 		t.Fatal(err)
 	}
@@ -97,45 +97,44 @@ func TestTheBookKeepsWhoIsLostForADay(t *testing.T) {
 		after time.Duration
 		lost  int
 	}{{0, 2}, {23 * time.Hour, 2}, {-time.Hour, 2}, {25 * time.Hour, 0}} {
-		again, err := openBook(home, noon.Add(test.after))
+		again, err := openAddressBook(home, noon.Add(test.after))
 		if err != nil {
 			t.Fatal(err)
 		}
-		again.note(census{}, a, noon.Add(test.after))
+		again.note(snapshot{}, a, noon.Add(test.after))
 		if got := again.lost(); len(got) != test.lost {
-			t.Errorf("after %v: %v", test.after, got)
+			t.Errorf("after %v the lost members are %v", test.after, got)
 		}
 	}
 	os.WriteFile(filepath.Join(home, membersFile), []byte(`{"x":{"gossip":"nowhere"}}`), 0o600)
-	if b, err := openBook(home, noon); err != nil || len(b.known) != 0 {
+	if b, err := openAddressBook(home, noon); err != nil || len(b.known) != 0 {
 		t.Errorf("%v, %v", b.known, err)
 	}
 	os.WriteFile(filepath.Join(home, membersFile), []byte("{"), 0o600)
-	if b, err := openBook(home, noon); err == nil || len(b.known) != 0 {
+	if b, err := openAddressBook(home, noon); err == nil || len(b.known) != 0 {
 		t.Errorf("%v, %v", b.known, err)
 	}
 }
 
-// Members that go on living are as well known after a day without any change as
-// on the first.
-func TestTheBookOfTheLivingDoesNotAge(t *testing.T) {
+// Members that stay alive are not forgotten, even after a day without any change.
+func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		home := t.TempDir()
-		b, err := openBook(home, time.Now())
+		b, err := openAddressBook(home, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
 		log := &record{}
-		m := &Membership{book: b, murmur: &murmur{log: slog.New(slog.NewTextHandler(log, nil))}}
+		m := &Membership{book: b, bridge: newLogBridge(slog.New(slog.NewTextHandler(log, nil)))}
 		m.ctx, m.stop = context.WithCancel(t.Context())
 		m.tasks.Go(m.keep)
 		self, other := newID(), newID()
-		b.note(census{members: []Member{{ID: self, Gossip: "10.0.0.1:1", alive: true}, {ID: other, Gossip: "10.0.0.2:1", alive: true}}}, self, time.Now())
-		seen := func() time.Duration { // as who starts now reads it
-			again, err := openBook(home, time.Now())
+		b.note(snapshot{members: []Member{{ID: self, Gossip: "10.0.0.1:1", alive: true}, {ID: other, Gossip: "10.0.0.2:1", alive: true}}}, self, time.Now())
+		seen := func() time.Duration { // as a node that starts now reads it
+			again, err := openAddressBook(home, time.Now())
 			if err != nil || len(again.known) != 1 {
-				t.Fatalf("after a crash %v is known, %v", again.known, err)
+				t.Fatalf("after a crash, %v are known, %v", again.known, err)
 			}
 			return time.Since(time.Unix(again.known[other].Seen, 0))
 		}
@@ -150,29 +149,29 @@ func TestTheBookOfTheLivingDoesNotAge(t *testing.T) {
 		}
 		pass(30 * time.Minute)
 		if now, err := os.Stat(filepath.Join(home, membersFile)); err != nil || !os.SameFile(first, now) {
-			t.Errorf("written though nothing has changed, %v", err)
+			t.Errorf("the file was written although nothing has changed, %v", err)
 		}
 		for range 25 {
 			pass(time.Hour)
 			if age := seen(); age > renewed+saveEvery {
-				t.Errorf("last seen %v ago", age)
+				t.Errorf("the member was last seen %v ago", age)
 			}
 		}
 
-		// What could not be written is tried again.
+		// A save that failed is tried again.
 		if err := os.Rename(home, home+".away"); err != nil {
 			t.Fatal(err)
 		}
-		b.note(census{members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, self, time.Now())
+		b.note(snapshot{members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, self, time.Now())
 		pass(time.Minute)
-		if !log.has("members are not kept") {
-			t.Error("not told")
+		if !log.has("known members not saved") {
+			t.Error("the failure was not logged")
 		}
 		if err := os.Rename(home+".away", home); err != nil {
 			t.Fatal(err)
 		}
 		pass(saveEvery)
-		if again, err := openBook(home, time.Now()); err != nil || again.known[other].Gossip != "10.0.0.3:1" {
+		if again, err := openAddressBook(home, time.Now()); err != nil || again.known[other].Gossip != "10.0.0.3:1" {
 			t.Errorf("%v, %v", again.known, err)
 		}
 
@@ -180,7 +179,7 @@ func TestTheBookOfTheLivingDoesNotAge(t *testing.T) {
 		m.stop()
 		m.tasks.Wait()
 		if age := seen(); age > time.Second {
-			t.Errorf("at the end last seen %v ago", age)
+			t.Errorf("at the end the member was last seen %v ago", age)
 		}
 	})
 }
