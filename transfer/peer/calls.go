@@ -13,6 +13,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
 // A remote is a member as a transfer.Peer.
@@ -74,7 +75,7 @@ func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh
 	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
-		query: query{Ref: ref, Terms: terms}, span: rangeFrom(offset), bulk: true,
+		query: query{Ref: ref, Terms: terms}, span: wire.RangeFrom(offset), bulk: true,
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked ti
 		s.Redirect = to
 		return s, nil
 	}
-	s.Offset, s.Size, err = spanOf(resp, max(offset, 0))
+	s.Offset, s.Size, err = wire.ReadSpanFrom(resp, max(offset, 0))
 	return s, err
 }
 

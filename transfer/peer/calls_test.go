@@ -20,6 +20,7 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
+	"oci-proxy/transfer/wire"
 )
 
 // bothWays runs a test over plain HTTP and over TLS.
@@ -266,7 +267,7 @@ func TestOfferEndsWithItsSender(t *testing.T) {
 	r := newRig(t, setup{})
 	began, ended := make(chan struct{}), make(chan struct{})
 	to := r.server.table["POST offers"]
-	to.answer = func(_ *paced, c *call) error {
+	to.answer = func(_ *wire.Paced, c *call) error {
 		close(began)
 		<-c.Context().Done()
 		close(ended)
@@ -444,14 +445,14 @@ func TestFailuresOfTheNode(t *testing.T) {
 		{&mesh.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
 		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
 	} {
-		r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { return c.err }}
+		r.server.table["POST offers"] = route{refers: true, answer: func(*wire.Paced, *call) error { return c.err }}
 		r.times.busy = 0
 		err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
 			t.Errorf("%v became %v", c.err, err)
 		}
 	}
-	r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { panic("a bug") }}
+	r.server.table["POST offers"] = route{refers: true, answer: func(*wire.Paced, *call) error { panic("a bug") }}
 	err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 	wantPeerError(t, err, "")
 	if _, err := r.Stats(t.Context(), "b"); err != nil {

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// A wire is a network in memory, for tests with a clock of their own. Nobody
+// A cable is a network in memory, for tests with a clock of their own. Nobody
 // listens on it while refuse is set.
-type wire struct {
+type cable struct {
 	conns chan net.Conn
 	done  chan struct{}
 
@@ -26,11 +26,11 @@ type wire struct {
 	start  time.Time
 }
 
-func newWire() *wire {
-	return &wire{conns: make(chan net.Conn), done: make(chan struct{}), start: time.Now()}
+func newCable() *cable {
+	return &cable{conns: make(chan net.Conn), done: make(chan struct{}), start: time.Now()}
 }
 
-func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
+func (w *cable) dial(context.Context, string, string) (net.Conn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dials = append(w.dials, time.Since(w.start))
@@ -42,21 +42,21 @@ func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
 	return here, nil
 }
 
-// set makes the wire refuse, or not, and forgets the dials.
-func (w *wire) set(refuse bool) {
+// set makes the cable refuse, or not, and forgets the dials.
+func (w *cable) set(refuse bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refuse, w.dials, w.start = refuse, nil, time.Now()
 }
 
 // dialled returns when it was dialled since set.
-func (w *wire) dialled() []time.Duration {
+func (w *cable) dialled() []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dials
 }
 
-func (w *wire) Accept() (net.Conn, error) {
+func (w *cable) Accept() (net.Conn, error) {
 	select {
 	case c := <-w.conns:
 		return c, nil
@@ -65,18 +65,18 @@ func (w *wire) Accept() (net.Conn, error) {
 	}
 }
 
-func (w *wire) Close() error {
+func (w *cable) Close() error {
 	close(w.done)
 	return nil
 }
 
-func (w *wire) Addr() net.Addr { return &net.TCPAddr{} }
+func (w *cable) Addr() net.Addr { return &net.TCPAddr{} }
 
 // inBubble runs fn with a client and its peer b, on a clock of their own.
-func inBubble(t *testing.T, fn func(*Client, *wire, *members)) {
+func inBubble(t *testing.T, fn func(*Client, *cable, *members)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w, g := newWire(), newMembers("b:1")
+		w, g := newCable(), newMembers("b:1")
 		s := NewServer(ServerConfig{Nonce: nonceB, Keys: [][]byte{secret}, Member: g.get, Stats: func() any { return 1 }, Log: slog.New(slog.DiscardHandler)})
 		srv := s.HTTP(nil)
 		var served sync.WaitGroup
@@ -105,7 +105,7 @@ func seconds(n ...int) []time.Duration {
 
 func TestRefusedPeerIsPingedUntilItIsBack(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Client, w *wire, _ *members) {
+	inBubble(t, func(c *Client, w *cable, _ *members) {
 		if err := ask1(c); err != nil || !c.Healthy("b") {
 			t.Fatalf("%v, healthy %v", err, c.Healthy("b"))
 		}
@@ -148,7 +148,7 @@ func TestRefusedPeerIsPingedUntilItIsBack(t *testing.T) {
 
 func TestRestartedPeerIsHealthy(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Client, w *wire, g *members) {
+	inBubble(t, func(c *Client, w *cable, g *members) {
 		w.set(true)
 		if err := ask1(c); err == nil || c.Healthy("b") {
 			t.Fatalf("%v, healthy %v", err, c.Healthy("b"))
@@ -175,7 +175,7 @@ func TestRestartedPeerIsHealthy(t *testing.T) {
 
 func TestLesserFailuresAddUp(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Client, _ *wire, _ *members) {
+	inBubble(t, func(c *Client, _ *cable, _ *members) {
 		if err := ask1(c); err != nil {
 			t.Fatal(err)
 		}

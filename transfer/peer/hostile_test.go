@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/wire"
 )
 
 // hostileStreams is how many connections a test opens.
@@ -84,7 +86,7 @@ func (l *ledger) reach(c *call) {
 // watch takes the place of all that the server could do.
 func (l *ledger) watch(s *Server) {
 	for key, to := range s.table {
-		to.answer = func(w *paced, c *call) error {
+		to.answer = func(w *wire.Paced, c *call) error {
 			l.reach(c)
 			w.WriteHeader(http.StatusNoContent)
 			return nil

@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -104,24 +102,4 @@ func parseDigest(s string) (digest.Digest, error) {
 		return "", errQuery
 	}
 	return d, nil
-}
-
-// parseRange reads the only Range that nodes send, bytes=N-; "" is 0.
-func parseRange(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	off, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(s, "bytes="), "-"), 10, 64)
-	if err != nil || s != rangeFrom(off) {
-		return 0, errQuery
-	}
-	return off, nil
-}
-
-// rangeFrom is the Range for all from off on.
-func rangeFrom(off int64) string {
-	if off <= 0 {
-		return ""
-	}
-	return "bytes=" + strconv.FormatInt(off, 10) + "-"
 }

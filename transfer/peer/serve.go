@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
+
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
 // A route is one thing that can be asked.
@@ -16,7 +18,7 @@ type route struct {
 	slots  slots            // nil: it is so cheap that it is always answered
 	refers bool             // it has parameters
 	needs  func(query) bool // whether they name enough; nil: the registry will do
-	answer func(*paced, *call) error
+	answer func(*wire.Paced, *call) error
 }
 
 // complete reports whether the parameters name all that is needed.
@@ -54,8 +56,8 @@ var errNotMine = errors.New("not a registry that this node asks")
 // mine answers requests that may lead to the registry, or make this node keep
 // what is the registry's, where it may ask that. What gossip tells of who may is
 // not exact.
-func (s *Server) mine(answer func(*paced, *call) error) func(*paced, *call) error {
-	return func(w *paced, c *call) error {
+func (s *Server) mine(answer func(*wire.Paced, *call) error) func(*wire.Paced, *call) error {
+	return func(w *wire.Paced, c *call) error {
 		if s.cfg.Asks != nil && !s.cfg.Asks(c.Registry) {
 			return errNotMine
 		}
@@ -64,9 +66,9 @@ func (s *Server) mine(answer func(*paced, *call) error) func(*paced, *call) erro
 }
 
 // mineOrHeld is mine for what can be asked for where it is held, too.
-func (s *Server) mineOrHeld(answer func(*paced, *call) error) func(*paced, *call) error {
+func (s *Server) mineOrHeld(answer func(*wire.Paced, *call) error) func(*wire.Paced, *call) error {
 	mine := s.mine(answer)
-	return func(w *paced, c *call) error {
+	return func(w *wire.Paced, c *call) error {
 		if c.Held {
 			return answer(w, c)
 		}
@@ -109,7 +111,7 @@ func late(registry string) *oci.Error {
 }
 
 // getBlob sends a blob.
-func (s *Server) getBlob(w *paced, c *call) error {
+func (s *Server) getBlob(w *wire.Paced, c *call) error {
 	a, err := s.cfg.Holder.Blob(c.Context(), c.Ref, c.Terms, c.sender)
 	if err != nil {
 		return err
@@ -127,12 +129,12 @@ func (s *Server) getBlob(w *paced, c *call) error {
 	}
 	h.Set("Content-Type", "application/octet-stream")
 	size, n := a.Size(), int64(-1)
-	status := setSpan(h, c.offset, size)
+	status := wire.SpanFrom(c.offset, size).Describe(h, size)
 	w.WriteHeader(status)
 	if status == http.StatusRequestedRangeNotSatisfiable {
 		return nil
 	}
-	_ = w.control.Flush() // the header alone says that the blob is there
+	_ = http.NewResponseController(w).Flush() // the header alone says that the blob is there
 	if size >= 0 {
 		n = size - c.offset
 	}
@@ -144,7 +146,7 @@ func (s *Server) getBlob(w *paced, c *call) error {
 }
 
 // headBlob answers a peek, or tells a blob's size.
-func (s *Server) headBlob(w *paced, c *call) error {
+func (s *Server) headBlob(w *wire.Paced, c *call) error {
 	h := w.Header()
 	if c.Held {
 		h.Set(headerPresence, presences[s.cfg.Holder.Presence(c.Ref, c.sender)])
@@ -166,7 +168,7 @@ func (s *Server) headBlob(w *paced, c *call) error {
 }
 
 // getManifest sends a manifest.
-func (s *Server) getManifest(w *paced, c *call) error {
+func (s *Server) getManifest(w *wire.Paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	found, err := s.cfg.Holder.Manifest(ctx, c.Ref, c.Terms)
@@ -181,7 +183,7 @@ func (s *Server) getManifest(w *paced, c *call) error {
 }
 
 // getTag tells what a tag means.
-func (s *Server) getTag(w *paced, c *call) error {
+func (s *Server) getTag(w *wire.Paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	found, err := s.cfg.Holder.Tag(ctx, c.Ref, c.accept)
@@ -196,7 +198,7 @@ func (s *Server) getTag(w *paced, c *call) error {
 }
 
 // getTags sends a page of tags.
-func (s *Server) getTags(w *paced, c *call) error {
+func (s *Server) getTags(w *wire.Paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	page, err := s.cfg.Holder.Tags(ctx, c.Ref, c.list)
@@ -204,7 +206,7 @@ func (s *Server) getTags(w *paced, c *call) error {
 }
 
 // getReferrers sends a page of referrers.
-func (s *Server) getReferrers(w *paced, c *call) error {
+func (s *Server) getReferrers(w *wire.Paced, c *call) error {
 	ctx, cancel := s.inTime(c)
 	defer cancel()
 	page, err := s.cfg.Holder.Referrers(ctx, c.Ref, c.list)
@@ -212,12 +214,12 @@ func (s *Server) getReferrers(w *paced, c *call) error {
 }
 
 // getProgress tells how far a blob is.
-func (s *Server) getProgress(w *paced, c *call) error {
+func (s *Server) getProgress(w *wire.Paced, c *call) error {
 	return sendJSON(w, s.cfg.Holder.Progress(c.Ref))
 }
 
 // postOffer takes a blob from the sender.
-func (s *Server) postOffer(w *paced, c *call) error {
+func (s *Server) postOffer(w *wire.Paced, c *call) error {
 	var o offer
 	if err := json.Unmarshal(c.body, &o); err != nil {
 		return fmt.Errorf("reading an offer: %w", err)
@@ -240,17 +242,17 @@ func (s *Server) postOffer(w *paced, c *call) error {
 }
 
 // postRefusal hears that a registry refused the sender a repository.
-func (s *Server) postRefusal(w *paced, c *call) error {
+func (s *Server) postRefusal(w *wire.Paced, c *call) error {
 	s.cfg.Holder.Refused(c.Ref)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 // getStats tells what the node counts.
-func (s *Server) getStats(w *paced, _ *call) error { return sendJSON(w, s.cfg.Stats()) }
+func (s *Server) getStats(w *wire.Paced, _ *call) error { return sendJSON(w, s.cfg.Stats()) }
 
 // getPing shows that the node lives.
-func (s *Server) getPing(w *paced, _ *call) error {
+func (s *Server) getPing(w *wire.Paced, _ *call) error {
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -271,7 +273,7 @@ func malformed(registry, what string) error {
 
 // send sends a small answer. It takes no error: what can't be sent, the peer
 // sees.
-func send(w *paced, mediaType string, b []byte) error {
+func send(w *wire.Paced, mediaType string, b []byte) error {
 	h := w.Header()
 	h["Content-Type"] = []string{mediaType} // also an empty one: nobody is to guess
 	h.Set("Content-Length", strconv.Itoa(len(b)))
@@ -281,7 +283,7 @@ func send(w *paced, mediaType string, b []byte) error {
 }
 
 // sendJSON sends v.
-func sendJSON(w *paced, v any) error {
+func sendJSON(w *wire.Paced, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("writing an answer: %w", err)
@@ -293,7 +295,7 @@ func sendJSON(w *paced, v any) error {
 }
 
 // sendPage sends a page, unless there is an error.
-func sendPage(w *paced, c *call, page *oci.Page, err error) error {
+func sendPage(w *wire.Paced, c *call, page *oci.Page, err error) error {
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
 // Limits of what is answered at a time. Who comes beyond is told to come back.
@@ -23,6 +24,14 @@ const (
 	controlSlots = 1024 // small answers
 	listSlots    = 32   // lists, which may be large and are held in memory
 )
+
+// maxStrangers bounds the connections over which no member has asked anything
+// yet. The oldest makes room for the next. Members have such connections too: they
+// dial ahead, or have just connected.
+const maxStrangers = 512
+
+// pieceTime is how long a peer may take for the next piece of an answer.
+const pieceTime = time.Minute
 
 // ServerConfig is what a Server works with. All fields but Asks are needed.
 type ServerConfig struct {
@@ -50,7 +59,7 @@ type Server struct {
 	table               map[string]route
 	keys                keys
 	replays             replays
-	door                door
+	conns               *wire.Ledger
 	bulk, control, list slots
 	pieceTime           time.Duration // tests shorten it, and
 	answerTime          time.Duration // this
@@ -63,6 +72,7 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg: cfg, pieceTime: pieceTime, answerTime: answerTime,
 		replays: replays{windows: map[string]*window{}, member: cfg.Member},
 		bulk:    make(slots, bulkSlots), control: make(slots, controlSlots), list: make(slots, listSlots),
+		conns: wire.NewLedger(0, maxStrangers),
 	}
 	s.table = s.routes()
 	s.SetKeys(cfg.Keys)
@@ -83,8 +93,9 @@ func (s *Server) Counts() Counts { return Counts{s.refused.Load(), s.turnedAway.
 
 // HTTP returns the peers' HTTP server, for Serve, or ServeTLS with no files if
 // there is a config (see ServerTLS). It bounds headers and idle connections;
-// answers have deadlines of their own. Its ConnState and ConnContext keep
-// strangers' connections few: who sets one calls it.
+// answers have deadlines of their own. Its ConnState and ConnContext are set:
+// they keep strangers' connections few. Its Shutdown does not wait for connections
+// over which nothing has come.
 func (s *Server) HTTP(cfg *tls.Config) *http.Server {
 	srv := &http.Server{
 		Handler:                      s,
@@ -97,7 +108,8 @@ func (s *Server) HTTP(cfg *tls.Config) *http.Server {
 		Protocols:                    new(http.Protocols),
 	}
 	srv.Protocols.SetHTTP1(true)
-	s.door.watch(srv)
+	s.conns.Watch(srv)
+	srv.RegisterOnShutdown(s.conns.CloseSilent)
 	return srv
 }
 
@@ -135,7 +147,7 @@ type call struct {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &paced{ResponseWriter: rw, control: http.NewResponseController(rw), each: s.pieceTime}
+	w := wire.Pace(rw, r, s.pieceTime)
 	defer s.caught(w)
 	c, to, err := s.admit(w, r)
 	if err != nil {
@@ -147,7 +159,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	s.door.greet(r)
+	s.conns.Keep(r)
 	w.Header().Set(headerMark, version)
 	if !to.slots.take() {
 		s.busy(w)
@@ -161,13 +173,13 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 // caught ends a request that failed by a bug, and lets the connection of one
 // that was aborted be closed.
-func (s *Server) caught(w *paced) {
+func (s *Server) caught(w *wire.Paced) {
 	fault := recover()
 	if fault == nil {
 		return
 	}
 	if err, ok := fault.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-		s.cfg.Log.Error("peer request failed by a bug", "fault", fault, "stack", string(debug.Stack()), "began", w.began)
+		s.cfg.Log.Error("peer request failed by a bug", "fault", fault, "stack", string(debug.Stack()), "status", w.Status())
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -238,7 +250,7 @@ var (
 
 // admit lets in the fresh, signed and well-formed requests of members. Nothing
 // of a request is looked at before its signature is known to be right.
-func (s *Server) admit(w *paced, r *http.Request) (*call, route, error) {
+func (s *Server) admit(w *wire.Paced, r *http.Request) (*call, route, error) {
 	path, raw, _ := strings.Cut(r.RequestURI, "?")
 	if !r.ProtoAtLeast(1, 1) || !strings.HasPrefix(path, root) || len(r.Header.Values(headerAuth)) != 1 || len(r.Header.Values("Range")) > 1 || r.Header.Get("Expect") != "" {
 		return nil, route{}, errMalformed
@@ -270,19 +282,20 @@ func (s *Server) admit(w *paced, r *http.Request) (*call, route, error) {
 }
 
 // body reads the body of a POST. Nothing else has one.
-func (s *Server) body(w *paced, r *http.Request) ([]byte, error) {
+func (s *Server) body(w *wire.Paced, r *http.Request) ([]byte, error) {
 	switch {
 	case r.Method != http.MethodPost && r.ContentLength == 0:
 		return nil, nil
 	case r.Method != http.MethodPost || r.ContentLength < 0 || r.ContentLength > maxOffer:
 		return nil, errMalformed
 	}
-	_ = w.control.SetReadDeadline(time.Now().Add(10 * time.Second)) // without deadlines it waits for the sender to end
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(10 * time.Second)) // without deadlines it waits for the sender to end
 	b := make([]byte, r.ContentLength)
 	if _, err := io.ReadFull(r.Body, b); err != nil {
 		return nil, fmt.Errorf("reading the body: %w", err)
 	}
-	_ = w.control.SetReadDeadline(time.Time{}) // as above
+	_ = control.SetReadDeadline(time.Time{}) // as above
 	return b, nil
 }
 
@@ -293,13 +306,13 @@ func (s *Server) understand(r *http.Request, path, raw, sender string, body []by
 		return nil, route{}, errNoPath
 	}
 	c := &call{Request: r, sender: sender, body: body}
-	var err error
-	if c.offset, err = parseRange(r.Header.Get("Range")); err != nil {
-		return nil, route{}, err
+	if c.offset, ok = wire.ParseRangeFrom(r.Header.Get("Range")); !ok {
+		return nil, route{}, errMalformed
 	}
 	if !to.refers {
 		return c, to, nil
 	}
+	var err error
 	if c.query, err = parseQuery(raw); err != nil {
 		return nil, route{}, err
 	}

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,32 +107,4 @@ func TestDeadReaderIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-s.closed // though nobody has read
-}
-
-func TestPieces(t *testing.T) {
-	t.Parallel()
-	w := &deadlines{ResponseWriter: httptest.NewRecorder()}
-	p := &paced{ResponseWriter: w, control: http.NewResponseController(w)}
-	src := &io.LimitedReader{R: bytes.NewReader(make([]byte, 4*piece)), N: 3*piece + 5}
-	if k, err := p.ReadFrom(src); k != 3*piece+5 || err != nil || src.N != 0 || w.set != 4 {
-		t.Errorf("%d bytes, %v, %d left, %d deadlines", k, err, src.N, w.set)
-	}
-	if k, err := p.ReadFrom(strings.NewReader("short")); k != 5 || err != nil {
-		t.Errorf("%d bytes, %v", k, err)
-	}
-	w.set = 0
-	if k, err := p.Write(make([]byte, 2*piece+1)); k != 2*piece+1 || err != nil || w.set != 3 {
-		t.Errorf("%d bytes, %v, %d deadlines", k, err, w.set)
-	}
-}
-
-// deadlines counts how often a deadline is set.
-type deadlines struct {
-	http.ResponseWriter
-	set int
-}
-
-func (d *deadlines) SetWriteDeadline(time.Time) error {
-	d.set++
-	return nil
 }

@@ -3,7 +3,6 @@ package peer
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -162,54 +161,6 @@ func parsePresence(s string) (mesh.Presence, error) {
 		}
 	}
 	return mesh.Absent, errors.New("it tells no presence")
-}
-
-// setSpan tells which part of a blob of size bytes (-1: not known) an answer
-// holds, and returns its status. Where nobody knows the size, the part's end is
-// left open, for which HTTP has no form.
-func setSpan(h http.Header, off, size int64) int {
-	switch {
-	case off == 0 && size < 0:
-		return http.StatusOK
-	case off == 0:
-		h.Set("Content-Length", strconv.FormatInt(size, 10))
-		return http.StatusOK
-	case size < 0:
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-/*", off))
-	case off >= size:
-		h.Set("Content-Range", fmt.Sprintf("bytes */%d", size))
-		h.Set("Content-Length", "0")
-		return http.StatusRequestedRangeNotSatisfiable
-	default:
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, size-1, size))
-		h.Set("Content-Length", strconv.FormatInt(size-off, 10))
-	}
-	return http.StatusPartialContent
-}
-
-// spanOf reads where an answer to a request for all from off on begins, and the
-// size of the whole, -1 if it is not told. Only what setSpan writes is right,
-// and the whole in place of a part.
-func spanOf(resp *http.Response, off int64) (from, size int64, err error) {
-	got := resp.Header.Get("Content-Range")
-	if resp.StatusCode == http.StatusOK && got == "" {
-		return 0, resp.ContentLength, nil
-	}
-	size = -1
-	if i := strings.LastIndexByte(got, '/'); i >= 0 && got[i+1:] != "*" {
-		if size, err = strconv.ParseInt(got[i+1:], 10, 64); err != nil || size < 0 {
-			return 0, 0, fmt.Errorf("its Content-Range %q is malformed", printable(got, maxWord))
-		}
-	}
-	want := http.Header{}
-	status := setSpan(want, off, size)
-	length := want.Get("Content-Length")
-	switch {
-	case off == 0, status != resp.StatusCode, got != want.Get("Content-Range"), length != "" && length != strconv.FormatInt(resp.ContentLength, 10),
-		off > size && size >= 0, size < 0 && resp.ContentLength >= 0:
-		return 0, 0, fmt.Errorf("its range %q with status %d and length %d does not answer one from %d on", printable(got, maxWord), resp.StatusCode, resp.ContentLength, off)
-	}
-	return off, size, nil
 }
 
 // isLocation reports whether a redirect can be handed to a client.

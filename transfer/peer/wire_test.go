@@ -3,7 +3,6 @@ package peer
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,50 +77,6 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("%q of %q is for clients, but not for peers", req.Repository, req.Registry)
 		}
 	})
-}
-
-func TestSpans(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ off, size, n int64 }{{0, 0, 0}, {0, 5, 5}, {0, -1, -1}, {3, 5, 2}, {3, -1, -1}, {5, 5, 0}} {
-		h := http.Header{}
-		status := setSpan(h, c.off, c.size)
-		length := int64(-1)
-		if s := h.Get("Content-Length"); s != "" {
-			length, _ = strconv.ParseInt(s, 10, 64)
-		}
-		from, size, err := spanOf(&http.Response{StatusCode: status, Header: h, ContentLength: length}, c.off)
-		if err != nil || from != c.off || size != c.size || length != c.n {
-			t.Errorf("%+v: from %d, size %d, length %d, %v", c, from, size, length, err)
-		}
-	}
-	for _, c := range []struct {
-		status int
-		span   string
-		length int64
-	}{
-		{206, "", 5},
-		{204, "", 0},
-		{206, "bytes 4-9/10", 6},
-		{206, "bytes 3-9/10", 6},
-		{206, "bytes 3-8/10", 7},
-		{206, "bytes 3-9/*", 7},
-		{206, "bytes 3-/*", 7},
-		{206, "bytes 3-9/-10", 7},
-		{206, "bytes 3-9/99999999999999999999", 7},
-		{200, "bytes 3-9/10", 7},
-		{206, "bytes */3", 0},
-		{416, "bytes */2", 0},
-		{416, "bytes */4", 0},
-		{416, "", 0},
-	} {
-		resp := &http.Response{StatusCode: c.status, Header: http.Header{"Content-Range": {c.span}}, ContentLength: c.length}
-		if from, size, err := spanOf(resp, 3); err == nil {
-			t.Errorf("%+v: from %d, size %d", c, from, size)
-		}
-	}
-	if _, _, err := spanOf(&http.Response{StatusCode: 206, Header: http.Header{"Content-Range": {"bytes 0-9/10"}}, ContentLength: 10}, 0); err == nil {
-		t.Error("a range that nobody asked for is taken")
-	}
 }
 
 func TestRetryAfter(t *testing.T) {
