@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -168,9 +169,9 @@ func newClient(t testing.TB, g *members) *Client {
 
 // linksOf returns what c keeps of members by now.
 func linksOf(c *Client) map[string]*link {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.links)
+	c.links.mu.Lock()
+	defer c.links.mu.Unlock()
+	return maps.Clone(c.links.byID)
 }
 
 // listen returns a listener on a free port.
@@ -198,11 +199,36 @@ func serve(t testing.TB, srv *http.Server, l net.Listener) {
 	})
 }
 
-// liar is a peer b that answers as it likes, and a client that asks it.
+// certificate is one for all liars, and its fingerprint.
+var certificate = sync.OnceValues(func() (tls.Certificate, [32]byte) {
+	cert, fingerprint, err := NewCertificate()
+	if err != nil {
+		panic(err)
+	}
+	return cert, fingerprint
+})
+
+// liar is a member b that answers what it likes, and a client that asks it. It
+// does not sign, as an older member does not: TLS proves who it is.
 func liar(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
+	cert, fingerprint := certificate()
+	return answering(t, answer, ServerTLS(cert), fingerprint)
+}
+
+// impostor is liar at b's address without TLS.
+func impostor(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
+	return answering(t, answer, nil, [32]byte{})
+}
+
+// answering serves answer at b's address, and returns a client that asks there.
+func answering(t testing.TB, answer http.Handler, secure *tls.Config, fingerprint [32]byte) (*Client, mesh.Peer) {
 	l := listen(t)
-	serve(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
-	c := newClient(t, newMembers(l.Addr().String()))
+	serve(t, &http.Server{Handler: answer, TLSConfig: secure, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
+	g := newMembers(l.Addr().String())
+	m, _ := g.get("b")
+	m.Fingerprint = fingerprint
+	g.put(m)
+	c := newClient(t, g)
 	return c, c.Peer("b")
 }
 
@@ -229,7 +255,7 @@ func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	t.Helper()
 	e, ok := errors.AsType[*mesh.PeerError](err)
 	if !ok {
-		t.Fatalf("error %v (%T), want a *transfer.PeerError", err, err)
+		t.Fatalf("error %v (%T), want a *mesh.PeerError", err, err)
 	}
 	if e.Peer != "node-b" || !strings.Contains(e.Error(), part) {
 		t.Errorf("error %q, want one of node-b with %q", e, part)
@@ -245,7 +271,7 @@ func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	t.Helper()
 	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
-		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
+		t.Fatalf("error %v (%T), want a *oci.Error", err, err)
 	}
 	if e.Kind != kind {
 		t.Errorf("error %v of kind %v, want %v", e, e.Kind, kind)
@@ -302,8 +328,8 @@ func (q raw) text() string {
 	return s + "\r\n" + string(q.body)
 }
 
-// exchange sends text to addr and returns the first answer as it came.
-func exchange(t testing.TB, addr, text, method string) (string, *http.Response) {
+// roundTrip sends text to addr and returns the first answer as it came.
+func roundTrip(t testing.TB, addr, text, method string) (string, *http.Response) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

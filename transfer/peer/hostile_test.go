@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"oci-proxy/transfer/wire"
 )
 
 // hostileStreams is how many connections a test opens.
@@ -86,7 +84,7 @@ func (l *ledger) reach(c *call) {
 // watch takes the place of all that the server could do.
 func (l *ledger) watch(s *Server) {
 	for key, to := range s.table {
-		to.answer = func(w *wire.Paced, c *call) error {
+		to.answer = func(w *reply, c *call) error {
 			l.reach(c)
 			w.WriteHeader(http.StatusNoContent)
 			return nil

@@ -188,7 +188,7 @@ func TestBusy(t *testing.T) {
 	r := newRig(t, setup{})
 	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
 	for range bulkSlots {
-		r.server.bulk.take()
+		r.server.table["GET blobs/"].slots.take()
 	}
 	r.times.busy = 100 * time.Millisecond
 	_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
@@ -199,7 +199,7 @@ func TestBusy(t *testing.T) {
 		t.Errorf("something else: %v", err)
 	}
 	for range controlSlots {
-		r.server.control.take()
+		r.server.table["HEAD blobs/"].slots.take()
 	}
 	if _, err := r.b.Peek(t.Context(), ref); !wantPeerError(t, err, "").Busy {
 		t.Error(err)
@@ -208,7 +208,7 @@ func TestBusy(t *testing.T) {
 		t.Errorf("a sign of life: %v", err)
 	}
 	for range bulkSlots {
-		r.server.bulk.free()
+		r.server.table["GET blobs/"].slots.free()
 	}
 	if b, _, err := pull(t.Context(), r.b, ref, 0, false); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)

@@ -27,7 +27,7 @@ func TestPinning(t *testing.T) {
 	if r.Healthy("b") {
 		t.Error("a peer with a wrong certificate is healthy")
 	}
-	wantPeerError(t, ask([32]byte{}), "no peer's answer")
+	wantPeerError(t, ask([32]byte{}), "not a member")
 	if err := ask(right.Fingerprint); err != nil {
 		t.Errorf("right again: %v", err)
 	}

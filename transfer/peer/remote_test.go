@@ -20,7 +20,6 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
-	"oci-proxy/transfer/wire"
 )
 
 // bothWays runs a test over plain HTTP and over TLS.
@@ -153,9 +152,9 @@ func TestStaleTagSaysWhy(t *testing.T) {
 	r := newRig(t, setup{upstream: &failing{err: &oci.Error{Kind: oci.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, policy: transfer.Policy{StaleIfError: time.Hour}})
 	h := http.Header{}
 	stale := &oci.Error{Kind: oci.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
-	setWay(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
+	setProvenance(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
 	asked := time.Now()
-	way, err := wayOf(h, "node-b", "here", asked)
+	way, err := readProvenance(h, "node-b", "here", asked)
 	want := oci.Provenance{
 		At:     asked,
 		Origin: oci.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
@@ -249,12 +248,12 @@ func TestOffer(t *testing.T) {
 	}})
 	ref := oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}
 	err := r.b.Offer(t.Context(), ref, "")
-	wantPeerError(t, err, "it could not do it")
+	wantPeerError(t, err, "it failed to answer")
 	if id := <-asked; id != "a" {
 		t.Errorf("it would have asked %s", id)
 	}
 	err = r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
-	wantPeerError(t, err, "it could not do it")
+	wantPeerError(t, err, "it failed to answer")
 	err = r.b.Offer(t.Context(), ref, strings.Repeat("x", maxOffer))
 	wantPeerError(t, err, "too long")
 	if len(asked) > 0 {
@@ -267,7 +266,7 @@ func TestOfferEndsWithItsSender(t *testing.T) {
 	r := newRig(t, setup{})
 	began, ended := make(chan struct{}), make(chan struct{})
 	to := r.server.table["POST offers"]
-	to.answer = func(_ *wire.Paced, c *call) error {
+	to.answer = func(_ *reply, c *call) error {
 		close(began)
 		<-c.Context().Done()
 		close(ended)
@@ -292,7 +291,7 @@ func TestStatsAndPing(t *testing.T) {
 		if err != nil || string(got) != `{"hits":7}` {
 			t.Errorf("%s, %v", got, err)
 		}
-		l, err := r.link("b")
+		l, err := r.links.to("b")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +319,7 @@ func TestUnknownMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.members.drop("b")
-	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
+	if _, err := r.links.to("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
 		t.Errorf("%v, %d links left", err, len(linksOf(r.Client)))
 	}
 	r.Close()
@@ -422,7 +421,7 @@ func (*waiting) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.De
 func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{upstream: &waiting{}})
-	r.server.answerTime = 20 * time.Millisecond
+	r.server.answers.time = 20 * time.Millisecond
 	_, err := r.b.Tags(t.Context(), r.ref(""), nil)
 	wantError(t, err, oci.Timeout)
 	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
@@ -440,19 +439,19 @@ func TestFailuresOfTheNode(t *testing.T) {
 		busy bool
 		part string
 	}{
-		{errors.New("a bug"), false, "could not do it"},
-		{&mesh.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
+		{errors.New("a bug"), false, "it failed to answer"},
+		{&mesh.PeerError{Peer: "c", Err: errLate}, false, "it failed to answer"},
 		{&mesh.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
-		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
+		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "it failed to answer"},
 	} {
-		r.server.table["POST offers"] = route{refers: true, answer: func(*wire.Paced, *call) error { return c.err }}
+		r.server.table["POST offers"] = route{refers: true, answer: func(*reply, *call) error { return c.err }}
 		r.times.busy = 0
 		err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
 			t.Errorf("%v became %v", c.err, err)
 		}
 	}
-	r.server.table["POST offers"] = route{refers: true, answer: func(*wire.Paced, *call) error { panic("a bug") }}
+	r.server.table["POST offers"] = route{refers: true, answer: func(*reply, *call) error { panic("a bug") }}
 	err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
 	wantPeerError(t, err, "")
 	if _, err := r.Stats(t.Context(), "b"); err != nil {
@@ -466,6 +465,34 @@ func TestTimesAreThoseOfTheProtocol(t *testing.T) {
 	defer c.Close()
 	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
 		t.Errorf("%+v, want %+v", c.times, want)
+	}
+}
+
+// TestTimesAreInOrder states what each time-out has to be shorter than, and by how
+// much at least.
+func TestTimesAreInOrder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		short, by, long time.Duration
+		why             string
+	}{
+		{answerTime, time.Second, callTime, "a node hears that the registry is late before it gives up on the peer"},
+		{callTime, time.Second, clientTime, "a client is told before its time is over"},
+		{callTime, time.Second, pieceTime, "the one that waits for a small answer gives up, not the one that sends it"},
+		{peekTime, time.Second, progressTime, "a peek delays a pull, a sign of life does not"},
+		{progressTime, time.Second, answerTime, "a peer is known to hang before its answer is late"},
+		{dialTime + handshakeTime, 0, progressTime + handshakeTime, "the first sign of life of a slow peer does not fail at the dial"},
+		{3 * (dialTime + handshakeTime), time.Second, 10 * time.Second, "three nodes that can't be reached take a client less than 10 s"},
+		{busyTime + busyStep, time.Second, answerTime, "there is time to ask another node instead of a busy one"},
+		{deadTime, time.Second, answerTime, "a dead connection ends before the call over it does"},
+		{bodyTime, 0, headerTime, "a request's body comes with its header"},
+		{clientIdle, 10 * time.Second, serverIdle, "the client gives up an idle connection first"},
+		{firstQuarantine, time.Second, lastQuarantine, "quarantine grows"},
+		{progressTime, 0, firstQuarantine, "one ping ends before the next begins"},
+	} {
+		if c.short+c.by > c.long {
+			t.Errorf("%v is not %v shorter than %v: %s", c.short, c.by, c.long, c.why)
+		}
 	}
 }
 

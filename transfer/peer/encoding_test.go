@@ -13,7 +13,9 @@ import (
 )
 
 func FuzzDecodeError(f *testing.F) {
-	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", By: oci.TokenServer, Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(`{"kind":"denied","status":403}`)
+	f.Add(`{"kind":"not found","by":"a newer party","status":404}`)
 	f.Add(`{"kind":"limited","retry_after":1e300,"status":-1}`)
 	f.Add(`{"kind":"timeout","reason":"\u0000\u202e<\ud800"}`)
 	f.Fuzz(func(t *testing.T, s string) {
@@ -29,7 +31,7 @@ func FuzzDecodeError(f *testing.F) {
 			t.Errorf("%q is no header", line)
 		}
 		again, err := decodeError(line, "here")
-		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.Status != e.Status {
+		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.By != e.By || again.Status != e.Status {
 			t.Errorf("%+v came back as %+v, %v", e, again, err)
 		}
 	})
@@ -79,6 +81,31 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
+func TestWhoAnsweredIsSent(t *testing.T) {
+	t.Parallel()
+	for by := oci.Nobody; by <= oci.Middlebox; by++ {
+		got, err := decodeError(encodeError(&oci.Error{Kind: oci.Denied, By: by, Status: 403}), "here")
+		if err != nil || got.By != by {
+			t.Errorf("%v came as %+v, %v", by, got, err)
+		}
+	}
+	for sent, want := range map[string]oci.Party{
+		`{"kind":"denied","status":401}`:                               oci.Registry, // an older member's
+		`{"kind":"denied","status":403}`:                               oci.Registry,
+		`{"kind":"not found","status":404}`:                            oci.Registry,
+		`{"kind":"not found"}`:                                         oci.Nobody,
+		`{"kind":"limited","status":429}`:                              oci.Nobody,
+		`{"kind":"unavailable","status":503}`:                          oci.Nobody,
+		`{"kind":"denied","status":403,"by":"nobody"}`:                 oci.Nobody,
+		`{"kind":"denied","status":403,"by":"storage"}`:                oci.Storage,
+		`{"kind":"denied","status":403,"by":"a newer member's party"}`: oci.Nobody,
+	} {
+		if got, err := decodeError(sent, "here"); err != nil || got.By != want {
+			t.Errorf("%s: by %v, %v; want %v", sent, got.By, err, want)
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]string{"0.05": "50ms", "0": "10ms", "5": "200ms", "NaN": "200ms", "-1": "200ms", "": "200ms", "1e400": "200ms"} {
@@ -103,8 +130,8 @@ func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 		oci.Miss: oci.Miss, oci.Hit: oci.PeerHit, oci.PeerHit: oci.PeerHit,
 	} {
 		h := http.Header{}
-		setWay(h, oci.Provenance{Origin: from}, "node-b", false)
-		if way, err := wayOf(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
+		setProvenance(h, oci.Provenance{Origin: from}, "node-b", false)
+		if way, err := readProvenance(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
 			t.Errorf("%v there is %v here, %v", from, way.Origin, err)
 		}
 	}
@@ -116,14 +143,14 @@ func TestAges(t *testing.T) {
 	asked := time.Now()
 	for _, at := range []time.Time{asked, asked.Add(-time.Hour), asked.Add(-24 * 365 * time.Hour)} {
 		h := http.Header{}
-		setWay(h, oci.Provenance{At: at}, "node-b", true)
-		way, err := wayOf(h, "node-b", "here", asked)
+		setProvenance(h, oci.Provenance{At: at}, "node-b", true)
+		way, err := readProvenance(h, "node-b", "here", asked)
 		if off := at.Sub(way.At); err != nil || off < 0 || off > time.Minute {
 			t.Errorf("%v came as %v, %v", at, way.At, err)
 		}
 	}
 	for s, ok := range map[string]bool{"": true, "0": true, "-1": false, "1e3": false, "3153600000001": false, "99999999999999999999": false} {
-		way, err := wayOf(http.Header{headerAge: {s}}, "node-b", "here", asked)
+		way, err := readProvenance(http.Header{headerAge: {s}}, "node-b", "here", asked)
 		if ok != (err == nil) || ok && !way.At.Equal(asked) {
 			t.Errorf("an age of %q: %v, %v", s, way.At, err)
 		}

@@ -85,7 +85,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 		cases["unsigned "+key] = fresh(func(q *raw) { q.method, q.path = method, root+path })
 	}
 	for name, q := range cases {
-		got, _ := exchange(t, r.addr, q.text(), q.method)
+		got, _ := roundTrip(t, r.addr, q.text(), q.method)
 		got = strings.Replace(date.ReplaceAllString(got, ""), "HTTP/1.0", "HTTP/1.1", 1)
 		if got != "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" {
 			t.Errorf("%s: %q", name, got)
@@ -95,7 +95,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 		t.Errorf("%d refused, want %d", n, len(cases))
 	}
 	number = 1 << 20
-	if got, resp := exchange(t, r.addr, before(func(q *raw) { q.path, q.query = root+"ping", "" }).text(), "GET"); resp.StatusCode != 204 || resp.Header.Get(headerMark) != version {
+	if got, resp := roundTrip(t, r.addr, before(func(q *raw) { q.path, q.query = root+"ping", "" }).text(), "GET"); resp.StatusCode != 204 || resp.Header.Get(headerMark) != version {
 		t.Errorf("a good one: %q", got)
 	}
 }
@@ -104,7 +104,7 @@ func TestRequestsCountOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	status := func(q raw) int {
-		_, resp := exchange(t, r.addr, q.text(), q.method)
+		_, resp := roundTrip(t, r.addr, q.text(), q.method)
 		return resp.StatusCode
 	}
 	for _, c := range []struct {
@@ -202,22 +202,22 @@ func TestWindowAgainstASet(t *testing.T) {
 func TestSendersAreBounded(t *testing.T) {
 	t.Parallel()
 	g := newMembers("")
-	r := replays{windows: map[string]*window{}, member: g.get}
+	r := newReplays(g.get)
 	for i := range maxSenders {
 		if !r.take(Member{ID: "gone" + strconv.Itoa(i), Nonce: nonceA}, 1) {
 			t.Fatalf("sender %d is refused", i)
 		}
 	}
-	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || len(r.windows) != 1 {
-		t.Errorf("%d windows, want that of a", len(r.windows))
+	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || r.windows.Len() != maxSenders || r.windows.Contains("gone0") || !r.windows.Contains("gone1") {
+		t.Errorf("%d windows; one that is gone has to make room, the one that has been silent longest", r.windows.Len())
 	}
 	for i := range maxSenders {
 		m := Member{ID: "m" + strconv.Itoa(i), Nonce: nonceA}
 		g.put(m)
 		r.take(m, 1)
 	}
-	if r.take(Member{ID: "one more", Nonce: nonceA}, 1) || len(r.windows) > maxSenders {
-		t.Errorf("%d windows", len(r.windows))
+	if r.take(Member{ID: "one more", Nonce: nonceA}, 1) || r.windows.Len() > maxSenders {
+		t.Errorf("%d windows", r.windows.Len())
 	}
 }
 
@@ -253,7 +253,7 @@ func TestFieldsDontRunTogether(t *testing.T) {
 		{body: []byte("ab")},
 		{number: 1},
 	} {
-		key := fmt.Sprintf("%x", s.sign(secret))
+		key := fmt.Sprintf("%x", s.sign(newKey(secret)))
 		if j, ok := seen[key]; ok {
 			t.Errorf("%d and %d have one signature", i, j)
 		}
