@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -159,9 +160,7 @@ type recorded struct {
 
 // send sends the answer as it is by now.
 func (a *recorded) send(w http.ResponseWriter) {
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }
@@ -214,6 +213,7 @@ func TestAnAnswerIsForOneRequest(t *testing.T) {
 	r := newRig(t, setup{})
 	for name, ask := range r.questions() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var first atomic.Pointer[recorded]
 			replay := func(w http.ResponseWriter, req *http.Request) {
 				if first.Load() == nil {

@@ -28,7 +28,7 @@ func FuzzDecodeError(f *testing.F) {
 		}
 		line := encodeError(e)
 		if strings.ContainsAny(line, "\r\n\x00") || len(line) > maxHeader/2 {
-			t.Errorf("%q is no header", line)
+			t.Errorf("%q can't stand in a header", line)
 		}
 		again, err := decodeError(line, "here")
 		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.By != e.By || again.Status != e.Status {
@@ -37,7 +37,7 @@ func FuzzDecodeError(f *testing.F) {
 	})
 }
 
-// names take each name as it is written.
+// names leaves each name as it is written.
 var names = oci.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
 
 func FuzzParseQuery(f *testing.F) {
@@ -53,7 +53,7 @@ func FuzzParseQuery(f *testing.F) {
 			t.Errorf("%q: %+v", raw, q)
 		}
 		if q.Repository != "" {
-			// What nodes take from each other, they take from clients.
+			// What peers may ask for, clients may.
 			if _, err := oci.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
 				t.Errorf("%q: %v", raw, err)
 			}
@@ -66,7 +66,7 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
-// FuzzNames holds the grammar to that of clients' paths.
+// FuzzNames checks that peers may ask for whatever clients may.
 func FuzzNames(f *testing.F) {
 	f.Add("team/app", "ghcr.io")
 	f.Add("a--b/c__d", "localhost:5000")
@@ -76,7 +76,7 @@ func FuzzNames(f *testing.F) {
 			return
 		}
 		if !req.WellFormed() {
-			t.Errorf("%q of %q is for clients, but not for peers", req.Repository, req.Registry)
+			t.Errorf("clients may ask for %q of %q, and peers may not", req.Repository, req.Registry)
 		}
 	})
 }
@@ -115,7 +115,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestProgressOfTransferIsWhatTravels(t *testing.T) {
+func TestProgressIsSentAsOlderMembersReadIt(t *testing.T) {
 	t.Parallel()
 	b, err := json.Marshal(mesh.Progress{Held: true, Offset: 1, Streams: 2})
 	if err != nil || string(b) != `{"held":true,"offset":1,"streams":2}` {
@@ -123,7 +123,7 @@ func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 	}
 }
 
-// An owner that has a blob from a third node's shard did not ask the registry.
+// An owner that has a blob from a third node's shard has not asked the registry.
 func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[oci.Origin]oci.Origin{
@@ -132,12 +132,12 @@ func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 		h := http.Header{}
 		setProvenance(h, oci.Provenance{Origin: from}, "node-b", false)
 		if way, err := readProvenance(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
-			t.Errorf("%v there is %v here, %v", from, way.Origin, err)
+			t.Errorf("%v at the peer is %v here, %v", from, way.Origin, err)
 		}
 	}
 }
 
-// What a node knew for a while is no younger at the one that it tells.
+// What a registry said gets no younger on its way from node to node.
 func TestAges(t *testing.T) {
 	t.Parallel()
 	asked := time.Now()
@@ -186,7 +186,7 @@ func TestAgesTravel(t *testing.T) {
 	known := time.Now()
 	for i, at := range ask() {
 		if !at.Before(known) {
-			t.Errorf("answer %d is of %v after it was known", i, at.Sub(known))
+			t.Errorf("answer %d counts from %v after the node knew it", i, at.Sub(known))
 		}
 	}
 }

@@ -42,7 +42,7 @@ var (
 	nonceB = []byte("boot of b")
 )
 
-// members is what gossip tells in a test.
+// members stand for gossip.
 type members struct {
 	mu sync.Mutex
 	m  map[string]Member
@@ -69,7 +69,7 @@ func (g *members) drop(id string) {
 	delete(g.m, id)
 }
 
-// newMembers knows a, which asks, and b at addr.
+// newMembers returns the members a, which asks, and b at addr.
 func newMembers(addr string) *members {
 	return &members{m: map[string]Member{
 		"a": {ID: "a", Name: "node-a", Addr: "127.0.0.1:1", Nonce: nonceA},
@@ -77,7 +77,7 @@ func newMembers(addr string) *members {
 	}}
 }
 
-// A setup says what a rig is made of. The zero value will do.
+// A setup says what a rig is made of. Its zero value is a plain HTTP peer.
 type setup struct {
 	tls      bool
 	passOn   bool // redirects go to the client
@@ -88,7 +88,7 @@ type setup struct {
 	peer     func(id string) mesh.Peer
 }
 
-// A rig is a node b with all that belongs to one, and a client of a node a.
+// A rig is a whole node b and the client of a node a.
 type rig struct {
 	*Client
 	b        mesh.Peer
@@ -167,7 +167,7 @@ func newClient(t testing.TB, g *members) *Client {
 	return c
 }
 
-// linksOf returns what c keeps of members by now.
+// linksOf returns c's links by member.
 func linksOf(c *Client) map[string]*link {
 	c.links.mu.Lock()
 	defer c.links.mu.Unlock()
@@ -237,7 +237,7 @@ func (r *rig) ref(d digest.Digest) oci.Ref {
 	return oci.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
 }
 
-// somewhere is a ref for peers that don't look at it.
+// somewhere is a ref for peers that ignore it.
 var somewhere = oci.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
 
 // pull gets a blob to its end.
@@ -250,7 +250,7 @@ func pull(ctx context.Context, p mesh.Peer, ref oci.Ref, off int64, held bool) (
 	return b, s, errors.Join(err, s.Body.Close())
 }
 
-// wantPeerError fails the test unless err is the peer's.
+// wantPeerError fails the test unless err is the peer's own and names part.
 func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	t.Helper()
 	e, ok := errors.AsType[*mesh.PeerError](err)
@@ -266,7 +266,7 @@ func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	return e
 }
 
-// wantError fails the test unless err is the registry's, and of that kind.
+// wantError fails the test unless err is the registry's and of that kind.
 func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	t.Helper()
 	e, ok := errors.AsType[*oci.Error](err)
@@ -282,23 +282,23 @@ func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 // random returns a blob's bytes.
 func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
-// A raw request is written as it stands, so that it can be tampered with.
+// A raw request is sent exactly as it stands, so that a test can change any of it.
 type raw struct {
 	statement
 	key    []byte
 	proto  string
 	header []string // further lines
-	auth   string   // in place of the signature that belongs to it
+	auth   string   // the signature, right or not
 }
 
-// good returns a request that b answers.
+// good returns a request that b answers once it is signed.
 func good(number uint64) raw {
 	return raw{key: secret, proto: "HTTP/1.1", statement: statement{
 		receiver: nonceB, sender: "a", nonce: nonceA, number: number, method: "GET", path: root + "ping",
 	}}
 }
 
-// sign sets the header for the request as it is by now.
+// signed signs the request as it is by now.
 func (q raw) signed() raw {
 	var k keys
 	k.set([][]byte{q.key})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -209,7 +208,7 @@ func TestPeekAndProgress(t *testing.T) {
 			t.Errorf("%v, %v; want %v", progress, err, want)
 		}
 		anywhere := ref
-		anywhere.Repository = "" // as of an offer
+		anywhere.Repository = "" // as in an offer
 		if _, err := r.b.Peek(t.Context(), anywhere); err != nil {
 			t.Error(err)
 		}
@@ -250,14 +249,14 @@ func TestOffer(t *testing.T) {
 	err := r.b.Offer(t.Context(), ref, "")
 	wantPeerError(t, err, "it failed to answer")
 	if id := <-asked; id != "a" {
-		t.Errorf("it would have asked %s", id)
+		t.Errorf("it wanted to ask %s", id)
 	}
 	err = r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
 	wantPeerError(t, err, "it failed to answer")
 	err = r.b.Offer(t.Context(), ref, strings.Repeat("x", maxOffer))
 	wantPeerError(t, err, "too long")
 	if len(asked) > 0 {
-		t.Error("it asked for what can't be")
+		t.Error("it tried to take a malformed offer")
 	}
 }
 
@@ -344,167 +343,8 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 	}
 }
 
-// failing is a registry that fails in one way.
-type failing struct {
-	oci.Upstream
-	err error
-}
-
-func (f *failing) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor, error) {
-	return oci.Descriptor{}, f.err
-}
-
-func (f *failing) Open(context.Context, oci.Ref, int64) (*oci.Stream, error) {
-	return nil, f.err
-}
-
-func (f *failing) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, error) {
-	return oci.Manifest{}, f.err
-}
-
-func (f *failing) Tags(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
-	return nil, f.err
-}
-
-func (f *failing) Referrers(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
-	return nil, f.err
-}
-
-func TestFailuresOfTheRegistry(t *testing.T) {
-	t.Parallel()
-	for kind := oci.Unavailable; kind <= oci.Offline; kind++ {
-		t.Run(kind.String(), func(t *testing.T) {
-			t.Parallel()
-			sent := &oci.Error{Kind: kind, Registry: "lie.example.com", Host: "cdn.example.com", Status: 418, Reason: "so it is\x00" + strings.Repeat("<", 2*kib), RetryAfter: 2500 * time.Millisecond}
-			r := newRig(t, setup{upstream: &failing{err: sent}})
-			ref := r.ref(digest.FromString("x"))
-			check := func(what string, err error) {
-				t.Helper()
-				e := wantError(t, err, kind)
-				if e.Registry != ref.Registry || e.Host != sent.Host || e.Status != 418 || e.RetryAfter != sent.RetryAfter || len(e.Reason) != maxReason || !strings.HasPrefix(e.Reason, "so it is?<") {
-					t.Errorf("%s: %+v", what, e)
-				}
-			}
-			_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
-			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref, mesh.Terms{})
-			check("manifest", err)
-			_, err = r.b.Tags(t.Context(), ref, nil)
-			check("tags", err)
-			_, err = r.b.Referrers(t.Context(), ref, nil)
-			check("referrers", err)
-			tag := oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
-			_, err = r.b.Tag(t.Context(), tag, nil)
-			check("tag", err)
-			_, _, err = r.b.Stat(t.Context(), ref)
-			check("stat", err)
-			if !r.Healthy("b") {
-				t.Error("the peer is blamed for the registry")
-			}
-		})
-	}
-}
-
-// waiting is a registry that never answers.
-type waiting struct{ failing }
-
-func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ url.Values) (*oci.Page, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-func (*waiting) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.Descriptor, error) {
-	<-ctx.Done()
-	return oci.Descriptor{}, context.Cause(ctx)
-}
-
-func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, setup{upstream: &waiting{}})
-	r.server.answers.time = 20 * time.Millisecond
-	_, err := r.b.Tags(t.Context(), r.ref(""), nil)
-	wantError(t, err, oci.Timeout)
-	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
-	wantError(t, err, oci.Timeout)
-	if !r.Healthy("b") {
-		t.Error("the peer is blamed for the registry")
-	}
-}
-
-func TestFailuresOfTheNode(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, setup{})
-	for _, c := range []struct {
-		err  error
-		busy bool
-		part string
-	}{
-		{errors.New("a bug"), false, "it failed to answer"},
-		{&mesh.PeerError{Peer: "c", Err: errLate}, false, "it failed to answer"},
-		{&mesh.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
-		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "it failed to answer"},
-	} {
-		r.server.table["POST offers"] = route{refers: true, answer: func(*reply, *call) error { return c.err }}
-		r.times.busy = 0
-		err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
-		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
-			t.Errorf("%v became %v", c.err, err)
-		}
-	}
-	r.server.table["POST offers"] = route{refers: true, answer: func(*reply, *call) error { panic("a bug") }}
-	err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
-	wantPeerError(t, err, "")
-	if _, err := r.Stats(t.Context(), "b"); err != nil {
-		t.Errorf("after a bug: %v", err)
-	}
-}
-
-func TestTimesAreThoseOfTheProtocol(t *testing.T) {
-	t.Parallel()
-	c := NewClient(ClientConfig{})
-	defer c.Close()
-	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
-		t.Errorf("%+v, want %+v", c.times, want)
-	}
-}
-
-// TestTimesAreInOrder states what each time-out has to be shorter than, and by how
-// much at least.
-func TestTimesAreInOrder(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		short, by, long time.Duration
-		why             string
-	}{
-		{answerTime, time.Second, callTime, "a node hears that the registry is late before it gives up on the peer"},
-		{callTime, time.Second, clientTime, "a client is told before its time is over"},
-		{callTime, time.Second, pieceTime, "the one that waits for a small answer gives up, not the one that sends it"},
-		{peekTime, time.Second, progressTime, "a peek delays a pull, a sign of life does not"},
-		{progressTime, time.Second, answerTime, "a peer is known to hang before its answer is late"},
-		{dialTime + handshakeTime, 0, progressTime + handshakeTime, "the first sign of life of a slow peer does not fail at the dial"},
-		{3 * (dialTime + handshakeTime), time.Second, 10 * time.Second, "three nodes that can't be reached take a client less than 10 s"},
-		{busyTime + busyStep, time.Second, answerTime, "there is time to ask another node instead of a busy one"},
-		{deadTime, time.Second, answerTime, "a dead connection ends before the call over it does"},
-		{bodyTime, 0, headerTime, "a request's body comes with its header"},
-		{clientIdle, 10 * time.Second, serverIdle, "the client gives up an idle connection first"},
-		{firstQuarantine, time.Second, lastQuarantine, "quarantine grows"},
-		{progressTime, 0, firstQuarantine, "one ping ends before the next begins"},
-	} {
-		if c.short+c.by > c.long {
-			t.Errorf("%v is not %v shorter than %v: %s", c.short, c.by, c.long, c.why)
-		}
-	}
-}
-
-func TestAnsweringConnectionsHaveAnEnd(t *testing.T) {
-	t.Parallel()
-	srv := NewServer(ServerConfig{Log: slog.New(slog.DiscardHandler)}).HTTP(nil)
-	if srv.ReadHeaderTimeout != 10*time.Second || srv.IdleTimeout != 2*time.Minute || srv.MaxHeaderBytes != 32*kib || srv.WriteTimeout != 0 || srv.Protocols.HTTP2() || srv.Protocols.UnencryptedHTTP2() {
-		t.Errorf("%+v", srv)
-	}
-}
-
-// What a registry vouched for is over at once where a member tells of a refusal.
+// A refusal that a member tells of takes back at once what the registry vouched
+// for.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})

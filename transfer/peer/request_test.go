@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// date is what differs between two answers that are the same.
+// date is all in which two equal answers differ.
 var date = regexp.MustCompile(`Date: [^\r]*\r\n`)
 
-func TestAllElseGetsABare404(t *testing.T) {
+func TestAnythingElseGetsABare404(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	const (
@@ -27,7 +27,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 		change(&q)
 		return q
 	}
-	after := func(change func(*raw)) raw { // what the signature does not cover, or does not fit
+	after := func(change func(*raw)) raw { // changed after it was signed
 		q := fresh(func(*raw) {}).signed()
 		change(&q)
 		return q
@@ -37,7 +37,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 	cases := map[string]raw{
 		"unsigned":         fresh(func(*raw) {}),
 		"garbage":          after(func(q *raw) { q.auth = "garbage" }),
-		"twice signed":     after(func(q *raw) { q.header = []string{headerAuth + ": " + q.auth} }),
+		"signed twice":     after(func(q *raw) { q.header = []string{headerAuth + ": " + q.auth} }),
 		"wrong key":        before(func(q *raw) { q.key = []byte("another secret") }),
 		"receiver's boot":  before(func(q *raw) { q.receiver = []byte("before") }),
 		"sender's boot":    before(func(q *raw) { q.nonce = []byte("before") }),
@@ -96,7 +96,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 	}
 	number = 1 << 20
 	if got, resp := roundTrip(t, r.addr, before(func(q *raw) { q.path, q.query = root+"ping", "" }).text(), "GET"); resp.StatusCode != 204 || resp.Header.Get(headerMark) != version {
-		t.Errorf("a good one: %q", got)
+		t.Errorf("a right request: %q", got)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestRequestsCountOnce(t *testing.T) {
 			t.Errorf("number %d: %d, want %d", c.number, got, c.want)
 		}
 	}
-	// Numbers of requests that are not signed rightly leave no trace.
+	// A request with a wrong signature does not use up its number.
 	q := good(1 << 40)
 	q.key = []byte("another")
 	if got := status(q.signed()); got != 404 {
@@ -124,7 +124,7 @@ func TestRequestsCountOnce(t *testing.T) {
 	if got := status(good(7).signed()); got != 204 {
 		t.Errorf("after one with a wrong key: %d", got)
 	}
-	// After it has started anew it counts anew.
+	// A restarted sender counts from the beginning.
 	m, _ := r.members.get("a")
 	m.Nonce = []byte("next boot of a")
 	r.members.put(m)
@@ -209,7 +209,7 @@ func TestSendersAreBounded(t *testing.T) {
 		}
 	}
 	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || r.windows.Len() != maxSenders || r.windows.Contains("gone0") || !r.windows.Contains("gone1") {
-		t.Errorf("%d windows; one that is gone has to make room, the one that has been silent longest", r.windows.Len())
+		t.Errorf("%d windows; the sender that is gone and silent for longest has to make room", r.windows.Len())
 	}
 	for i := range maxSenders {
 		m := Member{ID: "m" + strconv.Itoa(i), Nonce: nonceA}

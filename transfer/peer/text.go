@@ -6,14 +6,14 @@ import (
 	"unicode"
 )
 
-// printable cuts s to at most most bytes and replaces what does not print by ?.
-func printable(s string, most int) string {
+// printable cuts s to limit bytes and replaces what does not print by ?.
+func printable(s string, limit int) string {
 	var b strings.Builder
 	for _, r := range s {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
 			r = '?'
 		}
-		if b.Len()+len(string(r)) > most {
+		if b.Len()+len(string(r)) > limit {
 			break
 		}
 		b.WriteRune(r)
@@ -21,9 +21,9 @@ func printable(s string, most int) string {
 	return b.String()
 }
 
-// visible reports whether s is printable ASCII and at most most bytes long.
-func visible(s string, most int) bool {
-	return len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+// visible reports whether s is printable ASCII and no longer than limit.
+func visible(s string, limit int) bool {
+	return len(s) <= limit && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 // isLocation reports whether a redirect can be handed to a client.
