@@ -25,21 +25,23 @@ var framing = []string{headerVia, headerFilters, headerMark, "Content-Type", "Co
 // seal. A small answer's body is covered by headerBody. A blob's is not: its digest
 // names its bytes.
 func (k key) seal(request []byte, status int, h http.Header) string {
-	names := slices.Clone(framing)
+	names := make([]string, 0, 2*len(framing))
+	names = append(names, framing...)
 	for name := range h {
 		if strings.HasPrefix(name, headerPrefix) && name != headerAuth {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	fields := [][]byte{request, []byte(strconv.Itoa(status))}
+	m := with(make(message, 0, 1024), request)
+	m = with(m, strconv.Itoa(status))
 	for _, name := range names {
-		fields = append(fields, []byte(name), []byte(strconv.Itoa(len(h[name]))))
+		m = with(m, name, strconv.Itoa(len(h[name])))
 		for _, value := range h[name] {
-			fields = append(fields, []byte(textproto.TrimString(value))) // as net/http sends it
+			m = with(m, textproto.TrimString(value)) // as net/http sends it
 		}
 	}
-	return fmt.Sprintf("v%s %x", version, sum(k.answer, fields...))
+	return fmt.Sprintf("v%s %x", version, sum(k.answer, m))
 }
 
 // bodySum is the value of headerBody.

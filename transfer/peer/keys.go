@@ -14,8 +14,8 @@ type key struct{ request, answer []byte }
 // each use has a key of its own.
 func newKey(secret []byte) key {
 	return key{
-		request: sum(secret, []byte("oci-proxy peer request v"+version)),
-		answer:  sum(secret, []byte("oci-proxy peer answer v"+version)),
+		request: sum(secret, with(nil, "oci-proxy peer request v"+version)),
+		answer:  sum(secret, with(nil, "oci-proxy peer answer v"+version)),
 	}
 }
 
@@ -42,15 +42,22 @@ func (k *keys) all() []key {
 	return nil
 }
 
-// sum is HMAC-SHA256 over the fields. Each follows its length, so that no two
-// lists of fields read the same.
-func sum(key []byte, fields ...[]byte) []byte {
-	h := hmac.New(sha256.New, key)
+// A message is a list of fields that is signed. Each field follows its length, so
+// that no two lists read the same.
+type message []byte
+
+// with returns m with the fields at its end.
+func with[T string | []byte](m message, fields ...T) message {
 	for _, f := range fields {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(f)))
-		h.Write(n[:])
-		h.Write(f)
+		m = binary.BigEndian.AppendUint64(m, uint64(len(f)))
+		m = append(m, f...)
 	}
+	return m
+}
+
+// sum is HMAC-SHA256.
+func sum(key []byte, m message) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(m)
 	return h.Sum(nil)
 }

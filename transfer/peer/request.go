@@ -28,10 +28,10 @@ type statement struct {
 // sign returns the signature by k.
 func (s *statement) sign(k key) []byte {
 	body := sha256.Sum256(s.body)
-	return sum(
-		k.request, []byte(version), s.receiver, []byte(s.sender), s.nonce, binary.BigEndian.AppendUint64(nil, s.number),
-		[]byte(s.method), []byte(s.path), []byte(s.query), []byte(s.span), body[:],
-	)
+	m := with(make(message, 0, 512), version)
+	m = with(m, s.receiver, []byte(s.sender), s.nonce, binary.BigEndian.AppendUint64(nil, s.number))
+	m = with(m, s.method, s.path, s.query, s.span, string(body[:]))
+	return sum(k.request, m)
 }
 
 // signedBy returns which of the keys mac is by.

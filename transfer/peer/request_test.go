@@ -3,6 +3,7 @@ package peer
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -258,5 +259,22 @@ func TestFieldsDontRunTogether(t *testing.T) {
 			t.Errorf("%d and %d have one signature", i, j)
 		}
 		seen[key] = i
+	}
+}
+
+// Members of other versions compute the same signatures. These were computed by
+// another program.
+func TestSignaturesStayTheSame(t *testing.T) {
+	t.Parallel()
+	const (
+		mac  = "e2622570306ebcdbbf647599c8e825b52048f493133ec51a0d977d0d2a4ede1d"
+		seal = "v1 8a4b2d76e58de9e5b65cd02f7a3fd02deb86ac099ac2586c55df0586e1aec3b3"
+	)
+	k, s := newKey(secret), good(7).statement
+	if got := fmt.Sprintf("%x", s.sign(k)); got != mac {
+		t.Errorf("a request is signed %s, want %s", got, mac)
+	}
+	if got := k.seal(s.sign(k), http.StatusNoContent, http.Header{headerMark: {version}}); got != seal {
+		t.Errorf("an answer is signed %s, want %s", got, seal)
 	}
 }
