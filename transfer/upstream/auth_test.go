@@ -180,7 +180,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		{"reg.example.com", "https://auth.example.com:8443/t", "", false, true, false},
 		{"reg.example.com", "https://example.com/t", "", false, true, false},
 		{"reg.example.com", "http://auth.example.com/t", "", false, false, false},
-		{"reg.example.com", "http://auth.example.com/t", "", true, false, false}, // insecure for its certificate's sake
+		{"reg.example.com", "http://auth.example.com/t", "", true, false, false}, // insecure, but only because of its certificate
 		{"reg.example.com", "http://auth.example.com/t", "", true, true, true},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, false, false},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, true, true},
@@ -194,7 +194,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		{"reg.example.com", "https://auth.other.net:8443/t", "auth.other.net:443", false, false, false},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", false, false, false},
 		{"registry-1.docker.io", "https://auth.docker.io/token", "", false, true, false},
-		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix of many owners
+		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix, whose names have many owners
 		{"a.co.uk", "https://b.co.uk/t", "", false, false, false},
 		{"localhost:5000", "https://localhost:5001/t", "", false, false, false},
 		{"10.0.0.1:5000", "https://10.0.0.1:5001/t", "", false, false, false},
@@ -206,8 +206,8 @@ func TestWhoSeesCredentials(t *testing.T) {
 			cfg.RealmHosts = []string{c.listed}
 		}
 		r := newClientFor(t, withLogin(cfg))
-		r.plain.Store(c.plain)
-		if got := r.sees(mustURL(t, c.realm)); got != c.want {
+		r.home.plain.Store(c.plain)
+		if got := r.passes.login.mayBeSeenBy(mustURL(t, c.realm)); got != c.want {
 			t.Errorf("%s shows its credentials to %s (listed %q, insecure %v, plain %v): %v", c.home, c.realm, c.listed, c.insecure, c.plain, got)
 		}
 	}
@@ -222,7 +222,7 @@ func TestRealmsThatAreNotUsed(t *testing.T) {
 		"https://10.0.0.1/t", "https://169.254.169.254/latest", "https://0x7f.1/t", "://", "https:///t", "https://[/",
 		"http://127.0.0.1:8080/t", "https://[::ffff:10.0.0.1]/t", "javascript:x", "https://a..b/t",
 	} {
-		if u, err := r.realm(home, realm); err == nil {
+		if u, err := r.passes.realm(home, realm); err == nil {
 			t.Errorf("%q is used as %v", realm, u)
 		}
 	}
@@ -233,7 +233,7 @@ func TestRealmsThatAreNotUsed(t *testing.T) {
 		"http://reg.example.com/service/token": "https://reg.example.com/service/token", // behind a gateway
 		"https://Auth.Example.COM/ToKen":       "https://auth.example.com/ToKen",
 	} {
-		if u, err := r.realm(home, realm); err != nil || u.String() != want {
+		if u, err := r.passes.realm(home, realm); err != nil || u.String() != want {
 			t.Errorf("%q is %v, %v; want %s", realm, u, err, want)
 		}
 	}
@@ -313,12 +313,12 @@ func TestTokenAnswersWithoutEndAreNotRead(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	})
 	_, err := newClient(t, plainly(home)).Open(t.Context(), hello(home), 0)
-	wantError(t, err, oci.Unavailable, "holds no token")
+	wantError(t, err, oci.Unavailable, "too large")
 }
 
 func TestALostTokenServerIsLookedForAgain(t *testing.T) {
 	t.Parallel()
-	realm, life := "/old", 1 // of the token: renewed after half a second, but refused at once below
+	realm, life := "/old", 1 // of the token, in seconds; below it is refused before it would be renewed
 	c := faked(t, Registry{}, func(r *http.Request) (*http.Response, error) {
 		switch {
 		case r.URL.Path == realm:
@@ -332,10 +332,7 @@ func TestALostTokenServerIsLookedForAgain(t *testing.T) {
 	})
 	wantHello(t, c, "reg.example.com")
 	realm = "/new"
-	r := c.named["reg.example.com"]
-	r.tokens.mu.Lock()
-	clear(r.tokens.kept)
-	r.tokens.mu.Unlock()
+	c.named["reg.example.com"].passes.tokens.kept.Purge()
 	wantHello(t, c, "reg.example.com")
 }
 
@@ -363,7 +360,7 @@ func TestBasicIsTakenWhereTheTokenServerMayNotSeeTheLogin(t *testing.T) {
 	} {
 		r := newClientFor(t, withLogin(Registry{Host: "reg.example.com", Configured: true}))
 		offered := parseChallenges(`Basic realm=r, Bearer realm="` + realm + `", Negotiate`)
-		if ch, reason := r.choose(mustURL(t, "https://reg.example.com/v2/"), offered); ch.scheme != want {
+		if ch, reason := r.passes.choose(mustURL(t, "https://reg.example.com/v2/"), offered); ch.scheme != want {
 			t.Errorf("realm %q: %q, %s; want %s", realm, ch.scheme, reason, want)
 		}
 	}

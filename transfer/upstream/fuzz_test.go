@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -10,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"oci-proxy/transfer/wait"
 )
 
 func FuzzRetryAfter(f *testing.F) {
@@ -30,21 +33,21 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(`<html>`, "text/html")
 	f.Add(strings.Repeat("[", 20000), "")
 	f.Fuzz(func(t *testing.T, body, kind string) {
-		said := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
+		said, _ := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
 		if !utf8.ValidString(said) || utf8.RuneCountInString(said) > maxReason || strings.ContainsFunc(said, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			t.Errorf("%q says %q", body, said)
 		}
 	})
 }
 
-// FuzzGuard: whatever a host is spelled as, one that nobody configured is never
-// an address, nor anybody's inside.
+// FuzzGuard: however the host of a registry that nobody configured is spelled, it is
+// never an address and never on a private network.
 func FuzzGuard(f *testing.F) {
 	for _, s := range []string{"ghcr.io", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "a.internal", "ghcr.io:443", "u@ghcr.io", "１２７.0.0.1", "metadata.google.internal", "localhost", "x.lan"} {
 		f.Add(s)
 	}
-	stranger := &registry{Registry: Registry{Host: "reg.example.com"}, host: "reg.example.com", name: "reg.example.com"}
-	public := &registry{Registry: Registry{Host: "reg.example.com", Configured: true}, host: "reg.example.com", name: "reg.example.com"}
+	stranger := newGuard(newHome("reg.example.com", false), false)
+	public := newGuard(newHome("reg.example.com", false), true)
 	f.Fuzz(func(t *testing.T, host string) {
 		u, err := url.Parse("https://" + host + "/x")
 		if err != nil {
@@ -62,23 +65,25 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// publicUnicast is what the standard library knows of public.
+// publicUnicast reports whether the standard library takes ip for a public address.
 func publicUnicast(ip netip.Addr) bool {
 	ip = ip.WithZone("").Unmap()
 	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !ip.IsLoopback()
 }
 
-// FuzzRealm: no realm makes a registry's credentials visible to another site,
-// or to anybody in the clear.
+// FuzzRealm: no realm shows a registry's credentials to another site, or to anybody
+// in the clear.
 func FuzzRealm(f *testing.F) {
 	for name := range map[string]bool{"https://auth.example.com/t": true, "//evil.net": true, "/t": true, `https://evil.net\@reg.example.com`: true, "https://reg.example.com@evil.net": true, "http://reg.example.com/": true} {
 		f.Add(name)
 	}
-	r := &registry{Registry: Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, host: "reg.example.com", name: "reg.example.com"}
+	life := wait.NewLife()
+	f.Cleanup(func() { life.Close(f.Context()) })
+	r := newRegistry(Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, nil, life, slog.New(slog.DiscardHandler))
 	at := &url.URL{Scheme: "https", Host: "reg.example.com", Path: "/v2/a/blobs/x"}
 	f.Fuzz(func(t *testing.T, value string) {
-		u, err := r.realm(at, value)
-		if err != nil || !r.shows(u.String()) {
+		u, err := r.passes.realm(at, value)
+		if err != nil || !r.passes.login.mayBeSeenAt(u.String()) {
 			return
 		}
 		again, err := url.Parse(u.String())

@@ -8,12 +8,15 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/wait"
+
+	"oci-proxy/transfer/oci"
 )
 
 type timeoutError struct{}
@@ -47,9 +50,9 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		"401":                        {status(401), 1, oci.Denied, "", 0, 0, 0},
 		"403":                        {status(403), 1, oci.Denied, "", 0, 0, 0},
 		"404":                        {status(404), 1, oci.NotFound, "", 0, 0, 0},
-		"405":                        {status(405), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"405":                        {status(405), 1, oci.Invalid, "does not support", 0, 0, 0},
 		"416":                        {status(416), 1, oci.Invalid, "", 0, 0, 0},
-		"501":                        {status(501), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"501":                        {status(501), 1, oci.Invalid, "does not support", 0, 0, 0},
 		"204":                        {status(204), 1, oci.Unavailable, "", 0, 0, 0},
 		"408":                        {status(408), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
 		"429":                        {status(429), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
@@ -153,9 +156,9 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 			return reply(401, "", "WWW-Authenticate", `Bearer realm="/token"`), nil
 		}
 	}
-	slow := func(r *http.Request) (*http.Response, error) { // each hop just within its own time
-		if !rest(r.Context(), headerTimeout-time.Second) {
-			return nil, context.Cause(r.Context())
+	slow := func(r *http.Request) (*http.Response, error) { // each hop takes almost all of its own time
+		if err := wait.For(r.Context(), headerTimeout-time.Second); err != nil {
+			return nil, err
 		}
 		return reply(307, "", "Location", r.URL.Path), nil
 	}
@@ -175,7 +178,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 					"a blob":     func() error { _, err := client.Open(t.Context(), hello("reg.example.com"), 0); return err },
 				} {
 					if name == "no end of the answer" && (what == "a blob" || what == "a HEAD") {
-						continue // bodies are no concern of these
+						continue // these do not read a body
 					}
 					start := time.Now()
 					err := ask()
@@ -189,7 +192,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 	}
 }
 
-// stalled is a body that ends with its request.
+// stalled is a body that never delivers and ends with its request.
 type stalled struct{ ctx context.Context }
 
 func (s stalled) Read([]byte) (int, error) {
