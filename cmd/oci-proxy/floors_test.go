@@ -14,17 +14,18 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "transfer/upstream"},
-	"node":                   {"transfer/mesh", "transfer/oci", "transfer/wait", "node/config", "node/membership", "node/page", "ring", "transfer", "transfer/peer", "transfer/upstream", "cache"},
+	"node":                   {"transfer/mesh", "transfer/oci", "transfer/wait", "node/config", "node/membership", "node/page", "ring", "transfer", "transfer/peer", "transfer/upstream", "transfer/wire", "cache"},
 	"node/config":            {},
 	"node/membership":        {"ring", "transfer/wait"},
 	"node/membership/memnet": {},
 	"node/page":              {},
 	"transfer":               {"transfer/mesh", "transfer/oci", "transfer/wait", "cache"},
-	"transfer/peer":          {"transfer/mesh", "transfer/oci", "transfer/wait"},
+	"transfer/peer":          {"transfer/mesh", "transfer/oci", "transfer/wire", "transfer/wait"},
 	"transfer/upstream":      {"transfer/oci", "transfer/wait"},
 	"transfer/upstreamtest":  {},
 	"transfer/mesh":          {"transfer/oci", "transfer/wait"},
 	"transfer/oci":           {},
+	"transfer/wire":          {"transfer/wait"},
 	"transfer/wait":          {},
 	"cache":                  {"transfer/wait"},
 	"ring":                   {},
@@ -32,12 +33,12 @@ var floors = map[string][]string{
 
 // only says who alone may import a library.
 var only = map[string][]string{
-	"gopkg.in/yaml.v3":       {"node/config"},
-	"github.com/prometheus/": {"node"},
-	"golang.org/x/sys":       {"cache"},
-	"github.com/cespare/":    {"cache", "node", "ring", "node/membership"},
-	"github.com/buraksezer/": {"ring"},
-	"github.com/hashicorp/":  {"node/membership", "node/membership/memnet"},
+	"gopkg.in/yaml.v3":                {"node/config"},
+	"github.com/prometheus/":          {"node"},
+	"golang.org/x/sys":                {"cache"},
+	"github.com/cespare/":             {"cache", "node", "ring", "node/membership"},
+	"github.com/buraksezer/":          {"ring"},
+	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},
 }
 
 // A listed is what go list says of a package.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -152,9 +151,9 @@ func TestStaleTagSaysWhy(t *testing.T) {
 	r := newRig(t, setup{upstream: &failing{err: &oci.Error{Kind: oci.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, policy: transfer.Policy{StaleIfError: time.Hour}})
 	h := http.Header{}
 	stale := &oci.Error{Kind: oci.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
-	setWay(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
+	setProvenance(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
 	asked := time.Now()
-	way, err := wayOf(h, "node-b", "here", asked)
+	way, err := readProvenance(h, "node-b", "here", asked)
 	want := oci.Provenance{
 		At:     asked,
 		Origin: oci.PeerHit, Collapsed: true, Host: "node-b", Via: "node-b; fwd=stale; fwd-status=429; detail=stale-if-error; collapsed",
@@ -209,7 +208,7 @@ func TestPeekAndProgress(t *testing.T) {
 			t.Errorf("%v, %v; want %v", progress, err, want)
 		}
 		anywhere := ref
-		anywhere.Repository = "" // as of an offer
+		anywhere.Repository = "" // as in an offer
 		if _, err := r.b.Peek(t.Context(), anywhere); err != nil {
 			t.Error(err)
 		}
@@ -248,16 +247,16 @@ func TestOffer(t *testing.T) {
 	}})
 	ref := oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}
 	err := r.b.Offer(t.Context(), ref, "")
-	wantPeerError(t, err, "it could not do it")
+	wantPeerError(t, err, "it failed to answer")
 	if id := <-asked; id != "a" {
-		t.Errorf("it would have asked %s", id)
+		t.Errorf("it wanted to ask %s", id)
 	}
 	err = r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
-	wantPeerError(t, err, "it could not do it")
+	wantPeerError(t, err, "it failed to answer")
 	err = r.b.Offer(t.Context(), ref, strings.Repeat("x", maxOffer))
 	wantPeerError(t, err, "too long")
 	if len(asked) > 0 {
-		t.Error("it asked for what can't be")
+		t.Error("it tried to take a malformed offer")
 	}
 }
 
@@ -266,7 +265,7 @@ func TestOfferEndsWithItsSender(t *testing.T) {
 	r := newRig(t, setup{})
 	began, ended := make(chan struct{}), make(chan struct{})
 	to := r.server.table["POST offers"]
-	to.answer = func(_ *paced, c *call) error {
+	to.answer = func(_ *reply, c *call) error {
 		close(began)
 		<-c.Context().Done()
 		close(ended)
@@ -291,7 +290,7 @@ func TestStatsAndPing(t *testing.T) {
 		if err != nil || string(got) != `{"hits":7}` {
 			t.Errorf("%s, %v", got, err)
 		}
-		l, err := r.link("b")
+		l, err := r.links.to("b")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +318,7 @@ func TestUnknownMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.members.drop("b")
-	if _, err := r.link("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
+	if _, err := r.links.to("b"); !errors.Is(err, errUnknown) || len(linksOf(r.Client)) != 0 {
 		t.Errorf("%v, %d links left", err, len(linksOf(r.Client)))
 	}
 	r.Close()
@@ -344,139 +343,8 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 	}
 }
 
-// failing is a registry that fails in one way.
-type failing struct {
-	oci.Upstream
-	err error
-}
-
-func (f *failing) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor, error) {
-	return oci.Descriptor{}, f.err
-}
-
-func (f *failing) Open(context.Context, oci.Ref, int64) (*oci.Stream, error) {
-	return nil, f.err
-}
-
-func (f *failing) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, error) {
-	return oci.Manifest{}, f.err
-}
-
-func (f *failing) Tags(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
-	return nil, f.err
-}
-
-func (f *failing) Referrers(context.Context, oci.Ref, url.Values) (*oci.Page, error) {
-	return nil, f.err
-}
-
-func TestFailuresOfTheRegistry(t *testing.T) {
-	t.Parallel()
-	for kind := oci.Unavailable; kind <= oci.Offline; kind++ {
-		t.Run(kind.String(), func(t *testing.T) {
-			t.Parallel()
-			sent := &oci.Error{Kind: kind, Registry: "lie.example.com", Host: "cdn.example.com", Status: 418, Reason: "so it is\x00" + strings.Repeat("<", 2*kib), RetryAfter: 2500 * time.Millisecond}
-			r := newRig(t, setup{upstream: &failing{err: sent}})
-			ref := r.ref(digest.FromString("x"))
-			check := func(what string, err error) {
-				t.Helper()
-				e := wantError(t, err, kind)
-				if e.Registry != ref.Registry || e.Host != sent.Host || e.Status != 418 || e.RetryAfter != sent.RetryAfter || len(e.Reason) != maxReason || !strings.HasPrefix(e.Reason, "so it is?<") {
-					t.Errorf("%s: %+v", what, e)
-				}
-			}
-			_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
-			check("open", err)
-			_, err = r.b.Manifest(t.Context(), ref, mesh.Terms{})
-			check("manifest", err)
-			_, err = r.b.Tags(t.Context(), ref, nil)
-			check("tags", err)
-			_, err = r.b.Referrers(t.Context(), ref, nil)
-			check("referrers", err)
-			tag := oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
-			_, err = r.b.Tag(t.Context(), tag, nil)
-			check("tag", err)
-			_, _, err = r.b.Stat(t.Context(), ref)
-			check("stat", err)
-			if !r.Healthy("b") {
-				t.Error("the peer is blamed for the registry")
-			}
-		})
-	}
-}
-
-// waiting is a registry that never answers.
-type waiting struct{ failing }
-
-func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ url.Values) (*oci.Page, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-func (*waiting) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.Descriptor, error) {
-	<-ctx.Done()
-	return oci.Descriptor{}, context.Cause(ctx)
-}
-
-func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, setup{upstream: &waiting{}})
-	r.server.answerTime = 20 * time.Millisecond
-	_, err := r.b.Tags(t.Context(), r.ref(""), nil)
-	wantError(t, err, oci.Timeout)
-	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
-	wantError(t, err, oci.Timeout)
-	if !r.Healthy("b") {
-		t.Error("the peer is blamed for the registry")
-	}
-}
-
-func TestFailuresOfTheNode(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, setup{})
-	for _, c := range []struct {
-		err  error
-		busy bool
-		part string
-	}{
-		{errors.New("a bug"), false, "could not do it"},
-		{&mesh.PeerError{Peer: "c", Err: errLate}, false, "could not do it"},
-		{&mesh.PeerError{Peer: "c", Busy: true, Err: errLate}, true, "is busy"},
-		{&oci.Error{Err: &mesh.PeerError{Peer: "c", Err: errLate}}, false, "could not do it"},
-	} {
-		r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { return c.err }}
-		r.times.busy = 0
-		err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
-		if e := wantPeerError(t, err, c.part); e.Busy != c.busy {
-			t.Errorf("%v became %v", c.err, err)
-		}
-	}
-	r.server.table["POST offers"] = route{refers: true, answer: func(*paced, *call) error { panic("a bug") }}
-	err := r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}, "")
-	wantPeerError(t, err, "")
-	if _, err := r.Stats(t.Context(), "b"); err != nil {
-		t.Errorf("after a bug: %v", err)
-	}
-}
-
-func TestTimesAreThoseOfTheProtocol(t *testing.T) {
-	t.Parallel()
-	c := NewClient(ClientConfig{})
-	defer c.Close()
-	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
-		t.Errorf("%+v, want %+v", c.times, want)
-	}
-}
-
-func TestAnsweringConnectionsHaveAnEnd(t *testing.T) {
-	t.Parallel()
-	srv := NewServer(ServerConfig{Log: slog.New(slog.DiscardHandler)}).HTTP(nil)
-	if srv.ReadHeaderTimeout != 10*time.Second || srv.IdleTimeout != 2*time.Minute || srv.MaxHeaderBytes != 32*kib || srv.WriteTimeout != 0 || srv.Protocols.HTTP2() || srv.Protocols.UnencryptedHTTP2() {
-		t.Errorf("%+v", srv)
-	}
-}
-
-// What a registry vouched for is over at once where a member tells of a refusal.
+// A refusal that a member tells of takes back at once what the registry vouched
+// for.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{policy: transfer.Policy{Private: true, StaleIfError: time.Hour}})

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Whoever connects and asks nothing, or asks without a signature, can't keep
-// members away: neither those who are connected, nor those who come.
-func TestThoseWhoOnlyConnectMakeRoom(t *testing.T) {
+// Strangers' connections, with half a request or none, keep no member out: neither
+// one that is connected nor one that connects.
+func TestStrangersMakeRoom(t *testing.T) {
 	t.Parallel()
 	for name, secured := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestThoseWhoOnlyConnectMakeRoom(t *testing.T) {
 				}
 			}
 			if _, err := r.Stats(t.Context(), "b"); err != nil || !r.Healthy("b") {
-				t.Errorf("a member: %v", err)
+				t.Errorf("a member is not served: %v", err)
 			}
 			if !secured {
 				askOver(t, member, good(1001))

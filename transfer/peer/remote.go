@@ -13,9 +13,10 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
-// A remote is a member as a transfer.Peer.
+// A remote is a member as a mesh.Peer.
 type remote struct {
 	client *Client
 	id     string
@@ -23,45 +24,17 @@ type remote struct {
 
 var _ mesh.Peer = (*remote)(nil)
 
-// ID implements transfer.Peer.
+// ID implements mesh.Peer.
 func (p *remote) ID() string { return p.id }
 
-// Name implements transfer.Peer.
-func (p *remote) Name() string { return p.client.name(p.id) }
+// Name implements mesh.Peer.
+func (p *remote) Name() string { return p.client.member.name(p.id) }
 
-// Fault implements transfer.Peer.
+// Fault implements mesh.Peer.
 func (p *remote) Fault(err error) {
-	if l, gone := p.client.link(p.id); gone == nil {
-		p.client.blame(l, true, err)
+	if l, gone := p.client.links.to(p.id); gone == nil {
+		p.client.strike(l, true, err)
 	}
-}
-
-// An answer is a small one, read to its end.
-type answer struct {
-	*http.Response
-	link  *link
-	body  []byte
-	asked time.Time
-}
-
-// small asks for what fits into limit bytes and comes within most.
-func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
-	if most > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
-		defer cancel()
-	}
-	asked := time.Now()
-	l, resp, err := c.do(ctx, id, a)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	b, err := c.content(ctx, l, resp, limit)
-	if err != nil {
-		return nil, err
-	}
-	return &answer{resp, l, b, asked}, nil
 }
 
 // get is small for a GET with a query.
@@ -69,12 +42,12 @@ func (p *remote) get(ctx context.Context, path string, q query, limit int64) (*a
 	return p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + path, query: q}, limit, p.client.times.call)
 }
 
-// Open implements transfer.Peer. Errors of Stream.Body are *transfer.PeerError.
+// Open implements mesh.Peer. Errors of Stream.Body are *mesh.PeerError.
 func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh.Terms) (*oci.Stream, error) {
 	c, asked := p.client, time.Now()
 	l, resp, err := c.do(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "blobs/" + ref.Digest.String(),
-		query: query{Ref: ref, Terms: terms}, span: rangeFrom(offset), bulk: true,
+		query: query{Ref: ref, Terms: terms}, span: wire.RangeFrom(offset), bulk: true,
 	})
 	if err != nil {
 		return nil, err
@@ -94,31 +67,31 @@ func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh
 
 // stream reads the header of a blob.
 func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked time.Time) (*oci.Stream, error) {
-	way, err := wayOf(resp.Header, p.Name(), ref.Registry, asked)
+	prov, err := readProvenance(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
 	}
-	s := &oci.Stream{Size: -1, Host: way.Host, Hit: way.Origin == oci.PeerHit, At: way.At, Via: way.Via}
+	s := &oci.Stream{Size: -1, Host: prov.Host, Hit: prov.Origin == oci.PeerHit, At: prov.At, Via: prov.Via}
 	if to := resp.Header.Get(headerRedirect); to != "" {
 		if !isLocation(to) {
-			return nil, errors.New("its redirect leads nowhere")
+			return nil, errors.New("its redirect is not an HTTP address")
 		}
 		s.Redirect = to
 		return s, nil
 	}
-	s.Offset, s.Size, err = spanOf(resp, max(offset, 0))
+	s.Offset, s.Size, err = wire.ReadSpanFrom(resp, max(offset, 0))
 	return s, err
 }
 
-// A body is a blob's. What ends it early is the peer's failure, unless it has
-// no more of the blob than came: then the registry may have broken off.
+// A body is a blob's. If it ends early the peer has failed, unless it has no more
+// of the blob than what came: then the registry may have broken off.
 type body struct {
 	io.ReadCloser
-	ctx  context.Context // tells the caller's impatience from the peer's failure
+	ctx  context.Context // tells whether the caller gave up
 	peer *remote
 	link *link
 	ref  oci.Ref
-	at   int64 // how far it has come
+	at   int64 // how many bytes of the blob came
 }
 
 // Read implements io.Reader.
@@ -142,7 +115,7 @@ func (b *body) spent() bool {
 	return err == nil && p.Offset <= b.at
 }
 
-// Peek implements transfer.Peer. It takes at most 250 ms.
+// Peek implements mesh.Peer. It takes at most 250 ms.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: mesh.Terms{Held: true}},
@@ -157,7 +130,7 @@ func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	return presence, nil
 }
 
-// Progress implements transfer.Peer. It takes at most 2 s. Without a digest it
+// Progress implements mesh.Peer. It takes at most 2 s. Without a digest it
 // is a sign of life alone.
 func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
 	if ref.Digest == "" {
@@ -177,69 +150,69 @@ func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, erro
 	return got, nil
 }
 
-// Stat implements transfer.Peer.
+// Stat implements mesh.Peer.
 func (p *remote) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref},
-	}, 1<<62, p.client.times.call) // the length is the blob's; no body follows
+	}, 1<<62, p.client.times.call) // the length is the blob's; there is no body
 	if err != nil {
 		return 0, oci.Provenance{}, err
 	}
-	way, err := p.way(a, ref)
-	return a.ContentLength, way, err
+	prov, err := p.provenance(a, ref)
+	return a.ContentLength, prov, err
 }
 
-// way reads how an answer came about.
-func (p *remote) way(a *answer, ref oci.Ref) (oci.Provenance, error) {
-	way, err := wayOf(a.Header, p.Name(), ref.Registry, a.asked)
+// provenance reads how an answer came about.
+func (p *remote) provenance(a *answer, ref oci.Ref) (oci.Provenance, error) {
+	prov, err := readProvenance(a.Header, p.Name(), ref.Registry, a.asked)
 	if err != nil {
 		return oci.Provenance{}, p.client.garbled(a.link, err)
 	}
-	return way, nil
+	return prov, nil
 }
 
-// A meaning is what a tag means, as it travels.
+// A meaning is what a tag means, as it is sent.
 type meaning struct {
 	Digest    string `json:"digest"`
 	MediaType string `json:"media_type"`
 	Size      int64  `json:"size"`
 }
 
-// Tag implements transfer.Peer.
+// Tag implements mesh.Peer.
 func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
 	a, err := p.get(ctx, "tags", query{Ref: ref, accept: accept}, maxJSON)
 	if err != nil {
 		return nil, err
 	}
-	way, err := p.way(a, ref)
+	prov, err := p.provenance(a, ref)
 	if err != nil {
 		return nil, err
 	}
 	var m meaning
 	if err := json.Unmarshal(a.body, &m); err != nil || m.Size < -1 || m.Size > maxManifest || !isManifest(m.MediaType) {
-		return nil, p.client.garbled(a.link, errors.New("what it says of a tag is malformed"))
+		return nil, p.client.garbled(a.link, errors.New("what it says about a tag is malformed"))
 	}
 	d, err := parseDigest(m.Digest)
 	if err != nil {
-		return nil, p.client.garbled(a.link, errors.New("it says that a tag means no digest"))
+		return nil, p.client.garbled(a.link, errors.New("it says that a tag means something that is not a digest"))
 	}
-	return &oci.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: way, Size: m.Size}, nil
+	return &oci.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: prov, Size: m.Size}, nil
 }
 
-// isManifest reports whether a media type may be that of a manifest, which
-// clients are told on the peer's word alone: "" is none, and is asked for.
+// isManifest reports whether a media type may be a manifest's. Clients are told it
+// on the peer's word alone. "" is not told: the manifest is asked for.
 func isManifest(mediaType string) bool {
 	return mediaType == "" || strings.HasPrefix(mediaType, "application/") && visible(mediaType, maxWord)
 }
 
-// Manifest implements transfer.Peer. The oci.Found's digest is ref's: nobody has
-// looked yet whether it is that of the bytes.
+// Manifest implements mesh.Peer. The Found's digest is ref's: the bytes have not
+// been checked against it.
 func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	a, err := p.get(ctx, "manifests/"+ref.Digest.String(), query{Ref: ref, Terms: terms}, maxManifest)
 	if err != nil {
 		return nil, err
 	}
-	way, err := p.way(a, ref)
+	prov, err := p.provenance(a, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -249,16 +222,16 @@ func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*
 	}
 	return &oci.Found{
 		Manifest:   oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: a.body},
-		Provenance: way, Size: int64(len(a.body)),
+		Provenance: prov, Size: int64(len(a.body)),
 	}, nil
 }
 
-// Tags implements transfer.Peer.
+// Tags implements mesh.Peer.
 func (p *remote) Tags(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
 	return p.page(ctx, "tags", query{Ref: ref, list: list})
 }
 
-// Referrers implements transfer.Peer.
+// Referrers implements mesh.Peer.
 func (p *remote) Referrers(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
 	return p.page(ctx, "referrers", query{Ref: ref, list: list, inList: true})
 }
@@ -270,7 +243,7 @@ func (p *remote) page(ctx context.Context, name string, q query) (*oci.Page, err
 		return nil, err
 	}
 	if a.Header.Get("Content-Type") != "" && !isManifest(a.Header.Get("Content-Type")) {
-		return nil, p.client.garbled(a.link, errors.New("its page is no list"))
+		return nil, p.client.garbled(a.link, errors.New("its page is not a list"))
 	}
 	page := &oci.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
 	next := a.Header.Get(headerNext)
@@ -284,15 +257,15 @@ func (p *remote) page(ctx context.Context, name string, q query) (*oci.Page, err
 	return page, nil
 }
 
-// An offer is a blob that a node wants another to take, as it travels.
+// An offer is a blob that a node wants another to take, as it is sent.
 type offer struct {
 	Registry  string `json:"registry"`
 	Digest    string `json:"digest"`
 	MediaType string `json:"media_type,omitempty"`
 }
 
-// Offer implements transfer.Peer. ctx alone bounds it, as the peer first gets
-// the whole blob.
+// Offer implements mesh.Peer. ctx alone bounds it, as the peer gets the whole
+// blob before it answers.
 func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
 	b, err := json.Marshal(offer{ref.Registry, ref.Digest.String(), mediaType})
 	if err != nil || len(b) > maxOffer {
@@ -302,22 +275,10 @@ func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error
 	return err
 }
 
-// Refused implements transfer.Peer. It takes at most 2 s.
+// Refused implements mesh.Peer. It takes at most 2 s.
 func (p *remote) Refused(ctx context.Context, ref oci.Ref) error {
 	_, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodPost, path: root + "refusals", query: query{Ref: oci.Ref{Registry: ref.Registry, Repository: ref.Repository}},
 	}, 0, p.client.times.progress)
 	return err
-}
-
-// stats gets what the member counts.
-func (c *Client) stats(ctx context.Context, id string) (json.RawMessage, error) {
-	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats"}, maxJSON, c.times.call)
-	if err != nil {
-		return nil, err
-	}
-	if !json.Valid(a.body) {
-		return nil, c.garbled(a.link, errors.New("its counters are no JSON"))
-	}
-	return a.body, nil
 }

@@ -13,8 +13,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// What a registry or a client makes up is no fault of the node that passes it
-// on: else anybody could make the nodes pass each other over.
+// A node is not at fault for what a registry or a client makes up. Else anybody
+// could make nodes quarantine each other.
 func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
@@ -31,12 +31,11 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 		wantError(t, err, oci.Invalid)
 	}
 	if !r.Healthy("b") {
-		t.Error("the node is passed over")
+		t.Error("the node is quarantined")
 	}
 }
 
-// A blob that the registry breaks off, again and again, is no fault of the node
-// that passes it on.
+// A node is not at fault if the registry breaks off a blob, however often.
 func TestARegistrysCutsPutNoBlameOnNodes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
@@ -47,11 +46,11 @@ func TestARegistrysCutsPutNoBlameOnNodes(t *testing.T) {
 		wantPeerError(t, err, "broke off")
 	}
 	if !r.Healthy("b") {
-		t.Error("the node is passed over")
+		t.Error("the node is quarantined")
 	}
 }
 
-// One that breaks off what it has is to blame.
+// A node that breaks off a blob it holds is at fault.
 func TestANodesOwnCutsAreItsFault(t *testing.T) {
 	t.Parallel()
 	c, b := liar(t, func(w http.ResponseWriter, r *http.Request) {
@@ -73,6 +72,6 @@ func TestANodesOwnCutsAreItsFault(t *testing.T) {
 		_ = s.Body.Close()
 	}
 	if c.Healthy("b") {
-		t.Error("it goes on to be asked")
+		t.Error("it is not quarantined")
 	}
 }

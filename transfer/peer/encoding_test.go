@@ -3,7 +3,6 @@ package peer
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,9 @@ import (
 )
 
 func FuzzDecodeError(f *testing.F) {
-	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", By: oci.TokenServer, Status: 403, Reason: "no", RetryAfter: 5}))
+	f.Add(`{"kind":"denied","status":403}`)
+	f.Add(`{"kind":"not found","by":"a newer party","status":404}`)
 	f.Add(`{"kind":"limited","retry_after":1e300,"status":-1}`)
 	f.Add(`{"kind":"timeout","reason":"\u0000\u202e<\ud800"}`)
 	f.Fuzz(func(t *testing.T, s string) {
@@ -27,16 +28,16 @@ func FuzzDecodeError(f *testing.F) {
 		}
 		line := encodeError(e)
 		if strings.ContainsAny(line, "\r\n\x00") || len(line) > maxHeader/2 {
-			t.Errorf("%q is no header", line)
+			t.Errorf("%q can't stand in a header", line)
 		}
 		again, err := decodeError(line, "here")
-		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.Status != e.Status {
+		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.By != e.By || again.Status != e.Status {
 			t.Errorf("%+v came back as %+v, %v", e, again, err)
 		}
 	})
 }
 
-// names take each name as it is written.
+// names leaves each name as it is written.
 var names = oci.Names{Canonical: func(s string) string { return s }, Known: func(string) bool { return false }}
 
 func FuzzParseQuery(f *testing.F) {
@@ -52,7 +53,7 @@ func FuzzParseQuery(f *testing.F) {
 			t.Errorf("%q: %+v", raw, q)
 		}
 		if q.Repository != "" {
-			// What nodes take from each other, they take from clients.
+			// What peers may ask for, clients may.
 			if _, err := oci.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
 				t.Errorf("%q: %v", raw, err)
 			}
@@ -65,7 +66,7 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
-// FuzzNames holds the grammar to that of clients' paths.
+// FuzzNames checks that peers may ask for whatever clients may.
 func FuzzNames(f *testing.F) {
 	f.Add("team/app", "ghcr.io")
 	f.Add("a--b/c__d", "localhost:5000")
@@ -75,52 +76,33 @@ func FuzzNames(f *testing.F) {
 			return
 		}
 		if !req.WellFormed() {
-			t.Errorf("%q of %q is for clients, but not for peers", req.Repository, req.Registry)
+			t.Errorf("clients may ask for %q of %q, and peers may not", req.Repository, req.Registry)
 		}
 	})
 }
 
-func TestSpans(t *testing.T) {
+func TestWhoAnsweredIsSent(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ off, size, n int64 }{{0, 0, 0}, {0, 5, 5}, {0, -1, -1}, {3, 5, 2}, {3, -1, -1}, {5, 5, 0}} {
-		h := http.Header{}
-		status := setSpan(h, c.off, c.size)
-		length := int64(-1)
-		if s := h.Get("Content-Length"); s != "" {
-			length, _ = strconv.ParseInt(s, 10, 64)
-		}
-		from, size, err := spanOf(&http.Response{StatusCode: status, Header: h, ContentLength: length}, c.off)
-		if err != nil || from != c.off || size != c.size || length != c.n {
-			t.Errorf("%+v: from %d, size %d, length %d, %v", c, from, size, length, err)
+	for by := oci.Nobody; by <= oci.Middlebox; by++ {
+		got, err := decodeError(encodeError(&oci.Error{Kind: oci.Denied, By: by, Status: 403}), "here")
+		if err != nil || got.By != by {
+			t.Errorf("%v came as %+v, %v", by, got, err)
 		}
 	}
-	for _, c := range []struct {
-		status int
-		span   string
-		length int64
-	}{
-		{206, "", 5},
-		{204, "", 0},
-		{206, "bytes 4-9/10", 6},
-		{206, "bytes 3-9/10", 6},
-		{206, "bytes 3-8/10", 7},
-		{206, "bytes 3-9/*", 7},
-		{206, "bytes 3-/*", 7},
-		{206, "bytes 3-9/-10", 7},
-		{206, "bytes 3-9/99999999999999999999", 7},
-		{200, "bytes 3-9/10", 7},
-		{206, "bytes */3", 0},
-		{416, "bytes */2", 0},
-		{416, "bytes */4", 0},
-		{416, "", 0},
+	for sent, want := range map[string]oci.Party{
+		`{"kind":"denied","status":401}`:                               oci.Registry, // an older member's
+		`{"kind":"denied","status":403}`:                               oci.Registry,
+		`{"kind":"not found","status":404}`:                            oci.Registry,
+		`{"kind":"not found"}`:                                         oci.Nobody,
+		`{"kind":"limited","status":429}`:                              oci.Nobody,
+		`{"kind":"unavailable","status":503}`:                          oci.Nobody,
+		`{"kind":"denied","status":403,"by":"nobody"}`:                 oci.Nobody,
+		`{"kind":"denied","status":403,"by":"storage"}`:                oci.Storage,
+		`{"kind":"denied","status":403,"by":"a newer member's party"}`: oci.Nobody,
 	} {
-		resp := &http.Response{StatusCode: c.status, Header: http.Header{"Content-Range": {c.span}}, ContentLength: c.length}
-		if from, size, err := spanOf(resp, 3); err == nil {
-			t.Errorf("%+v: from %d, size %d", c, from, size)
+		if got, err := decodeError(sent, "here"); err != nil || got.By != want {
+			t.Errorf("%s: by %v, %v; want %v", sent, got.By, err, want)
 		}
-	}
-	if _, _, err := spanOf(&http.Response{StatusCode: 206, Header: http.Header{"Content-Range": {"bytes 0-9/10"}}, ContentLength: 10}, 0); err == nil {
-		t.Error("a range that nobody asked for is taken")
 	}
 }
 
@@ -133,7 +115,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestProgressOfTransferIsWhatTravels(t *testing.T) {
+func TestProgressIsSentAsOlderMembersReadIt(t *testing.T) {
 	t.Parallel()
 	b, err := json.Marshal(mesh.Progress{Held: true, Offset: 1, Streams: 2})
 	if err != nil || string(b) != `{"held":true,"offset":1,"streams":2}` {
@@ -141,34 +123,34 @@ func TestProgressOfTransferIsWhatTravels(t *testing.T) {
 	}
 }
 
-// An owner that has a blob from a third node's shard did not ask the registry.
+// An owner that has a blob from a third node's shard has not asked the registry.
 func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[oci.Origin]oci.Origin{
 		oci.Miss: oci.Miss, oci.Hit: oci.PeerHit, oci.PeerHit: oci.PeerHit,
 	} {
 		h := http.Header{}
-		setWay(h, oci.Provenance{Origin: from}, "node-b", false)
-		if way, err := wayOf(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
-			t.Errorf("%v there is %v here, %v", from, way.Origin, err)
+		setProvenance(h, oci.Provenance{Origin: from}, "node-b", false)
+		if way, err := readProvenance(h, "node-b", "here", time.Now()); err != nil || way.Origin != want {
+			t.Errorf("%v at the peer is %v here, %v", from, way.Origin, err)
 		}
 	}
 }
 
-// What a node knew for a while is no younger at the one that it tells.
+// What a registry said gets no younger on its way from node to node.
 func TestAges(t *testing.T) {
 	t.Parallel()
 	asked := time.Now()
 	for _, at := range []time.Time{asked, asked.Add(-time.Hour), asked.Add(-24 * 365 * time.Hour)} {
 		h := http.Header{}
-		setWay(h, oci.Provenance{At: at}, "node-b", true)
-		way, err := wayOf(h, "node-b", "here", asked)
+		setProvenance(h, oci.Provenance{At: at}, "node-b", true)
+		way, err := readProvenance(h, "node-b", "here", asked)
 		if off := at.Sub(way.At); err != nil || off < 0 || off > time.Minute {
 			t.Errorf("%v came as %v, %v", at, way.At, err)
 		}
 	}
 	for s, ok := range map[string]bool{"": true, "0": true, "-1": false, "1e3": false, "3153600000001": false, "99999999999999999999": false} {
-		way, err := wayOf(http.Header{headerAge: {s}}, "node-b", "here", asked)
+		way, err := readProvenance(http.Header{headerAge: {s}}, "node-b", "here", asked)
 		if ok != (err == nil) || ok && !way.At.Equal(asked) {
 			t.Errorf("an age of %q: %v, %v", s, way.At, err)
 		}
@@ -204,7 +186,7 @@ func TestAgesTravel(t *testing.T) {
 	known := time.Now()
 	for i, at := range ask() {
 		if !at.Before(known) {
-			t.Errorf("answer %d is of %v after it was known", i, at.Sub(known))
+			t.Errorf("answer %d counts from %v after the node knew it", i, at.Sub(known))
 		}
 	}
 }

@@ -3,16 +3,17 @@ package peer
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-// date is what differs between two answers that are the same.
+// date is all in which two equal answers differ.
 var date = regexp.MustCompile(`Date: [^\r]*\r\n`)
 
-func TestAllElseGetsABare404(t *testing.T) {
+func TestAnythingElseGetsABare404(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	const (
@@ -27,7 +28,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 		change(&q)
 		return q
 	}
-	after := func(change func(*raw)) raw { // what the signature does not cover, or does not fit
+	after := func(change func(*raw)) raw { // changed after it was signed
 		q := fresh(func(*raw) {}).signed()
 		change(&q)
 		return q
@@ -37,7 +38,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 	cases := map[string]raw{
 		"unsigned":         fresh(func(*raw) {}),
 		"garbage":          after(func(q *raw) { q.auth = "garbage" }),
-		"twice signed":     after(func(q *raw) { q.header = []string{headerAuth + ": " + q.auth} }),
+		"signed twice":     after(func(q *raw) { q.header = []string{headerAuth + ": " + q.auth} }),
 		"wrong key":        before(func(q *raw) { q.key = []byte("another secret") }),
 		"receiver's boot":  before(func(q *raw) { q.receiver = []byte("before") }),
 		"sender's boot":    before(func(q *raw) { q.nonce = []byte("before") }),
@@ -85,7 +86,7 @@ func TestAllElseGetsABare404(t *testing.T) {
 		cases["unsigned "+key] = fresh(func(q *raw) { q.method, q.path = method, root+path })
 	}
 	for name, q := range cases {
-		got, _ := exchange(t, r.addr, q.text(), q.method)
+		got, _ := roundTrip(t, r.addr, q.text(), q.method)
 		got = strings.Replace(date.ReplaceAllString(got, ""), "HTTP/1.0", "HTTP/1.1", 1)
 		if got != "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" {
 			t.Errorf("%s: %q", name, got)
@@ -95,8 +96,8 @@ func TestAllElseGetsABare404(t *testing.T) {
 		t.Errorf("%d refused, want %d", n, len(cases))
 	}
 	number = 1 << 20
-	if got, resp := exchange(t, r.addr, before(func(q *raw) { q.path, q.query = root+"ping", "" }).text(), "GET"); resp.StatusCode != 204 || resp.Header.Get(headerMark) != version {
-		t.Errorf("a good one: %q", got)
+	if got, resp := roundTrip(t, r.addr, before(func(q *raw) { q.path, q.query = root+"ping", "" }).text(), "GET"); resp.StatusCode != 204 || resp.Header.Get(headerMark) != version {
+		t.Errorf("a right request: %q", got)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestRequestsCountOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	status := func(q raw) int {
-		_, resp := exchange(t, r.addr, q.text(), q.method)
+		_, resp := roundTrip(t, r.addr, q.text(), q.method)
 		return resp.StatusCode
 	}
 	for _, c := range []struct {
@@ -115,7 +116,7 @@ func TestRequestsCountOnce(t *testing.T) {
 			t.Errorf("number %d: %d, want %d", c.number, got, c.want)
 		}
 	}
-	// Numbers of requests that are not signed rightly leave no trace.
+	// A request with a wrong signature does not use up its number.
 	q := good(1 << 40)
 	q.key = []byte("another")
 	if got := status(q.signed()); got != 404 {
@@ -124,7 +125,7 @@ func TestRequestsCountOnce(t *testing.T) {
 	if got := status(good(7).signed()); got != 204 {
 		t.Errorf("after one with a wrong key: %d", got)
 	}
-	// After it has started anew it counts anew.
+	// A restarted sender counts from the beginning.
 	m, _ := r.members.get("a")
 	m.Nonce = []byte("next boot of a")
 	r.members.put(m)
@@ -202,22 +203,22 @@ func TestWindowAgainstASet(t *testing.T) {
 func TestSendersAreBounded(t *testing.T) {
 	t.Parallel()
 	g := newMembers("")
-	r := replays{windows: map[string]*window{}, member: g.get}
+	r := newReplays(g.get)
 	for i := range maxSenders {
 		if !r.take(Member{ID: "gone" + strconv.Itoa(i), Nonce: nonceA}, 1) {
 			t.Fatalf("sender %d is refused", i)
 		}
 	}
-	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || len(r.windows) != 1 {
-		t.Errorf("%d windows, want that of a", len(r.windows))
+	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || r.windows.Len() != maxSenders || r.windows.Contains("gone0") || !r.windows.Contains("gone1") {
+		t.Errorf("%d windows; the sender that is gone and silent for longest has to make room", r.windows.Len())
 	}
 	for i := range maxSenders {
 		m := Member{ID: "m" + strconv.Itoa(i), Nonce: nonceA}
 		g.put(m)
 		r.take(m, 1)
 	}
-	if r.take(Member{ID: "one more", Nonce: nonceA}, 1) || len(r.windows) > maxSenders {
-		t.Errorf("%d windows", len(r.windows))
+	if r.take(Member{ID: "one more", Nonce: nonceA}, 1) || r.windows.Len() > maxSenders {
+		t.Errorf("%d windows", r.windows.Len())
 	}
 }
 
@@ -253,10 +254,27 @@ func TestFieldsDontRunTogether(t *testing.T) {
 		{body: []byte("ab")},
 		{number: 1},
 	} {
-		key := fmt.Sprintf("%x", s.sign(secret))
+		key := fmt.Sprintf("%x", s.sign(newKey(secret)))
 		if j, ok := seen[key]; ok {
 			t.Errorf("%d and %d have one signature", i, j)
 		}
 		seen[key] = i
+	}
+}
+
+// Members of other versions compute the same signatures. These were computed by
+// another program.
+func TestSignaturesStayTheSame(t *testing.T) {
+	t.Parallel()
+	const (
+		mac  = "e2622570306ebcdbbf647599c8e825b52048f493133ec51a0d977d0d2a4ede1d"
+		seal = "v1 8a4b2d76e58de9e5b65cd02f7a3fd02deb86ac099ac2586c55df0586e1aec3b3"
+	)
+	k, s := newKey(secret), good(7).statement
+	if got := fmt.Sprintf("%x", s.sign(k)); got != mac {
+		t.Errorf("a request is signed %s, want %s", got, mac)
+	}
+	if got := k.seal(s.sign(k), http.StatusNoContent, http.Header{headerMark: {version}}); got != seal {
+		t.Errorf("an answer is signed %s, want %s", got, seal)
 	}
 }
