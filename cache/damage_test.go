@@ -180,8 +180,8 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	settleTime(t, s, b, dir)
 	want(t, s, b)
 	n, _ := nameOf(b.digest)
-	x := s.index
-	if e, _ := x.look(n); e.checked == 0 {
+	x := s.shard.index
+	if e, _, _ := x.look(n); e.checked == 0 {
 		t.Fatal("what was read whole does not count as checked")
 	}
 	t.Run("not within the interval", func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	})
 	t.Run("after the interval", func(t *testing.T) {
 		x.mu.Lock()
-		x.entries[x.slots[n.key]].checked -= int64(time.Hour)
+		x.table.entries[x.table.slots[n.key]].checked -= int64(time.Hour)
 		x.mu.Unlock()
 		wantDamaged(t, s, b, 10)
 		wantGone(t, s, b)
@@ -289,12 +289,13 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 			n, _ := nameOf(b.digest)
 			var stuck atomic.Bool
 			stuck.Store(true)
-			s := start(t, t.TempDir(), Options{Fault: func(op, name string) error {
+			opts := Options{Fault: func(op, name string) error {
 				if op == "remove" && name == n.path() && stuck.Load() {
 					return syscall.EROFS
 				}
 				return nil
-			}})
+			}}
+			s := start(t, t.TempDir(), opts)
 			counts := func(want int) {
 				t.Helper()
 				if s.Size() != int64(want) {
@@ -303,7 +304,7 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 			}
 			keep(t, s, b)
 			settleTime(t, s, b, s.dir)
-			s = restart(t, s, s.opts)
+			s = restart(t, s, opts)
 			flip(t, b.path(s.dir), chunkSize)
 			wantDamaged(t, s, b, chunkSize)
 			wantGone(t, s, b)
@@ -313,14 +314,14 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 				want(t, s, b)
 				counts(len(b.content))
 				stuck.Store(false)
-				s.removeSpoilt(s.disk.Load())
+				s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 				want(t, s, b)
 				return
 			}
-			s.removeSpoilt(s.disk.Load())
+			s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 			counts(len(b.content))
 			stuck.Store(false)
-			s.removeSpoilt(s.disk.Load())
+			s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 			wantGone(t, s, b)
 			counts(0)
 		})

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxNote bounds, in bytes, what [Folder.Read] returns.
@@ -146,7 +143,7 @@ func (f *Folder) oldTagsIn(dir string, prefixes []string, yield func(Tag) error)
 	}
 	var errs []error
 	for _, file := range files {
-		t, err := f.disk.readTag(dir + "/" + file.Name())
+		t, err := readTag(&f.disk.root, dir+"/"+file.Name())
 		switch {
 		case errors.Is(err, errTag) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeign):
 			continue // no tag of ours
@@ -169,39 +166,4 @@ func (f *Folder) RemoveOldTag(key string) error {
 		return fmt.Errorf("removing an old tag: %w", err)
 	}
 	return nil
-}
-
-// appendTo adds b to the end of a small file in one write call.
-func (d *disk) appendTo(name string, b []byte) error {
-	f, err := d.openToAppend(name)
-	if err != nil {
-		return err
-	}
-	if _, _, err := d.identify(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := d.try("write", name); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, d.closeFile(f))
-}
-
-// openToAppend opens a file for appending, and makes it if it is not there.
-func (d *disk) openToAppend(name string) (*os.File, error) {
-	if err := d.try("open", name); err != nil {
-		return nil, err
-	}
-	f, err := d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	if err := d.try("create", name); err != nil {
-		return nil, err
-	}
-	f, err = d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
-	if errors.Is(err, fs.ErrExist) { // another made it just now
-		return d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
-	}
-	return f, err
 }

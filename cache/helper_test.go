@@ -124,9 +124,9 @@ func wantGone(t testing.TB, s *Store, b sample) {
 func joined(t testing.TB, in *Ingest, n int) {
 	t.Helper()
 	until(t, func() bool {
-		in.mu.Lock()
-		defer in.mu.Unlock()
-		return len(in.followers) == n
+		in.stream.mu.Lock()
+		defer in.stream.mu.Unlock()
+		return len(in.stream.crowd.marks) == n
 	})
 }
 
@@ -161,15 +161,15 @@ func pull(ctx context.Context, s *Store, b sample) error {
 	if err != nil {
 		return err
 	}
-	return follow(ctx, in, b, &out)
+	return follow(ctx, s, in, b, &out)
 }
 
 // follow fills in and reads along.
-func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error {
+func follow(ctx context.Context, s *Store, in *Ingest, b sample, out *bytes.Buffer) error {
 	done := make(chan error, 1)
-	in.mu.Lock()
-	first := in.moved.wait(math.MaxInt64)
-	in.mu.Unlock()
+	in.stream.mu.Lock()
+	first := in.stream.crowd.moved.wait(math.MaxInt64)
+	in.stream.mu.Unlock()
 	go func() {
 		<-first // who came late would read the shard
 		done <- write(in, b, 50_000)
@@ -181,11 +181,11 @@ func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error 
 	}
 	written := <-done
 	if errors.Is(err, ErrDamaged) && written == nil { // what was read along can't be read any more
-		again, err := in.store.Ingest(in.ctx, b.digest, registry, "")
+		again, err := s.Ingest(ctx, b.digest, registry, "")
 		if err != nil {
 			return err
 		}
-		return follow(ctx, again, b, out)
+		return follow(ctx, s, again, b, out)
 	}
 	err = errors.Join(err, written)
 	if err != nil {
@@ -264,6 +264,9 @@ func (g *gate) Write(p []byte) (int, error) {
 	g.n.Add(int64(len(p)))
 	return g.buf.Write(p)
 }
+
+// roomOf is the other door of an index.
+func roomOf(x *index) room { return room{x} }
 
 // until calls ok until it is true: for what happens in another goroutine and
 // can't be waited for.

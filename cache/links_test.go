@@ -64,7 +64,7 @@ func strange(t *testing.T, b sample, where string, put func(path, outside string
 	}
 	foreign := false
 	if running {
-		s.tend(t.Context())
+		s.care.tend(t.Context())
 	} else {
 		s = Open(dir, Options{})
 		t.Cleanup(func() { _ = s.Close() })

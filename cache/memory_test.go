@@ -24,7 +24,7 @@ func TestSmallBlobsComeFromMemory(t *testing.T) {
 		want(t, s, blobs[0]) // the most recently used stays
 	}
 	for i, b := range blobs {
-		_, ok := s.small.get(mustName(b))
+		_, ok := s.shard.small.get(mustName(b))
 		if inMemory := i == 0 || i > 5; ok != inMemory {
 			t.Errorf("blob %d in memory: %v", i, ok)
 		}
@@ -46,8 +46,8 @@ func TestEvictedBlobLeavesMemory(t *testing.T) {
 	keep(t, s, c)
 	wantGone(t, s, b)
 	want(t, s, a)
-	if len(s.small.byName) != 2 {
-		t.Errorf("%d blobs in memory", len(s.small.byName))
+	if s.shard.small.blobs.Len() != 2 {
+		t.Errorf("%d blobs in memory", s.shard.small.blobs.Len())
 	}
 }
 
@@ -204,7 +204,7 @@ func TestTagsAreWrittenWhenTheyChange(t *testing.T) {
 	for i := range maxTags + 10 { // memory is bounded, the files remember
 		s.tags.keep(Tag{Key: fmt.Sprint("many", i)})
 	}
-	if n := len(s.tags.byKey); n > maxTags {
+	if n := s.tags.memory.Len(); n > maxTags {
 		t.Error(n, "tags in memory")
 	}
 	if got, ok := s.Tag("a"); !ok || got.Digest != two {

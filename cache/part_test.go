@@ -272,11 +272,11 @@ func TestPartsAreKeptForADay(t *testing.T) {
 	s := start(t, t.TempDir(), Options{})
 	b := newSample(311, partSize)
 	breakOff(t, s, b, 2<<20)
-	s.expire(time.Now().Add(partAge - time.Minute))
+	s.shard.parts.expire(time.Now().Add(partAge - time.Minute))
 	if s.Size() != 2<<20 {
 		t.Error("it went before")
 	}
-	s.expire(time.Now().Add(partAge + time.Minute))
+	s.shard.parts.expire(time.Now().Add(partAge + time.Minute))
 	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
 		t.Error("it is still there")
 	}

@@ -11,7 +11,7 @@ func keepReplica(t *testing.T, s *Store, b sample) {
 	if err := write(in, b, len(b.content)); err != nil {
 		t.Fatal(err)
 	}
-	in.followed = true // nobody will
+	in.stream.expectNobody() // nobody will
 	if err := in.Commit(); err != nil || !in.Stored() {
 		t.Fatal(err, in.Stored())
 	}

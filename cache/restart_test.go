@@ -273,7 +273,7 @@ func TestListingIsTriedAgain(t *testing.T) {
 		return nil
 	}}, time.Millisecond)
 	defer func() { _ = s.Close() }()
-	until(t, func() bool { return s.Health() != nil && s.blind.Load() })
+	until(t, func() bool { return s.Health() != nil && s.shard.listing.failed.Load() })
 	want(t, s, b)
 	if err := pull(t.Context(), s, newSample(78, 1000)); err != nil {
 		t.Error(err)

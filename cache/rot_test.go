@@ -166,9 +166,9 @@ func (x *rotten) served(b sample) {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	i := x.s.index
+	i := x.s.shard.index
 	i.mu.Lock()
-	e := &i.entries[i.slots[n.key]]
+	e := &i.table.entries[i.table.slots[n.key]]
 	trusted := e.checked != 0
 	e.checked = 0
 	i.mu.Unlock()
@@ -204,12 +204,12 @@ func (x *rotten) goOn() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	i, _, _, ok := x.s.index.acquire(n)
+	i, _, _, ok := x.s.shard.index.acquire(n)
 	if !ok {
 		x.t.Fatal("not kept")
 	}
-	x.s.expel(x.s.disk.Load(), i)
-	x.s.leave(i, n.path())
+	x.s.shard.remover.expel(&x.s.shard.dir.inUse().root, i)
+	x.s.shard.remover.leave(i, n.path())
 	breakOff(x.t, x.s, x.part, partMin+x.r.IntN(1000))
 }
 

@@ -128,7 +128,7 @@ func TestRangesOfHits(t *testing.T) {
 			if err := blob.Close(); err != nil {
 				t.Error(err)
 			}
-			s.small.remove(mustName(b)) // and once more from disk
+			s.shard.small.remove(mustName(b)) // and once more from disk
 		}
 	}
 }

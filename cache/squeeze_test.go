@@ -53,7 +53,7 @@ func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 			t.Error("health:", err)
 		}
 		d.room.Store(100 * size)
-		time.Sleep(squeezeTime + 2*remount) // in the bubble's time
+		time.Sleep(pressureTime + 2*remount) // in the bubble's time
 		synctest.Wait()
 		if err := s.Health(); err != nil {
 			t.Error("there is room again, but:", err)
@@ -139,11 +139,11 @@ func TestDirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
 			}
 			arriving := begin(t, s, newSample(442, 200_000))
 			arriving.SetSize(200_000)
-			arriving.followed = true // nobody will
+			arriving.stream.expectNobody() // nobody will
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
 			}
-			s.tend(t.Context())
+			s.care.tend(t.Context())
 			if name == "a link now" {
 				if err := s.Health(); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 					t.Fatal("health:", err)
@@ -151,7 +151,7 @@ func TestDirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
 				if err := firstOf(os.Remove(dir), os.Mkdir(dir, 0o700)); err != nil {
 					t.Fatal(err)
 				}
-				s.tend(t.Context())
+				s.care.tend(t.Context())
 			}
 			if err := s.Health(); err != nil {
 				t.Error(err)
