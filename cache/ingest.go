@@ -63,7 +63,7 @@ func (in *Ingest) Resume() int64 {
 
 // Agrees reports whether a source that says that the blob has n bytes, -1 if it
 // does not know, can go on where Resume ended.
-func (in *Ingest) Agrees(n int64) bool { return in.sink.agrees(n) }
+func (in *Ingest) Agrees(n int64) bool { return in.sink.progress.agrees(n) }
 
 // Forget drops what Resume took up, before SetSize: no source goes on from
 // there.

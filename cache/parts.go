@@ -144,13 +144,11 @@ func (p *parts) discard(one *part) {
 	p.strays.add(stray{one.disk, one.tmp, one.registry, one.bytes})
 }
 
-// drop discards all parts that fit, and reports whether there was one.
-func (p *parts) drop(fits func(*part) bool) (dropped bool) {
+// drop discards all parts that fit.
+func (p *parts) drop(fits func(*part) bool) {
 	for one := p.list.take(fits); one != nil; one = p.list.take(fits) {
 		p.discard(one)
-		dropped = true
 	}
-	return dropped
 }
 
 // yield drops parts when n more bytes of a registry need room: those that are

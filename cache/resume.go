@@ -42,7 +42,7 @@ func (k *sink) takeUp(p *part) error {
 	if n.Digest != k.digest || n.Registry != k.registry {
 		err = errMeta // another part's
 	} else {
-		offset, err = k.relive(f, n)
+		offset, err = k.content.relive(k.ctx, f, n)
 	}
 	if err == nil {
 		err = f.truncate(offset)
@@ -58,37 +58,37 @@ func (k *sink) takeUp(p *part) error {
 	return nil
 }
 
-// relive brings hash and sums to where the part ends, and returns where that
-// is: at the first chunk that is not what it was.
-func (k *sink) relive(f *file, n *note) (int64, error) {
-	good, err := k.verifyPart(f, n)
+// relive brings the digester to where a part ends, and returns where that is: at
+// the first chunk that is not what it was.
+func (d *digester) relive(ctx context.Context, f *file, n *note) (int64, error) {
+	good, err := d.verify(ctx, f, n)
 	if err != nil {
 		return 0, err
 	}
 	if good == n.Offset {
-		if restored, err := k.content.restore(n.State, good); restored {
+		if restored, err := d.restore(n.State, good); restored {
 			return good, err
 		}
 	}
 	if good -= good % chunkSize; good == 0 {
 		return 0, errSum
 	}
-	k.content = newDigester(k.digest)
-	return good, k.rehash(f, good)
+	*d = newDigester(d.digest)
+	return good, d.rehash(f, good)
 }
 
 // verifyTime is how long a part is read before a source is asked: a client
 // waits. What is beyond comes again.
 const verifyTime = 10 * time.Second
 
-// verifyPart compares the part's chunks with their sums, which it takes over,
-// and returns how many bytes are right.
-func (k *sink) verifyPart(f *file, n *note) (int64, error) {
+// verify compares the part's chunks with their sums, which it takes over, and
+// returns how many bytes are right.
+func (d *digester) verify(ctx context.Context, f *file, n *note) (int64, error) {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
 	start := time.Now()
 	for off := int64(0); off < n.Offset; off += chunkSize {
-		if err := context.Cause(k.ctx); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return 0, err
 		}
 		if time.Since(start) > verifyTime {
@@ -98,28 +98,22 @@ func (k *sink) verifyPart(f *file, n *note) (int64, error) {
 		if f.readAt(p, off) != nil || xxhash.Sum64(p) != n.sums[off/chunkSize] {
 			return off, nil
 		}
-		k.content.sums.write(p)
+		d.sums.write(p)
 	}
 	return n.Offset, nil
 }
 
-// rehash takes the first n bytes of f into a new digester.
-func (k *sink) rehash(f *file, n int64) error {
+// rehash takes the first n bytes of f, whole chunks.
+func (d *digester) rehash(f *file, n int64) error {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
 	for off := int64(0); off < n; off += chunkSize {
 		if err := f.readAt(buf[:], off); err != nil {
 			return err
 		}
-		k.content.write(buf[:])
+		d.write(buf[:])
 	}
 	return nil
-}
-
-// agrees reports whether a blob of n bytes, -1 if that is not known, can go on
-// where the part that was taken up ends.
-func (k *sink) agrees(n int64) bool {
-	return k.progress.size == 0 || n < 0 || n == k.progress.size
 }
 
 // forget drops the part that was taken up.

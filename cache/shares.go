@@ -49,9 +49,6 @@ func (s *shares) number(registry string) uint16 {
 	return i
 }
 
-// spaces returns what the bytes of a share count towards.
-func (s *shares) spaces(sh uint16) [2]*space { return [2]*space{&s.all[sh].space, &s.total} }
-
 // every reports whether ok holds for all that a share's bytes count towards.
 func (s *shares) every(sh uint16, ok func(*space) bool) bool {
 	return ok(&s.all[sh].space) && ok(&s.total)

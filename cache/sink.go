@@ -39,6 +39,10 @@ type progress struct {
 	ended bool   // the ingest ended and left a part
 }
 
+// agrees reports whether a blob of n bytes, -1 if that is not known, can go on
+// where the part that was taken up ends.
+func (p *progress) agrees(n int64) bool { return p.size == 0 || n < 0 || n == p.size }
+
 func newSink(ctx context.Context, s *shard, l label, readers *stream) *sink {
 	return &sink{shard: s, label: l, ctx: ctx, readers: readers, content: newDigester(l.digest), size: -1, slot: none}
 }

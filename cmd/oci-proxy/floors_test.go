@@ -30,12 +30,12 @@ var floors = map[string][]string{
 
 // only says who alone may import a library.
 var only = map[string][]string{
-	"gopkg.in/yaml.v3":       {"node/config"},
-	"github.com/prometheus/": {"node"},
-	"golang.org/x/sys":       {"cache"},
-	"github.com/cespare/":    {"cache", "node", "ring", "node/membership"},
-	"github.com/buraksezer/": {"ring"},
-	"github.com/hashicorp/":  {"node/membership", "node/membership/memnet"},
+	"gopkg.in/yaml.v3":                {"node/config"},
+	"github.com/prometheus/":          {"node"},
+	"golang.org/x/sys":                {"cache"},
+	"github.com/cespare/":             {"cache", "node", "ring", "node/membership"},
+	"github.com/buraksezer/":          {"ring"},
+	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},
 }
 
 // A listed is what go list says of a package.
