@@ -209,7 +209,7 @@ type remains struct {
 
 // removeTmp removes the file's name.
 func (r *remains) removeTmp() {
-	if r.tmp != "" && r.disk.remove(r.tmp) == nil {
+	if r.tmp != "" && removedAnyhow(r.disk.remove(r.tmp)) {
 		r.tmp = ""
 	}
 }
