@@ -61,11 +61,11 @@ func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 	x := newIndex(100, nil)
 	x.append(found{testName(1), "a", 60, time.Now()})
 	x.append(found{testName(2), "a", 40, time.Now()})
-	first, err := roomOf(x).reserve("a", 10) // blob 2 goes: 40 bytes
+	first, err := roomOf(x).reserve("a", 10) // evicts blob 2: 40 bytes
 	if err != nil || len(first) != 1 {
 		t.Fatal(first, err)
 	}
-	second, err := roomOf(x).reserve("a", 30) // fits beside it, but not before it is gone
+	second, err := roomOf(x).reserve("a", 30) // fits once blob 2 is gone
 	if err != nil || len(second) != 0 {
 		t.Fatal("evicted twice for the same bytes:", second, err)
 	}
@@ -73,7 +73,7 @@ func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 	go func() { settled <- roomOf(x).settle("a", 30) }()
 	select {
 	case <-settled:
-		t.Fatal("written to before the file was gone")
+		t.Fatal("settled before the file was removed")
 	default:
 	}
 	if got := x.shares.total.onDisk(); got != 100 {
@@ -104,13 +104,13 @@ func TestRoomIsRefusedWhenAFileCanNotBeRemoved(t *testing.T) {
 	x.stuck(victims[0])
 	roomOf(x).cancel("a", 10)
 	if err := <-settled; err == nil {
-		t.Error("there was no room")
+		t.Error("a blob was kept without room")
 	}
 	if x.shares.total.reserved != 0 || x.shares.total.used != 100 || x.shares.total.idle != 100 {
 		t.Errorf("%+v", x.shares.total)
 	}
 	if _, _, _, ok := x.acquire(testName(1)); !ok {
-		t.Error("the blob is not back")
+		t.Error("the blob did not come back")
 	}
 }
 
@@ -126,7 +126,7 @@ func TestSizesThatOverflowAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := roomOf(x).reserve("a", 1<<62); err == nil {
-		t.Error("the bound was given twice")
+		t.Error("more than the bound was given out")
 	}
 }
 
@@ -171,8 +171,8 @@ func TestRegistriesWithoutNumberShareAShare(t *testing.T) {
 	}
 }
 
-// Who shares a share is told apart all the same: what one registry brought may
-// not be another's to see.
+// Registries that have one share together are told apart all the same: one may not
+// see what another brought.
 func TestOriginOfWhatSharesAShare(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -200,7 +200,7 @@ func TestOriginOfWhatSharesAShare(t *testing.T) {
 	}
 }
 
-// The size that a stranger announces pushes out nothing, what comes does.
+// The size that a stranger announces evicts nothing. The bytes that come do.
 func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
 	t.Parallel()
 	const bound = 32 << 20
@@ -233,7 +233,7 @@ func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
 	in.Doubt()
 	in.SetSize(bound + 1)
 	if in.Keeping() {
-		t.Error("it is larger than the bound")
+		t.Error("a blob larger than the bound is being kept")
 	}
 	in.Abort(errCut)
 	want(t, s, big)

@@ -129,10 +129,10 @@ func TestTagsOnDiskAreBounded(t *testing.T) {
 	}
 	s = restart(t, s, Options{})
 	if _, ok := s.Tag(keys[0]); ok {
-		t.Error("the oldest stays")
+		t.Error("the oldest tag was not removed")
 	}
 	if _, ok := s.Tag(Kept); !ok {
-		t.Error("what is to be kept is gone")
+		t.Error("a kept tag was removed")
 	}
 	for _, key := range keys[len(keys)-len(files):] {
 		if _, ok := s.Tag(key); !ok {
@@ -204,7 +204,7 @@ func TestTagsAreWrittenWhenTheyChange(t *testing.T) {
 			t.Errorf("step %d: %+v", i, got)
 		}
 	}
-	for i := range maxTags + 10 { // memory is bounded, the files remember
+	for i := range maxTags + 10 { // memory is bounded; the files have all
 		s.tags.keep(Tag{Key: fmt.Sprint("many", i)})
 	}
 	if n := s.tags.memory.Len(); n > maxTags {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A model is an index written for being right, not for being fast.
+// A model is an index that is simple rather than fast.
 type model struct {
 	bounds map[string]int64 // "" is the store's
 	blobs  []*modelBlob     // least recently used first
@@ -29,7 +29,7 @@ func (m *model) find(i int) *modelBlob {
 	return nil
 }
 
-// used is what counts for a registry, "" for all.
+// used returns the bytes that count for a registry, "" for all.
 func (m *model) used(registry string) (n, idle int64) {
 	for _, b := range m.blobs {
 		if registry == "" || b.registry == registry {
@@ -42,7 +42,7 @@ func (m *model) used(registry string) (n, idle int64) {
 	return n, idle
 }
 
-// reserve returns who has to go for n bytes of a registry, in order.
+// reserve returns the blobs to evict for n bytes of a registry, in order.
 func (m *model) reserve(registry string, n int64) (out []int, ok bool) {
 	for _, r := range []string{registry, ""} {
 		if bound := m.bounds[r]; bound > 0 {
@@ -151,7 +151,7 @@ func (p *pair) use(i int) {
 	}
 }
 
-// check compares the sums, which must add up whatever happened.
+// check compares the sums of index and model.
 func (p *pair) check() {
 	x := p.x
 	for i := range x.shares.all {
