@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Commit ends the ingest: if the bytes are those that the digest names, its
-// followers get the rest, and if they are all on disk the blob enters the
-// shard. A blob that did not, and that nobody has followed yet, waits a few
-// seconds for its first follower. Commit returns ErrDigest, or
-// io.ErrUnexpectedEOF if bytes are missing, and then its followers get the
-// same. After Commit, Abort does nothing.
+// Commit ends the ingest. If the bytes are those that the digest names, its
+// followers get the rest; if all bytes are on disk, the blob enters the shard. A
+// blob that does not enter the shard, and that nobody has followed yet, waits a few
+// seconds for its first follower. If the bytes are wrong Commit returns ErrDigest,
+// if some are missing io.ErrUnexpectedEOF, and the followers get the same error.
+// After Commit, Abort does nothing.
 func (in *Ingest) Commit() error {
 	k := in.sink
 	if size := in.Size(); size >= 0 && k.written != size {
@@ -29,15 +29,15 @@ func (in *Ingest) Commit() error {
 	return nil
 }
 
-// Wrong reports whether all that was announced has come and is not what the
-// digest names, so that Commit will fail with ErrDigest.
+// Wrong reports whether all the bytes announced have come and do not match the
+// digest, so that Commit will fail with ErrDigest.
 func (in *Ingest) Wrong() bool {
 	size := in.Size()
 	return (size < 0 || in.sink.written == size) && in.sink.content.verdict() != nil
 }
 
-// Abort ends the ingest because of err, which its followers get; nil stands
-// for ErrAbandoned.
+// Abort ends the ingest because of err, and its followers get err; nil stands for
+// ErrAbandoned.
 func (in *Ingest) Abort(err error) { _ = in.fail(cmp.Or(err, ErrAbandoned)) }
 
 // fail ends the ingest because of err and returns it.
@@ -49,7 +49,7 @@ func (in *Ingest) fail(err error) error {
 	return err
 }
 
-// end tells the followers the verdict, once, and gives back what nobody needs.
+// end tells the followers the verdict, once, and releases the stream.
 func (in *Ingest) end(v verdict, err error) {
 	if !in.stream.end(v, err) {
 		return
@@ -60,8 +60,8 @@ func (in *Ingest) end(v verdict, err error) {
 	in.stream.release(in.sink.end())
 }
 
-// enter moves the file and its meta into the shard. If that fails the blob is
-// not kept, and nobody but the log and Health needs to know.
+// enter moves the file and its meta into the shard. If that fails the blob is not
+// kept; only the log and Health say so.
 func (k *sink) enter() {
 	k.content.sums.flush()
 	err := k.allocator.retryFull(k.disk, k.registry, 0, k.place)
@@ -81,15 +81,15 @@ func (k *sink) enter() {
 	}
 }
 
-// neverUsed is when a replica was last used that nobody has read since it came:
-// after a restart too it is the first to go.
+// neverUsed is noted as the last use of a replica that nobody has read since it
+// came, so that it is evicted first after a restart too.
 var neverUsed = time.Unix(0, 0)
 
 // errBusy: the blob's old file is still being removed.
 var errBusy = errors.New("the blob's old file is still being removed")
 
-// place gives the file its name and the index its entry. A blob that the shard
-// has already keeps its file; only its meta may be written anew.
+// place gives the file its name and the index its entry. If the shard has the blob
+// already, that file stays, and at most its meta is written again.
 func (k *sink) place() error {
 	end, err := k.commits.take(k.ctx, k.name.key)
 	if err != nil {
@@ -116,7 +116,7 @@ func (k *sink) place() error {
 		used = neverUsed
 	}
 	slot, ok := k.index.insert(k.name, k.registry, k.written, used, k.replica, k.disk.epoch)
-	if !ok { // the key is another blob's, or the directory was lost: this one would not be counted
+	if !ok { // the key is another blob's, or the directory was lost: the file would not count
 		k.tmp = path
 		return errNoRoom
 	}
@@ -132,8 +132,8 @@ func (k *sink) keep() {
 	k.readers.keep()
 }
 
-// relabel gives a blob that the shard has already the media type it came with:
-// what came as a blob first may turn out to be a manifest.
+// relabel gives a blob that the shard has already the media type it came with now:
+// a blob may turn out to be a manifest.
 func (k *sink) relabel() error {
 	k.keep()
 	if k.mediaType == "" {
@@ -144,12 +144,12 @@ func (k *sink) relabel() error {
 		if m.MediaType == k.mediaType {
 			return nil
 		}
-		registry = m.Registry // in whose share it is
+		registry = m.Registry // the blob is in its share
 	}
 	return k.writeMeta(registry)
 }
 
-// writeMeta writes what goes beside the blob.
+// writeMeta writes the meta beside the blob.
 func (k *sink) writeMeta(registry string) error {
 	raw, err := k.meta(registry).encode()
 	if err == nil {
@@ -161,7 +161,7 @@ func (k *sink) writeMeta(registry string) error {
 	return nil
 }
 
-// meta is what goes beside the blob.
+// meta returns the meta of the bytes so far.
 func (k *sink) meta(registry string) *meta {
 	return &meta{
 		Version: metaVersion, Digest: k.digest, Size: k.written, Chunk: chunkSize,

@@ -6,14 +6,14 @@ import "time"
 type mark struct {
 	pos      int64 // what it reads next
 	patience time.Duration
-	behind   bool // it reads elsewhere, and only waits for the verdict
+	behind   bool // it reads from another source, and only waits for the verdict
 }
 
 // A crowd is the followers of an ingest. The stream guards it.
 type crowd struct {
 	marks    map[*mark]struct{}
 	moved    signal // fires when a follower read on, came or left
-	expected bool   // nobody has to be waited for: a follower came, or none will
+	expected bool   // do not wait for a follower: one came, or none will
 }
 
 // add adds a follower and returns its mark.
@@ -31,14 +31,14 @@ func (c *crowd) remove(m *mark) {
 	c.moved.fire()
 }
 
-// leaveBehind lets the writer go on without a follower.
+// leaveBehind makes the writer go on without a follower.
 func (c *crowd) leaveBehind(m *mark) {
 	m.behind = true
 	c.moved.fire()
 }
 
-// survey returns how far the fastest follower has read, and who has yet to read
-// bytes before end.
+// survey returns how far the fastest follower has read, and the followers that
+// have not read up to end.
 func (c *crowd) survey(end int64) (fastest int64, laggards []*mark) {
 	fastest = -1
 	for m := range c.marks {

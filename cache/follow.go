@@ -17,7 +17,7 @@ const (
 	linger = 10 * time.Millisecond
 )
 
-// A follower reads an ingest. All but its mark is its reader's own.
+// A follower reads an ingest. It belongs to its reader, but for the mark.
 type follower struct {
 	s      *stream
 	mark   *mark
@@ -33,9 +33,9 @@ func (f *follower) Verdict(ctx context.Context) error {
 	return f.s.wait(ctx, math.MaxInt64, view.isRight)
 }
 
-// Rejected returns what was sent of a blob that then turned out not to be what
-// its digest names, nil if that is not on the disk. The blob must stay open
-// while it is read, and is not to be read by others meanwhile.
+// Rejected returns the bytes that were sent of a blob before its digest turned out
+// to be wrong, nil if they are not on disk. Keep the blob open while you read them,
+// and send nothing from it meanwhile.
 func Rejected(b Blob) io.ReaderAt {
 	if f, ok := b.(*follower); ok && f.file != nil {
 		return f.file.os
@@ -80,7 +80,7 @@ func (f *follower) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 	return off - start, nil
 }
 
-// endOf is where the n bytes from off on end; n < 0: nowhere.
+// endOf returns the end of the n bytes from off on; n < 0: there is no end.
 func endOf(off, n int64) int64 {
 	if n < 0 || n > math.MaxInt64-off {
 		return math.MaxInt64
@@ -88,7 +88,7 @@ func endOf(off, n int64) int64 {
 	return off + n
 }
 
-// A piece is what can be sent now: n bytes, in memory or in a file.
+// A piece is n bytes that can be sent now. They are in memory or in a file.
 type piece struct {
 	n      int64
 	bytes  []byte

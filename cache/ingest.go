@@ -9,17 +9,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// An Ingest is a blob on its way in: one writer, any number of followers, who
-// read what has arrived while the rest is still coming.
+// An Ingest is a blob on its way in. It has one writer and any number of followers,
+// which read the bytes that have arrived while the rest is still coming.
 //
-// With room and a disk the bytes go to a file in tmp, and every follower reads
-// that file. Without (the blob is larger than the bound, all is being read, the
-// disk is full or broken) they pass through a window in memory: see window.go.
-// It may change from the one to the other at any byte, never back.
+// If there is room and a disk, the bytes go to a file in tmp, and every follower
+// reads that file. If not (the blob is larger than the bound, all blobs are being
+// read, the disk is full or broken), they pass through a window in memory: see
+// window.go. An ingest may change from the file to the window at any byte, but
+// never back.
 //
-// Resume, Replica, Doubt, Agrees, Forget, SetSize, Write, Wrong, Commit and
-// Abort are the writer's: one at a time. The writer works on the sink, those
-// who read along see the stream alone.
+// Resume, Replica, Doubt, Agrees, Forget, SetSize, Write, Wrong, Commit and Abort
+// belong to the writer; it calls one at a time. The writer uses the sink. Followers
+// only have the stream.
 type Ingest struct {
 	sink   *sink
 	stream *stream
@@ -39,21 +40,20 @@ func newIngest(ctx context.Context, s *shard, l label) *Ingest {
 	return &Ingest{stream: readers, sink: newSink(ctx, s, l, readers)}
 }
 
-// Replica says, before the first byte, that the blob is another node's to keep.
-// It is kept where there is room, and is the first to go until it is read here
-// again.
+// Replica says, before the first byte, that the blob belongs to another node. It is
+// kept if there is room, and evicted first until it is read here again.
 func (in *Ingest) Replica() { in.sink.replica = true }
 
-// Doubt says, before the first byte, that the size which will be told may be
-// made up: room is made as the bytes come, so that others' blobs go for what is
-// there, not for what is announced.
+// Doubt says, before the first byte, that the size which will be told may be made
+// up. Room is then made as the bytes come, so that an announcement alone evicts
+// nothing.
 func (in *Ingest) Doubt() { in.sink.doubted = true }
 
-// Resume takes up what an earlier download of the blob from the same registry
-// left, before a restart or in this life, and returns where to go on: Offset.
-// It reads those bytes and compares them with the sums noted when they came;
-// from the first chunk that differs on they are dropped. Nobody gets any of
-// them before SetSize tells that a source agrees on the size. Call it first.
+// Resume takes up the bytes that an earlier download of the blob from the same
+// registry left, perhaps before a restart, and returns the offset to go on at. It
+// compares those bytes with the sums noted when they came, and drops them from the
+// first chunk that differs on. Nobody gets any of them before SetSize says that a
+// source agrees on the size. Call it first.
 func (in *Ingest) Resume() int64 {
 	if !in.Begun() {
 		in.sink.resume()
@@ -61,21 +61,21 @@ func (in *Ingest) Resume() int64 {
 	return in.Offset()
 }
 
-// Agrees reports whether a source that says that the blob has n bytes, -1 if it
-// does not know, can go on where Resume ended.
+// Agrees reports whether a source can go on where Resume ended. The source says that
+// the blob has n bytes, -1 if it does not know.
 func (in *Ingest) Agrees(n int64) bool { return in.sink.progress.agrees(n) }
 
-// Forget drops what Resume took up, before SetSize: no source goes on from
-// there.
+// Forget drops the bytes that Resume took up, because no source goes on from there.
+// Call it before SetSize.
 func (in *Ingest) Forget() {
 	if !in.Begun() {
 		in.sink.forget()
 	}
 }
 
-// SetSize tells the blob's size in bytes before the first Write, -1 if it is
-// not known, and makes room for it. Followers wait for it. Only the first call
-// counts.
+// SetSize tells the blob's size in bytes before the first Write, -1 if it is not
+// known, and makes room for it. Followers wait for this call. Later calls do
+// nothing.
 func (in *Ingest) SetSize(n int64) {
 	if in.Begun() {
 		return
@@ -86,9 +86,9 @@ func (in *Ingest) SetSize(n int64) {
 	in.stream.begin(in.sink.begin(n))
 }
 
-// Write takes the next bytes. It fails with ErrDigest if they are more than
-// were announced, with ErrAbandoned if nothing keeps them and nobody has read
-// for a while, and at the ingest's context's end; never because of the disk.
+// Write takes the next bytes. It fails with ErrDigest if there are more than were
+// announced, with ErrAbandoned if nothing keeps them and nobody has read for a
+// while, and when the ingest's context ends. It never fails because of the disk.
 func (in *Ingest) Write(p []byte) (int, error) {
 	if !in.Begun() {
 		in.SetSize(-1)
@@ -97,7 +97,7 @@ func (in *Ingest) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("more than the %d bytes announced: %w", size, ErrDigest)
 	}
 	n := 0
-	for q := range slices.Chunk(p, batch) { // followers of a window see one while the next waits for its place
+	for q := range slices.Chunk(p, batch) { // followers can read one chunk while the next waits for place in the window
 		if err := in.sink.write(q); err != nil {
 			return n, err
 		}
@@ -106,31 +106,31 @@ func (in *Ingest) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Offset returns how many bytes have come: where the next source continues.
+// Offset returns how many bytes have come. The next source continues there.
 func (in *Ingest) Offset() int64 { return in.stream.look().written }
 
 // Size returns the size told, -1 if none was.
 func (in *Ingest) Size() int64 { return in.stream.look().size }
 
-// Sendable returns how many of the blob's first bytes its readers can get by
-// now: all but what is held back.
+// Sendable returns how many of the blob's first bytes its readers can get now: all
+// but those that are held back.
 func (in *Ingest) Sendable() int64 { return in.stream.look().sendable() }
 
 // Begun reports whether SetSize was called.
 func (in *Ingest) Begun() bool { return in.stream.look().begun }
 
-// Keeping reports whether the blob entered the shard or, as far as can be seen
-// by now, will.
+// Keeping reports whether the blob entered the shard, or will as far as can be seen
+// now.
 func (in *Ingest) Keeping() bool { return in.stream.look().keeping() }
 
 // Stored reports whether the blob entered the shard.
 func (in *Ingest) Stored() bool { return in.stream.look().stored }
 
-// Follow returns the blob as it arrives. It waits until the size has been told
-// and bytes can be sent, so that a failure before the first byte is an error
-// here. Those of a blob no longer than HoldBack can be sent only once it is
-// known to be right. A blob that has come in meanwhile is opened in the shard;
-// ErrNotFound says that it came and was not kept. Close the blob.
+// Follow returns the blob as it arrives. It waits until the size is told and a byte
+// can be sent, so that a failure before the first byte is an error here. The bytes
+// of a blob no longer than HoldBack can be sent only once they are known to be
+// right. If the ingest has ended, Follow opens the blob in the shard; it returns
+// ErrNotFound if the blob was not kept. Close the blob.
 func (in *Ingest) Follow(ctx context.Context) (Blob, error) {
 	m, err := in.stream.join()
 	switch {

@@ -58,8 +58,8 @@ func (k *sink) takeUp(p *part) error {
 	return nil
 }
 
-// relive brings the digester to where a part ends, and returns where that is: at
-// the first chunk that is not what it was.
+// relive brings the digester to the end of a part, and returns that offset. A part
+// ends before its first chunk that does not match its sum.
 func (d *digester) relive(ctx context.Context, f *file, n *note) (int64, error) {
 	good, err := d.verify(ctx, f, n)
 	if err != nil {
@@ -77,11 +77,11 @@ func (d *digester) relive(ctx context.Context, f *file, n *note) (int64, error) 
 	return good, d.rehash(f, good)
 }
 
-// verifyTime is how long a part is read before a source is asked: a client
-// waits. What is beyond comes again.
+// verifyTime is how long a part is checked before a source is asked, because a
+// client waits. The bytes beyond are downloaded again.
 const verifyTime = 10 * time.Second
 
-// verify compares the part's chunks with their sums, which it takes over, and
+// verify compares the part's chunks with their sums, takes the sums over, and
 // returns how many bytes are right.
 func (d *digester) verify(ctx context.Context, f *file, n *note) (int64, error) {
 	buf := buffers.Get().(*[chunkSize]byte)
@@ -103,7 +103,7 @@ func (d *digester) verify(ctx context.Context, f *file, n *note) (int64, error) 
 	return n.Offset, nil
 }
 
-// rehash takes the first n bytes of f, whole chunks.
+// rehash reads the first n bytes of f, whole chunks, into the digester.
 func (d *digester) rehash(f *file, n int64) error {
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
@@ -128,10 +128,9 @@ func (k *sink) forget() {
 	k.readers.readFrom(nil, 0)
 }
 
-// note notes how far the ingest is, so that another can go on from there. If it
-// can't be noted, that is no harm. Each note has a name of its own: a file
-// system may write out at once what is renamed over another file, which takes
-// long.
+// note writes down how far the ingest is, so that another ingest can go on from
+// there. Failing to do so is no harm. Each note has a name of its own: some file
+// systems flush a file that is renamed over another, which takes long.
 func (k *sink) note() error {
 	name := fmt.Sprintf("%s.%d.meta", k.tmp, k.written)
 	if name == k.progress.note {
@@ -157,8 +156,8 @@ func (k *sink) note() error {
 	return nil
 }
 
-// dropNote removes the note of how far the ingest is. One that stays is removed
-// at the next start, its file being gone.
+// dropNote removes the note. If it stays, the next start removes it, because its
+// file is gone.
 func (k *sink) dropNote() {
 	if k.progress.note == "" {
 		return
@@ -175,12 +174,12 @@ func (k *sink) resumable() bool {
 	return !k.ended && k.file != nil && !k.passing && k.written >= partMin && k.written < size
 }
 
-// leavePart leaves the bytes that came for the next ingest.
+// leavePart leaves the bytes that came to the next ingest of the blob.
 func (k *sink) leavePart() {
 	if !k.resumable() {
 		return
 	}
-	err := k.file.truncate(k.written) // what was set aside goes
+	err := k.file.truncate(k.written) // gives up the room set aside
 	if err == nil {
 		err = k.note()
 	}
@@ -194,7 +193,7 @@ func (k *sink) leavePart() {
 	k.reserved, k.progress.ended = k.written, true
 }
 
-// part is the part that leavePart left.
+// part returns the part that leavePart left.
 func (k *sink) part() *part {
 	return &part{
 		disk: k.disk, tmp: k.tmp, note: k.progress.note, name: k.name, registry: k.registry,

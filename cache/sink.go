@@ -5,16 +5,16 @@ import "context"
 // growth is the step in which room is reserved for a blob of unknown size.
 const growth = 4 << 20
 
-// A sink is where the bytes of an ingest go: a file in tmp, then the shard, or
-// past the disk to those who read along. It is the writer's alone and has no
-// lock. What readers have to know it tells the stream.
+// A sink is the side of an ingest that its writer has: where the bytes go, to a
+// file in tmp and then to the shard, or past the disk to the followers. Only the
+// writer uses it, so it has no lock. It tells the stream what readers have to know.
 type sink struct {
 	*shard
 	label
 	ctx     context.Context
 	readers *stream
 	replica bool // another node's to keep
-	doubted bool // nobody takes its size on trust
+	doubted bool // its size may be made up
 
 	content digester
 	size    int64 // -1: not known
@@ -22,7 +22,7 @@ type sink struct {
 	passing bool // no bytes go to the file any more
 	ended   bool
 	stored  bool
-	slot    int32 // where in the index it is, and pinned
+	slot    int32 // the blob's slot in the index, where it is pinned
 
 	disk     *disk
 	file     *file
@@ -31,11 +31,11 @@ type sink struct {
 	progress progress
 }
 
-// A progress is what an ingest noted, beside its file, of how far it is.
+// A progress is what an ingest knows of its note and of the part that it took up.
 type progress struct {
-	size  int64  // of the blob, as a part that was taken up has it; 0: there was none
-	note  string // the file of the note; "": there is none
-	next  int64  // at how many bytes the next note is due
+	size  int64  // of the blob, as the part that was taken up has it; 0: there was no part
+	note  string // the note's file; "": there is none
+	next  int64  // the number of bytes at which the next note is due
 	ended bool   // the ingest ended and left a part
 }
 
@@ -47,8 +47,8 @@ func newSink(ctx context.Context, s *shard, l label, readers *stream) *sink {
 	return &sink{shard: s, label: l, ctx: ctx, readers: readers, content: newDigester(l.digest), size: -1, slot: none}
 }
 
-// begin makes room for a blob of n bytes, -1 if that is not known, and returns
-// the size: that of a part that was taken up if n is not known.
+// begin makes room for a blob of n bytes, -1 if that is not known. It returns the
+// size; if n is not known that is the size in the part that was taken up.
 func (k *sink) begin(n int64) int64 {
 	if n < 0 && k.progress.size > 0 {
 		n = k.progress.size
@@ -104,10 +104,10 @@ func (k *sink) create(n int64) error {
 	return k.file.allocate(n)
 }
 
-// source is where followers find the bytes that are in the file.
+// source returns the file in which followers find the bytes.
 func (k *sink) source() *source { return &source{k.file, []string{k.tmp, k.name.path()}} }
 
-// pass goes on without the disk. err, if there is one, is the disk's.
+// pass goes on without the disk. err is the disk's error, if there was one.
 func (k *sink) pass(err error) {
 	if err != nil {
 		k.dir.note(err)
@@ -119,7 +119,7 @@ func (k *sink) pass(err error) {
 		return
 	}
 	if k.file != nil && k.file.truncate(k.written) != nil {
-		return // the file may still hold what was set aside: that goes on counting
+		return // the file may still hold the room set aside, so it goes on counting
 	}
 	k.allocator.release(k.registry, k.reserved-k.written)
 	k.reserved = k.written
@@ -177,8 +177,8 @@ func (k *sink) grow(n int64) bool {
 	return true
 }
 
-// end ends the writing: what is not in the shard and no part loses its name. It
-// returns what is left to give back once nobody reads it any more.
+// end ends the writing. A file that is neither in the shard nor a part loses its
+// name. end returns what has to be given back once nobody reads it any more.
 func (k *sink) end() *remains {
 	k.ended = true
 	r := &remains{shard: k.shard, disk: k.disk, file: k.file, registry: k.registry, reserved: k.reserved, slot: k.slot, path: k.name.path()}
@@ -193,8 +193,8 @@ func (k *sink) end() *remains {
 	return r
 }
 
-// remains are what an ingest that has ended still has: a file that followers
-// read, and what it counts.
+// remains are what an ingest still has after its end: a file that followers read,
+// and the room that it counts.
 type remains struct {
 	*shard
 	disk     *disk
@@ -203,29 +203,29 @@ type remains struct {
 	registry string
 	reserved int64
 	part     *part  // what it leaves for another ingest
-	slot     int32  // where it is pinned in the index
-	path     string // of that blob
+	slot     int32  // the blob's slot in the index, where it is pinned
+	path     string // of the blob in that slot
 }
 
-// removeTmp removes the file's name.
+// removeTmp removes the file's name in tmp.
 func (r *remains) removeTmp() {
 	if r.tmp != "" && removedAnyhow(r.disk.remove(r.tmp)) {
 		r.tmp = ""
 	}
 }
 
-// giveBack closes the file and gives back what it counts.
+// giveBack closes the file and gives back its room.
 func (r *remains) giveBack() {
 	r.removeTmp()
 	if r.file != nil {
-		_ = r.file.close() // what counts was verified before
+		_ = r.file.close() // its bytes were verified before
 	}
 	switch {
 	case r.part != nil && r.dir.uses(r.disk):
 		r.parts.add(r.part)
 	case r.tmp != "":
 		r.strays.add(stray{r.disk, r.tmp, r.registry, r.reserved})
-	case r.reserved > 0: // of a part too: the next start finds it
+	case r.reserved > 0: // also that of a part in a lost directory
 		r.allocator.release(r.registry, r.reserved)
 	}
 	if r.slot != none {

@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// A stream is what those who read an ingest see of it: how far it is, where its
-// bytes are, the verdict. The writer reports here; mu lies over no file call.
+// A stream is the side of an ingest that its readers see: its progress, where its
+// bytes are, the verdict. The writer reports its progress here.
 type stream struct {
-	ctx context.Context // its end ends the writer's waiting for readers
+	ctx context.Context // when it ends, the writer no longer waits for readers
 
 	mu sync.Mutex
 	view
-	grown   signal // fires when bytes came, the size is known, or it has ended
+	grown   signal // fires when bytes came, the size was told, or the ingest ended
 	window  window
 	crowd   crowd
-	writing bool     // the writer has not let go
-	remains *remains // what the last one to let go gives back
+	writing bool     // the writer has not released it
+	remains *remains // what the last user has to give back
 }
 
 func newStream(ctx context.Context) *stream {
 	return &stream{ctx: ctx, view: view{size: -1}, writing: true, crowd: crowd{marks: map[*mark]struct{}{}}}
 }
 
-// look returns how far the ingest is.
+// look returns the progress of the ingest.
 func (s *stream) look() view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,8 +79,8 @@ func (s *stream) expectNobody() {
 	s.crowd.expected = true
 }
 
-// end sets the verdict and wakes who waits for it. It reports false if there was
-// one already.
+// end sets the verdict and wakes those who wait for it. It reports false if there
+// was a verdict already.
 func (s *stream) end(v verdict, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,8 +95,8 @@ func (s *stream) end(v verdict, err error) bool {
 	return true
 }
 
-// awaitFirst waits for the first follower: whoever asked for the blob may be
-// slower than the blob.
+// awaitFirst waits for the first follower: the blob may arrive before the reader
+// who asked for it.
 func (s *stream) awaitFirst() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,8 +108,8 @@ func (s *stream) awaitFirst() {
 	}
 }
 
-// release ends the writer's part. The last of the writer and the followers gives
-// back what remains.
+// release ends the writer's use of the stream. The last user, be it the writer or
+// a follower, gives back what remains.
 func (s *stream) release(r *remains) {
 	s.mu.Lock()
 	s.writing, s.remains = false, r
@@ -120,7 +120,7 @@ func (s *stream) release(r *remains) {
 	}
 }
 
-// takeRemains returns what remains to the last one that lets go, else nil. The
+// takeRemains returns what remains if the stream has no user left, else nil. The
 // caller holds mu.
 func (s *stream) takeRemains() *remains {
 	if s.writing || len(s.crowd.marks) > 0 {
@@ -131,8 +131,8 @@ func (s *stream) takeRemains() *remains {
 	return r
 }
 
-// join adds a follower and returns its mark. It returns nil if there is nothing
-// to follow any more: an error, or a blob to be opened in the shard.
+// join adds a follower and returns its mark. If there is nothing left to follow, it
+// returns nil, and the error of an ingest that failed.
 func (s *stream) join() (*mark, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,8 +183,8 @@ func (s *stream) advance(m *mark, off int64) {
 	}
 }
 
-// leaveBehind lets the writer go on without a follower, which reads elsewhere
-// from now on and only waits for the verdict.
+// leaveBehind makes the writer go on without a follower, which now reads from
+// another source and only waits for the verdict.
 func (s *stream) leaveBehind(m *mark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,8 +192,8 @@ func (s *stream) leaveBehind(m *mark) {
 }
 
 // next waits for bytes at off, for a response that goes to end, and returns them
-// or where they are. It lingers for a batch unless it is the first piece, so
-// that the first byte is not delayed.
+// or the file that holds them. It waits up to linger for a full batch; the first
+// piece does not linger, so that the first byte is not delayed.
 func (s *stream) next(ctx context.Context, m *mark, off, end int64, linger time.Duration) (piece, error) {
 	s.advance(m, off)
 	until := time.Now().Add(linger)
@@ -221,8 +221,8 @@ func (s *stream) next(ctx context.Context, m *mark, off, end int64, linger time.
 	}
 }
 
-// piece returns what lies at off: of the file as much as there is, of memory
-// one block.
+// piece returns the bytes at off: all that the file holds up to limit, or one block
+// of the window.
 func (s *stream) piece(m *mark, off, limit int64) (piece, error) {
 	if off < s.onDisk {
 		return piece{n: min(limit, s.onDisk) - off, source: s.source}, nil

@@ -11,27 +11,28 @@ const (
 	failed
 )
 
-// A view is how far an ingest is, as its readers see it.
+// A view is what the readers of an ingest see of its progress.
 type view struct {
-	begun   bool  // the size was told, or that it is not known
+	begun   bool  // the size is told, or told to be unknown
 	size    int64 // -1: not known
 	written int64
 	onDisk  int64   // how many of the bytes written are in the file
 	source  *source // the file; nil: there is none
 	passing bool    // no bytes go to the file any more
 	verdict verdict
-	err     error // with failed: why
+	err     error // why it failed
 	stored  bool  // the shard has the blob
 }
 
-// A source is the file in which the first bytes of an ingest are.
+// A source is the file that holds the first bytes of an ingest.
 type source struct {
 	file  *file    // the writer's; open until the last follower has left
-	names []string // what the file is called, one after the other
+	names []string // the names that the file has, one after the other
 }
 
-// open opens a descriptor of the caller's own, so that sendfile can be used. It
-// returns nil if there are too many, or if the names are other files' by now.
+// open opens another descriptor of the file, so that the caller can use sendfile.
+// It returns nil if the process has too many, or if the names now belong to other
+// files.
 func (s *source) open() *file {
 	for _, name := range s.names {
 		f, err := s.file.root.open(name)
@@ -51,8 +52,8 @@ func (v view) firstByte() bool {
 	return v.verdict != arriving || v.begun && (v.size > HoldBack || v.size < 0 && v.written > HoldBack)
 }
 
-// most is up to where a response that goes to end may be sent before the
-// verdict.
+// most returns the offset up to which a response that goes to end may be sent
+// before the verdict.
 func (v view) most(end int64) int64 {
 	if v.size >= 0 && end >= v.size {
 		return v.size - HoldBack
@@ -60,7 +61,7 @@ func (v view) most(end int64) int64 {
 	return end
 }
 
-// limit is up to where a response that goes to end may be sent by now.
+// limit returns the offset up to which a response that goes to end may be sent now.
 func (v view) limit(end int64) int64 {
 	switch {
 	case v.verdict == right:
@@ -72,8 +73,8 @@ func (v view) limit(end int64) int64 {
 	}
 }
 
-// margin is what is held back behind the last byte written: if the size is not
-// known, any byte could be of the last.
+// margin returns how many of the bytes written are held back. If the size is not
+// known, any of them could be the last.
 func (v view) margin() int64 {
 	if v.size < 0 {
 		return HoldBack
@@ -84,7 +85,7 @@ func (v view) margin() int64 {
 // isRight reports whether the bytes are known to be right.
 func (v view) isRight() bool { return v.verdict == right }
 
-// sendable returns how many bytes readers can get by now.
+// sendable returns how many bytes readers can get now.
 func (v view) sendable() int64 {
 	switch {
 	case v.verdict == right:
@@ -95,8 +96,8 @@ func (v view) sendable() int64 {
 	return max(v.written-HoldBack, 0)
 }
 
-// keeping reports whether the shard has the blob or, as far as can be seen by
-// now, will.
+// keeping reports whether the shard has the blob, or will have it as far as can be
+// seen now.
 func (v view) keeping() bool {
 	return v.stored || v.verdict == arriving && v.source != nil && !v.passing
 }

@@ -73,9 +73,9 @@ func (s *stream) toWindow(p []byte) error {
 	return nil
 }
 
-// awaitReaders returns once the bytes before end need not be kept: everybody
-// has read them, or those who have not have used up the patience of those who
-// have. The caller holds mu; it is free while awaitReaders waits.
+// awaitReaders returns once the bytes before end need not be kept: all followers
+// have read them, or the slow ones have used up their patience. The caller holds
+// mu; awaitReaders releases it while it waits.
 func (s *stream) awaitReaders(end int64) error {
 	deserted := time.Duration(0)
 	for {
