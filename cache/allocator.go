@@ -10,7 +10,7 @@ type allocator struct {
 	pressure *pressure
 }
 
-// makeRoom reserves n bytes for a registry, and removes what has to go for it.
+// makeRoom reserves n bytes for a registry, and removes the blobs evicted for it.
 func (a *allocator) makeRoom(d *disk, registry string, n int64) error {
 	if err := a.listing.waitBriefly(); err != nil {
 		return err
@@ -29,8 +29,8 @@ func (a *allocator) makeRoom(d *disk, registry string, n int64) error {
 	return a.settle(registry, n)
 }
 
-// retryFull does what may find the disk full. If it does, it makes room for n
-// bytes more of a registry and does it once again.
+// retryFull calls do. If do finds the disk full, it makes room for n bytes of a
+// registry and calls do once more.
 func (a *allocator) retryFull(d *disk, registry string, n int64, do func() error) error {
 	err := do()
 	if full(err) && a.pressure.relieve(d, registry, n) {

@@ -33,7 +33,7 @@ func (c *caretaker) run(ctx context.Context, opened bool) {
 		opened = c.open() == nil
 	}
 	if !c.firstListing(ctx) {
-		return // what is not listed is not counted: nothing may come in
+		return // blobs that are not listed do not count, so nothing may come in
 	}
 	for wait.For(ctx, remount) == nil {
 		c.tend(ctx)
@@ -116,8 +116,8 @@ func (c *caretaker) list(ctx context.Context, d *disk) error {
 	return nil
 }
 
-// tend looks after what changes while nobody asks: parts grow old, a disk has
-// room again, a directory is removed or replaced by another.
+// tend does what time brings: parts grow too old, a full disk has room again, the
+// directory is removed or replaced by another.
 func (c *caretaker) tend(ctx context.Context) {
 	c.parts.expire(time.Now())
 	d := c.dir.inUse()
@@ -135,12 +135,12 @@ func (c *caretaker) tend(ctx context.Context) {
 	c.pressure.ease(d)
 }
 
-// lose lets the directory go because of err. What it held is gone with it.
+// lose gives the directory up because of err. All that it held is lost.
 func (c *caretaker) lose(err error) {
 	c.log.Error("cache directory lost: serving without a cache; trying again", "error", err)
 	c.dir.note(err)
 	d := c.dir.take(nil)
-	c.index.clear() // takes no blob of that directory any more
+	c.index.clear() // from now on blobs of that directory are not taken
 	c.small.clear()
 	c.parts.forget(c.index.current())
 	if err := d.close(); err != nil {

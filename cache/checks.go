@@ -13,7 +13,7 @@ import (
 // sharedChecks are the checks that all readers of a blob share.
 type sharedChecks struct{ atomic.Pointer[checks] }
 
-// checks are what is known of the chunks of one blob.
+// checks say which chunks of one blob are known to be right.
 type checks struct {
 	meta  *meta
 	id    identity
@@ -91,8 +91,8 @@ func (c *checks) complete() bool {
 }
 
 // Salvage returns the bytes of a blob that Send called damaged, up to the first
-// chunk that is damaged, so that they need not come from elsewhere again. It
-// returns nil for other blobs. The blob must stay open while it is read.
+// damaged chunk, so that they need not be downloaded again. It returns nil for
+// other blobs. Keep the blob open while you read them.
 func Salvage(b Blob) io.Reader {
 	fb, ok := b.(*fileBlob)
 	if !ok {
@@ -114,7 +114,7 @@ type salvage struct {
 	buf   [chunkSize]byte
 }
 
-// Read implements io.Reader. The end of what is right is an unexpected EOF.
+// Read implements io.Reader. At the first wrong chunk it returns an unexpected EOF.
 func (s *salvage) Read(p []byte) (int, error) {
 	if len(s.rest) == 0 {
 		if s.chunk >= int64(len(s.meta.sums)) {

@@ -9,8 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A digester learns of a blob's bytes, as they come, what is needed to tell
-// whether they are right: now by the digest, later by the chunk sums.
+// A digester reads a blob's bytes as they come. Its digest tells whether they are
+// right now, its chunk sums whether they still are later.
 type digester struct {
 	digest digest.Digest
 	n      int64 // bytes so far

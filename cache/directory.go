@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A directory is the cache directory in use, if there is one, and how it is.
-// What is in use may change at any time; who works on a file keeps to the disk
-// that it began with.
+// A directory is the cache directory in use, if there is one, and its health. The
+// disk in use may change at any time. Work on a file goes on with the disk that it
+// began with.
 type directory struct {
 	log    *slog.Logger
 	disk   atomic.Pointer[disk]
@@ -27,7 +27,7 @@ func (d *directory) uses(one *disk) bool { return d.disk.Load() == one }
 // take takes a disk into use, or none, and returns the one that was.
 func (d *directory) take(one *disk) (before *disk) { return d.disk.Swap(one) }
 
-// note remembers how the last attempt to write ended.
+// note remembers how the last attempt to write ended, for health.
 func (d *directory) note(err error) {
 	if err == nil {
 		d.broken.Store(nil)

@@ -66,7 +66,7 @@ func (d *disk) enter() error {
 }
 
 // inPlace checks that the path still names the directory that was opened, and is
-// no link to it: whoever may change a link would choose where we write.
+// not a link to it. Whoever may change a link could choose where we write.
 func (d *disk) inPlace() error {
 	if err := d.try("stat", d.path); err != nil {
 		return err
@@ -88,8 +88,9 @@ func (d *disk) inPlace() error {
 	return nil
 }
 
-// sound checks that the directory is still there, with what the store needs.
-// Only what is certain counts: a failing disk shows in other calls.
+// sound checks that the directory and all that the store needs in it are still
+// there. It fails only if something is certainly missing: a failing disk shows in
+// other calls.
 func (d *disk) sound() error {
 	if err := d.inPlace(); errors.Is(err, fs.ErrNotExist) || errors.Is(err, errMoved) || errors.Is(err, errLink) {
 		return err
@@ -106,7 +107,7 @@ func (d *disk) sound() error {
 	return nil
 }
 
-// prepare takes the lock, makes the directories and learns whose our files are.
+// prepare takes the lock, makes the directories and learns who owns our files.
 func (d *disk) prepare() error {
 	// A directory that is not ours, such as a container's volume, can't be
 	// narrowed. Those below it are ours and closed to others all the same.

@@ -1,6 +1,6 @@
 package cache
 
-// A state says what becomes of an entry's file, and whether the blob is served.
+// A state says whether an entry's blob is served, and what happens to its file.
 type state uint8
 
 const (
@@ -12,7 +12,7 @@ const (
 	expelled              // not served; its file is being removed because it is damaged
 	damaged               // not served; its file could not be removed and still counts
 	gone                  // its file is removed; its bytes count until the last reader has left
-	absent                // nothing counts; the listing may still come across a file that was removed since
+	absent                // nothing counts; keeps the listing from adding a file that was removed meanwhile
 )
 
 // held reports whether the shard serves the blob.
@@ -35,8 +35,8 @@ type entry struct {
 	checked    int64 // unix nanoseconds when all chunks were right under id, 0: never
 }
 
-// A pin stands for the readers of one blob.
+// A pin represents the readers of one blob.
 type pin struct {
 	refs   int          // guarded by the index
-	checks sharedChecks // what the readers know of its chunks
+	checks sharedChecks // shared by the readers
 }

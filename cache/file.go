@@ -28,8 +28,8 @@ type identity struct {
 // errForeign: a file that is not ours.
 var errForeign = errors.New("belongs to another user")
 
-// identify returns the file's identity, and when it was last used. What is no
-// regular file, or not ours, has none.
+// identify returns the file's identity, and when it was last used. It fails if the
+// file is not a regular one, or not ours.
 func (f *file) identify() (id identity, used time.Time, err error) {
 	if err := f.root.try("stat", f.os.Name()); err != nil {
 		return id, used, err
@@ -106,7 +106,7 @@ func (f *file) allocate(n int64) error {
 	return nil
 }
 
-// truncate cuts the file to n bytes, and what was set aside beyond them.
+// truncate cuts the file to n bytes, and gives up the room set aside beyond them.
 func (f *file) truncate(n int64) error {
 	if err := f.root.try("truncate", f.os.Name()); err != nil {
 		return err

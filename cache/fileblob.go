@@ -31,7 +31,7 @@ type fileBlob struct {
 	closed  bool
 }
 
-// openFile opens the file. A blob whose file is not as it should be leaves the
+// openFile opens the file. If the file is not as it should be, the blob leaves the
 // shard.
 func (b *fileBlob) openFile(d *root) (err error) {
 	if b.file, err = d.open(b.name.path()); err != nil {
@@ -43,7 +43,7 @@ func (b *fileBlob) openFile(d *root) (err error) {
 	return nil
 }
 
-// prepare reads what checking needs, so that Send opens no file as a rule.
+// prepare reads the meta if Send will need it, so that Send rarely opens a file.
 func (b *fileBlob) prepare() error {
 	id, _, err := b.file.identify()
 	if err == nil && id.size != b.size {
@@ -98,7 +98,7 @@ func (b *fileBlob) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 	return off - start, nil
 }
 
-// damaged takes the blob out of the shard: whoever reads it goes on elsewhere,
+// damaged takes the blob out of the shard: its readers go on with another source,
 // and must not come back here.
 func (b *fileBlob) damaged(err error) error {
 	b.remover.expel(b.file.root, b.slot)
@@ -147,8 +147,8 @@ func (b *fileBlob) trusted(id identity, now time.Time) bool {
 	return b.remover.index.trusted(b.slot, id, now.Add(-b.verify))
 }
 
-// checks returns what is known of the blob's chunks: nothing if the file is
-// another than the one that was checked, or that was too long ago.
+// checks returns which chunks are known to be right. It begins anew if the file has
+// changed since, or if that was too long ago.
 func (b *fileBlob) checks(id identity, now time.Time) (*checks, error) {
 	c := b.pin.checks.Load()
 	if c != nil && c.id == id && now.Sub(c.since) < b.verify {
@@ -163,7 +163,7 @@ func (b *fileBlob) checks(id identity, now time.Time) (*checks, error) {
 	return c, nil
 }
 
-// meta reads what lies beside the blob.
+// meta reads the meta beside the blob.
 func (b *fileBlob) meta() (*meta, error) {
 	m, err := b.file.root.readMeta(b.name)
 	if err == nil && m.Size != b.size {
@@ -186,15 +186,15 @@ func (b *fileBlob) checkChunk(m *meta, i int64) error {
 	return nil
 }
 
-// errSum: a chunk is not what it was.
+// errSum: a chunk has changed.
 var errSum = errors.New("chunk does not match its sum")
 
 // MaxManifest is how many bytes a manifest has at most. Anything larger is not
 // taken for one.
 const MaxManifest = 4 << 20
 
-// manifest reads the whole blob into memory if it is a manifest: any digest can
-// be asked for as one.
+// manifest reads the whole blob into memory if it is a manifest. Clients may ask for
+// any digest as one.
 func (b *fileBlob) manifest() (*memoryBlob, error) {
 	if b.size > MaxManifest {
 		return nil, ErrNotFound

@@ -15,8 +15,8 @@ const maxNote = 16 << 20
 // noteName matches the names that a Folder takes.
 var noteName = regexp.MustCompile(`^[a-z0-9.-]{1,100}$`)
 
-// errNoteName: the name is none that a Folder takes.
-var errNoteName = errors.New("is not a valid name of a note: use 1 to 100 of a-z, 0-9, dot and dash")
+// errNoteName: a Folder does not take the name.
+var errNoteName = errors.New("is not a valid name of a note: use 1 to 100 characters of a-z, 0-9, dot and dash")
 
 // A Folder holds the notes that a store's owner keeps beside the blobs: small
 // files in the directory notes of the cache directory. Its methods may be
@@ -79,8 +79,8 @@ func (f *Folder) Remove(name string) error {
 	return wrapNote("removing", name, f.disk.remove(path))
 }
 
-// newFolder returns the Folder of a disk. What stands there and is no file goes,
-// so that no note's name is blocked.
+// newFolder returns the Folder of a disk. It removes anything in it that is not a
+// file, so that no note's name is blocked.
 func newFolder(d *disk) *Folder {
 	entries, err := d.list("notes", "notes")
 	if err != nil {
@@ -88,7 +88,7 @@ func newFolder(d *disk) *Folder {
 	}
 	for _, e := range entries {
 		if !e.Type().IsRegular() {
-			_ = d.removeAll("notes/" + e.Name()) // if it stays, writing the note fails
+			_ = d.removeAll("notes/" + e.Name()) // if this fails, writing the note will say so
 		}
 	}
 	return &Folder{d}
@@ -102,7 +102,7 @@ func notePath(name string) (string, error) {
 	return "notes/" + name, nil
 }
 
-// wrapNote says what was being done to a note when err happened.
+// wrapNote adds to err what was being done to which note.
 func wrapNote(doing, name string, err error) error {
 	if err == nil {
 		return nil

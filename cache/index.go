@@ -19,7 +19,7 @@ import (
 type index struct {
 	mu sync.Mutex
 	ledger
-	epoch uint64 // counts the directories; what comes from another is not taken
+	epoch uint64 // counts the directories; insert takes blobs only from the current one
 }
 
 // newIndex returns an empty index; bounds are those of single shares.
@@ -27,10 +27,11 @@ func newIndex(bound int64, bounds map[string]int64) *index {
 	return &index{ledger: ledger{table: newTable(), shares: newShares(bound, bounds), pins: map[int32]*pin{}}}
 }
 
-// insert adds a blob whose file was put in place in the directory of that
-// epoch. It is pinned once; its bytes come out of a settled reservation. Once it
-// is let go it is the most recently used, a replica the least. It reports false,
-// and changes nothing, if the key is taken or the directory is another by now.
+// insert adds a blob whose file was put in place in the directory of that epoch. It
+// pins the blob once, and takes its bytes out of a settled reservation. When its
+// last reader leaves, the blob is the most recently used one, a replica the least.
+// insert reports false, and changes nothing, if the key is taken or the directory
+// was replaced.
 func (x *index) insert(n name, registry string, size int64, now time.Time, replica bool, epoch uint64) (int32, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -47,8 +48,9 @@ func (x *index) insert(n name, registry string, size int64, now time.Time, repli
 	return i, true
 }
 
-// append adds a blob that was found on disk, as less recently used than all
-// that the index knows. What the index knows of, or saw go, it does not add.
+// append adds a blob that was found on disk, as less recently used than all others.
+// It does not add a blob that the index has, or that left the index since the
+// listing began.
 func (x *index) append(f found) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -58,7 +60,7 @@ func (x *index) append(f found) {
 	x.link(x.add(f.name, f.registry, f.size, f.used, idle), false)
 }
 
-// removed says that the file of an evicted, expelled or damaged blob is gone.
+// removed says that the file of an evicted or expelled blob is gone.
 func (x *index) removed(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -67,8 +69,8 @@ func (x *index) removed(i int32) {
 	x.drop(i)
 }
 
-// stuck says that the file of an evicted or expelled blob could not be removed:
-// it is back, and counts. A damaged one only counts.
+// stuck says that the file of an evicted or expelled blob could not be removed. An
+// evicted blob is served again; a damaged one only counts.
 func (x *index) stuck(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -168,9 +170,9 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	return true, x.note(i, now)
 }
 
-// leave ends one reader of slot i. It reports whether use has to be noted on
-// disk, and whether the shard is over its bound: what was read could not be
-// evicted.
+// leave ends one reader of slot i. It reports whether the use has to be noted on
+// disk, and whether the shard is over its bound, because blobs that are read can't
+// be evicted.
 func (x *index) leave(i int32, now time.Time) (note, over bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -230,7 +232,7 @@ func (x *index) clear() {
 	x.changed.fire()
 }
 
-// endListing says that all that the disk holds is in the index.
+// endListing says that the index now has all that the disk holds.
 func (x *index) endListing() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -240,7 +242,7 @@ func (x *index) endListing() {
 	}
 }
 
-// current returns the epoch of the directory that blobs are taken from.
+// current returns the epoch of the current directory.
 func (x *index) current() uint64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()

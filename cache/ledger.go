@@ -2,8 +2,8 @@ package cache
 
 import "time"
 
-// A ledger is what an index guards: the entries, what they count towards, and
-// who reads them. It has no lock.
+// A ledger is the data that an index guards: the entries, the shares that they
+// count towards, and their readers. It has no lock.
 type ledger struct {
 	table   table
 	shares  shares
@@ -12,8 +12,8 @@ type ledger struct {
 	changed signal // fires when a file is removed or back, or room was given up
 }
 
-// vacate makes k free for a blob whose file has just taken that name. It
-// reports false if the name is another's.
+// vacate frees k for a blob whose file has just been put in place. It reports false
+// if another blob has k.
 func (l *ledger) vacate(k key) bool {
 	i, ok := l.table.slots[k]
 	if !ok {
@@ -24,7 +24,7 @@ func (l *ledger) vacate(k key) bool {
 		return false
 	case e.state == absent:
 		l.table.release(i)
-	default: // its file was damaged and is replaced, or is gone
+	default: // damaged, and its file is replaced by now; or gone
 		l.table.unname(i)
 		e.state = gone
 		l.drop(i)
@@ -55,25 +55,25 @@ func (l *ledger) unlink(i int32) {
 	l.shares.count(e.share, func(s *space) { s.idle -= e.size })
 }
 
-// remove takes a blob out of the shard. Its bytes count until its file is
-// removed and its last reader has left.
+// remove takes a blob out of the shard: it becomes evicted or expelled. Its bytes
+// count until its file is removed and its last reader has left.
 func (l *ledger) remove(i int32, to state) {
 	e := &l.table.entries[i]
 	wasIdle := e.state == idle
 	e.state, e.checked = to, 0
 	l.shares.all[e.share].items--
-	if wasIdle { // else nobody knows when its bytes go
+	if wasIdle { // else its readers decide when its bytes are free
 		l.unlink(i)
 		l.leaving(e, e.size)
 	}
 }
 
-// leaving adds n to what goes once files are removed.
+// leaving adds n to the bytes whose files are being removed.
 func (l *ledger) leaving(e *entry, n int64) {
 	l.shares.count(e.share, func(s *space) { s.leaving += n })
 }
 
-// left ends the removing of a file, for better or worse.
+// left says that removing a file has ended, whether it succeeded or not.
 func (l *ledger) left(i int32) {
 	if e := &l.table.entries[i]; e.state.leaving() && l.pins[i] == nil {
 		l.leaving(e, -e.size)
@@ -129,7 +129,7 @@ func (l *ledger) evict(sh uint16, n int64) (out []int32) {
 	return out
 }
 
-// unreserve takes n bytes off what is on its way in, so many of them pending.
+// unreserve gives up n reserved bytes, so many of them pending.
 func (l *ledger) unreserve(sh uint16, n, pending int64) {
 	l.shares.reserve(sh, -n, -pending)
 	l.changed.fire()

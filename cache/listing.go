@@ -12,8 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A listing tells whether all that the directory holds is in the index. Until
-// then nobody knows how much room there is.
+// A listing tells whether the index has all that the directory holds. Until then
+// nobody knows how much room there is.
 type listing struct {
 	done   chan struct{} // closed when the directory is listed
 	failed atomic.Bool   // listing it failed; it is tried again
@@ -72,7 +72,7 @@ type found struct {
 	used     time.Time
 }
 
-// A lister lists the blobs of a disk. It removes what is no blob.
+// A lister lists the blobs of a disk. It removes files that belong to no blob.
 type lister struct {
 	log     *slog.Logger
 	disk    *disk
@@ -160,7 +160,7 @@ func (l *lister) listBlob(ctx context.Context, n name) (found, error) {
 	}
 	defer end()
 	if _, _, known := l.index.look(n); known {
-		return found{}, nil // it came in just now
+		return found{}, nil // opener.adopt was faster
 	}
 	l.leftover(n.path())
 	l.leftover(n.path() + ".meta")

@@ -7,9 +7,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Manifest returns the bytes, which are not to be changed, and the media type
-// of a manifest, or ErrNotFound, and counts as use. What the shard holds as a
-// blob only is not found.
+// Manifest returns the bytes and the media type of a manifest, or ErrNotFound, and
+// counts as use. It does not find what the shard holds only as a blob. Do not
+// change the bytes. It may read the disk.
 func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err error) {
 	n, err := nameOf(d)
 	if err != nil {
@@ -22,8 +22,8 @@ func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err
 	return m.content, m.mediaType, nil
 }
 
-// MediaType returns the media type of a manifest of the shard, "" for a blob,
-// and for what is not there. It reads the disk.
+// MediaType returns the media type of a manifest of the shard, "" if the digest
+// names a blob or nothing. It reads the disk.
 func (s *Store) MediaType(d digest.Digest) string {
 	n, err := nameOf(d)
 	disk := s.shard.dir.inUse()
@@ -37,8 +37,8 @@ func (s *Store) MediaType(d digest.Digest) string {
 	return m.MediaType
 }
 
-// Put keeps a manifest, or a small blob where mediaType is "". It reports
-// whether the shard has it now; only content that is not d's is an error.
+// Put keeps a manifest, or a small blob if mediaType is "". It reports whether the
+// shard has it now. Only content that does not match d is an error.
 func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error) {
 	in, err := s.Ingest(ctx, d, registry, mediaType)
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType st
 	}
 	if _, err := in.Write(content); err != nil {
 		in.Abort(err)
-		return false, nil // the disk failed, and memory is for those who read along
+		return false, nil // the disk failed, and nobody reads from the window
 	}
 	if err := in.Commit(); err != nil {
 		return false, err

@@ -7,9 +7,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A key is the first 32 bytes of a digest. No two blobs share one, a sha512
-// cut to 256 bits being as hard to collide with as a sha256; but anybody can
-// make up a digest that shares one, so a key alone does not name a blob.
+// A key is the first 32 bytes of a digest. No two blobs have the same key: a sha512
+// cut to 256 bits is as hard to collide with as a sha256. But anybody can make up a
+// digest with the key of another, so a key alone does not name a blob.
 type key [32]byte
 
 // A name is a digest taken apart. It is only made from a valid digest, so

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A note is what lies beside a part's file: as a blob's meta, with how much of
-// the blob is there and the state of its hash.
+// A note lies beside a part's file. It is like a blob's meta, with how much of the
+// blob is there and the state of its hash.
 type note struct {
 	meta
 	Offset int64  `json:"offset"`
@@ -16,10 +16,10 @@ type note struct {
 	State  []byte `json:"state"`
 }
 
-// encode writes a note as it stands on disk.
+// encode returns n as it is written to disk.
 func (n *note) encode() ([]byte, error) { return encodeSums(n, n.sums) }
 
-// decodeNote reads what encode wrote, or returns errMeta.
+// decodeNote reads what encode returned, or fails with errMeta.
 func decodeNote(b []byte) (*note, error) {
 	n := new(note)
 	sums, err := decodeSums(b, n)
@@ -33,13 +33,13 @@ func decodeNote(b []byte) (*note, error) {
 	return n, nil
 }
 
-// sweep removes from tmp what is no part, and returns the parts.
+// sweep removes everything from tmp but the parts, and returns those.
 func sweep(d *disk) ([]*part, error) {
 	files, err := d.list("sweep", "tmp")
 	if err != nil {
 		return nil, err
 	}
-	best := map[string]*part{} // of two notes of one file the later, if it is whole
+	best := map[string]*part{} // by file: the latest whole note
 	for _, f := range files {
 		note := "tmp/" + f.Name()
 		tmp, _, _ := strings.Cut(note, ".")
@@ -53,7 +53,7 @@ func sweep(d *disk) ([]*part, error) {
 	var all []*part
 	keep := map[string]bool{}
 	for _, p := range best {
-		if p.cut() == nil { // else its bytes could not be counted
+		if p.cut() == nil { // else nobody knows how many bytes it has
 			all = append(all, p)
 			keep[p.tmp], keep[p.note] = true, true
 		}

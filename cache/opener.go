@@ -78,8 +78,7 @@ func (o *opener) remember(b *fileBlob, n name) (Blob, error) {
 	return m, nil
 }
 
-// adopt puts a blob that the listing has not come to yet into the index. The
-// listing may have done so when adopt returns.
+// adopt puts a blob into the index that the listing has not reached yet.
 func (o *opener) adopt(d *disk, n name) {
 	if o.listing.ended() {
 		return
@@ -106,9 +105,9 @@ func (o *opener) find(n name) (e entry, share string, ok bool) {
 	return o.index.look(n)
 }
 
-// origin returns the registry that brought n, whose share has that name. Shares
-// are called after registries unless too many have one together; then the meta
-// tells, or nobody.
+// origin returns the registry that brought n, whose share has that name. A share is
+// named after its registry. Only the share of all others is not; then the meta
+// tells, if it can be read.
 func (o *opener) origin(n name, share string) string {
 	d := o.dir.inUse()
 	if share != "" || d == nil {
@@ -121,7 +120,7 @@ func (o *opener) origin(n name, share string) string {
 	return m.Registry
 }
 
-// readMeta reads what lies beside a blob, or returns errMeta.
+// readMeta reads the meta beside a blob, or fails with errMeta.
 func (r *root) readMeta(n name) (*meta, error) {
 	raw, err := r.read(n.path() + ".meta")
 	if err != nil {
@@ -134,8 +133,7 @@ func (r *root) readMeta(n name) (*meta, error) {
 	return m, err
 }
 
-// manifest opens a blob as a manifest. What the shard holds as a blob only is
-// not found.
+// manifest opens a manifest. It does not find what the shard holds only as a blob.
 func (o *opener) manifest(n name) (*memoryBlob, error) {
 	b, err := o.open(n)
 	if err != nil {

@@ -11,14 +11,14 @@ const (
 	// partMin is how many bytes make a part worth keeping.
 	partMin = 1 << 20
 	// partStep is after how many bytes, at least, an ingest notes how far it
-	// is: what a kill costs. Notes grow with the blob, so steps do too.
+	// is. A kill costs the bytes since. Notes grow with the blob, so steps do too.
 	partStep = 4 << 20
 	// partAge is how long a part is kept.
 	partAge = 24 * time.Hour
 )
 
-// A part is a download that broke off: a file in tmp, and a note beside it with
-// what is needed to go on. It counts as a blob on its way in does.
+// A part is a download that broke off: a file in tmp, and a note beside it with all
+// that is needed to go on. It counts like a blob on its way in.
 type part struct {
 	disk     *disk
 	tmp      string
@@ -61,8 +61,8 @@ func (l *partList) begin(epoch uint64) []*part {
 	return before
 }
 
-// add adds a part. It returns the part that nobody needs any more: of two of
-// one blob from one registry the shorter, or one of another directory.
+// add adds a part. It returns a part that is not needed: the shorter of two of one
+// blob from one registry, or a part of another directory.
 func (l *partList) add(p *part) (less *part) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +94,7 @@ func (l *partList) take(fits func(*part) bool) *part {
 	return p
 }
 
-// registries returns where the parts came from.
+// registries returns the registries that the parts came from.
 func (l *partList) registries() (all []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,7 +104,7 @@ func (l *partList) registries() (all []string) {
 	return all
 }
 
-// parts keep downloads that broke off for whoever asks for the blob next.
+// parts keep downloads that broke off, for the next ingest of the blob.
 type parts struct {
 	list   partList
 	room   room
@@ -120,8 +120,8 @@ func (p *parts) adopt(epoch uint64, all []*part) {
 	}
 }
 
-// forget forgets the parts of a directory that was lost. From now on those of
-// the directory of that epoch are taken.
+// forget forgets the parts of a directory that was lost. From now on it takes parts
+// of the directory of that epoch.
 func (p *parts) forget(epoch uint64) {
 	for _, one := range p.list.begin(epoch) {
 		p.room.release(one.registry, one.bytes)

@@ -17,9 +17,8 @@ const (
 	pressureSpare = 1 << 20
 )
 
-// A pressure keeps the shard working on a disk that is full though the bound is
-// not reached. What the shard holds then is taken for what the disk can hold,
-// and is the bound for a while.
+// A pressure keeps the shard working when the disk is full before the bound is
+// reached: for a while, what the shard holds then is its bound.
 type pressure struct {
 	log     *slog.Logger
 	bound   int64
@@ -35,11 +34,11 @@ func (p *pressure) relieve(d *disk, registry string, n int64) bool {
 	n = max(n, pressureStep)
 	free, err := d.free()
 	if err != nil || free >= n {
-		free = 0 // it does not know: a quota, perhaps
+		free = 0 // the disk does not know, perhaps because of a quota
 	}
 	was, limit := p.room.narrow(n - free)
 	if n > limit {
-		p.room.setLimit(was) // all that we hold would not do
+		p.room.setLimit(was) // evicting all that we hold would not be enough
 		return false
 	}
 	dropped := p.parts.yield(registry, 0)
@@ -57,7 +56,7 @@ func (p *pressure) relieve(d *disk, registry string, n int64) bool {
 	return err == nil
 }
 
-// ease lets the bound count again as far as the disk has room.
+// ease raises the limit as far as the disk has room again, and lifts it in the end.
 func (p *pressure) ease(d *disk) {
 	if p.room.limit() == 0 {
 		return

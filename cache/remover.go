@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// errNoRoom: what is asked for does not fit beside what is being read and what
-// is on its way in.
+// errNoRoom: the bytes do not fit beside the blobs that are being read and those on
+// their way in.
 var errNoRoom = errors.New("no room in the shard")
 
 // A remover removes the files of blobs that leave the shard.
@@ -68,8 +68,8 @@ func (r *remover) noteFailure(err error) {
 	}
 }
 
-// retryDamaged tries again to remove what is damaged. Until then it counts and
-// is not served. No blob comes in under a name meanwhile.
+// retryDamaged tries again to remove damaged files. It takes the turn of each, so
+// that no blob comes in under its name meanwhile.
 func (r *remover) retryDamaged(ctx context.Context, d *disk, commits *turns[key]) {
 	for _, n := range r.index.damagedNames() {
 		end, err := commits.take(ctx, n.key)

@@ -45,7 +45,7 @@ func (r room) cancel(registry string, n int64) { r.giveUp(registry, n, n) }
 // release gives up n bytes that were settled.
 func (r room) release(registry string, n int64) { r.giveUp(registry, n, 0) }
 
-// giveUp takes n bytes off what is on its way in.
+// giveUp gives up n reserved bytes.
 func (r room) giveUp(registry string, n, pending int64) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
@@ -69,12 +69,12 @@ func (r room) holds(registry string, n int64) bool {
 // A lack says what n more bytes of a registry would evict.
 type lack struct {
 	any  bool
-	own  bool  // it has to be the registry's
+	own  bool  // only blobs of the registry are evicted
 	used int64 // unix seconds of the first victim's last use; without a victim the end of time
 }
 
-// lack returns what n more bytes of a registry would evict. What can't be had at
-// all evicts nothing.
+// lack returns what n more bytes of a registry would evict: nothing if there is no
+// way to make that room.
 func (r room) lack(registry string, n int64) lack {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
@@ -87,7 +87,7 @@ func (r room) lack(registry string, n int64) lack {
 	first := r.x.table.oldest()
 	switch {
 	case l.own && own.over(n) > own.idle, !l.own && all.over(n) > all.idle:
-		return l // even all the blobs would not do
+		return l // evicting all blobs would not be enough
 	case l.own:
 		first = r.x.table.order(sh).tail
 	case all.over(n) <= 0:
@@ -99,16 +99,16 @@ func (r room) lack(registry string, n int64) lack {
 	return l
 }
 
-// evictFor evicts what exceeds the bounds of a registry and of the store. The
-// caller removes it.
+// evictFor evicts blobs until the bounds of a registry and of the store hold. The
+// caller removes their files.
 func (r room) evictFor(registry string) []int32 {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
 	return r.x.evict(r.x.shares.number(registry), 0)
 }
 
-// shrink evicts what exceeds the bounds of all, but for what is being read. The
-// caller removes it.
+// shrink evicts blobs until all bounds hold, as far as nobody reads them. The caller
+// removes their files.
 func (r room) shrink() (out []int32) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
@@ -136,15 +136,16 @@ func (r room) setLimit(n int64) {
 	r.x.shares.total.limit = n
 }
 
-// limit returns what the disk is known to have room for, 0: more than the bound.
+// limit returns how many bytes the disk has room for, 0 if it is not known to be
+// less than the bound.
 func (r room) limit() int64 {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
 	return r.x.shares.total.limit
 }
 
-// widen raises the limit to what is held and free bytes more. It lifts the limit
-// if that is no less than the bound, or if it is over.
+// widen raises the limit to the bytes held and free bytes more. It lifts the limit
+// if that reaches the bound, or if over.
 func (r room) widen(free int64, over bool) (lifted bool) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()

@@ -16,9 +16,9 @@ import (
 )
 
 // A root makes the file calls below the cache directory. Every file call of the
-// package goes through it or through a [file] that it opened, below one os.Root:
-// no name can lead out of the directory. Links are not followed within it
-// either, and what belongs to another user is not read: neither is ours.
+// package goes through it, or through a [file] that it opened. It works below one
+// os.Root, so no name can lead out of the directory. It does not follow links
+// within the directory either, nor read files of another user: neither are ours.
 type root struct {
 	dir   *os.Root
 	self  *os.File        // the directory itself
@@ -51,7 +51,7 @@ func (r *root) openFor(name string, flag uint64) (*file, error) {
 	return r.file(f, err)
 }
 
-// file returns what opening a file returned, as a file of the root.
+// file makes a file of the root of what opening it returned.
 func (r *root) file(f *os.File, err error) (*file, error) {
 	if err != nil {
 		return nil, err
@@ -59,9 +59,9 @@ func (r *root) file(f *os.File, err error) (*file, error) {
 	return &file{f, r}, nil
 }
 
-// openAt opens an existing file without following a link: an os.Root follows
-// those that stay below it. A kernel or sandbox that does not know the call
-// leaves it at that.
+// openAt opens an existing file without following links; an os.Root follows those
+// that stay below it. If the kernel or a sandbox does not know the call, os.Root has
+// to do.
 func (r *root) openAt(name string, flag uint64) (*os.File, error) {
 	how := &unix.OpenHow{
 		Flags:   flag | unix.O_NONBLOCK | unix.O_CLOEXEC,
@@ -132,7 +132,7 @@ func (r *root) readSmall(name string, most int64) ([]byte, error) {
 	return b, err
 }
 
-// list returns what is in a directory.
+// list returns the entries of a directory.
 func (r *root) list(op, name string) ([]fs.DirEntry, error) {
 	if err := r.try(op, name); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (r *root) list(op, name string) ([]fs.DirEntry, error) {
 	return fs.ReadDir(r.dir.FS(), name)
 }
 
-// exists reports whether there may be something of this name.
+// exists reports whether the name may exist.
 func (r *root) exists(name string) bool {
 	if r.try("stat", name) != nil {
 		return true
@@ -183,7 +183,7 @@ func (r *root) rename(from, to string) error {
 	if err := r.try("rename", to); err != nil {
 		return err
 	}
-	if st, err := r.dir.Lstat(path.Dir(to)); err != nil || !st.IsDir() { // a link to a directory is none
+	if st, err := r.dir.Lstat(path.Dir(to)); err != nil || !st.IsDir() { // a link does not count
 		if err := r.mkdir(path.Dir(to)); err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (r *root) removeAll(name string) error {
 }
 
 // touch notes on disk when a blob was read. It sets the access time, which
-// (unlike the modification time) is no part of a file's identity.
+// (unlike the modification time) is not part of a file's identity.
 func (r *root) touch(name string, at time.Time) error {
 	if err := r.try("touch", name); err != nil {
 		return err
@@ -272,6 +272,6 @@ func transient(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// removedAnyhow reports whether what remove returned leaves nothing to remove:
-// the file is removed, or its directory was let go.
+// removedAnyhow takes the error of remove and reports whether nothing is left to
+// remove: the file is removed, or its directory was given up.
 func removedAnyhow(err error) bool { return err == nil || errors.Is(err, os.ErrClosed) }

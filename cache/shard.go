@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// A shard is the parts of a Store that work on its blobs. Each part knows those
-// above it in the list, none knows the Store.
+// A shard is the parts that a Store is made of. A part knows only those above it in
+// this list. None knows the Store.
 type shard struct {
 	log *slog.Logger
 
 	dir       *directory  // the directory in use
-	listing   *listing    // whether all of it is known
-	index     *index      // what it holds, and the room that is left
-	commits   *turns[key] // who puts a blob's files in place, or removes them, now
+	listing   *listing    // whether the index has all of it
+	index     *index      // which blobs it holds, and how much room is left
+	commits   *turns[key] // turns for putting a blob's files in place, or removing them
 	small     *small      // small blobs, in memory
 	strays    *strays     // files that could not be removed
 	parts     *parts      // downloads that broke off
-	remover   *remover    // removes what leaves
-	pressure  *pressure   // what to do on a full disk
-	allocator *allocator  // makes room for what comes
-	opener    *opener     // opens what is there
+	remover   *remover    // removes the files of blobs that leave
+	pressure  *pressure   // handles a full disk
+	allocator *allocator  // makes room for blobs on their way in
+	opener    *opener     // opens blobs
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends

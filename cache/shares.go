@@ -6,15 +6,15 @@ import "math"
 // so that names made up by clients cost neither memory nor time.
 const maxShares = 1024
 
-// shares are what the registries have of the shard. They have no lock; the
-// index guards them.
+// shares are the registries' parts of the shard. They have no lock; the index
+// guards them.
 type shares struct {
 	total  space
 	all    []share
 	byName map[string]uint16
 }
 
-// A share is what one registry has of the shard.
+// A share is one registry's part of the shard.
 type share struct {
 	name      string
 	space     space
@@ -81,12 +81,12 @@ func (s *shares) reserve(sh uint16, n, pending int64) {
 
 // A space is a bound and what counts towards it, in bytes.
 //
-// Room is given out by what will be there once the leaving files are removed,
-// so that two blobs on their way in do not both evict for the same bytes. It is
-// written to only once what is on disk allows it.
+// Room is given out as if the leaving files were removed already, so that two blobs
+// on their way in do not both evict for the same bytes. It is written to only once
+// there is room on disk.
 type space struct {
 	bound    int64 // 0: none
-	limit    int64 // what the disk has room for, if that is less; 0: not known
+	limit    int64 // how much the disk has room for, if that is less; 0: not known
 	used     int64 // blobs of the shard, leaving ones included
 	idle     int64 // part of used that could be evicted
 	leaving  int64 // part of used whose files are being removed, and that nobody reads
@@ -94,8 +94,8 @@ type space struct {
 	pending  int64 // part of reserved that may not be written yet
 }
 
-// over is by how much n more bytes would exceed the bound once what is leaving
-// is gone.
+// over returns by how much n more bytes would exceed the bound once the leaving
+// files are removed.
 func (s *space) over(n int64) int64 {
 	most := s.most()
 	if most == 0 {
@@ -104,7 +104,7 @@ func (s *space) over(n int64) int64 {
 	return n - (most - (s.used - s.leaving + s.reserved))
 }
 
-// most is the bound that counts: the lesser of bound and limit, 0: none.
+// most returns the bound that counts: the lesser of bound and limit, 0: none.
 func (s *space) most() int64 {
 	if s.limit == 0 || s.bound != 0 && s.bound < s.limit {
 		return s.bound
@@ -112,15 +112,15 @@ func (s *space) most() int64 {
 	return s.limit
 }
 
-// fits reports whether n bytes could be had by evicting what nobody reads. What
-// exceeds the bound by itself is refused before it is added to anything: sizes
-// are what strangers announce.
+// fits reports whether evicting idle blobs would make room for n bytes. More bytes
+// than the bound are refused before they are added to anything: strangers announce
+// sizes.
 func (s *space) fits(n int64) bool {
 	most := s.most()
 	return most == 0 || n <= most && s.over(n) <= s.idle
 }
 
-// onDisk is what the disk holds at most.
+// onDisk returns how many bytes the disk holds at most.
 func (s *space) onDisk() int64 { return s.used + s.reserved - s.pending }
 
 // crowded reports whether n pending bytes may not be written yet.

@@ -43,7 +43,7 @@ func (b *memoryBlob) Send(_ context.Context, w io.Writer, off, n int64) (int64, 
 // great many tiny blobs keep within the bound too.
 const overhead = 512
 
-// cost is what the blob counts in memory.
+// cost is how many bytes the blob counts in memory.
 func (b *memoryBlob) cost() int64 { return b.Size() + overhead }
 
 // small holds the small blobs in memory, up to a bound in bytes; the least
@@ -70,8 +70,8 @@ func (s *small) get(n name) (*memoryBlob, bool) {
 	return s.blobs.Get(n)
 }
 
-// put keeps a blob, and lets others go for it. What is known to be a manifest
-// stays one.
+// put keeps a blob, and drops others for it. A manifest stays a manifest when it
+// comes as a blob again.
 func (s *small) put(n name, b *memoryBlob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,14 +85,14 @@ func (s *small) put(n name, b *memoryBlob) {
 	}
 }
 
-// remove lets a blob go.
+// remove drops a blob.
 func (s *small) remove(n name) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blobs.Remove(n)
 }
 
-// clear lets all go.
+// clear drops all blobs.
 func (s *small) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,16 +6,16 @@ import "github.com/opencontainers/go-digest"
 type Stats struct {
 	Items     int64  // blobs
 	Bytes     int64  // of their content
-	Bound     int64  // of the share, or of the store where the share has none
+	Bound     int64  // of the share, or of the store if the share has none
 	Evictions uint64 // since start
 }
 
 // Stats returns the figures of each registry that has a share.
 func (s *Store) Stats() map[string]Stats { return s.shard.allocator.stats() }
 
-// Size returns the bytes that count towards the bound now: blobs, and room
-// reserved for what is on its way in. It never exceeds the bound once the
-// directory is listed.
+// Size returns the bytes that count towards the bound now: blobs, and room reserved
+// for blobs on their way in. It never exceeds the bound once the directory is
+// listed.
 func (s *Store) Size() int64 { return s.shard.allocator.size() }
 
 // Bound returns the bound of the whole store in bytes, 0 if there is none.

@@ -14,7 +14,7 @@ type Options struct {
 	Bound  int64            // bytes of content, on its way in included; 0: no bound
 	Shares map[string]int64 // bounds of single registries' shares of it
 	Memory int64            // bytes of small blobs kept in memory, 0: 32 MiB
-	Verify time.Duration    // how long a chunk counts as right once checked, 0: 24 h
+	Verify time.Duration    // how long a checked chunk counts as right, 0: 24 h
 	Log    *slog.Logger     // nil: none
 
 	// Taken, if set, is called each time a directory is taken into use, before
@@ -39,10 +39,10 @@ type Store struct {
 	wg   sync.WaitGroup
 }
 
-// Open returns the store in dir, which it makes if need be, and serves at once:
-// the directory is listed in the background. A directory that can't be used, or
-// is used by another process, is no error: the store works without it, says so
-// by Health, and tries again every few seconds. Close it.
+// Open returns the store in dir, and makes dir if need be. The store serves at once;
+// the directory is listed in the background. It is no error if the directory can't
+// be used, or is used by another process: the store works without it, Health says
+// so, and it tries again every few seconds. Close it.
 func Open(dir string, opts Options) *Store { return open(dir, opts, remount) }
 
 // open is Open with the time between two tries at the directory.
@@ -63,17 +63,17 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 	return s
 }
 
-// closePatience is how long Close waits for blobs that are put in place now.
+// closePatience is how long Close waits for blobs that are just being put in place.
 const closePatience = 5 * time.Second
 
-// Close ends the store. Blobs that are still open stay readable. What is on its
-// way in is not kept but for parts: Abort it before.
+// Close ends the store. Blobs that are open stay readable. Blobs on their way in are
+// not kept, apart from parts: Abort them before.
 func (s *Store) Close() error {
 	s.stop()
 	s.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
-	s.shard.commits.close(ctx) // once the lock is free the directory is another's
+	s.shard.commits.close(ctx) // after that another process may use the directory
 	if d := s.shard.dir.take(nil); d != nil {
 		return d.close()
 	}
@@ -124,9 +124,9 @@ func (s *Store) Stat(d digest.Digest) (size int64, ok bool) {
 	return e.size, ok
 }
 
-// Ingest begins the way in of the blob that d names, which must be valid, from
-// a registry; mediaType is that of a manifest, "" for a blob. It does not fail:
-// without disk or room the blob passes through memory. ctx ends waiting for
+// Ingest begins bringing in the blob that d names from a registry. mediaType is that
+// of a manifest, "" for a blob. Only an invalid d is an error: without a disk or room
+// the blob passes through memory. When ctx ends the ingest no longer waits for
 // readers. End it by Commit or Abort.
 func (s *Store) Ingest(ctx context.Context, d digest.Digest, registry, mediaType string) (*Ingest, error) {
 	n, err := nameOf(d)

@@ -15,7 +15,7 @@ type table struct {
 	unused  int32              // list of free slots
 	orders  []order            // by share
 	tick    uint64             // of the last use
-	past    uint64             // counts down: what the listing finds is older than any use
+	past    uint64             // counts down: blobs that the listing finds are older than any use
 }
 
 // An order is one share's idle blobs.
@@ -54,7 +54,7 @@ func (t *table) add(n name, e entry) int32 {
 	return i
 }
 
-// unname makes the key of slot i free for another entry.
+// unname frees the key of slot i for another entry.
 func (t *table) unname(i int32) {
 	if t.named(i) {
 		delete(t.slots, t.entries[i].key)
@@ -67,7 +67,7 @@ func (t *table) named(i int32) bool {
 	return ok && at == i
 }
 
-// release makes slot i free.
+// release frees slot i.
 func (t *table) release(i int32) {
 	t.unname(i)
 	delete(t.rests, i)
@@ -81,7 +81,7 @@ func (t *table) name(i int32) name {
 	return name{key: e.key, long: e.long, rest: t.rests[i]}
 }
 
-// where returns the named slots whose state is as asked for.
+// where returns the named slots in a state for which is returns true.
 func (t *table) where(is func(state) bool) (all []int32) {
 	for _, i := range t.slots {
 		if is(t.entries[i].state) {

@@ -17,20 +17,20 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A Tag is what a tag meant when upstream was last asked.
+// A Tag says which manifest a tag named when upstream was last asked.
 type Tag struct {
-	Key       string        `json:"key"` // who asked for what, in the caller's words; see Kept
+	Key       string        `json:"key"` // names the tag, in the caller's words; see Kept
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
 	Size      int64         `json:"size"`
 	Checked   time.Time     `json:"checked"`
 }
 
-// tags keeps the tags: a file for each, and those used last in memory too.
+// tags keeps the tags: each in a file, the recently used ones in memory too.
 type tags struct {
 	log    *slog.Logger
 	dir    *directory
-	files  turns[string] // by key, so that the file has what was told last
+	files  turns[string] // by key, so that the file has what was set last
 	memory *lru.Cache[string, tagInMemory]
 }
 
@@ -43,15 +43,15 @@ type tagInMemory struct {
 // maxTags bounds the tags in memory. Other tags are read from their files.
 const maxTags = 16 << 10
 
-// tagNoted is how long a tag that means the same is not written again: its file
-// may say that it was checked that much earlier than it was.
+// tagNoted is how long a tag that has not changed is not written again. Its file may
+// give a time of the last check that is so much too early.
 const tagNoted = time.Minute
 
-// Kept begins the keys of tags that are never removed for others: clients can't
-// choose to push out any. When there are too many, a new one is not remembered.
+// Kept is the prefix of keys whose tags are never removed for others, so that no
+// client can push one out. When there are too many, a new one is not remembered.
 const Kept = "!"
 
-// maxKept bounds those in each of 256 directories of their own.
+// maxKept bounds such tags in each of 256 directories of their own.
 const maxKept = 1024
 
 // maxTagFiles bounds the other tags in each of 256 directories: 64 Ki of them, a
@@ -72,14 +72,14 @@ func tagPath(key string) string {
 	return "tags/" + sum[:2] + "/" + sum
 }
 
-// Tag returns what the tag named by key last meant. It may read the disk.
+// Tag returns the tag named by key as it was set last. It may read the disk.
 func (s *Store) Tag(key string) (Tag, bool) { return s.tags.get(key) }
 
-// SetTag remembers what the tag t.Key means, over a restart too. It may write to
-// the disk.
+// SetTag remembers which manifest the tag t.Key names, after a restart too. It may
+// write to the disk.
 func (s *Store) SetTag(t Tag) { s.tags.set(t) }
 
-// ForgetTag forgets the tag named by key, on disk too.
+// ForgetTag forgets the tag named by key. It removes the tag's file.
 func (s *Store) ForgetTag(key string) { s.tags.forget(key) }
 
 // get returns a tag from memory or from its file.
@@ -87,7 +87,7 @@ func (t *tags) get(key string) (Tag, bool) {
 	if known, ok := t.memory.Get(key); ok {
 		return known.Tag, true
 	}
-	defer t.turn(key)() // what is told meanwhile is newer than what is read
+	defer t.turn(key)() // a tag set meanwhile is newer than the file
 	if known, ok := t.memory.Get(key); ok {
 		return known.Tag, true
 	}
@@ -157,8 +157,8 @@ func (t *tags) forget(key string) {
 	}
 }
 
-// errTag: a file that holds no tag, or not all of one.
-var errTag = errors.New("no tag, or a damaged one")
+// errTag: a file does not hold a whole tag.
+var errTag = errors.New("the file holds no tag, or is damaged")
 
 // readTag reads a tag's file.
 func readTag(r *root, path string) (tag Tag, err error) {

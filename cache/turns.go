@@ -30,7 +30,8 @@ func (t *turns[K]) take(ctx context.Context, k K) (end func(), err error) {
 	}
 }
 
-// try takes the turn, or returns what ends the one that runs.
+// try takes the turn, or returns the channel that is closed when the turn before
+// ends.
 func (t *turns[K]) try(k K) (before, mine chan struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,8 +67,8 @@ func (t *turns[K]) close(ctx context.Context) {
 	}
 }
 
-// refuse gives out no more turns. It returns what ends one that runs, nil if
-// none does.
+// refuse gives out no more turns. It returns the channel that is closed when one of
+// the running turns ends, nil if there is none.
 func (t *turns[K]) refuse() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
