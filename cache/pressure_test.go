@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A smallDisk has room for so many bytes of content and does not say so. What
-// is set aside counts, blobs of size bytes each.
+// A smallDisk has room for a number of bytes of content and does not say so. Room
+// set aside counts too. All blobs have size bytes.
 type smallDisk struct {
 	t    *testing.T
 	dir  string
@@ -31,7 +31,7 @@ func (d *smallDisk) fault(op, name string) error {
 	return nil
 }
 
-// On a disk that is smaller than the bound old blobs make room for new ones.
+// On a disk smaller than the bound, old blobs make room for new ones.
 func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -53,10 +53,10 @@ func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 			t.Error("health:", err)
 		}
 		d.room.Store(100 * size)
-		time.Sleep(squeezeTime + 2*remount) // in the bubble's time
+		time.Sleep(pressureTime + 2*remount) // in the bubble's time
 		synctest.Wait()
 		if err := s.Health(); err != nil {
-			t.Error("there is room again, but:", err)
+			t.Error("the disk has room again, but Health says:", err)
 		}
 		for _, b := range blobs {
 			keep(t, s, b)
@@ -67,7 +67,7 @@ func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 	})
 }
 
-// Where the disk tells that it has room again the bound counts at the next look.
+// If the disk says that it has room again, the bound counts after the next look.
 func TestDiskThatHasRoomAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -96,14 +96,14 @@ func TestDiskThatHasRoomAgain(t *testing.T) {
 	})
 }
 
-// A disk that others have filled is tried again at each blob.
+// A disk that other programs have filled is tried again for each blob.
 func TestDiskThatOthersHaveFilled(t *testing.T) {
 	t.Parallel()
 	d := &smallDisk{t: t, dir: t.TempDir(), size: 1 << 20}
 	s := start(t, d.dir, Options{Bound: 1 << 30, Fault: d.fault})
 	b := newSample(430, 1<<20)
 	if stored, err := s.Put(t.Context(), b.digest, registry, "", b.content); stored || err != nil || s.Health() == nil {
-		t.Error("there was no room", err, s.Health())
+		t.Error("a blob was kept without room:", err, s.Health())
 	}
 	d.room.Store(1 << 30)
 	keep(t, s, b)
@@ -112,8 +112,8 @@ func TestDiskThatOthersHaveFilled(t *testing.T) {
 	}
 }
 
-// A directory that is removed under the store, and perhaps made again by
-// another, is used again.
+// If the directory is removed while the store runs, and perhaps made again by
+// somebody else, the store uses it again.
 func TestDirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
 	t.Parallel()
 	for name, remove := range map[string]func(dir string) error{
@@ -139,11 +139,11 @@ func TestDirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
 			}
 			arriving := begin(t, s, newSample(442, 200_000))
 			arriving.SetSize(200_000)
-			arriving.followed = true // nobody will
+			arriving.stream.expectNobody() // nobody will
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
 			}
-			s.tend(t.Context())
+			s.care.tend(t.Context())
 			if name == "a link now" {
 				if err := s.Health(); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 					t.Fatal("health:", err)
@@ -151,20 +151,20 @@ func TestDirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
 				if err := firstOf(os.Remove(dir), os.Mkdir(dir, 0o700)); err != nil {
 					t.Fatal(err)
 				}
-				s.tend(t.Context())
+				s.care.tend(t.Context())
 			}
 			if err := s.Health(); err != nil {
 				t.Error(err)
 			}
 			var out gate
 			if _, err := reading.Send(t.Context(), &out, 0, -1); err != nil || same(out.buf.Bytes(), a.content) != nil {
-				t.Error("who was reading:", err)
+				t.Error("the reader that was there before:", err)
 			}
 			if err := reading.Close(); err != nil {
 				t.Error(err)
 			}
 			if err := write(arriving, newSample(442, 200_000), 50_000); err != nil || arriving.Stored() && name != "lock removed" {
-				t.Error("what was arriving:", err, arriving.Stored())
+				t.Error("the ingest that was there before:", err, arriving.Stored())
 			}
 			if name != "lock removed" {
 				wantGone(t, s, a)
@@ -188,7 +188,7 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// What the disk could not hold if it were empty pushes out nothing.
+// A blob larger than the whole disk evicts nothing.
 func TestBlobLargerThanTheDisk(t *testing.T) {
 	t.Parallel()
 	d := &smallDisk{t: t, dir: t.TempDir(), size: 1 << 20}
@@ -201,7 +201,7 @@ func TestBlobLargerThanTheDisk(t *testing.T) {
 	in := begin(t, s, newSample(453, 1))
 	in.SetSize(1 << 39)
 	if in.Keeping() {
-		t.Error("there is no such room")
+		t.Error("a blob larger than the disk is being kept")
 	}
 	in.Abort(errCut)
 	for _, b := range kept {
