@@ -73,7 +73,7 @@ func (v *vault) blob(repository string) string {
 // ages makes what the registry vouched for that long ago.
 func (v *vault) ages(d digest.Digest, age time.Duration) {
 	key := strings.Join([]string{"?vouched", v.up.Host(), repo, d.String()}, " ")
-	v.node.store(v.up.Host()).SetTag(cache.Tag{Key: key, Digest: d, Checked: time.Now().Add(-age)})
+	v.node.registries.Store(v.up.Host()).SetTag(cache.Tag{Key: key, Digest: d, Checked: time.Now().Add(-age)})
 }
 
 // wantNothing fails the test if one of the paths gives content.

@@ -1,4 +1,4 @@
-package node
+package gate
 
 import (
 	"net"
@@ -9,15 +9,16 @@ import (
 	"strings"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/reply"
 )
 
-// hosts are the names that browsers may reach this node by, as host or, where
-// the config says so, host:port.
+// hosts are the names that browsers may reach this node by: a host, or a
+// host:port if the config says so.
 //
-// A page whose name its owner lets point here, after the browser loaded it from
-// elsewhere (DNS rebinding), is of this node's origin to the browser; only the
-// name in Host tells. An IP address in Host is what the browser did connect to,
-// so that it can't be such a name, whoever translates addresses in between.
+// They stop DNS rebinding: a page is loaded from a name, then the name's owner
+// makes it point here. To the browser the node is then of the page's own origin;
+// only the name in Host gives it away. An IP address in Host is safe, whoever
+// translates addresses in between: it is what the browser connected to.
 type hosts map[string]bool
 
 func newHosts(cfg *config.Config) hosts {
@@ -49,10 +50,10 @@ func (h hosts) allow(r *http.Request) bool {
 	whole := strings.ToLower(r.Host)
 	name, port, err := net.SplitHostPort(whole)
 	if strings.Trim(port, "0123456789") != "" {
-		return false // no port of RFC 3986, section 3.2.3
+		return false // RFC 3986 section 3.2.3: a port is digits
 	}
 	if err != nil {
-		name = whole // it has no port
+		name = whole // without a port
 		if in, ok := strings.CutPrefix(name, "["); ok && strings.HasSuffix(in, "]") {
 			name = in[:len(in)-1]
 		}
@@ -63,9 +64,9 @@ func (h hosts) allow(r *http.Request) bool {
 	return h[whole] || h[strings.TrimSuffix(name, ".")]
 }
 
-// misdirected answers who calls this node by another name.
-func misdirected(w http.ResponseWriter) {
-	writeError(w, http.StatusMisdirectedRequest, ociError{
-		Code: "DENIED", Message: "this node is not known by the name in Host: add it to allowed_hosts, or set base_url",
+// refuseHost answers a client that calls this node by an unknown name.
+func refuseHost(w http.ResponseWriter) {
+	reply.Fail(w, http.StatusMisdirectedRequest, reply.Error{
+		Code: "DENIED", Message: "this node does not answer to the name in the Host header: add the name to allowed_hosts, or set base_url",
 	})
 }

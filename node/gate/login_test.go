@@ -1,4 +1,4 @@
-package node
+package gate
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"oci-proxy/node/reload"
 )
 
 // htpasswd writes a file of users and passwords, in turn.
@@ -75,7 +77,7 @@ func TestUsersAreReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := htpasswd(t, "bob", "old")
 		d := newDoor(t, "auth: {htpasswd_file: "+file+"}")
-		later := func() { time.Sleep(lookEvery) } // in the bubble
+		later := func() { time.Sleep(reload.Every) } // in the bubble
 		const at = "192.0.2.1"
 		d.want(200, 0, at, "bob", "old")
 		writeUsers(t, file, bcrypt.MinCost, "bob", "new", "cid", "cid")
@@ -88,7 +90,7 @@ func TestUsersAreReadAgain(t *testing.T) {
 			replace(t, file, text)
 			later()
 			d.want(200, 0, at, "bob", "new")
-			if err := d.logins.users.health(); err == nil || strings.Contains(err.Error(), "new\n") {
+			if err := d.logins.users.Health(); err == nil || strings.Contains(err.Error(), "new\n") {
 				t.Errorf("%q: health %v", text, err)
 			}
 		}
@@ -97,19 +99,19 @@ func TestUsersAreReadAgain(t *testing.T) {
 		}
 		later()
 		d.want(200, 0, at, "cid", "cid")
-		if n := strings.Count(d.log.String(), "can't be read again"); n != 5 {
+		if n := strings.Count(d.log.String(), "changed files cannot be read"); n != 5 {
 			t.Errorf("%d complaints in\n%s", n, d.log)
 		}
 		later()
 		d.want(200, 0, at, "cid", "cid")
-		if n := strings.Count(d.log.String(), "can't be read again"); n != 5 {
+		if n := strings.Count(d.log.String(), "changed files cannot be read"); n != 5 {
 			t.Errorf("the same complaint again:\n%s", d.log)
 		}
 		writeUsers(t, file, bcrypt.MinCost, "dan", "dan")
 		later()
 		d.want(200, 0, at, "dan", "dan")
 		d.want(401, 0, at, "cid", "cid")
-		if err := d.logins.users.health(); err != nil {
+		if err := d.logins.users.Health(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -135,9 +137,9 @@ func TestWhoWasRightIsBelievedForAWhile(t *testing.T) {
 			t.Error("believed for ever")
 		}
 		for i := range 2 * maxLogins {
-			d.logins.remember(d.logins.key(anywhere, "bob", fmt.Sprint(i)), d.logins.users.get())
+			d.logins.remember(d.logins.key(anywhere, "bob", fmt.Sprint(i)), d.logins.users.Get())
 		}
-		if n := len(d.logins.right); n != maxLogins {
+		if n := d.logins.right.Len(); n != maxLogins {
 			t.Errorf("%d are remembered", n)
 		}
 	})
@@ -149,11 +151,11 @@ func TestOneHashForManyRequestsAtOnce(t *testing.T) {
 	writeUsers(t, file, 8, "bob", "right")
 	d := newDoor(t, "auth: {htpasswd_file: "+file+"}")
 	start := time.Now()
-	if !d.logins.check(t.Context().Done(), netip.Prefix{}, "bob", "right") {
-		t.Fatal("refused")
+	if ok, err := d.logins.check(t.Context(), netip.Prefix{}, "bob", "right"); !ok || err != nil {
+		t.Fatal("refused", err)
 	}
 	one := time.Since(start)
-	d.logins.right = map[loginKey]time.Time{}
+	d.logins.right.Purge()
 	start = time.Now()
 	var all sync.WaitGroup
 	for i := range 200 {
@@ -188,8 +190,8 @@ func TestWhoIsNoUserCostsAsMuch(t *testing.T) {
 	}
 	for _, user := range []string{"bob", "ann", "nobody", ""} {
 		costs = nil
-		if d.logins.check(t.Context().Done(), netip.Prefix{}, user, "guess") {
-			t.Fatal("let in")
+		if ok, err := d.logins.check(t.Context(), netip.Prefix{}, user, "guess"); ok || err != nil {
+			t.Fatal("let in", err)
 		}
 		if len(costs) != 1 || costs[0] != cost {
 			t.Errorf("%q costs hashes of %d, want one of %d", user, costs, cost)
