@@ -8,6 +8,7 @@
 //	blobs/<alg>/<xx>/<hex>       a blob: exactly its bytes
 //	blobs/<alg>/<xx>/<hex>.meta  what belongs to it: registry, media type, chunk sums
 //	tags/<xx>/<hash>             what a tag last meant
+//	notes/<name>                 what the store's owner notes: see folder.go
 //
 // A blob enters by an [Ingest]: one writer, any number of readers that follow
 // it. It counts when its digest is right; a rename is the only way in. It is

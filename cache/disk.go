@@ -96,7 +96,10 @@ func (d *disk) openAt(name string, flag uint64) (*os.File, error) {
 const maxRead = 64 << 20
 
 // read returns a small file's bytes.
-func (d *disk) read(name string) ([]byte, error) {
+func (d *disk) read(name string) ([]byte, error) { return d.readSmall(name, maxRead) }
+
+// readSmall returns the bytes of a file that has at most so many.
+func (d *disk) readSmall(name string, most int64) ([]byte, error) {
 	f, err := d.open(name)
 	if err != nil {
 		return nil, err
@@ -109,8 +112,8 @@ func (d *disk) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.size > maxRead {
-		return nil, fmt.Errorf("%s: %d bytes are too many", name, id.size)
+	if id.size > most {
+		return nil, fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
 	}
 	b := make([]byte, id.size)
 	_, err = io.ReadFull(f, b)

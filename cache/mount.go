@@ -10,7 +10,7 @@ import (
 )
 
 // directories are those that the store needs.
-var directories = []string{"tmp", "tags", "blobs", "blobs/sha256", "blobs/sha512"}
+var directories = []string{"tmp", "tags", "notes", "blobs", "blobs/sha256", "blobs/sha512"}
 
 // errForeign: a file that is not ours.
 var errForeign = errors.New("belongs to another user")

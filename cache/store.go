@@ -22,6 +22,12 @@ type Options struct {
 	Verify time.Duration    // how long a chunk counts as right once checked, 0: 24 h
 	Log    *slog.Logger     // nil: none
 
+	// Taken, if set, is called each time a directory is taken into use, before
+	// anything in it is served: by Open, and by the goroutine that opens a
+	// directory which was lost or not there at first. The Folder is in that
+	// directory, and is valid until the next call.
+	Taken func(*Folder)
+
 	// Fault, for tests, is asked before each file call and fails it.
 	Fault func(op, name string) error
 }
@@ -169,7 +175,7 @@ func (s *Store) mountAgain(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	s.disk.Store(d)
+	s.use(d)
 	s.log.Info("cache directory in use again")
 }
 
@@ -182,9 +188,17 @@ func (s *Store) mount() error {
 	s.noteHealth(err)
 	if err == nil {
 		s.adoptParts(all)
-		s.disk.Store(d)
+		s.use(d)
 	}
 	return err
+}
+
+// use takes an open directory into use.
+func (s *Store) use(d *disk) {
+	if s.opts.Taken != nil {
+		s.opts.Taken(newFolder(d))
+	}
+	s.disk.Store(d)
 }
 
 // openDisk opens the directory and looks for parts.

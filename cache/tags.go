@@ -73,17 +73,28 @@ func (s *Store) Tag(key string) (Tag, bool) {
 	if d == nil {
 		return Tag{}, false
 	}
-	raw, err := d.read(tagPath(key))
-	if err != nil {
-		return Tag{}, false
-	}
-	var t Tag
-	raw, ok := unseal(raw)
-	if !ok || json.Unmarshal(raw, &t) != nil || t.Key != key || t.Digest.Validate() != nil {
+	t, err := d.readTag(tagPath(key))
+	if err != nil || t.Key != key {
 		return Tag{}, false
 	}
 	s.tags.keep(t)
 	return t, true
+}
+
+// errTag: a file that holds no tag, or not all of one.
+var errTag = errors.New("no tag, or a damaged one")
+
+// readTag reads a tag's file.
+func (d *disk) readTag(path string) (t Tag, err error) {
+	raw, err := d.read(path)
+	if err != nil {
+		return Tag{}, err
+	}
+	raw, ok := unseal(raw)
+	if !ok || json.Unmarshal(raw, &t) != nil || t.Digest.Validate() != nil || path != tagPath(t.Key) {
+		return Tag{}, errTag
+	}
+	return t, nil
 }
 
 // SetTag remembers what the tag t.Key means, over a restart too.

@@ -13,14 +13,14 @@ import (
 
 // An api answers the registry API, /v2.
 type api struct {
-	name     string // of the node, in Cache-Status
-	names    oci.Names
-	asks     func(registry string) bool
-	policies policies
-	gate     *gate.Gate
-	fetcher  *transfer.Fetcher
-	pulls    *pulls
-	totals   func() totals
+	name    string // of the node, in Cache-Status
+	names   oci.Names
+	asks    func(registry string) bool
+	sites   sites
+	gate    *gate.Gate
+	fetcher *transfer.Fetcher
+	pulls   *pulls
+	totals  func() totals
 }
 
 // ServeHTTP implements http.Handler.

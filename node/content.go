@@ -41,7 +41,7 @@ func (a *api) cacheControl(req oci.Request) string {
 		return "no-cache"
 	}
 	scope := "private"
-	if a.gate.Open() && a.policies.public(req.Registry) {
+	if a.gate.Open() && a.sites.public(req.Registry) {
 		scope = "public"
 	}
 	return fmt.Sprintf("%s, max-age=%d, immutable", scope, int(year.Seconds()))

@@ -123,6 +123,7 @@ type proxy struct {
 	url    string
 	client *http.Client
 	sent   *atomic.Int64 // requests
+	close  func()        // ends it before the test ends
 }
 
 // newProxy serves a node in front of up until the test ends.
@@ -146,7 +147,7 @@ func serving(t testing.TB, n *Node, log *buffer) *proxy {
 	n.ready.Store(true)
 	srv := httptest.NewServer(n.Handler())
 	client := newClient(t)
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		client.CloseIdleConnections()
 		srv.Close()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -155,7 +156,8 @@ func serving(t testing.TB, n *Node, log *buffer) *proxy {
 			t.Errorf("closing the node: %v", err)
 		}
 	})
-	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64)}
+	t.Cleanup(end)
+	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64), close: end}
 }
 
 // newClient changes nothing of what is answered.

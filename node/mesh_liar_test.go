@@ -765,7 +765,7 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 
 // What a member reads of private content: for a repository only what the
 // registry vouches for, as a client; but all that is held, if it says that the
-// registry vouched for it. The README says so.
+// registry vouched for it. docs/security.md says so.
 func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))

@@ -64,7 +64,7 @@ func TestARefusalReachesAllNodes(t *testing.T) {
 		c.pull(i, b)
 	}
 	c.up.Fault(upstreamtest.Fault{Status: http.StatusForbidden})
-	if a := c.get(1, "/v2/"+repo+"/tags/list"); a.StatusCode != http.StatusForbidden {
+	if a := c.get(1, "/v2/"+repo+"/manifests/v1"); a.StatusCode != http.StatusForbidden {
 		t.Fatalf("status %d", a.StatusCode)
 	}
 	c.up.Down()

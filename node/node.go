@@ -70,9 +70,8 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
-	fetch := transfer.Config{
-		Upstream: n.upstream, Store: n.registries.Store, Policy: policies{cfg, n.cluster.Private}.of, Log: log, Mesh: n.cluster.Router(),
-	}
+	sites := sites{n.registries, n.cluster.Private}
+	fetch := transfer.Config{Upstream: n.upstream, Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}
@@ -81,12 +80,11 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, ready: &n.ready,
-		policies: policies{cfg, n.cluster.Private},
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
-		policies: policies{cfg, n.cluster.Private}, pulls: &n.pulls, totals: n.reports.totals,
+		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
 	n.cluster.Serve(n.fetcher.Holder(), n.reports.own)
 	return n, nil

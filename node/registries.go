@@ -10,36 +10,36 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/node/config"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
 
-// registries are what the config says of registries, and the stores that hold
+// registries are what the config says of registries, and the shards that hold
 // their content. Directories are resolved once, when the node is built: a working
 // directory that is renamed later, or a link that then points elsewhere, changes
 // nothing.
 type registries struct {
 	cfg    *config.Config
 	names  oci.Names
-	stores map[string]*cache.Store // by directory
-	dirOf  map[string]string       // the directory of each configured registry
-	others string                  // the directory of all other registries
-	home   string                  // the directory of the node itself, which keeps its identity there
+	shards map[string]*grants.Shard // by directory
+	dirOf  map[string]string        // the directory of each configured registry
+	others string                   // the directory of all other registries
+	home   string                   // the directory of the node itself, which keeps its identity there
 }
 
-// openRegistries opens a store for each cache directory that the config names.
+// openRegistries opens a shard for each cache directory that the config names.
 // Close the registries.
 func openRegistries(cfg *config.Config, log *slog.Logger) *registries {
-	r := &registries{cfg: cfg, names: names(cfg), stores: map[string]*cache.Store{}, dirOf: map[string]string{}, home: resolve(cfg.Defaults.CacheDir)}
+	r := &registries{cfg: cfg, names: names(cfg), shards: map[string]*grants.Shard{}, dirOf: map[string]string{}, home: resolve(cfg.Defaults.CacheDir)}
 	for _, one := range cfg.Registries {
 		r.dirOf[one.Host] = resolve(one.CacheDir)
 	}
 	r.others = r.home
 	for dir, opts := range r.options(log) {
-		r.stores[dir] = cache.Open(dir, opts)
+		r.shards[dir] = grants.OpenShard(dir, opts)
 	}
-	if r.stores[r.others] == nil { // whitelist_mode, and no registry uses it
+	if r.shards[r.others] == nil { // whitelist_mode, and no registry uses it
 		r.others = r.dirOf[cfg.DefaultRegistry]
 	}
 	return r
@@ -55,7 +55,7 @@ func resolve(dir string) string {
 	return abs
 }
 
-// options say how each directory's store is opened. In whitelist_mode only
+// options say how each directory's shard is opened. In whitelist_mode only
 // registries that name the defaults' directory use it.
 func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	opts := map[string]cache.Options{}
@@ -92,10 +92,10 @@ func names(cfg *config.Config) oci.Names {
 	}
 }
 
-// Store implements cluster.Registries. In whitelist_mode there may be no place for
-// a registry that is not listed; members that ask for it all the same are
+// shard is where a registry's content lies. In whitelist_mode there may be no place
+// for a registry that is not listed; members that ask for it all the same are
 // answered from the default registry's.
-func (r *registries) Store(registry string) *cache.Store { return r.stores[r.dir(registry)] }
+func (r *registries) shard(registry string) *grants.Shard { return r.shards[r.dir(registry)] }
 
 // dir is the directory of a registry's content.
 func (r *registries) dir(registry string) string {
@@ -106,19 +106,19 @@ func (r *registries) dir(registry string) string {
 }
 
 // dirs lists the directories in order.
-func (r *registries) dirs() []string { return slices.Sorted(maps.Keys(r.stores)) }
+func (r *registries) dirs() []string { return slices.Sorted(maps.Keys(r.shards)) }
 
-// Stores implements cluster.Registries.
-func (r *registries) Stores() []*cache.Store {
-	var out []*cache.Store
+// Shards implements cluster.Registries.
+func (r *registries) Shards() []*grants.Shard {
+	var out []*grants.Shard
 	for _, dir := range r.dirs() {
-		out = append(out, r.stores[dir])
+		out = append(out, r.shards[dir])
 	}
 	return out
 }
 
-// ByStore implements cluster.Registries.
-func (r *registries) ByStore() [][]string {
+// ByShard implements cluster.Registries.
+func (r *registries) ByShard() [][]string {
 	byDir := map[string][]string{}
 	for _, one := range r.cfg.Registries {
 		dir := r.dirOf[one.Host]
@@ -151,49 +151,71 @@ func (r *registries) configured() []string {
 	return out
 }
 
-// bound is the bound of a registry's store in bytes, 0 for none.
+// bound is the bound of a registry's shard in bytes, 0 for none.
 func (r *registries) bound(registry string) int64 {
 	one, _ := r.cfg.Registry(registry)
 	return one.CacheMaxSize
 }
 
-// health lists what is wrong with the stores.
+// health lists what is wrong with the shards.
 func (r *registries) health() []string {
 	var out []string
 	for _, dir := range r.dirs() {
-		if err := r.stores[dir].Health(); err != nil {
+		if err := r.shards[dir].Health(); err != nil {
 			out = append(out, "cache_dir "+dir+": "+err.Error())
 		}
 	}
 	return out
 }
 
-// close closes the stores.
+// close closes the shards.
 func (r *registries) close() error {
 	var errs []error
-	for _, s := range r.stores {
+	for _, s := range r.shards {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// policies say how each registry is treated.
-type policies struct {
-	cfg     *config.Config
-	private func(registry string) bool // whether any member treats it as private
+// sites say what each registry means at the moment. They do no I/O.
+type sites struct {
+	registries *registries
+	private    func(registry string) bool // whether any member treats it as private now
 }
 
-// of is how a registry is treated.
-func (p policies) of(registry string) transfer.Policy {
-	r, configured := p.cfg.Registry(registry)
-	return transfer.Policy{
-		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: r.Private || p.private(registry),
-		Stranger: !configured, PassOn: !r.FollowRedirects,
+// of is what a registry means now.
+func (s sites) of(registry string) grants.Site {
+	r, configured := s.registries.cfg.Registry(registry)
+	shard := s.registries.shard(registry)
+	return grants.Site{
+		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: s.guards(r, shard, !configured),
+		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
 	}
 }
 
-// public reports whether everybody may pull from a registry.
-func (p policies) public(registry string) bool { return !p.of(registry).Private }
+// guards reports whether a registry is private. Once it was, by this node's config
+// or another member's, it stays so for as long as the cache directory lives: what
+// came by a login is still here. Only `private: false` takes that back.
+func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) bool {
+	marked := shard.MarkedPrivate(r.Host)
+	switch {
+	case r.Private || s.private(r.Host):
+		if !marked {
+			shard.MarkPrivate(r.Host, stranger)
+		}
+		return true
+	case r.Public:
+		if marked {
+			shard.MarkPublic(r.Host)
+		}
+		return false
+	default:
+		return marked
+	}
+}
+
+// public reports whether anybody may pull from a registry.
+func (s sites) public(registry string) bool { return !s.of(registry).Private }
 
 // upstreams are the configured registries as the upstream client takes them, and
 // what any other registry is.

@@ -20,7 +20,7 @@ import (
 // read what other rooms count.
 type reports struct {
 	registries *registries
-	policies   policies
+	sites      sites
 	cluster    *cluster.Cluster
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
@@ -102,14 +102,14 @@ func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "DIGEST_INVALID", Message: "the digest is not of the form algorithm:hex"})
 		return
 	}
-	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Public: p.policies.public}))
+	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Open, Public: p.sites.public}))
 }
 
 // own are this node's figures.
 func (p *reports) own() *figures.Node {
 	n := &figures.Node{Registries: p.byRegistry()}
-	for _, store := range p.registries.Stores() {
-		n.MaxSize += store.Bound()
+	for _, shard := range p.registries.Shards() {
+		n.MaxSize += shard.Bound()
 	}
 	return n
 }
@@ -130,8 +130,8 @@ func (p *reports) byRegistry() map[string]*figures.Registry {
 	for registry, c := range p.fetcher.Counters() {
 		of(registry).Count(c)
 	}
-	for _, store := range p.registries.Stores() {
-		for registry, s := range store.Stats() {
+	for _, shard := range p.registries.Shards() {
+		for registry, s := range shard.Stats() {
 			of(registry).Hold(s)
 		}
 	}
@@ -150,7 +150,7 @@ type totals struct {
 }
 
 // totals adds up what is known of the cluster, and asks nobody: a pull waits for
-// it. A bound counts once for each store.
+// it. A bound counts once for each shard.
 func (p *reports) totals() totals {
 	var sum figures.Registry
 	bound := int64(0)

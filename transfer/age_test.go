@@ -12,17 +12,18 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
 // fakeMesh is newMesh in front of up, for a bubble, in which every registry is
 // treated by policy. Call its end.
-func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.Policy) *meshRig {
+func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy grants.Site) *meshRig {
 	m := &meshRig{t: t}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0} }
-		store := cache.Open(dir+strconv.Itoa(i), cache.Options{Fault: func(op, _ string) error {
+		store := grants.OpenShard(dir+strconv.Itoa(i), cache.Options{Fault: func(op, _ string) error {
 			if op == "allocate" {
 				time.Sleep(time.Duration(node.disk.Load())) // in the bubble's time
 			}
@@ -31,8 +32,7 @@ func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy transfer.
 		node.rig = &rig{t: t, store: store, events: newEvents()}
 		node.rig.Fetcher = transfer.New(transfer.Config{
 			Upstream: up, Log: slog.New(slog.DiscardHandler), Mesh: node,
-			Store:  func(string) *cache.Store { return store },
-			Policy: func(string) transfer.Policy { return node.policy },
+			Site: func(string) grants.Site { return withShard(node.policy, store) },
 		})
 		node.policy = policy
 		m.nodes = append(m.nodes, node)
@@ -87,7 +87,7 @@ func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, dir string) {
 		up := newTagged(nil)
-		m := fakeMesh(t, dir, 2, up, transfer.Policy{TagTTL: time.Minute})
+		m := fakeMesh(t, dir, 2, up, grants.Site{TagTTL: time.Minute})
 		defer m.end()
 		old := up.now
 		want := func(i int, now string) {
@@ -150,7 +150,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
 				up := newTagged(blob)
-				m := fakeMesh(t, dir, 2, up, transfer.Policy{Private: true, StaleIfError: time.Hour})
+				m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: time.Hour})
 				defer m.end()
 				d, manifest := digest.FromBytes(blob), up.digest()
 				one, two := m.nodes[0], m.nodes[1]

@@ -11,6 +11,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -81,11 +82,10 @@ func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oc
 func TestListsOfOthersComeInTime(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, dir string) {
-		store := cache.Open(dir, cache.Options{})
+		store := grants.OpenShard(dir, cache.Options{})
 		f := transfer.New(transfer.Config{
 			Upstream: &fake{}, Log: slog.New(slog.DiscardHandler), Mesh: slowMesh{},
-			Store:  func(string) *cache.Store { return store },
-			Policy: func(string) transfer.Policy { return transfer.Policy{} },
+			Site: func(string) grants.Site { return grants.Site{Shard: store} },
 		})
 		ref := fakeRef(digest.FromString("some"))
 		for _, ask := range []func(context.Context, oci.Ref, url.Values) (*oci.Page, error){f.Tags, f.Referrers} {

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
@@ -27,7 +27,7 @@ func TestCloseLetsADownloadLand(t *testing.T) {
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return stream(o, dripping(ctx, content, 100*kib, time.Second)), nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 		defer r.end()
 		a, err := r.Blob(t.Context(), fakeRef(d))
 		if err != nil {
@@ -82,7 +82,7 @@ func TestCloseEndsInTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
-				r := fakeRig(t, dir, test.f, transfer.Policy{}, test.opts)
+				r := fakeRig(t, dir, test.f, grants.Site{}, test.opts)
 				defer r.end()
 				ended := make(chan error, 1)
 				go func() { ended <- test.ask(r) }()
@@ -123,7 +123,7 @@ func TestAfterCloseNothingBegins(t *testing.T) {
 		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return &oci.Stream{Size: 100, Body: endsWith(content, io.EOF)}, nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{StaleIfError: time.Hour}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{StaleIfError: time.Hour}, cache.Options{})
 		defer r.end()
 		closing(r, time.Second)
 		_, err := r.Blob(t.Context(), fakeRef(d))
@@ -145,7 +145,7 @@ func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 		defer r.end()
 		ended := make(chan error, 1)
 		go func() {

@@ -17,7 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -199,7 +199,7 @@ func TestBitRotWithoutUpstreamIsCutNotSent(t *testing.T) {
 	r.events.await(filled, 1)
 	rot(t, dir, d, mib)
 	r.end()
-	off := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{Offline: true}})
+	off := newRig(t, setup{dir: dir, registry: r.registry, policy: grants.Site{Offline: true}})
 	k, _, err := off.pull(off.ref(d), content, 0, -1)
 	wantKind(t, err, oci.Offline)
 	if k != mib {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
@@ -22,7 +22,7 @@ func TestDripForNobodyEnds(t *testing.T) {
 			context.AfterFunc(ctx, func() { close(ended) })
 			return &oci.Stream{Size: size, Body: dripping(ctx, append(make([]byte, 0, size), content...), 1<<13, 10*time.Second)}, nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{Stranger: true}, cache.Options{Bound: 2 * size})
+		r := fakeRig(t, dir, f, grants.Site{Stranger: true}, cache.Options{Bound: 2 * size})
 		defer r.end()
 		a, err := r.Blob(t.Context(), fakeRef(d))
 		if err != nil {

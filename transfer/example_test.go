@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
@@ -22,15 +23,14 @@ func Example() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	store := cache.Open(dir, cache.Options{Bound: 1 << 30})
+	store := grants.OpenShard(dir, cache.Options{Bound: 1 << 30})
 	defer store.Close()
 	upstream := &fake{open: func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
 		return &oci.Stream{Size: 5, Host: "cdn.example.com", Body: endsWithHello()}, nil
 	}}
 	f := transfer.New(transfer.Config{
 		Upstream: upstream, Log: slog.New(slog.DiscardHandler),
-		Store:  func(string) *cache.Store { return store },
-		Policy: func(string) transfer.Policy { return transfer.Policy{} },
+		Site: func(string) grants.Site { return grants.Site{Shard: store} },
 	})
 	defer f.Close(context.Background())
 

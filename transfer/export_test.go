@@ -1,18 +1,28 @@
 package transfer
 
-import "oci-proxy/transfer/oci"
+import (
+	"time"
 
-// VouchKey is for tests that make a voucher old.
-func VouchKey(ref oci.Ref) string { return vouchKey(ref) }
+	"oci-proxy/transfer/oci"
+)
+
+// Grant notes that ref's registry vouched for it at a time, for tests that need an old
+// grant.
+func (f *Fetcher) Grant(ref oci.Ref, as oci.Resource, at time.Time) {
+	f.grants.Grant(f.request(ref), as, at)
+}
+
+// GrantedAt returns when ref's registry last vouched for it.
+func (f *Fetcher) GrantedAt(ref oci.Ref, as oci.Resource) time.Time {
+	return f.grants.At(f.request(ref), as)
+}
 
 // Aboard is for tests that wait until so many requests wait for a blob.
-func (f *Fetcher) Aboard(ref oci.Ref) (n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, fl := range f.flights {
-		if fl.key.content == (content{ref.Registry, ref.Digest}) {
-			n += fl.aboard
-		}
-	}
-	return n
-}
+func (f *Fetcher) Aboard(ref oci.Ref) int { return f.flights.Aboard(ref.Content()) }
+
+// The deadlines, for the test of their order.
+const (
+	Stall        = stall
+	AnswerWithin = answerWithin
+	Promised     = promised
+)

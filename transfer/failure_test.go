@@ -11,7 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -104,7 +104,7 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 	r.events.await(filled, 1)
 	r.end()
 
-	off := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{Offline: true}})
+	off := newRig(t, setup{dir: dir, registry: r.registry, policy: grants.Site{Offline: true}})
 	asked := r.registry.Count("", "")
 	off.mustPull(off.ref(d), content, oci.Hit)
 	missing := off.ref(digest.FromString("missing"))

@@ -14,6 +14,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -64,14 +65,13 @@ func hang(ctx context.Context) error {
 
 // fakeRig returns a rig in front of f; its registry is nil. It is for a
 // synctest bubble, which it has to leave empty: call end.
-func fakeRig(t *testing.T, dir string, f *fake, policy transfer.Policy, opts cache.Options) *rig {
+func fakeRig(t *testing.T, dir string, f *fake, policy grants.Site, opts cache.Options) *rig {
 	t.Helper()
 	events := newEvents()
-	store := cache.Open(dir, opts)
+	store := grants.OpenShard(dir, opts)
 	r := &rig{t: t, store: store, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: f, Log: slog.New(events),
-		Store:  func(string) *cache.Store { return store },
-		Policy: func(string) transfer.Policy { return policy },
+		Site: func(string) grants.Site { return withShard(policy, store) },
 	})}
 	return r
 }

@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
@@ -39,7 +40,7 @@ type rig struct {
 	*transfer.Fetcher
 	t        testing.TB
 	registry *upstreamtest.Registry
-	store    *cache.Store
+	store    *grants.Shard
 	events   *events
 }
 
@@ -48,7 +49,7 @@ type setup struct {
 	dir        string // of the store; "": a new one
 	cache      cache.Options
 	stall      time.Duration
-	policy     transfer.Policy
+	policy     grants.Site
 	private    func(registry string) bool // nil: none is
 	passOn     bool                       // redirects go to the client
 	registry   *upstreamtest.Registry     // nil: a new one with options
@@ -77,19 +78,24 @@ func newRig(t testing.TB, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := cache.Open(s.dir, s.cache)
+	store := grants.OpenShard(s.dir, s.cache)
 	r := &rig{t: t, registry: s.registry, store: store, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: client, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
-		Store: func(string) *cache.Store { return store },
-		Policy: func(registry string) transfer.Policy {
+		Site: func(registry string) grants.Site {
 			p := s.policy
 			p.Private = s.private != nil && s.private(registry)
-			return p
+			return withShard(p, store)
 		},
 	})}
 	t.Cleanup(r.end)
 	t.Cleanup(client.Close)
 	return r
+}
+
+// withShard is the site of a registry whose content lies in that shard.
+func withShard(s grants.Site, shard *grants.Shard) grants.Site {
+	s.Shard = shard
+	return s
 }
 
 // end takes the rig down; more than once does no harm.

@@ -3,15 +3,24 @@ package transfer
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/flight"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
+
+// manifests gets manifests by their digest.
+type manifests struct {
+	*rooms
+	// Calls for clients may wait for another node; calls for members must not.
+	forClients, forMembers *wait.Calls[manifestKey, *oci.Found]
+}
 
 // A manifestKey says which requests share one download of a manifest.
 type manifestKey struct {
@@ -19,53 +28,42 @@ type manifestKey struct {
 	digest               digest.Digest
 }
 
-// Manifest gets the manifest that ref's tag or digest names. accept is the
-// client's Accept list, taken apart; head asks for all but the bytes. Errors
-// are *Error, or ctx's, and come within 40 s. A GET by digest counts as a hit
-// or a miss.
-func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*oci.Found, error) {
-	if ref.Digest == "" {
-		found, err := f.byTag(ctx, ref, accept, head, false)
-		return found, f.explain(ctx, ref, "", err)
+func newManifests(r *rooms) *manifests {
+	return &manifests{
+		rooms:      r,
+		forClients: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
+		forMembers: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 	}
-	wait, cancel := inTime(ctx, ref)
-	defer cancel()
-	found, err := f.byDigest(wait, ref, head, false)
-	if err != nil {
-		return nil, f.explain(ctx, ref, "", err)
-	}
-	if !head {
-		f.counters.count(ref.Registry, found.Origin)
-	}
-	return found, nil
 }
 
-// byDigest gets a manifest that can't go stale. member says that another node
-// wants it.
-func (f *Fetcher) byDigest(ctx context.Context, ref oci.Ref, head, member bool) (*oci.Found, error) {
-	admitted, err := f.admits(ctx, ref, false)
+// byDigest gets a manifest, which can't go stale. member says that another node wants
+// it.
+func (m *manifests) byDigest(ctx context.Context, q grants.Request, head, member bool) (*oci.Found, error) {
+	pass, err := m.grants.Allowed(ctx, q, oci.ManifestResource)
 	if err != nil {
 		return nil, err
 	}
-	if found, ok := f.kept(ref); ok && admitted {
-		found.Origin = oci.Hit
+	if found, ok := m.kept(q, pass); ok {
 		return found, nil
 	}
-	get := func(ctx context.Context) (*oci.Found, error) { return f.fromOwner(ctx, ref) }
-	group, route := &f.manifests, f.route(ref.Registry, ref.Digest.String())
-	if member || alone(route) {
-		get = func(ctx context.Context) (*oci.Found, error) { return f.fromUpstream(ctx, ref) }
-		group = &f.ownManifests
-		if head {
-			if found, err := f.headManifest(ctx, ref); found != nil || err != nil {
-				return found, err
-			}
+	key := manifestKey{q.Registry, q.Repository, q.Digest}
+	if !member && !m.mesh.Only(q.Registry, q.Digest.String()) {
+		return shared(m.forClients.Do(ctx, key, func(ctx context.Context) (*oci.Found, error) { return m.fromOwner(ctx, q, key) }))
+	}
+	if head {
+		if found, err := m.head(ctx, q); found != nil || err != nil {
+			return found, err
 		}
 	}
-	return shared(group.do(ctx, f, manifestKey{ref.Registry, ref.Repository, ref.Digest}, get))
+	return m.own(ctx, q, key)
 }
 
-// shared is one caller's own copy of what a call gave.
+// own gets a manifest by this node's own means, once for all who ask.
+func (m *manifests) own(ctx context.Context, q grants.Request, key manifestKey) (*oci.Found, error) {
+	return shared(m.forMembers.Do(ctx, key, func(ctx context.Context) (*oci.Found, error) { return m.fromUpstream(ctx, q) }))
+}
+
+// shared returns one caller's own copy of what a call gave.
 func shared(found *oci.Found, joined bool, err error) (*oci.Found, error) {
 	if err != nil {
 		return nil, err
@@ -75,16 +73,18 @@ func shared(found *oci.Found, joined bool, err error) (*oci.Found, error) {
 	return &own, nil
 }
 
-// headManifest asks the registry by HEAD. Without error and Found it does not
-// tell what a client's HEAD needs.
-func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, oci.OfflineError(ref)
+// head asks the registry by HEAD. If it returns neither an error nor a Found, the
+// registry does not tell what a client's HEAD needs.
+func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, error) {
+	if q.Offline {
+		return nil, oci.OfflineError(q.Ref)
 	}
-	d, err := f.cfg.Upstream.Stat(ctx, ref, false, oci.ManifestTypes)
+	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
 	switch {
 	case err == nil && d.Size >= 0 && d.MediaType != "":
-		return &oci.Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: d.MediaType}, Size: d.Size, Provenance: oci.Provenance{Host: ref.Registry}}, nil
+		return &oci.Found{
+			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
+		}, nil
 	case err != nil && !oci.NoHead(err):
 		return nil, err
 	default:
@@ -92,124 +92,108 @@ func (f *Fetcher) headManifest(ctx context.Context, ref oci.Ref) (*oci.Found, er
 	}
 }
 
-// fromOwner gets a manifest from the first on its route that has it or gets it.
-func (f *Fetcher) fromOwner(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
-	return along(ctx, f, ref, ref.Digest.String(),
-		func(ctx context.Context) (*oci.Found, error) {
-			key := manifestKey{ref.Registry, ref.Repository, ref.Digest}
-			return shared(f.ownManifests.do(ctx, f, key, func(ctx context.Context) (*oci.Found, error) { return f.fromUpstream(ctx, ref) }))
-		},
-		func(ctx context.Context, p mesh.Peer) (*oci.Found, error) {
-			return f.manifestOf(ctx, p, ref, mesh.Terms{})
-		})
+// fromOwner gets a manifest from the first node on its route that has it or gets it.
+func (m *manifests) fromOwner(ctx context.Context, q grants.Request, key manifestKey) (*oci.Found, error) {
+	return mesh.Along(ctx, m.mesh, q.Ref, q.Digest.String(),
+		func(ctx context.Context) (*oci.Found, error) { return m.own(ctx, q, key) },
+		func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return m.fromPeer(ctx, p, q, mesh.Terms{}) })
 }
 
-// manifestOf gets a manifest from another node and keeps it.
-func (f *Fetcher) manifestOf(ctx context.Context, p mesh.Peer, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
-	found, err := p.Manifest(ctx, ref, terms)
+// fromPeer gets a manifest from another node and keeps it.
+func (m *manifests) fromPeer(ctx context.Context, p mesh.Peer, q grants.Request, terms mesh.Terms) (*oci.Found, error) {
+	found, err := p.Manifest(ctx, q.Ref, terms)
 	if err != nil {
 		return nil, err
 	}
 	found.MediaType = oci.TypeFrom(found.MediaType, found.Bytes)
 	if terms.Held {
-		found.At = f.wordAt(ref) // nobody asked the registry for this
+		found.At = m.grants.At(q, oci.ManifestResource) // nobody asked the registry for this
 	}
-	if _, err := f.keep(ctx, ref, &found.Manifest, found.At); err != nil {
-		return nil, lied(p, err)
+	if _, err := m.keep(ctx, q, &found.Manifest, found.At); err != nil {
+		return nil, mesh.Lied(p, err)
 	}
 	found.Size = int64(len(found.Bytes))
 	return found, nil
 }
 
 // fromUpstream gets a manifest for all who ask: from another node that holds it
-// though it is not its owner, else from the registry.
-func (f *Fetcher) fromUpstream(ctx context.Context, ref oci.Ref) (*oci.Found, error) {
-	if found, ok := f.kept(ref); ok && f.vouched(ref) { // it came since we looked
-		found.Origin = oci.Hit
+// although it is not its owner, or else from the registry.
+func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Found, error) {
+	if found, ok := m.kept(q, m.grants.Recent(q, oci.ManifestResource)); ok { // it came since we looked
 		return found, nil
 	}
-	// They give what they hold and ask nobody: this node waits for them.
-	nodes, terms := f.shown(ref, false, f.peek(ctx, ref, f.peekers(content{ref.Registry, ref.Digest}))...)
-	for _, p := range nodes {
-		found, err := tend(ctx, f, p, ref, func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return f.manifestOf(ctx, p, ref, terms) })
-		if err == nil {
-			return found, nil
-		}
-		f.passedOver(ref, p, err)
+	if found, ok := m.fromHolders(ctx, q); ok {
+		return found, nil
 	}
-	if f.cfg.Policy(ref.Registry).Offline {
-		return nil, oci.OfflineError(ref)
+	if q.Offline {
+		return nil, oci.OfflineError(q.Ref)
 	}
-	return f.fetchManifest(ctx, ref, oci.ManifestTypes)
+	return m.fetch(ctx, q, oci.ManifestTypes)
 }
 
-// kept returns the manifest of ref's digest from the shard, unless another,
-// private registry brought it. Whether ref's own registry vouches for it is the
-// caller's to know.
-func (f *Fetcher) kept(ref oci.Ref) (*oci.Found, bool) {
-	if f.foreign(ref) {
+// fromHolders gets a manifest from a node that holds it. Such a node asks nobody: it
+// would wait for this one.
+func (m *manifests) fromHolders(ctx context.Context, q grants.Request) (*oci.Found, bool) {
+	nodes := m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(q.Content()))
+	if len(nodes) == 0 || !m.grants.MayShow(ctx, q, oci.ManifestResource) {
 		return nil, false
 	}
-	store := f.cfg.Store(ref.Registry)
-	content, mediaType, err := store.Manifest(ref.Digest)
+	terms := mesh.Terms{Held: true, Vouched: q.Private}
+	for _, p := range nodes {
+		found, err := mesh.Tend(ctx, m.mesh, p, q.Ref, func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return m.fromPeer(ctx, p, q, terms) })
+		if err == nil {
+			return found, true
+		}
+		m.mesh.PassOver(q.Ref, p, err)
+	}
+	return nil, false
+}
+
+// kept returns the manifest that the pass opens, if there is one and the shard has it.
+func (m *manifests) kept(q grants.Request, pass *grants.Pass) (*oci.Found, bool) {
+	if pass == nil {
+		return nil, false
+	}
+	content, mediaType, err := pass.Manifest()
 	if err != nil {
 		return nil, false
 	}
-	if origin, held := store.Origin(ref.Digest); held && origin != ref.Registry && !oci.TypeAgrees(mediaType, content) {
-		return nil, false
-	}
-	f.sizes.learn(ref.Registry, ref.Digest, mediaType, content)
-	return &oci.Found{Manifest: oci.Manifest{Digest: ref.Digest, MediaType: mediaType, Bytes: content}, Provenance: oci.Provenance{At: f.wordAt(ref)}, Size: int64(len(content))}, true
+	m.sizes.Learn(q.Registry, q.Digest, mediaType, content)
+	return &oci.Found{
+		Manifest:   oci.Manifest{Digest: q.Digest, MediaType: mediaType, Bytes: content},
+		Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, Size: int64(len(content)),
+	}, true
 }
 
-// fetchManifest gets a manifest from upstream and keeps it.
-func (f *Fetcher) fetchManifest(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
+// fetch gets a manifest from upstream and keeps it.
+func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string) (*oci.Found, error) {
 	asked := time.Now()
-	m, err := f.cfg.Upstream.Manifest(ctx, ref, accept)
+	got, err := m.upstream.Manifest(ctx, q.Ref, accept)
 	if err != nil {
 		return nil, err
 	}
-	ref.Digest = m.Digest
-	stored, err := f.keep(ctx, ref, &m, asked)
+	q.Digest = got.Digest
+	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {
-		return nil, &oci.Error{Kind: oci.Corrupt, Registry: ref.Registry, Reason: "what came is not what the digest names", Err: err}
+		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: got.By, Reason: flight.WrongBytes, Err: err}
 	}
-	return &oci.Found{Manifest: m, Size: int64(len(m.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: ref.Registry, At: asked}}, nil
+	return &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}, nil
 }
 
-// keep puts a manifest that came for ref into the shard; at is when the registry
-// vouched for it. The error says that it is not what ref's digest names.
-func (f *Fetcher) keep(ctx context.Context, ref oci.Ref, m *oci.Manifest, at time.Time) (stored bool, err error) {
-	store := f.cfg.Store(ref.Registry)
-	if got := ref.Digest.Algorithm().FromBytes(m.Bytes); got != ref.Digest {
-		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, ref.Digest, got)
+// keep puts a manifest that came for q into the shard; at is when the registry vouched
+// for it. The error says that it is not what q's digest names.
+func (m *manifests) keep(ctx context.Context, q grants.Request, got *oci.Manifest, at time.Time) (stored bool, err error) {
+	if is := q.Digest.Algorithm().FromBytes(got.Bytes); is != q.Digest {
+		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, q.Digest, is)
 	}
-	origin, held := store.Origin(ref.Digest)
-	if !held || origin == ref.Registry || oci.TypeAgrees(m.MediaType, m.Bytes) {
-		if stored, err = store.Put(ctx, ref.Digest, ref.Registry, m.MediaType, m.Bytes); err != nil {
+	origin, held := q.Shard.Origin(q.Digest)
+	if !held || origin == q.Registry || oci.TypeAgrees(got.MediaType, got.Bytes) {
+		if stored, err = q.Shard.Put(ctx, q.Digest, q.Registry, got.MediaType, got.Bytes); err != nil {
 			return false, err
 		}
 	}
-	f.arrived(ref, at)
-	f.vouchParts(ref, m.MediaType, m.Bytes, at)
-	f.sizes.learn(ref.Registry, ref.Digest, m.MediaType, m.Bytes)
+	m.grants.Delivered(q, oci.ManifestResource, at)
+	m.grants.GrantParts(q, got.MediaType, got.Bytes, at)
+	m.sizes.Learn(q.Registry, q.Digest, got.MediaType, got.Bytes)
 	return stored, nil
-}
-
-// Tags gets a page of upstream's list of tags.
-func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
-	ctx, cancel := inTime(ctx, ref) // for all nodes that are asked together
-	defer cancel()
-	return direct(ctx, f, ref,
-		func(ctx context.Context) (*oci.Page, error) { return f.Holder().Tags(ctx, ref, query) },
-		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Tags(ctx, ref, query) })
-}
-
-// Referrers gets a page of upstream's list of manifests that refer to ref.Digest.
-func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
-	ctx, cancel := inTime(ctx, ref) // as above
-	defer cancel()
-	return direct(ctx, f, ref,
-		func(ctx context.Context) (*oci.Page, error) { return f.Holder().Referrers(ctx, ref, query) },
-		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Referrers(ctx, ref, query) })
 }

@@ -18,7 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
@@ -40,7 +40,7 @@ type meshNode struct {
 	id      int
 	route   func(key string) []int // nodes by number, this one included
 	holders []int
-	policy  transfer.Policy       // of a fakeMesh's node
+	policy  grants.Site           // of a fakeMesh's node
 	disk    atomic.Int64          // nanoseconds that its disk takes to set bytes aside
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
@@ -538,7 +538,7 @@ const manifestType = "application/vnd.oci.image.manifest.v1+json"
 // without the owner a node's own.
 func TestStaleTagsInTheMesh(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 4, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	m := newMesh(t, 4, setup{policy: grants.Site{StaleIfError: time.Hour}})
 	content := []byte(`{"schemaVersion":2}`)
 	m.registry.PutManifest(repo, "v1", manifestType, content)
 	m.nodes[1].mustFind(m.nodes[1].tag("v1"), content, manifestType)

@@ -1,11 +1,11 @@
 package transfer_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -13,12 +13,14 @@ import (
 // not crawl.
 func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 2, setup{private: all})
+	var private atomic.Bool
+	m := newMesh(t, 2, setup{private: func(string) bool { return private.Load() }})
 	m.nodes[1].route = func(string) []int { return []int{0} }
 	d, content := m.put(1, 100*kib)
 	m.pull(0, d, content)
 	owner, n := m.nodes[0], m.nodes[1]
-	owner.store.SetTag(cache.Tag{Key: transfer.VouchKey(owner.ref(d)), Digest: d, Checked: time.Now().Add(-time.Hour)})
+	private.Store(true)
+	owner.Grant(owner.ref(d), oci.BlobResource, time.Now().Add(-time.Hour))
 	head := upstreamtest.Match{Method: "HEAD"}
 	release := m.registry.Hold(head)
 	time.AfterFunc(18*100*time.Millisecond, release) // eighteen looks

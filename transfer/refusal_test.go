@@ -10,6 +10,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
@@ -28,7 +29,7 @@ const toldOf = "refusal told by a member"
 // the content during an outage.
 func TestARefusalIsToldToAllMembers(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 3, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	m := newMesh(t, 3, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
 	m.alone()
 	img, layer := m.held(0, 41)
 	for i, n := range m.nodes[1:] {
@@ -65,7 +66,7 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 // who may have.
 func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
 	m.alone()
 	img, layer := m.held(0, 42)
 	m.registry.Fault(upstreamtest.Fault{Status: 401})
@@ -77,9 +78,6 @@ func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	m.registry.Down()
 	if _, _, err := m.nodes[0].pull(one.ref(img.Layers[0]), layer, 0, -1); err == nil {
 		t.Error("it is served during the outage")
-	}
-	if _, noted := one.store.Tag("?refused " + m.registry.Host() + " " + repo); noted {
-		t.Error("a name that a client chose is noted")
 	}
 }
 
@@ -113,16 +111,15 @@ func (l *listener) Refused(ctx context.Context, _ oci.Ref) error {
 // refusing is a private registry that refuses all, in front of which a node
 // tells a.
 func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fetcher, func()) {
-	store := cache.Open(dir, cache.Options{})
+	store := grants.OpenShard(dir, cache.Options{})
 	f := transfer.New(transfer.Config{
 		Upstream: &fake{stat: func(context.Context) (oci.Descriptor, error) {
 			e := failure(oci.Denied)
-			e.Status, e.Relayed = 401, relayed
+			e.Status, e.By, e.Relayed = 401, oci.Registry, relayed
 			return oci.Descriptor{}, e
 		}},
 		Mesh: a, Log: slog.New(slog.DiscardHandler),
-		Store:  func(string) *cache.Store { return store },
-		Policy: func(string) transfer.Policy { return transfer.Policy{Private: true} },
+		Site: func(string) grants.Site { return grants.Site{Private: true, Shard: store} },
 	})
 	return f, func() {
 		f.Close(t.Context())

@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -24,7 +24,7 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	for _, order := range [][]int{{0, 1}, {1, 0}, {1, 1}} {
 		bubble(t, func(t *testing.T, dir string) {
 			up := newTagged(nil)
-			m := fakeMesh(t, dir, 2, up, transfer.Policy{StaleIfError: time.Hour})
+			m := fakeMesh(t, dir, 2, up, grants.Site{StaleIfError: time.Hour})
 			defer m.end()
 			for _, n := range m.nodes {
 				if _, err := n.Manifest(t.Context(), aTag, nil, false); err != nil {
@@ -62,7 +62,7 @@ func meshOfAHolder(t *testing.T, dir string, content []byte) (*meshRig, *fake) {
 	f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 		return &oci.Stream{Size: int64(len(content)), Offset: o, Body: endsWith(content[o:], io.EOF)}, nil
 	}}
-	m := fakeMesh(t, dir, 2, f, transfer.Policy{})
+	m := fakeMesh(t, dir, 2, f, grants.Site{})
 	if _, _, err := m.nodes[0].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
 		t.Fatal(err)
 	}
@@ -184,10 +184,10 @@ func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 func TestHeadOfWhatAnotherHolds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
-	for name, policy := range map[string]transfer.Policy{"offline": {Offline: true}, "in an outage": {}} {
+	for name, policy := range map[string]grants.Site{"offline": {Offline: true}, "in an outage": {}} {
 		bubble(t, func(t *testing.T, dir string) {
 			up := newTagged(content)
-			m := fakeMesh(t, dir, 2, up, transfer.Policy{})
+			m := fakeMesh(t, dir, 2, up, grants.Site{})
 			defer m.end()
 			if _, _, err := m.nodes[0].pull(fakeRef(d), content, 0, -1); err != nil {
 				t.Fatal(err)
@@ -227,7 +227,7 @@ func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, dir string) {
 		up := &twoFaced{tagged: newTagged(nil)}
-		m := fakeMesh(t, dir, 1, up, transfer.Policy{Private: true, StaleIfError: time.Hour})
+		m := fakeMesh(t, dir, 1, up, grants.Site{Private: true, StaleIfError: time.Hour})
 		defer m.end()
 		n := m.nodes[0]
 		if _, err := n.Manifest(t.Context(), aTag, nil, false); err != nil {
@@ -274,7 +274,7 @@ func TestAHeadOfABlobMayLie(t *testing.T) {
 			}
 			return nil
 		}}
-		m := fakeMesh(t, dir, 1, up, transfer.Policy{Private: true})
+		m := fakeMesh(t, dir, 1, up, grants.Site{Private: true})
 		defer m.end()
 		n := m.nodes[0]
 		if s, err := n.StatBlob(t.Context(), fakeRef(d)); err != nil || s.Size != int64(len(content)) {
@@ -304,7 +304,7 @@ func TestAnOfferedBlobIsNoManifest(t *testing.T) {
 		if (err == nil) != (typ != "") {
 			t.Errorf("%d bytes: %v", size, err)
 		}
-		if _, got, _ := m.nodes[1].store.Manifest(d); got != typ {
+		if got := m.nodes[1].store.MediaType(d); got != typ {
 			t.Errorf("%d bytes are %q", size, got)
 		}
 	}

@@ -8,171 +8,210 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// checked is what asking upstream for a tag gave.
-type checked struct {
-	oci.Descriptor
-	found *oci.Found     // set where the manifest had to be got to learn its digest
-	way   oci.Provenance // At, and of another node's answer Stale, Via and Host
+// tags knows what tags mean.
+type tags struct {
+	*rooms
+	manifests *manifests
+	// Calls for clients may wait for another node; calls for members must not.
+	forClients, forMembers *wait.Calls[string, meaning]
 }
 
-// byTag gets the manifest that a tag means now, as upstream has it, or if
-// upstream fails what it last meant. member says that another node wants to
-// know.
-func (f *Fetcher) byTag(ctx context.Context, ref oci.Ref, client []string, head, member bool) (*oci.Found, error) {
-	accept := oci.Acceptable(client)
-	key := strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
-	store, policy := f.cfg.Store(ref.Registry), f.cfg.Policy(ref.Registry)
-	old, known := store.Tag(key)
-	known = known && !f.refusedSince(ref, old.Checked)
-	if known && recent(old, policy.TagTTL) {
-		if found, ok := f.lastKnown(ref, old, head); ok {
-			found.Origin, found.At = oci.Hit, old.Checked
+// A meaning is what a tag means, as somebody said.
+type meaning struct {
+	oci.Descriptor
+	found *oci.Found     // set if the manifest had to be got to learn its digest
+	how   oci.Provenance // At, and of another node's answer Stale, Via and Host
+}
+
+func newTags(r *rooms, m *manifests) *tags {
+	return &tags{
+		rooms: r, manifests: m,
+		forClients: wait.NewCalls[string, meaning](r.life, answerWithin),
+		forMembers: wait.NewCalls[string, meaning](r.life, answerWithin),
+	}
+}
+
+// A question is a request for what a tag means.
+type question struct {
+	grants.Request
+	accept []string // sent upstream
+	key    string   // what the answer is remembered by: it depends on accept
+	head   bool     // the bytes are not asked for
+	member bool     // another node wants to know
+}
+
+// find gets the manifest that a tag means now, as upstream has it, or if upstream fails
+// the one that it last meant.
+func (t *tags) find(ctx context.Context, of grants.Request, client []string, head, member bool) (*oci.Found, error) {
+	q := question{Request: of, accept: oci.Acceptable(client), head: head, member: member}
+	q.key = strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, q.accept...), " ")
+	old, known := q.Shard.Tag(q.key)
+	known = known && !t.grants.RefusedSince(q.Request, old.Checked)
+	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
+		if found, ok := t.lastKnown(q, old); ok {
 			return found, nil
 		}
 	}
-	wait, cancel := inTime(ctx, ref)
+	limited, cancel := inTime(ctx, q.Ref)
 	defer cancel()
-	found, err := f.current(wait, ref, key, accept, head, member)
+	found, err := t.current(limited, q)
 	if err == nil {
 		found.Checked = known
 		return found, nil
 	}
-	err = oci.Lateness(ref, err)
+	err = oci.Lateness(q.Ref, err)
 	if oci.KindOf(err) == oci.NotFound {
-		store.ForgetTag(key)
+		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
-	f.heed(ref, err)
-	if found, ok := f.stale(ctx, ref, old, known, err, head); ok {
-		return found, nil
+	t.grants.Revoke(q.Request, oci.ManifestResource, err)
+	if known && !t.grants.RefusedSince(q.Request, old.Checked) {
+		if found, ok := t.stale(ctx, q, old, err); ok {
+			return found, nil
+		}
 	}
 	return nil, err
 }
 
 // current asks what the tag means, and gets that unless it is here.
-func (f *Fetcher) current(ctx context.Context, ref oci.Ref, key string, accept []string, head, member bool) (*oci.Found, error) {
-	c, joined, err := f.ask(ctx, ref, key, accept, member)
+func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
+	c, joined, err := t.ask(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	if c.found != nil {
 		found, err := shared(c.found, joined, nil)
-		return f.meant(ref, key, found, c.way), err
+		return t.remember(q, found, c.how), err
 	}
-	way := c.way
-	way.Origin, way.Collapsed, way.Host = oci.Miss, way.Collapsed || joined, cmp.Or(way.Host, ref.Registry)
-	pinned := ref
-	pinned.Digest = c.Digest
-	if c.way.Stale == nil {
-		f.vouch(pinned, c.way.At) // the registry said then that the repository has it
+	how := c.how
+	how.Origin, how.Collapsed, how.Host = oci.Miss, how.Collapsed || joined, cmp.Or(how.Host, q.Registry)
+	if found, ok := t.keptAt(q, c.Digest, c.how.At); ok {
+		found.Provenance = how
+		return t.remember(q, found, c.how), nil
 	}
-	if found, ok := f.kept(pinned); ok {
-		if c.way.Stale == nil {
-			f.vouchParts(pinned, found.MediaType, found.Bytes, c.way.At)
+	if q.head && c.Size >= 0 && c.MediaType != "" {
+		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: how}
+		if q.member {
+			t.remember(q, found, c.how) // the node that asks gets the manifest, and verifies it
 		}
-		found.Provenance = way
-		return f.meant(ref, key, found, c.way), nil
-	}
-	if head && c.Size >= 0 && c.MediaType != "" {
-		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: way}
-		if member {
-			f.meant(ref, key, found, c.way) // who asks gets the manifest, and verifies it
-		}
-		// Else nothing is verified, so the tag's last manifest stays what it was.
+		// Otherwise nothing is verified, so the tag's last manifest stays what it was.
 		return found, nil
 	}
-	found, err := f.byDigest(ctx, pinned, false, member)
+	found, err := t.manifests.byDigest(ctx, t.pinned(q, c.Digest).Request, false, q.member)
 	if err != nil {
 		return nil, err
 	}
-	found.Origin, found.Stale, found.At = oci.Miss, c.way.Stale, c.way.At
-	return f.meant(ref, key, found, c.way), nil
+	found.Origin, found.Stale, found.At = oci.Miss, c.how.Stale, c.how.At
+	return t.remember(q, found, c.how), nil
 }
 
-// ask asks what the tag means, once for all who ask at the time: the owner of
-// the tag's key, or if that is this node the registry.
-func (f *Fetcher) ask(ctx context.Context, ref oci.Ref, key string, accept []string, member bool) (c checked, joined bool, err error) {
-	own := func(ctx context.Context) (checked, error) { return f.check(ctx, ref, accept) }
-	if member || alone(f.route(ref.Registry, key)) {
-		return f.ownTags.do(ctx, f, key, own)
+// ask asks what the tag means, once for all who ask at the time: the owner of the tag's
+// key, or if that is this node the registry.
+func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err error) {
+	own := func(ctx context.Context) (meaning, error) { return t.check(ctx, q) }
+	if q.member || t.mesh.Only(q.Registry, q.key) {
+		return t.forMembers.Do(ctx, q.key, own)
 	}
-	return f.tags.do(ctx, f, key, func(ctx context.Context) (checked, error) {
-		return along(ctx, f, ref, key,
-			func(ctx context.Context) (checked, error) {
-				c, _, err := f.ownTags.do(ctx, f, key, own)
+	return t.forClients.Do(ctx, q.key, func(ctx context.Context) (meaning, error) {
+		return mesh.Along(ctx, t.mesh, q.Ref, q.key,
+			func(ctx context.Context) (meaning, error) {
+				c, _, err := t.forMembers.Do(ctx, q.key, own)
 				return c, err
 			},
-			func(ctx context.Context, p mesh.Peer) (checked, error) {
-				found, err := p.Tag(ctx, ref, accept)
+			func(ctx context.Context, p mesh.Peer) (meaning, error) {
+				found, err := p.Tag(ctx, q.Ref, q.accept)
 				if err != nil {
-					return checked{}, err
+					return meaning{}, err
 				}
-				return checked{Descriptor: oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, way: found.Provenance}, nil
+				return meaning{Descriptor: oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, how: found.Provenance}, nil
 			})
 	})
 }
 
-// check asks upstream what a tag means: by HEAD, which costs no pull quota,
-// and by GET where HEAD does not tell.
-func (f *Fetcher) check(ctx context.Context, ref oci.Ref, accept []string) (checked, error) {
-	if f.cfg.Policy(ref.Registry).Offline {
-		return checked{}, oci.OfflineError(ref)
+// check asks upstream what a tag means: by HEAD, which costs no pull quota, and by GET
+// if HEAD does not tell.
+func (t *tags) check(ctx context.Context, q question) (meaning, error) {
+	if q.Offline {
+		return meaning{}, oci.OfflineError(q.Ref)
 	}
 	asked := time.Now()
-	d, err := f.cfg.Upstream.Stat(ctx, ref, false, accept)
+	d, err := t.upstream.Stat(ctx, q.Ref, false, q.accept)
 	if err == nil && d.Digest != "" {
-		return checked{Descriptor: d, way: oci.Provenance{At: asked}}, nil
+		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
 	}
 	if err != nil && !oci.NoHead(err) {
-		return checked{}, err
+		return meaning{}, err
 	}
-	found, err := f.fetchManifest(ctx, ref, accept)
+	found, err := t.manifests.fetch(ctx, q.Request, q.accept)
 	if err != nil {
-		return checked{}, err
+		return meaning{}, err
 	}
-	return checked{found: found, way: oci.Provenance{At: found.At}}, nil
+	return meaning{found: found, how: oci.Provenance{At: found.At}}, nil
 }
 
-// meant remembers that the tag means a manifest that is verified. What another
-// node could not check itself is not news.
-func (f *Fetcher) meant(ref oci.Ref, key string, found *oci.Found, told oci.Provenance) *oci.Found {
-	if told.Stale != nil {
-		return found
+// remember notes that the tag means a manifest that is verified. What another node could
+// not check itself is no news.
+func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
+	if told.Stale == nil {
+		q.Shard.SetTag(cache.Tag{Key: q.key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At})
 	}
-	f.cfg.Store(ref.Registry).SetTag(cache.Tag{
-		Key: key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At,
-	})
 	return found
 }
 
-// lastKnown is what a tag last meant, if that is still here.
-func (f *Fetcher) lastKnown(ref oci.Ref, old cache.Tag, head bool) (*oci.Found, bool) {
-	ref.Digest = old.Digest
-	if found, ok := f.kept(ref); ok {
-		return found, true
+// pinned is the question about a digest that the tag means.
+func (t *tags) pinned(q question, d digest.Digest) question {
+	q.Digest = d
+	return q
+}
+
+// keptAt returns the manifest of that digest if the shard has it and it may be served
+// for the tag's repository: the registry said at that time that the tag means it, so it
+// vouched for the manifest and what that lists.
+func (t *tags) keptAt(q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
+	pinned := t.pinned(q, d).Request
+	t.grants.Grant(pinned, oci.ManifestResource, at)
+	pass := t.grants.Known(pinned, oci.ManifestResource, max(q.StaleIfError, q.TagTTL, answerWithin))
+	found, ok := t.manifests.kept(pinned, pass)
+	if ok {
+		t.grants.GrantParts(pinned, found.MediaType, found.Bytes, at)
 	}
-	if !head {
+	return found, ok
+}
+
+// lastKnown is what a tag last meant, if that is still here.
+func (t *tags) lastKnown(q question, old cache.Tag) (*oci.Found, bool) {
+	found, ok := t.keptAt(q, old.Digest, old.Checked)
+	switch {
+	case ok:
+	case q.head:
+		found = &oci.Found{Manifest: oci.Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}
+	default:
 		return nil, false
 	}
-	return &oci.Found{Manifest: oci.Manifest{Digest: old.Digest, MediaType: old.MediaType}, Size: old.Size}, true
+	found.Origin, found.At = oci.Hit, old.Checked
+	return found, true
 }
 
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
-func (f *Fetcher) stale(ctx context.Context, ref oci.Ref, old cache.Tag, known bool, err error, head bool) (*oci.Found, bool) {
+func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) (*oci.Found, bool) {
 	e, ok := oci.AsError(err)
-	if !known || !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > f.cfg.Policy(ref.Registry).StaleIfError {
+	if !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
 		return nil, false
 	}
-	found, ok := f.lastKnown(ref, old, head)
+	found, ok := t.lastKnown(q, old)
 	if !ok {
 		return nil, false
 	}
-	f.cfg.Log.Warn("stale manifest served", "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag,
+	t.log.Warn("stale manifest served", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag,
 		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
-	found.Origin, found.Stale, found.At = oci.Hit, e, old.Checked
+	found.Stale = e
 	return found, true
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -192,7 +192,7 @@ func TestTheAcceptListDecidesWhatATagMeans(t *testing.T) {
 func TestATagIsBelievedForItsTTL(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	r := newRig(t, setup{dir: dir, policy: transfer.Policy{TagTTL: time.Hour}})
+	r := newRig(t, setup{dir: dir, policy: grants.Site{TagTTL: time.Hour}})
 	img := r.registry.PutImage(repo, "latest")
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	for range 3 {
@@ -205,7 +205,7 @@ func TestATagIsBelievedForItsTTL(t *testing.T) {
 	}
 	r.wantAsked(1, 1)
 	r.end()
-	again := newRig(t, setup{dir: dir, registry: r.registry, policy: transfer.Policy{TagTTL: time.Hour}})
+	again := newRig(t, setup{dir: dir, registry: r.registry, policy: grants.Site{TagTTL: time.Hour}})
 	again.mustFind(again.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	r.wantAsked(1, 1)
 }
@@ -241,7 +241,7 @@ func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+			r := newRig(t, setup{policy: grants.Site{StaleIfError: time.Hour}})
 			img := r.registry.PutImage(repo, "latest")
 			r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 			test.fail(r)
@@ -262,7 +262,7 @@ func TestALastManifestStandsInWhileUpstreamFails(t *testing.T) {
 
 func TestA404ForgetsTheTag(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	r := newRig(t, setup{policy: grants.Site{StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "latest")
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	r.registry.DeleteTag(repo, "latest")
@@ -277,7 +277,7 @@ func TestA404ForgetsTheTag(t *testing.T) {
 func TestARestartKeepsTagAndManifest(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	policy := transfer.Policy{StaleIfError: time.Hour}
+	policy := grants.Site{StaleIfError: time.Hour}
 	r := newRig(t, setup{dir: dir, policy: policy})
 	img := r.registry.PutImage(repo, "latest")
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
@@ -291,7 +291,7 @@ func TestARestartKeepsTagAndManifest(t *testing.T) {
 
 func TestAClientThatLeavesIsToldNothingStale(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{policy: transfer.Policy{StaleIfError: time.Hour}})
+	r := newRig(t, setup{policy: grants.Site{StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "latest")
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
 	release := r.registry.Hold(heads)

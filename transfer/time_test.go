@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
@@ -50,7 +50,7 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T, dir string) {
-				r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+				r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 				defer r.end()
 				var err error
 				if d := took(func() { err = ask(t.Context(), r) }); d > 40*time.Second {
@@ -83,7 +83,7 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 					}
 					return again(o)
 				}}
-				r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+				r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 				defer r.end()
 				k, _, err := r.pull(fakeRef(d), content, 0, -1)
 				if err == nil || errors.Is(err, errWrong) || k != 0 && k != mib/2 { // 0: it failed before the answer began
@@ -109,7 +109,7 @@ func TestASourceThatBeginsElsewhereIsNotBelieved(t *testing.T) {
 		f := &fake{open: func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
 			return stream(5, endsWith(content[5:], io.EOF)), nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 		defer r.end()
 		_, err := r.Blob(t.Context(), fakeRef(d))
 		wantKind(t, err, oci.Unavailable)
@@ -134,7 +134,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 					}
 					return stream(o, dripping(ctx, content[o:], 100*kib, test.pause)), nil
 				}
-				r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+				r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 				defer r.end()
 				_, _, err := r.pull(fakeRef(d), content, 0, -1)
 				if stalled := test.pause > 20*time.Second; (err != nil) != stalled {
@@ -163,7 +163,7 @@ func TestWaitingForAReaderIsNoStall(t *testing.T) {
 				return b(p)
 			})}, nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{Bound: mib})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{Bound: mib})
 		defer r.end()
 		a, err := r.Blob(t.Context(), fakeRef(d))
 		if err != nil {
@@ -202,7 +202,7 @@ func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return &oci.Stream{Offset: o, Size: int64(len(content)), Body: endsWith(content[o:], io.EOF)}, nil
 		}}
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{Bound: mib})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{Bound: mib})
 		defer r.end()
 		for i := range 12 {
 			a, err := r.Blob(t.Context(), fakeRef(d))
@@ -239,7 +239,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 				return oci.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
 			},
 		}
-		r := fakeRig(t, dir, f, transfer.Policy{TagTTL: time.Minute, StaleIfError: time.Hour}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{TagTTL: time.Minute, StaleIfError: time.Hour}, cache.Options{})
 		defer r.end()
 		ask := func() (*oci.Found, error) { return r.Manifest(t.Context(), tag, nil, false) }
 		if _, err := ask(); err != nil {
@@ -282,7 +282,7 @@ func TestATagCheckedInTheFutureIsCheckedAgain(t *testing.T) {
 	}
 	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	visit := func(t *testing.T) {
-		r := fakeRig(t, dir, f, transfer.Policy{}, cache.Options{})
+		r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 		defer r.end()
 		if _, err := r.Manifest(t.Context(), tag, nil, false); err != nil {
 			t.Error(err)

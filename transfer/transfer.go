@@ -1,212 +1,173 @@
-// Package transfer moves blobs and manifests: from the shard where it holds
-// them, else from upstream, and into the shard on the way.
+// Package transfer gives clients and other members what they ask for: blobs,
+// manifests, tags and lists, from the shard, from another node or from upstream.
 //
-// A pull's story. [ParsePath] turns a /v2 path into a [Ref]. A blob
-// ([Fetcher.Blob]) is opened from the shard, or else followed while a flight
-// fetches it: one flight per digest, however many ask, owned by the node and
-// not by the first who asked (flight.go). A manifest by digest is cached as a
-// blob is, with its media type; a tag is checked with upstream each time, by
-// HEAD, so that no pull quota is spent when nothing changed (manifest.go,
-// tag.go). What upstream is and how it is asked lies behind [Upstream].
+// The story of a pull: oci.ParsePath turns a /v2 path into an oci.Ref. A [Fetcher]
+// puts to it what the registry means at the moment (grants.Site). A tag is checked
+// with upstream each time, by HEAD, so that no pull quota is spent when nothing has
+// changed (tag.go). A manifest is got by its digest and kept as a blob is, with its
+// media type (manifest.go). A blob is opened from the shard, or else followed while a
+// flight downloads it (blob.go, answer.go).
+//
+// The rooms below: grants say who may have what the shard holds, flight downloads
+// each blob once, mesh asks the other nodes, peer and upstream speak to them and to
+// registries. [Fetcher.Holder] is this node as the other members see it.
 package transfer
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/count"
+	"oci-proxy/transfer/flight"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
-// A Policy says how one registry is treated.
-type Policy struct {
-	TagTTL       time.Duration // how long a checked tag is believed; 0: checked at each request
-	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
-	Offline      bool          // never ask upstream
-	Private      bool          // serve its content only for a repository it vouched for
-	Stranger     bool          // nobody configured it: what it announces may be made up
-	PassOn       bool          // its redirects go to the client (follow_redirects: false)
-}
-
-// Config is what a Fetcher works with. All fields but the last four are needed.
+// Config is what a Fetcher works with. Upstream, Site and Log are needed.
 type Config struct {
 	Upstream oci.Upstream
-	Store    func(registry string) *cache.Store
-	Policy   func(registry string) Policy
-	Log      *slog.Logger
-	Stall    time.Duration // how long a download may stand still before another try, 0: 20 s
-	Mesh     mesh.Router   // the other members, nil for a node on its own
-	Look     time.Duration // how often requests to peers are looked at, 0: 500 ms
-	Drip     time.Duration // how long a peer may bring hardly anything where this node may ask the registry, 0: 30 s
+	// Site returns what a registry means at the moment. It does no I/O.
+	Site  func(registry string) grants.Site
+	Log   *slog.Logger
+	Stall time.Duration // how long a download may stand still before it is tried again, 0: 20 s
+	Mesh  mesh.Router   // the other members, nil for a node on its own
+	Look  time.Duration // as mesh.Config.Look
+	Drip  time.Duration // as mesh.Config.Drip
 }
 
-// A Fetcher gets blobs and manifests for clients.
+// A Fetcher gets content for clients. Its methods may be called from any goroutine.
 type Fetcher struct {
-	cfg  Config
-	ctx  context.Context // the node's: what flights and checks live under
-	stop context.CancelCauseFunc
-	wg   sync.WaitGroup
+	*rooms
+	site      func(registry string) grants.Site
+	blobs     *blobs
+	manifests *manifests
+	tags      *tags
+}
 
-	mu      sync.Mutex
-	closed  bool // nothing new begins
-	flights map[flightKey]*flight
-	claims  map[content]claim
-	telling map[oci.Ref]*oci.Error // of which repositories others are told, and what was heard last
-
-	tellers   sync.WaitGroup // Close waits for them at last
-	tellSlots chan struct{}
-
-	// Calls for clients, who may wait for another node, and calls for members,
-	// who must not.
-	manifests, ownManifests calls[manifestKey, *oci.Found]
-	tags, ownTags           calls[string, checked]
-
-	shunned  shunned
-	counters counters
-	sizes    sizes
-	streams  atomic.Int64 // answers to peers being sent
+// rooms are what all parts of a Fetcher work with.
+type rooms struct {
+	upstream oci.Upstream
+	mesh     *mesh.Mesh
+	grants   *grants.Grants
+	flights  *flight.Flights
+	sizes    *flight.Sizes
+	counters *count.Book
+	life     *wait.Life
+	log      *slog.Logger
 }
 
 // New returns a Fetcher. Close it.
 func New(cfg Config) *Fetcher {
 	if cfg.Stall == 0 {
-		cfg.Stall = 20 * time.Second
+		cfg.Stall = stall
 	}
-	if cfg.Look == 0 {
-		cfg.Look = look
-	}
-	if cfg.Drip == 0 {
-		cfg.Drip = dripFor
-	}
-	ctx, stop := context.WithCancelCause(context.Background())
-	return &Fetcher{
-		cfg: cfg, ctx: ctx, stop: stop, flights: map[flightKey]*flight{}, claims: map[content]claim{},
-		telling: map[oci.Ref]*oci.Error{}, tellSlots: make(chan struct{}, tellWidth),
-	}
+	r := &rooms{upstream: cfg.Upstream, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
+	r.mesh = mesh.New(mesh.Config{
+		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip,
+		Passed: func(registry string) { r.counters.Of(registry).PeersPassed.Add(1) },
+	})
+	r.grants = grants.New(grants.Config{Upstream: cfg.Upstream, Mesh: r.mesh, Site: cfg.Site, Life: r.life, Within: answerWithin, Log: cfg.Log})
+	r.flights = flight.New(flight.Config{
+		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
+	})
+	f := &Fetcher{rooms: r, site: cfg.Site, blobs: &blobs{rooms: r}, manifests: newManifests(r)}
+	f.tags = newTags(r, f.manifests)
+	return f
 }
 
-// errClosed is why what is under way ends, or does not begin, once Close was called.
-var errClosed = errors.New("nothing new begins here")
-
-// Close waits until the flights have landed or ctx ends, then ends the rest.
-// Nothing new begins meanwhile: who asks for what is not in the shard gets an
-// *Error of kind Unavailable.
+// Close waits until the downloads have ended or ctx ends, then ends the rest. Nothing
+// new begins meanwhile: whoever asks for what is not in the shard gets an *oci.Error of
+// kind Unavailable.
 func (f *Fetcher) Close(ctx context.Context) {
-	f.mu.Lock()
-	f.closed = true
-	f.mu.Unlock()
-	landed := make(chan struct{})
-	go func() {
-		f.wg.Wait()
-		close(landed)
-	}()
-	select {
-	case <-landed:
-	case <-ctx.Done():
+	f.life.Close(ctx)
+	f.grants.Close()
+}
+
+// Counters returns the figures of each registry that has delivered something.
+func (f *Fetcher) Counters() map[string]*count.Counters { return f.counters.All() }
+
+// Sent counts bytes that went to a client.
+func (f *Fetcher) Sent(registry string, from oci.Origin, n int64) {
+	f.counters.Of(registry).Sent(from, n)
+}
+
+// Open reports whether the shard holds the digest, as content of ref's registry or
+// another, in a way that anybody may know.
+func (f *Fetcher) Open(ref oci.Ref) bool { return f.grants.Open(f.request(ref)) }
+
+// request is what ref means at the moment.
+func (f *Fetcher) request(ref oci.Ref) grants.Request {
+	return grants.Request{Ref: ref, Site: f.site(ref.Registry)}
+}
+
+// Blob opens the blob that ref names, for a client's GET: from the shard, or as it
+// arrives. It returns once the first bytes can be sent, after 40 s at the latest.
+// Errors are *oci.Error, or ctx's. It counts as a hit or a miss of the registry.
+func (f *Fetcher) Blob(ctx context.Context, ref oci.Ref) (*Answer, error) {
+	a, err := f.blobs.open(ctx, flight.NewTicket(f.request(ref)))
+	if err != nil {
+		return nil, err
 	}
-	f.stop(errClosed)
-	<-landed
-	f.tellers.Wait()
+	f.counters.Of(ref.Registry).Request(a.Origin)
+	return a, nil
 }
 
-// start runs fn for the node, unless that is closing. Close waits for it.
-func (f *Fetcher) start(fn func()) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.closed {
-		f.wg.Go(fn)
+// StatBlob returns the size of the blob that ref names for a client's HEAD, -1 if
+// upstream does not tell, without getting the blob: from the shard, a flight or
+// upstream's HEAD. If upstream offers no HEAD, or no size by it, a flight is begun to
+// learn it. Errors are as for Blob.
+func (f *Fetcher) StatBlob(ctx context.Context, ref oci.Ref) (oci.Sized, error) {
+	return f.blobs.stat(ctx, f.request(ref))
+}
+
+// Manifest gets the manifest that ref's tag or digest names. accept is the client's
+// Accept list, taken apart; head asks for all but the bytes. Errors are *oci.Error, or
+// ctx's, and come within 40 s. A GET by digest counts as a hit or a miss.
+func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*oci.Found, error) {
+	q := f.request(ref)
+	if ref.Digest == "" {
+		found, err := f.tags.find(ctx, q, accept, head, false)
+		return found, f.explain(ctx, q, oci.ManifestResource, "", err)
 	}
-	return !f.closed
+	limited, cancel := inTime(ctx, ref)
+	defer cancel()
+	found, err := f.manifests.byDigest(limited, q, head, false)
+	if err != nil {
+		return nil, f.explain(ctx, q, oci.ManifestResource, "", err)
+	}
+	if !head {
+		f.counters.Of(ref.Registry).Request(found.Origin)
+	}
+	return found, nil
 }
 
-// answerWithin is how long a client waits until its answer begins or it is told
-// why not. Upstream is given a second less for one request, since what it says
-// of a failure says more; some answers take two requests.
-const answerWithin = 39 * time.Second
-
-// inTime bounds the waiting for ref's answer.
-func inTime(ctx context.Context, ref oci.Ref) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, answerWithin, oci.LateError(ref, nil))
+// explain makes an *oci.Error of what a client's request ended with, unless it is the
+// client that has gone. host is the one that delivered, "" if none did. If err is the
+// registry's refusal, what it granted before is revoked.
+func (r *rooms) explain(ctx context.Context, q grants.Request, as oci.Resource, host string, err error) error {
+	r.grants.Revoke(q, as, err)
+	return explain(ctx, q.Ref, host, err)
 }
 
-// explain makes an *Error of what a client's request ended with, unless it is
-// the client who has gone. host is who delivered, "" if nobody did.
-func (f *Fetcher) explain(ctx context.Context, ref oci.Ref, host string, err error) error {
-	f.heed(ref, err)
+// explain is explain for what says nothing about the right to pull.
+func explain(ctx context.Context, ref oci.Ref, host string, err error) error {
 	if _, ok := oci.AsError(err); ok || err == nil || ctx.Err() != nil {
 		return err
 	}
-	e := &oci.Error{Kind: oci.Unavailable, Registry: ref.Registry, Host: host, Reason: "the download broke off", Err: err}
+	e := &oci.Error{Kind: oci.Unavailable, Registry: ref.Registry, Host: host, Reason: flight.BrokeOff, Err: err}
 	if p, ok := errors.AsType[*mesh.PeerError](err); ok {
 		e.Host, e.Reason = p.Peer, "another node of the cluster failed"
 	}
 	switch {
-	case errors.Is(err, errClosed):
+	case errors.Is(err, wait.ErrClosed):
 		e.Reason = "this node is shutting down"
 	case errors.Is(err, cache.ErrDigest):
-		e.Kind, e.Reason = oci.Corrupt, "what came is not what the digest names"
+		e.Kind, e.Reason = oci.Corrupt, flight.WrongBytes
 	}
 	return e
-}
-
-// calls runs one call per key at a time; who asks meanwhile gets its result.
-// The call belongs to the node: it goes on if all who wait have left, but no
-// longer than an answer may take.
-type calls[K comparable, V any] struct {
-	mu     sync.Mutex
-	active map[K]*call[V]
-}
-
-// A call is one that is under way.
-type call[V any] struct {
-	done  chan struct{}
-	value V
-	err   error
-}
-
-// do returns what fn returns for key, joining a call under way. ctx bounds the
-// waiting only.
-func (c *calls[K, V]) do(ctx context.Context, f *Fetcher, key K, fn func(context.Context) (V, error)) (v V, joined bool, err error) {
-	one, joined, err := c.join(f, key, fn)
-	if err != nil {
-		return v, false, err
-	}
-	select {
-	case <-one.done:
-		return one.value, joined, one.err
-	case <-ctx.Done():
-		return v, joined, context.Cause(ctx)
-	}
-}
-
-// join returns the call for key that is under way, or begins one.
-func (c *calls[K, V]) join(f *Fetcher, key K, fn func(context.Context) (V, error)) (one *call[V], joined bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one, joined = c.active[key]; joined {
-		return one, true, nil
-	}
-	one = &call[V]{done: make(chan struct{})}
-	began := f.start(func() {
-		defer close(one.done)
-		ctx, cancel := context.WithTimeout(f.ctx, answerWithin)
-		defer cancel()
-		one.value, one.err = fn(ctx)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.active, key)
-	})
-	if !began {
-		return nil, false, errClosed
-	}
-	if c.active == nil {
-		c.active = map[K]*call[V]{}
-	}
-	c.active[key] = one
-	return one, false, nil
 }

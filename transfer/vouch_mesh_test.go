@@ -2,13 +2,11 @@ package transfer_test
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -90,7 +88,7 @@ func TestAClaimUnlocksNothingInTheMesh(t *testing.T) {
 // A refusal that a node hears from another is one.
 func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
 	img, layer := m.held(0, 33)
 	one := m.nodes[1]
 	one.route = func(string) []int { return []int{0, 1} }
@@ -147,13 +145,14 @@ func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
 // Nor by a word that is no longer recent: the registry has to be asked then.
 func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+	var private atomic.Bool
+	m := newMesh(t, 2, setup{private: func(string) bool { return private.Load() }, policy: grants.Site{StaleIfError: 24 * time.Hour}})
 	img, layer := m.held(0, 35)
 	holder := m.nodes[0]
 	holder.events.await(filled, 1)
-	for _, d := range []digest.Digest{img.Layers[0], img.Manifest} {
-		holder.store.SetTag(cache.Tag{Key: transfer.VouchKey(holder.ref(d)), Digest: d, Checked: time.Now().Add(-time.Hour)})
-	}
+	private.Store(true)
+	holder.Grant(holder.ref(img.Layers[0]), oci.BlobResource, time.Now().Add(-time.Hour))
+	holder.Grant(holder.ref(img.Manifest), oci.ManifestResource, time.Now().Add(-time.Hour))
 	n := m.unaware(1)
 	m.alone()
 	n.holders = []int{0}

@@ -2,13 +2,15 @@ package transfer_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // in names the same content in another repository.
@@ -46,7 +48,7 @@ func TestAPrivateBlobIsServedOnlyForARepositoryThatHoldsIt(t *testing.T) {
 
 func TestAPrivateManifestVouchesForWhatItLists(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: time.Hour}})
+	r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
 	layer := random(2, 100*kib)
 	img := r.registry.PutImage(repo, "v1", layer)
 	r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
@@ -87,14 +89,16 @@ func TestAPrivateRegistrysWordEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+			var private atomic.Bool
+			r := newRig(t, setup{private: func(string) bool { return private.Load() }, policy: grants.Site{StaleIfError: 24 * time.Hour}})
 			content := random(3, 70*kib)
 			d := r.registry.PutBlob(repo, content)
 			if _, _, err := r.pull(r.ref(d), content, 0, -1); err != nil {
 				t.Fatal(err)
 			}
-			r.events.await(filled, 1) // it is noted then
-			r.store.SetTag(cache.Tag{Key: transfer.VouchKey(r.ref(d)), Digest: d, Checked: time.Now().Add(-c.age)})
+			r.events.await(filled, 1)
+			private.Store(true)
+			r.Grant(r.ref(d), oci.BlobResource, time.Now().Add(-c.age))
 			if c.status != 0 {
 				r.registry.Fault(upstreamtest.Fault{Status: c.status})
 			}
@@ -150,7 +154,7 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 // What began before a refusal ends after it as if it had not been vouched for.
 func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
+	r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
 	layer := random(6, 300*kib)
 	img := r.registry.PutImage(repo, "", layer)
 	if _, _, err := r.pull(r.ref(img.Config), nil, 0, 0); err != nil { // so that the repository is known
@@ -164,8 +168,8 @@ func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	}()
 	r.registry.WaitFor(upstreamtest.Match{Method: "GET", PathPart: img.Layers[0].Encoded()}, 1)
 	r.events.await(filled, 1)
-	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/tags/"}, Status: 403})
-	if _, err := r.Tags(t.Context(), r.tag(""), nil); oci.KindOf(err) != oci.Denied {
+	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/manifests/"}, Status: 403})
+	if _, err := r.Manifest(t.Context(), r.tag("v1"), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	release()
@@ -187,10 +191,6 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 			_, err := r.Manifest(t.Context(), r.tag("v1"), nil, false)
 			return err
 		},
-		"of a list": func(r *rig, _ upstreamtest.Image) error {
-			_, err := r.Tags(t.Context(), r.tag(""), nil)
-			return err
-		},
 		"of another digest": func(r *rig, img upstreamtest.Image) error {
 			_, err := r.StatBlob(t.Context(), r.ref(img.Config))
 			return err
@@ -198,7 +198,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour, TagTTL: time.Nanosecond}})
+			r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour, TagTTL: time.Nanosecond}})
 			layer := random(5, 100*kib)
 			img := r.registry.PutImage(repo, "v1", layer)
 			r.mustFind(r.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
@@ -234,25 +234,29 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 // What a tag last meant is no new word of the registry.
 func TestAStaleTagVouchesForNothing(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, 2, setup{private: all, policy: transfer.Policy{StaleIfError: 24 * time.Hour}})
-	m.nodes[1].route = func(string) []int { return []int{0} }
-	n := m.nodes[1]
-	img := m.registry.PutImage(repo, "v1", random(5, 70*kib))
-	n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
-	then := time.Now().Add(-23 * time.Hour)
-	keys := []string{transfer.VouchKey(n.ref(img.Manifest)), transfer.VouchKey(n.ref(img.Layers[0]))}
-	for _, key := range keys {
-		n.store.SetTag(cache.Tag{Key: key, Digest: img.Manifest, Checked: then})
-	}
-	m.registry.Down()
-	if found := n.mustFind(n.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest); found.Stale == nil {
-		t.Errorf("%+v is not marked", found.Provenance)
-	}
-	for _, key := range keys {
-		if v, _ := n.store.Tag(key); !v.Checked.Equal(then) {
-			t.Errorf("%s: the registry vouched at %v, though it is down", key, v.Checked)
+	bubble(t, func(t *testing.T, dir string) {
+		up := newTagged([]byte("a layer"))
+		m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: 24 * time.Hour})
+		defer m.end()
+		n := m.nodes[1]
+		tag := fakeRef("")
+		tag.Tag = "v1"
+		then := time.Now()
+		if _, err := n.Manifest(t.Context(), tag, nil, false); err != nil {
+			t.Fatal(err)
 		}
-	}
+		time.Sleep(23 * time.Hour) // in the bubble's time
+		up.down = true
+		found, err := n.Manifest(t.Context(), tag, nil, false)
+		if err != nil || found.Stale == nil {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		for as, d := range map[oci.Resource]digest.Digest{oci.ManifestResource: digest.FromString(up.now), oci.BlobResource: digest.FromString("a layer")} {
+			if at := n.GrantedAt(fakeRef(d), as); !at.Equal(then) {
+				t.Errorf("the registry vouched at %v, though it is down since %v", at, then)
+			}
+		}
+	})
 }
 
 // The registry's word is noted before the first client has the last byte: who

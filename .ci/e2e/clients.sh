@@ -101,7 +101,7 @@ pull_containerd() {
   names_digest "$2" "$(ctr images ls "name==$own")"
 }
 
-# containerd_login writes the mirror's hosts.toml with the login, as the README
+# containerd_login writes the mirror's hosts.toml with the login, as docs/clients.md
 # has it, and no way past the mirror.
 containerd_login() {
   local hosts=$work/containerd/hosts-login/127.0.0.1:$front_port

@@ -19,23 +19,21 @@ import (
 	"sync"
 	"time"
 
-	"oci-proxy/cache"
 	"oci-proxy/node/config"
 	"oci-proxy/node/figures"
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/peer"
 )
 
-// Registries are what this node's config says of registries, and the stores that
+// Registries are what this node's config says of registries, and the shards that
 // hold their content.
 type Registries interface {
-	// Stores lists the stores. Several registries may share one.
-	Stores() []*cache.Store
-	// Store is the store of a registry.
-	Store(registry string) *cache.Store
-	// ByStore lists the configured registries, those that share a store together.
-	ByStore() [][]string
+	// Shards lists the shards. Several registries may share one.
+	Shards() []*grants.Shard
+	// ByShard lists the configured registries, those that share a shard together.
+	ByShard() [][]string
 	// Configured reports whether this node is configured for the registry.
 	Configured(registry string) bool
 	// Asks reports whether this node may ask the registry.
@@ -67,7 +65,6 @@ type Cluster struct {
 	since   time.Time
 	network *network // nil for a node on its own
 	router  *router  // nil for a node on its own
-	private *private
 	reports *reports
 	own     func() *figures.Node // set by Serve
 
@@ -78,7 +75,7 @@ type Cluster struct {
 // Open takes the node's place. Other members' requests wait until Serve is
 // called. Close the Cluster.
 func Open(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, since: time.Now(), private: newPrivate(cfg.Registries), leaving: make(chan struct{})}
+	c := &Cluster{cfg: cfg, since: time.Now(), leaving: make(chan struct{})}
 	if cfg.Node.Cluster == nil {
 		return c, nil
 	}
@@ -115,14 +112,9 @@ func (c *Cluster) Router() mesh.Router {
 	return c.router
 }
 
-// Private reports whether any member treats the registry's content as private,
-// or ever did: that member may be gone, but what it got is still here. The
-// answer may be a note on the disk.
+// Private reports whether any member treats the registry's content as private now.
 func (c *Cluster) Private(registry string) bool {
-	if c.router == nil {
-		return false
-	}
-	return c.private.is(registry, c.router.asking(registry).private)
+	return c.router != nil && c.router.asking(registry).private
 }
 
 // Members is what gossip knows, nil for a node on its own.

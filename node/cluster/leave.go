@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
 
@@ -36,12 +37,12 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 	var mu sync.Mutex // guards done
 	var wg sync.WaitGroup
 	width := make(chan struct{}, handOverWidth)
-	for _, store := range c.cfg.Registries.Stores() {
-		for _, b := range store.Blobs() {
+	for _, shard := range c.cfg.Registries.Shards() {
+		for _, b := range shard.Blobs() {
 			width <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-width }()
-				err := c.offer(ctx, store, b)
+				err := c.offer(ctx, shard, b)
 				if err != nil {
 					c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
 				}
@@ -67,13 +68,13 @@ func (h *HandedOver) count(b cache.Held, err error) {
 }
 
 // offer offers a blob to those who are to keep it, one after the other.
-func (c *Cluster) offer(ctx context.Context, store *cache.Store, b cache.Held) error {
+func (c *Cluster) offer(ctx context.Context, shard *grants.Shard, b cache.Held) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
 	ref := oci.Ref{Registry: b.Registry, Digest: b.Digest}
 	err := errNobody
 	for _, p := range c.router.takers(b.Digest.String()) {
-		if err = p.Offer(ctx, ref, store.MediaType(b.Digest)); err == nil {
+		if err = p.Offer(ctx, ref, shard.MediaType(b.Digest)); err == nil {
 			return nil
 		}
 	}

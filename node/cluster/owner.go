@@ -2,11 +2,12 @@ package cluster
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/cache"
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -20,11 +21,12 @@ type Owner struct {
 	Missing []Missing `json:"missing"` // members that did not answer
 }
 
-// A Sight says whose holdings a client may see: all of them, or only those that
-// nobody needs a right for.
+// A Sight says what a client may learn of what is held: everything, or only what
+// anybody may know.
 type Sight struct {
 	All    bool
-	Public func(registry string) bool // unless All: whether everybody may pull from it
+	Open   func(ref oci.Ref) bool     // unless All: whether this node holds that, and anybody may know it
+	Public func(registry string) bool // unless All: whether anybody may pull from the registry
 }
 
 // Owner tells who owns a digest and who holds it. To a client that may not see
@@ -32,18 +34,15 @@ type Sight struct {
 // and in the others.
 func (c *Cluster) Owner(ctx context.Context, d digest.Digest, see Sight) Owner {
 	o := Owner{Digest: d.String(), Owner: c.cfg.Name, Next: []string{}, Holders: []string{}, Missing: []Missing{}}
-	for _, store := range c.cfg.Registries.Stores() {
-		if see.holds(store, d) {
-			o.Holders = append(o.Holders, c.cfg.Name)
-			break
-		}
+	if c.holds(d, see) {
+		o.Holders = append(o.Holders, c.cfg.Name)
 	}
 	if c.network == nil {
 		return o
 	}
 	v := c.network.members.View()
 	o.place(v, d)
-	asked := see.registries(c.cfg.Registries.ByStore())
+	asked := see.registries(c.cfg.Registries.ByShard())
 	for _, one := range fan(ctx, v, func(ctx context.Context, m *membership.Member) (bool, error) {
 		return see.heldBy(ctx, c.network.client.Peer(m.ID), asked, d)
 	}) {
@@ -73,51 +72,51 @@ func (o *Owner) place(v *membership.View, d digest.Digest) {
 	}
 }
 
-// holds reports whether a store of this node visibly holds the digest.
-func (s Sight) holds(store *cache.Store, d digest.Digest) bool {
-	if s.All {
-		_, held := store.Stat(d)
-		return held
+// holds reports whether this node visibly holds the digest.
+func (c *Cluster) holds(d digest.Digest, see Sight) bool {
+	if !see.All {
+		return slices.ContainsFunc(c.cfg.Registries.ByShard(), func(those []string) bool {
+			return see.Open(oci.Ref{Registry: those[0], Digest: d})
+		})
 	}
-	origin, held := store.Origin(d)
-	return held && origin != "" && s.Public(origin)
+	return slices.ContainsFunc(c.cfg.Registries.Shards(), func(shard *grants.Shard) bool {
+		_, held := shard.Stat(d)
+		return held
+	})
 }
 
-// registries chooses, for each store, a registry to ask other members by: a
-// public one unless everything may be seen.
-func (s Sight) registries(byStore [][]string) []string {
+// registries chooses, for each shard, a registry to ask other members by: a public
+// one unless everything may be seen.
+func (s Sight) registries(byShard [][]string) []string {
 	var out []string
-	for _, those := range byStore {
-		for _, registry := range those {
-			if s.All || s.Public(registry) {
-				out = append(out, registry)
-				break
-			}
+	for _, those := range byShard {
+		if i := slices.IndexFunc(those, func(registry string) bool { return s.All || s.Public(registry) }); i >= 0 {
+			out = append(out, those[i])
 		}
 	}
 	return out
 }
 
-// heldBy asks another member whether it visibly holds the digest. A member
-// answers a peek for a public registry as it would serve a client of that
-// registry: what came from a private one is absent.
+// heldBy asks another member whether it visibly holds the digest.
 func (s Sight) heldBy(ctx context.Context, p mesh.Peer, registries []string, d digest.Digest) (bool, error) {
 	for _, registry := range registries {
-		ref := oci.Ref{Registry: registry, Digest: d}
-		var held bool
-		var err error
-		if s.All {
-			var at mesh.Progress
-			at, err = p.Progress(ctx, ref)
-			held = at.Held
-		} else {
-			var at mesh.Presence
-			at, err = p.Peek(ctx, ref)
-			held = at == mesh.Held
-		}
+		held, err := s.ask(ctx, p, oci.Ref{Registry: registry, Digest: d})
 		if err != nil || held {
 			return held, err
 		}
 	}
 	return false, nil
+}
+
+// ask asks another member about one registry. For a client that may not see
+// everything, a peek leaves out what came from a private registry, and the member's
+// progress says if it knows this one as private. Both are always asked, so that not
+// even the time tells more.
+func (s Sight) ask(ctx context.Context, p mesh.Peer, ref oci.Ref) (bool, error) {
+	now, err := p.Progress(ctx, ref)
+	if err != nil || s.All {
+		return now.Held, err
+	}
+	at, err := p.Peek(ctx, ref)
+	return at == mesh.Held && now.Held && !now.Unvouched, err
 }

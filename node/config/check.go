@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// check applies the rules that hold across keys, and completes the config.
+// check applies the rules that involve several keys, and completes the config.
 func (l *loader) check() {
 	c := l.config
 	l.checkAuth(&c.Auth)
@@ -23,7 +23,7 @@ func (l *loader) check() {
 	slices.SortFunc(c.Registries, func(a, b Registry) int { return strings.Compare(a.Host, b.Host) })
 }
 
-// checkAuth checks who may use the proxy.
+// checkAuth checks the logins of the proxy itself.
 func (l *loader) checkAuth(a *Auth) {
 	l.credentials("auth", a.Username, &a.Password, a.passwordFile)
 	const users, anonymous = "auth.htpasswd_file", "auth.anonymous_from"
@@ -33,12 +33,12 @@ func (l *loader) checkAuth(a *Auth) {
 		}
 	}
 	if len(a.AnonymousFrom) > 0 && !a.Asked() && !l.failed("auth.username") && !l.failed(users) {
-		l.problem(l.at(anonymous), anonymous, "lets some pull without a login, but no auth.username is set, so nobody needs one")
+		l.problem(l.at(anonymous), anonymous, "lets clients pull without a login, but no login is configured; set auth.username or auth.htpasswd_file, or remove this")
 	}
 }
 
-// checkTLS makes sure that the clients' port has a certificate and its key, or
-// neither.
+// checkTLS makes sure that the clients' port has both a certificate and its key,
+// or neither.
 func (l *loader) checkTLS(t TLS) {
 	const cert, key = "tls.cert_file", "tls.key_file"
 	if l.failed(cert) || l.failed(key) {
@@ -47,9 +47,9 @@ func (l *loader) checkTLS(t TLS) {
 	switch {
 	case t.CertFile == "" && t.KeyFile == "":
 	case t.KeyFile == "":
-		l.problem(l.at(cert), cert, "needs a key_file")
+		l.problem(l.at(cert), cert, "has no key; set key_file too")
 	case t.CertFile == "":
-		l.problem(l.at(key), key, "needs a cert_file")
+		l.problem(l.at(key), key, "has no certificate; set cert_file too")
 	case !l.finding:
 		if _, err := ReadCertificate(t); err != nil {
 			l.problem(l.at(cert), cert, "%s", err)
@@ -57,31 +57,38 @@ func (l *loader) checkTLS(t TLS) {
 	}
 }
 
+// checkRegistries checks each registry's login and certificates, and settles
+// whether it is private.
 func (l *loader) checkRegistries() {
 	for i := range l.entries {
 		e := &l.entries[i]
 		l.credentials(e.path+".auth", e.Username, &e.Password, e.passwordFile)
 		e.Private = e.Private || e.Username != ""
-		if e.CAFile == "" {
-			continue
-		}
-		path := e.path + ".ca_file"
-		pem, err := readSmall(e.CAFile)
-		if err != nil {
-			l.problem(l.at(path), path, "%s", err)
-		} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			l.problem(l.at(path), path, "%q holds no PEM certificate", e.CAFile)
-		}
+		e.Public = l.isSet(e.path+".private") && !e.Private
+		l.checkAuthorities(e.path+".ca_file", e.CAFile)
 	}
 	l.checkAliases()
 }
 
-// checkProxyVariables checks the proxies that the environment names for those
-// who have none in the config: what can't be read there would count for nothing,
-// and upstream would be asked without a proxy.
+// checkAuthorities makes sure that the file, if there is one, holds certificates.
+func (l *loader) checkAuthorities(path, file string) {
+	if file == "" {
+		return
+	}
+	pem, err := readSmall(file)
+	if err != nil {
+		l.problem(l.at(path), path, "%s", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		l.problem(l.at(path), path, "%q holds no PEM certificate", file)
+	}
+}
+
+// checkProxyVariables checks the proxies that the environment sets for registries
+// without one in the config. The HTTP client would ignore a value that it cannot
+// read, and connect directly.
 func (l *loader) checkProxyVariables() {
-	straight := func(e entry) bool { return e.UpstreamProxy == nil }
-	if l.config.Defaults.UpstreamProxy != nil && !slices.ContainsFunc(l.entries, straight) {
+	unset := func(e entry) bool { return e.UpstreamProxy == nil }
+	if l.config.Defaults.UpstreamProxy != nil && !slices.ContainsFunc(l.entries, unset) {
 		return
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
@@ -89,7 +96,7 @@ func (l *loader) checkProxyVariables() {
 		if value == "" {
 			continue
 		}
-		if !strings.Contains(value, "://") { // which may be missing
+		if !strings.Contains(value, "://") { // the scheme is optional here
 			value = "http://" + value
 		}
 		if _, err := parseProxy(value); err != nil {
@@ -98,7 +105,7 @@ func (l *loader) checkProxyVariables() {
 	}
 }
 
-// checkAliases makes sure that the first part of a path means one registry.
+// checkAliases makes sure that the first part of a path means one registry only.
 func (l *loader) checkAliases() {
 	meaning := map[string]string{"library": "the official images of " + DockerHub}
 	for _, e := range l.entries {
@@ -109,20 +116,20 @@ func (l *loader) checkAliases() {
 		for i, alias := range e.Alias {
 			path := index(e.path+".alias", i)
 			if other, taken := meaning[alias]; taken {
-				l.problem(l.at(path, e.path+".alias"), path, "%q already means %s", alias, other)
+				l.problem(l.at(path, e.path+".alias"), path, "%q already means %s; choose another alias", alias, other)
 			}
 			meaning[alias] = e.Host
 		}
 	}
 }
 
-// credentials completes a login, the keys of which stand at path: both halves
-// of it or none, and the password from one place.
+// credentials completes the login at path. It needs a user name and a password,
+// or neither, and the password must come from one place.
 func (l *loader) credentials(path, user string, password *Secret, file string) {
-	name, word, from := path+".username", path+".password", path+".password_file"
+	name, inline, from := path+".username", path+".password", path+".password_file"
 	if file != "" {
 		if *password != "" {
-			l.problem(l.at(from), from, "stands beside a password; keep one of them")
+			l.problem(l.at(from), from, "is set as well as password; keep one of them")
 			return
 		}
 		text, err := readSecret(file)
@@ -131,32 +138,28 @@ func (l *loader) credentials(path, user string, password *Secret, file string) {
 		}
 		*password = Secret(text)
 	}
-	if l.failed(name) || l.failed(word) || l.failed(from) {
+	if l.failed(name) || l.failed(inline) || l.failed(from) {
 		return
 	}
 	switch {
 	case user != "" && *password == "":
-		l.problem(l.at(name), name, "needs a password or password_file")
+		l.problem(l.at(name), name, "has no password; set password or password_file too")
 	case user == "" && *password != "":
-		at := word
+		at := inline
 		if file != "" {
 			at = from
 		}
-		l.problem(l.at(at), at, "needs a username")
+		l.problem(l.at(at), at, "has no username; set username too")
 	}
 }
 
-// refuse reports what is asked for and not there yet.
-func (l *loader) refuse(notYet []gap) {
-	const text = "%s is not supported by this version yet"
-	for _, g := range notYet {
-		if g.asked(l.config, nil) {
-			l.problem(l.at(g.path), g.path, text, g.path)
-		}
+// refuse reports the registries' keys that this version does not support.
+func (l *loader) refuse(gaps []gap) {
+	for _, g := range gaps {
 		for _, e := range l.entries {
-			if g.asked(l.config, &e.Registry) {
+			if g.asked(&e.Registry) {
 				path := join(e.path, g.path)
-				l.problem(l.at(path), path, text, g.path)
+				l.problem(l.at(path), path, "is not supported by this version; remove it")
 			}
 		}
 	}

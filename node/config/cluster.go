@@ -10,23 +10,55 @@ import (
 // minSecret is the least length of a cluster's secret, in bytes.
 const minSecret = 16
 
+// checkCluster completes the cluster and checks its ports and secrets.
 func (l *loader) checkCluster(c *Cluster) {
 	if c.Name == "" && !l.failed("cluster.name") {
 		var err error
 		if c.Name, err = os.Hostname(); err != nil || c.Name == "" {
-			l.problem(l.at("cluster.name", "cluster"), "cluster.name", "is needed, for this host does not know its name")
+			l.problem(l.at("cluster.name", "cluster"), "cluster.name", "the node needs a name, and this machine has no host name to use; set cluster.name")
 		}
 	}
 	l.checkPorts(c)
 	l.gatherSecrets(c)
-	said := slices.ContainsFunc([]string{"cluster.secret", "cluster.secret_file", "cluster.secrets"}, l.failed)
-	open := !loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise)
-	if len(c.Secrets) == 0 && open && !said {
-		l.problem(l.at("cluster.secret", "cluster"), "cluster.secret", "cluster.secret or secret_file is needed unless bind_addr, peer_addr and advertise are all loopback")
+	l.requireSecret(c)
+}
+
+// requireSecret makes sure that the cluster has a secret. Without one, anybody
+// who reaches its ports can join and pull. That is accepted only if nobody but
+// this machine reaches them and nothing is kept from this machine's users.
+func (l *loader) requireSecret(c *Cluster) {
+	failed := slices.ContainsFunc([]string{"cluster.secret", "cluster.secret_file", "cluster.secrets"}, l.failed)
+	if failed || len(c.Secrets) > 0 {
+		return
+	}
+	at := l.at("cluster.secret", "cluster")
+	if !loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise) {
+		l.problem(at, "cluster.secret", "a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses")
+	} else if guard := l.guard(); guard != "" {
+		l.problem(at, "cluster.secret", "a cluster needs a secret if %s (%s) is set, even on loopback: without it any user of this machine could join and pull what that protects; set cluster.secret or cluster.secret_file", guard, l.at(guard))
 	}
 }
 
-// checkPorts makes sure that no two listeners of this node want one port.
+// guard returns the path of a key that keeps content from some users, or "".
+func (l *loader) guard() string {
+	switch auth := l.config.Auth; {
+	case auth.Username != "":
+		return "auth.username"
+	case auth.HtpasswdFile != "":
+		return "auth.htpasswd_file"
+	}
+	for _, e := range l.entries {
+		switch {
+		case e.Username != "":
+			return e.path + ".auth.username"
+		case e.Private:
+			return e.path + ".private"
+		}
+	}
+	return ""
+}
+
+// checkPorts makes sure that no two listeners of this node want the same port.
 func (l *loader) checkPorts(c *Cluster) {
 	clients := listenerAt("port", l.config.Address, strconv.Itoa(l.config.Port))
 	host, port, _ := cutPort(c.BindAddr)
@@ -35,16 +67,16 @@ func (l *loader) checkPorts(c *Cluster) {
 	peers := listenerAt("cluster.peer_addr", host, port)
 	for _, pair := range [][2]listener{{clients, gossip}, {clients, peers}, {gossip, peers}} {
 		a, b := pair[0], pair[1]
-		if _, said := l.places[b.path]; !said {
-			a, b = b, a // the other one was: two defaults do not meet
+		if !l.isSet(b.path) {
+			a, b = b, a // report the key that was set; two defaults do not collide
 		}
-		if a.meets(b) {
-			l.problem(l.at(b.path), b.path, "wants port %s, as %s does", b.port, a.path)
+		if a.collides(b) {
+			l.problem(l.at(b.path), b.path, "port %s is also that of %s; change one of them", b.port, a.path)
 		}
 	}
 }
 
-// A listener is what one key says about where to listen.
+// A listener is the address that one key tells the node to listen on.
 type listener struct{ path, host, port string }
 
 func listenerAt(path, host, port string) listener {
@@ -55,16 +87,17 @@ func listenerAt(path, host, port string) listener {
 	return listener{path, host, port}
 }
 
-func (a listener) meets(b listener) bool {
+// collides reports whether a and b cannot both be opened.
+func (a listener) collides(b listener) bool {
 	return a.port == b.port && a.port != "0" && (a.host == b.host || a.host == "" || b.host == "")
 }
 
-// gatherSecrets moves the cluster's secrets, wherever they are, to c.Secrets.
+// gatherSecrets moves the cluster's secrets to c.Secrets, whichever key set them.
 func (l *loader) gatherSecrets(c *Cluster) {
 	var paths []string
 	given := func(path string) {
 		if paths = append(paths, path); len(paths) > 1 {
-			l.problem(l.at(path), path, "stands beside %s; keep one of them", strings.TrimPrefix(paths[0], "cluster."))
+			l.problem(l.at(path), path, "is set as well as %s; keep one of them", strings.TrimPrefix(paths[0], "cluster."))
 		}
 	}
 	if c.secret != "" {
@@ -87,7 +120,7 @@ func (l *loader) gatherSecrets(c *Cluster) {
 	c.secret, c.secretFile = "", ""
 }
 
-// secretsFrom returns the lines of the file.
+// secretsFrom returns the secrets in the file, one on each line.
 func (l *loader) secretsFrom(file string) []Secret {
 	const path = "cluster.secret_file"
 	text, err := readSecret(file)
@@ -103,11 +136,12 @@ func (l *loader) secretsFrom(file string) []Secret {
 	return secrets
 }
 
+// checkSecrets makes sure that the secrets that path set are long enough.
 func (l *loader) checkSecrets(path string, secrets []Secret) {
 	for i, s := range secrets {
 		if len(s) < minSecret {
 			at := index(path, i)
-			l.problem(l.at(at, path), path, "secret %d of %d has %d characters; it needs at least %d", i+1, len(secrets), len(s), minSecret)
+			l.problem(l.at(at, path), path, "secret %d of %d has %d characters; use at least %d", i+1, len(secrets), len(s), minSecret)
 		}
 	}
 }

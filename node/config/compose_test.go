@@ -24,7 +24,7 @@ func TestTheImagesConfigIsRight(t *testing.T) {
 	}
 }
 
-// What docker-compose.yml puts into the nodes' environment goes with their config.
+// The environment that docker-compose.yml sets for the nodes fits their config.
 func TestComposedNodesAreRight(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docker-compose.yml")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// must parses a text in which nothing is wrong, with what is not yet supported
+// must parses a config without mistakes. Keys that are not supported yet are
 // allowed.
 func must(t *testing.T, text string, environ ...string) *Config {
 	t.Helper()
@@ -23,7 +23,7 @@ func must(t *testing.T, text string, environ ...string) *Config {
 	return c
 }
 
-// write puts a file where nothing else is, and returns its path.
+// write writes a file into a new directory and returns its path.
 func write(t *testing.T, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
@@ -165,7 +165,7 @@ registries:
     alias: [h, h_5]
     upstream_proxy: ""
     insecure: false
-cluster: {name: n1, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
+cluster: {name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
@@ -178,7 +178,7 @@ cluster: {name: n1, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise
 	if hub, _ := c.Registry(DockerHub); !hub.Insecure || hub.UpstreamProxy.User.String() != "u:p" {
 		t.Errorf("hub: %+v", hub)
 	}
-	cluster := Cluster{Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Zone: "z"}
+	cluster := Cluster{Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z"}
 	if !reflect.DeepEqual(*c.Cluster, cluster) {
 		t.Errorf("cluster: got %+v, want %+v", *c.Cluster, cluster)
 	}
@@ -187,6 +187,49 @@ cluster: {name: n1, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise
 		!slices.Equal(c.AllowedHosts, []string{"proxy.example", "p.example:8080", "[fd00::1]:80"}) || c.QueueTimeout != 5*time.Second ||
 		c.BaseURL != "https://p.example" || len(c.Auth.AnonymousFrom) != 1 || c.ShutdownTimeout != 0 {
 		t.Errorf("top: %+v", c)
+	}
+}
+
+func TestPrivateHasThreeStates(t *testing.T) {
+	t.Parallel()
+	const login = "auth: {username: u, password: p}"
+	for _, test := range []struct {
+		name, keys      string
+		private, public bool
+	}{
+		{"not said", "", false, false},
+		{"null is not said", "private: ~", false, false},
+		{"false", "private: false", false, true},
+		{"true", "private: true", true, false},
+		{"a login implies true", login, true, false},
+		{"a login wins over false", login + ", private: false", true, false},
+		{"an empty login implies nothing", "auth: {username: '', password: ''}, private: no", false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := must(t, "registries: {a.example: {"+test.keys+"}}")
+			if r, _ := c.Registry("a.example"); r.Private != test.private || r.Public != test.public {
+				t.Errorf("private %t public %t, want %t and %t", r.Private, r.Public, test.private, test.public)
+			}
+		})
+	}
+	if c := must(t, ""); c.Defaults.Private || c.Defaults.Public || c.Registries[0].Public {
+		t.Error("the defaults make a registry private or public")
+	}
+}
+
+func TestALoopbackClusterThatProtectsNothingNeedsNoSecret(t *testing.T) {
+	t.Parallel()
+	const cluster = "cluster: {bind_addr: '127.0.0.1:7946', peer_addr: 'localhost:7947'"
+	for _, text := range []string{
+		cluster + "}",
+		cluster + ", advertise: '::1'}\nregistries: {a.io: {private: false}}",
+		cluster + ", secret: 0123456789abcdef}\nauth: {username: u, password: p}\nregistries: {a.io: {private: true}}",
+		cluster + ", secret_file: " + write(t, "0123456789abcdef\n") + "}\nregistries: {a.io: {auth: {username: u, password: p}}}",
+	} {
+		if c := must(t, text); c.Cluster == nil {
+			t.Errorf("%q: no cluster", text)
+		}
 	}
 }
 
@@ -302,7 +345,7 @@ func TestLoadNamesTheFileThatItCannotRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Load(write(t, strings.Repeat("#", maxFile+1)), nil); err == nil {
-		t.Error("a huge file was read")
+		t.Error("a file above the limit was read")
 	}
 	c, err := Load(write(t, "port: 81"), []string{"OCI_PROXY_LOG_LEVEL=error"})
 	if err != nil || c.Port != 81 || c.LogLevel != slog.LevelError {

@@ -12,23 +12,23 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// A shape is what a node is made of.
+// A shape is the kind of a node, as errors name it.
 type shape string
 
 const (
 	nothing shape = "nothing" // null, or no value at all
 	scalar  shape = "a single value"
 	list    shape = "a list"
-	mapping shape = "keys"
+	mapping shape = "a mapping"
 )
 
-// A node is one value of the file or of the environment, with its place. This
-// file is the only one that knows YAML.
+// A node is one value of the file or of the environment, with its place. Only
+// this file knows YAML.
 type node struct {
 	at      place
 	shape   shape
 	text    string // of a scalar
-	literal bool   // text is not searched for ${NAME}
+	literal bool   // ${NAME} in text is not replaced
 	items   []*node
 	pairs   []pair
 }
@@ -40,16 +40,17 @@ type pair struct {
 	value *node
 }
 
-// maxDepth bounds how deep a file nests. No key is as deep.
+// maxDepth bounds how deeply a file may nest. No key is that deep.
 const maxDepth = 8
 
-// A decoder turns YAML's nodes into ours.
+// A decoder converts YAML's nodes into ours.
 type decoder struct {
 	*loader
-	done map[*yaml.Node]*node // each is turned once, or aliases of aliases explode; nil while it is under way
+	done map[*yaml.Node]*node // converts each node once, or aliases of aliases would explode; nil while in progress
 }
 
-// decode returns the file's tree, a node of nothing if there is none.
+// decode returns the file's tree. It is a node of shape nothing if the file is
+// empty or not YAML.
 func (l *loader) decode(text []byte) *node {
 	none := &node{shape: nothing}
 	in := yaml.NewDecoder(bytes.NewReader(text))
@@ -67,7 +68,7 @@ func (l *loader) decode(text []byte) *node {
 	case err != nil:
 		l.syntax(text, err)
 	default:
-		l.problem(place{line: second.Line, column: second.Column}, "", "a second document starts here; a config is one document")
+		l.problem(place{line: second.Line, column: second.Column}, "", "a second YAML document starts here; put everything into one")
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
 		return none
@@ -81,30 +82,31 @@ var (
 	yamlAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
 )
 
-// syntax reports what the YAML parser says. It knows the line at best, and
-// tells it nowhere but in its text.
+// syntax reports an error of the YAML parser, which gives a line at best, and only
+// in its text.
 func (l *loader) syntax(text []byte, err error) {
 	at := place{line: 1, column: 1}
 	reason := err.Error()
 	if m := yamlAnchor.FindStringSubmatch(reason); m != nil {
-		// It may be a password that begins with *: say where, not what.
+		// It may be a password that begins with *, so give its place, not its text.
 		before := text[:max(0, bytes.Index(text, []byte("*"+m[1])))]
 		at.line += bytes.Count(before, []byte("\n"))
 		at.column = len(before) - bytes.LastIndexByte(before, '\n')
-		reason = "there is no such anchor; quote a text that begins with *"
+		reason = "unknown anchor; put a value that begins with * in quotes"
 	} else if m := yamlLine.FindStringSubmatch(reason); m != nil {
 		reason = reason[len(m[0]):]
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			at.line = n
 		}
 	}
-	l.problem(at, "", "no valid YAML: %s", reason)
+	l.problem(at, "", "not valid YAML: %s", reason)
 }
 
+// node returns the node for y, converting it if that has not been done yet.
 func (d decoder) node(y *yaml.Node, path string, depth int) *node {
 	none := &node{at: placeOf(y), shape: nothing}
 	if depth > maxDepth {
-		d.problem(none.at, path, "nests too deep")
+		d.problem(none.at, path, "is nested too deeply; no key is that deep")
 		return none
 	}
 	if n, known := d.done[y]; known {
@@ -116,12 +118,13 @@ func (d decoder) node(y *yaml.Node, path string, depth int) *node {
 	return n
 }
 
+// convert returns a new node for y.
 func (d decoder) convert(y *yaml.Node, path string, depth int) *node {
 	n := &node{at: placeOf(y), shape: nothing}
 	switch y.Kind {
 	case yaml.AliasNode:
 		if target, known := d.done[y.Alias]; known && target == nil {
-			d.problem(n.at, path, "holds itself")
+			d.problem(n.at, path, "is an alias that contains itself")
 			return n
 		}
 		return d.node(y.Alias, path, depth+1)
@@ -129,7 +132,7 @@ func (d decoder) convert(y *yaml.Node, path string, depth int) *node {
 		if tag := y.ShortTag(); tag == "!!null" {
 			return n
 		} else if !strings.HasPrefix(tag, "!!") || tag == "!!binary" {
-			d.problem(n.at, path, "begins with a tag that means nothing here; quote a text that begins with !")
+			d.problem(n.at, path, "has a YAML tag, which no key takes; put a value that begins with ! in quotes")
 			return n
 		}
 		n.shape, n.text = scalar, y.Value
@@ -145,8 +148,8 @@ func (d decoder) convert(y *yaml.Node, path string, depth int) *node {
 	return n
 }
 
-// pairs fills n with the keys of y. Keys that are merged (`<<: *base`) give way
-// to those that stand beside them.
+// pairs adds the keys of y to n. A key of y wins over the same key merged from
+// elsewhere (`<<: *base`).
 func (d decoder) pairs(n *node, y *yaml.Node, path string, depth int) {
 	first := map[string]place{}
 	var merged []*yaml.Node
@@ -159,7 +162,7 @@ func (d decoder) pairs(n *node, y *yaml.Node, path string, depth int) {
 		case k.Kind != yaml.ScalarNode:
 			d.problem(at, path, "a key must be a single value")
 		case twice:
-			d.problem(at, join(path, k.Value), "given twice, first on line %d", before.line)
+			d.problem(at, join(path, k.Value), "is given twice, first on line %d; keep one of them", before.line)
 		default:
 			first[k.Value] = at
 			n.pairs = append(n.pairs, pair{k.Value, at, d.node(v, join(path, k.Value), depth+1)})
@@ -170,7 +173,8 @@ func (d decoder) pairs(n *node, y *yaml.Node, path string, depth int) {
 	}
 }
 
-// merge adds to n the keys of from, or of each item of from, that n lacks.
+// merge adds to n the keys that it lacks from the mapping from, or from each
+// mapping in the list from.
 func (d decoder) merge(n *node, have map[string]place, from *node, path string) {
 	sources := from.items
 	if from.shape != list {
@@ -178,7 +182,7 @@ func (d decoder) merge(n *node, have map[string]place, from *node, path string) 
 	}
 	for _, source := range sources {
 		if source.shape != mapping {
-			d.problem(source.at, path, "<< merges keys, not %s", source.shape)
+			d.problem(source.at, path, "<< merges mappings, not %s", source.shape)
 			continue
 		}
 		for _, p := range source.pairs {
@@ -190,10 +194,11 @@ func (d decoder) merge(n *node, have map[string]place, from *node, path string) 
 	}
 }
 
+// placeOf returns the place of y in the file.
 func placeOf(y *yaml.Node) place { return place{line: max(y.Line, 1), column: max(y.Column, 1)} }
 
-// join appends a level to a path; either may be empty. Errors print paths, and
-// people put logins into keys, too: a level with an @, which no key has, is not told.
+// join appends a level to a path; either may be empty. A level that contains an @
+// is hidden: no key has one, people put logins into them, and errors show paths.
 func join(path, level string) string {
 	if strings.Contains(level, "@") {
 		level = "…"

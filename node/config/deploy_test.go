@@ -26,7 +26,8 @@ func TestDeployedConfigEqualsTheDefaults(t *testing.T) {
 	}
 }
 
-// A commented example has no space after its #, or more than prose's one.
+// example matches the commented examples. Unlike prose, they have no space after
+// the #, or more than one.
 var example = regexp.MustCompile(`(?m)^#((  |[a-z]).*)?$`)
 
 func TestDeployedConfigMentionsEveryKeyWithItsDefault(t *testing.T) {
@@ -43,7 +44,7 @@ func TestDeployedConfigMentionsEveryKeyWithItsDefault(t *testing.T) {
 	l := &loader{places: map[string]place{}}
 	said := map[string]string{}
 	flatten(l.decode([]byte(whole)), "", said)
-	exempt := map[string]bool{"registries.<host>.auth.username": true, "registries.<host>.auth.password": true, "cluster.secret": true}
+	exempt := map[string]bool{"registries.<host>.auth.username": true, "registries.<host>.auth.password": true, "cluster.secret": true, "registries.<host>.private": true}
 	for _, k := range Keys() {
 		got, mentioned := said[strings.ReplaceAll(k.Path, "<host>", "registry.example.com")]
 		want := k.Default
@@ -56,7 +57,7 @@ func TestDeployedConfigMentionsEveryKeyWithItsDefault(t *testing.T) {
 	}
 }
 
-// flatten notes each value of n under its path.
+// flatten stores each value of n in into, under its path.
 func flatten(n *node, path string, into map[string]string) {
 	switch n.shape {
 	case mapping:
@@ -75,7 +76,7 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range Keys() {
 		if seen[k.Path] || k.Type == "" || !strings.HasSuffix(k.Doc, ".") {
-			t.Errorf("%+v: twice, or without type or sentence", k)
+			t.Errorf("%+v: it is there twice, or lacks a type or a sentence", k)
 		}
 		seen[k.Path] = true
 	}
@@ -85,6 +86,6 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		}
 	}
 	if seen["defaults.tag_ttl"] || seen["cluster"] {
-		t.Error("there are keys that nobody can set")
+		t.Error("sections and keys that cannot be set are listed")
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 const prefix = "OCI_PROXY_"
 
-// Variable returns the environment variable that sets the key at path, "" if
-// none does: registries can only be set in the file.
+// Variable returns the environment variable that sets the key at path. It returns
+// "" for the keys of registries, which can only be set in the file.
 func Variable(path string) string {
 	if strings.HasPrefix(path, "registries") {
 		return ""
@@ -19,7 +19,7 @@ func Variable(path string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(path, ".", "__"))
 }
 
-// environment returns environ by name. The last one of a name counts.
+// environment returns environ by name. If a name occurs twice, the last one counts.
 func environment(environ []string) map[string]string {
 	values := make(map[string]string, len(environ))
 	for _, e := range environ {
@@ -30,7 +30,7 @@ func environment(environ []string) map[string]string {
 	return values
 }
 
-// fillFromEnvironment puts what the environment says over what the file says.
+// fillFromEnvironment applies the environment's values over those of the file.
 func (l *loader) fillFromEnvironment() {
 	keys := map[string]Key{}
 	for _, k := range Keys() {
@@ -39,7 +39,7 @@ func (l *loader) fillFromEnvironment() {
 		}
 	}
 	names := slices.Collect(maps.Keys(l.environ))
-	// Empty ones come last: they can empty a key of the cluster, but not call for one.
+	// Empty values come last: they may clear a key of the cluster, but must not create one.
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(emptiness(l.environ[a]), emptiness(l.environ[b])), strings.Compare(a, b))
 	})
@@ -50,16 +50,16 @@ func (l *loader) fillFromEnvironment() {
 		case !known:
 			l.unknownVariable(name, slices.Sorted(maps.Keys(keys)))
 		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):
-			// As if it were unset, which compose files and charts rely on.
+			// Treated as unset; compose files and charts rely on it.
 		default:
 			fill(l, l.config, configKeys, variableNode(name, value, k), "", "")
 		}
 	}
 }
 
-// guards reports whether the key is one of those that close the proxy, or that
-// keep it from going straight: an empty variable, often one of a .env that is
-// missing, must not undo what the file says.
+// guards reports whether the key protects the proxy or keeps it from connecting
+// directly. An empty variable, often the result of a missing .env, must not undo
+// such a key of the file.
 func guards(path string) bool {
 	switch path {
 	case "auth.username", "auth.password", "auth.password_file", "auth.htpasswd_file", "tls.cert_file", "tls.key_file",
@@ -76,8 +76,8 @@ func emptiness(s string) int {
 	return 0
 }
 
-// variableNode returns the tree that a file would have that says nothing but
-// what the variable says.
+// variableNode returns the tree of a file that would set only what the variable
+// sets.
 func variableNode(name, value string, k Key) *node {
 	at := place{variable: name}
 	n := &node{at: at, shape: scalar, text: value, literal: true}
@@ -109,8 +109,8 @@ func (l *loader) unknownVariable(name string, known []string) {
 	l.problem(at, "", "unknown variable%s", hint)
 }
 
-// trimmed returns names without the prefix they share, which would make
-// everything look alike.
+// trimmed returns names without their common prefix, which would make all of them
+// look alike.
 func trimmed(names []string) []string {
 	short := make([]string, len(names))
 	for i, n := range names {
@@ -125,8 +125,8 @@ var (
 	serviceURL  = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 )
 
-// injected reports whether Kubernetes put the variable there, for a Service
-// called oci-proxy or oci-proxy-something in the same namespace.
+// injected reports whether Kubernetes set the variable for a Service called
+// oci-proxy or oci-proxy-something in the same namespace.
 func injected(name, value string) bool {
 	return serviceName.MatchString(name) || servicePort.MatchString(name) && serviceURL.MatchString(value)
 }

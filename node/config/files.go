@@ -10,18 +10,19 @@ import (
 	"strings"
 )
 
-// maxSmall bounds a file that the config names, in bytes: passwords and bundles
-// of certificates.
+// maxSmall bounds the files that the config names (passwords, certificates), in
+// bytes.
 const maxSmall = 1 << 20
 
-// readSmall reads a regular file: a pipe or a device might never end.
+// readSmall reads a regular file. It refuses pipes and devices, which might never
+// end.
 func readSmall(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, unreadable(name, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is no regular file", name)
+		return nil, fmt.Errorf("%q is not a regular file", name)
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -38,7 +39,7 @@ func readSmall(name string) ([]byte, error) {
 	return text, nil
 }
 
-// unreadable says why name cannot be read, and says the name once.
+// unreadable explains why name cannot be read, without repeating the name.
 func unreadable(name string, err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
@@ -46,8 +47,8 @@ func unreadable(name string, err error) error {
 	return fmt.Errorf("%q cannot be read: %w", name, err)
 }
 
-// readSecret reads a file that holds a secret, as echo or an editor leaves it:
-// with one newline at the end.
+// readSecret reads a file that holds a secret. It cuts the one newline that echo
+// or an editor leaves at the end.
 func readSecret(name string) (string, error) {
 	text, err := readSmall(name)
 	if err != nil {
@@ -75,7 +76,7 @@ func ReadCertificate(t TLS) (*tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, fmt.Errorf("%q and %q are no certificate and its key: %w", t.CertFile, t.KeyFile, err)
+		return nil, fmt.Errorf("%q and %q are not a certificate and its key: %w", t.CertFile, t.KeyFile, err)
 	}
 	return &pair, nil
 }

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// A loader gathers what was said, what is wrong with it and where it was said.
+// A loader gathers what was set, where it was set and what is wrong with it.
 type loader struct {
 	file       string
 	environ    map[string]string
 	config     *Config
-	registries *node   // kept until the defaults they start from are known
+	registries *node   // read last, once the defaults that they start from are known
 	entries    []entry // of registries, in the file's order
 	places     map[string]place
-	elsewhere  []string // every key there is, for the search for the nearest one
+	keys       []string // paths of every key, to search for the nearest one
 	problems   Problems
-	finding    bool // see Find
+	finding    bool // whether this is Find, which skips the files that a node reads again
 }
 
 // An entry is a registry on its way into the config.
@@ -27,17 +27,20 @@ type entry struct {
 	at   place
 }
 
-func parse(file string, text []byte, environ []string, notYet []gap) (*Config, error) {
-	return newLoader(file, environ).parse(text, notYet)
+// parse is Parse, with a choice of the keys to refuse.
+func parse(file string, text []byte, environ []string, gaps []gap) (*Config, error) {
+	return newLoader(file, environ).parse(text, gaps)
 }
 
 func newLoader(file string, environ []string) *loader {
 	return &loader{file: file, environ: environment(environ), config: &Config{}, places: map[string]place{}}
 }
 
-func (l *loader) parse(text []byte, notYet []gap) (*Config, error) {
+// parse reads the file's text and the environment, and returns the config or
+// everything that is wrong with it.
+func (l *loader) parse(text []byte, gaps []gap) (*Config, error) {
 	for _, k := range Keys() {
-		l.elsewhere = append(l.elsewhere, k.Path)
+		l.keys = append(l.keys, k.Path)
 	}
 	preset(l, l.config, configKeys)
 	preset(l, &l.config.Defaults, registryKeys)
@@ -45,7 +48,7 @@ func (l *loader) parse(text []byte, notYet []gap) (*Config, error) {
 	l.fillFromEnvironment()
 	l.fillRegistries()
 	l.check()
-	l.refuse(notYet)
+	l.refuse(gaps)
 	if len(l.problems) > 0 {
 		l.problems.sort()
 		return nil, l.problems
@@ -53,7 +56,7 @@ func (l *loader) parse(text []byte, notYet []gap) (*Config, error) {
 	return l.config, nil
 }
 
-// preset gives t the defaults of its keys.
+// preset sets the keys' defaults in t.
 func preset[T any](l *loader, t *T, keys []key[T]) {
 	for _, k := range keys {
 		if k.preset != "" && k.shape == scalar {
@@ -62,8 +65,8 @@ func preset[T any](l *loader, t *T, keys []key[T]) {
 	}
 }
 
-// fill sets in t what n says. n stands at root.section, of which only section
-// is part of the paths of keys.
+// fill sets in t the keys that n holds. The path of n is root.section; the paths
+// in keys include section but not root.
 func fill[T any](l *loader, t *T, keys []key[T], n *node, root, section string) {
 	if !l.is(n, mapping, join(root, section)) {
 		return
@@ -73,17 +76,17 @@ func fill[T any](l *loader, t *T, keys []key[T], n *node, root, section string) 
 		full := join(root, rel)
 		i := slices.IndexFunc(keys, func(k key[T]) bool { return k.path == rel })
 		switch {
-		case strings.Contains(p.key, "."): // `auth.username: x` is no way to write it
+		case strings.Contains(p.key, "."): // `auth.username: x` is not how to write it
 			l.unknown(p.at, full, p.key, nil)
 		case i >= 0 && keys[i].shape == mapping:
-			if _, said := l.places[full]; !said {
+			if !l.isSet(full) {
 				l.places[full] = p.at
 			}
 			keys[i].set(l, t, p.value, full)
 		case i >= 0 && p.value.shape != nothing:
 			l.places[full] = p.value.at
 			keys[i].set(l, t, p.value, full)
-		case i >= 0: // null: as if it were not there
+		case i >= 0: // null counts as not set
 		case slices.ContainsFunc(keys, func(k key[T]) bool { return strings.HasPrefix(k.path, rel+".") }):
 			fill(l, t, keys, p.value, root, rel)
 		default:
@@ -92,7 +95,7 @@ func fill[T any](l *loader, t *T, keys []key[T], n *node, root, section string) 
 	}
 }
 
-// levels returns the keys and sections that may stand in section.
+// levels returns the names of the keys and sections directly below section.
 func levels[T any](keys []key[T], section string) []string {
 	var names []string
 	for _, k := range keys {
@@ -108,16 +111,17 @@ func levels[T any](keys []key[T], section string) []string {
 	return names
 }
 
+// unknown reports a key that does not exist, with the nearest one that does.
 func (l *loader) unknown(at place, path, name string, here []string) {
 	hint := ""
-	if near := nearest(name, here, l.elsewhere); near != "" {
+	if near := nearest(name, here, l.keys); near != "" {
 		hint = " (did you mean " + near + "?)"
 	}
 	l.problem(at, path, "unknown key%s", hint)
 }
 
-// is reports whether n has the shape, and notes a problem if it has another
-// one. Nothing at all has no shape, and is no problem.
+// is reports whether n has the shape, and records a problem if it has another. A
+// null has no shape and is not a problem.
 func (l *loader) is(n *node, want shape, path string) bool {
 	if n.shape != want && n.shape != nothing {
 		l.problem(n.at, path, "must be %s, not %s", want, n.shape)
@@ -125,10 +129,11 @@ func (l *loader) is(n *node, want shape, path string) bool {
 	return n.shape == want
 }
 
-// read returns the scalar n as k understands it.
+// read returns the value of the scalar n, parsed as k. If that fails it records a
+// problem.
 func read[V any](l *loader, n *node, path string, k kind[V]) (v V, ok bool) {
 	if n.shape == nothing {
-		l.problem(n.at, path, "has no value")
+		l.problem(n.at, path, "has no value; give it one or remove it")
 		return v, false
 	}
 	if !l.is(n, scalar, path) {
@@ -150,8 +155,9 @@ var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces each ${NAME} in n's text. Other dollars stay, for the names
-// of Harbor's robot accounts hold them. What is put in is not looked at again.
+// expand replaces each ${NAME} in n's text. It leaves other dollar signs alone,
+// because Harbor's robot accounts have them in their names, and does not expand
+// the replacement again.
 func (l *loader) expand(n *node, path string) (string, bool) {
 	if n.literal {
 		return n.text, true
@@ -162,13 +168,13 @@ func (l *loader) expand(n *node, path string) (string, bool) {
 		value, set := l.environ[name]
 		switch {
 		case !variable.MatchString(name):
-			l.problem(n.at, path, "%q names no variable of the environment; only ${NAME} is replaced", ref)
+			l.problem(n.at, path, "%q is not a reference to a variable; only ${NAME} is replaced", ref)
 			ok = false
 		case !set:
 			l.problem(n.at, path, "${%s} is not set in the environment", name)
 			ok = false
 		case value == "" && guards(path):
-			l.problem(n.at, path, "${%s} is empty in the environment", name)
+			l.problem(n.at, path, "${%s} is set but empty in the environment", name)
 			ok = false
 		}
 		return value
@@ -176,8 +182,8 @@ func (l *loader) expand(n *node, path string) (string, bool) {
 	return text, ok
 }
 
-// shown returns how an error names the value of n. What came out of ${NAME} may
-// be a secret, wherever it stands, and is not shown.
+// shown returns how an error names the value of n. It does not show the value of
+// a ${NAME}, which may be a secret under any key.
 func shown(n *node, hidden bool) string {
 	const enough = 80
 	text := n.text

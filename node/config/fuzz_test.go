@@ -33,14 +33,14 @@ func FuzzParse(f *testing.F) {
 			}
 			for _, p := range all {
 				if p.Text == "" || p.Variable == "" && (p.Line < 1 || p.Column < 1) {
-					t.Errorf("a problem without place or text: %#v", p)
+					t.Errorf("a problem lacks its place or text: %#v", p)
 				}
 			}
 		}
 	})
 }
 
-// valid fails the test if a config that was accepted breaks what Config promises.
+// valid fails the test if an accepted config breaks a promise of Config.
 func valid(t *testing.T, c *Config) {
 	t.Helper()
 	hosts, names := []string{}, map[string]bool{}
@@ -62,22 +62,25 @@ func valid(t *testing.T, c *Config) {
 		t.Errorf("invalid: %+v", c)
 	}
 	if m := c.Cluster; m != nil {
-		open := !loopback(m.BindAddr) || !loopback(m.PeerAddr)
+		open := !loopback(m.BindAddr) || !loopback(m.PeerAddr) || c.Auth.Asked() ||
+			slices.ContainsFunc(c.Registries, func(r Registry) bool { return r.Private })
 		if m.Name == "" || open && len(m.Secrets) == 0 || m.secret != "" {
 			t.Errorf("invalid: %+v", m)
 		}
 		for _, s := range m.Secrets {
 			if len(s) < minSecret {
-				t.Error("a short secret")
+				t.Error("a secret that is too short was accepted")
 			}
 		}
 	}
 }
 
+// validRegistry does the same for one registry.
 func validRegistry(t *testing.T, r Registry) {
 	t.Helper()
 	switch {
 	case !validHostPort(r.Host), r.Host != Canonical(r.Host), (r.Username == "") != (r.Password == ""), r.Username != "" && !r.Private,
+		r.Private && r.Public,
 		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
 		r.UpstreamProxy != nil && r.UpstreamProxy.Host == "":
 		t.Errorf("invalid: %+v", r)

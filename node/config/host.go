@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// validHostPort reports whether s is host or host:port, with an IPv6 address in
+// validHostPort reports whether s is host or host:port. An IPv6 address must be in
 // brackets.
 func validHostPort(s string) bool {
 	if validBracketed(s) {
@@ -15,7 +15,7 @@ func validHostPort(s string) bool {
 	return ok && validBracketed(host) && validPort(port)
 }
 
-// cutPort splits host:port at its last colon, one that stands after any bracket.
+// cutPort splits host:port at the last colon, unless a bracket follows it.
 func cutPort(s string) (host, port string, ok bool) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 || strings.IndexByte(s[i:], ']') >= 0 {
@@ -44,9 +44,9 @@ func validIP(s string) bool {
 	return err == nil && a.Zone() == ""
 }
 
-// validName reports whether s is an IPv4 address or a host's name: labels of
-// letters, digits, hyphens and (for the names of containers) underscores. A
-// name that ends in a number is an address or nothing (RFC 3696 section 2).
+// validName reports whether s is an IPv4 address or a host name: labels of
+// letters, digits, hyphens and (for container names) underscores. A name whose
+// last label is a number must be an IPv4 address (RFC 3696 section 2).
 func validName(s string) bool {
 	if len(s) > 253 {
 		return false
@@ -55,7 +55,7 @@ func validName(s string) bool {
 	if strings.Trim(last, "0123456789") == "" {
 		return validIP(s)
 	}
-	if strings.HasPrefix(strings.ToLower(last), "0x") { // some resolvers take 0x7f.1 for 127.0.0.1
+	if strings.HasPrefix(strings.ToLower(last), "0x") { // some resolvers read 0x7f.1 as 127.0.0.1
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
@@ -80,8 +80,8 @@ func validLabel(s string) bool {
 	return true
 }
 
-// loopback reports whether host, with or without a port, can only be reached
-// from this machine.
+// loopback reports whether only this machine can reach host, which may have a
+// port.
 func loopback(host string) bool {
 	if h, _, ok := cutPort(host); ok && !validIP(host) {
 		host = h

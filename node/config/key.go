@@ -5,30 +5,30 @@ import (
 	"slices"
 )
 
-// A Key describes one thing an operator can say.
+// A Key describes one key that an operator can set.
 type Key struct {
-	Path    string // levels joined by dots; a registry's begin with "registries.<host>."
+	Path    string // levels joined by dots; those of a registry begin with "registries.<host>."
 	Type    string // for people: "size", "list of CIDR"
-	Default string // as it stands in YAML; "" for an empty text
-	Doc     string // one sentence
+	Default string // as YAML; "" for an empty text
+	Doc     string // what it does, in a sentence or two
 
 	list bool
-	text bool // an empty value means something
+	text bool // an empty value is valid
 }
 
-// A key is a Key with the way its value gets into a T.
+// A key is a Key together with the function that sets its value in a T.
 type key[T any] struct {
-	path   string // below T's section
-	shape  shape  // scalar, list, or mapping for a section with its own keys
+	path   string // below the section of T
+	shape  shape  // scalar, list, or mapping for a section with keys of its own
 	typ    string
 	preset string
 	doc    string
 	text   bool
-	shared bool // of a registry: stands under defaults, too
+	shared bool // a registry's key that defaults takes too
 	set    func(l *loader, t *T, n *node, path string)
 }
 
-// Keys returns every key there is, in the order the README has them.
+// Keys returns every key, in the order of docs/config.md.
 func Keys() []Key {
 	own := described(registryKeys, "registries.<host>.")
 	for i, k := range registryKeys {
@@ -39,6 +39,7 @@ func Keys() []Key {
 	return slices.Concat(described(configKeys, ""), described(shared(registryKeys), "defaults."), own, described(clusterKeys, "cluster."))
 }
 
+// described returns the keys as Keys, without the sections.
 func described[T any](keys []key[T], before string) []Key {
 	var all []Key
 	for _, k := range keys {
@@ -49,12 +50,12 @@ func described[T any](keys []key[T], before string) []Key {
 	return all
 }
 
-// shared returns the keys that may stand under defaults.
+// shared returns the keys that defaults takes too.
 func shared(keys []key[Registry]) []key[Registry] {
 	return slices.DeleteFunc(slices.Clone(keys), func(k key[Registry]) bool { return !k.shared })
 }
 
-// one describes a key with a single value of kind k, which belongs in field.
+// one describes a key with a single value of kind k, to be stored in field.
 func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc string) key[T] {
 	_, err := k.parse("")
 	return key[T]{path: path, shape: scalar, typ: k.name, preset: preset, doc: doc, text: err == nil, set: func(l *loader, t *T, n *node, path string) {
@@ -64,7 +65,7 @@ func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc
 	}}
 }
 
-// many describes a key with a list of values of kind k, which belong in field.
+// many describes a key with a list of values of kind k, to be stored in field.
 func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key[T] {
 	return key[T]{path: path, shape: list, typ: "list of " + k.name, preset: "[]", doc: doc, text: true, set: func(l *loader, t *T, n *node, path string) {
 		if !l.is(n, list, path) {
@@ -81,18 +82,18 @@ func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key
 	}}
 }
 
-// section describes a key below which a table of its own rules.
+// section describes a key that holds a section with a table of its own.
 func section[T any](path string, set func(l *loader, t *T, n *node, path string)) key[T] {
 	return key[T]{path: path, shape: mapping, set: set}
 }
 
-// asDefault marks a registry's key as one that defaults may hold as well.
+// asDefault marks a registry's key as one that defaults takes too.
 func asDefault(k key[Registry]) key[Registry] {
 	k.shared = true
 	return k
 }
 
-// setMirrors reads a list whose items are hosts or mirrorKeys.
+// setMirrors reads a list whose items are hosts or mappings with mirrorKeys.
 func setMirrors(l *loader, r *Registry, n *node, path string) {
 	if !l.is(n, list, path) {
 		return
@@ -103,11 +104,11 @@ func setMirrors(l *loader, r *Registry, n *node, path string) {
 		if item.shape != mapping {
 			m.Host, _ = read(l, item, at, hostKind)
 		} else if fill(l, &m, mirrorKeys, item, at, ""); m.Host == "" && !l.failed(at+".host") {
-			l.problem(item.at, at, "needs a host")
+			l.problem(item.at, at, "has no host; add one as host: NAME")
 		}
 		r.Mirrors = append(r.Mirrors, m)
 	}
 }
 
-// index names an item of the list at path.
+// index returns the path of item i of the list at path.
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

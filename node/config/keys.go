@@ -7,46 +7,46 @@ import (
 	"time"
 )
 
-// configKeys describes what stands at the top of the file.
+// configKeys describes the keys at the top of the file.
 var configKeys = []key[Config]{
 	one("port", portKind, "80", func(c *Config) *int { return &c.Port },
-		"Port of the clients: /v2, /_/ and the page."),
+		"Port for clients: `/v2/`, `/_/` and the page."),
 	one("address", addressKind, "", func(c *Config) *string { return &c.Address },
-		"Interface to listen on; empty: all."),
+		"Address or host name to listen on for clients. Empty: all interfaces."),
 	many("trusted_proxies", cidrKind, func(c *Config) *[]netip.Prefix { return &c.TrustedProxies },
-		"Load balancers whose X-Forwarded-For counts."),
+		"Load balancers whose `X-Forwarded-For` is believed."),
 	one("log_level", levelKind, "info", func(c *Config) *slog.Level { return &c.LogLevel },
-		"Least level logged: debug, info, warn or error."),
+		"Lowest level that is logged: `debug`, `info`, `warn` or `error`."),
 	one("log_format", formatKind, "text", func(c *Config) *string { return &c.LogFormat },
-		"How log lines look: text or json."),
+		"Format of log lines: `text` or `json`."),
 	one("whitelist_mode", flagKind, "false", func(c *Config) *bool { return &c.WhitelistMode },
-		"Only the registries listed and the default one may be asked."),
+		"Serve only the registries under `registries` and the default registry."),
 	one("default_registry", registryKind, DockerHub, func(c *Config) *string { return &c.DefaultRegistry },
-		"Registry of image names that name none; it counts as configured."),
+		"Registry for image names without one. It counts as configured."),
 	one("base_url", baseKind, "", func(c *Config) *string { return &c.BaseURL },
-		"How clients reach the proxy or its load balancer, for the page and for links."),
+		"URL at which clients reach the proxy or its load balancer, used on the page and in links. Empty: taken from each request."),
 	many("allowed_hosts", hostKind, func(c *Config) *[]string { return &c.AllowedHosts },
-		"Further names that the page and /_/ are reached by, as a browser sends them in Host; base_url's, localhost, IP addresses and the node's own are known."),
+		"Further host names that the page and `/_/` answer to. They always answer to `localhost`, IP addresses, the host of `base_url` and this node's own names."),
 	one("tls.cert_file", pathKind, "", func(c *Config) *string { return &c.TLS.CertFile },
-		"PEM file of the clients' port's certificate, its chain behind it; read again when it changes. Empty: plain HTTP."),
+		"PEM file with the certificate of the clients' port, followed by its chain. Read again when it changes. Empty: plain HTTP."),
 	one("tls.key_file", pathKind, "", func(c *Config) *string { return &c.TLS.KeyFile },
-		"PEM file of that certificate's key; read again when it changes."),
+		"PEM file with the key of that certificate. Read again when it changes."),
 	one("auth.username", userKind, "", func(c *Config) *string { return &c.Auth.Username },
-		"User of the proxy itself; empty, and no htpasswd_file: no login is asked for."),
+		"User that may use the proxy. If this and `auth.htpasswd_file` are empty, anybody may."),
 	one("auth.password", secretKind, "", func(c *Config) *Secret { return &c.Auth.Password },
 		"Password of that user."),
 	one("auth.password_file", pathKind, "", func(c *Config) *string { return &c.Auth.passwordFile },
-		"File that holds the password instead; one newline at its end is cut."),
+		"File with the password, in place of `auth.password`. One newline at the end is cut."),
 	one("auth.htpasswd_file", pathKind, "", func(c *Config) *string { return &c.Auth.HtpasswdFile },
-		"File of further users, as htpasswd -B writes it (bcrypt alone); read again when it changes."),
+		"File with further users, as `htpasswd -B` writes it (bcrypt only). Read again when it changes."),
 	many("auth.anonymous_from", cidrKind, func(c *Config) *[]netip.Prefix { return &c.Auth.AnonymousFrom },
 		"Clients that may pull without a login."),
 	one("queue_timeout", durationKind, "120s", func(c *Config) *time.Duration { return &c.QueueTimeout },
-		"How long a pull may wait for its turn when the node is at its limits; then it is refused."),
+		"How long a pull may wait for its turn when the node is at its limits. Then it is refused."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
-		"How long pulls in flight may take to end at a shutdown; then they are cut."),
+		"How long pulls may go on after SIGTERM. Then they are cut."),
 	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
-		"How long a chunk on disk counts as right once it was checked; 0: it is checked at each read."),
+		"How long a chunk on disk is trusted after a check. 0: check at each read."),
 	section("defaults", func(l *loader, c *Config, n *node, path string) {
 		fill(l, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
@@ -60,85 +60,87 @@ var configKeys = []key[Config]{
 	}),
 }
 
-// registryKeys describes what stands below each registry, and (the shared ones)
-// below defaults.
+// registryKeys describes the keys below each registry. The shared ones are also
+// the keys below defaults.
 var registryKeys = []key[Registry]{
 	one("auth.username", userKind, "", func(r *Registry) *string { return &r.Username },
-		"User at the registry; empty: it is asked without a login."),
+		"User at the registry. Empty: no login."),
 	one("auth.password", secretKind, "", func(r *Registry) *Secret { return &r.Password },
 		"Password or token of that user."),
 	one("auth.password_file", pathKind, "", func(r *Registry) *string { return &r.passwordFile },
-		"File that holds the password instead; one newline at its end is cut."),
+		"File with the password, in place of `auth.password`. One newline at the end is cut."),
 	one("ca_file", pathKind, "", func(r *Registry) *string { return &r.CAFile },
-		"PEM file of certificate authorities to trust beside the system's."),
-	one("private", flagKind, "false", func(r *Registry) *bool { return &r.Private },
-		"Its content is served only for a repository it vouched for, however obtained; auth implies it."),
-	{path: "mirrors", shape: list, typ: "list of host[:port]", preset: "[]", set: setMirrors, doc: "Other places that hold the same repositories, in order of health: a host, or {host: …, tags: true} if trusted for tags too."},
+		"PEM file with certificate authorities to trust in addition to the system's."),
+	one("private", flagKind, "", func(r *Registry) *bool { return &r.Private },
+		"`true`: serve its content only for a repository that vouched for it. A login (`auth`) implies `true` and wins over `false`. `false`: public, including content that was cached as private. Not set: public, but content that was cached as private stays private."),
+	{path: "mirrors", shape: list, typ: "list of host[:port]", preset: "[]", set: setMirrors, doc: "Other hosts with the same repositories, tried in order of health: a host, or `{host: …, tags: true}` to trust it for tags too. Not supported by this version."},
 	one("tag_ttl", durationKind, "0s", func(r *Registry) *time.Duration { return &r.TagTTL },
-		"How long a checked tag is believed; 0: it is checked at each request."),
+		"How long a tag is used after a check with the registry. 0: check at each request."),
 	one("stale_if_error", durationKind, "720h", func(r *Registry) *time.Duration { return &r.StaleIfError },
-		"How long a tag's last manifest is served while upstream fails; 0: never."),
+		"How long a tag's last manifest is served while the registry fails. 0: never."),
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
-		"Never ask upstream."),
+		"Never contact the registry; serve only what is cached."),
 	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
-		"Parallel ranges for a large blob."),
+		"Parallel connections for one large blob. This version supports only 1."),
 	many("realm_hosts", hostKind, func(r *Registry) *[]string { return &r.RealmHosts },
-		"Token servers on another site that may see these credentials."),
+		"Token servers on other sites that may receive these credentials."),
 	many("alias", partKind, func(r *Registry) *[]string { return &r.Alias },
-		"Other first parts of a path that mean this registry."),
+		"Other first parts of an image name that mean this registry."),
 	asDefault(one("cache_dir", pathKind, "", func(r *Registry) *string { return &r.CacheDir },
-		"Where content is kept; empty: /var/lib/oci-proxy for root, else oci-proxy in the user's cache directory.")),
+		"Directory for cached content. Empty: `/var/lib/oci-proxy` for root, otherwise `oci-proxy` in the user's cache directory.")),
 	asDefault(one("cache_max_size", sizeKind, "10g", func(r *Registry) *int64 { return &r.CacheMaxSize },
-		"Bound of the store in cache_dir, of a registry's own share if it shares it; 0: no bound.")),
+		"Size limit of the store in `cache_dir`. For a registry that shares a store: the limit of its share. 0: no limit.")),
 	asDefault(one("upstream_proxy", proxyKind, "", func(r *Registry) **url.URL { return &r.UpstreamProxy },
-		"Proxy to ask upstream through: http, https, socks5 or socks5h, with user:password@ if need be.")),
+		"Proxy for requests to registries: `http://`, `https://`, `socks5://` or `socks5h://`, with `user:password@` if needed.")),
 	asDefault(one("follow_redirects", flagKind, "true", func(r *Registry) *bool { return &r.FollowRedirects },
-		"Whether the proxy follows redirects; false: they are handed to the client.")),
+		"Follow a registry's redirects. `false`: pass them on to the client; such blobs are not cached.")),
 	asDefault(one("insecure", flagKind, "false", func(r *Registry) *bool { return &r.Insecure },
-		"Plain http to this host and http redirects from it, or https unverified.")),
+		"Allow plain http to the registry and its http redirects, and https without verification.")),
 }
 
-// clusterKeys describes what stands below cluster.
+// clusterKeys describes the keys below cluster.
 var clusterKeys = []key[Cluster]{
 	one("name", textKind, "", func(c *Cluster) *string { return &c.Name },
-		"Stable name of this node, 64 bytes at most; empty: the host's."),
+		"Stable name of this node, at most 64 bytes. Empty: the host name."),
 	one("bind_addr", bindKind, "0.0.0.0:7946", func(c *Cluster) *string { return &c.BindAddr },
-		"Where gossip is heard, TCP and UDP."),
+		"Address to listen on for gossip, TCP and UDP."),
 	one("peer_addr", bindKind, "0.0.0.0:7947", func(c *Cluster) *string { return &c.PeerAddr },
-		"Where other nodes get blobs; never the clients' port."),
+		"Address to listen on for other nodes' requests. Must not be the clients' port."),
 	one("advertise", oneHostKind, "", func(c *Cluster) *string { return &c.Advertise },
-		"Host or IP the others reach this node at, without a port; empty: bind_addr's if specific, else the first private address."),
+		"Host or IP address at which other nodes reach this one, without a port. Empty: the address in `bind_addr` if it is specific, otherwise the first private address."),
 	many("seeds", seedKind, func(c *Cluster) *[]string { return &c.Seeds },
-		"Members to join by; a name stands for all its addresses."),
+		"Members to join through. A name stands for all its addresses."),
 	one("secret", secretKind, "", func(c *Cluster) *Secret { return &c.secret },
-		"What all members know, at least 16 characters; needed unless every address is loopback."),
+		"Secret that all members share, at least 16 characters. Required unless every address is loopback and nothing is protected: no `auth`, no registry with a login or `private: true`."),
 	one("secret_file", pathKind, "", func(c *Cluster) *string { return &c.secretFile },
-		"File that holds the secret instead; one a line while rotating, the new one first."),
+		"File with the secret, in place of `cluster.secret`. While rotating: several, one per line, the new one first."),
 	many("secrets", secretKind, func(c *Cluster) *[]Secret { return &c.Secrets },
-		"Secrets while rotating: the first is used, all are accepted."),
+		"Secrets while rotating, in place of `cluster.secret`. The first is used, all are accepted."),
 	one("peer_tls", flagKind, "true", func(c *Cluster) *bool { return &c.PeerTLS },
-		"TLS between nodes; false: plain HTTP, still signed."),
+		"TLS between nodes. `false`: plain HTTP with signed requests; use it only on a trusted network."),
 	one("egress", flagKind, "true", func(c *Cluster) *bool { return &c.Egress },
-		"Whether this node may ask upstream itself."),
+		"Let this node contact registries itself. `false`: it gets everything from other nodes."),
 	one("zone", textKind, "", func(c *Cluster) *string { return &c.Zone },
-		"Where this node stands: a room, a site, a cloud's zone."),
+		"Location of this node, shown in `/_/cluster`: a room, a site, a cloud zone."),
 }
 
-// mirrorKeys describes a mirror that is more than a host.
+// mirrorKeys describes a mirror that is written as a mapping.
 var mirrorKeys = []key[Mirror]{
 	one("host", hostKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
-	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trusted for tags too."),
+	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
 }
 
-// A gap is something that has a key but no code behind it yet. It is refused:
-// an operator who asks for a mesh must not silently get a single node.
+// A gap is a key of registries that this version understands but does not support.
+// It is refused rather than ignored: an operator who asks for mirrors must not
+// silently go without.
 type gap struct {
-	path  string                        // below the registry, if it is a registry's
-	asked func(*Config, *Registry) bool // of the whole config (nil Registry) or of one registry
+	path  string // below the registry
+	asked func(*Registry) bool
 }
 
-// notYet lists this version's gaps. Closing one is to delete its line.
+// notYet lists this version's gaps. To close one, delete its line and the remark
+// in the key's description.
 var notYet = []gap{
-	{"mirrors", func(_ *Config, r *Registry) bool { return r != nil && len(r.Mirrors) > 0 }},
-	{"upstream_connections", func(_ *Config, r *Registry) bool { return r != nil && r.UpstreamConnections > 1 }},
+	{"mirrors", func(r *Registry) bool { return len(r.Mirrors) > 0 }},
+	{"upstream_connections", func(r *Registry) bool { return r.UpstreamConnections > 1 }},
 }

@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate that text was most likely meant to be, "" if
-// none is near. A candidate elsewhere whose last level is exactly text is near,
-// too: `cache_dir` at the top was meant to be `defaults.cache_dir`.
+// nearest returns the candidate that text was most likely meant to be, or "". A
+// path elsewhere whose last level is exactly text counts too: `cache_dir` at the
+// top was meant to be `defaults.cache_dir`.
 func nearest(text string, here, elsewhere []string) string {
 	if best := closest(text, here); best != "" {
 		return best
@@ -17,10 +17,10 @@ func nearest(text string, here, elsewhere []string) string {
 	return ""
 }
 
-// closest returns the candidate with the fewest typing mistakes to text, as
-// long as there are no more than one in three letters.
+// closest returns the candidate that the fewest typing mistakes turn into text,
+// or "" if that takes more than one mistake in three letters.
 func closest(text string, candidates []string) string {
-	const tooLong = 64 // no key is that long; keeps a hostile file cheap
+	const tooLong = 64 // no key is that long; this keeps a hostile file cheap
 	if len(text) > tooLong {
 		return ""
 	}
@@ -33,7 +33,7 @@ func closest(text string, candidates []string) string {
 	return best
 }
 
-// mistakes counts the letters missing, added, changed or swapped with their
+// mistakes counts the letters that are missing, added, changed or swapped with a
 // neighbour between a and b (optimal string alignment distance).
 func mistakes(a, b string) int {
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// A place is where something was said: in the file or in a variable. The zero
-// place is a built-in default.
+// A place is where a value was set: in the file or in a variable. The zero place
+// means a built-in default.
 type place struct {
 	line, column int    // from 1; 0 outside the file
 	variable     string // of the environment
 }
 
-// String names the place within an error about another one.
+// String names the place inside the text of an error about another place.
 func (p place) String() string {
 	if p.variable != "" {
 		return "environment " + p.variable
@@ -24,11 +24,11 @@ func (p place) String() string {
 
 // A Problem is one thing that is wrong with the config.
 type Problem struct {
-	File         string // as it was given to Load; "" where Variable is set
+	File         string // as it was given to Load; "" if Variable is set
 	Line, Column int    // from 1
-	Variable     string // of the environment, if the problem came from there
+	Variable     string // environment variable that set the bad value, if one did
 	Path         string // the key, levels joined by dots; "" for the file as a whole
-	Text         string // what is wrong with it; never holds a secret
+	Text         string // what is wrong and what to do; never contains a secret
 }
 
 // Error returns `file:line:column: path.to.key: what is wrong`, or
@@ -46,8 +46,8 @@ func (p Problem) Error() string {
 	}
 }
 
-// Problems is everything that is wrong with a config: the file's problems by
-// their place, then the environment's by name. It is never empty.
+// Problems is everything that is wrong with a config: first the file's problems
+// in order of place, then the environment's in order of name. It is never empty.
 type Problems []Problem
 
 // Error returns one line for each problem.
@@ -74,7 +74,7 @@ func (ps Problems) sort() {
 	})
 }
 
-// problem notes that what stands at the place, under path, is wrong.
+// problem records that the value set at the place, for the key path, is wrong.
 func (l *loader) problem(at place, path, format string, args ...any) {
 	p := Problem{Variable: at.variable, Path: path, Text: fmt.Sprintf(format, args...)}
 	if at.variable == "" {
@@ -83,20 +83,26 @@ func (l *loader) problem(at place, path, format string, args ...any) {
 	l.problems = append(l.problems, p)
 }
 
-// failed reports whether path already has a problem, so that what follows from
-// it need not be reported.
+// failed reports whether path already has a problem, so that its consequences
+// need not be reported too.
 func (l *loader) failed(path string) bool {
 	return slices.ContainsFunc(l.problems, func(p Problem) bool {
 		return p.Path == path || strings.HasPrefix(p.Path, path+"[")
 	})
 }
 
-// at returns where the first of paths that was said at all was said.
+// at returns where the first of paths that is set was set.
 func (l *loader) at(paths ...string) place {
 	for _, path := range paths {
-		if at, said := l.places[path]; said {
+		if at, set := l.places[path]; set {
 			return at
 		}
 	}
 	return place{}
+}
+
+// isSet reports whether the operator set path, rather than left it to its default.
+func (l *loader) isSet(path string) bool {
+	_, set := l.places[path]
+	return set
 }

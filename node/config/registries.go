@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// fillRegistries reads the registries, each of which starts from the defaults.
+// fillRegistries reads the registries. Each starts from the defaults.
 func (l *loader) fillRegistries() {
 	if l.config.Defaults.CacheDir == "" {
 		l.config.Defaults.CacheDir = defaultCacheDir()
@@ -25,6 +25,7 @@ func (l *loader) fillRegistries() {
 	}
 }
 
+// fillRegistry reads one registry: its host and its keys.
 func (l *loader) fillRegistry(p pair) {
 	e := entry{Registry: l.config.Defaults, path: join("registries", p.key), at: p.at}
 	var err error
@@ -38,15 +39,15 @@ func (l *loader) fillRegistry(p pair) {
 	}
 	for _, other := range l.entries {
 		if e.Host != "" && other.Host == e.Host {
-			l.problem(p.at, e.path, "is the same registry as %s (%s)", strings.TrimPrefix(other.path, "registries."), other.at)
+			l.problem(p.at, e.path, "is the same registry as %s (%s); keep one of them", strings.TrimPrefix(other.path, "registries."), other.at)
 		}
 	}
 	l.entries = append(l.entries, e)
 }
 
-// defaultCacheDir returns where content goes if nobody says where. A user
-// without a home is most likely a container's, whose volume is mounted at the
-// place for root.
+// defaultCacheDir returns where content goes if no key says where. A user
+// without a home directory most likely runs in a container, where the volume is
+// mounted at root's directory.
 func defaultCacheDir() string {
 	const system = "/var/lib/oci-proxy"
 	if os.Getuid() == 0 {
@@ -59,20 +60,20 @@ func defaultCacheDir() string {
 	return filepath.Join(dir, "oci-proxy")
 }
 
-// boundStores settles the bounds of stores that registries share. A store's
-// bound is the largest that is asked for it, so that no registry is held below
-// what the operator gave it; the others' own bounds hold for their share.
+// boundStores settles the limits of the stores that registries share. A store
+// gets the largest limit set for it, so that no registry has less than the
+// operator gave it. A registry's own limit then applies to its share.
 func (l *loader) boundStores() {
 	home := storeOf(l.config.Defaults.CacheDir)
 	bounds := map[string]int64{home: l.config.Defaults.CacheMaxSize}
-	users := map[string]int{home: 1} // every registry that is not configured
+	users := map[string]int{home: 1} // the registries that are not configured
 	for _, e := range l.entries {
 		dir := storeOf(e.CacheDir)
-		bound, open := bounds[dir]
+		bound, known := bounds[dir]
 		switch {
-		case !open:
+		case !known:
 			bounds[dir] = e.CacheMaxSize
-		case dir == home && e.CacheMaxSize == 0: // no bound of its own; the store's holds
+		case dir == home && e.CacheMaxSize == 0: // no limit of its own; the store's applies
 		case bound == 0 || e.CacheMaxSize == 0:
 			bounds[dir] = 0
 		default:
@@ -83,7 +84,7 @@ func (l *loader) boundStores() {
 	for i := range l.entries {
 		e := &l.entries[i]
 		dir := storeOf(e.CacheDir)
-		if _, own := l.places[e.path+".cache_max_size"]; own && users[dir] > 1 {
+		if l.isSet(e.path+".cache_max_size") && users[dir] > 1 {
 			e.OwnBound = e.CacheMaxSize
 		}
 		e.CacheMaxSize = bounds[dir]
@@ -91,7 +92,7 @@ func (l *loader) boundStores() {
 	l.config.Defaults.CacheMaxSize = bounds[home]
 }
 
-// storeOf returns one name for each directory, however it is written.
+// storeOf returns the same name for the same directory, however it is written.
 func storeOf(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		return abs

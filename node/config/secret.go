@@ -7,12 +7,11 @@ import (
 	"net/url"
 )
 
-// A Secret is a text that no log, error or dump shows: whatever prints it
-// shows "***", or nothing if there is none.
+// A Secret is a text that logs, errors and dumps do not show. They show "***", or
+// nothing if the secret is empty.
 type Secret string
 
-// Reveal returns the secret itself, for the one place that has to send or
-// compare it.
+// Reveal returns the secret itself, for the code that sends or compares it.
 func (s Secret) Reveal() string { return string(s) }
 
 // String returns "***", or "" for an empty secret.
@@ -26,8 +25,8 @@ func (s Secret) String() string {
 // GoString returns what String returns, quoted.
 func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
 
-// Format prints what String returns, whatever the verb: %x would show the
-// secret otherwise.
+// Format prints what String returns for every verb; otherwise %x would show the
+// secret.
 func (s Secret) Format(f fmt.State, verb rune) {
 	text := s.String()
 	if verb == 'q' || verb == 'v' && f.Flag('#') {
@@ -48,9 +47,9 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(s.GoString()), nil
 // MarshalYAML returns what String returns.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
-// The Formats below print with %+v whatever the verb: for a verb that does not
-// fit, package fmt prints what a pointer points to without asking its methods,
-// secrets and all.
+// The Format methods below print with %+v for every verb. For a verb that does
+// not fit the type, package fmt would print the fields behind a pointer without
+// calling their methods, secrets included.
 
 // Format prints c without its secrets.
 func (c Config) Format(f fmt.State, _ rune) {

@@ -43,7 +43,7 @@ cluster: {secret: sesamesesamesesame}
 		}
 	}
 	if !strings.Contains(out.String(), "***") || !strings.Contains(out.String(), "me:xxxxx@proxy:3128") {
-		t.Errorf("nothing is shown at all:\n%s", out.String())
+		t.Errorf("it does not show that secrets are set:\n%s", out.String())
 	}
 	if r.UpstreamProxy.User.String() != "me:sesame" || r.Password.Reveal() != "sesame" {
 		t.Error("printing changed the config")

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// maxCost bounds a password's hash: 2^14 rounds take a core a second or so.
+// maxCost bounds the cost of a hash: 2^14 rounds take a core about a second.
 const maxCost = 14
 
-// ReadUsers reads a file as htpasswd -B writes it: a user and the bcrypt hash of
-// a password on each line, with a colon between them. Errors name the line and
-// nothing of what stands there.
+// ReadUsers reads a file in the form that htpasswd -B writes: on each line a user,
+// a colon and the bcrypt hash of the password. Errors name the line and quote
+// nothing of it.
 func ReadUsers(file string) (map[string]Secret, error) {
 	text, err := readSmall(file)
 	if err != nil {
@@ -28,7 +28,7 @@ func ReadUsers(file string) (map[string]Secret, error) {
 		}
 		user, hash, err := parseUserLine(line)
 		if _, twice := users[user]; err == nil && twice {
-			err = errors.New("has a user whom a line before has")
+			err = errors.New("this user is on an earlier line too; keep one of them")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%q, line %d: %w", file, number, err)
@@ -36,27 +36,27 @@ func ReadUsers(file string) (map[string]Secret, error) {
 		users[user] = hash
 	}
 	if len(users) == 0 {
-		return nil, fmt.Errorf("%q names no user", file)
+		return nil, fmt.Errorf("%q holds no user; add one with htpasswd -B", file)
 	}
 	return users, nil
 }
 
-// parseUserLine takes a line of such a file apart.
+// parseUserLine splits one line of such a file.
 func parseUserLine(line string) (user string, hash Secret, err error) {
 	user, text, ok := strings.Cut(line, ":")
 	if !ok || user == "" {
-		return "", "", errors.New("is not user:hash")
+		return "", "", errors.New("not in the form user:hash")
 	}
 	if _, err := parseText(user); err != nil {
 		return "", "", err
 	}
 	cost, err := bcrypt.Cost([]byte(text))
-	// Cost looks no further than the salt's beginning.
+	// Cost checks nothing after the start of the salt.
 	if err != nil || len(text) != len("$2y$10$")+22+31 {
-		return "", "", errors.New("has no bcrypt hash; make one with htpasswd -B")
+		return "", "", errors.New("not a bcrypt hash; make one with htpasswd -B")
 	}
 	if cost > maxCost {
-		return "", "", fmt.Errorf("has a hash of cost %d, which takes too long; %d at most", cost, maxCost)
+		return "", "", fmt.Errorf("the hash has cost %d, which is too slow; use at most %d", cost, maxCost)
 	}
 	return user, Secret(text), nil
 }

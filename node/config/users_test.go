@@ -9,7 +9,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// hashed is a hash of some password, at the least cost.
+// hashed returns the hash of a password, at the lowest cost.
 func hashed(t *testing.T) string {
 	t.Helper()
 	h, err := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
@@ -28,20 +28,20 @@ func TestUsersOfAnHtpasswdFile(t *testing.T) {
 		t.Errorf("%v, %v", users, err)
 	}
 	for text, want := range map[string]string{
-		"ann:" + h + "\nann:" + h:               "line 2: has a user whom a line before has",
-		":" + h:                                 "line 1: is not user:hash",
-		"ann":                                   "line 1: is not user:hash",
-		"a\x01:" + h:                            "line 1: holds a control character",
-		"ann:" + h[:59]:                         "line 1: has no bcrypt hash",
-		"ann:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=": "line 1: has no bcrypt hash",
-		"ann:" + strings.Replace(h, "$04$", "$31$", 1): "line 1: has a hash of cost 31, which takes too long; 14 at most",
-		"#": "names no user",
+		"ann:" + h + "\nann:" + h:               "line 2: this user is on an earlier line too; keep one of them",
+		":" + h:                                 "line 1: not in the form user:hash",
+		"ann":                                   "line 1: not in the form user:hash",
+		"a\x01:" + h:                            "line 1: contains a control character",
+		"ann:" + h[:59]:                         "line 1: not a bcrypt hash",
+		"ann:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=": "line 1: not a bcrypt hash",
+		"ann:" + strings.Replace(h, "$04$", "$31$", 1): "line 1: the hash has cost 31, which is too slow; use at most 14",
+		"#": "holds no user; add one with htpasswd -B",
 	} {
 		_, err := ReadUsers(write(t, text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		} else if strings.Contains(err.Error(), h[7:]) {
-			t.Errorf("the error tells the hash: %v", err)
+			t.Errorf("the error shows the hash: %v", err)
 		}
 	}
 }
@@ -63,17 +63,17 @@ func TestANodeIsFoundThoughItsFilesAreBad(t *testing.T) {
 	bad := write(t, "half")
 	file := write(t, "port: 81\nauth: {htpasswd_file: "+bad+"}\ntls: {cert_file: "+bad+", key_file: "+bad+"}")
 	if _, err := Load(file, nil); err == nil {
-		t.Error("it would start")
+		t.Error("Load accepts bad files")
 	}
 	if c, err := Find(file, nil); err != nil || c.Port != 81 || !c.TLS.On() || !c.Auth.Asked() {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, text := range []string{"prot: 81", "tls: {cert_file: " + bad + "}"} {
 		if _, err := Find(write(t, text), nil); err == nil {
-			t.Errorf("%q is no mistake", text)
+			t.Errorf("Find accepts %q", text)
 		}
 	}
 	if _, err := Find(file+".none", nil); err == nil {
-		t.Error("found in no file")
+		t.Error("Find accepts a file that is not there")
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"unicode/utf8"
 )
 
-// A kind is a type of values: its name, and how a text becomes one. The error
-// of parse goes on after the value ("is no size; …") and does not repeat it.
+// A kind is a type of value: its name, and how to parse it. An error of parse
+// continues the sentence that the value begins ("is not a size; …").
 type kind[V any] struct {
 	name   string
 	hidden bool // the value is not shown in errors
@@ -26,7 +26,7 @@ type kind[V any] struct {
 }
 
 var (
-	textKind     = kind[string]{"text", false, parseTold}
+	textKind     = kind[string]{"text", false, parseAnnounced}
 	userKind     = kind[string]{"text", false, parseUser}
 	pathKind     = kind[string]{"path", false, parsePath}
 	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }}
@@ -51,32 +51,33 @@ var (
 
 func parseText(s string) (string, error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return "", errors.New("holds a control character")
+		return "", errors.New("contains a control character")
 	}
 	return s, nil
 }
 
-// maxTold is how many bytes of a text other members take (node/membership/meta.go).
-const maxTold = 64
+// maxAnnounced is the length in bytes of the longest text that other members accept
+// (node/membership/meta.go).
+const maxAnnounced = 64
 
-// parseTold takes what members tell each other, and people read.
-func parseTold(s string) (string, error) {
-	if len(s) > maxTold {
-		return "", fmt.Errorf("has %d bytes; %d are the most", len(s), maxTold)
+// parseAnnounced parses a text that members send each other and show to people.
+func parseAnnounced(s string) (string, error) {
+	if len(s) > maxAnnounced {
+		return "", fmt.Errorf("is %d bytes long; the limit is %d", len(s), maxAnnounced)
 	}
 	if _, err := parseText(s); err != nil {
 		return "", err
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return "", errors.New("holds a character that can't be printed")
+		return "", errors.New("contains an unprintable character")
 	}
 	return s, nil
 }
 
-// parseUser: RFC 7617 section 2 ends a user name at its first colon.
+// parseUser refuses a colon: it would end the user name (RFC 7617 section 2).
 func parseUser(s string) (string, error) {
 	if strings.Contains(s, ":") {
-		return "", errors.New("holds a colon, which no user name can")
+		return "", errors.New("contains a colon, which a user name cannot have")
 	}
 	return parseText(s)
 }
@@ -96,14 +97,14 @@ func parseFlag(s string) (bool, error) {
 	case "false", "no", "off":
 		return false, nil
 	default:
-		return false, errors.New("is neither true nor false")
+		return false, errors.New("is not true or false")
 	}
 }
 
 func parsePort(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || s[0] < '1' {
-		return 0, errors.New("is no port; say a number from 1 to 65535")
+		return 0, errors.New("is not a port; use a number from 1 to 65535")
 	}
 	return int(n), nil
 }
@@ -111,7 +112,7 @@ func parsePort(s string) (int, error) {
 func parseParallel(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > 64 {
-		return 0, errors.New("is no number from 1 to 64")
+		return 0, errors.New("is not a number from 1 to 64")
 	}
 	return n, nil
 }
@@ -122,12 +123,12 @@ var sizeText = regexp.MustCompile(`^([0-9]+)(?:([kmgt])(?:i?b)?)?$`)
 func parseSize(s string) (int64, error) {
 	m := sizeText.FindStringSubmatch(strings.ToLower(s))
 	if m == nil {
-		return 0, errors.New("is no size; say for example 10g, 500m or 0 for no bound")
+		return 0, errors.New("is not a size; use for example 10g, 500m, or 0 for no limit")
 	}
 	shift := map[string]int{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[m[2]]
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil || n > math.MaxInt64>>shift {
-		return 0, errors.New("is too large a size; say 0 for no bound")
+		return 0, errors.New("is too large; use 0 for no limit")
 	}
 	return n << shift, nil
 }
@@ -135,10 +136,10 @@ func parseSize(s string) (int64, error) {
 func parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		return 0, errors.New("is no duration; say for example 60s, 12h or 0s")
+		return 0, errors.New("is not a duration; use for example 60s, 12h or 0s")
 	}
 	if d < 0 {
-		return 0, errors.New("is less than nothing; say for example 60s, 12h or 0s")
+		return 0, errors.New("is negative; use for example 60s, 12h or 0s")
 	}
 	return d, nil
 }
@@ -154,13 +155,13 @@ func parseLevel(s string) (slog.Level, error) {
 	case "error":
 		return slog.LevelError, nil
 	default:
-		return 0, fmt.Errorf("is no level; say debug, info, warn or error%s", meant(s, "debug", "info", "warn", "error"))
+		return 0, fmt.Errorf("is not a log level; use debug, info, warn or error%s", meant(s, "debug", "info", "warn", "error"))
 	}
 }
 
 func parseFormat(s string) (string, error) {
 	if s = strings.ToLower(s); s != "text" && s != "json" {
-		return "", fmt.Errorf("is no format; say text or json%s", meant(s, "text", "json"))
+		return "", fmt.Errorf("is not a log format; use text or json%s", meant(s, "text", "json"))
 	}
 	return s, nil
 }
@@ -177,9 +178,9 @@ func parseCIDR(s string) (netip.Prefix, error) {
 		return p.Masked(), nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		return netip.Prefix{}, fmt.Errorf("is one address; say %s/%d for it alone", s, a.BitLen())
+		return netip.Prefix{}, fmt.Errorf("is a single address; write %s/%d for it alone", s, a.BitLen())
 	}
-	return netip.Prefix{}, errors.New("is no CIDR; say for example 10.0.0.0/8")
+	return netip.Prefix{}, errors.New("is not a CIDR; use for example 10.0.0.0/8")
 }
 
 func parseBase(s string) (string, error) {
@@ -189,11 +190,11 @@ func parseBase(s string) (string, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https":
-		return "", errors.New("is no http:// or https:// URL")
+		return "", errors.New("is not an http:// or https:// URL")
 	case !validAuthority(u):
-		return "", errors.New("names no valid host")
+		return "", errors.New("has no valid host")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", errors.New("must end with its host or path: no login, query or fragment")
+		return "", errors.New("must end after its host or path; remove the login, query or fragment")
 	}
 	return strings.TrimRight(s, "/"), nil
 }
@@ -202,20 +203,20 @@ func parseProxy(s string) (*url.URL, error) {
 	if s == "" {
 		return nil, nil
 	}
-	const schemes = "a proxy starts with http://, https://, socks5:// or socks5h://"
+	const schemes = "a proxy URL starts with http://, https://, socks5:// or socks5h://"
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, errors.New("is no URL; " + schemes) // err would show the password
+		return nil, errors.New("is not a URL; " + schemes) // err would show the password
 	case !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
-		if scheme, _, ok := strings.Cut(s, "://"); ok { // else it may be user:password
+		if scheme, _, ok := strings.Cut(s, "://"); ok { // otherwise it may be user:password
 			return nil, fmt.Errorf("starts with %q; %s", scheme+"://", schemes)
 		}
 		return nil, errors.New("has no scheme; " + schemes)
 	case !validAuthority(u):
-		return nil, errors.New("names no valid host; say for example socks5h://proxy.example.com:1080")
+		return nil, errors.New("has no valid host; use for example socks5h://proxy.example.com:1080")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("must end with its host and port: no path, query or fragment")
+		return nil, errors.New("must end after its host and port; remove the path, query or fragment")
 	}
 	return u, nil
 }
@@ -228,20 +229,20 @@ func parseAddress(s string) (string, error) {
 	if s == "" || validIP(s) || validName(s) {
 		return s, nil
 	}
-	return "", errors.New("is neither an IP address nor a host; say it without a port")
+	return "", errors.New("is not an IP address or host name; write it without a port")
 }
 
-// parseOneHost takes an address that others can reach.
+// parseOneHost parses an address that other nodes can reach.
 func parseOneHost(s string) (string, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Unmap().IsUnspecified() {
-		return "", errors.New("is every address; say the one that others reach this node at")
+		return "", errors.New("means every address; use the one that other nodes reach this node at")
 	}
 	return parseAddress(s)
 }
 
 func parseHost(s string) (string, error) {
 	if !validHostPort(s) {
-		return "", errors.New("is no host; say host or host:port, without https:// or a path")
+		return "", errors.New("is not a host; use host or host:port, without https:// or a path")
 	}
 	return strings.ToLower(s), nil
 }
@@ -255,7 +256,7 @@ func parseRegistry(s string) (string, error) {
 func parseBind(s string) (string, error) {
 	host, port, ok := cutPort(s)
 	if !ok || host != "" && !validBracketed(host) || port != "0" && !validPort(port) {
-		return "", errors.New("is no address; say for example 0.0.0.0:7946")
+		return "", errors.New("is not an address; use for example 0.0.0.0:7946")
 	}
 	return s, nil
 }
@@ -263,18 +264,18 @@ func parseBind(s string) (string, error) {
 func parseSeed(s string) (string, error) {
 	host, port, ok := cutPort(s)
 	if !ok || !validBracketed(host) || !validPort(port) {
-		return "", errors.New("is no member's address; say for example node-1:7946")
+		return "", errors.New("is not a member's address; use for example node-1:7946")
 	}
 	return s, nil
 }
 
-// The grammar of one component of a repository's name (OCI distribution spec,
+// pathPart is one component of a repository's name (OCI distribution spec,
 // "Pulling manifests").
 var pathPart = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 
 func parsePart(s string) (string, error) {
 	if len(s) > 128 || !pathPart.MatchString(s) {
-		return "", errors.New("cannot be part of an image's name; use lower-case letters, digits and . _ - between them")
+		return "", errors.New("cannot be part of an image name; use lower-case letters and digits, with . _ - between them")
 	}
 	return s, nil
 }

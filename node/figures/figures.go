@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/count"
 )
 
 // A Figure is one number that is counted for each registry.
@@ -32,37 +32,39 @@ const (
 	FromPeersBytes                  // bytes of blobs received from other nodes
 	ToPeers                         // blobs sent to other nodes, which no client's figure counts
 	ToPeersBytes                    // bytes of them
-	count                           // how many figures there are
+	PeersPassed                     // nodes that were passed over because they could not help
+	many                            // how many figures there are
 )
 
 // A Row says what a figure is called in reports, and where it is counted: by the
 // fetcher or in a store. Neither is set for MaxSize, a bound that stores share.
 type Row struct {
 	Name    string
-	counter func(c *transfer.Counters) *atomic.Int64
+	counter func(c *count.Counters) *atomic.Int64
 	held    func(s cache.Stats) int64
 }
 
 // Table has a row for each figure.
-var Table = [count]Row{
-	Hits:              {Name: "Hits", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.Hits }},
-	PeerHits:          {Name: "PeerHits", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.PeerHits }},
-	Misses:            {Name: "Misses", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.Misses }},
+var Table = [many]Row{
+	Hits:              {Name: "Hits", counter: func(c *count.Counters) *atomic.Int64 { return &c.Hits }},
+	PeerHits:          {Name: "PeerHits", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeerHits }},
+	Misses:            {Name: "Misses", counter: func(c *count.Counters) *atomic.Int64 { return &c.Misses }},
 	Evictions:         {Name: "Evictions", held: func(s cache.Stats) int64 { return int64(s.Evictions) }},
 	Items:             {Name: "Items", held: func(s cache.Stats) int64 { return s.Items }},
 	CurrentSize:       {Name: "CurrentSize", held: func(s cache.Stats) int64 { return s.Bytes }},
 	MaxSize:           {Name: "MaxSize"},
-	HitBytes:          {Name: "HitBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.HitBytes }},
-	PeerHitBytes:      {Name: "PeerHitBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.PeerHitBytes }},
-	MissBytes:         {Name: "MissBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.MissBytes }},
-	FromUpstreamBytes: {Name: "FromUpstreamBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.FromUpstreamBytes }},
-	FromPeersBytes:    {Name: "FromPeersBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.FromPeersBytes }},
-	ToPeers:           {Name: "ToPeers", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.ToPeers }},
-	ToPeersBytes:      {Name: "ToPeersBytes", counter: func(c *transfer.Counters) *atomic.Int64 { return &c.ToPeersBytes }},
+	HitBytes:          {Name: "HitBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.HitBytes }},
+	PeerHitBytes:      {Name: "PeerHitBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeerHitBytes }},
+	MissBytes:         {Name: "MissBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.MissBytes }},
+	FromUpstreamBytes: {Name: "FromUpstreamBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.FromUpstreamBytes }},
+	FromPeersBytes:    {Name: "FromPeersBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.FromPeersBytes }},
+	ToPeers:           {Name: "ToPeers", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeers }},
+	ToPeersBytes:      {Name: "ToPeersBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeersBytes }},
+	PeersPassed:       {Name: "PeersPassed", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeersPassed }},
 }
 
 // A Registry is all figures of one registry.
-type Registry [count]int64
+type Registry [many]int64
 
 // Add adds another node's figures.
 func (r *Registry) Add(o *Registry) {
@@ -72,7 +74,7 @@ func (r *Registry) Add(o *Registry) {
 }
 
 // Count adds what the fetcher counted.
-func (r *Registry) Count(c *transfer.Counters) {
+func (r *Registry) Count(c *count.Counters) {
 	for f, row := range Table {
 		if row.counter != nil {
 			r[f] += row.counter(c).Load()

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"oci-proxy/cache"
-	"oci-proxy/transfer"
+	"oci-proxy/transfer/count"
 )
 
 // Every figure has a name and one place where it is counted.
@@ -28,7 +28,7 @@ func TestTheTableIsWhole(t *testing.T) {
 
 func TestFiguresAreCountedWhereTheTableSays(t *testing.T) {
 	t.Parallel()
-	var c transfer.Counters
+	var c count.Counters
 	for f, row := range Table {
 		if row.counter != nil {
 			row.counter(&c).Store(int64(100 + f))
@@ -38,7 +38,7 @@ func TestFiguresAreCountedWhereTheTableSays(t *testing.T) {
 	r.Count(&c)
 	r.Hold(cache.Stats{Items: 1, Bytes: 2, Evictions: 3, Bound: 4})
 	r.Hold(cache.Stats{Items: 10, Bytes: 20, Evictions: 30, Bound: 4})
-	want := Registry{100, 101, 102, 33, 11, 22, 4, 107, 108, 109, 110, 111, 112, 113}
+	want := Registry{100, 101, 102, 33, 11, 22, 4, 107, 108, 109, 110, 111, 112, 113, 114}
 	if r != want {
 		t.Errorf("got %v, want %v", r, want)
 	}
@@ -54,7 +54,7 @@ func TestFiguresAsJSON(t *testing.T) {
 	var want []string
 	for f, name := range []string{
 		"Hits", "PeerHits", "Misses", "Evictions", "Items", "CurrentSize", "MaxSize", "HitBytes", "PeerHitBytes", "MissBytes",
-		"FromUpstreamBytes", "FromPeersBytes", "ToPeers", "ToPeersBytes",
+		"FromUpstreamBytes", "FromPeersBytes", "ToPeers", "ToPeersBytes", "PeersPassed",
 	} {
 		r[f] = int64(f)
 		want = append(want, fmt.Sprintf("%q:%d", name, f))

@@ -11,7 +11,8 @@ import (
 // A Part is a blob or a manifest that a manifest lists.
 type Part struct {
 	Digest digest.Digest
-	Size   int64 // in bytes, 0 if the manifest does not tell
+	Size   int64    // in bytes, 0 if the manifest does not tell
+	As     Resource // ManifestResource or BlobResource
 }
 
 // maxParts bounds the parts of one manifest: each becomes a grant.
@@ -49,6 +50,9 @@ func Parts(mediaType string, manifest []byte) []Part {
 	for _, field := range listing[mediaType] {
 		for _, raw := range m.list(field) {
 			if p, ok := partOf(raw); ok && len(list) < maxParts {
+				if field != "manifests" {
+					p.As = BlobResource
+				}
 				list = append(list, p)
 			}
 		}

@@ -5,34 +5,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"oci-proxy/transfer/oci"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
+	"oci-proxy/transfer/oci"
 )
 
-// asking returns the registry of ref, and ref's errors: the caller has checked
-// ref, but a path must not leave its repository whatever happened before.
-func (c *Client) asking(ref oci.Ref) (*registry, error) {
-	r, err := c.registry(ref.Registry)
-	if err != nil {
-		return nil, err
-	}
-	repo := "/" + ref.Repository
-	if repo == "/" || path.Clean(repo) != repo || strings.ContainsAny(ref.Tag, "/\\") || ref.Tag == ".." {
-		return nil, r.fail(oci.Invalid, never, r.host, "no repository of that name can be").cause
-	}
-	if ref.Digest != "" && ref.Digest.Validate() != nil {
-		return nil, r.fail(oci.Invalid, never, r.host, "no digest").cause
-	}
-	return r, nil
-}
-
-// Open implements transfer.Source. A source of bytes is asked anew each time:
-// where the registry redirects to holds for minutes only.
+// Open implements oci.Upstream. Each call asks the registry anew, since what it
+// redirects to is valid for minutes only.
 func (c *Client) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	r, err := c.asking(ref)
 	if err != nil {
@@ -40,10 +21,10 @@ func (c *Client) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stre
 	}
 	a := ask{
 		method: http.MethodGet, repo: ref.Repository, path: "blobs/" + ref.Digest.String(),
-		offset: offset, handOver: !r.FollowRedirects,
+		offset: offset, handOver: !r.followRedirects,
 	}
 	ctx, keep, stop := inTime(ctx)
-	s, err := persist(ctx, r, func(ctx context.Context) (*oci.Stream, error) { return r.stream(ctx, a) })
+	s, err := persist(ctx, r.home, func(ctx context.Context) (*oci.Stream, error) { return r.stream(ctx, a) })
 	if err != nil {
 		stop()
 		return nil, err
@@ -57,8 +38,8 @@ func (c *Client) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stre
 	return s, nil
 }
 
-// A body ends its request's context once it is closed, not before: that would
-// reset the connection.
+// A body ends its request's context when it is closed. Ending it before would reset
+// the connection.
 type body struct {
 	io.ReadCloser
 	stop context.CancelFunc
@@ -76,8 +57,8 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &oci.Stream{Host: ans.host, Size: -1, Redirect: ans.redirect}
-	if ans.redirect != "" {
+	s := &oci.Stream{Host: ans.host(), By: ans.by(), Size: -1, Redirect: ans.location()}
+	if ans.redirect != nil {
 		return s, nil
 	}
 	s.Body = ans.resp.Body
@@ -88,21 +69,20 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 	case http.StatusPartialContent:
 		from, size, ok := contentRange(ans.resp.Header.Get("Content-Range"))
 		if !ok || from != a.offset {
-			_ = ans.resp.Body.Close() // it is the wrong part: nothing else can be wrong with it
-			f := r.fail(oci.Unavailable, never, ans.host, fmt.Sprintf("wrong range: not from byte %d on", a.offset))
-			f.Status = ans.resp.StatusCode
-			return nil, f
+			_ = ans.resp.Body.Close() // the part is wrong, whatever Close says
+			return nil, ans.wrong(oci.Unavailable, never, fmt.Sprintf("wrong range: the answer does not begin at byte %d", a.offset))
 		}
 		s.Offset, s.Size = from, size
 		return s, nil
 	}
-	return nil, r.declined(ans)
+	return nil, ans.declined()
 }
 
 // rangePattern is Content-Range with bytes (RFC 9110, 14.4).
 var rangePattern = regexp.MustCompile(`^(?i:bytes) +(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$`)
 
-// contentRange returns where a part begins and the size of the whole, -1 if untold.
+// contentRange returns where a part begins and the size of the whole, -1 if the
+// value does not tell it.
 func contentRange(v string) (from, size int64, ok bool) {
 	m := rangePattern.FindStringSubmatch(strings.TrimSpace(v))
 	if m == nil {
@@ -117,7 +97,7 @@ func contentRange(v string) (from, size int64, ok bool) {
 	return from, size, from <= to && (size < 0 || to < size)
 }
 
-// Stat implements transfer.Upstream.
+// Stat implements oci.Upstream.
 func (c *Client) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
 	r, err := c.asking(ref)
 	if err != nil {
@@ -126,11 +106,11 @@ func (c *Client) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []stri
 	a := ask{method: http.MethodHead, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	if blob {
 		a.path = "blobs/" + ref.Digest.String()
-		a.handOver = !r.FollowRedirects
+		a.handOver = !r.followRedirects
 	}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (oci.Descriptor, error) { return r.stat(ctx, a, blob) })
+	return persist(ctx, r.home, func(ctx context.Context) (oci.Descriptor, error) { return r.stat(ctx, a, blob) })
 }
 
 // stat asks by HEAD once.
@@ -139,36 +119,16 @@ func (r *registry) stat(ctx context.Context, a ask, blob bool) (d oci.Descriptor
 	if err != nil {
 		return d, err
 	}
-	if ans.redirect != "" {
-		return oci.Descriptor{Size: -1, Redirect: ans.redirect}, nil
+	if ans.redirect != nil {
+		return oci.Descriptor{Size: -1, By: ans.by(), Redirect: ans.location()}, nil
 	}
 	if ans.resp.StatusCode != http.StatusOK {
-		return d, r.declined(ans)
+		return d, ans.declined()
 	}
-	_ = ans.resp.Body.Close() // that of HEAD is empty
-	d = oci.Descriptor{Digest: told(ans), MediaType: ans.mediaType(), Size: ans.resp.ContentLength}
-	if !identity(ans.resp.Header) || !blob && d.Size == 0 {
-		d.Size = -1 // no manifest is empty: a server that does not count says 0
+	_ = ans.resp.Body.Close() // a HEAD's body is empty
+	d = oci.Descriptor{Digest: ans.digest(), MediaType: ans.mediaType(), Size: ans.resp.ContentLength, By: ans.by()}
+	if !ans.identity() || !blob && d.Size == 0 {
+		d.Size = -1 // no manifest is empty: some servers say 0 if they do not know the size
 	}
 	return d, nil
-}
-
-// told returns the digest that the answer names, "" if there is no valid one.
-func told(ans *answer) digest.Digest {
-	d, err := digest.Parse(strings.TrimSpace(ans.header("Docker-Content-Digest")))
-	if err != nil || !checkable(d) {
-		return ""
-	}
-	return d
-}
-
-// checkable reports whether d's algorithm is one that we can check.
-func checkable(d digest.Digest) bool {
-	return d.Algorithm() == digest.SHA256 || d.Algorithm() == digest.SHA512
-}
-
-// identity reports whether a body is sent as it is, not compressed on its way.
-func identity(h http.Header) bool {
-	coding := strings.TrimSpace(h.Get("Content-Encoding"))
-	return coding == "" || strings.EqualFold(coding, "identity")
 }

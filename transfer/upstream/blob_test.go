@@ -120,12 +120,12 @@ func TestStatTellsWhatIsToldAndValid(t *testing.T) {
 		blob   bool
 		want   oci.Descriptor
 	}{
-		"all":                 {reply(200, "12345", "Docker-Content-Digest", helloDigest, "Content-Type", "a/b; charset=x"), false, oci.Descriptor{Digest: helloDigest, MediaType: "a/b; charset=x", Size: 5}},
-		"nothing":             {reply(200, ""), false, oci.Descriptor{Size: -1}},
-		"an empty blob":       {reply(200, ""), true, oci.Descriptor{Size: 0}},
-		"a bad digest":        {reply(200, "1", "Docker-Content-Digest", "sha256:xyz"), false, oci.Descriptor{Size: 1}},
-		"an unusual digest":   {reply(200, "1", "Docker-Content-Digest", "sha384:"+strings.Repeat("a", 96)), false, oci.Descriptor{Size: 1}},
-		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip"), false, oci.Descriptor{Size: -1}},
+		"all":                 {reply(200, "12345", "Docker-Content-Digest", helloDigest, "Content-Type", "a/b; charset=x"), false, oci.Descriptor{Digest: helloDigest, MediaType: "a/b; charset=x", Size: 5, By: oci.Registry}},
+		"nothing":             {reply(200, ""), false, oci.Descriptor{Size: -1, By: oci.Registry}},
+		"an empty blob":       {reply(200, ""), true, oci.Descriptor{Size: 0, By: oci.Registry}},
+		"a bad digest":        {reply(200, "1", "Docker-Content-Digest", "sha256:xyz"), false, oci.Descriptor{Size: 1, By: oci.Registry}},
+		"an unusual digest":   {reply(200, "1", "Docker-Content-Digest", "sha384:"+strings.Repeat("a", 96)), false, oci.Descriptor{Size: 1, By: oci.Registry}},
+		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip"), false, oci.Descriptor{Size: -1, By: oci.Registry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,7 +161,7 @@ func TestStatAtARealRegistry(t *testing.T) {
 	}
 	reg.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "HEAD"}, Status: 405})
 	_, err = client.Stat(t.Context(), ref, false, nil)
-	if e := wantError(t, err, oci.Invalid, "not offered"); e.Status != 405 {
+	if e := wantError(t, err, oci.Invalid, "does not support"); e.Status != 405 {
 		t.Errorf("status %d", e.Status)
 	}
 }
@@ -218,7 +218,7 @@ func TestDigestsThatAreTold(t *testing.T) {
 			if c.digestOf != "" {
 				want = digest.FromString(c.digestOf)
 			}
-			if got := told(ans); got != want || ans.mediaType() != c.mediaTypes {
+			if got := ans.digest(); got != want || ans.mediaType() != c.mediaTypes {
 				t.Errorf("%s, %s", got, ans.mediaType())
 			}
 		})

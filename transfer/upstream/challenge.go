@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Limits of WWW-Authenticate: a registry anyone may name sends it.
+// Limits of WWW-Authenticate. Anybody's registry may send it.
 const (
 	maxChallengeBytes = 8 << 10
 	maxChallenges     = 16
 )
 
-// A challenge is what a 401 asks for.
+// A challenge is one way to be let in that a 401 offers.
 type challenge struct {
 	scheme string            // in lower case
 	params map[string]string // names in lower case, values as they came
@@ -26,10 +26,10 @@ func challengesOf(h http.Header) []challenge {
 	return list[:min(len(list), maxChallenges)]
 }
 
-// parseChallenges reads one WWW-Authenticate value (RFC 9110, 11.6.1). A comma
-// parts both parameters and challenges, so a word is a parameter's name if "="
-// follows and a scheme if not. It is lenient where registries are sloppy:
-// unquoted URLs, missing commas, an open quote at the end.
+// parseChallenges reads one WWW-Authenticate value (RFC 9110, 11.6.1). Commas
+// separate both parameters and challenges, so a word is a parameter's name if "="
+// follows, else a scheme. It accepts what registries get wrong: unquoted URLs,
+// missing commas, a quote that is not closed.
 func parseChallenges(value string) (list []challenge) {
 	s := scanner{value[:min(len(value), maxChallengeBytes)]}
 	for len(list) <= maxChallenges {
@@ -38,7 +38,7 @@ func parseChallenges(value string) (list []challenge) {
 		switch {
 		case word == "" && s.rest == "":
 			return list
-		case word == "": // a stray = or ": go on behind it
+		case word == "": // a stray = or ": skip it
 			s.rest = s.rest[1:]
 		case !s.param():
 			list = append(list, challenge{strings.ToLower(word), map[string]string{}})
@@ -56,7 +56,7 @@ func parseChallenges(value string) (list []challenge) {
 	return list
 }
 
-// A scanner eats a header's value from the front.
+// A scanner eats the value of a header from the front.
 type scanner struct{ rest string }
 
 // skip eats any of chars.
@@ -73,8 +73,8 @@ func (s *scanner) until(chars string) string {
 	return word
 }
 
-// param eats an equals sign, spaces around it allowed, and reports whether
-// there was one.
+// param eats an equals sign and the spaces around it, and reports whether there was
+// one.
 func (s *scanner) param() bool {
 	after, ok := strings.CutPrefix(strings.TrimLeft(s.rest, " \t"), "=")
 	if ok {

@@ -8,53 +8,49 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/textproto"
-	"oci-proxy/transfer/oci"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
+
+	"oci-proxy/transfer/oci"
 )
 
-// maxErrorBytes is how much of an error answer's body is read.
+// maxErrorBytes is how much of the body of an error is read.
 const maxErrorBytes = 16 << 10
 
-// maxReason is how many characters of upstream's own words are passed on.
+// maxReason is how many characters of upstream's own message are passed on.
 const maxReason = 200
 
-// again says whether a failure is worth another try.
+// again says whether another try makes sense after a failure.
 type again int
 
 const (
 	never     again = iota
-	shortly         // nobody listens: a few tries in a few seconds
+	shortly         // nothing listens: a few tries within a few seconds
 	patiently       // it may pass
-	once            // the bytes or the link were wrong: at once, and one more time only
+	once            // the bytes or the link were wrong: one more time, at once
 )
 
-// A failure is a transfer.Error and whether another try makes sense. It stays
-// inside this package: persist returns the transfer.Error.
+// A failure is an oci.Error with whether another try makes sense. It stays inside
+// this package: persist returns the oci.Error.
 type failure struct {
 	*cause
 	again again
 }
 
-// A cause is a transfer.Error under a name that leaves its method visible.
+// A cause is an oci.Error under another name. Embedded as Error it would hide its
+// method of that name.
 type cause = oci.Error
 
-// fail makes a failure of registry r at host.
-func (r *registry) fail(kind oci.Kind, again again, host, reason string) *failure {
-	return &failure{&oci.Error{Kind: kind, Registry: r.host, Host: host, Reason: reason}, again}
-}
-
-// broken says what a round trip without an answer means. The host is the
-// proxy's where that failed.
-func (r *registry) broken(req *http.Request, t *trip, err error) *failure {
-	f := r.fail(oci.Unavailable, patiently, shown(req.URL), "the connection broke")
+// broken returns the failure of a round trip that err ended without an answer. It
+// names the proxy's host if the proxy failed.
+func broken(home *home, req *http.Request, t *trip, err error) *failure {
+	f := home.fail(oci.Unavailable, patiently, shown(req.URL), "the connection broke")
 	f.Err = err
 	op, isOp := errors.AsType[*net.OpError](err)
 	if refused, ok := errors.AsType[*proxyRefusal](err); ok {
@@ -69,34 +65,37 @@ func (r *registry) broken(req *http.Request, t *trip, err error) *failure {
 		return f
 	}
 	if isOp && strings.HasPrefix(op.Op, "socks") {
-		f.Reason, f.again = "the socks5 proxy refused", shortly
+		f.By, f.Reason, f.again = oci.Middlebox, "the socks5 proxy refused the connection", shortly
 	}
 	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
-		f.Reason, f.Err = "the answer is malformed", nil // the cause repeats a header, which may be Location
+		f.Reason, f.Err = "the answer is malformed", nil // the cause quotes a header, which may be Location
 	}
 	return f
 }
 
-// byProxy says what a proxy's own status means.
+// byProxy fills in what the proxy's answer to CONNECT means.
 func (f *failure) byProxy(status int) {
-	f.Status = status
+	f.Status, f.By = status, oci.Middlebox
 	switch {
 	case status == http.StatusProxyAuthRequired:
-		f.Reason, f.again = "the proxy refused the login (407)", never
+		f.Reason, f.again = wrongProxyLogin, never
 	case status >= 500:
 		f.Reason = "the proxy can't reach the host"
 	default:
-		f.Reason, f.again = "the proxy refused to connect", never
+		f.Reason, f.again = "the proxy refused to connect to the host", never
 	}
 }
 
-// ended reports whether the request was ended from our side, and says why.
+// wrongProxyLogin is the reason of a 407.
+const wrongProxyLogin = "the proxy refused the login (407): check user and password in upstream_proxy or HTTPS_PROXY"
+
+// ended reports whether our side ended the request. If so, it fills in why.
 func (f *failure) ended(ctx context.Context) bool {
 	if ctx.Err() == nil {
 		return false
 	}
 	f.again, f.Err = never, context.Cause(ctx)
-	f.Reason = "the request was given up"
+	f.Reason = "the request was cancelled"
 	if errors.Is(f.Err, errTry) {
 		f.again = patiently
 	}
@@ -106,19 +105,19 @@ func (f *failure) ended(ctx context.Context) bool {
 	return true
 }
 
-// unverified reports whether err is of TLS, and says what it means.
+// unverified reports whether TLS failed. If so, it fills in why.
 func (f *failure) unverified(err error) bool {
 	reason := ""
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		reason = "no TLS is spoken there; plain HTTP, perhaps"
+		reason = "the host does not speak TLS: if it speaks plain HTTP, set insecure for this registry"
 	} else if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		reason = "the TLS certificate is for another name"
 	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		reason = "the TLS certificate has expired or is not valid yet"
 	} else if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		reason = "TLS certificate not trusted"
+		reason = "the TLS certificate is not trusted: if it is from a private authority, set ca_file for this registry"
 	} else if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		reason = "TLS refused" // crypto/tls wraps its alerts so
+		reason = "the TLS handshake failed" // crypto/tls wraps its alerts so
 	}
 	if reason == "" {
 		return false
@@ -127,8 +126,8 @@ func (f *failure) unverified(err error) bool {
 	return true
 }
 
-// unreached reports whether err says why no connection came about or lasted,
-// and says so.
+// unreached reports whether err tells why there is no connection. If so, it fills
+// that in.
 func (f *failure) unreached(err error) bool {
 	no, guarded := errors.AsType[*refusal](err)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
@@ -144,7 +143,7 @@ func (f *failure) unreached(err error) bool {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Reason, f.again = "connection refused", shortly
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		f.Reason, f.again = "the network does not lead there", shortly
+		f.Reason, f.again = "there is no route to the host", shortly
 	case timeout != nil && timeout.Timeout():
 		f.Kind, f.Reason = oci.Timeout, "no answer in time"
 		if isOp && (op.Op == "dial" || op.Op == "proxyconnect") {
@@ -156,71 +155,100 @@ func (f *failure) unreached(err error) bool {
 	return true
 }
 
-// refused says what an answer that is no success means, and closes it.
-func (r *registry) refused(resp *http.Response, host string) *failure {
-	status := resp.StatusCode
-	f := r.fail(oci.Unavailable, never, host, "unexpected answer")
-	f.Status = status
+// wrong returns the failure of an answer that can't be used.
+func (a *answer) wrong(kind oci.Kind, again again, reason string) *failure {
+	f := a.home.fail(kind, again, a.host(), reason)
+	f.Status, f.By = a.resp.StatusCode, a.by()
+	return f
+}
+
+// tooLarge is the failure of an answer over its limit.
+func (a *answer) tooLarge() *failure {
+	return a.wrong(oci.Unavailable, never, "the answer is too large")
+}
+
+// A meaning is what a status that is no success says.
+type meaning struct {
+	kind   oci.Kind
+	again  again
+	reason string
+}
+
+// meanings of statuses. Those that are not listed go by their class.
+var meanings = map[int]meaning{
+	http.StatusNotFound:                     {oci.NotFound, never, "not found"},
+	http.StatusUnauthorized:                 {oci.Denied, never, "access denied"},
+	http.StatusForbidden:                    {oci.Denied, never, "access denied"},
+	http.StatusProxyAuthRequired:            {oci.Unavailable, never, wrongProxyLogin},
+	http.StatusTooManyRequests:              {oci.Limited, patiently, "too many requests"},
+	http.StatusRequestTimeout:               {oci.Timeout, patiently, "no answer in time"},
+	http.StatusGatewayTimeout:               {oci.Timeout, patiently, "no answer in time"},
+	http.StatusMethodNotAllowed:             {oci.Invalid, never, "the server does not support this request"},
+	http.StatusNotImplemented:               {oci.Invalid, never, "the server does not support this request"},
+	http.StatusRequestedRangeNotSatisfiable: {oci.Invalid, never, "no such range"},
+}
+
+// meaningOf returns what a status that is no success says.
+func meaningOf(status int) meaning {
+	m, ok := meanings[status]
 	switch {
-	case status == http.StatusNotFound:
-		f.Kind, f.Reason = oci.NotFound, "not found"
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		f.Kind, f.Reason = oci.Denied, "access denied"
-	case status == http.StatusProxyAuthRequired:
-		f.Reason = "the proxy refused the login (407)"
-		if proxy, _ := r.proxyFor(resp.Request.URL); proxy != nil {
-			f.Host = shown(proxy)
-		}
-	case status == http.StatusTooManyRequests:
-		f.Kind, f.Reason, f.again = oci.Limited, "too many requests", patiently
-	case status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
-		f.Kind, f.Reason, f.again = oci.Timeout, "no answer in time", patiently
-	case status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
-		f.Kind, f.Reason = oci.Invalid, "not offered"
-	case status == http.StatusRequestedRangeNotSatisfiable:
-		f.Kind, f.Reason = oci.Invalid, "no such range"
+	case ok:
+		return m
 	case status >= 500:
-		f.Reason, f.again = "the server is in trouble", patiently
+		return meaning{oci.Unavailable, patiently, "the server reported an error"}
 	case status >= 400:
-		f.Kind, f.Reason = oci.Invalid, "the request was refused"
+		return meaning{oci.Invalid, never, "the server rejected the request"}
+	default:
+		return meaning{oci.Unavailable, never, "unexpected status"}
 	}
-	f.RetryAfter = retryAfter(resp.Header, time.Now())
-	if said := saidBy(resp); said != "" {
+}
+
+// refused returns the failure of an answer that is no success, and closes it.
+func (a *answer) refused() *failure {
+	said, isOCI := saidBy(a.resp)
+	a.oci = isOCI
+	m := meaningOf(a.resp.StatusCode)
+	f := a.wrong(m.kind, m.again, m.reason)
+	if proxy := tripOf(a.resp.Request.Context()).proxy; a.is(http.StatusProxyAuthRequired) && proxy != nil {
+		f.Host = shown(proxy)
+	}
+	f.RetryAfter = retryAfter(a.resp.Header, time.Now())
+	if said != "" {
 		f.Reason += ": " + said
 	}
 	return f
 }
 
-// declined is refused for the end of a request's way. Where a registry has just
-// led to a host, that host's no may be to the link, which has ended or is not
-// known to it yet: the registry is asked for another.
-func (r *registry) declined(ans *answer) *failure {
-	f := r.refused(ans.resp, ans.host)
-	if !ans.own && (f.Status == http.StatusForbidden || f.Status == http.StatusNotFound) {
+// declined is refused for an answer that ends a request. A redirect may have led
+// to its host by a link that has expired, or that leads to where the content has
+// yet to arrive: the registry is asked for another.
+func (a *answer) declined() *failure {
+	f := a.refused()
+	if a.asked != oci.Registry && a.is(http.StatusForbidden, http.StatusNotFound) {
 		f.again = once
 	}
 	return f
 }
 
 // saidBy returns the message of an OCI error answer (OCI distribution 1.1,
-// "Error Codes"), "" where there is none: pages of HTML are for browsers. It
-// closes the answer.
-func saidBy(resp *http.Response) string {
+// "Error Codes") and whether the answer is one. It closes the answer.
+func saidBy(resp *http.Response) (message string, ok bool) {
 	defer resp.Body.Close()
 	if resp.Body == http.NoBody || resp.Request != nil && resp.Request.Method == http.MethodHead {
-		return ""
+		return "", false
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // part of it will do
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); strings.Contains(kind, "html") {
-		return ""
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // if it breaks off, what came will do
+	if (&answer{resp: resp}).isPage() {
+		return "", false
 	}
 	var answer struct {
 		Errors []struct{ Code, Message string }
 	}
 	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
-		return ""
+		return "", false
 	}
-	return printable(cmp.Or(answer.Errors[0].Message, answer.Errors[0].Code))
+	message = printable(cmp.Or(answer.Errors[0].Message, answer.Errors[0].Code))
+	return message, message != ""
 }
 
 // printable returns s as one line of at most maxReason printable characters.
@@ -240,8 +268,8 @@ func printable(s string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// retryAfter reads Retry-After (RFC 9110, 10.2.3): seconds or a date. 0 where
-// it is missing, past or nonsense; at most a day.
+// retryAfter reads Retry-After (RFC 9110, 10.2.3): seconds or a date. It is 0 if
+// that is missing, past or malformed, and at most a day.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	const day = 24 * time.Hour
 	v := strings.TrimSpace(h.Get("Retry-After"))

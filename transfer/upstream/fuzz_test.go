@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -10,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"oci-proxy/transfer/wait"
 )
 
 func FuzzRetryAfter(f *testing.F) {
@@ -30,7 +33,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(`<html>`, "text/html")
 	f.Add(strings.Repeat("[", 20000), "")
 	f.Fuzz(func(t *testing.T, body, kind string) {
-		said := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
+		said, _ := saidBy(&http.Response{Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body))})
 		if !utf8.ValidString(said) || utf8.RuneCountInString(said) > maxReason || strings.ContainsFunc(said, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			t.Errorf("%q says %q", body, said)
 		}
@@ -43,8 +46,8 @@ func FuzzGuard(f *testing.F) {
 	for _, s := range []string{"ghcr.io", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "a.internal", "ghcr.io:443", "u@ghcr.io", "１２７.0.0.1", "metadata.google.internal", "localhost", "x.lan"} {
 		f.Add(s)
 	}
-	stranger := &registry{Registry: Registry{Host: "reg.example.com"}, host: "reg.example.com", name: "reg.example.com"}
-	public := &registry{Registry: Registry{Host: "reg.example.com", Configured: true}, host: "reg.example.com", name: "reg.example.com"}
+	stranger := newGuard(newHome("reg.example.com", false), false)
+	public := newGuard(newHome("reg.example.com", false), true)
 	f.Fuzz(func(t *testing.T, host string) {
 		u, err := url.Parse("https://" + host + "/x")
 		if err != nil {
@@ -74,11 +77,13 @@ func FuzzRealm(f *testing.F) {
 	for name := range map[string]bool{"https://auth.example.com/t": true, "//evil.net": true, "/t": true, `https://evil.net\@reg.example.com`: true, "https://reg.example.com@evil.net": true, "http://reg.example.com/": true} {
 		f.Add(name)
 	}
-	r := &registry{Registry: Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, host: "reg.example.com", name: "reg.example.com"}
+	life := wait.NewLife()
+	f.Cleanup(func() { life.Close(f.Context()) })
+	r := newRegistry(Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, nil, life, slog.New(slog.DiscardHandler))
 	at := &url.URL{Scheme: "https", Host: "reg.example.com", Path: "/v2/a/blobs/x"}
 	f.Fuzz(func(t *testing.T, value string) {
-		u, err := r.realm(at, value)
-		if err != nil || !r.shows(u.String()) {
+		u, err := r.passes.realm(at, value)
+		if err != nil || !r.passes.login.mayBeSeenAt(u.String()) {
 			return
 		}
 		again, err := url.Parse(u.String())

@@ -3,16 +3,18 @@ package upstream
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"oci-proxy/transfer/oci"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 )
 
 func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {
 	t.Parallel()
-	r := &registry{Registry: Registry{Host: "reg.example.com"}, host: "reg.example.com", name: "reg.example.com"}
+	g := newGuard(newHome("reg.example.com", false), false)
 	for _, address := range []string{
 		"0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255",
 		"127.0.0.1", "127.1.2.3", "169.254.0.1", "169.254.169.254", "169.254.170.2", "172.16.0.1", "172.31.255.255",
@@ -23,7 +25,7 @@ func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {
 		"[2002:7f00:1::]", "[2002:a9fe:a9fe::]", "[3fff::1]", "[fc00::1]", "[fd00:ec2::254]", "[fdff::1]", "[fe80::1]",
 		"[fe80::1%eth0]", "[::1%lo]", "[::ffff:127.0.0.1%lo]", "[fec0::1]", "[ff02::1]", "[ff0e::1]", "[5f00::1]",
 	} {
-		if err := r.guard("reg.example.com:443")(t.Context(), "tcp", address+":443", nil); err == nil {
+		if err := g.control("reg.example.com:443")(t.Context(), "tcp", address+":443", nil); err == nil {
 			t.Errorf("%s may be dialled", address)
 		}
 	}
@@ -31,10 +33,10 @@ func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {
 		"1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1",
 		"192.0.1.1", "198.17.0.1", "223.255.255.255", "[2606:4700::1111]", "[2a00:1450::1]", "[::ffff:8.8.8.8]",
 	} {
-		if err := r.guard("reg.example.com:443")(t.Context(), "tcp", address+":443", nil); err != nil {
+		if err := g.control("reg.example.com:443")(t.Context(), "tcp", address+":443", nil); err != nil {
 			t.Errorf("%s may not be dialled: %v", address, err)
 		}
-		if err := r.guard("reg.example.com:80")(t.Context(), "tcp", address+":80", nil); err == nil {
+		if err := g.control("reg.example.com:80")(t.Context(), "tcp", address+":80", nil); err == nil {
 			t.Errorf("%s may be dialled on port 80", address)
 		}
 	}
@@ -102,13 +104,13 @@ func TestTheInsideIsReachedFromTheInsideOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &registry{Registry: Registry{Configured: true}}
+			g := newGuard(newHome("", false), true)
 			if c.home != "" {
-				if err := r.admits(netip.MustParseAddr(c.home), true); err != nil {
+				if err := g.admits(netip.MustParseAddr(c.home), true); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := r.admits(netip.MustParseAddr(c.to), c.own); (err == nil) != c.ok {
+			if err := g.admits(netip.MustParseAddr(c.to), c.own); (err == nil) != c.ok {
 				t.Errorf("%s: %v", c.to, err)
 			}
 		})
@@ -155,8 +157,8 @@ func TestWhereARegistryMayLead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newClientFor(t, c.cfg)
-			if err := r.permits(mustURL(t, c.to), c.proxied); (err == nil) != c.ok {
+			g := newClientFor(t, c.cfg).net.guard
+			if err := g.permits(mustURL(t, c.to), c.proxied); (err == nil) != c.ok {
 				t.Errorf("%s: %v", c.to, err)
 			}
 		})
@@ -176,13 +178,13 @@ func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
+			g := newClientFor(t, Registry{Host: "reg.example.com", Configured: true}).net.guard
 			for _, ip := range seen {
-				if err := r.admits(ip, true); err != nil {
+				if err := g.admits(ip, true); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if r.admits(netip.MustParseAddr("10.0.0.2"), false) == nil || r.permits(mustURL(t, "https://vault.internal/x"), true) == nil {
+			if g.admits(netip.MustParseAddr("10.0.0.2"), false) == nil || g.permits(mustURL(t, "https://vault.internal/x"), true) == nil {
 				t.Error("it leads inside")
 			}
 		})
@@ -199,21 +201,21 @@ func TestRebinding(t *testing.T) {
 	})
 	r := newClientFor(t, Registry{Host: "reg.example.com"})
 	dialled := 0
-	transport := r.transport(nil, true)
+	transport := r.net.transport(nil, true)
 	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dialled++
 		meant := netip.MustParseAddr("8.8.8.8")
 		if dialled > 1 {
 			meant = netip.MustParseAddr("127.0.0.1")
 		}
-		if err := r.guard(addr)(ctx, network, netip.AddrPortFrom(meant, 443).String(), nil); err != nil {
+		if err := r.net.guard.control(addr)(ctx, network, netip.AddrPortFrom(meant, 443).String(), nil); err != nil {
 			return nil, err
 		}
 		return (&net.Dialer{}).DialContext(ctx, "tcp", outside) // the test's stand-in for 8.8.8.8
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	r.own, r.elsewhere = transport, transport
-	_, err := r.follow(t.Context(), ask{method: http.MethodGet}, pass{})
+	r.net.own, r.net.elsewhere = transport, transport
+	_, err := r.hops.follow(t.Context(), ask{method: http.MethodGet}, pass{})
 	f, ok := errors.AsType[*failure](err)
 	if !ok || f.Kind != oci.Denied || dialled != 2 {
 		t.Errorf("%v after %d connections, want a refusal at the second", err, dialled)
@@ -223,11 +225,11 @@ func TestRebinding(t *testing.T) {
 // newClientFor returns the state of one registry.
 func newClientFor(t *testing.T, cfg Registry) *registry {
 	t.Helper()
-	r, err := newClient(t).open(cfg)
+	roots, err := cfg.check()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return newRegistry(cfg, roots, newClient(t).life, slog.New(slog.DiscardHandler))
 }
 
 func TestStrangersAreForgottenBeyondTheirBound(t *testing.T) {
@@ -247,7 +249,7 @@ func TestStrangersAreForgottenBeyondTheirBound(t *testing.T) {
 			}
 		}
 	}
-	if c.recent.Len() != maxStrangers || len(c.strangers) != maxStrangers {
-		t.Errorf("%d and %d kept, want %d", c.recent.Len(), len(c.strangers), maxStrangers)
+	if n := len(c.strangers.all()); n != maxStrangers {
+		t.Errorf("%d kept, want %d", n, maxStrangers)
 	}
 }

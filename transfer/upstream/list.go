@@ -4,24 +4,21 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"slices"
 	"strings"
+
+	"oci-proxy/transfer/oci"
 )
 
-// listKeys are the query keys that registries page and filter with. No other
-// key gets to a registry or back to a client.
-var listKeys = []string{"n", "last", "next_page", "page", "page_size", "nextToken", "marker", "artifactType"}
-
-// maxNext bounds the query of a link to a next page.
+// maxNext bounds the query of a link to the next page, in bytes.
 const maxNext = 8 << 10
 
-// Tags implements transfer.Upstream.
+// Tags implements oci.Upstream.
 func (c *Client) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	return c.list(ctx, ref, ask{path: "tags/list", query: query, accept: "application/json"}, maxTags)
 }
 
-// Referrers implements transfer.Upstream.
+// Referrers implements oci.Upstream.
 func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
 	a := ask{
 		path: "referrers/" + ref.Digest.String(), query: query,
@@ -36,46 +33,36 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oc
 	if err != nil {
 		return nil, err
 	}
-	a.method, a.repo, a.query = http.MethodGet, ref.Repository, allowed(a.query)
+	a.method, a.repo, a.query = http.MethodGet, ref.Repository, oci.ListQuery(a.query)
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (*oci.Page, error) {
+	return persist(ctx, r.home, func(ctx context.Context) (*oci.Page, error) {
 		ans, err := r.do(ctx, a)
 		if err != nil {
 			return nil, err
 		}
-		bytes, err := r.read(ctx, ans, limit)
+		bytes, err := ans.read(ctx, limit)
 		if err != nil {
 			return nil, err
 		}
 		if ans.isPage() {
-			return nil, r.page(ans)
+			return nil, ans.wrong(oci.Corrupt, once, aPage)
 		}
-		if !identity(ans.resp.Header) {
-			return nil, r.fail(oci.Corrupt, once, ans.host, "the list came compressed")
+		if !ans.identity() {
+			return nil, ans.wrong(oci.Corrupt, once, "the list was sent compressed")
 		}
 		return &oci.Page{
 			MediaType: ans.mediaType(),
 			Bytes:     bytes,
+			By:        ans.by(),
 			Next:      nextPage(ans.resp.Header.Values("Link")),
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil
 	})
 }
 
-// allowed returns what of q may be sent on.
-func allowed(q url.Values) url.Values {
-	kept := url.Values{}
-	for _, key := range listKeys {
-		if v, ok := q[key]; ok {
-			kept[key] = slices.Clone(v)
-		}
-	}
-	return kept
-}
-
-// nextPage returns the query of the link to the next page (RFC 8288), nil where
-// there is none. Only the query is taken: the page is the same registry's.
+// nextPage returns the query of the link to the next page (RFC 8288), nil if there
+// is none. The rest of the link does not count: the page is at the same registry.
 func nextPage(links []string) url.Values {
 	for _, link := range links {
 		for link != "" {
@@ -93,7 +80,7 @@ func nextPage(links []string) url.Values {
 			if !next || err != nil || len(u.RawQuery) > maxNext {
 				continue
 			}
-			if q := allowed(u.Query()); len(q) > 0 {
+			if q := oci.ListQuery(u.Query()); len(q) > 0 {
 				return q
 			}
 		}
@@ -101,8 +88,8 @@ func nextPage(links []string) url.Values {
 	return nil
 }
 
-// relNext reads a link's parameters and reports whether one is rel=next. rest
-// is what follows: the links behind a comma.
+// relNext reads a link's parameters and reports whether one is rel=next. rest is
+// what follows: the links after a comma.
 func relNext(params string) (next bool, rest string) {
 	s := scanner{params}
 	for {

@@ -8,10 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"sync"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 
 	"go.uber.org/goleak"
 )
@@ -93,7 +94,7 @@ func faked(t *testing.T, cfg Registry, trip tripFunc) *Client {
 	cfg.Host, cfg.Configured = "reg.example.com", true
 	c := newClient(t, cfg)
 	r := c.named[cfg.Host]
-	r.own, r.elsewhere = trip, trip
+	r.net.own, r.net.elsewhere = trip, trip
 	return c
 }
 
@@ -140,7 +141,7 @@ func wantError(t *testing.T, err error, kind oci.Kind, reason string) *oci.Error
 	t.Helper()
 	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
-		t.Fatalf("error %v (%T), want a transfer.Error", err, err)
+		t.Fatalf("error %v (%T), want an oci.Error", err, err)
 	}
 	if e.Kind != kind || !strings.Contains(e.Reason, reason) {
 		t.Errorf("error %v of kind %v, want %v with %q", e, e.Kind, kind, reason)

@@ -2,23 +2,26 @@ package upstream
 
 import (
 	"context"
-	"io"
-	"mime"
 	"net/http"
-	"oci-proxy/transfer/oci"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/oci"
 )
 
-// Limits of what is read whole.
+// Limits of what is read into memory.
 const (
 	maxManifest  = 4 << 20
 	maxTags      = 32 << 20
 	maxReferrers = 4 << 20
 )
 
-// manifestPath returns the path below the repository of the manifest ref names.
+// aPage is the reason of a failure where a page came in place of a document.
+const aPage = "the answer is a page for people, not from a registry"
+
+// manifestPath returns the path, below the repository, of the manifest that ref
+// names.
 func manifestPath(ref oci.Ref) string {
 	if ref.Digest != "" {
 		return "manifests/" + ref.Digest.String()
@@ -26,9 +29,9 @@ func manifestPath(ref oci.Ref) string {
 	return "manifests/" + ref.Tag
 }
 
-// Manifest implements transfer.Upstream. Bytes that are not those of the digest
-// asked for, or of the one that upstream names, are asked for once more and
-// then an error of kind Corrupt.
+// Manifest implements oci.Upstream. If the bytes do not match the digest asked for,
+// or the one that upstream names, it asks once more. If they are wrong again, the
+// error is of kind Corrupt.
 func (c *Client) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Manifest, error) {
 	r, err := c.asking(ref)
 	if err != nil {
@@ -37,8 +40,8 @@ func (c *Client) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oc
 	a := ask{method: http.MethodGet, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r, func(ctx context.Context) (oci.Manifest, error) {
-		ctx, cancel := context.WithTimeoutCause(ctx, tryCap, errTry)
+	return persist(ctx, r.home, func(ctx context.Context) (oci.Manifest, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, tryTimeout, errTry)
 		defer cancel()
 		return r.manifest(ctx, a, ref.Digest)
 	})
@@ -50,95 +53,38 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m o
 	if err != nil {
 		return m, err
 	}
-	bytes, err := r.read(ctx, ans, maxManifest)
+	bytes, err := ans.read(ctx, maxManifest)
 	if err != nil {
 		return m, err
 	}
 	if ans.isPage() && want == "" {
-		return m, r.page(ans)
+		return m, ans.wrong(oci.Corrupt, once, aPage)
 	}
-	d, reason := verify(bytes, want, told(ans), identity(ans.resp.Header))
+	d, reason := verify(bytes, want, ans.digest(), ans.identity())
 	if reason != "" {
-		f := r.fail(oci.Corrupt, once, ans.host, reason)
-		f.Status = ans.resp.StatusCode
-		return m, f
+		return m, ans.wrong(oci.Corrupt, once, reason)
 	}
-	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes}, nil
+	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes, By: ans.by()}, nil
 }
 
-// verify returns the digest of a manifest's bytes, or what is wrong with them.
-// want is the digest asked for, told the one that upstream names, each may be
-// "". Bytes that something on the way has compressed, though we ask for them
-// plain, are right only if a digest says so.
+// verify returns the digest of a manifest's bytes, or what is wrong with them. want
+// is the digest asked for and told the one that upstream names; each may be "". We
+// ask for plain bytes. If something on the way has compressed them, only a digest
+// can show that they are right.
 func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest, reason string) {
 	switch {
 	case want != "" && !checkable(want):
-		return "", "the digest's algorithm is not known here"
+		return "", "the manifest's digest is of an algorithm that is not supported"
 	case want != "" && want.Algorithm().FromBytes(bytes) != want:
-		return "", "the manifest is not the one that its digest names"
+		return "", "the manifest does not match its digest"
 	case told != "" && told.Algorithm().FromBytes(bytes) != told:
-		return "", "the manifest is not the one that Docker-Content-Digest names"
+		return "", "the manifest does not match its Docker-Content-Digest"
 	case want != "":
 		return want, ""
 	case told != "":
 		return told, ""
 	case !plain:
-		return "", "the manifest came compressed"
+		return "", "the manifest was sent compressed"
 	}
 	return digest.FromBytes(bytes), ""
-}
-
-// read returns the body of a 200, at most limit bytes, and closes the answer.
-func (r *registry) read(ctx context.Context, ans *answer, limit int64) ([]byte, error) {
-	resp := ans.resp
-	if resp.StatusCode != http.StatusOK {
-		return nil, r.declined(ans)
-	}
-	defer resp.Body.Close()
-	if resp.ContentLength > limit {
-		return nil, r.tooLarge(ans)
-	}
-	bytes, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, r.broken(resp.Request.WithContext(ctx), &trip{}, err)
-	}
-	if int64(len(bytes)) > limit {
-		return nil, r.tooLarge(ans)
-	}
-	return bytes, nil
-}
-
-// tooLarge is the failure of an answer over its limit.
-func (r *registry) tooLarge(ans *answer) *failure {
-	f := r.fail(oci.Unavailable, never, ans.host, "the answer is too large")
-	f.Status = ans.resp.StatusCode
-	return f
-}
-
-// isPage reports whether the answer is for people: what networks that want a
-// login first, and gateways in trouble, answer to everything.
-func (a *answer) isPage() bool {
-	kind, _, _ := mime.ParseMediaType(a.resp.Header.Get("Content-Type"))
-	return strings.Contains(kind, "html")
-}
-
-// page is the failure of an answer that is a page.
-func (r *registry) page(ans *answer) *failure {
-	f := r.fail(oci.Corrupt, once, ans.host, "the answer is a page for people")
-	f.Status = ans.resp.StatusCode
-	return f
-}
-
-// mediaType returns the Content-Type. Stores that a registry redirects to often
-// do not know the type of what they hold; then the registry's own word counts,
-// if it is about the manifest and not about the redirect's page.
-func (a *answer) mediaType() string {
-	last := a.resp.Header.Get("Content-Type")
-	if a.before == nil || last != "" && last != "application/octet-stream" && last != "binary/octet-stream" {
-		return last
-	}
-	if first := a.before.Get("Content-Type"); strings.HasPrefix(first, "application/vnd.") {
-		return first
-	}
-	return last
 }

@@ -8,12 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 )
 
 // world serves, under any name, a registry with tokens and a CDN whose
@@ -156,7 +157,7 @@ func TestProxiesThatRefuseAreNamed(t *testing.T) {
 			}
 			client := newClient(t, Registry{Host: "reg.example.com", Configured: true, Insecure: c.insecure, Proxy: u})
 			if c.insecure {
-				client.named["reg.example.com"].plain.Store(true)
+				client.named["reg.example.com"].home.plain.Store(true)
 			}
 			_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
 			if e := wantError(t, err, oci.Unavailable, c.reason); e.Host != u.Host {
@@ -218,11 +219,11 @@ func TestAPublicRegistryThatResolvesInsideIsNotReached(t *testing.T) {
 	// As if the name had been looked up to loopback, for a stranger and for a hop.
 	host := server(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	r := newClientFor(t, Registry{Host: "reg.example.com"})
-	if _, err := r.dialer(nil)(t.Context(), "tcp", host); err == nil {
+	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {
 		t.Error("a stranger's name led to loopback")
 	}
 	r = newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
-	if _, err := r.dialer(nil)(t.Context(), "tcp", host); err == nil {
+	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {
 		t.Error("a hop led to loopback")
 	}
 }
@@ -266,7 +267,7 @@ func TestTheEnvironmentsProxy(t *testing.T) {
 		}
 		r := newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
 		for _, u := range []string{"https://reg.example.com/", "http://reg.example.com/", "https://near.example.com/"} {
-			p, err := r.proxyFor(mustURL(t, u))
+			p, err := r.net.proxyFor(mustURL(t, u))
 			fmt.Println("PROXY", p, err)
 		}
 		return
@@ -275,12 +276,12 @@ func TestTheEnvironmentsProxy(t *testing.T) {
 		"http://proxy.example.com:3128":                     "PROXY http://proxy.example.com:3128 <nil>\nPROXY <nil> <nil>\nPROXY <nil> <nil>\n",
 		"proxy.example.com:3128":                            "PROXY http://proxy.example.com:3128 <nil>\nPROXY <nil> <nil>\nPROXY <nil> <nil>\n",
 		"socks5h://proxy.example.com":                       "PROXY socks5h://proxy.example.com <nil>",
-		"ftp://user:" + canary + "@proxy.example.com":       "START HTTPS_PROXY names no proxy: a proxy is one of",
-		"http://user:" + canary + "@proxy.example.com:port": "START HTTPS_PROXY names no proxy: the value is no URL",
+		"ftp://user:" + canary + "@proxy.example.com":       "START HTTPS_PROXY is not the URL of a proxy: the scheme must be",
+		"http://user:" + canary + "@proxy.example.com:port": "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
 		// net/http drops these two, and goes straight.
-		"http://user:" + canary + "%zz@proxy.example.com:1": "START HTTPS_PROXY names no proxy: the value is no URL",
-		"http://[::1" + canary:                              "START HTTPS_PROXY names no proxy: the value is no URL",
-		"http://":                                           "START HTTPS_PROXY names no proxy: the proxy's host is missing",
+		"http://user:" + canary + "%zz@proxy.example.com:1": "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
+		"http://[::1" + canary:                              "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
+		"http://":                                           "START HTTPS_PROXY is not the URL of a proxy: the host is missing",
 	} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestTheEnvironmentsProxy$")
 		cmd.Env = []string{"UPSTREAM_TEST_CHILD=1", "HTTPS_PROXY=" + value, "NO_PROXY=near.example.com"}

@@ -4,20 +4,20 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strconv"
+
+	"oci-proxy/transfer/oci"
 )
 
 // maxHops bounds the redirects of one request.
 const maxHops = 10
 
-// An ask is a request in parts. Its method is GET or HEAD.
+// An ask is a request in parts.
 type ask struct {
-	method   string
-	repo     string // "": of the registry as a whole
+	method   string // GET or HEAD
+	repo     string // "": the registry as a whole
 	path     string // below /v2/<repo>/
 	query    url.Values
 	accept   string
@@ -25,29 +25,11 @@ type ask struct {
 	handOver bool  // a redirect is not followed but is the answer
 }
 
-// An answer is what a request led to.
-type answer struct {
-	resp     *http.Response
-	url      *url.URL    // that answered
-	host     string      // of url
-	own      bool        // the registry itself answered, not a host it led to
-	before   http.Header // of the registry's redirect, nil without one
-	redirect string      // where the registry sends the client (handOver); resp is closed
-}
-
-// url returns where a is asked for.
-func (r *registry) url(a ask) *url.URL {
-	path := "/v2/"
-	if a.repo != "" {
-		path += a.repo + "/" + a.path
-	}
-	return &url.URL{Scheme: r.scheme(), Host: r.host, Path: path, RawQuery: a.query.Encode()}
-}
-
-// request builds a hop's request for a at u. The pass goes with it only where
-// the caller says so: http.Client, which we do not use, would hand it to other
-// ports of the same host, to sub-domains, and from https down to http.
-func request(ctx context.Context, a ask, u *url.URL, header string) *http.Request {
+// at returns the request for a at u. authorization is its header of that name. Each
+// hop's request is built anew: http.Client, which is not used here, would hand the
+// header to other ports of the same host, to sub-domains, and from https down to
+// http.
+func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Request {
 	h := http.Header{
 		"User-Agent":      {"oci-proxy/" + Version},
 		"Accept-Encoding": {"identity"},
@@ -59,28 +41,43 @@ func request(ctx context.Context, a ask, u *url.URL, header string) *http.Reques
 	if a.offset > 0 {
 		h.Set("Range", "bytes="+strconv.FormatInt(a.offset, 10)+"-")
 	}
-	if header != "" {
-		h.Set("Authorization", header)
+	if authorization != "" {
+		h.Set("Authorization", authorization)
 	}
 	return (&http.Request{Method: a.method, URL: u, Host: u.Host, Header: h}).WithContext(ctx)
 }
 
-// follow asks for a with p and follows redirects. The pass stays with the
-// registry's own scheme, host and port, and once a redirect has led away it is
-// shown no more, even if another leads back: that path is not of our choosing.
-func (r *registry) follow(ctx context.Context, a ask, p pass) (*answer, error) {
-	resp, u, err := r.first(ctx, a, p)
+// hops send a request to the registry and on, wherever redirects lead.
+type hops struct {
+	home *home
+	net  *network
+}
+
+// url returns where a is sent first.
+func (h hops) url(a ask) *url.URL {
+	path := "/v2/"
+	if a.repo != "" {
+		path += a.repo + "/" + a.path
+	}
+	return &url.URL{Scheme: h.home.scheme(), Host: h.home.host, Path: path, RawQuery: a.query.Encode()}
+}
+
+// follow sends a with p and follows redirects. The pass stays with the registry's
+// own scheme, host and port. Once a redirect has led away, the pass is not shown
+// again, even if another redirect leads back: the registry did not choose that path.
+func (h hops) follow(ctx context.Context, a ask, p pass) (*answer, error) {
+	resp, u, err := h.first(ctx, a, p)
 	if err != nil {
 		return nil, err
 	}
-	return r.chase(ctx, a, p, &answer{resp: resp, url: u, host: shown(u), own: true})
+	return h.chase(ctx, a, p, &answer{resp: resp, home: h.home, url: u, asked: oci.Registry})
 }
 
-// chase follows the redirects from an answer on.
-func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, error) {
-	home := ans.url
+// chase follows the redirects that begin with ans.
+func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, error) {
+	start := ans.url
 	for range maxHops {
-		next, f := r.next(ans)
+		next, f := h.next(ans)
 		if f != nil {
 			return nil, f
 		}
@@ -90,103 +87,99 @@ func (r *registry) chase(ctx context.Context, a ask, p pass, ans *answer) (*answ
 		if ans.before == nil {
 			ans.before = ans.resp.Header
 		}
-		staying := ans.own && sameOrigin(home, next)
-		discard(ans.resp)
-		// What the registry would not give without a pass the client can't get either.
+		asked := ans.askedNext(sameOrigin(start, next))
+		staying := asked == oci.Registry
+		ans.discard()
+		// A client can't follow the registry's redirect to itself without the pass.
 		if a.handOver && (!staying || p.header == "") {
-			if f := r.mayHandOver(next); f != nil {
-				return nil, f
-			}
-			ans.redirect, ans.host = next.String(), shown(next)
-			return ans, nil
+			return h.handOver(ans, next)
 		}
 		header := ""
 		if staying {
 			header = p.header
 		}
-		resp, err := r.roundTrip(request(ctx, a, next, header))
+		resp, err := h.net.roundTrip(a.at(ctx, next, header))
 		if err != nil {
 			return nil, err
 		}
-		ans = &answer{resp: resp, url: next, host: shown(next), own: staying, before: ans.before}
+		ans = &answer{resp: resp, home: h.home, url: next, asked: asked, before: ans.before}
 	}
-	if next, f := r.next(ans); next == nil && f == nil {
+	if next, f := h.next(ans); next == nil && f == nil {
 		return ans, nil
 	}
-	discard(ans.resp)
-	return nil, r.fail(oci.Unavailable, never, ans.host, "too many redirects")
+	ans.discard()
+	return nil, h.home.fail(oci.Unavailable, never, ans.host(), "too many redirects")
 }
 
 // next returns where an answer redirects to, nil if it does not.
-func (r *registry) next(ans *answer) (*url.URL, *failure) {
-	switch ans.resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
-		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-	default:
+func (h hops) next(ans *answer) (*url.URL, *failure) {
+	if !ans.redirects() {
 		return nil, nil
 	}
 	location := ans.resp.Header.Get("Location")
 	to, err := ans.url.Parse(location)
 	if location == "" || err != nil || to.Host == "" {
-		discard(ans.resp)
-		f := r.fail(oci.Unavailable, never, ans.host, "a redirect without a usable Location")
-		f.Status = ans.resp.StatusCode
-		return nil, f // without the cause, which repeats the URL
+		ans.discard()
+		return nil, ans.wrong(oci.Unavailable, never, "a redirect without a usable Location") // the cause quotes the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
-	if to.Scheme != "https" && (to.Scheme != "http" || !r.Insecure || ans.url.Scheme == "https") {
-		discard(ans.resp)
-		return nil, r.fail(oci.Denied, never, shown(to), "a redirect to something else than https is not followed")
+	if to.Scheme == "https" || to.Scheme == "http" && h.home.insecure && ans.url.Scheme != "https" {
+		return to, nil
 	}
-	return to, nil
+	ans.discard()
+	f := h.home.fail(oci.Denied, never, shown(to), "a redirect to anything but https is not followed")
+	if ans.by() == oci.Middlebox {
+		f.By = oci.Middlebox
+	}
+	return nil, f
 }
 
-// mayHandOver says whether a client may be sent to u. The guard that stands at
-// our dialer does not see where its resolver leads, so all is judged by name.
-func (r *registry) mayHandOver(u *url.URL) *failure {
-	err := r.permits(u, true)
-	if err == nil {
-		return nil
+// handOver makes ans the answer that sends the client to u. Here the guard judges
+// u as if a proxy resolved the name: the client's resolver does, unseen by us.
+func (h hops) handOver(ans *answer, u *url.URL) (*answer, error) {
+	if err := h.net.guard.permits(u, true); err != nil {
+		return nil, h.home.fail(oci.Denied, never, shown(u), err.Error())
 	}
-	return r.fail(oci.Denied, never, shown(u), err.Error())
+	ans.redirect = u
+	return ans, nil
 }
 
-// first asks the registry itself. An insecure one may speak TLS or not, which
-// only shows by trying: what it last spoke is remembered, and where that fails
-// in the way the other would, the other is tried at once.
-func (r *registry) first(ctx context.Context, a ask, p pass) (*http.Response, *url.URL, error) {
-	u := r.url(a)
-	resp, badTLS, err := r.roundTripAs(request(ctx, a, u, p.header))
-	if !r.Insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) {
+// first sends a to the registry itself. An insecure registry may speak TLS or not,
+// and only trying shows which. The scheme that worked last is tried first. If it
+// fails as the wrong scheme would, the other is tried at once.
+func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.URL, error) {
+	u := h.url(a)
+	resp, badTLS, err := h.net.roundTripTLS(a.at(ctx, u, p.header))
+	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) {
 		return resp, u, err
 	}
 	other := *u
 	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // plain HTTP was the answer to TLS
-		r.plain.Store(true)
-		resp, err := r.roundTrip(request(ctx, a, &other, ""))
+		h.home.plain.Store(true)
+		resp, err := h.net.roundTrip(a.at(ctx, &other, ""))
 		return resp, &other, err
 	}
 	header := p.header
 	if other.Scheme == "http" {
-		header = "" // what was for TLS is not shown in the clear: if need be it asks again
+		header = "" // a pass for TLS is not sent in the clear; the registry asks again if it needs one
 	}
-	resp2, err2 := r.roundTrip(request(ctx, a, &other, header))
+	resp2, err2 := h.net.roundTrip(a.at(ctx, &other, header))
 	if err2 != nil || otherScheme(&other, resp2, false, nil) {
 		if err2 == nil {
-			discard(resp2)
+			(&answer{resp: resp2}).discard()
 		}
-		return resp, u, err // what was remembered says more
+		return resp, u, err // the scheme that worked before tells more
 	}
 	if err == nil {
-		discard(resp)
+		(&answer{resp: resp}).discard()
 	}
-	r.plain.Store(other.Scheme == "http")
+	h.home.plain.Store(other.Scheme == "http")
 	return resp2, &other, nil
 }
 
-// otherScheme reports whether a round trip to u looks as if the other of http
-// and https were spoken there: servers of TLS answer plain HTTP with 400, or cut.
+// otherScheme reports whether a round trip to u ended as if the server spoke the
+// other of http and https. TLS servers answer plain HTTP with 400, or hang up.
 func otherScheme(u *url.URL, resp *http.Response, badTLS bool, err error) bool {
 	if u.Scheme == "https" {
 		return badTLS
@@ -196,20 +189,4 @@ func otherScheme(u *url.URL, resp *http.Response, badTLS bool, err error) bool {
 	}
 	f, ok := errors.AsType[*failure](err)
 	return ok && f.again == patiently && f.Kind == oci.Unavailable
-}
-
-// header returns the answer's field, or that of the registry's redirect where
-// the host it led to does not know it.
-func (a *answer) header(name string) string {
-	if v := a.resp.Header.Get(name); v != "" || a.before == nil {
-		return v
-	}
-	return a.before.Get(name)
-}
-
-// discard reads the little that may be left of an answer that is of no use, so
-// that its connection is kept, and closes it.
-func discard(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBytes) // an error only costs the connection
-	_ = resp.Body.Close()
 }

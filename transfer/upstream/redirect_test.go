@@ -81,7 +81,7 @@ func TestWhereAPassGoesOnARedirect(t *testing.T) {
 		"down to http":         {"http://reg.example.com/x?sig=" + canary, false, "not followed"},
 		"down to http, away":   {"http://cdn.example.net/x", false, "not followed"},
 		"another scheme":       {"ftp://cdn.example.net/x", false, "not followed"},
-		"to loopback":          {"https://127.0.0.1/x?sig=" + canary, false, "not a public one"},
+		"to loopback":          {"https://127.0.0.1/x?sig=" + canary, false, "not public"},
 		"to metadata":          {"https://169.254.169.254/latest/meta-data", false, "metadata"},
 		"nowhere":              {"", false, "Location"},
 		"nonsense":             {"https://[" + canary, false, "Location"},
@@ -286,9 +286,9 @@ func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
 		_, host, _ := strings.Cut(s.URL, "://")
 		client := newClient(t, plainly(host))
 		wantHello(t, client, host)
-		client.named[host].plain.Store(s == secure) // what is remembered turns out wrong
+		client.named[host].home.plain.Store(s == secure) // what is remembered turns out wrong
 		wantHello(t, client, host)
-		if got := client.named[host].plain.Load(); got != (s == plain) {
+		if got := client.named[host].home.plain.Load(); got != (s == plain) {
 			t.Errorf("%s: plain HTTP remembered: %v", s.URL, got)
 		}
 	}
@@ -300,7 +300,7 @@ func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
 	_, host, _ = strings.Cut(plain.URL, "://")
 	cfg.Host = host
 	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, oci.Unavailable, "no TLS")
+	wantError(t, err, oci.Unavailable, "does not speak TLS")
 }
 
 func TestInsecureIsForTheRegistryItself(t *testing.T) {
@@ -381,7 +381,7 @@ func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 				n++
 				return reply(307, "", "Location", c.chain[n-1]), nil
 			})
-			client.named["reg.example.com"].plain.Store(c.plain)
+			client.named["reg.example.com"].home.plain.Store(c.plain)
 			got, err := opened(t.Context(), client, hello("reg.example.com"))
 			if c.ok && (got != "hello" || err != nil) {
 				t.Errorf("%q, %v", got, err)

@@ -1,155 +1,171 @@
 package upstream
 
 import (
+	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strings"
-	"sync"
-	"sync/atomic"
+
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
-// maxRepositories bounds the repositories whose challenge a registry remembers:
-// clients choose their names.
-const maxRepositories = 4096
-
-// A registry is the state kept for one registry: its connections, what its
-// repositories asked for, its tokens.
-type registry struct {
-	Registry
-	key  string // the name it is kept under, of a registry nobody configured
-	host string // canonical host[:port], without the default port of https
-	name string // the host alone
-	log  *slog.Logger
-
-	// Unverified TLS is for the registry's own host:port only, so an insecure
-	// registry has another transport for where it leads. Else both are one.
-	own, elsewhere http.RoundTripper
-
-	plain   atomic.Bool // an insecure registry was last seen to speak plain HTTP
-	private atomic.Bool // it was seen at an address that is not a public one
-	outside atomic.Bool // it was seen at a public one
-	tokens  *tokens
-
-	mu         sync.Mutex
-	challenges map[string]challenge // by repository: what its last 401 asked for
+// A Registry is how one registry is reached.
+type Registry struct {
+	// Host is the canonical host[:port].
+	Host string
+	// Configured registries were named by the operator. They may be private, use
+	// any port and have credentials.
+	Configured bool
+	// Username and Password are shown only to the registry and its token servers.
+	Username, Password string
+	// Proxy is an http, https, socks5 or socks5h URL, with user:password if need
+	// be. Nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment.
+	Proxy *url.URL
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
+	CAFile string
+	// Insecure means plain HTTP to this host:port, or unverified HTTPS if it speaks
+	// TLS. Its redirects may lead to plain HTTP.
+	Insecure bool
+	// FollowRedirects false: Open returns Stream.Redirect for a blob.
+	FollowRedirects bool
+	// RealmHosts are token servers on other sites that may see the credentials:
+	// host (any port) or host:port.
+	RealmHosts []string
 }
 
-// open checks cfg and makes the state of a registry.
-func (c *Client) open(cfg Registry) (*registry, error) {
-	host := strings.TrimSuffix(strings.ToLower(cfg.Host), ":443")
-	r := &registry{
-		Registry: cfg, host: host, key: host, log: c.log,
-		name:       (&url.URL{Host: host}).Hostname(),
-		tokens:     newTokens(c.life, &c.flights),
-		challenges: make(map[string]challenge),
-	}
+// check returns what is wrong with the settings, and the certificates to trust.
+func (cfg Registry) check() (*x509.CertPool, error) {
 	if (cfg.Username != "" || cfg.Password != "") && !cfg.Configured {
-		return nil, fmt.Errorf("registry %s: credentials for a registry that is not configured", host)
+		return nil, fmt.Errorf("registry %s: credentials for a registry that is not configured", cfg.Host)
 	}
 	if err := checkProxy(cfg.Proxy); err != nil {
-		return nil, fmt.Errorf("registry %s: %w", host, err)
+		return nil, fmt.Errorf("registry %s: its proxy: %w", cfg.Host, err)
 	}
 	roots, err := trusted(cfg.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", host, err)
+		return nil, fmt.Errorf("registry %s: %w", cfg.Host, err)
 	}
-	if ip, err := netip.ParseAddr(r.name); err == nil {
-		r.seen(ip)
-	}
-	verified := r.transport(roots, true)
-	r.own, r.elsewhere = verified, verified
-	if cfg.Insecure {
-		r.own = r.transport(roots, false)
-	}
-	return r, nil
+	return roots, nil
 }
 
-// closeIdle closes the connections that carry no request.
-func (r *registry) closeIdle() {
-	for _, t := range []http.RoundTripper{r.own, r.elsewhere} {
-		if t, ok := t.(*http.Transport); ok {
-			t.CloseIdleConnections()
+// A registry asks one registry. It answers challenges and follows redirects.
+type registry struct {
+	home            *home
+	net             *network
+	hops            hops
+	passes          *passes
+	followRedirects bool
+}
+
+// newRegistry returns the registry that cfg describes. roots are the certificates
+// to trust. Token requests end with life.
+func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.Logger) *registry {
+	home := newHome(cfg.Host, cfg.Insecure)
+	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
+	login := &login{home: home, username: cfg.Username, password: cfg.Password, realmHosts: cfg.RealmHosts}
+	hops := hops{home, net}
+	return &registry{
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects,
+		passes: &passes{
+			home: home, net: net, login: login,
+			challenges: newChallenges(),
+			tokens:     newTokens(life, tokenServers{hops, login}.fetch),
+		},
+	}
+}
+
+// maxRounds bounds how often one try asks the registry: bare, then with a token,
+// and both once more if the token has expired.
+const maxRounds = 6
+
+// do asks for a and answers challenges. The first request is bare, so that public
+// content stays public and does not count against the account's quota. Once a
+// repository has asked for a pass, requests show it at once. If a 401 is returned
+// as the answer, it is final.
+func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+	p, err := r.passes.known(ctx, a.repo)
+	if err != nil {
+		return nil, err
+	}
+	by, restarted := oci.Nobody, false // restarted with a bare request, after a pass that worked was refused
+	for range maxRounds {
+		ans, err := r.hops.follow(ctx, a, p)
+		if err != nil {
+			return nil, err
+		}
+		if !ans.challenged(p) {
+			return r.asGuest(ctx, a, ans)
+		}
+		if p.header != "" && (restarted || !p.remembered && !p.cached) {
+			return ans, nil
+		}
+		by = ans.by()
+		if p.header != "" {
+			restarted = true
+			ans.discard()
+			r.passes.forget(a.repo, p)
+			p = pass{}
+			continue
+		}
+		if p, err = r.meet(ctx, a.repo, ans); err != nil {
+			return nil, err
 		}
 	}
+	f := r.home.fail(oci.Denied, never, r.home.host, "the registry keeps asking for a login")
+	f.By = by
+	return nil, f
 }
 
-// hasLogin reports whether there are credentials.
-func (r *registry) hasLogin() bool { return r.Username != "" || r.Password != "" }
-
-// scheme returns what the registry is thought to speak.
-func (r *registry) scheme() string {
-	if r.plain.Load() {
-		return "http"
+// meet chooses among the challenges of a bare request's answer, closes the answer
+// and returns the pass asked for.
+func (r *registry) meet(ctx context.Context, repo string, ans *answer) (pass, error) {
+	offered := challengesOf(ans.resp.Header)
+	if len(offered) == 0 && r.passes.login.given() {
+		offered = r.probe(ctx) // some registries challenge only at /v2/
 	}
-	return "https"
-}
-
-// isOwn reports whether u is on the registry's own host and port.
-func (r *registry) isOwn(u *url.URL) bool {
-	return hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: r.host})
-}
-
-// isOwnAddress reports whether addr, a host:port as it is dialled, is the
-// registry's own. Without a port in its name that is 443, and 80 if insecure.
-func (r *registry) isOwnAddress(addr string) bool {
-	for _, scheme := range []string{"https", "http"} {
-		if scheme == "http" && !r.Insecure {
-			return false
-		}
-		if addr == hostPort(&url.URL{Scheme: scheme, Host: r.host}) {
-			return true
-		}
+	ch, reason := r.passes.choose(ans.url, offered)
+	if reason != "" {
+		f := ans.refused()
+		f.Reason += "; " + reason
+		return pass{}, f
 	}
-	return false
+	ans.discard()
+	return r.passes.learn(ctx, repo, ch)
 }
 
-// hostPort returns u's host:port in lower case, the port always there.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+// probe asks for the challenges of the registry as a whole.
+func (r *registry) probe(ctx context.Context) []challenge {
+	ans, err := r.hops.follow(ctx, ask{method: http.MethodGet}, pass{})
+	if err != nil {
+		return nil // the caller reports the answer that led here
 	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
-}
-
-// shown returns u's host[:port] for logs and errors.
-func shown(u *url.URL) string {
-	if len(u.Host) > 255 {
-		return u.Host[:255]
+	defer ans.discard()
+	if ans.asked != oci.Registry {
+		return nil
 	}
-	return strings.ToLower(u.Host)
+	return challengesOf(ans.resp.Header)
 }
 
-// sameOrigin reports whether a and b have scheme, host and port in common.
-func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && hostPort(a) == hostPort(b)
-}
-
-// recall returns the challenge that repo's last 401 held.
-func (r *registry) recall(repo string) (challenge, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ch, ok := r.challenges[repo]
-	return ch, ok
-}
-
-// remember keeps repo's challenge, so that the next request needs no 401.
-func (r *registry) remember(repo string, ch challenge) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ok := r.challenges[repo]; !ok && len(r.challenges) >= maxRepositories {
-		clear(r.challenges) // rare, and costs each repository one 401
+// asGuest meets a challenge of a host that the registry's redirect led to: some
+// registries redirect to others that want a token. It gets an anonymous token for
+// this one request, since our login is not for that host, and tries it once. It
+// returns any other answer as it is.
+func (r *registry) asGuest(ctx context.Context, a ask, ans *answer) (*answer, error) {
+	if ans.asked == oci.Registry || ans.redirect != nil || !ans.is(http.StatusUnauthorized) || r.home.isOwn(ans.url) {
+		return ans, nil
 	}
-	r.challenges[repo] = ch
-}
-
-// forget drops repo's challenge: the next request is a bare one again.
-func (r *registry) forget(repo string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.challenges, repo)
+	key, token := r.passes.guest(ctx, ans)
+	if token == "" {
+		return ans, nil // its 401 tells enough
+	}
+	ans.discard()
+	resp, err := r.net.roundTrip(a.at(ctx, ans.url, "Bearer "+token))
+	if err != nil {
+		return nil, err
+	}
+	r.passes.dropGuest(key, token, resp) // if it was refused, the next request gets another
+	return r.hops.chase(ctx, a, pass{}, &answer{resp: resp, home: r.home, url: ans.url, asked: ans.asked, before: ans.before})
 }

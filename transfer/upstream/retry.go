@@ -4,42 +4,32 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"oci-proxy/transfer/oci"
 	"time"
+
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
-// How long a registry is given. An error must reach the caller within 40 s,
-// that of a refused dial within 10 s.
-const (
-	headerCap     = 38 * time.Second // for all tries, tokens and redirects included
-	tryCap        = 20 * time.Second // for one try of what is small
-	patience      = 30 * time.Second // no try begins later
-	shortPatience = 8 * time.Second  // the same where nobody listens
-	maxTries      = 4
-	shortTries    = 2
-	maxWait       = 10 * time.Second // the longest Retry-After that is waited out
-)
-
-// Causes of contexts that end: ours, not the caller's.
+// The causes of contexts that this package ends. The caller did not end them.
 var (
 	errLate = errors.New("no time left for the registry")
 	errTry  = errors.New("no time left for this try")
 )
 
-// inTime returns a context that ends after headerCap unless keep is called
-// before. stop ends it.
+// inTime returns a context that ends after Within unless keep is called before.
+// stop ends it.
 func inTime(ctx context.Context) (_ context.Context, keep func() bool, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(headerCap, func() { cancel(errLate) })
+	timer := time.AfterFunc(Within, func() { cancel(errLate) })
 	return ctx, timer.Stop, func() {
 		timer.Stop()
 		cancel(nil)
 	}
 }
 
-// persist tries until try succeeds or another try makes no sense. Its errors
-// are *transfer.Error.
-func persist[T any](ctx context.Context, r *registry, try func(context.Context) (T, error)) (T, error) {
+// persist calls try until it succeeds or another try makes no sense. home is the
+// registry's. Errors are *oci.Error.
+func persist[T any](ctx context.Context, home *home, try func(context.Context) (T, error)) (T, error) {
 	start, wrong := time.Now(), 0
 	for n := 1; ; n++ {
 		v, err := try(ctx)
@@ -48,27 +38,27 @@ func persist[T any](ctx context.Context, r *registry, try func(context.Context) 
 		}
 		f, ok := errors.AsType[*failure](err)
 		if !ok {
-			f = r.fail(oci.Unavailable, never, r.host, "the request failed")
+			f = home.fail(oci.Unavailable, never, home.host, "the request failed")
 			f.Err = err
 		}
-		wait, ok := f.wait(n, time.Since(start))
+		pause, ok := f.pause(n, time.Since(start))
 		if f.again == once {
 			wrong++
-			wait, ok = 0, wrong < 2
+			pause, ok = 0, wrong < 2
 		}
-		if !ok || !rest(ctx, wait) {
+		if !ok || wait.For(ctx, pause) != nil || ctx.Err() != nil {
 			return v, f.cause
 		}
 	}
 }
 
-// wait returns how long to wait before another try after n of them, and
-// whether there is to be one, spent after the first began.
-func (f *failure) wait(n int, spent time.Duration) (time.Duration, bool) {
-	tries, budget := 0, patience
+// pause returns how long to wait before another try, and whether there is to be
+// one, after n tries that took so long together.
+func (f *failure) pause(n int, spent time.Duration) (time.Duration, bool) {
+	tries, budget := 0, retryBudget
 	switch f.again {
 	case shortly:
-		tries, budget = shortTries, shortPatience
+		tries, budget = unreachableTries, unreachableBudget
 	case patiently:
 		tries = maxTries
 	}
@@ -81,22 +71,10 @@ func (f *failure) wait(n int, spent time.Duration) (time.Duration, bool) {
 	} else if n > 2 {
 		pause = 2 * time.Second
 	}
-	// Jitter parts those whom one fault brought together.
+	// One fault may hit many requests at once. Jitter spreads their next tries.
 	pause = time.Duration(float64(pause) * (0.75 + rand.Float64()/2))
 	if f.RetryAfter > 0 {
 		pause = f.RetryAfter
 	}
-	return pause, pause <= maxWait && spent+pause < budget
-}
-
-// rest waits, and reports false if ctx ended meanwhile.
-func rest(ctx context.Context, wait time.Duration) bool {
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
+	return pause, pause <= longestRetryAfter && spent+pause < budget
 }

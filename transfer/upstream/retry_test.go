@@ -8,12 +8,15 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/wait"
+
+	"oci-proxy/transfer/oci"
 )
 
 type timeoutError struct{}
@@ -47,9 +50,9 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		"401":                        {status(401), 1, oci.Denied, "", 0, 0, 0},
 		"403":                        {status(403), 1, oci.Denied, "", 0, 0, 0},
 		"404":                        {status(404), 1, oci.NotFound, "", 0, 0, 0},
-		"405":                        {status(405), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"405":                        {status(405), 1, oci.Invalid, "does not support", 0, 0, 0},
 		"416":                        {status(416), 1, oci.Invalid, "", 0, 0, 0},
-		"501":                        {status(501), 1, oci.Invalid, "not offered", 0, 0, 0},
+		"501":                        {status(501), 1, oci.Invalid, "does not support", 0, 0, 0},
 		"204":                        {status(204), 1, oci.Unavailable, "", 0, 0, 0},
 		"408":                        {status(408), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
 		"429":                        {status(429), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
@@ -154,8 +157,8 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 		}
 	}
 	slow := func(r *http.Request) (*http.Response, error) { // each hop just within its own time
-		if !rest(r.Context(), headerTimeout-time.Second) {
-			return nil, context.Cause(r.Context())
+		if err := wait.For(r.Context(), headerTimeout-time.Second); err != nil {
+			return nil, err
 		}
 		return reply(307, "", "Location", r.URL.Path), nil
 	}

@@ -9,30 +9,38 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
+
+// tokensBy returns tokens that fetch gets. Their life ends with the test.
+func tokensBy(t *testing.T, fetch fetcher) *tokens {
+	t.Helper()
+	life := wait.NewLife()
+	t.Cleanup(func() { life.Close(context.Background()) })
+	return newTokens(life, fetch)
+}
 
 func TestFiftyWaitersMakeOneTokenRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var running sync.WaitGroup
-		s := newTokens(t.Context(), &running)
 		var asked atomic.Int64
-		fetch := func(context.Context, tokenKey) (string, time.Duration, error) {
+		s := tokensBy(t, func(context.Context, tokenKey) (string, time.Duration, error) {
 			asked.Add(1)
 			time.Sleep(time.Second) // in the bubble's time
 			return "t", time.Minute, nil
-		}
+		})
 		first, giveUp := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, _, err := s.get(first, tokenKey{realm: "r"}, fetch); !errors.Is(err, context.Canceled) {
+			if _, _, err := s.get(first, tokenKey{realm: "r"}); !errors.Is(err, context.Canceled) {
 				t.Errorf("the one who gave up got %v", err)
 			}
 		})
 		synctest.Wait()
 		for range 50 {
 			wg.Go(func() {
-				if v, cached, err := s.get(t.Context(), tokenKey{realm: "r"}, fetch); v != "t" || cached || err != nil {
+				if v, cached, err := s.get(t.Context(), tokenKey{realm: "r"}); v != "t" || cached || err != nil {
 					t.Errorf("got %q, %v, %v", v, cached, err)
 				}
 			})
@@ -49,22 +57,18 @@ func TestFiftyWaitersMakeOneTokenRequest(t *testing.T) {
 func TestTokensAreRenewedEarlyAndUsedUpWhileThatFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var running sync.WaitGroup
-		s := newTokens(t.Context(), &running)
 		asked, broken := 0, false
-		get := func() (string, bool, error) {
-			return s.get(t.Context(), tokenKey{}, func(context.Context, tokenKey) (string, time.Duration, error) {
-				asked++
-				if broken {
-					return "", 0, errors.New("down")
-				}
-				return strings.Repeat("t", asked), time.Minute, nil
-			})
-		}
+		s := tokensBy(t, func(context.Context, tokenKey) (string, time.Duration, error) {
+			asked++
+			if broken {
+				return "", 0, errors.New("down")
+			}
+			return strings.Repeat("t", asked), time.Minute, nil
+		})
 		step := func(wait time.Duration, wantAsked int, want string) {
 			t.Helper()
 			time.Sleep(wait) // in the bubble's time
-			v, _, err := get()
+			v, _, err := s.get(t.Context(), tokenKey{})
 			if v != want || asked != wantAsked || (err != nil) != (want == "") {
 				t.Fatalf("token %q, %d requests, error %v; want %q, %d", v, asked, err, want, wantAsked)
 			}
@@ -82,9 +86,11 @@ func TestTokensAreRenewedEarlyAndUsedUpWhileThatFails(t *testing.T) {
 
 func TestKeysOfTokensDoNotRunTogether(t *testing.T) {
 	t.Parallel()
-	var running sync.WaitGroup
-	s := newTokens(t.Context(), &running)
 	asked := 0
+	s := tokensBy(t, func(context.Context, tokenKey) (string, time.Duration, error) {
+		asked++
+		return "t", time.Minute, nil
+	})
 	for _, key := range []tokenKey{
 		{username: "a:b", password: "c"},
 		{username: "a", password: "b:c"},
@@ -93,10 +99,7 @@ func TestKeysOfTokensDoNotRunTogether(t *testing.T) {
 		{registry: "x"},
 		{realm: "x"},
 	} {
-		if _, cached, _ := s.get(t.Context(), key, func(context.Context, tokenKey) (string, time.Duration, error) {
-			asked++
-			return "t", time.Minute, nil
-		}); cached {
+		if _, cached, _ := s.get(t.Context(), key); cached {
 			t.Errorf("%v shares a token with another", key)
 		}
 	}
@@ -107,12 +110,12 @@ func TestKeysOfTokensDoNotRunTogether(t *testing.T) {
 
 func TestTokensAreBounded(t *testing.T) {
 	t.Parallel()
-	s := newTokens(t.Context(), &sync.WaitGroup{})
+	s := tokensBy(t, nil)
 	for i := range maxTokens + 100 {
 		s.keep(tokenKey{scope: strings.Repeat("x", i)}, token{ends: time.Now().Add(time.Hour)})
 	}
-	if len(s.kept) != maxTokens {
-		t.Errorf("%d kept, want %d", len(s.kept), maxTokens)
+	if n := s.kept.Len(); n != maxTokens {
+		t.Errorf("%d kept, want %d", n, maxTokens)
 	}
 }
 

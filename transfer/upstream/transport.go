@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -15,19 +16,13 @@ import (
 	"time"
 )
 
-// Limits of one round trip.
-const (
-	dialTimeout      = 5 * time.Second
-	handshakeTimeout = 10 * time.Second
-	probeTimeout     = 4 * time.Second // of a handshake with a registry that may speak plain HTTP and just wait
-	headerTimeout    = 20 * time.Second
-	maxHeaderBytes   = 256 << 10 // gcr.io sends large ones
-)
+// maxHeaderBytes bounds the header of an answer. gcr.io sends large ones.
+const maxHeaderBytes = 256 << 10
 
-// A trip is what one round trip knows and learns, carried in its context to
-// the dialer, which otherwise could not tell a proxy's address from a target's.
+// A trip is what is known of one round trip. Its context carries it to the dialer,
+// which could not tell a proxy's address from a target's otherwise.
 type trip struct {
-	proxy     *url.URL    // nil: straight
+	proxy     *url.URL    // nil: none
 	handshake atomic.Bool // TLS with the target has failed
 }
 
@@ -41,16 +36,51 @@ func tripOf(ctx context.Context) *trip {
 	return &trip{}
 }
 
-// transport makes the connections of a registry.
+// A network sends a registry's requests, one at a time: to the registry, its token
+// server and its storage, through a proxy if there is one.
+type network struct {
+	home  *home
+	guard *guard
+	proxy *url.URL // nil: as the environment says
+	log   *slog.Logger
+
+	// An insecure registry's certificate is not verified, but only at its own
+	// host:port. Requests to elsewhere have a transport of their own then; else both
+	// are one.
+	own, elsewhere http.RoundTripper
+}
+
+// newNetwork returns the network of a registry. roots are the certificates that it
+// trusts, nil for the system's.
+func newNetwork(home *home, guard *guard, proxy *url.URL, roots *x509.CertPool, log *slog.Logger) *network {
+	n := &network{home: home, guard: guard, proxy: proxy, log: log}
+	verified := n.transport(roots, true)
+	n.own, n.elsewhere = verified, verified
+	if home.insecure {
+		n.own = n.transport(roots, false)
+	}
+	return n
+}
+
+// closeIdle closes the connections that carry no request.
+func (n *network) closeIdle() {
+	for _, t := range []http.RoundTripper{n.own, n.elsewhere} {
+		if t, ok := t.(*http.Transport); ok {
+			t.CloseIdleConnections()
+		}
+	}
+}
+
+// transport returns a transport that makes the connections.
 //
-// HTTP/1.1 only: over HTTP/2 all blobs of a registry would share one
-// connection, its congestion window and its flow control, so that one lost
-// packet or one slow reader holds up the others, and measured throughput is a
-// fraction. Here each stream has a TCP connection to itself.
-func (r *registry) transport(roots *x509.CertPool, verify bool) *http.Transport {
+// It speaks HTTP/1.1 only. Over HTTP/2 all blobs of a registry would share one
+// connection with its congestion window and flow control: one lost packet or one
+// slow reader would hold up the others, and measured throughput is a fraction.
+// Here each stream has a TCP connection to itself.
+func (n *network) transport(roots *x509.CertPool, verify bool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  proxyOfTrip,
-		DialContext:            r.dialer(roots),
+		DialContext:            n.dialer(roots),
 		OnProxyConnectResponse: connected,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify},
 		TLSHandshakeTimeout:    handshakeTimeout,
@@ -64,7 +94,7 @@ func (r *registry) transport(roots *x509.CertPool, verify bool) *http.Transport 
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
-	if !r.Configured { // there may be many of them, and each may lead to many hosts
+	if !n.guard.configured { // there may be many of them, and each may lead to many hosts
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 8, 4
 	}
 	if !verify {
@@ -73,10 +103,10 @@ func (r *registry) transport(roots *x509.CertPool, verify bool) *http.Transport 
 	return t
 }
 
-// trusted returns the system's certificates and those of file.
+// trusted returns the system's certificates and those in file.
 func trusted(file string) (*x509.CertPool, error) {
 	if file == "" {
-		return nil, nil // the system's
+		return nil, nil // the system's alone
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
@@ -92,14 +122,14 @@ func trusted(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// dialer returns a Transport's DialContext: to a proxy freely, to all else as
-// the guard allows.
-func (r *registry) dialer(roots *x509.CertPool) func(context.Context, string, string) (net.Conn, error) {
+// dialer returns a Transport's DialContext. It dials a proxy without restriction
+// and all else as the guard allows.
+func (n *network) dialer(roots *x509.CertPool) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 		p := tripOf(ctx).proxy
 		if p == nil {
-			d.ControlContext = r.guard(addr)
+			d.ControlContext = n.guard.control(addr)
 			return d.DialContext(ctx, network, addr)
 		}
 		conn, err := d.DialContext(ctx, network, addr)
@@ -132,31 +162,38 @@ func connected(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respon
 }
 
 // roundTrip sends req, once. The error is a *failure.
-func (r *registry) roundTrip(req *http.Request) (*http.Response, error) {
-	resp, _, err := r.roundTripAs(req)
+func (n *network) roundTrip(req *http.Request) (*http.Response, error) {
+	resp, _, err := n.roundTripTLS(req)
 	return resp, err
 }
 
-// roundTripAs also tells whether TLS with the target failed.
-func (r *registry) roundTripAs(req *http.Request) (*http.Response, bool, error) {
+// roundTripTLS also tells whether TLS with the target failed.
+func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool, _ error) {
 	start := time.Now()
-	proxy, err := r.proxyFor(req.URL)
-	if err == nil {
-		err = r.permits(req.URL, proxy != nil)
-	}
+	proxy, err := n.permitted(req.URL)
 	t := &trip{proxy: proxy}
 	var resp *http.Response
 	if err == nil {
-		resp, err = r.over(req.URL).RoundTrip(req.WithContext(t.trace(req.Context())))
+		resp, err = n.over(req.URL).RoundTrip(req.WithContext(t.trace(req.Context())))
 	}
-	r.logTrip(req, resp, err, time.Since(start))
+	n.logTrip(req, resp, err, time.Since(start))
 	if err != nil {
-		return nil, t.handshake.Load(), r.broken(req, t, err)
+		return nil, t.handshake.Load(), broken(n.home, req, t, err)
 	}
 	return resp, false, nil
 }
 
-// trace returns ctx with t in it, and t told of a failed handshake.
+// permitted returns the proxy for u, and an error if this registry may not lead
+// there.
+func (n *network) permitted(u *url.URL) (proxy *url.URL, err error) {
+	proxy, err = n.proxyFor(u)
+	if err != nil {
+		return nil, err
+	}
+	return proxy, n.guard.permits(u, proxy != nil)
+}
+
+// trace returns ctx with t in it. t hears of a handshake that fails.
 func (t *trip) trace(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, tripKey{}, t)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -165,23 +202,23 @@ func (t *trip) trace(ctx context.Context) context.Context {
 }
 
 // over returns the transport for u.
-func (r *registry) over(u *url.URL) http.RoundTripper {
-	if r.isOwn(u) {
-		return r.own
+func (n *network) over(u *url.URL) http.RoundTripper {
+	if n.home.isOwn(u) {
+		return n.own
 	}
-	return r.elsewhere
+	return n.elsewhere
 }
 
-// logTrip logs a round trip: paths only of the registry itself, as those of
-// redirects may hold a signature.
-func (r *registry) logTrip(req *http.Request, resp *http.Response, err error, took time.Duration) {
+// logTrip logs a round trip. It names the path only at the registry itself, since
+// a path elsewhere may hold a signature.
+func (n *network) logTrip(req *http.Request, resp *http.Response, err error, took time.Duration) {
 	path, status := "", 0
-	if r.isOwn(req.URL) {
+	if n.home.isOwn(req.URL) {
 		path = req.URL.Path
 	}
 	if resp != nil {
 		status = resp.StatusCode
 	}
-	r.log.DebugContext(req.Context(), "asked upstream", "registry", r.host, "host", shown(req.URL),
+	n.log.DebugContext(req.Context(), "asked upstream", "registry", n.home.host, "host", shown(req.URL),
 		"method", req.Method, "path", path, "status", status, "failed", err != nil, "took", took)
 }

@@ -47,7 +47,6 @@ func split(path string) (repo, what, ref string) {
 }
 
 func (r *Registry) serveRegistry(w *wire, req *http.Request) {
-	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		w.fail(http.StatusMethodNotAllowed, "UNSUPPORTED")
@@ -255,6 +254,17 @@ func paginate[T any](w *wire, req *http.Request, items []T, key func(T) string) 
 	query.Set("last", key(items[n-1]))
 	w.Header().Set("Link", "<"+req.URL.Path+"?"+query.Encode()+`>; rel="next"`)
 	return items[:n], true
+}
+
+// identifyServer sets the header by which a server of that kind shows what it
+// is on each of its answers, refusals among them.
+func (w *wire) identifyServer(server string) {
+	switch server {
+	case serverRegistry:
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	case serverToken:
+		w.Header().Set("Content-Type", "application/json")
+	}
 }
 
 // identify tells the digest of what follows.

@@ -170,6 +170,7 @@ func (r *Registry) handle(server string, next func(*wire, *http.Request)) http.H
 		}
 		defer r.active.Done()
 		out := &wire{ResponseWriter: w, r: r, req: req, rec: rec, limit: -1}
+		out.identifyServer(server)
 		for _, h := range held {
 			out.await(h.released)
 		}

@@ -19,3 +19,21 @@ func For(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Until waits until c is closed or brings something and, if d is not 0, for d at
+// most. If ctx ends first, it returns the cause.
+func Until(ctx context.Context, c <-chan struct{}, d time.Duration) error {
+	var timeout <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		timeout = t.C
+	}
+	select {
+	case <-c:
+	case <-timeout:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}

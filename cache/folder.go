@@ -1,0 +1,207 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxNote bounds, in bytes, what [Folder.Read] returns.
+const maxNote = 16 << 20
+
+// noteName matches the names that a Folder takes.
+var noteName = regexp.MustCompile(`^[a-z0-9.-]{1,100}$`)
+
+// errNoteName: the name is none that a Folder takes.
+var errNoteName = errors.New("is not a valid name of a note: use 1 to 100 of a-z, 0-9, dot and dash")
+
+// A Folder holds the notes that a store's owner keeps beside the blobs: small
+// files in the directory notes of the cache directory. Its methods may be
+// called from any goroutine. Two calls for one name at the same time are in no
+// order: the caller orders them.
+type Folder struct{ disk *disk }
+
+// Names returns the names of the files.
+func (f *Folder) Names() ([]string, error) {
+	entries, err := f.disk.list("notes", "notes")
+	if err != nil {
+		return nil, fmt.Errorf("listing the notes: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && noteName.MatchString(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Read returns the content of a file of at most 16 MiB. The error is
+// fs.ErrNotExist if there is no such file.
+func (f *Folder) Read(name string) ([]byte, error) {
+	path, err := notePath(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.disk.readSmall(path, maxNote)
+	return b, wrapNote("reading", name, err)
+}
+
+// Write replaces the whole file by a rename: a reader finds the old content or
+// the new one, even after a crash of the process.
+func (f *Folder) Write(name string, b []byte) error {
+	path, err := notePath(name)
+	if err != nil {
+		return err
+	}
+	return wrapNote("writing", name, f.disk.writeFile(path, b))
+}
+
+// Append adds b to the file's end in one write call, and makes the file if need
+// be. After an error any first part of b may be there.
+func (f *Folder) Append(name string, b []byte) error {
+	path, err := notePath(name)
+	if err != nil {
+		return err
+	}
+	return wrapNote("appending to", name, f.disk.appendTo(path, b))
+}
+
+// Remove deletes the file. It is no error if there is none.
+func (f *Folder) Remove(name string) error {
+	path, err := notePath(name)
+	if err != nil {
+		return err
+	}
+	return wrapNote("removing", name, f.disk.remove(path))
+}
+
+// newFolder returns the Folder of a disk. What stands there and is no file goes,
+// so that no note's name is blocked.
+func newFolder(d *disk) *Folder {
+	entries, err := d.list("notes", "notes")
+	if err != nil {
+		return &Folder{d} // the first call says so
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			_ = d.removeAll("notes/" + e.Name()) // if it stays, writing the note fails
+		}
+	}
+	return &Folder{d}
+}
+
+// notePath returns the path of the note of that name.
+func notePath(name string) (string, error) {
+	if !noteName.MatchString(name) || name == "." || name == ".." {
+		return "", fmt.Errorf("%.100q %w", name, errNoteName)
+	}
+	return "notes/" + name, nil
+}
+
+// wrapNote says what was being done to a note when err happened.
+func wrapNote(doing, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s note %s: %w", doing, name, err)
+}
+
+// OldTags calls yield for each tag whose key begins with one of the prefixes.
+// Earlier versions kept notes among the tags; this is for reading them over,
+// once. It goes on after a file that can't be read, and then returns an error.
+// An error of yield ends it.
+func (f *Folder) OldTags(prefixes []string, yield func(Tag) error) error {
+	dirs, err := f.disk.list("notes", "tags")
+	if err != nil {
+		return fmt.Errorf("listing the tags: %w", err)
+	}
+	onlyKept := !slices.ContainsFunc(prefixes, func(p string) bool { return !strings.HasPrefix(p, Kept) })
+	var errs []error
+	for _, dir := range dirs {
+		if !dir.IsDir() || onlyKept && !strings.HasPrefix(dir.Name(), Kept) {
+			continue
+		}
+		unread, err := f.oldTagsIn("tags/"+dir.Name(), prefixes, yield)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, unread)
+	}
+	return errors.Join(errs...)
+}
+
+// oldTagsIn is OldTags for one directory. unread says which files could not be
+// read; err is yield's.
+func (f *Folder) oldTagsIn(dir string, prefixes []string, yield func(Tag) error) (unread, err error) {
+	files, err := f.disk.list("notes", dir)
+	if err != nil {
+		return fmt.Errorf("listing the tags: %w", err), nil
+	}
+	var errs []error
+	for _, file := range files {
+		t, err := f.disk.readTag(dir + "/" + file.Name())
+		switch {
+		case errors.Is(err, errTag) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeign):
+			continue // no tag of ours
+		case err != nil:
+			errs = append(errs, fmt.Errorf("reading a tag: %w", err))
+			continue
+		case !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(t.Key, p) }):
+			continue
+		}
+		if err := yield(t); err != nil {
+			return nil, err
+		}
+	}
+	return errors.Join(errs...), nil
+}
+
+// RemoveOldTag deletes the file of the tag of that key.
+func (f *Folder) RemoveOldTag(key string) error {
+	if err := f.disk.remove(tagPath(key)); err != nil {
+		return fmt.Errorf("removing an old tag: %w", err)
+	}
+	return nil
+}
+
+// appendTo adds b to the end of a small file in one write call.
+func (d *disk) appendTo(name string, b []byte) error {
+	f, err := d.openToAppend(name)
+	if err != nil {
+		return err
+	}
+	if _, _, err := d.identify(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := d.try("write", name); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, d.closeFile(f))
+}
+
+// openToAppend opens a file for appending, and makes it if it is not there.
+func (d *disk) openToAppend(name string) (*os.File, error) {
+	if err := d.try("open", name); err != nil {
+		return nil, err
+	}
+	f, err := d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := d.try("create", name); err != nil {
+		return nil, err
+	}
+	f, err = d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if errors.Is(err, fs.ErrExist) { // another made it just now
+		return d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
+	}
+	return f, err
+}

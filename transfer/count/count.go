@@ -1,0 +1,91 @@
+// Package count counts, for each registry, what clients were served and what that
+// took.
+package count
+
+import (
+	"io"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"oci-proxy/transfer/oci"
+)
+
+// Counters are the figures of one registry.
+type Counters struct {
+	Hits, PeerHits, Misses            atomic.Int64 // requests of clients, by where the content came from
+	HitBytes, PeerHitBytes, MissBytes atomic.Int64 // bytes sent to clients, likewise
+	FromUpstreamBytes, FromPeersBytes atomic.Int64 // bytes of blobs received
+	ToPeers, ToPeersBytes             atomic.Int64 // blobs sent to other nodes, and their bytes
+	PeersPassed                       atomic.Int64 // peers that were passed over because they could not help
+}
+
+// Request counts a client's request that was served from there.
+func (c *Counters) Request(from oci.Origin) {
+	[...]*atomic.Int64{oci.Miss: &c.Misses, oci.Hit: &c.Hits, oci.PeerHit: &c.PeerHits}[from].Add(1)
+}
+
+// Sent counts bytes that went to a client.
+func (c *Counters) Sent(from oci.Origin, n int64) {
+	[...]*atomic.Int64{oci.Miss: &c.MissBytes, oci.Hit: &c.HitBytes, oci.PeerHit: &c.PeerHitBytes}[from].Add(n)
+}
+
+// ToPeer counts a blob of which n bytes went to another node.
+func (c *Counters) ToPeer(n int64) {
+	c.ToPeers.Add(1)
+	c.ToPeersBytes.Add(n)
+}
+
+// maxRegistries bounds the registries that are counted apart. All others are
+// counted together, under "": clients make up names, and whoever owns a domain
+// answers to any name below it. What a node counts has to fit into one answer.
+const maxRegistries = 512
+
+// A Book holds the Counters of each registry that has delivered something. The
+// zero value is ready to use.
+type Book struct {
+	mu         sync.Mutex
+	byRegistry map[string]*Counters
+}
+
+// Of returns a registry's Counters.
+func (b *Book) Of(registry string) *Counters {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one, ok := b.byRegistry[registry]
+	if !ok && len(b.byRegistry) >= maxRegistries {
+		registry = ""
+		one, ok = b.byRegistry[registry]
+	}
+	if !ok {
+		if b.byRegistry == nil {
+			b.byRegistry = map[string]*Counters{}
+		}
+		one = new(Counters)
+		b.byRegistry[registry] = one
+	}
+	return one
+}
+
+// All returns the live Counters of each registry.
+func (b *Book) All() map[string]*Counters {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.byRegistry)
+}
+
+// Reader returns r with what is read from it added to n.
+func Reader(r io.Reader, n *atomic.Int64) io.Reader { return &reader{r, n} }
+
+// A reader counts what is read.
+type reader struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.n.Add(int64(n))
+	return n, err
+}

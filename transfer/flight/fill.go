@@ -1,0 +1,177 @@
+package flight
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// A filler is the goroutine that fills a flight's ingest. Nobody else touches its
+// fields.
+type filler struct {
+	*Flight
+	flights *Flights
+	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
+	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
+	peers   []mesh.Peer // that have sent bytes
+	others  bool        // bytes came from elsewhere too
+}
+
+func (f *filler) cfg() *Config         { return &f.flights.cfg }
+func (f *filler) ctx() context.Context { return f.flights.cfg.Life.Context() }
+
+// run fills the blob and ends the flight.
+func (f *filler) run() {
+	start := time.Now()
+	err := f.fill()
+	// All is noted before the followers hear of the end: they may ask again at once.
+	if wrong := err == nil && f.ingest.Wrong(); wrong || errors.Is(err, cache.ErrDigest) {
+		f.blame()
+	} else if err == nil {
+		f.cfg().Grants.Delivered(f.request, oci.BlobResource, f.Provenance().At)
+	}
+	if err == nil {
+		err = f.commit()
+	}
+	f.flights.leave(f.Flight, err == nil) // before it ends, so that nobody boards what has failed
+	f.ingest.Abort(err)
+	f.report(err, time.Since(start).Round(time.Millisecond))
+}
+
+// report logs how the flight ended.
+func (f *filler) report(err error, took time.Duration) {
+	log := f.cfg().Log.With("registry", f.key.Registry, "repository", f.request.Repository, "digest", f.key.Digest.String())
+	if err == nil {
+		log.Debug("blob filled", "bytes", f.ingest.Offset(), "took", took, "upstream_host", f.Host(), "stored", f.ingest.Stored())
+		return
+	}
+	level := slog.LevelWarn
+	if _, redirected := AsRedirect(err); redirected || slices.Contains([]oci.Kind{oci.NotFound, oci.Denied, oci.Offline}, oci.KindOf(err)) {
+		level = slog.LevelDebug // the client is told, and the node is well
+	}
+	log.Log(f.ctx(), level, "blob not filled", "bytes", f.ingest.Offset(), "took", took, "upstream_host", f.Host(), "error", err)
+}
+
+// A Redirect ends a flight whose registry's redirects go to the client.
+type Redirect struct{ Location string }
+
+// Error implements error. The location may be signed, so it is left out.
+func (*Redirect) Error() string { return "the registry redirects the client" }
+
+// AsRedirect returns where the registry sends the client, if err says so.
+func AsRedirect(err error) (location string, ok bool) {
+	r, ok := errors.AsType[*Redirect](err)
+	if !ok {
+		return "", false
+	}
+	return r.Location, true
+}
+
+// fill brings the whole blob in, from one source after the other.
+func (f *filler) fill() error {
+	if err := f.reuse(); err != nil {
+		return err
+	}
+	last, failures := error(nil), 0
+	for src := range f.sources() {
+		err := f.stay(src)
+		if err == nil || f.ctx().Err() != nil || final(src, err) {
+			return err
+		}
+		if e, spoken := oci.AsError(err); spoken && src.peer != nil && !src.terms.Held && e.OtherNodeMayHelp() {
+			if failures++; failures > 1 {
+				return err
+			}
+		}
+		if src.peer != nil {
+			f.cfg().Mesh.PassOver(f.request.Ref, src.peer, err)
+		}
+		if !src.terms.Held || last == nil {
+			last = err
+		}
+	}
+	return oci.UnansweredError(f.request.Ref, last)
+}
+
+// reuse takes what this node has of the blob already: the good part of a damaged
+// copy, the bytes of another flight, or what a former flight left. Sources have what
+// is missing. An error means that nobody wants the blob any more.
+func (f *filler) reuse() error {
+	switch {
+	case f.damaged != nil:
+		f.others = true
+		f.ingest.SetSize(f.damaged.Size())
+		err := copyBody(f.ctx(), f.ingest, cache.Salvage(f.damaged))
+		if errors.Is(err, cache.ErrAbandoned) && f.flights.deserted(f.Flight) || f.ctx().Err() != nil {
+			return err
+		}
+	case f.early != nil:
+		f.adopt(f.early)
+	default:
+		f.others = f.ingest.Resume() > 0 // it may have come from anywhere
+	}
+	return nil
+}
+
+// adopt takes what another flight of this node has by now. If the node died that
+// both would follow, it need not come from the registry again.
+func (f *filler) adopt(other *Flight) {
+	n := other.ingest.Sendable()
+	if n == 0 {
+		return
+	}
+	s, err := fromFlight(other).open(f.ctx(), 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = s.Body.Close() }() // only read
+	f.ingest.SetSize(s.Size)
+	f.others = true
+	_ = copyBody(f.ctx(), f.ingest, io.LimitReader(s.Body, n)) // sources have what is missing
+}
+
+// final reports whether err, which src gave, is every source's: another would say the
+// same, or nobody wants to hear it.
+func final(src source, err error) bool {
+	if _, redirected := AsRedirect(err); redirected || errors.Is(err, cache.ErrAbandoned) || errors.Is(err, cache.ErrDigest) {
+		return true
+	}
+	e, spoken := oci.AsError(err)
+	return spoken && !src.terms.Held && src.peer != nil && !e.OtherNodeMayHelp()
+}
+
+// commit ends a complete download.
+func (f *filler) commit() error {
+	if err := f.ingest.Commit(); err != nil {
+		return &oci.Error{Kind: oci.Corrupt, Registry: f.key.Registry, Host: f.Host(), Reason: WrongBytes, Err: err}
+	}
+	return nil
+}
+
+// WrongBytes is why content is refused that its digest does not name.
+const WrongBytes = "the bytes that came are not those that the digest names"
+
+// blame draws the consequences of a download that came out wrong.
+func (f *filler) blame() {
+	if p := f.liar(); p != nil {
+		p.Fault(mesh.ErrLies)
+		return
+	}
+	f.cfg().Mesh.Quarantine(f.key.Content, f.peers)
+}
+
+// liar returns the peer that sent all of what is wrong. A node that sent a part may
+// have had that from the registry: it holds back the end of what it can't judge.
+func (f *filler) liar() mesh.Peer {
+	if f.others || len(f.peers) == 0 || slices.ContainsFunc(f.peers, func(p mesh.Peer) bool { return p.ID() != f.peers[0].ID() }) {
+		return nil
+	}
+	return f.peers[0]
+}

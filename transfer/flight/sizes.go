@@ -1,0 +1,67 @@
+package flight
+
+import (
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/oci"
+)
+
+// maxSizes bounds the sizes that are remembered. A size that is forgotten is
+// believed from whoever tells it.
+const maxSizes = 1 << 15
+
+// unknown is the size of a blob that no manifest tells, or that manifests disagree
+// about.
+const unknown = -1
+
+// Sizes are the sizes of blobs as manifests tell them. They keep a peer from telling
+// a client another size, and from sending without end. Anybody can write a manifest,
+// so for its sake no registry is doubted and no peer blamed.
+type Sizes struct {
+	mu sync.Mutex
+	of *simplelru.LRU[oci.Content, int64]
+}
+
+// NewSizes returns Sizes that know none.
+func NewSizes() *Sizes {
+	of, _ := simplelru.NewLRU[oci.Content, int64](maxSizes, nil) // the size is right
+	return &Sizes{of: of}
+}
+
+// Learn notes what a manifest of the registry tells, and its own size, once.
+func (s *Sizes) Learn(registry string, d digest.Digest, mediaType string, manifest []byte) {
+	c := oci.Content{Registry: registry, Digest: d}
+	if s.Get(c) >= 0 {
+		return
+	}
+	parts := oci.Parts(mediaType, manifest)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(c, int64(len(manifest)))
+	for _, p := range parts {
+		if p.Size > 0 {
+			s.note(oci.Content{Registry: registry, Digest: p.Digest}, p.Size)
+		}
+	}
+}
+
+// note is called with mu held.
+func (s *Sizes) note(c oci.Content, size int64) {
+	if old, known := s.of.Get(c); known && old != size {
+		size = unknown
+	}
+	s.of.Add(c, size)
+}
+
+// Get returns the size of the content in bytes, -1 if it is not known.
+func (s *Sizes) Get(c oci.Content) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size, ok := s.of.Get(c); ok {
+		return size
+	}
+	return unknown
+}

@@ -1,0 +1,147 @@
+package flight
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"oci-proxy/transfer/count"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+// A source is where a flight gets bytes from: the registry, another node, or
+// another flight of this node.
+type source struct {
+	open  func(ctx context.Context, offset int64) (*oci.Stream, error)
+	peer  mesh.Peer  // nil: the registry, or a flight of this node
+	terms mesh.Terms // of the peer
+	here  bool       // a flight of this node, whose bytes are counted already
+}
+
+// provenance says where the stream comes from that the source opened.
+func (src source) provenance(s *oci.Stream) *oci.Provenance {
+	p := &oci.Provenance{Host: s.Host, Via: s.Via, At: s.At}
+	if s.Hit {
+		p.Origin = oci.PeerHit
+	}
+	return p
+}
+
+// counted counts what is read from the source.
+func (src source) counted(c *count.Counters, r io.Reader) io.Reader {
+	switch {
+	case src.here:
+		return r
+	case src.peer != nil:
+		return count.Reader(r, &c.FromPeersBytes)
+	default:
+		return count.Reader(r, &c.FromUpstreamBytes)
+	}
+}
+
+// fromPeer returns another node as a source.
+func (f *filler) fromPeer(p mesh.Peer, terms mesh.Terms) source {
+	return source{peer: p, terms: terms, open: func(ctx context.Context, offset int64) (*oci.Stream, error) {
+		return p.Open(ctx, f.request.Ref, offset, terms)
+	}}
+}
+
+// fromRegistry returns the registry as a source.
+func (f *filler) fromRegistry() source {
+	return source{open: func(ctx context.Context, offset int64) (*oci.Stream, error) {
+		if f.request.Offline {
+			return nil, oci.OfflineError(f.request.Ref)
+		}
+		return f.cfg().Upstream.Open(ctx, f.request.Ref, offset)
+	}}
+}
+
+// fromFlight returns another flight of this node as a source.
+func fromFlight(other *Flight) source {
+	return source{here: true, open: func(ctx context.Context, offset int64) (*oci.Stream, error) {
+		b, err := other.ingest.Follow(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r, w := io.Pipe()
+		go func() {
+			_, err := b.Send(ctx, w, offset, -1)
+			_ = w.CloseWithError(err) // it never fails; nil ends the pipe
+			_ = b.Close()             // only read
+		}()
+		from := other.Provenance()
+		return &oci.Stream{Body: r, Offset: offset, Size: b.Size(), Host: from.Host, Via: from.Via, At: from.At, Hit: from.Origin == oci.PeerHit}, nil
+	}}
+}
+
+// rounds is how often a flight goes along its route that may not ask the registry
+// itself: nodes restart.
+const rounds = 3
+
+// sources lists the flight's sources; each is used only when the one before has
+// failed. First come the nodes on the blob's route up to this one, then what this
+// node does when it leads.
+func (f *filler) sources() iter.Seq[source] {
+	return func(yield func(source) bool) {
+		if f.key.leads {
+			f.lead(yield)
+			return
+		}
+		for round := range rounds {
+			for _, p := range f.trusted(f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())) {
+				if p == nil {
+					f.lead(yield)
+					return
+				}
+				if !yield(f.fromPeer(p, mesh.Terms{})) {
+					return
+				}
+			}
+			if wait.For(f.ctx(), time.Duration(1+round)*250*time.Millisecond) != nil {
+				return
+			}
+		}
+	}
+}
+
+// lead lists the sources of a flight that leads: nodes that have the blob or are
+// getting it, then the registry.
+func (f *filler) lead(yield func(source) bool) {
+	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
+		return
+	}
+	nodes := f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content)))
+	if !f.holders(nodes, yield) {
+		return
+	}
+	if p := f.flights.settle(f.Flight, false); p != nil {
+		if !f.holders([]mesh.Peer{p}, yield) {
+			return
+		}
+		f.flights.settle(f.Flight, true)
+	}
+	yield(f.fromRegistry())
+}
+
+// holders lists nodes that hold the blob, if what they hold may be shown for the
+// flight's request. A private registry is asked about that once at most; if it does
+// not vouch for the blob, it is left to the registry to say why.
+func (f *filler) holders(nodes []mesh.Peer, yield func(source) bool) bool {
+	if len(nodes) == 0 || !f.cfg().Grants.MayShow(f.ctx(), f.request, oci.BlobResource) {
+		return true
+	}
+	for _, p := range nodes {
+		if !yield(f.fromPeer(p, mesh.Terms{Held: true, Vouched: f.request.Private})) {
+			return false
+		}
+	}
+	return true
+}
+
+// trusted leaves out nodes that took part in a download which came out wrong.
+func (f *filler) trusted(nodes []mesh.Peer) []mesh.Peer {
+	return f.cfg().Mesh.Trusted(f.request.Ref, nodes)
+}

@@ -1,0 +1,50 @@
+package flight
+
+import (
+	"oci-proxy/cache"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+)
+
+// A Ticket is a request for a blob, and says which flights it may board.
+type Ticket struct {
+	grants.Request
+	ForMember bool       // another member asks: this node gets the blob from the registry itself
+	Terms     mesh.Terms // by which that member asks,
+	Asker     string     // and its id
+	Damaged   cache.Blob // a copy from the shard; what is right of it need not come again
+
+	not    *Flight // not this one: the request has fallen out of it
+	own    bool    // only a flight for the same repository
+	looked uint64  // how many flights had landed when the shard was looked at
+}
+
+// NewTicket returns a Ticket for a client. What a private registry delivers for one
+// repository is not for those who ask for another.
+func NewTicket(q grants.Request) *Ticket { return &Ticket{Request: q, own: q.Private} }
+
+// Avoid keeps the ticket from boarding fl again, if there is such a flight.
+func (t *Ticket) Avoid(fl *Flight) { t.not = fl }
+
+// Failed notes that fl failed the ticket. It reports whether fl was for another
+// repository, whose answer is none about the ticket's: from now on only a flight
+// for its own will do.
+func (t *Ticket) Failed(fl *Flight) (strange bool) {
+	strange = fl.Ref() != t.Ref
+	t.not, t.own = fl, t.own || strange
+	return strange
+}
+
+// Host returns the host that delivered to the flight that failed the ticket, "" if
+// none did.
+func (t *Ticket) Host() string {
+	if t.not == nil {
+		return ""
+	}
+	return t.not.Host()
+}
+
+// mayBoard reports whether the ticket is good for fl.
+func (t *Ticket) mayBoard(fl *Flight) bool {
+	return fl != t.not && (!t.own || fl.Ref() == t.Ref)
+}

@@ -1,0 +1,301 @@
+// Package grants knows who may have private content. It is the only door to what
+// the shard holds.
+//
+// Content of a private registry is served only for a repository that the
+// registry vouched for: by answering for that digest there, or by a manifest of
+// that repository that lists it. [Grants.Grant] notes such an answer,
+// [Grants.Revoke] a refusal, and [Grants.Allowed] gives the [Pass] without which
+// nothing in the shard can be opened.
+//
+// Content that one private registry brought is never unlocked by another
+// registry's word, which costs an attacker nothing, but only by its delivering
+// the bytes itself. Only the registry and its token server speak for a
+// repository, and only by what they answer about manifests and blobs.
+//
+// The rules stand in this file; ledger.go remembers, notes.go writes down what is
+// remembered, herald.go tells the other members about refusals.
+package grants
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+// vouchFor is how long a private registry's word is believed. While the registry
+// fails to answer, its last word counts as long as a tag's last manifest does.
+const vouchFor = 10 * time.Minute
+
+// Config is what Grants work with. All fields are needed.
+type Config struct {
+	Upstream oci.Upstream
+	Mesh     *mesh.Mesh
+	Site     func(registry string) Site // what another registry means, which brought content
+	Life     *wait.Life
+	Within   time.Duration // how long asking the registry may take
+	Log      *slog.Logger
+}
+
+// Grants say who may have what. Their methods may be called from any goroutine;
+// none does I/O but Allowed, which may ask the registry, and Revoke, which waits
+// for the disk.
+type Grants struct {
+	cfg    Config
+	asking *wait.Calls[question, time.Time]
+	herald *herald
+}
+
+// A question is what a private registry is asked: does the repository have it?
+type question struct {
+	ref      oci.Ref
+	resource oci.Resource
+}
+
+// New returns Grants. Close them.
+func New(cfg Config) *Grants {
+	return &Grants{cfg: cfg, asking: wait.NewCalls[question, time.Time](cfg.Life, cfg.Within), herald: newHerald(cfg)}
+}
+
+// Close ends the telling of other members. What is asked of the registry ends with
+// the Life of the Config.
+func (g *Grants) Close() { g.herald.close() }
+
+// Allowed returns a Pass if the shard holds what q names and it may be served for
+// q as that resource. Without a Pass and an error the registry has to deliver it.
+// An error says that the registry refused, or could not be asked.
+func (g *Grants) Allowed(ctx context.Context, q Request, as oci.Resource) (*Pass, error) {
+	p := g.held(q, as)
+	if p == nil || !q.Private {
+		return p, nil
+	}
+	known := !p.at.IsZero()
+	if known && (q.Offline || within(p.at, vouchFor)) {
+		return p, nil
+	}
+	if q.Offline {
+		return nil, oci.OfflineError(q.Ref)
+	}
+	at, err := g.ask(ctx, q, as)
+	if at.IsZero() {
+		return nil, err
+	}
+	p.at = at
+	return p, nil
+}
+
+// Known is Allowed without asking anybody: the registry must have vouched for the
+// content within that time. It returns nil if there is no Pass.
+func (g *Grants) Known(q Request, as oci.Resource, since time.Duration) *Pass {
+	p := g.held(q, as)
+	if p == nil || q.Private && !within(p.at, since) {
+		return nil
+	}
+	return p
+}
+
+// Recent is Known for content that the registry vouched for so recently that it
+// need not be asked again.
+func (g *Grants) Recent(q Request, as oci.Resource) *Pass { return g.Known(q, as, vouchFor) }
+
+// ForMember returns a Pass for another member, nil if it may not have the content.
+// A member that knows the registry as private serves only what the registry
+// vouched for, so it may have it by those terms; others get what this node would
+// serve too. The registry is not asked: that is for the member to do.
+func (g *Grants) ForMember(q Request, as oci.Resource, terms mesh.Terms) *Pass {
+	if terms.Vouched {
+		return g.held(q, as)
+	}
+	return g.Recent(q, as)
+}
+
+// Vouched reports whether the registry need not, or did recently, vouch for q,
+// whether or not the shard holds it.
+func (g *Grants) Vouched(q Request, as oci.Resource) bool {
+	return !q.Private || within(g.At(q, as), vouchFor)
+}
+
+// MayShow is Vouched, but asks the registry if need be: whether content that
+// another node holds may be served for q.
+func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
+	if g.Vouched(q, as) {
+		return true
+	}
+	at, err := g.ask(ctx, q, as)
+	return err == nil && !at.IsZero()
+}
+
+// At returns when the registry last vouched for q, zero if it need not, never did,
+// or took it back.
+func (g *Grants) At(q Request, as oci.Resource) time.Time {
+	if !q.Private {
+		return time.Time{}
+	}
+	return q.Shard.ledger.vouchedAt(q.Ref, as)
+}
+
+// Open reports whether the shard holds q's digest as public content, so that
+// anybody may be told that it does.
+func (g *Grants) Open(q Request) bool {
+	origin, held := q.Shard.Origin(q.Digest)
+	return held && !g.guarded(origin)
+}
+
+// Grant notes that q's registry vouched for it, as that resource, at a time; zero
+// stands for never.
+func (g *Grants) Grant(q Request, as oci.Resource, at time.Time) {
+	if q.Private && !at.IsZero() {
+		q.Shard.ledger.vouch(q.Ref, as, at, q.Stranger)
+	}
+}
+
+// GrantParts notes that q's registry vouched for what a manifest of q's repository
+// lists.
+func (g *Grants) GrantParts(q Request, mediaType string, manifest []byte, at time.Time) {
+	if !q.Private || at.IsZero() {
+		return
+	}
+	for _, p := range oci.Parts(mediaType, manifest) {
+		q.Shard.ledger.vouch(oci.Ref{Registry: q.Registry, Repository: q.Repository, Digest: p.Digest}, p.As, at, q.Stranger)
+	}
+}
+
+// Delivered notes that q's registry delivered the bytes, and that it vouched for
+// them at that time; it may have refused the repository since.
+func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
+	if origin, held := q.Shard.Origin(q.Digest); held && origin != q.Registry && g.guarded(origin) {
+		q.Shard.ledger.deliver(q.Ref, q.Stranger)
+	}
+	g.Grant(q, as, at)
+}
+
+// Revoke draws the consequences of an error that a request about q ended with. If
+// the registry refused, all that it vouched for in the repository before is taken
+// back, here and at the other members. If it says that it does not have the
+// digest, that digest is. Nothing follows from what anybody else says.
+func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
+	e, ok := oci.AsError(err)
+	if !ok || !q.Private || !e.Authoritative() {
+		return
+	}
+	switch {
+	case e.Kind == oci.Denied && e.Status != 0:
+		known := g.refuse(q)
+		if !e.Relayed {
+			g.herald.tell(q.Repo(), e, known)
+		}
+	case e.Kind == oci.NotFound && q.Digest != "":
+		if q.Shard.ledger.lose(q.Ref, as) {
+			q.Shard.notes.sync(noted)
+		}
+	}
+}
+
+// Refused hears that the registry refused another member q's repository.
+func (g *Grants) Refused(q Request) {
+	if q.Private {
+		g.refuse(q)
+	}
+	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
+}
+
+// RefusedSince reports whether q's registry has refused the repository since then.
+func (g *Grants) RefusedSince(q Request, then time.Time) bool {
+	return q.Private && q.Shard.ledger.refusedSince(q.Ref, then)
+}
+
+// noted is how long Revoke waits for the disk at most. The refusal counts at
+// once; only a crash within that time could lose it.
+const noted = time.Second
+
+// refuse notes a refusal of a repository that the registry ever vouched for, and
+// reports whether it did: strangers may name any number of others.
+func (g *Grants) refuse(q Request) (known bool) {
+	known = q.Shard.ledger.refuse(q.Ref)
+	if known {
+		q.Shard.notes.sync(noted)
+	}
+	return known
+}
+
+// held returns a Pass if the shard holds q's digest, unless another registry
+// brought it that is private and q's own has not delivered it. Whether q's
+// registry vouches for it is for the caller to see.
+func (g *Grants) held(q Request, as oci.Resource) *Pass {
+	size, held := q.Shard.Stat(q.Digest)
+	if !held {
+		return nil
+	}
+	origin, held := q.Shard.Origin(q.Digest)
+	if !held || origin != q.Registry && g.guarded(origin) && !q.Shard.ledger.delivered(q.Ref, q.Stranger) {
+		return nil
+	}
+	return &Pass{shard: q.Shard, ref: q.Ref, origin: origin, size: size, at: g.At(q, as)}
+}
+
+// guarded reports whether what a registry brought is not for the clients of
+// others: it is private, or nobody can tell which registry it was.
+func (g *Grants) guarded(origin string) bool { return origin == "" || g.cfg.Site(origin).Private }
+
+// ask asks a private registry whether the repository has the digest, and returns
+// since when it is known to. Zero means that the registry has to deliver it.
+func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.Time, err error) {
+	at, _, err = g.asking.Do(ctx, question{q.Ref, as}, func(ctx context.Context) (time.Time, error) {
+		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref,
+			func(ctx context.Context) (time.Time, error) {
+				asked := time.Now()
+				_, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				return asked, err
+			},
+			func(ctx context.Context, p mesh.Peer) (time.Time, error) { return askPeer(ctx, p, q.Ref, as) })
+	})
+	if err == nil {
+		g.Grant(q, as, at)
+		return at, nil
+	}
+	err = oci.Lateness(q.Ref, err)
+	e, isError := oci.AsError(err)
+	last := g.At(q, as)
+	switch {
+	case !isError:
+		return time.Time{}, err
+	case e.Passing() && within(last, q.StaleIfError):
+		return last, nil
+	case oci.NoHead(err), e.Kind == oci.NotFound:
+		return time.Time{}, nil // some answer 404 to a HEAD of what a GET finds: the GET decides
+	default:
+		return time.Time{}, err
+	}
+}
+
+// askPeer asks another node, which may ask the registry, whether that vouches.
+func askPeer(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (time.Time, error) {
+	asked := time.Now()
+	var how oci.Provenance
+	if as == oci.BlobResource {
+		var err error
+		if _, how, err = p.Stat(ctx, ref); err != nil {
+			return time.Time{}, err
+		}
+	} else {
+		found, err := p.Manifest(ctx, ref, mesh.Terms{})
+		if err != nil {
+			return time.Time{}, err
+		}
+		how = found.Provenance
+	}
+	if how.At.IsZero() && how.Origin == oci.Miss {
+		return asked, nil // the peer asked the registry for this answer
+	}
+	return how.At, nil
+}
+
+// within reports whether that time is known and not longer ago than d. A time to
+// come is that of a clock that was set back: it proves nothing.
+func within(at time.Time, d time.Duration) bool {
+	age := time.Since(at)
+	return !at.IsZero() && age >= 0 && age < d
+}

@@ -1,0 +1,105 @@
+package grants
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/transfer/oci"
+)
+
+// keep is what may be done with a store by anybody: all but opening what it
+// holds, which takes a Pass.
+type keep interface {
+	// Stat returns the size of a blob that the store holds.
+	Stat(d digest.Digest) (size int64, ok bool)
+	// Ingest begins to take a blob in.
+	Ingest(ctx context.Context, d digest.Digest, registry, mediaType string) (*cache.Ingest, error)
+	// Put takes a manifest in.
+	Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error)
+	// Origin returns the registry that brought a blob.
+	Origin(d digest.Digest) (registry string, ok bool)
+	// MediaType returns the media type of a manifest that the store holds.
+	MediaType(d digest.Digest) string
+
+	Tag(key string) (cache.Tag, bool)
+	SetTag(t cache.Tag)
+	ForgetTag(key string)
+
+	Blobs() []cache.Held
+	Stats() map[string]cache.Stats
+	Size() int64
+	Bound() int64
+	Health() error
+	Listed(ctx context.Context) error
+}
+
+// A Shard is a store, and the ledger of who may have what it holds.
+type Shard struct {
+	keep
+	store  *cache.Store
+	ledger *ledger
+	notes  *notes
+}
+
+// OpenShard opens the store in dir, as cache.Open does, and reads the ledger that
+// lies in it before anything is served. Close it.
+func OpenShard(dir string, opts cache.Options) *Shard {
+	s := &Shard{ledger: newLedger()}
+	s.notes = newNotes(s.ledger, opts.Log)
+	opts.Taken = s.notes.take
+	s.store = cache.Open(dir, opts)
+	s.keep = s.store
+	s.notes.start()
+	return s
+}
+
+// Close writes what the ledger has not written yet, and closes the store.
+func (s *Shard) Close() error {
+	s.notes.close()
+	return s.store.Close()
+}
+
+// MarkPrivate notes, for as long as the cache directory lives, that the registry
+// is private: its content came by a login, or may have.
+// stranger says that nobody configured it.
+func (s *Shard) MarkPrivate(registry string, stranger bool) { s.ledger.markPrivate(registry, stranger) }
+
+// MarkPublic takes MarkPrivate back: the operator says that the registry is public.
+func (s *Shard) MarkPublic(registry string) { s.ledger.markPublic(registry) }
+
+// MarkedPrivate reports whether the registry was ever marked as private. It does
+// no I/O.
+func (s *Shard) MarkedPrivate(registry string) bool { return s.ledger.marked(registry) }
+
+// A Pass lets its bearer open one blob or manifest of the shard. Only Grants
+// gives one.
+type Pass struct {
+	shard  *Shard
+	ref    oci.Ref
+	origin string // the registry that brought it
+	size   int64
+	at     time.Time
+}
+
+// Size returns the size of the content in bytes.
+func (p *Pass) Size() int64 { return p.size }
+
+// At returns when a private registry vouched for the content, zero for a public one.
+func (p *Pass) At() time.Time { return p.at }
+
+// Blob opens the content as a blob. An error means that the shard does not have
+// it any more, or can't read it.
+func (p *Pass) Blob() (cache.Blob, error) { return p.shard.store.Open(p.ref.Digest) }
+
+// Manifest returns the content as a manifest, with its media type. An error means
+// that the shard does not have it as one.
+func (p *Pass) Manifest() (content []byte, mediaType string, err error) {
+	content, mediaType, err = p.shard.store.Manifest(p.ref.Digest)
+	if err == nil && p.origin != p.ref.Registry && !oci.TypeAgrees(mediaType, content) {
+		return nil, "", cache.ErrNotFound // the type is another registry's word
+	}
+	return content, mediaType, err
+}

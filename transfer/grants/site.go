@@ -1,0 +1,29 @@
+package grants
+
+import (
+	"time"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A Site is what a registry means to this node: its rules, and the shard that
+// holds its content. It is a value, made from the configuration and what the
+// members of the cluster say. A request carries the one of the moment it began.
+type Site struct {
+	TagTTL       time.Duration // how long a checked tag is believed; 0: checked at each request
+	StaleIfError time.Duration // how long a tag's last manifest is served while upstream fails
+	Offline      bool          // never ask upstream
+	Private      bool          // serve its content only for a repository that it vouched for
+	Stranger     bool          // nobody configured it: what it announces may be made up
+	PassOn       bool          // its redirects go to the client (follow_redirects: false)
+	Shard        *Shard
+}
+
+// A Request names content, and what its registry means at the time.
+type Request struct {
+	oci.Ref
+	Site
+}
+
+// For returns the Request for other content of the same registry.
+func (q Request) For(ref oci.Ref) Request { return Request{ref, q.Site} }

@@ -1,0 +1,131 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"oci-proxy/transfer/flight"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+// A holder is a Fetcher as the other members see it.
+type holder struct{ f *Fetcher }
+
+// Holder returns the Fetcher as the other members see it.
+func (f *Fetcher) Holder() mesh.Holder { return holder{f} }
+
+// explain is Fetcher.explain for a member: a node that is shutting down fails itself,
+// and does not speak for the registry.
+func (h holder) explain(ctx context.Context, q grants.Request, as oci.Resource, err error) error {
+	if errors.Is(err, wait.ErrClosed) {
+		return wait.ErrClosed
+	}
+	return h.f.explain(ctx, q, as, "", err)
+}
+
+// Blob implements mesh.Holder.
+func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker string) (*mesh.Given, error) {
+	t := flight.NewTicket(h.f.request(ref))
+	t.ForMember, t.Terms, t.Asker = true, terms, asker
+	a, err := h.f.blobs.open(ctx, t)
+	if err != nil {
+		return nil, h.explain(ctx, t.Request, oci.BlobResource, err)
+	}
+	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
+}
+
+// Stat implements mesh.Holder. A redirect is for a GET to tell.
+func (h holder) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
+	q := h.f.request(ref)
+	limited, cancel := inTime(ctx, ref)
+	defer cancel()
+	s, known, err := h.f.blobs.statHere(limited, q)
+	if err == nil && !known {
+		s, err = h.f.blobs.statUpstream(limited, q, true)
+	}
+	return s.Size, s.Provenance, h.explain(ctx, q, oci.BlobResource, err)
+}
+
+// Tag implements mesh.Holder.
+func (h holder) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
+	q := h.f.request(ref)
+	found, err := h.f.tags.find(ctx, q, accept, true, true)
+	return found, h.explain(ctx, q, oci.ManifestResource, err)
+}
+
+// Manifest implements mesh.Holder.
+func (h holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
+	q := h.f.request(ref)
+	if terms.Held {
+		found, ok := h.f.manifests.kept(q, h.f.grants.ForMember(q, oci.ManifestResource, terms))
+		if !ok {
+			return nil, oci.NotHeldError(ref)
+		}
+		return found, nil
+	}
+	limited, cancel := inTime(ctx, ref)
+	defer cancel()
+	found, err := h.f.manifests.byDigest(limited, q, false, true)
+	return found, h.explain(ctx, q, oci.ManifestResource, err)
+}
+
+// Tags implements mesh.Holder.
+func (h holder) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Tags(ctx, ref, query) })
+}
+
+// Referrers implements mesh.Holder.
+func (h holder) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Referrers(ctx, ref, query) })
+}
+
+// page gets a page of a list from the registry.
+func (h holder) page(ctx context.Context, ref oci.Ref, get func() (*oci.Page, error)) (*oci.Page, error) {
+	if h.f.site(ref.Registry).Offline {
+		return nil, oci.OfflineError(ref)
+	}
+	page, err := get()
+	return page, explain(ctx, ref, "", err)
+}
+
+// held are the terms of a node that asks whether this one holds content at all. Whether
+// it may be shown to anybody is for that node to see.
+var held = mesh.Terms{Held: true, Vouched: true}
+
+// Presence implements mesh.Holder.
+func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
+	q := h.f.request(ref)
+	switch {
+	case h.f.grants.ForMember(q, oci.BlobResource, held) != nil:
+		return mesh.Held
+	case h.f.flights.Peeked(q, asker):
+		return mesh.Arriving
+	default:
+		return mesh.Absent
+	}
+}
+
+// Progress implements mesh.Holder.
+func (h holder) Progress(ref oci.Ref) mesh.Progress {
+	q := h.f.request(ref)
+	p := mesh.Progress{Streams: int(h.f.blobs.streams.Load())}
+	if size, ok := q.Shard.Stat(ref.Digest); ok {
+		p.Held, p.Offset = true, size
+		p.Unvouched = !h.f.grants.Vouched(q, oci.BlobResource) && !h.f.grants.Vouched(q, oci.ManifestResource)
+		return p
+	}
+	p.Offset = h.f.flights.Sendable(ref.Content())
+	return p
+}
+
+// Take implements mesh.Holder.
+func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
+	return h.f.flights.Take(ctx, from, h.f.request(ref), mediaType)
+}
+
+// Refused implements mesh.Holder.
+func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.f.request(ref)) }

@@ -1,0 +1,115 @@
+package mesh
+
+import (
+	"context"
+	"net/url"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A Router tells which other nodes may be asked. It answers at once, from what
+// this node knows, and does no I/O.
+type Router interface {
+	// Self returns this node's id, the one that other members' Peers have.
+	Self() string
+	// Route lists the nodes that are to get what key names (a digest, or a tag's
+	// key) from the registry for the whole cluster: first the one that every node
+	// would ask, then its stand-ins. nil stands for this node. Members that are
+	// down, or may not ask the registry, are left out.
+	Route(registry, key string) []Peer
+	// Holders lists the other members that may hold what key names although it is
+	// not theirs to get: the owner's neighbours, and its former owners.
+	Holders(registry, key string) []Peer
+	// Peer returns the member of that id. It returns nil if the member is unknown,
+	// down, passed over or this node.
+	Peer(id string) Peer
+	// Members lists all other members that are alive.
+	Members() []Peer
+}
+
+// A Peer is another node of the cluster. Its methods return an *oci.Error if the
+// peer speaks for the registry, and a *PeerError if the peer itself fails. None
+// of them makes the peer ask a third node. What they tell about a tag, or about a
+// private registry's content, says since when it holds (oci.Provenance.At).
+type Peer interface {
+	// ID returns the member's id, which never changes.
+	ID() string
+	// Name returns what people call the member.
+	Name() string
+	// Open opens the blob that ref names at the peer, from offset on.
+	Open(ctx context.Context, ref oci.Ref, offset int64, terms Terms) (*oci.Stream, error)
+	// Peek asks whether the peer would give the blob to a node that asks only for
+	// held content. It also tells the peer that this node is about to get it.
+	Peek(ctx context.Context, ref oci.Ref) (Presence, error)
+	// Progress asks how far the peer is with the blob, if ref has a digest. Any
+	// answer is a sign of life.
+	Progress(ctx context.Context, ref oci.Ref) (Progress, error)
+	// Stat asks for a blob's size, -1 if the registry does not tell.
+	Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error)
+	// Tag asks what ref's tag means, for a client's Accept list. The Found has no
+	// Bytes. Its Stale is set if the registry failed.
+	Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error)
+	// Manifest gets the manifest that ref's digest names. The caller checks the
+	// bytes.
+	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
+	// Tags gets a page of the registry's tags of the repository.
+	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	// Referrers gets a page of the manifests that refer to ref.Digest.
+	Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	// Offer asks the peer to take the blob of ref's registry and digest from this
+	// node's shard; ref has no repository. mediaType is a manifest's, "" for a
+	// blob. nil means that the peer has it.
+	Offer(ctx context.Context, ref oci.Ref, mediaType string) error
+	// Refused tells the peer that the registry refused ref's repository.
+	Refused(ctx context.Context, ref oci.Ref) error
+	// Fault reports that the peer failed this node: it hung, crawled or lied. It is
+	// passed over until it has shown that it is alive.
+	Fault(err error)
+}
+
+// Terms say what a peer is asked for. The zero value asks it to get from the
+// registry what it does not hold.
+type Terms struct {
+	Held bool // only what the peer holds, or is getting from the registry already
+	// Vouched goes with Held: the asker knows that the registry is private, and
+	// serves what it gets only to those whom the registry vouched for. Without it, a
+	// peer that knows the registry as private gives only what it has itself a recent
+	// grant for.
+	Vouched bool
+}
+
+// A PeerError says that another node failed, not the registry.
+type PeerError struct {
+	Peer string // its name
+	Busy bool   // it is alive and asks to come back in a moment
+	Err  error
+}
+
+// Error names the peer and the cause.
+func (e *PeerError) Error() string {
+	if e.Busy {
+		return "peer " + e.Peer + " is busy"
+	}
+	return "peer " + e.Peer + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *PeerError) Unwrap() error { return e.Err }
+
+// Presence is a node's answer to a Peek.
+type Presence int
+
+// The presences.
+const (
+	Absent   Presence = iota // it does not have the blob
+	Arriving                 // it is getting the blob from the registry, and can be followed
+	Held                     // the blob is in its shard
+)
+
+// Progress is how far a node is with a blob.
+type Progress struct {
+	Held      bool  `json:"held"`                // it is in the shard
+	Offset    int64 `json:"offset"`              // how many bytes can be sent by now; the blob's size once all can
+	Streams   int   `json:"streams"`             // how many answers to peers the node is sending at the moment
+	Unvouched bool  `json:"unvouched,omitempty"` // the registry has to vouch for it first, unless only held content is asked for
+}

@@ -1,0 +1,147 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/oci"
+)
+
+// An answer is what a request led to.
+type answer struct {
+	resp     *http.Response
+	home     *home       // of the registry that the request was for
+	url      *url.URL    // that answered
+	asked    oci.Party   // who is at that URL: the registry, its token server, or where a redirect led
+	oci      bool        // it is an error in the form that registries share
+	before   http.Header // of the registry's redirect, nil without one
+	redirect *url.URL    // where the registry sends the client (handOver); resp is closed
+}
+
+// host returns the host:port that answered, or to which a redirect is handed over.
+func (a *answer) host() string {
+	if a.redirect != nil {
+		return shown(a.redirect)
+	}
+	return shown(a.url)
+}
+
+// location returns the URL of a redirect that is handed over, "" if there is none.
+func (a *answer) location() string {
+	if a.redirect == nil {
+		return ""
+	}
+	return a.redirect.String()
+}
+
+// discard reads the little that may be left of an answer that is not needed, so
+// that its connection can be used again, and closes it.
+func (a *answer) discard() {
+	_, _ = io.CopyN(io.Discard, a.resp.Body, maxErrorBytes) // an error only costs the connection
+	_ = a.resp.Body.Close()
+}
+
+// header returns a header field of the answer, or that of the registry's redirect
+// if the host it led to does not set it.
+func (a *answer) header(name string) string {
+	if v := a.resp.Header.Get(name); v != "" || a.before == nil {
+		return v
+	}
+	return a.before.Get(name)
+}
+
+// is reports whether the answer has one of these statuses.
+func (a *answer) is(statuses ...int) bool {
+	return slices.Contains(statuses, a.resp.StatusCode)
+}
+
+// redirects reports whether the answer sends the client elsewhere.
+func (a *answer) redirects() bool {
+	return a.is(http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect)
+}
+
+// challenged reports whether another pass may change the answer. A 401 says so
+// always, a 403 if the pass may have expired since (ECR, NGC) or if it asks for one.
+func (a *answer) challenged(p pass) bool {
+	if a.redirect != nil || a.asked != oci.Registry {
+		return false
+	}
+	switch a.resp.StatusCode {
+	case http.StatusUnauthorized:
+		return true
+	case http.StatusForbidden:
+		return p.cached || p.header == "" && a.resp.Header.Get("WWW-Authenticate") != ""
+	}
+	return false
+}
+
+// bareType returns the answer's media type without parameters.
+func (a *answer) bareType() string {
+	kind, _, _ := mime.ParseMediaType(a.resp.Header.Get("Content-Type"))
+	return kind
+}
+
+// isPage reports whether the answer is a page for people. Networks that want a
+// login first, and gateways in trouble, answer everything with a page.
+func (a *answer) isPage() bool { return strings.Contains(a.bareType(), "html") }
+
+// mediaType returns the Content-Type. Storage often does not know the type of
+// what it holds. Then the registry's redirect tells it, unless it means the page
+// that comes with the redirect.
+func (a *answer) mediaType() string {
+	last := a.resp.Header.Get("Content-Type")
+	if a.before == nil || last != "" && last != "application/octet-stream" && last != "binary/octet-stream" {
+		return last
+	}
+	if first := a.before.Get("Content-Type"); strings.HasPrefix(first, "application/vnd.") {
+		return first
+	}
+	return last
+}
+
+// digest returns the digest that the answer names, "" if it names no valid one.
+func (a *answer) digest() digest.Digest {
+	d, err := digest.Parse(strings.TrimSpace(a.header("Docker-Content-Digest")))
+	if err != nil || !checkable(d) {
+		return ""
+	}
+	return d
+}
+
+// checkable reports whether this program can compute digests of d's algorithm.
+func checkable(d digest.Digest) bool {
+	return d.Algorithm() == digest.SHA256 || d.Algorithm() == digest.SHA512
+}
+
+// identity reports whether the body is sent as it is, not compressed on its way.
+func (a *answer) identity() bool {
+	coding := strings.TrimSpace(a.resp.Header.Get("Content-Encoding"))
+	return coding == "" || strings.EqualFold(coding, "identity")
+}
+
+// read returns the body of a 200, at most limit bytes, and closes the answer.
+func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
+	if a.resp.StatusCode != http.StatusOK {
+		return nil, a.declined()
+	}
+	defer a.resp.Body.Close()
+	if a.resp.ContentLength > limit {
+		return nil, a.tooLarge()
+	}
+	bytes, err := io.ReadAll(io.LimitReader(a.resp.Body, limit+1))
+	if err != nil {
+		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
+	}
+	if int64(len(bytes)) > limit {
+		return nil, a.tooLarge()
+	}
+	return bytes, nil
+}

@@ -1,0 +1,71 @@
+package upstream
+
+import (
+	"net"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A home is where a registry lives: its own host and port, and the scheme that it
+// speaks there.
+type home struct {
+	host     string      // canonical host[:port], without the default port of https
+	name     string      // the host alone
+	insecure bool        // it may speak plain HTTP
+	plain    atomic.Bool // it was last seen to do so
+}
+
+// newHome returns the home of the registry at host.
+func newHome(host string, insecure bool) *home {
+	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure}
+}
+
+// scheme returns the scheme that the registry was last seen to speak.
+func (h *home) scheme() string {
+	if h.plain.Load() {
+		return "http"
+	}
+	return "https"
+}
+
+// isOwn reports whether u is on the registry's own host and port.
+func (h *home) isOwn(u *url.URL) bool {
+	return hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: h.host})
+}
+
+// isOwnAddress reports whether addr, a host:port as it is dialled, is the
+// registry's own. If the registry's name has no port, that is port 443, and
+// also port 80 if it is insecure.
+func (h *home) isOwnAddress(addr string) bool {
+	return addr == hostPort(&url.URL{Scheme: "https", Host: h.host}) ||
+		h.insecure && addr == hostPort(&url.URL{Scheme: "http", Host: h.host})
+}
+
+// fail makes a failure of this registry at host.
+func (h *home) fail(kind oci.Kind, again again, host, reason string) *failure {
+	return &failure{&oci.Error{Kind: kind, Registry: h.host, Host: host, Reason: reason}, again}
+}
+
+// hostPort returns u's host:port in lower case, always with a port.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// shown returns u's host[:port] for logs and errors.
+func shown(u *url.URL) string {
+	const longest = 255
+	return strings.ToLower(u.Host[:min(len(u.Host), longest)])
+}
+
+// sameOrigin reports whether a and b share scheme, host and port.
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && hostPort(a) == hostPort(b)
+}

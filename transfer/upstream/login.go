@@ -1,0 +1,64 @@
+package upstream
+
+import (
+	"encoding/base64"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// A login is the credentials for a registry, and who may see them.
+type login struct {
+	home               *home
+	username, password string
+	realmHosts         []string // as Registry.RealmHosts
+}
+
+// given reports whether there are credentials.
+func (l *login) given() bool { return l.username != "" || l.password != "" }
+
+// basic returns an Authorization header with the credentials (RFC 7617).
+func (l *login) basic() string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(l.username+":"+l.password))
+}
+
+// mayBeSeenBy reports whether u's host may see the credentials: the registry
+// itself, a host of the same registrable domain, or a listed one. Addresses and
+// localhost have no such domain, so they must be the registry's own, with the same
+// port, or listed. In the clear nobody may, unless the registry itself is spoken to
+// in the clear. That it is insecure is not enough: that may be for a certificate.
+func (l *login) mayBeSeenBy(u *url.URL) bool {
+	name := strings.ToLower(u.Hostname())
+	switch {
+	case !l.given(), u.Scheme != "https" && !(l.home.insecure && l.home.plain.Load()):
+		return false
+	case l.home.isOwn(u):
+		return true
+	}
+	listed := slices.ContainsFunc(l.realmHosts, func(h string) bool {
+		h = strings.ToLower(h)
+		return h == name || h == hostPort(u) || h == shown(u)
+	})
+	return listed || sameSite(name, l.home.name)
+}
+
+// mayBeSeenAt is mayBeSeenBy for a realm that was resolved before.
+func (l *login) mayBeSeenAt(realm string) bool {
+	u, err := url.Parse(realm)
+	return err == nil && l.mayBeSeenBy(u)
+}
+
+// sameSite reports whether a and b have their registrable domain in common.
+func sameSite(a, b string) bool {
+	for _, name := range []string{a, b} {
+		if _, err := netip.ParseAddr(name); err == nil {
+			return false
+		}
+	}
+	siteA, errA := publicsuffix.EffectiveTLDPlusOne(a)
+	siteB, errB := publicsuffix.EffectiveTLDPlusOne(b)
+	return errA == nil && errB == nil && siteA == siteB
+}

@@ -1,0 +1,58 @@
+package upstream
+
+import (
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// How much of each kind is remembered. Clients choose the names of registries and
+// repositories, so each memory has a bound, and forgets what was used least
+// recently.
+const (
+	maxStrangers    = 256  // registries that nobody configured
+	maxRepositories = 4096 // repositories of one registry, with what they asked for
+	maxTokens       = 4096 // of one registry
+)
+
+// newMemory returns a memory of at most size entries. Its owner guards it.
+func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
+	m, err := simplelru.NewLRU[K, V](size, nil)
+	if err != nil { // only for a size below 1
+		panic("upstream: " + err.Error())
+	}
+	return m
+}
+
+// challenges remember what each repository of a registry asked for in its last
+// 401, so that the next request needs no 401.
+type challenges struct {
+	mu     sync.Mutex
+	byRepo *simplelru.LRU[string, challenge]
+}
+
+// newChallenges returns an empty memory.
+func newChallenges() *challenges {
+	return &challenges{byRepo: newMemory[string, challenge](maxRepositories)}
+}
+
+// recall returns the challenge that repo's last 401 held.
+func (c *challenges) recall(repo string) (challenge, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byRepo.Get(repo)
+}
+
+// remember keeps repo's challenge.
+func (c *challenges) remember(repo string, ch challenge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byRepo.Add(repo, ch)
+}
+
+// forget drops repo's challenge: the next request is a bare one again.
+func (c *challenges) forget(repo string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byRepo.Remove(repo)
+}

@@ -1,0 +1,186 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A pass is what a request shows to be let in.
+type pass struct {
+	header     string   // of Authorization; "": the request is bare
+	key        tokenKey // of the token in it, zero for Basic
+	token      string
+	remembered bool // made from what an earlier 401 asked for
+	cached     bool // and, if it is a token, not fetched just now
+}
+
+// passes make what a registry's challenges ask for.
+type passes struct {
+	home       *home
+	net        *network
+	login      *login
+	challenges *challenges
+	tokens     *tokens
+}
+
+// known returns the pass that repo asked for in its last 401, a bare one if there
+// was none. If that pass can't be had, repo may ask for another by now: realms move
+// (NGC).
+func (s *passes) known(ctx context.Context, repo string) (pass, error) {
+	ch, ok := s.challenges.recall(repo)
+	if !ok {
+		return pass{}, nil
+	}
+	p, err := s.meet(ctx, repo, ch)
+	if err != nil {
+		s.challenges.forget(repo)
+		if f, ok := errors.AsType[*failure](err); ok && f.again == never && ctx.Err() == nil {
+			return pass{}, nil
+		}
+		return pass{}, err
+	}
+	p.remembered = true
+	p.cached = p.cached || ch.scheme == "basic"
+	return p, nil
+}
+
+// learn remembers repo's challenge and returns the pass it asks for.
+func (s *passes) learn(ctx context.Context, repo string, ch challenge) (pass, error) {
+	s.challenges.remember(repo, ch)
+	return s.meet(ctx, repo, ch)
+}
+
+// forget drops a pass of repo that was refused.
+func (s *passes) forget(repo string, p pass) {
+	s.tokens.drop(p.key, p.token)
+	s.challenges.forget(repo)
+}
+
+// choose returns the challenge to meet, its realm resolved against at, or the
+// reason why there is none. Bearer goes before Basic: some registries offer both
+// and accept only Bearer (quay.io). But if the token server may not see the
+// credentials and the registry itself accepts them, Basic gets further.
+func (s *passes) choose(at *url.URL, offered []challenge) (_ challenge, reason string) {
+	var bearer, basic *challenge
+	reason = "it asks for a kind of login that is not supported"
+	for _, ch := range offered {
+		switch {
+		case ch.scheme == "bearer" && bearer == nil:
+			realm, err := s.realm(at, ch.params["realm"])
+			if err != nil {
+				reason = "its token server is not used: " + err.Error()
+				continue
+			}
+			ch.params["realm"] = realm.String()
+			bearer = &ch
+		case ch.scheme == "basic" && basic == nil:
+			if !s.login.mayBeSeenBy(at) {
+				reason = s.noBasic()
+				continue
+			}
+			basic = &ch
+		}
+	}
+	switch {
+	case bearer == nil && basic == nil:
+		return challenge{}, reason
+	case bearer == nil, basic != nil && !s.login.mayBeSeenAt(bearer.params["realm"]):
+		return *basic, ""
+	}
+	return *bearer, ""
+}
+
+// noBasic returns the reason why a Basic challenge is not met.
+func (s *passes) noBasic() string {
+	if s.login.given() {
+		return "it asks for a login over an unencrypted connection, where the login is not sent"
+	}
+	return "it asks for a login, and the config has none for it"
+}
+
+// realm returns the URL of the token server that the registry names at the URL at.
+// A realm may say http though the registry was asked over https, as behind a
+// gateway that does the TLS. If it is on the registry's host, it is taken for the
+// registry's own https.
+func (s *passes) realm(at *url.URL, value string) (*url.URL, error) {
+	u, err := at.Parse(value)
+	if value == "" || err != nil {
+		return nil, &refusal{"its URL can't be read"} // without the cause, which quotes it
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	u.Host = strings.ToLower(u.Host)
+	if u.Scheme == "http" && at.Scheme == "https" && u.Hostname() == s.home.name {
+		u.Scheme, u.Host = at.Scheme, at.Host
+	}
+	_, err = s.net.permitted(u)
+	return u, err
+}
+
+// meet returns the pass that ch asks for.
+func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, error) {
+	if ch.scheme == "basic" {
+		return pass{header: s.login.basic()}, nil
+	}
+	key := s.key(ch)
+	if key.scope == "" { // NGC leaves it out
+		key.scope = "repository:" + repo + ":pull"
+	}
+	if s.login.mayBeSeenAt(key.realm) {
+		key.username, key.password = s.login.username, s.login.password
+	}
+	token, cached, err := s.tokens.get(ctx, key)
+	if err != nil {
+		return pass{}, s.ownFailure(ctx, err)
+	}
+	return pass{header: "Bearer " + token, key: key, token: token, cached: cached}, nil
+}
+
+// key returns the key of the token that ch asks for, without credentials.
+func (s *passes) key(ch challenge) tokenKey {
+	return tokenKey{registry: s.home.host, realm: ch.params["realm"], service: ch.params["service"], scope: ch.params["scope"]}
+}
+
+// ownFailure returns a failure of its own to each who waited for a token in vain.
+func (s *passes) ownFailure(ctx context.Context, err error) *failure {
+	f, ok := errors.AsType[*failure](err)
+	if !ok || ctx.Err() != nil {
+		f = s.home.fail(oci.Unavailable, never, s.home.host, "no token from the token server")
+		f.Err = err
+		f.ended(ctx)
+		return f
+	}
+	e := *f.cause
+	return &failure{&e, f.again}
+}
+
+// guest returns a token that a host other than the registry asks for in ans, got
+// without a login, or "" if there is none.
+func (s *passes) guest(ctx context.Context, ans *answer) (key tokenKey, token string) {
+	for _, ch := range challengesOf(ans.resp.Header) {
+		if ch.scheme != "bearer" || ch.params["scope"] == "" {
+			continue
+		}
+		realm, err := s.realm(ans.url, ch.params["realm"])
+		if err != nil {
+			continue
+		}
+		ch.params["realm"] = realm.String()
+		key = s.key(ch)
+		if token, _, err := s.tokens.get(ctx, key); err == nil {
+			return key, token
+		}
+	}
+	return tokenKey{}, ""
+}
+
+// dropGuest forgets a guest's token if ans refuses it.
+func (s *passes) dropGuest(key tokenKey, token string, resp *http.Response) {
+	if resp.StatusCode == http.StatusUnauthorized {
+		s.tokens.drop(key, token)
+	}
+}

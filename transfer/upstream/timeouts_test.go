@@ -1,0 +1,35 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+)
+
+// TestTimeoutsAreInOrder states why each time-out is longer than the one before.
+func TestTimeoutsAreInOrder(t *testing.T) {
+	t.Parallel()
+	const (
+		facade = 39 * time.Second // of package transfer
+		pause  = 2 * time.Second  // the longest between two tries
+	)
+	for _, c := range []struct {
+		why         string
+		less, limit time.Duration
+	}{
+		{"plain HTTP is tried in the same try as TLS", 2*probeTimeout + dialTimeout, headerTimeout},
+		{"a dial that times out gets a second try", dialTimeout + pause, unreachableBudget},
+		{"an unreachable registry is told sooner than one that hangs", unreachableBudget + dialTimeout, headerTimeout},
+		{"dialling and TLS leave time in a try", dialTimeout + handshakeTimeout, tryTimeout},
+		{"a Retry-After that is waited out leaves time for a try", longestRetryAfter, retryBudget},
+		{"the header comes before the try ends", headerTimeout - 1, tryTimeout},
+		{"a second request fits after one that hung", headerTimeout + handshakeTimeout, Within},
+		{"a try may begin after one that hung", tryTimeout + pause, retryBudget},
+		{"a token request ends before its callers leave", tryTimeout, Within},
+		{"the last try has some time", retryBudget + dialTimeout, Within},
+		{"the facade hears of a failure before it gives up", Within, facade},
+	} {
+		if c.less >= c.limit {
+			t.Errorf("%s: %v is not less than %v", c.why, c.less, c.limit)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"oci-proxy/transfer/oci"
+)
+
+// Limits of what token servers answer.
+const (
+	maxTokenAnswer = 1 << 20
+	maxTokenBytes  = 64 << 10
+	maxTokenHops   = 5
+	tokenLife      = time.Minute // if the server does not tell
+	maxTokenLife   = 24 * time.Hour
+)
+
+// tokenServers ask the token servers that a registry's challenges name.
+type tokenServers struct {
+	hops  hops
+	login *login
+}
+
+// fetch gets key's token (the Docker token protocol, "How to authenticate").
+// Redirects to another origin are followed without credentials.
+func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Duration, error) {
+	u, err := tokenURL(key)
+	if err != nil {
+		return "", 0, s.hops.home.fail(oci.Unavailable, never, s.hops.home.host, "the token server's URL can't be read")
+	}
+	header, asked := "", oci.TokenServer
+	if key.username != "" || key.password != "" {
+		header = s.login.basic()
+	}
+	a := ask{method: http.MethodGet, accept: "application/json"}
+	for range maxTokenHops {
+		resp, err := s.hops.net.roundTrip(a.at(ctx, u, header))
+		if err != nil {
+			return "", 0, err
+		}
+		ans := &answer{resp: resp, home: s.hops.home, url: u, asked: asked}
+		next, f := s.hops.next(ans)
+		if f != nil {
+			return "", 0, f
+		}
+		if next == nil {
+			return readToken(ctx, ans, header != "")
+		}
+		asked = ans.askedNext(sameOrigin(u, next))
+		if asked != oci.TokenServer {
+			header = ""
+		}
+		ans.discard()
+		u = next
+	}
+	return "", 0, s.hops.home.fail(oci.Unavailable, never, shown(u), "the token server redirects too often")
+}
+
+// tokenURL returns the URL to get a token at. A query in the realm stays.
+func tokenURL(key tokenKey) (*url.URL, error) {
+	u, err := url.Parse(key.realm)
+	if err != nil {
+		return nil, err
+	}
+	q := u.Query()
+	if key.service != "" {
+		q.Set("service", key.service)
+	}
+	q.Del("scope")
+	for scope := range strings.FieldsSeq(key.scope) {
+		q.Add("scope", scope)
+	}
+	u.RawQuery = q.Encode()
+	return u, nil
+}
+
+// readToken reads a token server's answer and closes it. withLogin says that
+// credentials were sent.
+func readToken(ctx context.Context, ans *answer, withLogin bool) (string, time.Duration, error) {
+	if ans.resp.StatusCode != http.StatusOK {
+		return "", 0, noToken(ans, withLogin)
+	}
+	body, err := ans.read(ctx, maxTokenAnswer)
+	if err != nil {
+		return "", 0, err
+	}
+	value, life, ok := parseToken(body)
+	if !ok {
+		return "", 0, ans.wrong(oci.Unavailable, never, "the token server's answer holds no token")
+	}
+	return value, life, nil
+}
+
+// noToken returns the failure of a token server's refusal. What it did not find is
+// not the blob or manifest that was asked for.
+func noToken(ans *answer, withLogin bool) *failure {
+	f := ans.refused()
+	switch {
+	case f.Kind == oci.Denied && withLogin:
+		f.Reason = "the token server refused the credentials: " + f.Reason
+	case f.Kind == oci.Denied:
+		f.Reason = "the token server gives no token without credentials: " + f.Reason
+	default:
+		if f.Kind == oci.NotFound || f.Kind == oci.Invalid {
+			f.Kind = oci.Unavailable
+		}
+		f.Reason = "the token server gave no token: " + f.Reason
+	}
+	return f
+}
+
+// parseToken reads a token and its life from a token server's answer. The token is
+// in token or access_token. expires_in is in seconds, a number or a string of one.
+func parseToken(body []byte) (value string, life time.Duration, ok bool) {
+	var answer struct {
+		Token     any `json:"token"`
+		Access    any `json:"access_token"`
+		ExpiresIn any `json:"expires_in"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return "", 0, false
+	}
+	value, _ = answer.Token.(string)
+	if value == "" {
+		value, _ = answer.Access.(string)
+	}
+	if value == "" || len(value) > maxTokenBytes || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "", 0, false
+	}
+	seconds, _ := answer.ExpiresIn.(float64)
+	if s, isString := answer.ExpiresIn.(string); isString {
+		_ = json.Unmarshal([]byte(s), &seconds) // if it is not a number, it counts as missing
+	}
+	if seconds < 1 {
+		return value, tokenLife, true
+	}
+	return value, time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second)), true
+}
