@@ -35,6 +35,7 @@ func secretOf(class string) string {
 // says, logs at the debug level and writes to its disk.
 func TestCanarySweep(t *testing.T) {
 	t.Parallel()
+	long(t)
 	if len(classes) < 12 {
 		t.Errorf("%d classes", len(classes))
 	}

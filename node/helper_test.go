@@ -57,6 +57,14 @@ func (p patient) Run() int {
 	return status
 }
 
+// long skips a test of a second or more where only a short run is wanted.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+}
+
 // patience bounds what a test waits for.
 const patience = 20 * time.Second
 

@@ -72,6 +72,7 @@ const canary = "canary-5c1f"
 
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
+	long(t)
 	bearer := upstreamtest.BearerAuth{User: "robot", Password: canary + "-registry"}
 	up := upstreamtest.New(t, upstreamtest.Bearer(bearer), upstreamtest.Redirect())
 	img := up.PutImage(repo, "v1", random(1, 1000))

@@ -78,6 +78,13 @@ func newCluster(t testing.TB, n int) *testCluster {
 // formCluster is newCluster for nodes of a form, in front of up.
 func formCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) form) *testCluster {
 	t.Helper()
+	long(t)
+	return startCluster(t, n, up, of)
+}
+
+// startCluster is formCluster for the few tests that a short run keeps.
+func startCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) form) *testCluster {
+	t.Helper()
 	c := &testCluster{
 		t: t, up: up, form: of, links: &links{at: map[string]int{}, all: map[[2]int]*link{}},
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}},

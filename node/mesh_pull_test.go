@@ -16,7 +16,7 @@ import (
 
 func TestMeshAsksUpstreamOnceAndTellsTheWay(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := startCluster(t, 3, upstreamtest.New(t), func(int) form { return form{} })
 	b := c.blobOf(1, 3*mib)
 	for i, want := range []string{
 		"node-1; fwd=uri-miss; stored, node-0; fwd=uri-miss; stored",

@@ -68,7 +68,7 @@ func TestOwnerTellsUsersEverything(t *testing.T) {
 func TestMeshOwnerTellsStrangersNothingOfPrivateContent(t *testing.T) {
 	t.Parallel()
 	up, other := upstreamtest.New(t), upstreamtest.New(t)
-	c := formCluster(t, 2, up, func(i int) form {
+	c := startCluster(t, 2, up, func(i int) form {
 		return form{settings: settings{
 			registry: []string{"", "private: true"}[i], more: fmt.Sprintf("  %q: {insecure: true, alias: [other]}", other.Host()),
 		}}

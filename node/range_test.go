@@ -78,6 +78,7 @@ func TestRangeOfAnEmptyBlobIsTheWholeOfIt(t *testing.T) {
 // the earlier ones.
 func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(7, 1<<20)
 	d := up.PutBlob(repo, content)

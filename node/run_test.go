@@ -55,6 +55,7 @@ func awaitRun(t *testing.T, ended <-chan error) error {
 
 func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d, later := up.PutBlob(repo, content), up.PutBlob(repo, random(2, 1000))
@@ -85,6 +86,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
@@ -124,6 +126,7 @@ func TestRunEndsWhenItsListenerDoes(t *testing.T) {
 
 func TestWhatWasStoredIsAHitAfterARestart(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	dir := t.TempDir()
 	img := up.PutImage(repo, "v1", random(1, 300<<10))

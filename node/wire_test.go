@@ -94,6 +94,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 
 func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 	t.Parallel()
+	long(t)
 	const size = 1 << 20
 	for name, untold := range map[string]bool{"with a length": false, "chunked": true} {
 		t.Run(name, func(t *testing.T) {
