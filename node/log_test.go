@@ -67,7 +67,7 @@ func TestOneLineForEachRequest(t *testing.T) {
 	}
 }
 
-// canary is in every secret of this test.
+// canary is part of every secret of this test.
 const canary = "canary-5c1f"
 
 func TestSecretsAreNowhere(t *testing.T) {
@@ -89,7 +89,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 			strings.Replace(refusing.URL, "http://", "http://u:"+canary+"-up@", 1), "socks5://u:"+canary+"-socks@"+down.Host(), canary),
 	})
 	var said buffer
-	var asked sync.WaitGroup // some failures take their time: all at once
+	var asked sync.WaitGroup // all at once, since some failures take a while
 	right := basic("puller", canary+"-proxy")
 	see := func(path string, header ...string) {
 		asked.Go(func() {

@@ -14,8 +14,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// running is a proxy that Run serves; stop ends its context, ended tells how
-// Run did.
+// running is a proxy that Run serves. stop ends its context, and ended delivers what Run
+// returned.
 func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, stop func(), ended <-chan error) {
 	t.Helper()
 	n, log := newNode(t, up, s)
@@ -39,7 +39,7 @@ func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, sto
 	return p, cancel, done
 }
 
-// awaitRun returns how Run ended.
+// awaitRun returns what Run returned.
 func awaitRun(t *testing.T, ended <-chan error) error {
 	t.Helper()
 	timeout := time.NewTimer(patience)

@@ -17,8 +17,13 @@ func TestTimesAreInOrder(t *testing.T) {
 		name string
 		time time.Duration
 	}{
-		{"fanTime", fanTime}, {"reportAge", reportAge}, {"gossip's last words", farewell}, {"farewellTime", farewellTime},
-		{"MeetTime", MeetTime}, {"what engines wait for a container to stop", stopping}, {"offerTime", offerTime},
+		{"fanTime", fanTime},
+		{"reportAge", reportAge},
+		{"gossip's last words", farewell},
+		{"farewellTime", farewellTime},
+		{"MeetTime", MeetTime},
+		{"what engines wait for a container to stop", stopping},
+		{"offerTime", offerTime},
 	} {
 		if one.time <= last {
 			t.Errorf("%s is %v, want more than %v", one.name, one.time, last)

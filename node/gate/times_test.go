@@ -14,9 +14,13 @@ func TestTimesAreInOrder(t *testing.T) {
 		name string
 		time time.Duration
 	}{
-		{"refusalDelay", refusalDelay}, {"busyDelay", busyDelay}, {"busyRetry", busyRetry},
-		{"failuresSlow refusals", (failuresSlow - failuresFree) * refusalDelay}, {"failureSpan", failureSpan},
-		{"hashTime", hashTime}, {"loginAge", loginAge},
+		{"refusalDelay", refusalDelay},
+		{"busyDelay", busyDelay},
+		{"busyRetry", busyRetry},
+		{"failuresSlow refusals", (failuresSlow - failuresFree) * refusalDelay},
+		{"failureSpan", failureSpan},
+		{"hashTime", hashTime},
+		{"loginAge", loginAge},
 	} {
 		if one.time < last {
 			t.Errorf("%s is %v, want at least %v", one.name, one.time, last)
