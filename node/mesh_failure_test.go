@@ -162,7 +162,7 @@ func (c *testCluster) wantNoPause(at, hung int, first pulled) {
 // wantLeftOnce checks that a node passed over another exactly once.
 func (c *testCluster) wantLeftOnce(at, sick int) {
 	c.t.Helper()
-	line := fmt.Sprintf(`"msg":"peer is passed over","peer":%q`, c.nodes[sick].name)
+	line := fmt.Sprintf(`"msg":"peer quarantined until it answers a ping","peer":%q`, c.nodes[sick].name)
 	if n := strings.Count(c.nodes[at].log.String(), line); n != 1 {
 		c.t.Errorf("node %d was found out %d times", sick, n)
 	}
@@ -670,7 +670,7 @@ func TestMeshSlowTag(t *testing.T) {
 		t.Errorf("the registry was asked %d times for one tag", n)
 	}
 	for i, n := range c.nodes {
-		if log := n.log.String(); strings.Contains(log, "passed over") {
+		if log := n.log.String(); strings.Contains(log, "quarantined") {
 			t.Errorf("node %d passes another over: %s", i, log)
 		}
 	}

@@ -56,6 +56,8 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 // A slowMesh has two nodes that may ask the registry, which answers neither.
 type slowMesh struct{ mesh.Router }
 
+func (slowMesh) Self() string { return "slow" }
+
 func (slowMesh) Route(string, string) []mesh.Peer { return []mesh.Peer{slowPeer{}, slowPeer{}} }
 
 type slowPeer struct{ mesh.Peer }

@@ -23,7 +23,7 @@ func (m *meshRig) alone() {
 	}
 }
 
-const toldOf = "refusal told by a member"
+const toldOf = "a member told of a refusal"
 
 // A refusal that one node hears ends the vouchers of all: none is left to show
 // the content during an outage.
@@ -37,7 +37,7 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 		m.pull(i+1, img.Layers[0], layer)
 	}
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
-	if _, err := m.nodes[1].Tags(t.Context(), m.nodes[1].tag(""), nil); oci.KindOf(err) != oci.Denied {
+	if _, err := m.nodes[1].Manifest(t.Context(), m.nodes[1].tag("v1"), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 2} {
@@ -88,6 +88,8 @@ type audience struct {
 	told atomic.Int64
 	hung bool
 }
+
+func (a *audience) Self() string { return "a" }
 
 func (a *audience) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} }
 func (a *audience) Holders(string, string) []mesh.Peer { return nil }

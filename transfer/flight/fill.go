@@ -104,11 +104,15 @@ func (f *filler) fill() error {
 // copy, the bytes of another flight, or what a former flight left. Sources have what
 // is missing. An error means that nobody wants the blob any more.
 func (f *filler) reuse() error {
+	var salvage io.Reader
+	if f.damaged != nil {
+		salvage = cache.Salvage(f.damaged)
+	}
 	switch {
-	case f.damaged != nil:
+	case salvage != nil:
 		f.others = true
 		f.ingest.SetSize(f.damaged.Size())
-		err := copyBody(f.ctx(), f.ingest, cache.Salvage(f.damaged))
+		err := copyBody(f.ctx(), f.ingest, salvage)
 		if errors.Is(err, cache.ErrAbandoned) && f.flights.deserted(f.Flight) || f.ctx().Err() != nil {
 			return err
 		}

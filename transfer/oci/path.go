@@ -13,7 +13,7 @@ import (
 	_ "crypto/sha512"
 )
 
-// A Resource is what of a repository a path names.
+// A Resource is the kind of thing in a repository that a path names.
 type Resource int
 
 // The resources of the pull API (OCI distribution spec, end-2, end-3, end-8, end-12).
@@ -24,26 +24,26 @@ const (
 	ReferrersResource
 )
 
-// A Request is a /v2 path, understood.
+// A Request is a parsed /v2 path.
 type Request struct {
 	Ref
 	Resource Resource
-	Name     string // the name as the client wrote it, for links back to us
+	Name     string // the name as the client wrote it, for links back to this node
 	NS       string // the ?ns= of the client, "" if it gave none
 }
 
-// Names says how a client's names become a registry's.
+// Names maps the names that clients use to registries and repositories.
 type Names struct {
-	Default   string                     // canonical registry of names that name none
-	Hub       string                     // canonical registry where one-part names mean library/
+	Default   string                     // canonical registry of names without one
+	Hub       string                     // canonical registry whose one-part names are in library/
 	Canonical func(string) string        // the one form of a registry's host[:port]
-	Alias     map[string]string          // other first parts that mean a registry
+	Alias     map[string]string          // other first parts that stand for a registry
 	Known     func(registry string) bool // whether a registry is configured
 }
 
-// A PathError says what of a path is wrong, by its OCI error code.
+// A PathError says what is wrong with a path.
 type PathError struct {
-	Code   string // NAME_INVALID, DIGEST_INVALID, MANIFEST_INVALID, or NOT_FOUND for no path of the API
+	Code   string // NAME_INVALID, DIGEST_INVALID, MANIFEST_INVALID, or NOT_FOUND for a path outside the API
 	Reason string
 }
 
@@ -51,7 +51,7 @@ type PathError struct {
 func (e *PathError) Error() string { return e.Reason }
 
 // The grammar of the OCI distribution spec ("Pulling manifests"), and that of a
-// registry's host: lower-case labels, and a port.
+// registry's host: labels in lower case, and perhaps a port.
 var (
 	namePattern     = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 	tagPattern      = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
@@ -62,19 +62,19 @@ var (
 const (
 	// maxPath bounds a path in bytes.
 	maxPath = 1024
-	// maxName bounds a name, the registry's included (OCI distribution spec,
-	// "Pulling manifests": many clients limit it to 255 characters).
+	// maxName bounds a repository's name together with its registry. Many clients
+	// limit both to 255 characters (OCI distribution spec, "Pulling manifests").
 	maxName = 255
 )
 
-// ParsePath understands the escaped path of a request and its ?ns=. Errors are
-// *PathError. No escape but that of a digest's colon is let through, so that
-// nothing can mean one thing here and another upstream.
+// ParsePath parses the escaped path of a request and its ?ns=. Errors are *PathError.
+// It accepts no escape except that of a colon, so that no path means one thing here
+// and another upstream.
 func ParsePath(escaped, ns string, names Names) (Request, error) {
 	path := strings.NewReplacer("%3A", ":", "%3a", ":").Replace(escaped)
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok || len(path) > maxPath || strings.ContainsAny(path, "%") {
-		return Request{}, &PathError{"NOT_FOUND", "no path of the registry API"}
+		return Request{}, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
 	}
 	req, err := split(rest)
 	if err != nil {
@@ -89,12 +89,11 @@ func ParsePath(escaped, ns string, names Names) (Request, error) {
 	return req, nil
 }
 
-// split takes the path behind /v2/ apart from its end, since names have any
-// number of parts.
+// split parses what follows /v2/, from its end, since a name has any number of parts.
 func split(rest string) (Request, error) {
 	parts := strings.Split(rest, "/")
 	if len(parts) < 3 {
-		return Request{}, &PathError{"NOT_FOUND", "no path of the registry API"}
+		return Request{}, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
 	}
 	last, verb := parts[len(parts)-1], parts[len(parts)-2]
 	req := Request{Name: strings.Join(parts[:len(parts)-2], "/")}
@@ -105,7 +104,7 @@ func split(rest string) (Request, error) {
 	case verb == "manifests" && !strings.Contains(last, ":"):
 		req.Tag = last
 		if !tagPattern.MatchString(last) {
-			return req, &PathError{"MANIFEST_INVALID", "tag is not of the form the distribution spec gives"}
+			return req, &PathError{"MANIFEST_INVALID", "the tag is not valid: it may hold letters, digits, _ . and -, up to 128"}
 		}
 		return req, nil
 	case verb == "manifests":
@@ -115,18 +114,18 @@ func split(rest string) (Request, error) {
 	case verb == "referrers":
 		req.Resource = ReferrersResource
 	default:
-		return req, &PathError{"NOT_FOUND", "no path of the registry API"}
+		return req, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
 	}
 	var err error
 	req.Digest, err = parseDigest(last)
 	return req, err
 }
 
-// parseDigest takes the digests that can be verified.
+// parseDigest accepts the digests that can be verified.
 func parseDigest(s string) (digest.Digest, error) {
 	d := digest.Digest(s)
 	if err := d.Validate(); err != nil {
-		return "", &PathError{"DIGEST_INVALID", "digest is not of the form algorithm:hex"}
+		return "", &PathError{"DIGEST_INVALID", "the digest is not of the form algorithm:hex"}
 	}
 	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
 		return "", &PathError{"DIGEST_INVALID", "only sha256 and sha512 digests can be verified"}
@@ -134,7 +133,7 @@ func parseDigest(s string) (digest.Digest, error) {
 	return d, nil
 }
 
-// resolve finds out which registry and repository a name means.
+// resolve returns the registry and the repository that a name stands for.
 func (n Names) resolve(name, ns string) (registry, repository string, err error) {
 	first, rest, several := strings.Cut(name, "/")
 	lead, named := "", false
@@ -145,9 +144,9 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	case ns != "":
 		registry = n.Canonical(ns)
 		if !isRegistry(registry) {
-			return "", "", &PathError{"NAME_INVALID", "ns names no registry"}
+			return "", "", &PathError{"NAME_INVALID", "ns is not a registry's host"}
 		}
-		if named && lead == registry { // clients with a path prefix name it twice
+		if named && lead == registry { // a client that is given a path prefix names the registry twice
 			name = rest
 		}
 	case named:
@@ -160,14 +159,14 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	}
 	switch {
 	case !isRegistry(registry):
-		return "", "", &PathError{"NAME_INVALID", "the first part of the name is no registry"}
+		return "", "", &PathError{"NAME_INVALID", "the first part of the name is not a registry's host"}
 	case !namePattern.MatchString(name) || len(registry)+1+len(name) > maxName:
-		return "", "", &PathError{"NAME_INVALID", "name is not of the form the distribution spec gives"}
+		return "", "", &PathError{"NAME_INVALID", "the name is not valid: it must have parts of lower-case letters and digits, up to 255 characters with the registry"}
 	}
 	return registry, name, nil
 }
 
-// isRegistry reports whether s is a host, or host:port, that can be asked.
+// isRegistry reports whether s is a host or host:port.
 func isRegistry(s string) bool {
 	if !registryPattern.MatchString(s) {
 		return false
@@ -180,7 +179,8 @@ func isRegistry(s string) bool {
 	return err == nil && n > 0
 }
 
-// registry reports which registry the first of several parts names, if it does.
+// registry returns the registry that the first of several parts of a name stands for.
+// It is not ok if that part belongs to the repository.
 func (n Names) registry(first string) (string, bool) {
 	if r, ok := n.Alias[first]; ok {
 		return r, true
@@ -200,12 +200,11 @@ func (n Names) registry(first string) (string, bool) {
 	return "", false
 }
 
-// listKeys are the query parameters of listings that mean something to a
-// registry: those of the spec, and what the large ones page by. No other is
-// passed on.
+// listKeys are the query parameters of listings that registries know: those of the
+// spec, and those by which large registries page. No other reaches a registry.
 var listKeys = []string{"n", "last", "artifactType", "next_page", "page", "page_size", "nextToken", "marker"}
 
-// ListQuery returns what of a client's query is passed on for a listing.
+// ListQuery returns the part of a query that is passed on for a listing.
 func ListQuery(q url.Values) url.Values {
 	out := url.Values{}
 	for _, k := range listKeys {

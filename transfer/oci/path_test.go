@@ -3,16 +3,17 @@ package oci_test
 import (
 	"errors"
 	"net/url"
-	"oci-proxy/transfer/oci"
 	"strings"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 
 	"github.com/opencontainers/go-digest"
 )
 
 const hub = "registry-1.docker.io"
 
-// someNames are Names as a node makes them.
+// someNames returns Names like those of a node.
 func someNames() oci.Names {
 	return oci.Names{
 		Default: hub, Hub: hub,
@@ -163,7 +164,7 @@ func TestParsePath(t *testing.T) {
 	}
 }
 
-// parsed writes down what ParsePath makes of a path.
+// parsed returns what ParsePath makes of a path.
 func parsed(t *testing.T, path, ns string) string {
 	t.Helper()
 	req, err := oci.ParsePath(path, ns, someNames())
@@ -193,7 +194,8 @@ func TestParsePathTellsTheResource(t *testing.T) {
 	}
 }
 
-// What parses is written down in one way, which parses to the same.
+// FuzzParsePath: what a path parses to can be written as a path that parses to the
+// same.
 func FuzzParsePath(f *testing.F) {
 	for _, path := range []string{
 		"/v2/nginx/manifests/latest", "/v2/ghcr.io/org/img/blobs/" + sha256Of, "/v2/localhost_5000/a/manifests/" + sha512Of,
@@ -213,7 +215,7 @@ func FuzzParsePath(f *testing.F) {
 			return
 		}
 		if !reparses(req, "") && !reparses(req, req.Registry+"/") {
-			t.Fatalf("%q ns=%q is %+v, which can't be written down", path, ns, req)
+			t.Fatalf("%q ns=%q is %+v, which can't be written as a path", path, ns, req)
 		}
 		all := req.Registry + "/" + req.Repository + "/" + req.Tag + req.Digest.String()
 		if strings.Contains("/"+all+"/", "/../") || strings.Contains(all, "//") || (&url.URL{Path: all}).EscapedPath() != all && !strings.Contains(req.Registry, ":") {
@@ -222,8 +224,8 @@ func FuzzParsePath(f *testing.F) {
 	})
 }
 
-// reparses reports whether req, written down with ?ns= and that lead in front
-// of its repository, parses to the same.
+// reparses reports whether req, written as a path with ?ns= and with lead before its
+// repository, parses to the same.
 func reparses(req oci.Request, lead string) bool {
 	path := "/v2/" + lead + req.Repository
 	switch req.Resource {
@@ -244,6 +246,6 @@ func TestListQueryPassesOnWhatRegistriesKnow(t *testing.T) {
 	t.Parallel()
 	in := url.Values{"n": {"10"}, "last": {"a"}, "artifactType": {"t"}, "ns": {"ghcr.io"}, "x": {"y"}, "page": {"", "2"}}
 	if got := oci.ListQuery(in).Encode(); got != "artifactType=t&last=a&n=10" {
-		t.Errorf("passed on: %s", got)
+		t.Errorf("%s is passed on", got)
 	}
 }

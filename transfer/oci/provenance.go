@@ -16,27 +16,29 @@ const (
 	PeerHit               // from another node's shard
 )
 
-// String returns the origin as it stands in logs.
+// String returns the origin as logs show it.
 func (o Origin) String() string { return [...]string{"miss", "hit", "peer"}[o] }
 
-// A Way says how an answer came about, for the log, the counters and Cache-Status.
+// A Provenance says how an answer came about, for the log, the counters and
+// Cache-Status.
 type Provenance struct {
 	Origin    Origin
-	Collapsed bool   // it joined a download or a check that somebody else began
+	Collapsed bool   // it joined a download or a check that another request began
 	Stored    bool   // it was, or is being, kept in the shard
-	Checked   bool   // a tag that we knew was checked with upstream
-	Stale     *Error // upstream failed so, and what we last knew had to do
-	Host      string // the host that delivered, "" for a hit; a peer's name
-	Via       string // the members of Cache-Status of the nodes passed, nearest upstream first
-	// At is when the registry told what a tag means, or that a private one's
-	// repository has the content: no node counts from a later time because it
-	// heard that from another. Zero: it was asked for this answer, or need not be.
+	Checked   bool   // a known tag was checked with upstream
+	Stale     *Error // upstream failed in this way, and stale content was served
+	Host      string // the host that delivered, a peer's name, or "" for a hit
+	Via       string // the Cache-Status of the nodes it passed, the nearest to upstream first
+	// At is when the registry said what a tag means or, if it is private, that the
+	// repository has the content. A node that hears it from another counts from this
+	// time and no later one. Zero: the registry was asked for this answer, or need
+	// not be.
 	At time.Time
 }
 
-// CacheStatus tells how the answer came about (RFC 9211): a member for each
-// node passed, the one nearest upstream first. name is what this node calls
-// itself, tag says that a tag was asked for.
+// CacheStatus returns the header of that name (RFC 9211): a member for each node that
+// the answer passed, the nearest to upstream first. name is this node's, and tag says
+// that the request was for a tag.
 func (w Provenance) CacheStatus(name string, tag bool) string {
 	s := token(name) + w.status(tag)
 	if w.Via != "" {
@@ -45,7 +47,7 @@ func (w Provenance) CacheStatus(name string, tag bool) string {
 	return s
 }
 
-// status is this node's part, without its name.
+// status returns this node's member without its name.
 func (w Provenance) status(tag bool) string {
 	s := ""
 	switch {
@@ -71,8 +73,8 @@ func (w Provenance) status(tag bool) string {
 	return s
 }
 
-// token writes a name as a member of a structured list is named: as it is if
-// it is a token, else as a string (RFC 9651 section 3.3.3 and 3.3.4).
+// token returns a name as a structured field has it: as it is if it is a token, else
+// quoted (RFC 9651 section 3.3.3 and 3.3.4).
 func token(name string) string {
 	for i, c := range []byte(name) {
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
@@ -87,7 +89,7 @@ func token(name string) string {
 	return name
 }
 
-// quoted writes a string of a structured field. It holds visible ASCII only.
+// quoted returns s as a string of a structured field, which holds visible ASCII only.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -106,16 +108,16 @@ func quoted(s string) string {
 	return b.String()
 }
 
-// A Found manifest is what a client gets: with Bytes for a GET, without for a HEAD.
+// A Found is a manifest for a client, with Bytes for a GET and without for a HEAD.
 type Found struct {
 	Manifest
 	Provenance
 	Size int64
 }
 
-// A Sized blob is what a HEAD tells.
+// A Sized is a blob as a HEAD describes it.
 type Sized struct {
 	Provenance
 	Size     int64  // -1: not known
-	Redirect string // set where the registry's redirect goes to the client
+	Redirect string // set if the registry's redirect goes to the client
 }

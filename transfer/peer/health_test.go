@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// A cable is a network in memory, for tests with a clock of their own. Nobody
-// listens on it while refuse is set.
+// A cable is a network in memory, for tests with virtual time. Nobody listens
+// while refuse is set.
 type cable struct {
 	conns chan net.Conn
 	done  chan struct{}
 
 	mu     sync.Mutex
 	refuse bool
-	dials  []time.Duration // when, since it was made
+	dials  []time.Duration // when it was dialled, counted from start
 	start  time.Time
 }
 
@@ -42,14 +42,14 @@ func (w *cable) dial(context.Context, string, string) (net.Conn, error) {
 	return here, nil
 }
 
-// set makes the cable refuse, or not, and forgets the dials.
+// set makes the cable refuse or listen, and forgets the dials.
 func (w *cable) set(refuse bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refuse, w.dials, w.start = refuse, nil, time.Now()
 }
 
-// dialled returns when it was dialled since set.
+// dialled returns when the cable was dialled, counted from the last set.
 func (w *cable) dialled() []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,7 +72,7 @@ func (w *cable) Close() error {
 
 func (w *cable) Addr() net.Addr { return &net.TCPAddr{} }
 
-// inBubble runs fn with a client and its peer b, on a clock of their own.
+// inBubble runs fn with a client and its peer b, in virtual time.
 func inBubble(t *testing.T, fn func(*Client, *cable, *members)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,29 +119,29 @@ func TestRefusedPeerIsPingedUntilItIsBack(t *testing.T) {
 			t.Errorf("asked at %v, want %v", got, want)
 		}
 		w.set(false)
-		if err := ask1(c); err != nil || c.Healthy("b") { // who insists is served; pings decide
+		if err := ask1(c); err != nil || c.Healthy("b") { // a quarantined peer may be asked; only a ping ends the quarantine
 			t.Errorf("%v, healthy %v", err, c.Healthy("b"))
 		}
 		time.Sleep(21 * time.Second) // in the bubble
 		if !c.Healthy("b") {
-			t.Error("it is back, and is passed over")
+			t.Error("it answers pings and is still quarantined")
 		}
-		// It fails again soon: it has to wait as long as before.
+		// It fails again soon: its quarantine is as long as before.
 		c.Peer("b").Fault(errLate)
 		time.Sleep(29 * time.Second) // in the bubble
 		if c.Healthy("b") {
-			t.Error("it is trusted too soon")
+			t.Error("its quarantine ended too soon")
 		}
 		time.Sleep(2 * time.Second) // in the bubble
 		if !c.Healthy("b") {
-			t.Error("it is passed over for more than half a minute")
+			t.Error("it is quarantined for more than half a minute")
 		}
-		// It fails after it was well for a while: it starts anew.
+		// It fails after it was well for a while: its quarantine is short again.
 		time.Sleep(time.Minute) // in the bubble
 		c.Peer("b").Fault(errLate)
 		time.Sleep(3 * time.Second) // in the bubble
 		if !c.Healthy("b") {
-			t.Error("it is passed over for more than two seconds")
+			t.Error("it is quarantined for more than two seconds")
 		}
 	})
 }
@@ -157,7 +157,7 @@ func TestRestartedPeerIsHealthy(t *testing.T) {
 		m.Nonce = []byte("next boot of b")
 		g.put(m)
 		if !c.Healthy("b") {
-			t.Error("its last boot is held against it")
+			t.Error("its last boot's failure still counts")
 		}
 		if err := ask1(c); err == nil || c.Healthy("b") {
 			t.Errorf("%v, healthy %v", err, c.Healthy("b"))
@@ -187,12 +187,12 @@ func TestLesserFailuresAddUp(t *testing.T) {
 		minor()
 		minor()
 		if !c.Healthy("b") {
-			t.Error("two in half a minute are enough")
+			t.Error("two minor failures in half a minute quarantine it")
 		}
 		time.Sleep(29 * time.Second) // in the bubble
 		minor()
 		if c.Healthy("b") {
-			t.Error("three in half a minute are not enough")
+			t.Error("three minor failures in half a minute do not quarantine it")
 		}
 	})
 }

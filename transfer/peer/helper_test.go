@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
@@ -41,7 +43,7 @@ var (
 	nonceB = []byte("boot of b")
 )
 
-// members is what gossip tells in a test.
+// members stand for gossip.
 type members struct {
 	mu sync.Mutex
 	m  map[string]Member
@@ -68,7 +70,7 @@ func (g *members) drop(id string) {
 	delete(g.m, id)
 }
 
-// newMembers knows a, which asks, and b at addr.
+// newMembers returns the members a, which asks, and b at addr.
 func newMembers(addr string) *members {
 	return &members{m: map[string]Member{
 		"a": {ID: "a", Name: "node-a", Addr: "127.0.0.1:1", Nonce: nonceA},
@@ -76,18 +78,18 @@ func newMembers(addr string) *members {
 	}}
 }
 
-// A setup says what a rig is made of. The zero value will do.
+// A setup says what a rig is made of. Its zero value is a plain HTTP peer.
 type setup struct {
 	tls      bool
 	passOn   bool // redirects go to the client
 	options  []upstreamtest.Option
-	policy   transfer.Policy
+	policy   grants.Site
 	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) mesh.Peer
 }
 
-// A rig is a node b with all that belongs to one, and a client of a node a.
+// A rig is a whole node b and the client of a node a.
 type rig struct {
 	*Client
 	b        mesh.Peer
@@ -111,18 +113,17 @@ func newRig(t testing.TB, s setup) *rig {
 	if s.upstream == nil {
 		s.upstream = up
 	}
-	store := cache.Open(t.TempDir(), cache.Options{})
+	s.policy.Shard = grants.OpenShard(t.TempDir(), cache.Options{})
 	r.fetcher = transfer.New(transfer.Config{
 		Upstream: s.upstream, Log: log,
-		Store:  func(string) *cache.Store { return store },
-		Policy: func(string) transfer.Policy { return s.policy },
+		Site: func(string) grants.Site { return s.policy },
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		r.fetcher.Close(ctx)
 		up.Close()
-		_ = store.Close()
+		_ = s.policy.Shard.Close()
 	})
 	l := listen(t)
 	r.addr, r.members = l.Addr().String(), newMembers(l.Addr().String())
@@ -166,11 +167,11 @@ func newClient(t testing.TB, g *members) *Client {
 	return c
 }
 
-// linksOf returns what c keeps of members by now.
+// linksOf returns c's links by member.
 func linksOf(c *Client) map[string]*link {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.links)
+	c.links.mu.Lock()
+	defer c.links.mu.Unlock()
+	return maps.Clone(c.links.byID)
 }
 
 // listen returns a listener on a free port.
@@ -198,11 +199,36 @@ func serve(t testing.TB, srv *http.Server, l net.Listener) {
 	})
 }
 
-// liar is a peer b that answers as it likes, and a client that asks it.
+// certificate is one for all liars, and its fingerprint.
+var certificate = sync.OnceValues(func() (tls.Certificate, [32]byte) {
+	cert, fingerprint, err := NewCertificate()
+	if err != nil {
+		panic(err)
+	}
+	return cert, fingerprint
+})
+
+// liar is a member b that answers what it likes, and a client that asks it. It
+// does not sign, as an older member does not: TLS proves who it is.
 func liar(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
+	cert, fingerprint := certificate()
+	return answering(t, answer, ServerTLS(cert), fingerprint)
+}
+
+// impostor is liar at b's address without TLS.
+func impostor(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
+	return answering(t, answer, nil, [32]byte{})
+}
+
+// answering serves answer at b's address, and returns a client that asks there.
+func answering(t testing.TB, answer http.Handler, secure *tls.Config, fingerprint [32]byte) (*Client, mesh.Peer) {
 	l := listen(t)
-	serve(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
-	c := newClient(t, newMembers(l.Addr().String()))
+	serve(t, &http.Server{Handler: answer, TLSConfig: secure, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
+	g := newMembers(l.Addr().String())
+	m, _ := g.get("b")
+	m.Fingerprint = fingerprint
+	g.put(m)
+	c := newClient(t, g)
 	return c, c.Peer("b")
 }
 
@@ -211,7 +237,7 @@ func (r *rig) ref(d digest.Digest) oci.Ref {
 	return oci.Ref{Registry: r.registry.Host(), Repository: repo, Digest: d}
 }
 
-// somewhere is a ref for peers that don't look at it.
+// somewhere is a ref for peers that ignore it.
 var somewhere = oci.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
 
 // pull gets a blob to its end.
@@ -224,12 +250,12 @@ func pull(ctx context.Context, p mesh.Peer, ref oci.Ref, off int64, held bool) (
 	return b, s, errors.Join(err, s.Body.Close())
 }
 
-// wantPeerError fails the test unless err is the peer's.
+// wantPeerError fails the test unless err is the peer's own and names part.
 func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	t.Helper()
 	e, ok := errors.AsType[*mesh.PeerError](err)
 	if !ok {
-		t.Fatalf("error %v (%T), want a *transfer.PeerError", err, err)
+		t.Fatalf("error %v (%T), want a *mesh.PeerError", err, err)
 	}
 	if e.Peer != "node-b" || !strings.Contains(e.Error(), part) {
 		t.Errorf("error %q, want one of node-b with %q", e, part)
@@ -240,12 +266,12 @@ func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	return e
 }
 
-// wantError fails the test unless err is the registry's, and of that kind.
+// wantError fails the test unless err is the registry's and of that kind.
 func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	t.Helper()
 	e, ok := errors.AsType[*oci.Error](err)
 	if !ok {
-		t.Fatalf("error %v (%T), want a *transfer.Error", err, err)
+		t.Fatalf("error %v (%T), want a *oci.Error", err, err)
 	}
 	if e.Kind != kind {
 		t.Errorf("error %v of kind %v, want %v", e, e.Kind, kind)
@@ -256,23 +282,23 @@ func wantError(t testing.TB, err error, kind oci.Kind) *oci.Error {
 // random returns a blob's bytes.
 func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
-// A raw request is written as it stands, so that it can be tampered with.
+// A raw request is sent exactly as it stands, so that a test can change any of it.
 type raw struct {
 	statement
 	key    []byte
 	proto  string
 	header []string // further lines
-	auth   string   // in place of the signature that belongs to it
+	auth   string   // the signature, right or not
 }
 
-// good returns a request that b answers.
+// good returns a request that b answers once it is signed.
 func good(number uint64) raw {
 	return raw{key: secret, proto: "HTTP/1.1", statement: statement{
 		receiver: nonceB, sender: "a", nonce: nonceA, number: number, method: "GET", path: root + "ping",
 	}}
 }
 
-// sign sets the header for the request as it is by now.
+// signed signs the request as it is by now.
 func (q raw) signed() raw {
 	var k keys
 	k.set([][]byte{q.key})
@@ -302,8 +328,8 @@ func (q raw) text() string {
 	return s + "\r\n" + string(q.body)
 }
 
-// exchange sends text to addr and returns the first answer as it came.
-func exchange(t testing.TB, addr, text, method string) (string, *http.Response) {
+// roundTrip sends text to addr and returns the first answer as it came.
+func roundTrip(t testing.TB, addr, text, method string) (string, *http.Response) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -16,32 +15,34 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"oci-proxy/transfer/wire"
 )
 
 // hostileStreams is how many connections a test opens.
 func hostileStreams() int {
-	if os.Getenv("MESH_TEST_FIGURES") != "" {
+	switch {
+	case os.Getenv("MESH_TEST_FIGURES") != "":
 		return 1_000_000
+	case testing.Short():
+		return 2_000
+	default:
+		return 8_000
 	}
-	return 8_000
 }
 
-// A ledger knows what was signed, and what of it may still be let in.
-type ledger struct {
+// A book knows which requests were signed and which of them may still be let in.
+type book struct {
 	number  atomic.Uint64
 	mu      sync.Mutex
 	deliver func(string)
 	open    map[uint64]statement
 	reached int      // requests that were let in
-	wrong   []string // of which nobody signed any, or not once more
+	wrong   []string // requests that nobody signed, or that came twice
 }
 
 const hostileDigest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
-// signed is a fresh request that would be answered.
-func (l *ledger) signed(rng *rand.Rand) raw {
+// signed returns a fresh request that would be answered.
+func (l *book) signed(rng *rand.Rand) raw {
 	q := good(l.number.Add(1))
 	q.query = "registry=registry.example.com&repository=team%2Fapp"
 	switch rng.IntN(8) {
@@ -68,9 +69,9 @@ func (l *ledger) signed(rng *rand.Rand) raw {
 	return q
 }
 
-// reach notes a request that was let in. It must say what was signed, and not
-// for the second time.
-func (l *ledger) reach(c *call) {
+// reach notes a request that was let in. It has to be one that was signed, and has
+// to come for the first time.
+func (l *book) reach(c *call) {
 	path, query, _ := strings.Cut(c.RequestURI, "?")
 	a, err := parseAuth(c.Header.Get(headerAuth))
 	l.mu.Lock()
@@ -83,10 +84,10 @@ func (l *ledger) reach(c *call) {
 	delete(l.open, a.number)
 }
 
-// watch takes the place of all that the server could do.
-func (l *ledger) watch(s *Server) {
+// watch replaces all answers of the server, and notes each request.
+func (l *book) watch(s *Server) {
 	for key, to := range s.table {
-		to.answer = func(w *wire.Paced, c *call) error {
+		to.answer = func(w *reply, c *call) error {
 			l.reach(c)
 			w.WriteHeader(http.StatusNoContent)
 			return nil
@@ -95,20 +96,20 @@ func (l *ledger) watch(s *Server) {
 	}
 }
 
-// taken is a request that has been let in.
-func (l *ledger) taken(q raw) string {
+// taken delivers a request, and returns it to be sent again.
+func (l *book) taken(q raw) string {
 	l.deliver(q.text())
 	return q.text()
 }
 
 // forget forgets what was signed long ago.
-func (l *ledger) forget() {
+func (l *book) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.open, func(n uint64, _ statement) bool { return n+2*width < l.number.Load() })
 }
 
-// spoilBytes changes something of it.
+// spoilBytes changes some of the bytes.
 func spoilBytes(rng *rand.Rand, b []byte) []byte {
 	b = bytes.Clone(b)
 	at := func() int { return rng.IntN(len(b)) }
@@ -129,54 +130,54 @@ func spoilBytes(rng *rand.Rand, b []byte) []byte {
 	}
 }
 
-// hostile are the ways to make something of a signed request that is worth
-// nothing, or at most what was signed, once.
-var hostile = []func(l *ledger, rng *rand.Rand, q raw) string{
-	func(l *ledger, _ *rand.Rand, q raw) string { return l.taken(q) },
-	func(_ *ledger, rng *rand.Rand, q raw) string { return string(spoilBytes(rng, []byte(q.text()))) },
-	func(l *ledger, rng *rand.Rand, q raw) string { return string(spoilBytes(rng, []byte(l.taken(q)))) },
-	func(_ *ledger, rng *rand.Rand, q raw) string { // only the signature's line
+// hostile are ways to change a signed request. The result must do nothing, or
+// exactly what was signed, once.
+var hostile = []func(l *book, rng *rand.Rand, q raw) string{
+	func(l *book, _ *rand.Rand, q raw) string { return l.taken(q) },
+	func(_ *book, rng *rand.Rand, q raw) string { return string(spoilBytes(rng, []byte(q.text()))) },
+	func(l *book, rng *rand.Rand, q raw) string { return string(spoilBytes(rng, []byte(l.taken(q)))) },
+	func(_ *book, rng *rand.Rand, q raw) string { // only the signature's line
 		q.auth = string(spoilBytes(rng, []byte(q.auth)))
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.path = string(spoilBytes(rng, []byte(q.path)))
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.query = string(spoilBytes(rng, []byte(q.query+"&")))
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.body = spoilBytes(rng, append(q.body, ' '))
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.span = []string{"bytes=1-", "bytes=0-", "bytes=5-6", "bytes=5-,7-", "items=5-", "bytes=-5", " bytes=5-"}[rng.IntN(7)]
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.method = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "get", "PRI", "TRACE"}[rng.IntN(10)]
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string { // other ways to name the same thing
+	func(_ *book, rng *rand.Rand, q raw) string { // other spellings of the same path
 		q.path = []string{"http://peer" + q.path, "//peer" + q.path, q.path + "/", strings.Replace(q.path, "/", "//", 1), strings.Replace(q.path, "peer", "%70eer", 1), q.path + "#x", "/v2/.." + q.path, "*"}[rng.IntN(8)]
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string { // headers twice, and odd ones
+	func(_ *book, rng *rand.Rand, q raw) string { // doubled and odd headers
 		q.header = []string{[]string{
 			headerAuth + ": " + q.auth, strings.ToUpper(headerAuth) + ": " + q.auth, "Range: bytes=7-", "Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip",
 			"Host: elsewhere", "Expect: 100-continue", "Connection: upgrade\r\nUpgrade: h2c", "Content-Length: 0\r\nContent-Length: 1", " folded: x", "X\x00: y", "Content-Encoding: gzip",
 		}[rng.IntN(13)]}
 		return q.text()
 	},
-	func(_ *ledger, _ *rand.Rand, q raw) string { // the body in chunks
+	func(_ *book, _ *rand.Rand, q raw) string { // the body in chunks
 		q.header = []string{"Transfer-Encoding: chunked"}
 		body := q.body
 		q.body = nil
 		return q.text() + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string { // another's: key, receiver, sender, number
+	func(_ *book, rng *rand.Rand, q raw) string { // a wrong key, receiver, sender or number
 		other := []func(){
 			func() { q.key = []byte("the secret of other people") }, func() { q.receiver = []byte("boot of c") }, func() { q.nonce = []byte("the boot before") },
 			func() { q.sender = "z" }, func() { q.sender = "b" }, func() { q.number = 0 }, func() { q.receiver = nil },
@@ -184,19 +185,19 @@ var hostile = []func(l *ledger, rng *rand.Rand, q raw) string{
 		other[rng.IntN(len(other))]()
 		return q.signed().text()
 	},
-	func(l *ledger, rng *rand.Rand, q raw) string { // older than the window
+	func(l *book, rng *rand.Rand, q raw) string { // older than the window
 		if q.number <= 2*width {
 			return l.taken(q)
 		}
 		q.number = 1 + rng.Uint64N(q.number-2*width)
 		return q.signed().text()
 	},
-	func(_ *ledger, _ *rand.Rand, q raw) string { q.proto = "HTTP/1.0"; return q.text() },
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, _ *rand.Rand, q raw) string { q.proto = "HTTP/1.0"; return q.text() },
+	func(_ *book, rng *rand.Rand, q raw) string {
 		q.proto = []string{"HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/9.9", "http/1.1", "", "GARBAGE"}[rng.IntN(7)]
 		return q.text()
 	},
-	func(l *ledger, rng *rand.Rand, q raw) string { // several in a row, some of them spoiled
+	func(l *book, rng *rand.Rand, q raw) string { // several in a row, some of them spoiled
 		all := ""
 		for range 2 + rng.IntN(4) {
 			one := []byte(l.signed(rng).text())
@@ -207,15 +208,15 @@ var hostile = []func(l *ledger, rng *rand.Rand, q raw) string{
 		}
 		return all + q.text() + q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string { // headers of any length
+	func(_ *book, rng *rand.Rand, q raw) string { // headers of any length
 		q.header = []string{strings.Repeat("X: "+strings.Repeat("y", 100)+"\r\n", rng.IntN(600)) + "Z: z"}
 		return q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string {
+	func(_ *book, rng *rand.Rand, q raw) string {
 		return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + string(noise(rng, 100)) + q.text()
 	},
-	func(_ *ledger, rng *rand.Rand, q raw) string { return string(noise(rng, 600)) },
-	func(_ *ledger, rng *rand.Rand, q raw) string { // a TLS greeting, or what begins like one
+	func(_ *book, rng *rand.Rand, q raw) string { return string(noise(rng, 600)) },
+	func(_ *book, rng *rand.Rand, q raw) string { // a TLS greeting, or what begins like one
 		return "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + string(noise(rng, 500))
 	},
 }
@@ -228,99 +229,8 @@ func noise(rng *rand.Rand, most int) []byte {
 	return b
 }
 
-// A hall is a listener in memory.
-type hall struct {
-	conns chan net.Conn
-	done  chan struct{}
-	close func()
-}
-
-func newHall() *hall {
-	h := &hall{conns: make(chan net.Conn), done: make(chan struct{})}
-	h.close = sync.OnceFunc(func() { close(h.done) })
-	return h
-}
-
-func (h *hall) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *hall) Close() error   { h.close(); return nil }
-func (h *hall) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-// meet hands a connection to the server.
-func (h *hall) meet(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-	}
-}
-
-// A script is a connection that says all it has to say, and then hangs up.
-type script struct {
-	said  *strings.Reader
-	mu    sync.Mutex
-	heard bytes.Buffer
-	over  chan struct{}
-	close func()
-}
-
-func (c *script) Read(p []byte) (int, error) { return c.said.Read(p) }
-func (c *script) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.heard.Write(p)
-}
-func (c *script) Close() error        { c.close(); return nil }
-func (c *script) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-func (c *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
-func (c *script) SetDeadline(time.Time) error      { return nil }
-func (c *script) SetReadDeadline(time.Time) error  { return nil }
-func (c *script) SetWriteDeadline(time.Time) error { return nil }
-
-// say says all that on a new connection, and returns what comes back.
-func (h *hall) say(said string, secure *tls.Config) string {
-	if secure != nil {
-		return h.whisper(said, secure)
-	}
-	c := &script{said: strings.NewReader(said), over: make(chan struct{})}
-	c.close = sync.OnceFunc(func() { close(c.over) })
-	h.meet(c)
-	select {
-	case <-c.over:
-	case <-h.done:
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.heard.String()
-}
-
-// whisper is say over TLS.
-func (h *hall) whisper(said string, secure *tls.Config) string {
-	here, there := net.Pipe()
-	h.meet(there)
-	_ = here.SetDeadline(time.Now().Add(5 * time.Second))
-	conn := tls.Client(here, secure)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.WriteString(conn, said)
-		_ = conn.CloseWrite()
-	}()
-	got, _ := io.ReadAll(io.LimitReader(conn, 1<<20))
-	_ = here.Close()
-	<-done
-	return string(got)
-}
-
-// What is not a request of a member, signed as it stands and for the first
-// time, gets nothing and does nothing, whatever is made of requests that are.
+// Only a request that a member signed, exactly as it signed it and once, does
+// anything or gets an answer.
 func TestHostileRequests(t *testing.T) {
 	for name, secured := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
@@ -330,7 +240,7 @@ func TestHostileRequests(t *testing.T) {
 			}
 			h := newHall()
 			r := newRig(t, setup{tls: secured, listener: func(l net.Listener) net.Listener { _ = l.Close(); return h }})
-			l := &ledger{open: map[uint64]statement{}}
+			l := &book{open: map[uint64]statement{}}
 			l.watch(r.server)
 			var secure *tls.Config
 			if m, _ := r.members.get("b"); secured {
@@ -345,7 +255,7 @@ func TestHostileRequests(t *testing.T) {
 			var other sync.Map
 			work := make(chan int)
 			var wg sync.WaitGroup
-			for w := range 128 { // net/http waits half a second before it closes some
+			for w := range 128 { // many, as net/http waits half a second before it closes some connections
 				rng := rand.New(rand.NewPCG(uint64(w), 7))
 				wg.Go(func() {
 					for i := range work {
@@ -383,7 +293,7 @@ func TestHostileRequests(t *testing.T) {
 			other.Range(func(line, got any) bool {
 				t.Logf("net/http says %q", line)
 				if s := strings.ToLower(got.(string)); strings.Contains(s, "oci") || strings.Contains(s, "node-") || strings.Contains(s, "digest") || strings.Contains(s, "go-http") {
-					t.Errorf("it tells who is there: %q", got)
+					t.Errorf("the answer tells what program this is: %q", got)
 				}
 				return true
 			})
@@ -395,8 +305,8 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
-// quiet fails the test unless nothing is left of what was going on, and the
-// registry has not been asked.
+// quiet fails the test if goroutines or memory are left over, or if the registry
+// was asked.
 func (r *rig) quiet(t *testing.T, goroutines int, heap uint64) {
 	t.Helper()
 	if n := r.registry.Count("", ""); n != 0 {

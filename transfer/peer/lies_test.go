@@ -15,7 +15,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// calls is each of what can be asked.
+// calls are all that a peer can be asked.
 var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 	"open": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, _, err := pull(ctx, b, somewhere, 0, false)
@@ -143,7 +143,7 @@ func TestAnswersThatCannotBeRight(t *testing.T) {
 					wantPeerError(t, calls[call](t.Context(), c, b), "")
 				}
 				if c.Healthy("b") && name != "unknown failures" {
-					t.Error("it goes on to be asked")
+					t.Error("it is not quarantined")
 				}
 			})
 		}
@@ -156,10 +156,10 @@ func TestSilence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, b := liar(t, func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // else it is not told of the end
+				_, _ = io.Copy(io.Discard, r.Body) // else net/http does not notice when the client leaves
 				<-r.Context().Done()
 			})
-			if name == "open" || name == "offer" { // which the caller bounds
+			if name == "open" || name == "offer" { // only the caller bounds them
 				for range strikes {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 					err := call(ctx, c, b)
@@ -177,7 +177,7 @@ func TestSilence(t *testing.T) {
 				}
 			}
 			if c.Healthy("b") {
-				t.Error("it goes on to be asked")
+				t.Error("it is not quarantined")
 			}
 		})
 	}
@@ -188,7 +188,7 @@ func TestBusy(t *testing.T) {
 	r := newRig(t, setup{})
 	ref := r.ref(r.registry.PutBlob(repo, []byte("hello")))
 	for range bulkSlots {
-		r.server.bulk.take()
+		r.server.table["GET blobs/"].slots.take()
 	}
 	r.times.busy = 100 * time.Millisecond
 	_, err := r.b.Open(t.Context(), ref, 0, mesh.Terms{})
@@ -196,19 +196,19 @@ func TestBusy(t *testing.T) {
 		t.Errorf("%v, healthy %v, %+v", e, r.Healthy("b"), r.server.Counts())
 	}
 	if _, err := r.Stats(t.Context(), "b"); err != nil {
-		t.Errorf("something else: %v", err)
+		t.Errorf("a call with slots of its own: %v", err)
 	}
 	for range controlSlots {
-		r.server.control.take()
+		r.server.table["HEAD blobs/"].slots.take()
 	}
 	if _, err := r.b.Peek(t.Context(), ref); !wantPeerError(t, err, "").Busy {
 		t.Error(err)
 	}
 	if _, err := r.b.Progress(t.Context(), ref); err != nil {
-		t.Errorf("a sign of life: %v", err)
+		t.Errorf("a sign of life, which needs no slot: %v", err)
 	}
 	for range bulkSlots {
-		r.server.bulk.free()
+		r.server.table["GET blobs/"].slots.free()
 	}
 	if b, _, err := pull(t.Context(), r.b, ref, 0, false); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
@@ -240,7 +240,7 @@ func TestBusyPeerIsAskedAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := c.Stats(ctx, "b"); !errors.Is(err, context.Canceled) {
-		t.Errorf("given up: %v", err)
+		t.Errorf("after the caller gave up: %v", err)
 	}
 }
 
@@ -261,7 +261,7 @@ func TestBodyThatBreaksOffHasNoEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = io.ReadFull(s.Body, make([]byte, 1)) // a wrong one; as long as none has left, nothing is lost
+			_, err = io.ReadFull(s.Body, make([]byte, 1)) // a wrong byte; the node could start over if none had left
 			close(rest)
 			if err != nil {
 				t.Fatal(err)
@@ -276,7 +276,7 @@ func TestBodyThatBreaksOffHasNoEnd(t *testing.T) {
 	}
 }
 
-func TestWhoGivesUpBlamesNobody(t *testing.T) {
+func TestACallerThatGivesUpBlamesNobody(t *testing.T) {
 	t.Parallel()
 	c, b := liar(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(headerMark, version)
@@ -297,6 +297,6 @@ func TestWhoGivesUpBlamesNobody(t *testing.T) {
 		_ = s.Body.Close()
 	}
 	if !c.Healthy("b") {
-		t.Error("the peer is blamed")
+		t.Error("the peer is quarantined")
 	}
 }

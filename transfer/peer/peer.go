@@ -1,32 +1,35 @@
-// Package peer is how nodes of one cluster ask each other for blobs, manifests
-// and news: both ends of the protocol.
+// Package peer is the protocol by which the nodes of a cluster ask each other for
+// blobs, manifests and news. It holds both ends.
 //
-// It is HTTP/1.1 on a port of its own, over TLS that is pinned to what gossip
-// tells of a member's certificate, or plain. Each request is signed with the
-// cluster's secret and counts once (sign.go); what is not a signed, fresh
-// request of a member gets a bare 404. A [Client] asks ([Client.Peer] is a
-// transfer.Peer, calls.go), keeps connections to each member (link.go) and
-// passes over those that fail (health.go). A [Server] answers (server.go,
-// serve.go). What both ends say in headers stands in wire.go, the names of
-// things in query.go.
+// It is HTTP/1.1 on a port of its own, over TLS or plain. TLS is pinned to the
+// certificate that gossip tells of a member. Each request is signed with a key
+// made from the cluster's secret, and counts once (request.go, replay.go). The
+// server answers members' fresh requests (admit.go) and nothing else: all others
+// get a bare 404. Each answer is signed for its request (answer.go), so that
+// nobody who took over a crashed node's address is believed. A member of an older
+// version does not sign: its answers are taken over TLS, which proves who it is.
+// Over plain HTTP they are refused, and this node goes to the registry.
 //
-//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only what is there or on its way;
-//	                                  vouched=1: and the asker minds who may have it
+// A [Client] asks: [Client.Peer] is a mesh.Peer (remote.go). It keeps connections
+// to each member (links.go, link.go) and quarantines those that fail (health.go).
+// A [Server] has a table of what can be asked (routes.go) and answers from a
+// mesh.Holder (answers.go). The time-outs of both ends stand in times.go.
+//
+//	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only those that are held or arriving;
+//	                                  vouched=1: the asker checks who may have them
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
-//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only what is there; vouched=1
+//	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only if they are held; vouched=1
 //	GET  /peer/v1/tags                what a tag means
 //	GET  /peer/v1/lists/tags          a page
 //	GET  /peer/v1/lists/referrers     a page
-//	GET  /peer/v1/progress/{digest}   how far a blob is
+//	GET  /peer/v1/progress/{digest}   how much of a blob is here
 //	POST /peer/v1/offers              take this blob from me
 //	POST /peer/v1/refusals            the registry refused me this repository
-//	GET  /peer/v1/stats               what the node counts
-//	GET  /peer/v1/ping                nothing, which is a sign of life
+//	GET  /peer/v1/stats               the node's counters
+//	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters.
 package peer
-
-import "time"
 
 // A Member is what the protocol has to know of another node. It comes from
 // gossip and may change at any time.
@@ -34,13 +37,24 @@ type Member struct {
 	ID          string   // its own for good: 1 to 128 visible ASCII characters
 	Name        string   // what people call it
 	Addr        string   // host:port of its peers' listener
-	Nonce       []byte   // random, made anew at each start of it; without one it can't be asked
+	Nonce       []byte   // random, new at each start; a member without one can't be asked
 	Fingerprint [32]byte // SHA-256 of its certificate; all zero: plain HTTP
-	Key         int      // which of this node's keys it accepts, by number: not the first while secrets are exchanged
+	Key         int      // number of the first of this node's keys that it accepts: not 0 while secrets are exchanged
 }
 
-// The protocol's version, as it stands in paths and headers. Another one means
-// that the two ends can't understand each other.
+// A roster tells what gossip knows of a member by now. It answers at once.
+type roster func(id string) (Member, bool)
+
+// name is what people call a member.
+func (r roster) name(id string) string {
+	if m, ok := r(id); ok && m.Name != "" {
+		return m.Name
+	}
+	return id
+}
+
+// The protocol's version, as it stands in paths and headers. Nodes of different
+// versions can't understand each other.
 const (
 	version = "1"
 	root    = "/peer/v" + version + "/"
@@ -48,15 +62,17 @@ const (
 
 // Headers of the protocol.
 const (
-	headerAuth      = "Oci-Peer-Auth"      // of a request: its signature
+	headerPrefix    = "Oci-Peer-"          // of all that follow but the first
 	headerMark      = "Oci-Peer"           // of each answer: the version
+	headerAuth      = "Oci-Peer-Auth"      // the signature of a request, or of an answer
+	headerBody      = "Oci-Peer-Body"      // SHA-256 of a small answer's body
 	headerFailure   = "Oci-Peer-Failure"   // the request failed: one of the failures below
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
-	headerStale     = "Oci-Peer-Stale"     // the same of one that stale content stands in for
+	headerStale     = "Oci-Peer-Stale"     // the same, of a failure that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
-	headerAge       = "Oci-Peer-Age"       // for how many milliseconds the registry's word is known
+	headerAge       = "Oci-Peer-Age"       // how many milliseconds ago the registry said it
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
-	headerPresence  = "Oci-Peer-Presence"  // answer to a peek
+	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
 	headerNext      = "Oci-Peer-Next"      // query of the next page
 	headerVia       = "Cache-Status"
@@ -65,9 +81,9 @@ const (
 
 // The values of headerFailure.
 const (
-	failedUpstream = "upstream" // the registry's; headerError says how
+	failedUpstream = "upstream" // the registry failed; headerError says how
 	failedBusy     = "busy"     // come back in a moment
-	failedPeer     = "peer"     // the node's own
+	failedPeer     = "peer"     // the node itself failed
 )
 
 // Limits, in bytes.
@@ -84,14 +100,6 @@ const (
 	maxVia      = 1 << 10
 )
 
-// maxAge bounds the age of a registry's word, in milliseconds: a hundred years.
+// maxAge bounds how long ago a registry may have said something, in
+// milliseconds: a hundred years.
 const maxAge = 100 * 365 * 24 * 3600 * 1000
-
-const (
-	// callTime bounds a call whose answer is small, its body included.
-	callTime = 39 * time.Second
-	// answerTime is how long a node waits for the registry before it tells the
-	// other that this has not answered: in time for the other to hear it, so
-	// that it does not blame the node.
-	answerTime = callTime - time.Second
-)

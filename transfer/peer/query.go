@@ -16,21 +16,21 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// mediaTypePattern is what may stand in an Accept list.
+// mediaTypePattern matches what may stand in an Accept list.
 var mediaTypePattern = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+.^_|~0-9A-Za-z-]+$`)
 
-// maxAccept bounds how many media types are told of a client's Accept list.
+// maxAccept bounds how many media types of a client's Accept list are sent.
 const maxAccept = 64
 
-var errQuery = errors.New("not of the form of a request")
+var errQuery = errors.New("malformed parameters")
 
 // A query is the parameters of a request.
 type query struct {
 	oci.Ref
 	mesh.Terms
 	accept []string
-	inList bool       // the digest stands here, not in the path
-	list   url.Values // what pages a listing
+	inList bool       // the digest is a parameter, not part of the path
+	list   url.Values // what selects a page of a list
 }
 
 // encode writes the parameters.
@@ -56,7 +56,7 @@ func (q query) encode() string {
 	return v.Encode()
 }
 
-// set sets what is not empty.
+// set sets a value that is not empty.
 func set(v url.Values, key, val string) {
 	if val != "" {
 		v.Set(key, val)
@@ -66,8 +66,8 @@ func set(v url.Values, key, val string) {
 // acceptable reports whether t can stand in an Accept list.
 func acceptable(t string) bool { return len(t) <= maxWord && mediaTypePattern.MatchString(t) }
 
-// parseQuery reads the parameters of a request. Keys that it does not know are
-// a newer version's and left alone.
+// parseQuery reads the parameters of a request. It ignores keys that it does not
+// know: they are a newer version's.
 func parseQuery(raw string) (query, error) {
 	if len(raw) > maxQuery {
 		return query{}, errQuery
@@ -95,7 +95,7 @@ func parseQuery(raw string) (query, error) {
 	return q, nil
 }
 
-// parseDigest takes the digests that can be verified.
+// parseDigest reads a digest that can be verified.
 func parseDigest(s string) (digest.Digest, error) {
 	d := digest.Digest(s)
 	if d.Validate() != nil || d.Algorithm() != digest.SHA256 && d.Algorithm() != digest.SHA512 {

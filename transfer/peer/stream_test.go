@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// A spy is a listener whose connections tell what is left to the kernel to
-// copy, and when they are closed.
+// A spy is a listener whose connections count what the kernel copies, and tell
+// when they are closed.
 type spy struct {
 	net.Listener
-	buffer int           // of what is sent; 0: the system's
-	files  atomic.Int64  // bytes that came as a file
+	buffer int           // for sending; 0: the system's default
+	files  atomic.Int64  // bytes that the kernel copied from a file
 	closed chan struct{} // one for each connection
 }
 
@@ -40,7 +40,7 @@ type spied struct {
 	once sync.Once
 }
 
-// ReadFrom is what net/http calls; TCPConn does sendfile for an *os.File
+// ReadFrom is what net/http calls. TCPConn does sendfile for an *os.File
 // directly below one *io.LimitedReader, and for nothing else.
 func (c *spied) ReadFrom(src io.Reader) (int64, error) {
 	limited, ok := src.(*io.LimitedReader)
@@ -106,5 +106,5 @@ func TestDeadReaderIsCut(t *testing.T) {
 	if _, err := io.WriteString(c, q.signed().text()); err != nil {
 		t.Fatal(err)
 	}
-	<-s.closed // though nobody has read
+	<-s.closed // although nobody reads
 }

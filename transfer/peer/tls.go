@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// NewCertificate makes a self-signed certificate, whose key lives in memory
-// only, and returns it with its fingerprint, which gossip is to tell. Nobody
-// looks at the names or the dates in it.
+// NewCertificate makes a self-signed certificate and returns it with its
+// fingerprint, which gossip tells the other members. The key is kept in memory
+// only. Nobody looks at the names or the dates in the certificate.
 func NewCertificate() (tls.Certificate, [32]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, [32]byte{}, fmt.Errorf("making the peers' key: %w", err)
 	}
-	// The dates are the same in all clusters: clocks prove nothing here.
+	// The dates are the same everywhere, so that no clock matters.
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		NotBefore:    time.Unix(0, 0),
@@ -36,23 +36,23 @@ func NewCertificate() (tls.Certificate, [32]byte, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, sha256.Sum256(der), nil
 }
 
-// ServerTLS is the TLS of a peers' listener with that certificate.
+// ServerTLS is the TLS config of a peers' listener with that certificate.
 func ServerTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		Certificates:           []tls.Certificate{cert},
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{"http/1.1"},
-		SessionTicketsDisabled: true, // nobody would use them
+		SessionTicketsDisabled: true, // no client would use them
 	}
 }
 
-var errPin = errors.New("its certificate is not the one that gossip tells of")
+var errPin = errors.New("its certificate is not the one that gossip told: another node has its address, or it has just restarted")
 
-// pinned is the TLS of a client that takes one certificate and no other. It is
-// checked for each connection, also for one that would resume another.
+// pinned is the TLS config of a client that accepts one certificate only. Every
+// connection is checked, also one that resumes another.
 func pinned(fingerprint [32]byte) *tls.Config {
 	return &tls.Config{
-		InsecureSkipVerify: true, // names and authorities are replaced by the pin
+		InsecureSkipVerify: true, // the pin takes the place of names and authorities
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         []string{"http/1.1"},
 		VerifyConnection: func(s tls.ConnectionState) error {

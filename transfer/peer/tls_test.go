@@ -22,14 +22,14 @@ func TestPinning(t *testing.T) {
 	if err := ask(right.Fingerprint); err != nil {
 		t.Fatal(err)
 	}
-	// The connection that is kept is not for a peer with another certificate.
+	// A kept connection is not used for a peer with another certificate.
 	wantPeerError(t, ask([32]byte{1}), "certificate")
 	if r.Healthy("b") {
 		t.Error("a peer with a wrong certificate is healthy")
 	}
-	wantPeerError(t, ask([32]byte{}), "no peer's answer")
+	wantPeerError(t, ask([32]byte{}), "not a member")
 	if err := ask(right.Fingerprint); err != nil {
-		t.Errorf("right again: %v", err)
+		t.Errorf("with the right certificate again: %v", err)
 	}
 
 	plain := newRig(t, setup{})
@@ -41,7 +41,7 @@ func TestPinning(t *testing.T) {
 
 	if c, err := tls.Dial("tcp", r.addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
 		_ = c.Close()
-		t.Error("TLS 1.2 will do")
+		t.Error("TLS 1.2 is accepted")
 	}
 }
 
@@ -65,7 +65,7 @@ func TestResumptionIsNoWayAroundThePin(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = io.WriteString(tls.Server(there, serverSide), "x") // after the ticket
+			_, _ = io.WriteString(tls.Server(there, serverSide), "x") // the ticket goes before it
 			_ = there.Close()
 		})
 		here, err := net.Dial("tcp", l.Addr().String())

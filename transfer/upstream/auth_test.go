@@ -180,7 +180,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		{"reg.example.com", "https://auth.example.com:8443/t", "", false, true, false},
 		{"reg.example.com", "https://example.com/t", "", false, true, false},
 		{"reg.example.com", "http://auth.example.com/t", "", false, false, false},
-		{"reg.example.com", "http://auth.example.com/t", "", true, false, false}, // insecure for its certificate's sake
+		{"reg.example.com", "http://auth.example.com/t", "", true, false, false}, // insecure, but only because of its certificate
 		{"reg.example.com", "http://auth.example.com/t", "", true, true, true},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, false, false},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", true, true, true},
@@ -194,7 +194,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		{"reg.example.com", "https://auth.other.net:8443/t", "auth.other.net:443", false, false, false},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", false, false, false},
 		{"registry-1.docker.io", "https://auth.docker.io/token", "", false, true, false},
-		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix of many owners
+		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix, whose names have many owners
 		{"a.co.uk", "https://b.co.uk/t", "", false, false, false},
 		{"localhost:5000", "https://localhost:5001/t", "", false, false, false},
 		{"10.0.0.1:5000", "https://10.0.0.1:5001/t", "", false, false, false},
@@ -318,7 +318,7 @@ func TestTokenAnswersWithoutEndAreNotRead(t *testing.T) {
 
 func TestALostTokenServerIsLookedForAgain(t *testing.T) {
 	t.Parallel()
-	realm, life := "/old", 1 // of the token: renewed after half a second, but refused at once below
+	realm, life := "/old", 1 // of the token, in seconds; below it is refused before it would be renewed
 	c := faked(t, Registry{}, func(r *http.Request) (*http.Response, error) {
 		switch {
 		case r.URL.Path == realm:

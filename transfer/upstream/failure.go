@@ -43,8 +43,8 @@ type failure struct {
 	again again
 }
 
-// A cause is an oci.Error under another name. Embedded as Error it would hide its
-// method of that name.
+// A cause is an oci.Error under another name. Embedded under its own, it would hide
+// its method Error.
 type cause = oci.Error
 
 // broken returns the failure of a round trip that err ended without an answer. It
@@ -117,7 +117,7 @@ func (f *failure) unverified(err error) bool {
 	} else if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		reason = "the TLS certificate is not trusted: if it is from a private authority, set ca_file for this registry"
 	} else if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		reason = "the TLS handshake failed" // crypto/tls wraps its alerts so
+		reason = "the TLS handshake failed" // the form in which crypto/tls returns an alert
 	}
 	if reason == "" {
 		return false
@@ -174,7 +174,7 @@ type meaning struct {
 	reason string
 }
 
-// meanings of statuses. Those that are not listed go by their class.
+// meanings are those of single statuses. All others go by their class.
 var meanings = map[int]meaning{
 	http.StatusNotFound:                     {oci.NotFound, never, "not found"},
 	http.StatusUnauthorized:                 {oci.Denied, never, "access denied"},
@@ -219,9 +219,9 @@ func (a *answer) refused() *failure {
 	return f
 }
 
-// declined is refused for an answer that ends a request. A redirect may have led
-// to its host by a link that has expired, or that leads to where the content has
-// yet to arrive: the registry is asked for another.
+// declined is refused for the answer that ends a request. If a redirect led to it,
+// its link may have expired, or the content may not have arrived there yet. Then the
+// registry is asked for another link.
 func (a *answer) declined() *failure {
 	f := a.refused()
 	if a.asked != oci.Registry && a.is(http.StatusForbidden, http.StatusNotFound) {
@@ -237,7 +237,7 @@ func saidBy(resp *http.Response) (message string, ok bool) {
 	if resp.Body == http.NoBody || resp.Request != nil && resp.Request.Method == http.MethodHead {
 		return "", false
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // if it breaks off, what came will do
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // after an error the part that came will do
 	if (&answer{resp: resp}).isPage() {
 		return "", false
 	}

@@ -165,8 +165,8 @@ func TestWhereARegistryMayLead(t *testing.T) {
 	}
 }
 
-// Whoever answers for a registry's name at a public address could have it mean
-// an inside one the next moment, and then redirect there.
+// Whoever controls the name of a registry with a public address could make it mean a
+// private address the next moment, and then redirect there.
 func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
 	t.Parallel()
 	home, away := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("8.8.8.8")
@@ -191,8 +191,8 @@ func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
 	}
 }
 
-// TestRebinding: each connection is judged by the address that it is made to,
-// whatever the name meant before.
+// TestRebinding: the guard checks the address of each connection, whatever the name
+// meant before.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	outside := server(t, func(w http.ResponseWriter, r *http.Request) {
@@ -222,7 +222,7 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// newClientFor returns the state of one registry.
+// newClientFor returns the registry that cfg describes.
 func newClientFor(t *testing.T, cfg Registry) *registry {
 	t.Helper()
 	roots, err := cfg.check()

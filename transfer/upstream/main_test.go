@@ -19,12 +19,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// canary is in every password of these tests, and must be in no log, no error
-// and no request to the wrong host.
+// canary is in every password of these tests. It must never get into a log, an error
+// or a request to the wrong host.
 const canary = "canary-7f3a"
 
-// newClient returns a client for registries whose debug log is checked for the
-// canary when the test ends.
+// newClient returns a client for registries. When the test ends, its debug log is
+// checked for the canary.
 func newClient(t *testing.T, registries ...Registry) *Client {
 	t.Helper()
 	var log safeBuffer
@@ -58,12 +58,12 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// plainly is a registry of loopback that speaks plain HTTP.
+// plainly returns the settings of a registry on loopback that speaks plain HTTP.
 func plainly(host string) Registry {
 	return Registry{Host: host, Configured: true, Insecure: true, FollowRedirects: true}
 }
 
-// withLogin adds credentials.
+// withLogin returns r with credentials.
 func withLogin(r Registry) Registry {
 	r.Username, r.Password = "user", canary
 	return r
@@ -98,7 +98,7 @@ func faked(t *testing.T, cfg Registry, trip tripFunc) *Client {
 	return c
 }
 
-// reply makes an answer. header holds names and values in turn.
+// reply returns an answer. header holds names and values in turn.
 func reply(status int, body string, header ...string) *http.Response {
 	h := http.Header{}
 	for i := 0; i < len(header); i += 2 {
@@ -135,8 +135,8 @@ func wantHello(t *testing.T, c *Client, host string) {
 	}
 }
 
-// wantError fails the test unless err is of that kind, speaks of reason and
-// tells no secret.
+// wantError fails the test unless err is of that kind, its reason holds reason, and
+// it tells no secret.
 func wantError(t *testing.T, err error, kind oci.Kind, reason string) *oci.Error {
 	t.Helper()
 	e, ok := errors.AsType[*oci.Error](err)

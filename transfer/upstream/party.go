@@ -13,16 +13,15 @@ type clue struct {
 	by    oci.Party // Nobody: the party that was asked
 }
 
-// clues are in order: the first one found decides. An answer without any of them
-// is an error in no form that a registry uses, so something on the way gave it.
+// clues are in order: the first one found decides. An error without any of them has
+// no form that registries use, so something on the way gave it.
 //
-// Most registries set Docker-Distribution-Api-Version on every answer
-// (distribution, Docker Hub, GHCR, ECR, ACR, Artifact Registry, GitLab,
-// Artifactory, Gitea). The others show themselves in other ways: Quay and Harbor
-// by an OCI error body, and to a HEAD by the media type of that body; early
-// Harbor by its challenge. What has been seen without any clue is Cloud Armor's
-// 403 page in front of registry.k8s.io, a balancer's 502, and the page by which
-// early Nexus refuses HEAD although GET succeeds.
+// Most registries set Docker-Distribution-Api-Version on every answer: distribution,
+// Docker Hub, GHCR, ECR, ACR, Artifact Registry, GitLab, Artifactory, Gitea. Others
+// show themselves by an OCI error body, and to a HEAD by its media type (Quay,
+// Harbor, GitHub Enterprise), or by their challenge (early Harbor). These have none of
+// the clues: Cloud Armor's 403 page in front of registry.k8s.io, a balancer's 502, and
+// the page by which early Nexus refuses HEAD although GET succeeds.
 var clues = []clue{
 	{
 		says: "a proxy wants a login, or a portal does (RFC 6585)",
@@ -78,8 +77,8 @@ var clues = []clue{
 	},
 }
 
-// by returns who gave the answer. It is never the registry or its token server
-// unless the answer came from that one's own host.
+// by returns who gave the answer. It is the registry or its token server only if the
+// answer came from that server's own host.
 func (a *answer) by() oci.Party {
 	for _, c := range clues {
 		if c.found(a) {
@@ -93,8 +92,8 @@ func (a *answer) by() oci.Party {
 }
 
 // askedNext returns who answers at the place that a redirects to. The registry's
-// redirect leads to its storage. A redirect that the registry did not give leads
-// to whoever gave it.
+// redirect to another host leads to storage. What something on the way redirects to
+// counts as something on the way, and so does what a token server redirects to.
 func (a *answer) askedNext(sameOrigin bool) oci.Party {
 	switch {
 	case sameOrigin && a.asked != oci.Storage:

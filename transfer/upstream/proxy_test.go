@@ -17,8 +17,8 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// world serves, under any name, a registry with tokens and a CDN whose
-// certificate is good for *.example.com.
+// world starts a server that is, by the name it is asked under, a registry, its token
+// server or its CDN. Its certificate is valid for *.example.com.
 func world(t *testing.T, scheme string) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +80,8 @@ func TestEveryHopGoesThroughTheProxy(t *testing.T) {
 	}
 }
 
-// proxied returns a client for cfg, or whose fallback is cfg.
+// proxied returns a client for cfg, or with cfg as its fallback if that is not
+// configured.
 func proxied(t *testing.T, cfg Registry) *Client {
 	t.Helper()
 	if cfg.Configured {
@@ -117,7 +118,7 @@ func (p *testProxy) start(t *testing.T, kind string) *url.URL {
 	return u
 }
 
-// httptestTLS is a server for its certificate, which all of httptest share.
+// httptestTLS starts a server for the certificate that all servers of httptest share.
 func httptestTLS(t *testing.T) *httptest.Server {
 	t.Helper()
 	s := httptest.NewTLSServer(http.NotFoundHandler())
@@ -216,7 +217,7 @@ func TestMisconfigurationsAreToldAtOnce(t *testing.T) {
 
 func TestAPublicRegistryThatResolvesInsideIsNotReached(t *testing.T) {
 	t.Parallel()
-	// As if the name had been looked up to loopback, for a stranger and for a hop.
+	// As if the name had resolved to loopback: for a stranger, and for a hop.
 	host := server(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	r := newClientFor(t, Registry{Host: "reg.example.com"})
 	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {
@@ -256,8 +257,8 @@ func TestARefusedDialIsToldSoon(t *testing.T) {
 	wantError(t, err, oci.Unavailable, "connection refused")
 }
 
-// TestTheEnvironmentsProxy runs itself in another process: net/http reads the
-// variables once.
+// TestTheEnvironmentsProxy runs itself in another process, since net/http reads the
+// variables only once.
 func TestTheEnvironmentsProxy(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("UPSTREAM_TEST_CHILD") != "" {
@@ -278,7 +279,7 @@ func TestTheEnvironmentsProxy(t *testing.T) {
 		"socks5h://proxy.example.com":                       "PROXY socks5h://proxy.example.com <nil>",
 		"ftp://user:" + canary + "@proxy.example.com":       "START HTTPS_PROXY is not the URL of a proxy: the scheme must be",
 		"http://user:" + canary + "@proxy.example.com:port": "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
-		// net/http drops these two, and goes straight.
+		// net/http ignores these two and uses no proxy.
 		"http://user:" + canary + "%zz@proxy.example.com:1": "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
 		"http://[::1" + canary:                              "START HTTPS_PROXY is not the URL of a proxy: it can't be parsed",
 		"http://":                                           "START HTTPS_PROXY is not the URL of a proxy: the host is missing",

@@ -1,14 +1,9 @@
 package upstream
 
 import (
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,7 +25,7 @@ func TestRedirectsToACDNCarryNoPass(t *testing.T) {
 			d := reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
 			client := newClient(t, withLogin(plainly(reg.Host())))
 			wantHello(t, client, reg.Host())
-			reg.RevokeLinks() // what was redirected to is not kept
+			reg.RevokeLinks() // the client keeps no target of a redirect
 			wantHello(t, client, reg.Host())
 			m, err := client.Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{"application/x", upstreamtest.TypeManifest})
 			if err != nil || m.Digest != d {
@@ -45,8 +40,8 @@ func TestRedirectsToACDNCarryNoPass(t *testing.T) {
 	}
 }
 
-// leads makes a network where the registry answers with a redirect to
-// location, and all else with hello, and tells who was shown Authorization.
+// leads returns a network where the registry redirects to location and every other
+// host answers hello. It adds to seen each URL that was shown Authorization.
 func leads(location string, seen *[]string) tripFunc {
 	return func(r *http.Request) (*http.Response, error) {
 		if r.URL.Scheme == "https" && r.URL.Host == "reg.example.com" && r.Header.Get("Authorization") == "" && strings.HasPrefix(r.URL.Path, "/v2/") {
@@ -174,13 +169,13 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 	}
 }
 
-// A registry may redirect to another, which wants a token of its own: without
-// our login, for that request alone, and from no place that is not public.
+// A registry may redirect to another that wants a token of its own. It gets one
+// without our login, for that request alone, from a public token server only.
 func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 	t.Parallel()
 	for realm, served := range map[string]bool{
 		"https://tokens.example.net/t": true,
-		"https://reg.example.com/t":    true, // the registry's own: as a guest there too
+		"https://reg.example.com/t":    true, // the registry's own token server, also asked as a guest
 		"http://tokens.example.net/t":  false,
 		"https://169.254.169.254/t":    false,
 		"https://10.0.0.1/t":           false,
@@ -221,8 +216,8 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 	}
 }
 
-// A link may have ended before it is used, or lead to where the blob has yet to
-// arrive: the registry is asked for another, once.
+// A link may have expired before it is used, or lead to where the blob has yet to
+// arrive. The registry is asked for another, once.
 func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	for status, kind := range map[int]oci.Kind{403: oci.Denied, 404: oci.NotFound} {
@@ -265,7 +260,7 @@ func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
 			t.Errorf("%s: %+v, %v", location, s, err)
 		}
 	}
-	// Behind a login a client gets nowhere with a redirect to the registry itself.
+	// A client can't follow a redirect to the registry itself if that wants a login.
 	var seen []string
 	client := faked(t, withLogin(Registry{}), leads("/artifacts/x", &seen))
 	wantHello(t, client, "reg.example.com")
@@ -275,88 +270,7 @@ func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
 	}
 }
 
-func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
-	t.Parallel()
-	handler := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
-	plain := httptest.NewServer(http.HandlerFunc(handler))
-	defer plain.Close()
-	secure := httptest.NewTLSServer(http.HandlerFunc(handler))
-	defer secure.Close()
-	for _, s := range []*httptest.Server{plain, secure} {
-		_, host, _ := strings.Cut(s.URL, "://")
-		client := newClient(t, plainly(host))
-		wantHello(t, client, host)
-		client.named[host].home.plain.Store(s == secure) // what is remembered turns out wrong
-		wantHello(t, client, host)
-		if got := client.named[host].home.plain.Load(); got != (s == plain) {
-			t.Errorf("%s: plain HTTP remembered: %v", s.URL, got)
-		}
-	}
-	_, host, _ := strings.Cut(secure.URL, "://")
-	cfg := plainly(host)
-	cfg.Insecure = false
-	_, err := newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, oci.Unavailable, "not trusted")
-	_, host, _ = strings.Cut(plain.URL, "://")
-	cfg.Host = host
-	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
-	wantError(t, err, oci.Unavailable, "does not speak TLS")
-}
-
-func TestInsecureIsForTheRegistryItself(t *testing.T) {
-	t.Parallel()
-	other := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
-	defer other.Close()
-	home := server(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) })
-	_, err := newClient(t, plainly(home)).Open(t.Context(), hello(home), 0)
-	wantError(t, err, oci.Unavailable, "not trusted")
-}
-
-func TestACAFileIsTrusted(t *testing.T) {
-	t.Parallel()
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
-	defer s.Close()
-	_, host, _ := strings.Cut(s.URL, "://")
-	cfg := Registry{Host: host, Configured: true, FollowRedirects: true, CAFile: caFile(t, s)}
-	wantHello(t, newClient(t, cfg), host)
-	empty := filepath.Join(t.TempDir(), "empty.pem")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{empty, empty + ".missing"} {
-		if _, err := New([]Registry{{Host: host, Configured: true, CAFile: file}}, Registry{}, nil); err == nil {
-			t.Errorf("%s is taken for a ca_file", file)
-		}
-	}
-}
-
-// caFile writes the certificate of s and returns where.
-func caFile(t *testing.T, s *httptest.Server) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	if err := os.WriteFile(file, block, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func TestWholeTLSRegistryWithTokensAndCDN(t *testing.T) {
-	t.Parallel()
-	reg := upstreamtest.New(t, upstreamtest.HTTP2(), upstreamtest.Redirect(),
-		upstreamtest.Bearer(upstreamtest.BearerAuth{User: "user", Password: canary, SeparateHost: true}))
-	reg.PutBlob("team/app", []byte("hello"))
-	cfg := withLogin(Registry{Host: reg.Host(), Configured: true, FollowRedirects: true, CAFile: reg.CAFile()})
-	cfg.RealmHosts = []string{reg.TokenHost()}
-	wantHello(t, newClient(t, cfg), reg.Host())
-	for _, r := range reg.Requests() {
-		if r.Proto != "HTTP/1.1" || r.Header.Get("Accept-Encoding") != "identity" || !strings.HasPrefix(r.Header.Get("User-Agent"), "oci-proxy/") {
-			t.Errorf("a request of %s with %v", r.Proto, r.Header)
-		}
-	}
-}
-
-// What is asked for by https does not go on in the clear, insecure or not.
+// A request by https does not go on in the clear, even if the registry is insecure.
 func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -392,7 +306,7 @@ func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 	}
 }
 
-// A client is sent to no place that we would not go to.
+// A client is never sent where this program would not go itself.
 func TestWhereAClientIsSent(t *testing.T) {
 	t.Parallel()
 	for location, ok := range map[string]bool{

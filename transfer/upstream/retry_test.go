@@ -156,7 +156,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 			return reply(401, "", "WWW-Authenticate", `Bearer realm="/token"`), nil
 		}
 	}
-	slow := func(r *http.Request) (*http.Response, error) { // each hop just within its own time
+	slow := func(r *http.Request) (*http.Response, error) { // each hop takes almost all of its own time
 		if err := wait.For(r.Context(), headerTimeout-time.Second); err != nil {
 			return nil, err
 		}
@@ -178,7 +178,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 					"a blob":     func() error { _, err := client.Open(t.Context(), hello("reg.example.com"), 0); return err },
 				} {
 					if name == "no end of the answer" && (what == "a blob" || what == "a HEAD") {
-						continue // bodies are no concern of these
+						continue // these do not read a body
 					}
 					start := time.Now()
 					err := ask()
@@ -192,7 +192,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 	}
 }
 
-// stalled is a body that ends with its request.
+// stalled is a body that never delivers and ends with its request.
 type stalled struct{ ctx context.Context }
 
 func (s stalled) Read([]byte) (int, error) {

@@ -15,7 +15,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A testProxy leads every name to one server, and tells what it was asked for.
+// A testProxy connects every name to one server, and records what it was asked for.
 type testProxy struct {
 	target string // host:port
 	login  string // user:password it wants, "" for none
@@ -60,7 +60,7 @@ func (p *testProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// forward asks the target for what has an absolute URL.
+// forward sends a request with an absolute URL on to the target.
 func (p *testProxy) forward(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Proxy-Authorization")
 	out := &http.Request{Method: r.Method, URL: &url.URL{Scheme: "http", Host: p.target, Path: r.URL.Path, RawQuery: r.URL.RawQuery}, Host: r.Host, Header: r.Header, Close: true}
@@ -104,7 +104,7 @@ func (p *testProxy) socks(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// greet does the handshake and reports whether the client may go on.
+// greet does the handshake and reports whether it succeeded.
 func (p *testProxy) greet(conn net.Conn) bool {
 	r := bufio.NewReader(conn)
 	take := func(n int) []byte {

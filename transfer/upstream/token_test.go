@@ -46,7 +46,7 @@ func TestFiftyWaitersMakeOneTokenRequest(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		giveUp() // whoever came first does not take the others along
+		giveUp() // the others do not lose their request with the caller that began it
 		wg.Wait()
 		if n := asked.Load(); n != 1 {
 			t.Errorf("%d requests, want 1", n)
@@ -74,13 +74,13 @@ func TestTokensAreRenewedEarlyAndUsedUpWhileThatFails(t *testing.T) {
 			}
 		}
 		step(0, 1, "t")
-		step(50*time.Second, 1, "t") // of 60: good
+		step(50*time.Second, 1, "t") // of 60: still valid
 		step(2*time.Second, 2, "tt") // 8 s before its end: renewed
 		broken = true
-		step(52*time.Second, 3, "tt") // renewal fails, the old one still is good
+		step(52*time.Second, 3, "tt") // renewal fails, the old one is still valid
 		step(time.Second, 3, "tt")    // and is not renewed at every request
 		step(5*time.Second, 4, "tt")
-		step(10*time.Second, 5, "") // now it has ended
+		step(10*time.Second, 5, "") // now it has expired
 	})
 }
 

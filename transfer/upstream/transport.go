@@ -36,17 +36,17 @@ func tripOf(ctx context.Context) *trip {
 	return &trip{}
 }
 
-// A network sends a registry's requests, one at a time: to the registry, its token
-// server and its storage, through a proxy if there is one.
+// A network sends the requests for one registry: to itself, its token servers and its
+// storage, through a proxy if there is one. It follows no redirects.
 type network struct {
 	home  *home
 	guard *guard
 	proxy *url.URL // nil: as the environment says
 	log   *slog.Logger
 
-	// An insecure registry's certificate is not verified, but only at its own
-	// host:port. Requests to elsewhere have a transport of their own then; else both
-	// are one.
+	// The certificate of an insecure registry is not verified. That goes for its own
+	// host:port alone, so requests to elsewhere have another transport then. Otherwise
+	// both are the same.
 	own, elsewhere http.RoundTripper
 }
 
@@ -193,7 +193,7 @@ func (n *network) permitted(u *url.URL) (proxy *url.URL, err error) {
 	return proxy, n.guard.permits(u, proxy != nil)
 }
 
-// trace returns ctx with t in it. t hears of a handshake that fails.
+// trace returns ctx with t in it, and has t note a failed handshake.
 func (t *trip) trace(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, tripKey{}, t)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{

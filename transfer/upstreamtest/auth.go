@@ -6,10 +6,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Mixed case, since clients have been seen to lower the challenge's case.
+// Mixed case, because some clients turn the challenge into lower case.
 const (
 	tokenPath    = "/Token-Service/auth"
 	tokenService = "Upstream.Test"
@@ -18,14 +19,14 @@ const (
 // BearerAuth says how a registry with tokens behaves.
 type BearerAuth struct {
 	User, Password string        // the login; "": anonymous tokens only
-	Anonymous      bool          // anonymous tokens also where there is a login
-	TTL            time.Duration // of tokens; 0: 5 minutes; told as expires_in in seconds, rounded up
+	Anonymous      bool          // anonymous tokens too, although there is a login
+	TTL            time.Duration // of tokens; 0: 5 minutes; expires_in has it in seconds, rounded up
 	OmitScope      bool          // the challenge names no scope
-	OmitExpiry     bool          // the token's answer has no expires_in
-	AccessToken    bool          // the token is answered as access_token
-	ExpiredStatus  int           // for an expired token: 401 (default) or 403, which comes without a challenge
+	OmitExpiry     bool          // the token server's answer has no expires_in
+	AccessToken    bool          // the token server's answer has the token in access_token
+	ExpiredStatus  int           // for an expired token: 401 (default) or 403, which has no challenge
 	Realm          string        // overrides the realm of the challenge
-	Extra          []string      // further challenges, each a header before the right one
+	Extra          []string      // further challenges, each in a header of its own before the right one
 	SeparateHost   bool          // the token server has a port of its own
 }
 
@@ -34,8 +35,8 @@ func Basic(user, password string) Option {
 	return func(o *options) { o.basic = &credentials{user, password} }
 }
 
-// Bearer makes the registry ask for tokens. They are opaque and good for the
-// repositories of their scopes only.
+// Bearer makes the registry ask for tokens. They are opaque and valid only for the
+// repositories of their scopes.
 func Bearer(b BearerAuth) Option {
 	return func(o *options) { o.bearer = &b }
 }
@@ -47,22 +48,41 @@ type grant struct {
 	generation int
 }
 
+// An issuer gives out tokens and knows them again.
+type issuer struct {
+	how BearerAuth
+
+	mu          sync.Mutex
+	tokens      map[string]grant
+	generation  int // of tokens; those of earlier ones are revoked
+	expireAfter int // authorised requests left until all tokens expire; < 0: they do not
+}
+
+// newIssuer returns an issuer that behaves as how says.
+func newIssuer(how *BearerAuth) *issuer {
+	s := &issuer{tokens: map[string]grant{}, expireAfter: -1}
+	if how != nil {
+		s.how = *how
+	}
+	return s
+}
+
 // RevokeTokens makes all tokens given out so far count as expired.
-func (r *Registry) RevokeTokens() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.generation++
+func (s *issuer) RevokeTokens() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
 }
 
-// ExpireTokensAfter makes all tokens of that moment expire once n more
-// requests have been let in; tokens given out later are good.
-func (r *Registry) ExpireTokensAfter(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.expireAfter = n
+// ExpireTokensAfter makes all tokens of that moment expire once n more requests have
+// been let in. Tokens given out later are valid.
+func (s *issuer) ExpireTokensAfter(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expireAfter = n
 }
 
-// authorise reports whether req may go on; if not it has been answered.
+// authorise reports whether req may go on. If not, it has answered req.
 func (r *Registry) authorise(w *wire, req *http.Request) bool {
 	switch {
 	case r.opts.bearer != nil:
@@ -79,6 +99,7 @@ func (r *Registry) authorise(w *wire, req *http.Request) bool {
 	return true
 }
 
+// authoriseBearer is authorise for a registry with tokens.
 func (r *Registry) authoriseBearer(w *wire, req *http.Request) bool {
 	repo, _, _ := split(req.URL.Path)
 	problem := ""
@@ -103,25 +124,25 @@ func (r *Registry) authoriseBearer(w *wire, req *http.Request) bool {
 	return false
 }
 
-// examine returns what is wrong with a token, "" if it is good for repo ("": any repo).
-func (r *Registry) examine(token, repo string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	g, ok := r.tokens[token]
+// examine returns what is wrong with a token, "" if it is valid for repo ("": any).
+func (s *issuer) examine(token, repo string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, ok := s.tokens[token]
 	switch {
 	case !ok:
 		return "invalid_token"
-	case g.generation < r.generation || time.Now().After(g.expires):
+	case g.generation < s.generation || time.Now().After(g.expires):
 		return "expired"
 	case repo != "" && !slices.Contains(g.repos, repo):
 		return "insufficient_scope"
 	}
-	if r.expireAfter == 0 {
-		r.generation++
-		r.expireAfter = -1
+	if s.expireAfter == 0 {
+		s.generation++
+		s.expireAfter = -1
 		return "expired"
 	}
-	r.expireAfter = max(r.expireAfter-1, -1)
+	s.expireAfter = max(s.expireAfter-1, -1)
 	return ""
 }
 
@@ -142,6 +163,7 @@ func (r *Registry) challenge(repo, problem string) string {
 	return s
 }
 
+// serveToken answers a request to the token server.
 func (r *Registry) serveToken(w *wire, req *http.Request) {
 	query := req.URL.Query()
 	repos, ok := scopes(query["scope"])
@@ -160,8 +182,9 @@ func (r *Registry) serveToken(w *wire, req *http.Request) {
 	}
 }
 
-func (r *Registry) login(req *http.Request) bool {
-	b := r.opts.bearer
+// login reports whether a request for a token has the right login.
+func (s *issuer) login(req *http.Request) bool {
+	b := s.how
 	if req.Header.Get("Authorization") == "" {
 		return b.Anonymous || b.User == ""
 	}
@@ -169,16 +192,16 @@ func (r *Registry) login(req *http.Request) bool {
 	return ok && b.User != "" && user == b.User && password == b.Password
 }
 
-// issue makes a token and returns what the token server answers.
-func (r *Registry) issue(repos []string) map[string]any {
-	b, token := r.opts.bearer, rand.Text()
+// issue makes a token and returns the token server's answer.
+func (s *issuer) issue(repos []string) map[string]any {
+	b, token := s.how, rand.Text()
 	ttl := b.TTL
 	if ttl == 0 {
 		ttl = 5 * time.Minute
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tokens[token] = grant{repos: repos, expires: time.Now().Add(ttl), generation: r.generation}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[token] = grant{repos: repos, expires: time.Now().Add(ttl), generation: s.generation}
 	answer := map[string]any{"token": token}
 	if b.AccessToken {
 		answer = map[string]any{"access_token": token}
@@ -189,8 +212,8 @@ func (r *Registry) issue(repos []string) map[string]any {
 	return answer
 }
 
-// scopes returns the repositories that may be pulled from by these scopes,
-// each a list divided by spaces. It is false for one that is not "repository:NAME:…pull…".
+// scopes returns the repositories that these scopes allow pulls from. Each value is a
+// list separated by spaces. It is not ok if a scope is not "repository:NAME:…pull…".
 func scopes(values []string) (repos []string, ok bool) {
 	for scope := range strings.FieldsSeq(strings.Join(values, " ")) {
 		name, isRepo := strings.CutPrefix(scope, "repository:")

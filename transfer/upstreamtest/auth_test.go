@@ -26,7 +26,7 @@ func challenge(t *testing.T, a answer) map[string]string {
 	return params
 }
 
-// token follows a challenge and returns the whole answer of the token server.
+// token follows a challenge and returns the token server's answer and its JSON.
 func token(t *testing.T, c *http.Client, params map[string]string, headers ...string) (answer, map[string]any) {
 	t.Helper()
 	query := url.Values{"service": {params["service"]}}
@@ -58,7 +58,7 @@ func TestBasicLetsInOnlyItsLogin(t *testing.T) {
 		t.Error(a.Header)
 	}
 	do(t, c, "GET", r.URL()+"/v2/", basic("u", "q")).want(t, 401, "")
-	do(t, c, "GET", r.URL()+"/v2/", basic("u", "p")).want(t, 500, "") // the challenges left the fault alone
+	do(t, c, "GET", r.URL()+"/v2/", basic("u", "p")).want(t, 500, "") // the challenges did not use up the fault
 	do(t, c, "GET", r.URL()+"/v2/", basic("u", "p")).want(t, 200, "")
 	r.Fault(upstreamtest.Fault{BeforeAuth: true, Status: 502})
 	do(t, c, "GET", r.URL()+"/v2/").want(t, 502, "")

@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -22,14 +23,23 @@ const (
 	TypeLayer    = "application/vnd.oci.image.layer.v1.tar"
 )
 
+// A content is what the registry holds.
+type content struct {
+	mu    sync.Mutex
+	repos map[string]*repository
+}
+
+// A repository is what the registry holds under one name.
 type repository struct {
 	blobs     map[digest.Digest]blob
 	manifests map[digest.Digest]manifest
 	tags      map[string]digest.Digest
 }
 
+// A blob opens the bytes of one.
 type blob func() io.ReadSeeker
 
+// A manifest is its bytes and the media type that it is served under.
 type manifest struct {
 	mediaType string
 	content   []byte
@@ -42,102 +52,127 @@ type Image struct {
 	ManifestBytes    []byte
 }
 
-// PutBlob stores a blob, which must not be changed afterwards, and returns its digest.
-func (r *Registry) PutBlob(repo string, content []byte) digest.Digest {
-	d := digest.FromBytes(content)
-	r.putBlob(repo, d, func() io.ReadSeeker { return bytes.NewReader(content) })
+// PutBlob stores a blob and returns its digest. The bytes must not change afterwards.
+func (c *content) PutBlob(repo string, b []byte) digest.Digest {
+	d := digest.FromBytes(b)
+	c.putBlob(repo, d, func() io.ReadSeeker { return bytes.NewReader(b) })
 	return d
 }
 
-// PutRandomBlob stores the blob Random(seed, size), which takes no memory. It
-// is read once, for its digest.
-func (r *Registry) PutRandomBlob(repo string, seed uint64, size int64) digest.Digest {
+// PutRandomBlob stores the blob Random(seed, size), which takes no memory, and
+// reads it once for its digest.
+func (c *content) PutRandomBlob(repo string, seed uint64, size int64) digest.Digest {
 	d, err := digest.FromReader(Random(seed, size))
 	if err != nil {
-		panic("upstreamtest: reading random bytes: " + err.Error()) // can't be: Random does not fail
+		panic("upstreamtest: reading random bytes: " + err.Error()) // Random does not fail
 	}
-	r.putBlob(repo, d, func() io.ReadSeeker { return Random(seed, size) })
+	c.putBlob(repo, d, func() io.ReadSeeker { return Random(seed, size) })
 	return d
 }
 
-func (r *Registry) putBlob(repo string, d digest.Digest, b blob) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.repo(repo).blobs[d] = b
+func (c *content) putBlob(repo string, d digest.Digest, b blob) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.repo(repo).blobs[d] = b
 }
 
-// PutManifest stores a manifest under its digest and, unless reference is ""
-// or a digest, under that tag. The media type is told as it is given here. A
-// "subject" in content makes it a referrer.
-func (r *Registry) PutManifest(repo, reference, mediaType string, content []byte) digest.Digest {
-	d := digest.FromBytes(content)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := r.repo(repo)
-	p.manifests[d] = manifest{mediaType: mediaType, content: bytes.Clone(content)}
+// PutManifest stores a manifest under its digest and, unless reference is "" or a
+// digest, under that tag. It is served under mediaType as given. A "subject" in the
+// bytes makes it a referrer.
+func (c *content) PutManifest(repo, reference, mediaType string, b []byte) digest.Digest {
+	d := digest.FromBytes(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.repo(repo)
+	p.manifests[d] = manifest{mediaType: mediaType, content: bytes.Clone(b)}
 	if reference != "" && !strings.Contains(reference, ":") {
 		p.tags[reference] = d
 	}
 	return d
 }
 
-// PutImage stores an OCI image for linux/amd64 with these layers (told as
-// uncompressed tars, whatever they hold) under tag, or only by digest if tag is "".
-func (r *Registry) PutImage(repo, tag string, layers ...[]byte) Image {
+// PutImage stores an OCI image for linux/amd64 with these layers under tag, or only
+// by digest if tag is "". The image calls its layers uncompressed tars, whatever
+// they hold.
+func (c *content) PutImage(repo, tag string, layers ...[]byte) Image {
 	img := Image{Layers: make([]digest.Digest, 0, len(layers))}
 	descriptors := make([]descriptor, 0, len(layers))
-	for _, content := range layers {
-		d := r.PutBlob(repo, content)
+	for _, layer := range layers {
+		d := c.PutBlob(repo, layer)
 		img.Layers = append(img.Layers, d)
-		descriptors = append(descriptors, descriptor{MediaType: TypeLayer, Digest: d, Size: int64(len(content))})
+		descriptors = append(descriptors, descriptor{MediaType: TypeLayer, Digest: d, Size: int64(len(layer))})
 	}
 	config := encode(map[string]any{
 		"architecture": "amd64", "os": "linux", "config": map[string]any{},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": img.Layers},
 	})
-	img.Config = r.PutBlob(repo, config)
+	img.Config = c.PutBlob(repo, config)
 	img.ManifestBytes = encode(map[string]any{
 		"schemaVersion": 2, "mediaType": TypeManifest, "layers": descriptors,
 		"config": descriptor{MediaType: TypeConfig, Digest: img.Config, Size: int64(len(config))},
 	})
-	img.Manifest = r.PutManifest(repo, tag, TypeManifest, img.ManifestBytes)
+	img.Manifest = c.PutManifest(repo, tag, TypeManifest, img.ManifestBytes)
 	return img
 }
 
 // DeleteTag removes a tag; its manifest stays.
-func (r *Registry) DeleteTag(repo, tag string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.repo(repo).tags, tag)
+func (c *content) DeleteTag(repo, tag string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.repo(repo).tags, tag)
 }
 
-// lookup returns a copy of a repository's maps, nil if there is none of that name.
-func (r *Registry) lookup(repo string) *repository {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := r.repos[repo]
+// repo returns the repository of that name, and makes it if need be. c.mu is held.
+func (c *content) repo(repo string) *repository {
+	p := c.repos[repo]
+	if p == nil {
+		p = &repository{blobs: map[digest.Digest]blob{}, manifests: map[digest.Digest]manifest{}, tags: map[string]digest.Digest{}}
+		c.repos[repo] = p
+	}
+	return p
+}
+
+// find returns what some repository holds under that digest. It is not ok if none
+// does.
+func (c *content) find(d digest.Digest) (b blob, m manifest, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.repos {
+		if b, m = p.blobs[d], p.manifests[d]; b != nil || m.content != nil {
+			return b, m, true
+		}
+	}
+	return nil, manifest{}, false
+}
+
+// lookup returns a copy of a repository, nil if there is none of that name.
+func (c *content) lookup(repo string) *repository {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.repos[repo]
 	if p == nil {
 		return nil
 	}
 	return &repository{blobs: maps.Clone(p.blobs), manifests: maps.Clone(p.manifests), tags: maps.Clone(p.tags)}
 }
 
+// encode returns v as JSON.
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("upstreamtest: encoding JSON: " + err.Error()) // can't be: only our own types get here
+		panic("upstreamtest: encoding JSON: " + err.Error()) // all types that get here can be encoded
 	}
 	return b
 }
 
-// Random returns size bytes that depend on seed alone and do not compress.
-// It seeks at no cost and never holds more than one block.
+// Random returns size bytes that depend on seed alone and do not compress. Seeking
+// costs nothing, and it never holds more than one block.
 func Random(seed uint64, size int64) io.ReadSeeker {
 	var key [16]byte
 	binary.BigEndian.PutUint64(key[:], seed)
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		panic("upstreamtest: " + err.Error()) // can't be: the key has a legal length
+		panic("upstreamtest: " + err.Error()) // the key has a legal length
 	}
 	return &random{block: block, size: size}
 }
@@ -149,6 +184,7 @@ func RandomBytes(seed uint64, size int64) []byte {
 	return b
 }
 
+// A random reads the key stream of AES in counter mode.
 type random struct {
 	block     cipher.Block
 	stream    cipher.Stream // at pos; nil after a Seek

@@ -270,8 +270,8 @@ func TestAStalledBodyGoesOnWhenItIsTold(t *testing.T) {
 	}
 }
 
-// The client never goes here: only the end of the test frees the server.
-func TestAStalledBodyEndsWithTheTest(t *testing.T) { //nolint:tparallel // what follows needs its end
+// The client never leaves here. Only the end of the test frees the server.
+func TestAStalledBodyEndsWithTheTest(t *testing.T) { //nolint:tparallel // the rest needs the subtest to have ended
 	t.Parallel()
 	var c *http.Client
 	var body io.ReadCloser

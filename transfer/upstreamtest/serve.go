@@ -14,12 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// A descriptor is OCI's, as far as images and referrers need it.
+// A descriptor is the part of OCI's that images and referrers need.
 type descriptor struct {
 	MediaType    string            `json:"mediaType"`
 	Digest       digest.Digest     `json:"digest"`
@@ -28,8 +29,8 @@ type descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// split takes a path of the registry apart: what "manifests" and so on stands
-// for, "" for anything that is not under a repository.
+// split parses a path of the registry. what is "manifests", "blobs" and so on, "" for
+// a path that is not in a repository.
 func split(path string) (repo, what, ref string) {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
@@ -46,6 +47,7 @@ func split(path string) (repo, what, ref string) {
 	return strings.Join(parts[:n], "/"), parts[n], parts[n+1]
 }
 
+// serveRegistry answers a request to the registry.
 func (r *Registry) serveRegistry(w *wire, req *http.Request) {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -76,6 +78,7 @@ func (r *Registry) serveRegistry(w *wire, req *http.Request) {
 	}
 }
 
+// serveManifest answers with a manifest, or a redirect to it.
 func (r *Registry) serveManifest(w *wire, req *http.Request, repo *repository, ref string) {
 	d, tagged := repo.tags[ref]
 	if !tagged {
@@ -95,7 +98,8 @@ func (r *Registry) serveManifest(w *wire, req *http.Request, repo *repository, r
 	}
 }
 
-// accepts is as loose as registries are: no Accept is all, quality counts for nothing.
+// accepts reads Accept as loosely as registries do: none accepts all, and quality does
+// not count.
 func accepts(accept []string, mediaType string) bool {
 	if len(accept) == 0 {
 		return true
@@ -109,6 +113,7 @@ func accepts(accept []string, mediaType string) bool {
 	return false
 }
 
+// serveBlob answers with a blob, or a redirect to it.
 func (r *Registry) serveBlob(w *wire, repo *repository, ref string) {
 	d := digest.Digest(ref)
 	b, ok := repo.blobs[d]
@@ -125,34 +130,40 @@ func (r *Registry) serveBlob(w *wire, repo *repository, ref string) {
 	}
 }
 
-// redirect sends the client to the CDN. The digest is told here, since many CDNs do not.
+// redirect sends the client to the CDN. It names the digest, since many CDNs do not.
 func (r *Registry) redirect(w *wire, kind string, d digest.Digest) {
 	path := "/storage/" + kind + "/" + d.Algorithm().String() + "/" + d.Encoded() + "/data"
 	query := url.Values{"Expires": {strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)}}
-	query.Set("Signature", r.signature(path, query.Get("Expires")))
+	query.Set("Signature", r.links.sign(path, query.Get("Expires")))
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.Header().Set("Location", r.scheme()+"://"+r.cdn.addr+path+"?"+query.Encode())
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
-func (r *Registry) signature(path, expires string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	mac := hmac.New(sha256.New, r.linkKey)
+// links are the CDN's: it serves those alone that this key has signed.
+type links struct {
+	mu  sync.Mutex
+	key string
+}
+
+// sign returns the signature of a link.
+func (l *links) sign(path, expires string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	mac := hmac.New(sha256.New, []byte(l.key))
 	fmt.Fprintf(mac, "%s %s", path, expires)
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // RevokeLinks makes the CDN refuse all links given out so far, with 403.
-func (r *Registry) RevokeLinks() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.linkKey = randomKey()
+func (l *links) RevokeLinks() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.key = rand.Text()
 }
 
-func randomKey() []byte { return []byte(rand.Text()) }
-
+// serveCDN answers a request to the CDN.
 func (r *Registry) serveCDN(w *wire, req *http.Request) {
 	query := req.URL.Query()
 	if req.Header.Get("Authorization") != "" {
@@ -160,21 +171,16 @@ func (r *Registry) serveCDN(w *wire, req *http.Request) {
 		return
 	}
 	parts := strings.Split(req.URL.Path, "/")
-	if len(parts) != 6 || query.Get("Signature") != r.signature(req.URL.Path, query.Get("Expires")) {
+	if len(parts) != 6 || query.Get("Signature") != r.links.sign(req.URL.Path, query.Get("Expires")) {
 		http.Error(w, "SignatureDoesNotMatch", http.StatusForbidden)
 		return
 	}
 	d := digest.NewDigestFromEncoded(digest.Algorithm(parts[3]), parts[4])
-	r.mu.Lock()
-	repos := slices.Collect(maps.Values(r.repos))
-	i := slices.IndexFunc(repos, func(p *repository) bool { return p.blobs[d] != nil || p.manifests[d].content != nil })
-	if i < 0 {
-		r.mu.Unlock()
+	b, m, ok := r.find(d)
+	if !ok {
 		http.NotFound(w, req)
 		return
 	}
-	b, m := repos[i].blobs[d], repos[i].manifests[d]
-	r.mu.Unlock()
 	w.Header().Set("ETag", `"`+parts[4]+`"`)
 	if parts[2] == "b" && b != nil {
 		w.stream(b())
@@ -183,6 +189,7 @@ func (r *Registry) serveCDN(w *wire, req *http.Request) {
 	w.content(m.mediaType, m.content)
 }
 
+// serveTags answers with a page of a repository's tags.
 func (r *Registry) serveTags(w *wire, req *http.Request, name string, repo *repository) {
 	tags := slices.Sorted(maps.Keys(repo.tags))
 	page, ok := paginate(w, req, tags, func(tag string) string { return tag })
@@ -191,6 +198,7 @@ func (r *Registry) serveTags(w *wire, req *http.Request, name string, repo *repo
 	}
 }
 
+// serveReferrers answers with a page of the manifests whose subject is ref.
 func (r *Registry) serveReferrers(w *wire, req *http.Request, repo *repository, ref string) {
 	subject := digest.Digest(ref)
 	if subject.Validate() != nil {
@@ -208,7 +216,7 @@ func (r *Registry) serveReferrers(w *wire, req *http.Request, repo *repository, 
 	}
 }
 
-// referrers returns the manifests whose subject is that digest, by digest.
+// referrers returns the manifests whose subject is that digest, sorted by digest.
 func (p *repository) referrers(subject digest.Digest, filter string) []descriptor {
 	all := []descriptor{}
 	for d, m := range p.manifests {
@@ -233,8 +241,8 @@ func (p *repository) referrers(subject digest.Digest, filter string) []descripto
 	return all
 }
 
-// paginate applies n and last to sorted items and sets Link (RFC 8288) if more
-// follow. It answers the request itself if n makes no sense.
+// paginate applies n and last to sorted items, and sets Link (RFC 8288) if more
+// follow. If n is not valid, it answers the request itself and is not ok.
 func paginate[T any](w *wire, req *http.Request, items []T, key func(T) string) ([]T, bool) {
 	query := req.URL.Query()
 	if last := query.Get("last"); last != "" {
@@ -267,7 +275,7 @@ func (w *wire) identifyServer(server string) {
 	}
 }
 
-// identify tells the digest of what follows.
+// identify names the digest of what follows.
 func (w *wire) identify(d digest.Digest) {
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.Header().Set("ETag", `"`+d.String()+`"`)
@@ -289,6 +297,7 @@ func (w *wire) fail(status int, code string) {
 	w.answer(status, encode(map[string]any{"errors": []map[string]string{{"code": code, "message": "upstreamtest: " + strings.ToLower(code)}}}))
 }
 
+// answer answers with this status and body.
 func (w *wire) answer(status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

@@ -1,40 +1,32 @@
-// Package upstreamtest is a registry for tests that misbehaves on request.
+// Package upstreamtest is a registry for tests. It misbehaves on request.
 //
-// [New] starts it on 127.0.0.1 and stops it with the test. Healthy, it serves
-// the pull side of the OCI distribution spec 1.1: /v2/, manifests by tag and
-// digest, blobs with Range and HEAD, tags/list and referrers with pages.
-// [Basic] and [Bearer] make it ask for a login, [Redirect] and
-// [RedirectManifests] make it send clients to a CDN on another port, [TLS]
-// makes it speak https under a CA of its own ([Registry.CAFile]).
+// [New] starts it on 127.0.0.1, and it stops with the test. It serves the pull side
+// of the OCI distribution spec 1.1: /v2/, manifests by tag and digest, blobs with
+// Range and HEAD, tags/list and referrers with pages. [Basic] and [Bearer] make it
+// ask for a login. [Redirect] and [RedirectManifests] make it send clients to a CDN
+// on another port. [TLS] makes it speak https under a CA of its own (CAFile).
 //
-// Content comes from [Registry.PutBlob], [Registry.PutRandomBlob] (any size,
-// made on the fly, see [Random]), [Registry.PutManifest] and
-// [Registry.PutImage]. [Registry.Fault] makes chosen requests go wrong,
-// [Registry.RevokeTokens] and [Registry.ExpireTokensAfter] end tokens,
-// [Registry.RevokeLinks] ends CDN links, [Registry.Down] and [Registry.Up]
-// play an outage. What happened is told by [Registry.Requests],
-// [Registry.Count] and [Registry.BytesSent]; [Registry.Hold] and
-// [Registry.WaitFor] put concurrent requests into a known order without
-// sleeping.
+// PutBlob, PutRandomBlob (of any size, made on the fly, see [Random]), PutManifest
+// and PutImage give it content. Fault makes chosen requests go wrong, and shapes.go
+// has faults in the form that real servers give them. RevokeTokens and
+// ExpireTokensAfter end tokens, RevokeLinks ends links to the CDN, Down and Up play
+// an outage. Requests, Count and BytesSent tell what happened. Hold and WaitFor put
+// concurrent requests into a known order without sleeping.
 //
-// A request is, in this order: recorded (so counted and seen by WaitFor), held,
-// checked for its login, and only then looked at for faults, so that the
-// challenge before a token uses up no fault (unless Fault.BeforeAuth is set).
-// With Redirect, a fault of the body belongs to Match{Server: "cdn"}, whose
-// paths hold the digest's hex part, but not "/blobs/" or "/manifests/".
+// A request goes through these steps: it is recorded (Count and WaitFor see it now),
+// it is held, its login is checked, its fault is chosen. So the challenge before a
+// token uses up no fault, unless Fault.BeforeAuth is set. With Redirect, a fault of a
+// body needs Match{Server: "cdn"}. Paths there hold the digest's hex part, but
+// neither "/blobs/" nor "/manifests/".
 package upstreamtest
 
 import (
-	"crypto/tls"
+	"crypto/rand"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"testing"
-
-	"github.com/opencontainers/go-digest"
 )
 
-// The names of the servers, as they stand in Request and Match.
+// The names of the servers in Request and Match.
 const (
 	serverRegistry = "registry"
 	serverToken    = "token"
@@ -44,6 +36,7 @@ const (
 // An Option changes what New starts.
 type Option func(*options)
 
+// options are what the Options of a registry set.
 type options struct {
 	tls, http2                  bool
 	basic                       *credentials
@@ -51,63 +44,53 @@ type options struct {
 	redirect, redirectManifests bool
 }
 
+// credentials are a login.
 type credentials struct{ user, password string }
 
 // TLS makes all servers speak https with a certificate of a CA made for the
 // test, valid for 127.0.0.1 and localhost.
 func TLS() Option { return func(o *options) { o.tls = true } }
 
-// HTTP2 is TLS with HTTP/2 offered as well. There a reset ends the stream, not the connection.
+// HTTP2 is TLS with HTTP/2 offered as well. There a reset ends the stream and not the
+// connection.
 func HTTP2() Option { return func(o *options) { o.tls, o.http2 = true, true } }
 
-// Redirect makes blobs answer 307 to a CDN on another port, by a signed query.
-// The CDN refuses a request that carries Authorization with 400, as S3 does.
+// Redirect answers requests for blobs with 307 to a CDN on another port, under a
+// signed query. The CDN answers a request with Authorization by 400, as S3 does.
 func Redirect() Option { return func(o *options) { o.redirect = true } }
 
 // RedirectManifests does for manifests what Redirect does for blobs.
 func RedirectManifests() Option { return func(o *options) { o.redirectManifests = true } }
 
 // A Registry is a running test registry. All methods may be called from any
-// goroutine, but those that can fail the test (New, WaitFor, Up) only from the test's own.
+// goroutine, except those that can fail the test (WaitFor, Up), which are for the
+// test's own.
 type Registry struct {
-	t       testing.TB
-	opts    options
-	closing chan struct{} // closed when the test ends: whoever waits gives up
-	active  sync.WaitGroup
-	sent    atomic.Int64
-
-	main, token, cdn *listener // token and cdn are nil where main serves or none is wanted
-	tlsConfig        *tls.Config
-	caFile           string
-
-	mu          sync.Mutex
-	closed      bool
-	repos       map[string]*repository
-	faults      []*fault
-	holds       []*hold
-	records     []*record
-	arrived     chan struct{} // closed and replaced at each request
-	tokens      map[string]grant
-	generation  int // of tokens; those of earlier ones are revoked
-	expireAfter int // authorised requests left until all tokens end; <0: no such plan
-	linkKey     []byte
+	opts options
+	*servers
+	*traffic
+	*content
+	*faults
+	*issuer
+	*links
 }
 
-// New starts a registry on 127.0.0.1, over plain HTTP unless TLS is given, and
-// has t.Cleanup stop it. When that returns no goroutine of it is left at work.
+// New starts a registry on 127.0.0.1, over plain HTTP unless TLS is given. It stops
+// with the test, and then leaves no goroutine behind.
 func New(t testing.TB, opts ...Option) *Registry {
 	t.Helper()
 	r := &Registry{
-		t: t, closing: make(chan struct{}), arrived: make(chan struct{}), repos: map[string]*repository{},
-		tokens: map[string]grant{}, expireAfter: -1, linkKey: randomKey(),
+		traffic: newTraffic(t), faults: &faults{}, links: &links{key: rand.Text()},
+		content: &content{repos: map[string]*repository{}},
 	}
 	for _, o := range opts {
 		o(&r.opts)
 	}
+	r.issuer = newIssuer(r.opts.bearer)
+	r.servers = &servers{t: t, http2: r.opts.http2}
 	if r.opts.tls {
 		r.makeCertificate()
 	}
-	const anyPort = "127.0.0.1:0"
 	r.main = &listener{addr: anyPort, handler: http.HandlerFunc(r.serveMain)}
 	if r.opts.bearer != nil && r.opts.bearer.SeparateHost {
 		r.token = &listener{addr: anyPort, handler: r.handle(serverToken, r.serveToken)}
@@ -120,39 +103,14 @@ func New(t testing.TB, opts ...Option) *Registry {
 	return r
 }
 
-// Host returns the registry's "127.0.0.1:port".
-func (r *Registry) Host() string { return r.main.addr }
-
-// URL returns the registry's address with scheme and without a path.
-func (r *Registry) URL() string { return r.scheme() + "://" + r.main.addr }
-
-// TokenHost returns the host:port of the token server: Host unless SeparateHost was asked for.
-func (r *Registry) TokenHost() string {
-	if r.token != nil {
-		return r.token.addr
-	}
-	return r.main.addr
+// close stops the servers and waits for every answer to end.
+func (r *Registry) close() {
+	r.traffic.stop()
+	r.Down()
+	r.active.Wait()
 }
 
-// CDNHost returns the CDN's host:port, "" without Redirect or RedirectManifests.
-func (r *Registry) CDNHost() string {
-	if r.cdn == nil {
-		return ""
-	}
-	return r.cdn.addr
-}
-
-// CAFile returns the path of the PEM file with the CA's certificate, "" without TLS.
-func (r *Registry) CAFile() string { return r.caFile }
-
-func (r *Registry) scheme() string {
-	if r.opts.tls {
-		return "https"
-	}
-	return "http"
-}
-
-// serveMain tells token requests from the registry's own where both share a listener.
+// serveMain tells token requests from the registry's own if both share a listener.
 func (r *Registry) serveMain(w http.ResponseWriter, req *http.Request) {
 	if r.opts.bearer != nil && r.token == nil && req.URL.Path == tokenPath {
 		r.handle(serverToken, r.serveToken).ServeHTTP(w, req)
@@ -161,7 +119,7 @@ func (r *Registry) serveMain(w http.ResponseWriter, req *http.Request) {
 	r.handle(serverRegistry, r.serveRegistry).ServeHTTP(w, req)
 }
 
-// handle is what each request of each server goes through.
+// handle takes a request to a server through its steps, and to next at last.
 func (r *Registry) handle(server string, next func(*wire, *http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		rec, held, ok := r.arrive(server, req)
@@ -169,7 +127,7 @@ func (r *Registry) handle(server string, next func(*wire, *http.Request)) http.H
 			panic(http.ErrAbortHandler)
 		}
 		defer r.active.Done()
-		out := &wire{ResponseWriter: w, r: r, req: req, rec: rec, limit: -1}
+		out := &wire{ResponseWriter: w, r: r.traffic, req: req, rec: rec, limit: -1}
 		out.identifyServer(server)
 		for _, h := range held {
 			out.await(h.released)
@@ -182,14 +140,4 @@ func (r *Registry) handle(server string, next func(*wire, *http.Request)) http.H
 		}
 		out.serve(next)
 	})
-}
-
-// repo returns the repository of that name, which is made if need be. r.mu is held.
-func (r *Registry) repo(name string) *repository {
-	p := r.repos[name]
-	if p == nil {
-		p = &repository{blobs: map[digest.Digest]blob{}, manifests: map[digest.Digest]manifest{}, tags: map[string]digest.Digest{}}
-		r.repos[name] = p
-	}
-	return p
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A wire is the http.ResponseWriter of one answer. It counts, and it damages
-// what goes through it as the fault says.
+// A wire is the http.ResponseWriter of one answer. It counts what goes through it, and
+// damages it as the fault says.
 type wire struct {
 	http.ResponseWriter
-	r     *Registry
+	r     *traffic
 	req   *http.Request
 	rec   *record
 	fault *Fault // nil: healthy
@@ -29,11 +29,11 @@ type wire struct {
 	hijacked bool  // by a Fault.Wrap
 	offset   int64 // in the blob, of the next byte that is given to Write
 	out      int64 // body bytes sent
-	limit    int64 // of out, as LieLength has it; <0: none
+	limit    int64 // of out, from LieLength; < 0: none
 	gzip     *gzip.Writer
 }
 
-// serve answers the request, by next unless the fault has another answer.
+// serve answers the request: by next, unless the fault has another answer.
 func (w *wire) serve(next func(*wire, *http.Request)) {
 	f := w.fault
 	if f == nil {
@@ -61,7 +61,7 @@ func (w *wire) serve(next func(*wire, *http.Request)) {
 	}
 }
 
-// alterRange asks ourselves for another range than the client did.
+// alterRange returns the request for another range than the client asked for.
 func (w *wire) alterRange() *http.Request {
 	w.req = w.req.Clone(w.req.Context())
 	if w.fault.IgnoreRange {
@@ -110,25 +110,27 @@ func (w *wire) WriteHeader(status int) {
 	}
 	w.lie(h)
 	for key, values := range f.Header {
-		h[http.CanonicalHeaderKey(key)] = values // a key without values also keeps net/http from adding its own
+		h[http.CanonicalHeaderKey(key)] = values // a key without values also stops net/http from adding its own
 	}
 	w.rec.status.Store(int64(status))
 	w.ResponseWriter.WriteHeader(status)
 	if f.NoLength || f.Gzip {
-		w.flush() // or net/http would count a short body itself
+		w.flush() // otherwise net/http would count a short body itself
 	}
 	if f.Stall && f.StallAfter == 0 {
 		w.stall()
 	}
 }
 
+// effects returns the fault that changes the answer.
 func (w *wire) effects() *Fault {
-	if w.fault == nil { // a challenge: no fault has been chosen yet
+	if w.fault == nil { // a challenge: no fault is chosen before it
 		return &Fault{}
 	}
 	return w.fault
 }
 
+// lie changes Content-Length as the fault says.
 func (w *wire) lie(h http.Header) {
 	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
 	by := w.effects().LieLength
@@ -162,7 +164,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// A sender takes what comes out of the compression.
+// A sender writes what the compression puts out.
 type sender struct{ w *wire }
 
 func (s sender) Write(p []byte) (int, error) {
@@ -199,7 +201,7 @@ func (w *wire) send(p []byte) error {
 	return nil
 }
 
-// put counts before it writes, so that whoever has got the bytes finds them counted.
+// put counts before it writes, so that the bytes are counted when they arrive.
 func (w *wire) put(p []byte) error {
 	n := int64(len(p))
 	w.count(n)
@@ -209,6 +211,7 @@ func (w *wire) put(p []byte) error {
 	return err
 }
 
+// count adds n bytes to what was sent.
 func (w *wire) count(n int64) {
 	w.rec.sent.Add(n)
 	if w.blob {
@@ -230,7 +233,7 @@ func (w *wire) afterPut(f *Fault) {
 	}
 }
 
-// slow waits for as long as the next n bytes may take.
+// slow waits as long as the next n bytes take.
 func (w *wire) slow(n, perSecond int64) {
 	w.flush()
 	done := make(chan struct{})
@@ -239,14 +242,14 @@ func (w *wire) slow(n, perSecond int64) {
 	w.await(done)
 }
 
-// stall sends what there is and then waits for the end of stall, client or test.
+// stall sends what there is and waits until the stall, the client or the test ends.
 func (w *wire) stall() {
 	w.flush()
 	w.await(w.fault.StallUntil)
 }
 
-// await returns when done is closed; if the client goes or the test ends it
-// cuts the connection.
+// await returns when done is closed. If the client leaves or the test ends, it cuts
+// the connection.
 func (w *wire) await(done <-chan struct{}) {
 	select {
 	case <-done:
@@ -257,7 +260,7 @@ func (w *wire) await(done <-chan struct{}) {
 	}
 }
 
-// reset closes the connection by RST; over HTTP/2 it resets the stream.
+// reset closes the connection by RST. Over HTTP/2 it resets the stream.
 func (w *wire) reset() {
 	conn, _, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
@@ -272,6 +275,7 @@ func (w *wire) reset() {
 	panic(http.ErrAbortHandler)
 }
 
+// flush sends what is buffered.
 func (w *wire) flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // Flush sends what is buffered, for Fault.Wrap.

@@ -1,0 +1,261 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
+)
+
+// answers answer what members ask, from a Holder.
+type answers struct {
+	cfg  ServerConfig
+	time time.Duration // answerTime; tests shorten it
+}
+
+// newAnswers returns the answers of a node.
+func newAnswers(cfg ServerConfig) *answers { return &answers{cfg: cfg, time: answerTime} }
+
+// errNotMine: this node may not ask the registry.
+var errNotMine = errors.New("this node may not ask the registry")
+
+// mine refuses requests for registries that this node may not ask: they could
+// lead to the registry, or make this node keep its content. Gossip is not exact
+// about who may ask.
+func (a *answers) mine(answer func(*reply, *call) error) func(*reply, *call) error {
+	return func(w *reply, c *call) error {
+		if a.cfg.Asks != nil && !a.cfg.Asks(c.Registry) {
+			return errNotMine
+		}
+		return answer(w, c)
+	}
+}
+
+// mineOrHeld is mine, but lets requests for held content through.
+func (a *answers) mineOrHeld(answer func(*reply, *call) error) func(*reply, *call) error {
+	mine := a.mine(answer)
+	return func(w *reply, c *call) error {
+		if c.Held {
+			return answer(w, c)
+		}
+		return mine(w, c)
+	}
+}
+
+// inTime bounds the wait for the registry. At its end the registry has failed.
+func (a *answers) inTime(c *call) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.Context(), a.time, oci.LateError(c.Ref, nil))
+}
+
+// getBlob sends a blob.
+func (a *answers) getBlob(w *reply, c *call) error {
+	given, err := a.cfg.Holder.Blob(c.Context(), c.Ref, c.Terms, c.sender)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = given.Close() }() // only read
+	if given.Redirect != "" && !isLocation(given.Redirect) {
+		return malformed(c.Registry, "redirect")
+	}
+	h := w.Header()
+	setProvenance(h, given.Provenance, a.cfg.Name, false)
+	if given.Redirect != "" {
+		h.Set(headerRedirect, given.Redirect)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	h.Set("Content-Type", "application/octet-stream")
+	size, n := given.Size(), int64(-1)
+	status := wire.SpanFrom(c.offset, size).Describe(h, size)
+	w.WriteHeader(status)
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		return nil
+	}
+	_ = http.NewResponseController(w).Flush() // the header alone says that the blob is there
+	if size >= 0 {
+		n = size - c.offset
+	}
+	if _, err := given.Send(c.Context(), w, c.offset, n); err != nil {
+		a.cfg.Log.Debug("sending a blob to a peer broke off", "peer", roster(a.cfg.Member).name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
+		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
+	}
+	return nil
+}
+
+// headBlob answers a peek, or tells a blob's size.
+func (a *answers) headBlob(w *reply, c *call) error {
+	h := w.Header()
+	if c.Held {
+		h.Set(headerPresence, presences[a.cfg.Holder.Presence(c.Ref, c.sender)])
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	ctx, cancel := a.inTime(c)
+	defer cancel()
+	size, prov, err := a.cfg.Holder.Stat(ctx, c.Ref)
+	if err != nil {
+		return err
+	}
+	setProvenance(h, prov, a.cfg.Name, false)
+	if size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// getManifest sends a manifest.
+func (a *answers) getManifest(w *reply, c *call) error {
+	ctx, cancel := a.inTime(c)
+	defer cancel()
+	found, err := a.cfg.Holder.Manifest(ctx, c.Ref, c.Terms)
+	if err != nil {
+		return err
+	}
+	if err := tellable(c.Registry, found.MediaType); err != nil {
+		return err
+	}
+	setProvenance(w.Header(), found.Provenance, a.cfg.Name, false)
+	return send(w, found.MediaType, found.Bytes)
+}
+
+// getTag tells what a tag means.
+func (a *answers) getTag(w *reply, c *call) error {
+	ctx, cancel := a.inTime(c)
+	defer cancel()
+	found, err := a.cfg.Holder.Tag(ctx, c.Ref, c.accept)
+	if err != nil {
+		return err
+	}
+	if err := tellable(c.Registry, found.MediaType); err != nil {
+		return err
+	}
+	setProvenance(w.Header(), found.Provenance, a.cfg.Name, true)
+	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
+}
+
+// getTags sends a page of tags.
+func (a *answers) getTags(w *reply, c *call) error {
+	ctx, cancel := a.inTime(c)
+	defer cancel()
+	page, err := a.cfg.Holder.Tags(ctx, c.Ref, c.list)
+	return sendPage(w, c, page, err)
+}
+
+// getReferrers sends a page of referrers.
+func (a *answers) getReferrers(w *reply, c *call) error {
+	ctx, cancel := a.inTime(c)
+	defer cancel()
+	page, err := a.cfg.Holder.Referrers(ctx, c.Ref, c.list)
+	return sendPage(w, c, page, err)
+}
+
+// getProgress tells how much of a blob is here.
+func (a *answers) getProgress(w *reply, c *call) error {
+	return sendJSON(w, a.cfg.Holder.Progress(c.Ref))
+}
+
+// postOffer takes a blob from the sender.
+func (a *answers) postOffer(w *reply, c *call) error {
+	var o offer
+	if err := json.Unmarshal(c.body, &o); err != nil {
+		return fmt.Errorf("reading an offer: %w", err)
+	}
+	ref := oci.Ref{Registry: o.Registry}
+	d, err := parseDigest(o.Digest)
+	if err != nil || o.Registry != c.Registry || !ref.WellFormed() || !visible(o.MediaType, maxWord) {
+		return errors.New("reading an offer: it is malformed")
+	}
+	ref.Digest = d
+	from := a.cfg.Peer(c.sender)
+	if from == nil {
+		return errors.New("taking an offered blob: its sender can't be asked")
+	}
+	if err := a.cfg.Holder.Take(c.Context(), from, ref, o.MediaType); err != nil {
+		return fmt.Errorf("taking an offered blob: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postRefusal hears that a registry refused the sender a repository.
+func (a *answers) postRefusal(w *reply, c *call) error {
+	a.cfg.Holder.Refused(c.Ref)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getStats sends the node's counters.
+func (a *answers) getStats(w *reply, _ *call) error { return sendJSON(w, a.cfg.Stats()) }
+
+// getPing shows that the node lives.
+func (a *answers) getPing(w *reply, _ *call) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// tellable refuses a media type that the other node would not take. The registry
+// made it up, and this node is not to be blamed for it.
+func tellable(registry, mediaType string) error {
+	if visible(mediaType, maxWord) {
+		return nil
+	}
+	return malformed(registry, "media type")
+}
+
+// malformed is the failure of a registry whose answer can't be passed on.
+func malformed(registry, what string) error {
+	return &oci.Error{Kind: oci.Corrupt, Registry: registry, Reason: "the registry's " + what + " is malformed or too long"}
+}
+
+// send sends a small answer. The peer notices if part of it can't be sent.
+func send(w *reply, mediaType string, b []byte) error {
+	h := w.Header()
+	h["Content-Type"] = []string{mediaType} // an empty one too, so that net/http does not guess
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set(headerBody, bodySum(b))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(b)
+	return nil
+}
+
+// sendJSON sends v.
+func sendJSON(w *reply, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing an answer: %w", err)
+	}
+	if len(b) > maxJSON {
+		return fmt.Errorf("writing an answer: %d bytes of JSON are over the limit of %d", len(b), maxJSON)
+	}
+	return send(w, "application/json", b)
+}
+
+// sendPage sends a page, or returns err.
+func sendPage(w *reply, c *call, page *oci.Page, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := tellable(c.Registry, page.MediaType); err != nil {
+		return err
+	}
+	h := w.Header()
+	set := func(key, val string) {
+		if val != "" {
+			h.Set(key, val)
+		}
+	}
+	next := page.Next.Encode()
+	if len(next) > maxNext {
+		return malformed(c.Registry, "link to the next page")
+	}
+	set(headerNext, next)
+	set(headerFilters, printable(page.Filters, maxWord))
+	return send(w, page.MediaType, page.Bytes)
+}

@@ -1,0 +1,223 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+// An ask is one request.
+type ask struct {
+	method string
+	path   string
+	query  query
+	span   string // Range
+	body   []byte
+	bulk   bool
+}
+
+// An answer is a small one, read to its end.
+type answer struct {
+	*http.Response
+	link  *link
+	body  []byte
+	asked time.Time
+}
+
+var (
+	errNoKey = errors.New("the cluster has no secret to sign the request with")
+	errLate  = errors.New("no answer in time")
+)
+
+// request signs and builds a request to one peer.
+func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error) {
+	all := c.keys.all()
+	if len(all) == 0 {
+		return nil, errNoKey
+	}
+	u := &url.URL{Scheme: "http", Host: "peer", Path: a.path}
+	if a.query.Registry != "" {
+		u.RawQuery = a.query.encode()
+	}
+	if len(u.RawQuery) > maxQuery { // a client made it; the peer would refuse it without a word
+		return nil, &oci.Error{Kind: oci.Invalid, Registry: a.query.Registry, Reason: "the query is too long"}
+	}
+	req, err := http.NewRequestWithContext(ctx, a.method, u.String(), bytes.NewReader(a.body))
+	if err != nil {
+		return nil, fmt.Errorf("building a request: %w", err)
+	}
+	x := &exchange{Request: req, key: all[0], pinned: l.pinned()}
+	if m, ok := c.member(l.member.ID); ok && m.Key > 0 && m.Key < len(all) {
+		x.key = all[m.Key]
+	}
+	s := statement{
+		receiver: l.member.Nonce, sender: c.self, nonce: c.nonce, number: c.number.Add(1),
+		method: a.method, path: u.EscapedPath(), query: u.RawQuery, span: a.span, body: a.body,
+	}
+	x.mac = s.sign(x.key)
+	req.Header.Set(headerAuth, auth{s.sender, s.number, x.mac}.String())
+	req.Header.Set("User-Agent", "")
+	if a.span != "" {
+		req.Header.Set("Range", a.span)
+	}
+	// If the peer has just closed the connection that was kept, net/http sends the
+	// request over another. The peer takes it once only.
+	req.Header["Idempotency-Key"] = nil
+	return x, nil
+}
+
+// once asks one time. The answer it returns is the peer's own and tells of no
+// failure. Errors are *oci.Error and *mesh.PeerError.
+func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, error) {
+	x, err := c.request(ctx, l, a)
+	if _, ours := errors.AsType[*oci.Error](err); ours {
+		return nil, err
+	}
+	if err != nil {
+		return nil, c.fails(l.member.ID, err)
+	}
+	over := l.control
+	if a.bulk {
+		over = l.bulk
+	}
+	resp, err := over.RoundTrip(x.Request)
+	if err != nil {
+		return nil, c.broken(ctx, l, err)
+	}
+	if err = x.verify(resp); err != nil {
+		err = c.broken(ctx, l, err) // an answer may still come over TLS that is being closed
+	} else {
+		err = c.failed(l, a, resp)
+	}
+	if err != nil {
+		_ = resp.Body.Close() // nothing of it is wanted
+		return nil, err
+	}
+	return resp, nil
+}
+
+// broken is the error of an exchange that err ended. The peer is to blame, unless
+// the caller lost patience.
+func (c *Client) broken(ctx context.Context, l *link, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		if !errors.Is(cause, errLate) {
+			return c.fails(l.member.ID, cause)
+		}
+		err = cause
+	}
+	c.strike(l, isGrave(err), err)
+	return c.fails(l.member.ID, err)
+}
+
+// garbled is the error of an answer that can't be right.
+func (c *Client) garbled(l *link, err error) error {
+	c.strike(l, false, err)
+	return c.fails(l.member.ID, err)
+}
+
+// failed returns the failure that an answer tells of.
+func (c *Client) failed(l *link, a ask, resp *http.Response) error {
+	switch f := resp.Header.Get(headerFailure); f {
+	case "":
+		if resp.StatusCode >= 300 && resp.StatusCode != http.StatusRequestedRangeNotSatisfiable {
+			return c.garbled(l, fmt.Errorf("unexpected status %d", resp.StatusCode))
+		}
+		return nil
+	case failedUpstream:
+		e, err := decodeError(resp.Header.Get(headerError), a.query.Registry)
+		if err != nil {
+			return c.garbled(l, err)
+		}
+		return e
+	case failedBusy:
+		return &mesh.PeerError{Peer: c.member.name(l.member.ID), Busy: true, Err: &busy{retryAfter(resp.Header.Get("Retry-After"))}}
+	default:
+		return c.fails(l.member.ID, errors.New("it failed to answer; its log says why"))
+	}
+}
+
+// A busy peer asks to come back.
+type busy struct{ after time.Duration }
+
+func (b *busy) Error() string { return "busy" }
+
+// retryAfter reads how long a busy peer asks to wait, in seconds.
+func retryAfter(s string) time.Duration {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 0 && f < busyStep.Seconds()) {
+		return busyStep
+	}
+	return max(time.Duration(f*float64(time.Second)), busyStep/20)
+}
+
+// do asks, and asks again while the peer is busy. Errors are *oci.Error and
+// *mesh.PeerError. It returns the link that the answer came by.
+func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Response, error) {
+	for start := time.Now(); ; {
+		l, err := c.links.to(id)
+		if err != nil {
+			return nil, nil, c.fails(id, err)
+		}
+		resp, err := c.once(ctx, l, a)
+		b, isBusy := errors.AsType[*busy](err)
+		if !isBusy {
+			return l, resp, err
+		}
+		// Half of the step is random, so that callers who were sent away together
+		// don't come back together.
+		step := b.after/2 + rand.N(b.after/2+1)
+		if time.Since(start)+step > c.times.busy || wait.For(ctx, step) != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// small asks for what fits into limit bytes and comes within most; 0 means that
+// ctx alone bounds it.
+func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
+	if most > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
+		defer cancel()
+	}
+	asked := time.Now()
+	l, resp, err := c.do(ctx, id, a)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	b, err := c.content(ctx, l, resp, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{resp, l, b, asked}, nil
+}
+
+// content reads a small answer to its end.
+func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64) ([]byte, error) {
+	if resp.ContentLength > limit {
+		return nil, c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+	}
+	if int64(len(b)) > limit {
+		return nil, c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
+	}
+	if err := verifyBody(resp, b); err != nil {
+		return nil, c.garbled(l, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,98 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+)
+
+var (
+	errUnknown = errors.New("no such member")
+	errClosed  = errors.New("this node is shutting down")
+)
+
+// links are the links to members, one for each. There are no more of them than
+// members that gossip knows.
+type links struct {
+	life   context.Context
+	member roster
+	dial   dialer
+
+	mu     sync.Mutex
+	closed bool
+	byID   map[string]*link
+}
+
+// to returns the link to a member as it is now.
+func (b *links) to(id string) (*link, error) {
+	m, known := b.member(id)
+	if !known || len(m.Nonce) == 0 {
+		b.forget(id)
+		return nil, errUnknown
+	}
+	b.mu.Lock()
+	old := b.byID[id]
+	if b.closed {
+		b.mu.Unlock()
+		return nil, errClosed
+	}
+	if old != nil && old.fits(m) {
+		b.mu.Unlock()
+		return old, nil
+	}
+	m.ID = id
+	l := newLink(b.life, m, b.dial)
+	b.byID[id] = l
+	b.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	b.sweep()
+	return l, nil
+}
+
+// healthy reports whether a member is known and not in quarantine.
+func (b *links) healthy(id string) bool {
+	m, known := b.member(id)
+	b.mu.Lock()
+	l := b.byID[id]
+	b.mu.Unlock()
+	return known && (l == nil || !l.fits(m) || l.health.good())
+}
+
+// sweep forgets members that are gone. It runs when a link is made.
+func (b *links) sweep() {
+	b.mu.Lock()
+	ids := slices.Collect(maps.Keys(b.byID))
+	b.mu.Unlock()
+	for _, id := range ids {
+		if _, known := b.member(id); !known {
+			b.forget(id)
+		}
+	}
+}
+
+// forget gives up the link to a member.
+func (b *links) forget(id string) {
+	b.mu.Lock()
+	l := b.byID[id]
+	delete(b.byID, id)
+	b.mu.Unlock()
+	if l != nil {
+		l.close()
+	}
+}
+
+// close gives up all links. No new one is made.
+func (b *links) close() {
+	b.mu.Lock()
+	b.closed = true
+	gone := b.byID
+	b.byID = map[string]*link{}
+	b.mu.Unlock()
+	for _, l := range gone {
+		l.close()
+	}
+}

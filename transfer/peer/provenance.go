@@ -1,0 +1,69 @@
+package peer
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// setProvenance tells how an answer came about.
+func setProvenance(h http.Header, prov oci.Provenance, name string, tag bool) {
+	h.Set(headerVia, prov.CacheStatus(name, tag))
+	h.Set(headerSource, oci.Miss.String())
+	if prov.Origin != oci.Miss {
+		h.Set(headerSource, oci.Hit.String())
+	}
+	if !prov.At.IsZero() {
+		h.Set(headerAge, strconv.FormatInt(max(0, time.Since(prov.At).Milliseconds()+1), 10)) // rather too old than too new
+	}
+	if prov.Collapsed {
+		h.Set(headerCollapsed, "1")
+	}
+	if prov.Stale != nil {
+		h.Set(headerStale, encodeError(prov.Stale))
+	}
+}
+
+// readProvenance reads what setProvenance wrote. A hit at the peer or at a third
+// node is a peer's hit here. asked is when the peer was asked: the age it tells
+// counts from then.
+func readProvenance(h http.Header, peer, registry string, asked time.Time) (oci.Provenance, error) {
+	prov := oci.Provenance{Origin: oci.Miss, Collapsed: h.Get(headerCollapsed) != "", Host: peer, Via: h.Get(headerVia), At: asked}
+	if !visible(prov.Via, maxVia) {
+		return prov, errors.New("its Cache-Status is malformed")
+	}
+	if s := h.Get(headerAge); s != "" {
+		age, err := strconv.ParseUint(s, 10, 64)
+		if err != nil || age > maxAge {
+			return prov, errors.New("its age is malformed")
+		}
+		prov.At = asked.Add(-time.Duration(age) * time.Millisecond)
+	}
+	if h.Get(headerSource) == oci.Hit.String() {
+		prov.Origin = oci.PeerHit
+	}
+	if s := h.Get(headerStale); s != "" {
+		var err error
+		if prov.Stale, err = decodeError(s, registry); err != nil {
+			return prov, err
+		}
+	}
+	return prov, nil
+}
+
+// The presences as they are sent.
+var presences = map[mesh.Presence]string{mesh.Absent: "absent", mesh.Arriving: "arriving", mesh.Held: "held"}
+
+// parsePresence reads a presence.
+func parsePresence(s string) (mesh.Presence, error) {
+	for p, name := range presences {
+		if name == s {
+			return p, nil
+		}
+	}
+	return mesh.Absent, errors.New("its presence is malformed")
+}

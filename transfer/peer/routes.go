@@ -1,0 +1,125 @@
+package peer
+
+import (
+	"errors"
+	"strings"
+)
+
+// A route is one thing that can be asked.
+type route struct {
+	slots  slots            // nil: it is so cheap that it is always answered
+	refers bool             // it has parameters
+	needs  func(query) bool // whether they name enough; nil: the registry suffices
+	answer func(*reply, *call) error
+}
+
+// complete reports whether the parameters name all that is needed.
+func (r route) complete(q query) bool { return r.needs == nil || r.needs(q) }
+
+// What the parameters of a request have to name.
+func repository(q query) bool { return q.Repository != "" }
+func tag(q query) bool        { return q.Repository != "" && q.Tag != "" }
+func digested(q query) bool   { return q.Repository != "" && q.Digest != "" }
+
+// orHeld admits what is offered: an offer names no repository.
+func orHeld(q query) bool { return q.Repository != "" || q.Held }
+
+// Limits of what is answered at a time. Who comes beyond is told to come back.
+const (
+	bulkSlots    = 256  // blobs
+	controlSlots = 1024 // small answers
+	listSlots    = 32   // lists, which may be large and are held in memory
+)
+
+// slots bound how many may do something at a time. nil has no bound.
+type slots chan struct{}
+
+// take takes a slot and reports whether one was free.
+func (s slots) take() bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// free gives a slot back.
+func (s slots) free() {
+	if s != nil {
+		<-s
+	}
+}
+
+// routes are all that can be asked, by method and path. A path that ends in / is
+// followed by a digest.
+type routes map[string]route
+
+// newRoutes returns what a answers.
+func newRoutes(a *answers) routes {
+	bulk, control, list := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots)
+	return routes{
+		"GET blobs/":          {bulk, true, orHeld, a.mineOrHeld(a.getBlob)},
+		"HEAD blobs/":         {control, true, orHeld, a.mineOrHeld(a.headBlob)},
+		"GET manifests/":      {control, true, repository, a.mineOrHeld(a.getManifest)},
+		"GET tags":            {control, true, tag, a.mine(a.getTag)},
+		"GET lists/tags":      {list, true, repository, a.mine(a.getTags)},
+		"GET lists/referrers": {list, true, digested, a.mine(a.getReferrers)},
+		"GET progress/":       {nil, true, nil, a.getProgress},
+		"POST offers":         {control, true, nil, a.mine(a.postOffer)},
+		"POST refusals":       {control, true, repository, a.postRefusal},
+		"GET stats":           {control, false, nil, a.getStats},
+		"GET ping":            {nil, false, nil, a.getPing},
+	}
+}
+
+// list lists the routes as "METHOD /path".
+func (t routes) list() []string {
+	var out []string
+	for key := range t {
+		method, path, _ := strings.Cut(key, " ")
+		out = append(out, method+" "+root+path)
+	}
+	return out
+}
+
+var errNoPath = errors.New("no such path")
+
+// understand returns what a call asks for, and reads its parameters.
+func (t routes) understand(c *call) (route, error) {
+	to, named, ok := t.find(c.Method, c.path)
+	if !ok {
+		return route{}, errNoPath
+	}
+	if !to.refers {
+		return to, nil
+	}
+	var err error
+	if c.query, err = parseQuery(c.raw); err != nil {
+		return route{}, err
+	}
+	if named != "" {
+		if c.Digest, err = parseDigest(named); err != nil {
+			return route{}, err
+		}
+	}
+	if !to.complete(c.query) {
+		return route{}, errQuery
+	}
+	return to, nil
+}
+
+// find finds what a path behind the root asks for, and the digest in it.
+func (t routes) find(method, path string) (to route, named string, ok bool) {
+	if dir, last, is := strings.Cut(path, "/"); is && dir != "lists" {
+		path, named = dir+"/", last
+		if last == "" {
+			return to, "", false
+		}
+	}
+	to, ok = t[method+" "+path]
+	return to, named, ok
+}
