@@ -92,7 +92,7 @@ func TestLimitedWithoutATimeTellsOne(t *testing.T) {
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{})
 	rec := httptest.NewRecorder()
-	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
+	fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), p.node.gate, oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
 	if rec.Code != 429 || rec.Header().Get("Retry-After") != "60" {
 		t.Errorf("%d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
 	}
@@ -115,7 +115,7 @@ func TestEndOfTheNodeIsNoEmptySuccess(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, upstreamtest.New(t), settings{})
 	rec := httptest.NewRecorder()
-	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, context.Canceled)
+	fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), p.node.gate, oci.BlobResource, context.Canceled)
 	if rec.Code != http.StatusBadGateway {
 		t.Errorf("status %d", rec.Code)
 	}
