@@ -10,7 +10,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// forbidden are spellings of addresses and names that are nobody's outside.
+// forbidden are spellings of addresses and names that no host on the internet has.
 var forbidden = strings.Fields(`
 	127.0.0.1 127.1 127.0.1 127.0.0.1. 127.255.255.254 2130706433 0x7f000001 0x7f.1 0x7f.0.0.1 0x7F.0x0.0x0.0x1 017700000001 0177.0.0.1
 	0177.0.0.01 127.0.0.0x1 00000177.0.0.1 127.0.0.01 0 0.0.0.0 0x0 00 [::] [::1] [0:0:0:0:0:0:0:1] [::0001] [::127.0.0.1] [::ffff:127.0.0.1]
@@ -26,8 +26,8 @@ var forbidden = strings.Fields(`
 	nas.home.arpa a.onion a.invalid a.test reg.example.com. 127。0。0。1 １２７.0.0.1 ⑫7.0.0.1 ①②⑦.⓪.⓪.① loc%61lhost 127%2e0.0.1 169.254.169.254.
 	user@127.0.0.1 evil.net@127.0.0.1 127.0.0.1:443 localhost:443 [::1]:443 127.0.0.1:22 evil.net:22 evil.net:80 evil.net:0443 evil.net:8443`)
 
-// doors are the ways in which a client, or a registry that it chose, may say
-// where the node is to go.
+// doors are the ways in which a client, or a registry that it chose, can tell the
+// node where to go.
 var doors = map[string]func(w *world, host string) answer{
 	"as the registry in a name": func(w *world, host string) answer {
 		return w.ask(http.MethodGet, "/v2/"+url.PathEscape(host)+"/a/b/manifests/v1")
@@ -43,8 +43,8 @@ var doors = map[string]func(w *world, host string) answer{
 	},
 }
 
-// TestForbiddenAddresses tries each spelling at each door, through a proxy that
-// would reach all of them, and without one.
+// TestForbiddenAddresses tries each spelling at each door, with and without a proxy
+// that would reach all of them.
 func TestForbiddenAddresses(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -81,7 +81,7 @@ func TestForbiddenAddresses(t *testing.T) {
 						t.Errorf("%s: %s was asked", host, v.to)
 					}
 				}
-				// Without a dot or a colon it is no host, but an image of the default registry.
+				// Without a dot or a colon it is not a host but an image of the default registry.
 				if a.StatusCode < 400 && strings.ContainsAny(host, ".:") {
 					t.Errorf("%s: %d %.100q", host, a.StatusCode, a.body)
 				}
@@ -93,7 +93,7 @@ func TestForbiddenAddresses(t *testing.T) {
 	}
 }
 
-// The names that people use, with a config that names none.
+// The names that people use work with a config that names none of them.
 func TestWellKnownRegistriesAreReached(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, settings{})
@@ -115,7 +115,7 @@ func TestWellKnownRegistriesAreReached(t *testing.T) {
 func addressAttacks() []attack {
 	rebound := func(name string, addrs ...string) attack {
 		return attack{"a name that a client chose means " + name, "that address is dialled", func(t *testing.T) {
-			inner := upstreamtest.New(t) // whatever is inside
+			inner := upstreamtest.New(t) // something inside the network
 			host := strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), ",", "") + ".rebind.net"
 			dns.say(host, addrs...)
 			p := newProxy(t, inner, settings{registry: "private: false"})

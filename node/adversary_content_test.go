@@ -12,8 +12,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A lie is about a blob of 300 KiB. The node may find the right bytes behind
-// it, or give none; a whole answer with others it must not give.
+// A lie is about a blob of 300 KiB. The node may find the right bytes all the same, or
+// give none. It must not give a whole answer with wrong bytes.
 var lies = map[string]upstreamtest.Fault{
 	"a length that is too large":        {LieLength: 7},
 	"a length that is too small":        {LieLength: -7},
@@ -79,7 +79,7 @@ func manifestAttacks() []attack {
 			p := newProxy(t, up, settings{})
 			for _, ref := range []string{"v1", img.Manifest.String()} {
 				a := p.get(path + ref)
-				own := ref == "v1" && f.Body == "{}" // what a tag means is the registry's to say
+				own := ref == "v1" && f.Body == "{}" // the registry decides what a tag means
 				if a.StatusCode == 200 && !bytes.Equal(a.body, img.ManifestBytes) && !own {
 					t.Errorf("%s: %q", ref, a.body)
 				}

@@ -72,7 +72,7 @@ func headerAttacks() []attack {
 			img.Layers = append(img.Layers, up.PutBlob(repo, []byte("<script>alert(1)</script>")))
 			up.Fault(upstreamtest.Fault{Header: http.Header{"Content-Type": {kind}}})
 			p := newProxy(t, up, settings{})
-			for range 2 { // fresh, and kept
+			for range 2 { // fresh, then cached
 				for _, path := range answersOf(img) {
 					decent(t, p.get(path))
 					decent(t, p.do(http.MethodHead, path))
@@ -85,7 +85,7 @@ func headerAttacks() []attack {
 		w.net.host("https://auth.example.com", giveToken)
 		w.net.host("https://reg.example.com", challenge("https://auth.example.com/token"))
 		w.net.host("https://open.example.org", serveHello)
-		w.pull() // ask sends them all, innocent looks for them
+		w.pull() // ask sends them all, and innocent looks for them
 		w.wantHello(w.ask(http.MethodGet, "/v2/open.example.org/a/b/blobs/"+helloDigest))
 		w.ask(http.MethodGet, "/v2/open.example.org/a/b/tags/list?n=1&"+clientsSecret+"="+clientsSecret+"&token="+clientsSecret)
 	}}, attack{"docker 20 shows its user's Docker Hub password to a mirror", "it goes upstream, or stays in the log", func(t *testing.T) {

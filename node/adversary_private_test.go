@@ -16,9 +16,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A vault is a private registry that a node stands before, with an image that a
-// client has pulled; evil is a registry of an attacker that the operator lets
-// through.
+// A vault is a node in front of a private registry, with an image that a client has
+// pulled. evil is an attacker's registry that the operator lets through.
 type vault struct {
 	*proxy
 	evil  *upstreamtest.Registry
@@ -73,7 +72,7 @@ func (v *vault) fill() {
 	if a := v.get(v.blob("")); !bytes.Equal(a.body, v.layer) {
 		v.t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
 	}
-	v.await(`"msg":"blob filled"`) // what the registry vouched for is noted then
+	v.await(`"msg":"blob filled"`) // the grant is noted by then
 }
 
 // ageGrants makes everything that registries vouched for that old, in the notes that
@@ -107,7 +106,7 @@ func ageGrants(t *testing.T, dir string, age time.Duration) {
 	}
 }
 
-// await waits until the log holds a word.
+// await waits until the log contains word.
 func (p *proxy) await(word string) {
 	p.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -127,7 +126,7 @@ func (p *proxy) await(word string) {
 
 func (v *vault) manifest(ref string) string { return "/v2/" + repo + "/manifests/" + ref }
 
-// blob is the path of the layer; in another repository, if one is named.
+// blob is the path of the layer, in another repository if one is named.
 func (v *vault) blob(repository string) string {
 	if repository == "" {
 		repository = repo
@@ -250,7 +249,7 @@ func privateAttacks() []attack {
 	}
 }
 
-// vouchTime is how long a registry's word counts without asking.
+// vouchTime is how long a grant counts without asking the registry again.
 const vouchTime = 10 * time.Minute
 
 func nameAttacks() []attack {

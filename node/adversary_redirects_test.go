@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// hops are where a redirect may lead so that a login goes along: each is a
-// chain, the last of which answers.
+// hops are redirects that try to take a login along. Each is a chain; its last host
+// answers.
 var hops = map[string][]string{
 	"to another port":                {"https://reg.example.com:8443/x?Signature=1"},
 	"to another host":                {"https://cdn.evil.net/x?Signature=1"},
@@ -69,7 +69,7 @@ func redirectAttacks() []attack {
 				rw.WriteHeader(http.StatusFound)
 			})
 			if strings.HasPrefix(location, "https://reg.example.com") || strings.Contains(location, "\n") {
-				return // it is a public place
+				return // it is a public host
 			}
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
 				a := w.do(method, "/v2/team/app/blobs/"+helloDigest)
@@ -104,9 +104,9 @@ func redirectAttacks() []attack {
 	}})
 }
 
-// along leads a request along the chain: who is asked for one of its paths
-// redirects to the next; the last, and who is not in it, does as end says. ""
-// is a blob or manifest of the registry once a login is shown.
+// along leads a request along the chain: each host redirects to the next. The last one,
+// and any host that is not in the chain, does as end says. "" is a blob or manifest of
+// the registry, once a login is shown.
 func along(chain []string, status int, end http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for i, at := range chain[:len(chain)-1] {
@@ -121,5 +121,5 @@ func along(chain []string, status int, end http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// serveAnything is "hello" at any path.
+// serveAnything serves "hello" at any path.
 func serveAnything(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "hello") }

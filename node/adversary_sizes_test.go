@@ -16,7 +16,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// endless writes until the node has had enough, and tells how much it took.
+// endless writes until the node stops reading, and returns how much it took.
 func endless(w http.ResponseWriter, piece string) (n int64) {
 	b := bytes.Repeat([]byte(piece), 1+(16<<10)/len(piece))
 	for {
@@ -26,19 +26,19 @@ func endless(w http.ResponseWriter, piece string) (n int64) {
 			return n
 		}
 		if n > 1<<30 {
-			return n // it is not stopped
+			return n // the node did not stop it
 		}
 	}
 }
 
-// An oversize is an answer without measure, and how much of it may be taken.
+// An oversize is an oversized answer, and how much of it the node may read.
 type oversize struct {
 	name, path string
 	most       int64
 	answer     func(w http.ResponseWriter) int64
 }
 
-// slack is what lies in buffers on its way when the node hangs up.
+// slack is what lies in buffers on the way when the node hangs up.
 const slack = 16 << 20
 
 var oversizes = []oversize{
@@ -116,7 +116,7 @@ func sizeAttacks() []attack {
 	return append(append(all, tokenSizes()...), append(headSizes(), blobSizes()...)...)
 }
 
-// tokenSizes are token servers without measure.
+// tokenSizes are token servers with oversized answers.
 func tokenSizes() []attack {
 	var all []attack
 	for name, answer := range map[string]http.HandlerFunc{
@@ -143,7 +143,7 @@ func tokenSizes() []attack {
 	return all
 }
 
-// raw answers with bytes of its own on the connection and then does as then says.
+// raw answers with bytes of its own on the connection, and then calls then.
 func raw(head string, then func(io.Writer)) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -160,7 +160,7 @@ func raw(head string, then func(io.Writer)) func(http.ResponseWriter, *http.Requ
 	}
 }
 
-// again writes a piece again and again.
+// again writes a piece over and over.
 func overAndOver(piece string) func(io.Writer) {
 	return func(w io.Writer) {
 		b := bytes.Repeat([]byte(piece), 1+(8<<10)/len(piece))
@@ -172,7 +172,7 @@ func overAndOver(piece string) func(io.Writer) {
 	}
 }
 
-// headSizes are heads of answers without measure, or malformed.
+// headSizes are headers of answers that are oversized or malformed.
 func headSizes() []attack {
 	ok := "HTTP/1.1 200 OK\r\n"
 	var all []attack
@@ -221,7 +221,7 @@ func headSizes() []attack {
 	return all
 }
 
-// blobSizes are blobs without measure.
+// blobSizes are oversized blobs.
 func blobSizes() []attack {
 	return []attack{{"a registry sends a blob without end and without length", "it goes on when nobody wants it", func(t *testing.T) {
 		up := upstreamtest.New(t)

@@ -15,19 +15,18 @@ import (
 	"oci-proxy/node/config"
 )
 
-// The adversary suite: what clients, registries, token servers, CDNs and proxies
-// do to fool the node or to stop it, each against a real node over real
-// sockets. A theme is a file; an attack says what is done and what must not
-// come of it.
+// The adversary suite: what clients, registries, token servers, CDNs and proxies do to
+// fool the node or to stop it. Each attack runs against a real node over real sockets,
+// and says what is done and what must not happen. There is a file for each theme.
 
 // An attack is one case.
 type attack struct {
 	name  string // what the attacker does
-	never string // what must not come of it
+	never string // what must not happen
 	run   func(t *testing.T)
 }
 
-// themes are all attacks.
+// themes are all attacks, by theme.
 var themes = map[string]func() []attack{
 	"tokens":    tokenAttacks,
 	"redirects": redirectAttacks,
@@ -40,11 +39,10 @@ var themes = map[string]func() []attack{
 	"names":     nameAttacks,
 }
 
-// enough is how many attacks there are at least.
+// enough is the least number of attacks.
 const enough = 100
 
-// atOnce is how many attacks run at a time: most wait for what the node tries
-// again.
+// atOnce is how many attacks run at a time: most of them wait while the node retries.
 const atOnce = 24
 
 func TestAdversary(t *testing.T) {
@@ -52,7 +50,11 @@ func TestAdversary(t *testing.T) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for theme, attacks := range themes {
-		for _, a := range attacks() {
+		all := attacks()
+		if testing.Short() {
+			all = all[:1] // of each theme: many wait while the node retries
+		}
+		for _, a := range all {
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
@@ -97,21 +99,21 @@ const (
 	clientsSecret  = canary + "-client"
 )
 
-// A world is a node that gets out by a proxy alone, and all that is out there.
-// reg.example.com, the default registry, is configured with a login; its token
+// A world is a node that reaches the outside only through a proxy, and everything out
+// there. reg.example.com, the default registry, is configured with a login; its token
 // server is auth.example.com.
 type world struct {
 	*proxy
 	net *internet
 
 	mu     sync.Mutex
-	heard  []string          // what clients were answered
-	places map[string]string // where a secret may be seen, beside the usual places
+	heard  []string          // answers to clients
+	places map[string]string // where a secret may be seen, in addition to the usual places
 
-	innocence bool // is looked for at the end
+	innocence bool // is checked at the end
 }
 
-// newWorld starts one. When the test ends it has to be innocent.
+// newWorld starts a world. When the test ends, its node must be innocent.
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	out := newInternet(t)
@@ -144,7 +146,7 @@ func newWorld(t *testing.T, s settings) *world {
 	return w
 }
 
-// ask is a client's request, with secrets that are nobody's business upstream.
+// ask is a client's request, with secrets that must not go upstream.
 func (w *world) ask(method, path string, header ...string) answer {
 	w.t.Helper()
 	a := w.do(method, path, append([]string{
@@ -167,8 +169,8 @@ func (w *world) pull() (manifest, blob answer) {
 
 const helloDigest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
 
-// decent fails the test if an answer carries what only registries say, or what
-// a browser would run.
+// decent fails the test if an answer carries something that only registries say, or
+// that a browser would run.
 func decent(t testing.TB, a answer) {
 	t.Helper()
 	for _, name := range []string{
@@ -190,8 +192,8 @@ func decent(t testing.TB, a answer) {
 	}
 }
 
-// innocent fails the test if the node let a secret go where it does not belong,
-// or went where it must not.
+// innocent fails the test if the node sent a secret where it does not belong, or went
+// where it must not go.
 func (w *world) innocent(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte("robot:" + robotsPassword))
 	may := map[string]string{
@@ -224,8 +226,8 @@ func (w *world) innocent(t *testing.T) {
 	}
 }
 
-// inner reports whether a host that was asked is an address or means something
-// only inside a network.
+// inner reports whether a host is an address or a name that means something only
+// inside a network.
 func inner(to string) bool {
 	_, rest, _ := strings.Cut(to, "://")
 	host, _, err := net.SplitHostPort(rest)
@@ -243,7 +245,7 @@ func inner(to string) bool {
 	return false
 }
 
-// visited reports whether a host was asked for anything; at as for internet.host.
+// visited reports whether a host was asked for anything. at is as for internet.host.
 func (w *world) visited(at string) bool {
 	for _, v := range w.net.all() {
 		if v.to == withPort(at) {
@@ -253,8 +255,8 @@ func (w *world) visited(at string) bool {
 	return false
 }
 
-// challenge is a registry that wants a token of that realm, or a login if realm
-// is "". The token is right or not, as good says.
+// challenge is a registry that asks for a token of that realm, or for a login if realm
+// is "".
 func challenge(realm string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		switch auth := r.Header.Get("Authorization"); {
@@ -287,7 +289,7 @@ func serveHello(w http.ResponseWriter, r *http.Request) {
 // giveToken is a token server that gives the right token to whoever asks.
 func giveToken(w http.ResponseWriter, _ *http.Request) { giveThe(robotsToken)(w, nil) }
 
-// giveThe is one that gives that token.
+// giveThe is a token server that gives that token.
 func giveThe(token string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -295,7 +297,7 @@ func giveThe(token string) http.HandlerFunc {
 	}
 }
 
-// wantHello fails the test unless the blob comes as it should.
+// wantHello fails the test unless the blob arrives intact.
 func (w *world) wantHello(a answer) {
 	w.t.Helper()
 	if a.StatusCode != http.StatusOK || string(a.body) != "hello" {

@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// realms that a registry names to get its credentials shown to somebody else,
-// or to send the node where it must not go. Every host there is answers with a
-// token.
+// realms are those that a registry names to have its credentials shown to somebody else,
+// or to send the node where it must not go. Every host answers with a token.
 var realms = map[string]string{
 	"at another site":                        "https://auth.evil.net/token",
 	"at a name that begins like it":          "https://reg.example.com.evil.net/token",
@@ -64,7 +63,7 @@ func tokenAttacks() []attack {
 	return append(all, append(realmAttacks(), strangerAttacks()...)...)
 }
 
-// realmAttacks are those of token servers, and of registries that change.
+// realmAttacks come from token servers, and from registries that change.
 func realmAttacks() []attack {
 	home := "https://auth.example.com/token"
 	var all []attack
@@ -105,7 +104,7 @@ func realmAttacks() []attack {
 			_, blob := w.pull()
 			w.wantHello(blob)
 			w.net.host("https://reg.example.com", func(rw http.ResponseWriter, r *http.Request) {
-				r.Header.Del("Authorization") // no token is good any more
+				r.Header.Del("Authorization") // every token has become invalid
 				challenge("https://auth.evil.net/token")(rw, r)
 			})
 			w.wantRefused(w.ask(http.MethodGet, "/v2/team/app/manifests/v2"))
@@ -160,14 +159,13 @@ func realmAttacks() []attack {
 	)
 }
 
-// strangerAttacks are those of registries that nobody configured: a client
-// chose them.
+// strangerAttacks come from registries that nobody configured: a client chose them.
 func strangerAttacks() []attack {
 	evil := "/v2/reg.evil.net/team/app/blobs/" + helloDigest
 	stranger := func(name, never, realm string) attack {
 		return attack{"a registry that a client chose " + name, never, func(t *testing.T) {
 			w := newWorld(t, settings{})
-			w.places[robotsToken] = "https://reg.example.com:443 https://reg.evil.net:443" // given to all, without a login
+			w.places[robotsToken] = "https://reg.example.com:443 https://reg.evil.net:443" // given to everybody, without a login
 			w.net.others = giveToken
 			w.net.host("https://reg.example.com", challenge("https://auth.example.com/token"))
 			_, blob := w.pull() // so that there is a token to steal

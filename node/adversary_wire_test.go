@@ -14,12 +14,12 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// hidden is what an attacker wants to have asked upstream without anybody's
-// noticing: no attack's request names it as its own.
+// hidden is the request that an attacker wants to smuggle to upstream. No attack's own
+// request names it.
 const hidden = "GET /v2/hidden/x/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// A raw request, and the statuses that may be the first answer's; 0 for none at
-// all. PATH stands for a blob's path, whose answer is 200.
+// A raw request, and the statuses that its first answer may have; 0 means no answer at
+// all. PATH stands for a blob's path, which would be answered with 200.
 type rawAttack struct {
 	name, text string
 	statuses   []int
@@ -206,8 +206,8 @@ func (p *proxy) converse(text string) []answer {
 	}
 }
 
-// onlyBlobs fails the test if upstream was asked for anything but that blob,
-// plainly and at most once.
+// onlyBlobs fails the test if upstream was asked for anything but that blob, plainly and
+// at most once.
 func onlyBlobs(t *testing.T, up *upstreamtest.Registry, digest string) {
 	t.Helper()
 	requests := up.Requests()

@@ -14,8 +14,7 @@ import (
 func BenchmarkHitSmall(b *testing.B) { benchmarkHit(b, 2<<10) }
 func BenchmarkHitLarge(b *testing.B) { benchmarkHit(b, 64<<20) }
 
-// benchmarkHit compares a hit with what net/http's file server makes of the
-// same bytes.
+// benchmarkHit compares a hit with net/http's file server serving the same bytes.
 func benchmarkHit(b *testing.B, size int64) {
 	content := random(1, size)
 	b.Run("node", func(b *testing.B) {

@@ -69,6 +69,7 @@ func TestBlobOfUnknownLengthComesWholeAndIsAHitAfterwards(t *testing.T) {
 
 func TestWhoJoinsADownloadIsCollapsedAndAMiss(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(2, 1<<20)
 	d := up.PutBlob(repo, content)

@@ -17,24 +17,25 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// classes are the kinds of secret that a node is told, or is shown.
+// classes are the kinds of secret that a node is given or shown.
 var classes = []string{
 	"own password", "registry password", "registry password file", "second registry password", "registry token",
 	"upstream proxy", "another upstream proxy", "signed query", "login in a redirect", "refused redirect", "cluster secret", "old cluster secret",
 	"clients password", "clients wrong password", "clients token", "clients cookie", "clients query", "registrys cookie", "registrys header",
 }
 
-// secretOf is the canary of a class: a word that occurs nowhere else, and is
-// good enough for a cluster.
+// secretOf is the canary of a class: a word that occurs nowhere else, long enough for a
+// cluster's secret.
 func secretOf(class string) string {
 	return "cnry-" + strings.ReplaceAll(class, " ", "-") + "-5e1f"
 }
 
-// TestCanarySweep tells a node a secret of each class, has it succeed and fail
-// in every way that comes to mind, and looks for the secrets in all that it
-// says, logs at the debug level and writes to its disk.
+// TestCanarySweep gives a node a secret of each class and makes it succeed and fail in
+// every way that comes to mind. It then looks for the secrets in everything that the
+// node answers, logs at the debug level and writes to its disk.
 func TestCanarySweep(t *testing.T) {
 	t.Parallel()
+	long(t)
 	if len(classes) < 12 {
 		t.Errorf("%d classes", len(classes))
 	}
@@ -53,7 +54,7 @@ func TestCanarySweep(t *testing.T) {
 			file, secretOf("second registry password"), secretOf("another upstream proxy"), down.Host()),
 	}
 	w := newWorld(t, s)
-	w.innocence = false // what follows looks closer
+	w.innocence = false // the rest of this test looks closer
 	sweep := &sweep{world: w}
 	sweep.hosts()
 	sweep.visit()
@@ -69,7 +70,7 @@ func TestCanarySweep(t *testing.T) {
 	sweep.judge()
 }
 
-// A sweep gathers all that a node says.
+// A sweep gathers everything that a node says.
 type sweep struct {
 	*world
 	said []string // "where: what"
@@ -77,7 +78,7 @@ type sweep struct {
 
 func (s *sweep) hear(where, what string) { s.said = append(s.said, where+": "+what) }
 
-// hosts puts up who uses the secrets.
+// hosts starts the hosts that use the secrets.
 func (s *sweep) hosts() {
 	leak := func(h http.Header) {
 		h.Set("Set-Cookie", "a="+secretOf("registrys cookie"))
@@ -114,7 +115,7 @@ func (s *sweep) hosts() {
 	})
 }
 
-// visit asks for everything, with every login that a client might show.
+// visit asks for everything, with every login that a client might send.
 func (s *sweep) visit() {
 	right := basic("puller", secretOf("own password"))
 	logins := [][]string{nil, right, basic("puller", secretOf("clients wrong password")), basic("hubuser", secretOf("clients password")), {"Authorization", "Bearer " + secretOf("clients token")}}
@@ -148,7 +149,7 @@ func (s *sweep) visit() {
 	}
 }
 
-// broken has the node fail in ways that a request alone does not bring about.
+// broken makes the node fail in ways that a request alone cannot.
 func (s *sweep) broken() {
 	srv := quiet(s.node.logged(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(errors.New("a bug")) })))
 	srv.Start()
@@ -162,7 +163,7 @@ func (s *sweep) broken() {
 		_ = resp.Body.Close()
 	}
 	rec := httptest.NewRecorder()
-	s.node.api.fail(rec, req, 0, errors.New("unforeseen"))
+	fail(rec, req, s.node.gate, 0, errors.New("unforeseen"))
 	s.hear("answer", rec.Body.String())
 	s.hear("config", fmt.Sprintf("%v %+v %#v", s.node.cfg, s.node.cfg, *s.node.cfg))
 	text := fmt.Sprintf("port: x\nauth: {username: u, password: [%s]}\ndefaults: {upstream_proxy: 'ftp://u:%s@p'}\ncluster: {secret: ['%s']}\nregistries: {a.io: {auth: {password: '%s'}}}",
@@ -171,7 +172,7 @@ func (s *sweep) broken() {
 	s.hear("check", fmt.Sprint(err))
 }
 
-// files hears what lies on the disk, names included.
+// files gathers what lies on the disk, names included.
 func (s *sweep) files(dir string) {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -186,17 +187,17 @@ func (s *sweep) files(dir string) {
 	}
 }
 
-// used reports whether the secret was at work at all: known to the node, or
-// seen by a host that may see it.
+// used reports whether the secret was used at all: known to the node, or seen by a host
+// that may see it.
 func (s *sweep) used(class string) bool {
 	switch class {
 	case "own password", "cluster secret", "old cluster secret", "upstream proxy", "another upstream proxy", "refused redirect", "login in a redirect":
-		return true // the config's, or in an answer that the node got
+		return true // in the config, or in an answer that the node received
 	case "registrys cookie", "registrys header":
 		return true
 	}
 	if strings.HasPrefix(class, "clients ") {
-		return true // visit shows them
+		return true // visit sends them
 	}
 	secret := secretOf(class)
 	for _, v := range s.net.all() {
@@ -208,7 +209,7 @@ func (s *sweep) used(class string) bool {
 	return false
 }
 
-// judge fails the test for each secret that was heard, as it is or encoded.
+// judge fails the test for each secret that was found, plain or encoded.
 func (s *sweep) judge() {
 	hits := 0
 	for _, class := range classes {

@@ -19,7 +19,7 @@ const statusGone = 499
 // fail answers a request of the registry API that failed with err. A client that
 // is gone gets no answer, not even the 200 of a handler that just returns: it may
 // have closed only its own half of the connection.
-func (a *api) fail(w http.ResponseWriter, r *http.Request, resource oci.Resource, err error) {
+func fail(w http.ResponseWriter, r *http.Request, g *gate.Gate, resource oci.Resource, err error) {
 	noteFailure(r, err)
 	if r.Context().Err() != nil {
 		noteStatus(r, statusGone)
@@ -30,7 +30,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, resource oci.Resource
 		return
 	}
 	if errors.Is(err, gate.ErrBusy) {
-		a.gate.RefuseBusy(w, r)
+		g.RefuseBusy(w, r)
 		return
 	}
 	e, ok := errors.AsType[*oci.Error](err)

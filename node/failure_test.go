@@ -18,7 +18,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// What upstream does, and what a client is told.
+// Each failure of upstream, and what the client is told.
 func TestFailuresAreOCIErrorsThatTellWhatFailedWhere(t *testing.T) {
 	t.Parallel()
 	nowhere := digest.FromString("nowhere").String()
@@ -92,7 +92,7 @@ func TestLimitedWithoutATimeTellsOne(t *testing.T) {
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{})
 	rec := httptest.NewRecorder()
-	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
+	fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), p.node.gate, oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
 	if rec.Code != 429 || rec.Header().Get("Retry-After") != "60" {
 		t.Errorf("%d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
 	}
@@ -110,12 +110,12 @@ func TestEveryKindHasItsStatus(t *testing.T) {
 	}
 }
 
-// A flight that ends because the node does must not become an empty 200.
+// A download that ends because the node shuts down must not become an empty 200.
 func TestEndOfTheNodeIsNoEmptySuccess(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, upstreamtest.New(t), settings{})
 	rec := httptest.NewRecorder()
-	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, context.Canceled)
+	fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), p.node.gate, oci.BlobResource, context.Canceled)
 	if rec.Code != http.StatusBadGateway {
 		t.Errorf("status %d", rec.Code)
 	}
@@ -130,7 +130,7 @@ func TestClientThatHasGoneGetsNothingAndIs499InTheLog(t *testing.T) {
 	c := p.dial()
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
 	up.WaitFor(upstreamtest.Match{PathPart: d.String()}, 1)
-	if err := c.CloseWrite(); err != nil { // half closed: it could still read a wrong 200
+	if err := c.CloseWrite(); err != nil { // half closed: the client could still read a wrong 200
 		t.Fatal(err)
 	}
 	var got bytes.Buffer
@@ -230,7 +230,7 @@ func TestRegistryNobodyConfiguredIsNoWayInside(t *testing.T) {
 	}
 }
 
-// A bug in one answer is told in the log and ends that connection alone.
+// A bug in one answer is logged and ends only that connection.
 func TestPanicIsLoggedAndEndsOneAnswer(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, upstreamtest.New(t), settings{})

@@ -26,8 +26,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// TestMain makes the tests' own CA the only one that is trusted, and their own
-// directory the only one where names are looked up.
+// TestMain makes the tests' own CA the only trusted one, and their own DNS the only
+// place where names are looked up.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "oci-proxy-ca")
 	if err == nil {
@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// A patient run waits for the last probes of memberlist, whose shutdown does not:
-// they end by themselves, in some 8 s at most.
+// A patient run waits for the last probes of memberlist, whose shutdown does not. They
+// end by themselves within 8 s.
 type patient struct{ *testing.M }
 
 func (p patient) Run() int {
@@ -57,18 +57,26 @@ func (p patient) Run() int {
 	return status
 }
 
-// patience bounds what a test waits for.
+// long skips a test that takes a second or more in a short run.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+}
+
+// patience bounds how long a test waits for something.
 const patience = 20 * time.Second
 
-// A settings is the part of a config that a test chooses.
+// settings are the parts of a config that a test chooses.
 type settings struct {
 	top      string // lines at the top level
-	registry string // a flow mapping's members for the upstream, for example "tag_ttl: 1h, alias: [up]"
-	more     string // further registries, each a line of its own
-	dir      string // the cache directory; "": one of the test's own
+	registry string // members of upstream's flow mapping, for example "tag_ttl: 1h, alias: [up]"
+	more     string // further registries, one on each line
+	dir      string // the cache directory; "": a new one
 	defaults string // members of defaults
 
-	proxyPassword string // of the way out that a world has; "": any
+	proxyPassword string // of a world's proxy; "": any
 }
 
 // newNode builds a node in front of up. The caller closes it.
@@ -160,7 +168,7 @@ func serving(t testing.TB, n *Node, log *buffer) *proxy {
 	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64), close: end}
 }
 
-// newClient changes nothing of what is answered.
+// newClient returns a client that changes nothing of an answer.
 func newClient(t testing.TB) *http.Client {
 	c := &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
@@ -170,14 +178,14 @@ func newClient(t testing.TB) *http.Client {
 	return c
 }
 
-// An answer is one with its body read.
+// An answer is a response whose body has been read.
 type answer struct {
 	*http.Response
 	body []byte
 	err  error // of reading the body
 }
 
-// send sends a request; header holds names and values in turn.
+// send sends a request. header holds names and values in turn.
 func (p *proxy) send(method, path string, header ...string) *http.Response {
 	p.t.Helper()
 	resp, err := p.try(method, path, header...)
@@ -187,7 +195,7 @@ func (p *proxy) send(method, path string, header ...string) *http.Response {
 	return resp
 }
 
-// try is send for other goroutines than the test's.
+// try is send for goroutines other than the test's.
 func (p *proxy) try(method, path string, header ...string) (*http.Response, error) {
 	req, err := http.NewRequest(method, p.url+path, nil)
 	if err != nil {
@@ -259,8 +267,8 @@ func (a answer) wantError(t testing.TB, status int, code string) reply.Detail {
 	return *e.Detail
 }
 
-// settle waits until the node is done with each request that was sent: what it
-// logs and counts comes after the answer.
+// settle waits until the node is done with every request that was sent: it logs and
+// counts after it has answered.
 func (p *proxy) settle() {
 	p.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -291,7 +299,7 @@ func (p *proxy) stats(header ...string) map[string]map[string]int64 {
 	return out
 }
 
-// line returns the last line of the log about a request whose line holds word.
+// line returns the last line of the log about a request that contains word.
 func (p *proxy) line(word string) map[string]any {
 	p.t.Helper()
 	p.settle()
@@ -325,7 +333,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// look returns what is there and what is closed when there is more.
+// look returns the log so far, and a channel that is closed when there is more.
 func (b *buffer) look() (string, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -347,13 +355,13 @@ func (b *buffer) reversed() []string {
 	return lines
 }
 
-// halve makes the upstream stop in the middle of the blob whose path holds
-// part, once, until release is called.
+// halve makes upstream stop once in the middle of the blob whose path contains part,
+// until release is called.
 func halve(up *upstreamtest.Registry, part string, size int64) (release func()) {
 	return halved(up, size, upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet, PathPart: part}, Times: 1})
 }
 
-// halved is halve for blobs that have a fault besides.
+// halved is halve for blobs that have another fault too.
 func halved(up *upstreamtest.Registry, size int64, f upstreamtest.Fault) (release func()) {
 	rest := make(chan struct{})
 	f.Stall, f.StallAfter, f.StallUntil = true, size/2, rest
@@ -361,7 +369,7 @@ func halved(up *upstreamtest.Registry, size int64, f upstreamtest.Fault) (releas
 	return sync.OnceFunc(func() { close(rest) })
 }
 
-// random returns size bytes that depend on seed.
+// random returns size bytes that depend only on seed.
 func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
 // dial opens a raw connection to the proxy.
@@ -375,7 +383,7 @@ func (p *proxy) dial() *net.TCPConn {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { _ = c.Close() }) // closed before, mostly
+	p.t.Cleanup(func() { _ = c.Close() }) // mostly closed before
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		p.t.Fatal(err)
 	}

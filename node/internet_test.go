@@ -34,21 +34,21 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// An internet is all hosts there are, as a node sees them that gets out by a
-// proxy alone. It tells who was asked for what.
+// An internet is all the hosts that a node can see through its only way out, a proxy.
+// It records which host was asked for what.
 type internet struct {
 	proxy         *httptest.Server
 	secure, clear *httptest.Server // what the hosts speak behind CONNECT
 	password      string           // of the proxy's login
 	mu            sync.Mutex
 	hosts         map[string]http.HandlerFunc // by scheme://host:port
-	others        http.HandlerFunc            // any other host, if there are such
+	others        http.HandlerFunc            // any other host, nil for none
 	visits        []visit
 }
 
-// A visit is one request to one host, or to the proxy to connect to one.
+// A visit is one request to a host, or one to the proxy to connect to a host.
 type visit struct {
-	to            string // scheme://host:port; of a proxy that is to connect: connect://
+	to            string // scheme://host:port, or connect:// for the proxy
 	method, path  string
 	query, header string
 }
@@ -57,7 +57,7 @@ func (v visit) String() string {
 	return v.method + " " + v.to + v.path + "?" + v.query + "\n" + v.header
 }
 
-// newInternet starts one without any host.
+// newInternet starts an internet without hosts.
 func newInternet(t testing.TB) *internet {
 	w := &internet{hosts: map[string]http.HandlerFunc{}, password: canary + "-proxy"}
 	w.proxy = quiet(http.HandlerFunc(w.serveProxy))
@@ -76,21 +76,21 @@ func newInternet(t testing.TB) *internet {
 	return w
 }
 
-// quiet is a server that keeps its troubles to itself: they are the tests'.
+// quiet is a server that logs nothing: the tests cause its errors.
 func quiet(h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	return s
 }
 
-// host adds a host; at is scheme://host, with the port if it is another than usual.
+// host adds a host. at is scheme://host, with the port unless it is the usual one.
 func (w *internet) host(at string, h http.HandlerFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hosts[withPort(at)] = h
 }
 
-// withPort adds the usual port where there is none.
+// withPort adds the usual port if there is none.
 func withPort(at string) string {
 	scheme, rest, _ := strings.Cut(at, "://")
 	if _, _, err := net.SplitHostPort(rest); err != nil {
@@ -121,13 +121,13 @@ func (w *internet) find(at string) http.HandlerFunc {
 	return w.others
 }
 
-// url is the proxy's, with its login.
+// url is the proxy's URL, with its login.
 func (w *internet) url() string {
 	return strings.Replace(w.proxy.URL, "http://", "http://out:"+w.password+"@", 1)
 }
 
-// serveProxy is the proxy: CONNECT to TLS, or to a plain host that is taken for
-// TLS; and absolute URLs.
+// serveProxy is the proxy: it serves CONNECT, to TLS or to a plain host that is taken
+// for TLS, and absolute URLs.
 func (w *internet) serveProxy(rw http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte("out:"+w.password)) {
 		rw.WriteHeader(http.StatusProxyAuthRequired)
@@ -179,7 +179,7 @@ type certifier struct {
 	made map[string]*tls.Certificate
 }
 
-// authority is trusted by every node of these tests: see TestMain.
+// authority is trusted by every node of these tests (see TestMain).
 var authority = newCertifier()
 
 func newCertifier() *certifier {
@@ -229,17 +229,17 @@ func trustAuthority(dir string) error {
 	return errors.Join(os.WriteFile(file, block, 0o600), os.Setenv("SSL_CERT_FILE", file))
 }
 
-// A directory is the DNS of these tests: it knows what it was told, and tells
-// what it was asked for. No name is looked up anywhere else.
+// A directory is the DNS of these tests: it knows the names that it was told, and
+// records which ones were asked for. No name is looked up anywhere else.
 type directory struct {
 	mu    sync.Mutex
-	names map[string][]netip.Addr // answered one after the other, the last one for ever
+	names map[string][]netip.Addr // answered one after the other, the last one forever
 	asked map[string]int
 }
 
 var dns = &directory{names: map[string][]netip.Addr{}, asked: map[string]int{}}
 
-// say makes name mean the addresses, one at each look-up.
+// say gives name these addresses, one at each look-up.
 func (d *directory) say(name string, addrs ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,7 +248,7 @@ func (d *directory) say(name string, addrs ...string) {
 	}
 }
 
-// lookups returns how often a name that ends so was asked for.
+// lookups returns how often names with that ending were asked for.
 func (d *directory) lookups(suffix string) (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -260,8 +260,8 @@ func (d *directory) lookups(suffix string) (n int) {
 	return n
 }
 
-// answer returns what name means now. A client asks for A and AAAA at once;
-// only A has answers, and uses them up.
+// answer returns the next address of name. A client asks for A and AAAA at once; only A
+// has answers, and uses them up.
 func (d *directory) answer(name string, kind dnsmessage.Type) (netip.Addr, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -287,7 +287,7 @@ func (d *directory) dial(context.Context, string, string) (net.Conn, error) {
 	return here, nil
 }
 
-// reply answers one question (RFC 1035 4.2.2: over a stream, with its length in front).
+// reply answers one question (RFC 1035 section 4.2.2: over a stream, length first).
 func (d *directory) reply(conn net.Conn) error {
 	var size uint16
 	if err := binary.Read(conn, binary.BigEndian, &size); err != nil {

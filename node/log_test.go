@@ -67,11 +67,12 @@ func TestOneLineForEachRequest(t *testing.T) {
 	}
 }
 
-// canary is in every secret of this test.
+// canary is part of every secret of this test.
 const canary = "canary-5c1f"
 
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
+	long(t)
 	bearer := upstreamtest.BearerAuth{User: "robot", Password: canary + "-registry"}
 	up := upstreamtest.New(t, upstreamtest.Bearer(bearer), upstreamtest.Redirect())
 	img := up.PutImage(repo, "v1", random(1, 1000))
@@ -88,7 +89,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 			strings.Replace(refusing.URL, "http://", "http://u:"+canary+"-up@", 1), "socks5://u:"+canary+"-socks@"+down.Host(), canary),
 	})
 	var said buffer
-	var asked sync.WaitGroup // some failures take their time: all at once
+	var asked sync.WaitGroup // all at once, since some failures take a while
 	right := basic("puller", canary+"-proxy")
 	see := func(path string, header ...string) {
 		asked.Go(func() {

@@ -16,7 +16,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// The rows of the failure table, and where each is put to the test:
+// The failures that a mesh survives, and where each is tested:
 //
 //	killed in mid-stream            TestMeshOwnerKilledInMidStream (and real processes: cmd/oci-proxy)
 //	hangs                           TestMeshOwnerHangs… (and SIGSTOP: cmd/oci-proxy)
@@ -39,14 +39,14 @@ import (
 //	128 and more nodes              node/membership, in virtual time
 //	client disconnects              TestMeshClientDisconnects
 
-// gated makes the registry stop in the middle of the blob, at its first GET.
+// gated makes the registry stop in the middle of the blob at its first GET.
 func (c *testCluster) gated(b testBlob) (release func()) { return halve(c.up, b.String(), b.size) }
 
 // bytes are the last blob's.
 func (c *testCluster) bytes(b testBlob) []byte { return random(c.seed, b.size) }
 
-// others are two nodes that don't own the blob, the one that is asked after the
-// owner first.
+// others are the two nodes that do not own the blob. The first is the one that is asked
+// after the owner.
 func (c *testCluster) others(b testBlob) (second, third int) {
 	order := c.order(b.Digest)
 	return order[1], order[2]
@@ -73,13 +73,13 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 	if sent := c.up.BytesSent(); sent > b.size*11/10 {
 		t.Errorf("the registry sent %d bytes of %d", sent, b.size)
 	}
-	// It is down, not out: who is next acts for it, at once.
+	// The owner is down but keeps its place: the next node stands in for it at once.
 	p := c.pull(third, c.blob(mib))
 	t.Logf("the next one took %v", p.took)
 }
 
-// Who is next has half of the blob, does not know yet that the owner is dead, and
-// is asked to act for it.
+// The next node has half of the blob, does not know yet that the owner is dead, and is
+// asked to stand in for it.
 func TestMeshOwnerKilledAndWhoIsNextHasAPart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -115,7 +115,7 @@ func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 	p := <-done
 	p.wantWhole(t)
 	t.Logf("%v in all", p.took)
-	c.wantGets(b, 2) // what only the dead had comes once more
+	c.wantGets(b, 2) // what only the dead node had is downloaded again
 	if sent := c.up.BytesSent(); sent > 2*b.size {
 		t.Errorf("the registry sent %d bytes, the blob has %d", sent, b.size)
 	}
@@ -145,8 +145,8 @@ func TestMeshOwnerHangsInMidBody(t *testing.T) {
 	c.wantNoPause(third, 0, <-done)
 }
 
-// wantNoPause wants the first pull after a node hangs to be whole, and those
-// after it not to wait for that node again, though gossip sees it alive.
+// wantNoPause checks that the first pull after a node hangs is whole, and that later
+// pulls do not wait for that node again though gossip sees it alive.
 func (c *testCluster) wantNoPause(at, hung int, first pulled) {
 	c.t.Helper()
 	first.wantWhole(c.t)
@@ -159,8 +159,7 @@ func (c *testCluster) wantNoPause(at, hung int, first pulled) {
 	c.wantLeftOnce(at, hung)
 }
 
-// wantLeftOnce wants a node to have found once, and no more, that another is
-// not well.
+// wantLeftOnce checks that a node passed over another exactly once.
 func (c *testCluster) wantLeftOnce(at, sick int) {
 	c.t.Helper()
 	line := fmt.Sprintf(`"msg":"peer quarantined until it answers a ping","peer":%q`, c.nodes[sick].name)
@@ -177,7 +176,7 @@ func TestMeshOwnersDirectoryIsGone(t *testing.T) {
 	if err := os.RemoveAll(c.nodes[0].dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(c.nodes[0].dir, nil, 0o600); err != nil { // so that it can't be made anew
+	if err := os.WriteFile(c.nodes[0].dir, nil, 0o600); err != nil { // so that the directory cannot be made again
 		t.Fatal(err)
 	}
 	for _, b := range []testBlob{known, c.blobOf(0, mib), c.blobOf(0, 100)} {
@@ -273,7 +272,7 @@ func TestMeshAsymmetricLink(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, 3)
-			c.links.of(1, 0).set(f) // 0 asks 1, 1 can't ask 0
+			c.links.of(1, 0).set(f) // 0 can ask 1, but 1 cannot ask 0
 			for range 3 {
 				theirs := c.blobOf(0, mib)
 				c.pull(1, theirs)
@@ -294,11 +293,11 @@ func TestMeshAsymmetricLink(t *testing.T) {
 func TestMeshCrawlingOwner(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	const speed, size = 8 * mib, 16 * mib // of the registry, and of a blob
+	const speed, size = 8 * mib, 16 * mib // of the registry and of a blob
 	b := c.blobOf(0, size)
 	second, _ := c.others(b)
 	next := c.blobOf(0, size)
-	for c.order(next.Digest)[1] != second { // another node would find out by itself
+	for c.order(next.Digest)[1] != second { // another node would find out on its own
 		next = c.blobOf(0, size)
 	}
 	c.pull(0, b)
@@ -340,9 +339,9 @@ func TestMeshFlappingNode(t *testing.T) {
 func TestMeshSeedGone(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	c.stop(0) // the only seed that node 1 was given
+	c.stop(0) // node 1's only seed
 	c.pull(1, c.blob(1000))
-	late := c.join() // is told the seeds 0, which is gone, and 1
+	late := c.join() // its seeds are 0, which is gone, and 1
 	c.awaitMembers(2)
 	c.pull(late, c.blob(1000))
 	c.start(0)
@@ -377,7 +376,8 @@ func TestMeshAllRestartWithoutTheRegistry(t *testing.T) {
 	}
 }
 
-// Blobs that one node alone has are off while it is: these lie on two at least.
+// A blob that only one node holds is missing while that node is down: these are on at
+// least two.
 func TestMeshRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -404,10 +404,10 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 				b := blobs[n*7%len(blobs)]
 				var p pulled
 				i := n % 3
-				for ; ; i = (i + 1) % 3 { // a balancer that asks who is ready
+				for ; ; i = (i + 1) % 3 { // a load balancer that asks which node is ready
 					if resp, err := c.ask(http.MethodGet, i, "/_/ready"); err == nil && read(resp).StatusCode == http.StatusOK {
 						if p = c.tryPull(i, b.Digest); p.code != 0 {
-							break // else it has gone since, and a balancer tries another
+							break // otherwise it is gone by now, and a load balancer tries another
 						}
 					}
 				}
@@ -440,12 +440,12 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 	}
 }
 
-// starved reports whether a node had no time to answer whether it has a blob.
-// Then another may ask the registry too: that is the price of not waiting.
+// starved reports whether a node had no time to say whether it holds a blob. Then
+// another may ask the registry too: that is the price of not waiting.
 func (c *testCluster) starved() bool {
 	c.t.Helper()
 	for _, one := range c.nodes {
-		if strings.Contains(one.log.String(), "peek not answered") {
+		if strings.Contains(one.log.String(), "did not answer a peek") {
 			c.t.Logf("%s got no answer to a peek: this machine is too busy to be strict", one.name)
 			return true
 		}
@@ -453,7 +453,7 @@ func (c *testCluster) starved() bool {
 	return false
 }
 
-// The nodes know each other, but believe in two rings, and all ask at once.
+// The nodes know each other but have two different rings, and all are asked at once.
 func TestMeshRingDisagreement(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -493,8 +493,8 @@ func TestMeshJoinUnderLoad(t *testing.T) {
 		blobs = append(blobs, b)
 	}
 	late := c.join()
-	c.awaitMembersOf(late, 3) // alone it would ask the registry itself
-	for range 20 {            // some of these before all know of it
+	c.awaitMembersOf(late, 3) // on its own it would ask the registry itself
+	for range 20 {            // some of these before all nodes know of it
 		b := c.blob(100_000)
 		c.atOnce(b)
 		blobs = append(blobs, b)
@@ -535,14 +535,14 @@ func TestMeshWrongSecret(t *testing.T) {
 	}
 }
 
-// awaitMembersOf waits until a node knows of n that are up.
+// awaitMembersOf waits until a node sees n members up.
 func (c *testCluster) awaitMembersOf(i, n int) {
 	c.t.Helper()
 	one := c.nodes[i]
 	one.awaitView(fmt.Sprintf("%d members", n), func(*membership.View) bool { return one.node.cluster.Size() == n })
 }
 
-// awaitLog waits until a node has said so.
+// awaitLog waits until a node's log contains word.
 func (c *testCluster) awaitLog(i int, part string) {
 	c.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -575,7 +575,7 @@ func TestMeshUpstreamFailsWhileItIsDown(t *testing.T) {
 		}
 		t.Logf("node %d: %v, %+v", i, time.Since(start), d)
 	}
-	for i := range c.nodes { // a registry that is down is nobody else's fault
+	for i := range c.nodes { // a registry that is down is no fault of another node
 		for _, other := range c.nodes {
 			if other.i != i && !c.nodes[i].node.cluster.Client().Healthy(other.node.cluster.Members().View().Self.ID) {
 				t.Errorf("node %d passes over node %d", i, other.i)
@@ -633,14 +633,15 @@ func TestMeshUpstreamFailsInMidBodyAndIsSlow(t *testing.T) {
 	c.up.Fault(upstreamtest.Fault{Match: blob, Times: 1, CutAfter: mib})
 	c.up.Fault(upstreamtest.Fault{Match: blob, SlowBytesPerSecond: mib})
 	_, third := c.others(b)
-	c.pull(third, b) // a slow registry is no hung owner: nobody else asks
+	c.pull(third, b) // a slow registry is not a hung owner: no other node asks
 	c.wantGets(b, 2)
 	if sent := c.up.BytesSent(); sent > b.size+mib {
 		t.Errorf("the registry sent %d bytes of %d", sent, b.size)
 	}
 }
 
-// A registry that takes its time over a tag or a listing hangs no owner.
+// A registry that is slow to answer for a tag or a list does not make its owner look
+// hung.
 func TestMeshSlowTag(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -648,7 +649,7 @@ func TestMeshSlowTag(t *testing.T) {
 	for _, path := range []string{"/manifests/slow", "/tags/list"} {
 		c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: path}, Wrap: func(_ http.ResponseWriter, r *http.Request) bool {
 			select {
-			case <-time.After(3 * time.Second): // longer than a peer may show no sign of life
+			case <-time.After(3 * time.Second): // longer than a peer may go without a sign of life
 			case <-r.Context().Done():
 			}
 			return false
@@ -725,8 +726,8 @@ func TestMeshDuplicateIdentity(t *testing.T) {
 	}
 }
 
-// A node that comes back gets traffic when it knows the others, not before: alone
-// it would ask the registry for all that they have.
+// A node that comes back gets traffic only once it knows the others: on its own it would
+// ask the registry for everything that they hold.
 func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -741,6 +742,6 @@ func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
 	c.stop(0)
 	c.stop(2)
 	c.stop(1)
-	c.start(1) // nobody is to be found
+	c.start(1) // there is nobody to find
 	c.await("it is ready alone", func() bool { return c.get(1, "/_/ready").StatusCode == http.StatusOK })
 }

@@ -16,8 +16,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// fullSize makes the tests of figures measure what the figures are about,
-// which takes minutes; else they are small.
+// fullSize runs these measurements at full size, which takes minutes. Otherwise they are
+// small.
 var fullSize = os.Getenv("MESH_TEST_FIGURES") != ""
 
 // A thousand clients ask for one cold blob.
@@ -63,7 +63,7 @@ func TestMeshFigureThousandClients(t *testing.T) {
 	}
 }
 
-// discard asks for a blob and throws it away as fast as it can.
+// discard asks for a blob and discards it as fast as possible.
 func (c *testCluster) discard(i int, b testBlob, asked func()) error {
 	once := sync.OnceFunc(asked)
 	defer once()
@@ -94,7 +94,7 @@ func (c *testCluster) discard(i int, b testBlob, asked func()) error {
 	return nil
 }
 
-// Some of many nodes hang.
+// Three of many nodes hang.
 func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -130,7 +130,7 @@ func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 	}
 }
 
-// What a pull pays for an owner that is not well.
+// What a pull costs when the owner is not well.
 func TestMeshFigureCostOfASickOwner(t *testing.T) {
 	t.Parallel()
 	if !fullSize {
@@ -145,7 +145,7 @@ func TestMeshFigureCostOfASickOwner(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, 3)
 			layer := c.blobOf(0, 64*mib)
-			at, other := c.others(layer) // each of the two finds out for itself
+			at, other := c.others(layer) // each of the two finds out on its own
 			image := []testBlob{c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib)}
 			for _, b := range append(image, layer) {
 				c.pull(0, b)

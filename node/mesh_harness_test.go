@@ -32,8 +32,8 @@ const (
 	meshSecret = "sesame sesame sesame"
 )
 
-// A testCluster is a mesh of real nodes in this process: gossip and blobs go
-// over loopback, the registry counts. Nodes are told apart by number, from 0.
+// A testCluster is a mesh of real nodes in this process. Gossip and blobs go over
+// loopback, and the registry counts its requests. Nodes are numbered from 0.
 type testCluster struct {
 	t      testing.TB
 	up     *upstreamtest.Registry
@@ -43,22 +43,21 @@ type testCluster struct {
 	nodes  []*testNode
 	seed   uint64 // of the last blob
 	dir    string
-	seams  seams // of every node, beside its own
+	seams  seams // of every node, in addition to its own
 }
 
 // A form is the part of a node's config that a test chooses.
 type form struct {
 	settings
-	cluster string // members of cluster; "": the secret
+	cluster string // members of the config's cluster; "": the secret
 }
 
-// A testNode is one node. It keeps its directory and its addresses when it is
-// started again.
+// A testNode is one node. It keeps its directory and its addresses over a restart.
 type testNode struct {
 	c                    *testCluster
 	i                    int
 	name, dir            string
-	client, gossip, peer string // addresses, once it was started
+	client, gossip, peer string // addresses, once the node has been started
 	log                  *buffer
 
 	node  *Node // nil while it is down
@@ -66,23 +65,30 @@ type testNode struct {
 	stop  context.CancelFunc
 	ended chan error
 
-	stuck atomic.Pointer[membership.View] // what it routes by, nil: what is known
+	stuck atomic.Pointer[membership.View] // what it routes by; nil: what it knows
 }
 
-// newCluster starts n nodes, and waits until each knows all.
+// newCluster starts n nodes and waits until each knows all others.
 func newCluster(t testing.TB, n int) *testCluster {
 	t.Helper()
 	return formCluster(t, n, upstreamtest.New(t), func(int) form { return form{} })
 }
 
-// formCluster is newCluster for nodes of a form, in front of up.
+// formCluster is newCluster for nodes of that form, in front of up.
 func formCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) form) *testCluster {
+	t.Helper()
+	long(t)
+	return startCluster(t, n, up, of)
+}
+
+// startCluster is formCluster for the few tests that are part of a short run.
+func startCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) form) *testCluster {
 	t.Helper()
 	c := &testCluster{
 		t: t, up: up, form: of, links: &links{at: map[string]int{}, all: map[[2]int]*link{}},
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}},
 	}
-	c.dir = t.TempDir() // goes after the nodes
+	c.dir = t.TempDir() // removed after the nodes have ended
 	t.Cleanup(c.end)
 	for range n {
 		c.join()
@@ -96,7 +102,7 @@ func (c *testCluster) end() {
 	for i, one := range c.nodes {
 		if one.node != nil {
 			c.links.heal()
-			c.kill(i) // whatever hangs
+			c.kill(i) // even if it hangs
 		}
 	}
 	if c.t.Failed() && testing.Verbose() {
@@ -106,10 +112,10 @@ func (c *testCluster) end() {
 	}
 }
 
-// anyPort is an address with a port that is free.
+// anyPort is an address with any free port.
 const anyPort = "127.0.0.1:0"
 
-// join adds a node, and returns its number.
+// join adds a node and returns its number.
 func (c *testCluster) join() int {
 	c.t.Helper()
 	i := len(c.nodes)
@@ -130,7 +136,7 @@ func (c *testCluster) start(i int) {
 		c.t.Fatal(err)
 	}
 	if one.client == anyPort {
-		one.client = one.port.Addr().String() // others may be reading it later
+		one.client = one.port.Addr().String() // other goroutines may read it later
 	}
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	test := c.seams
@@ -146,7 +152,7 @@ func (c *testCluster) start(i int) {
 	go func() { one.ended <- n.Run(ctx, one.port) }()
 }
 
-// config is the node's.
+// config is the node's config.
 func (one *testNode) config(f form) *config.Config {
 	c, up := one.c, one.c.up
 	var seeds []string
@@ -176,7 +182,7 @@ func (one *testNode) config(f form) *config.Config {
 	return cfg
 }
 
-// sees is what the node routes by.
+// sees returns what the node routes by.
 func (one *testNode) sees(now *membership.View) *membership.View {
 	if v := one.stuck.Load(); v != nil {
 		return v
@@ -184,11 +190,11 @@ func (one *testNode) sees(now *membership.View) *membership.View {
 	return now
 }
 
-// kill ends a node as a crash would: its sockets are closed without a word.
+// kill ends a node as a crash would: its sockets close without a word.
 func (c *testCluster) kill(i int) {
 	one := c.nodes[i]
 	n := one.node
-	_ = n.cluster.Kill() // whatever it says, it is over
+	_ = n.cluster.Kill() // the node is gone, whatever this returns
 	one.port.cut()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -209,7 +215,7 @@ func (c *testCluster) stop(i int) {
 	one.node = nil
 }
 
-// leave makes a node leave for good, and returns what it has handed over.
+// leave makes a node leave for good, and returns what it handed over.
 func (c *testCluster) leave(i int) cluster.HandedOver {
 	c.t.Helper()
 	one := c.nodes[i]
@@ -226,7 +232,7 @@ func (c *testCluster) leave(i int) cluster.HandedOver {
 	return done
 }
 
-// running are the nodes that are not down.
+// running lists the nodes that are not down.
 func (c *testCluster) running() (all []*testNode) {
 	for _, one := range c.nodes {
 		if one.node != nil {
@@ -236,7 +242,7 @@ func (c *testCluster) running() (all []*testNode) {
 	return all
 }
 
-// awaitMembers waits until each node that runs knows of n that are up.
+// awaitMembers waits until each running node sees n members up.
 func (c *testCluster) awaitMembers(n int) {
 	c.t.Helper()
 	for _, one := range c.running() {
@@ -244,7 +250,7 @@ func (c *testCluster) awaitMembers(n int) {
 	}
 }
 
-// awaitView waits until the node knows what ok wants.
+// awaitView waits until the node's view satisfies ok.
 func (one *testNode) awaitView(what string, ok func(*membership.View) bool) {
 	one.c.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -263,7 +269,7 @@ func (one *testNode) awaitView(what string, ok func(*membership.View) bool) {
 	}
 }
 
-// await waits for what no channel tells.
+// await waits for something that no channel announces.
 func (c *testCluster) await(what string, ok func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -279,7 +285,7 @@ func (c *testCluster) await(what string, ok func() bool) {
 	}
 }
 
-// A testBlob is one that the registry has.
+// A testBlob is a blob of the registry.
 type testBlob struct {
 	digest.Digest
 	size int64
@@ -291,7 +297,7 @@ func (c *testCluster) blob(size int64) testBlob {
 	return testBlob{c.up.PutRandomBlob(repo, c.seed, size), size}
 }
 
-// blobOf is a new blob that is that node's to get.
+// blobOf puts a new blob into the registry that the given node owns.
 func (c *testCluster) blobOf(owner int, size int64) testBlob {
 	c.t.Helper()
 	for range 200 {
@@ -303,8 +309,8 @@ func (c *testCluster) blobOf(owner int, size int64) testBlob {
 	return testBlob{}
 }
 
-// order lists all nodes, first those that own the digest as the first running
-// node has it.
+// order lists all nodes: first the owners of the digest in order, as the first running
+// node sees them.
 func (c *testCluster) order(d digest.Digest) (all []int) {
 	v := c.running()[0].node.cluster.Members().View()
 	owners, n := v.Ring.Owners(d.String())
@@ -322,7 +328,7 @@ func (c *testCluster) order(d digest.Digest) (all []int) {
 	return all
 }
 
-// A pulled blob is what a client got.
+// pulled is what a client received.
 type pulled struct {
 	code   int
 	status string // Cache-Status
@@ -332,7 +338,7 @@ type pulled struct {
 	err    error
 }
 
-// tryPull pulls a blob at a node.
+// tryPull pulls a blob from a node.
 func (c *testCluster) tryPull(i int, d digest.Digest) (p pulled) {
 	start := time.Now()
 	defer func() { p.took = time.Since(start) }()
@@ -348,7 +354,7 @@ func (c *testCluster) tryPull(i int, d digest.Digest) (p pulled) {
 	return p
 }
 
-// pull pulls a blob at a node, which has to be right.
+// pull pulls a blob from a node. It must be right.
 func (c *testCluster) pull(i int, b testBlob) pulled {
 	c.t.Helper()
 	p := c.tryPull(i, b.Digest)
@@ -358,7 +364,7 @@ func (c *testCluster) pull(i int, b testBlob) pulled {
 	return p
 }
 
-// began pulls a blob in the background; the channel gives what came.
+// began pulls a blob in the background. The channel delivers the result.
 func (c *testCluster) began(i int, b testBlob) <-chan pulled {
 	done := make(chan pulled, 1)
 	go func() { done <- c.tryPull(i, b.Digest) }()
@@ -373,7 +379,7 @@ func (p pulled) wantWhole(t testing.TB) {
 	}
 }
 
-// ask sends a request to a node; header holds names and values in turn.
+// ask sends a request to a node. header holds names and values in turn.
 func (c *testCluster) ask(method string, i int, path string, header ...string) (*http.Response, error) {
 	req, err := http.NewRequest(method, "http://"+c.nodes[i].client+path, nil)
 	if err != nil {
@@ -400,7 +406,7 @@ func (c *testCluster) get(i int, path string, header ...string) answer {
 	return c.do(http.MethodGet, i, path, header...)
 }
 
-// json asks a node for what it tells of itself or the cluster.
+// json asks a node for a report.
 func (c *testCluster) json(i int, path string, into any) http.Header {
 	c.t.Helper()
 	a := c.get(i, path)
@@ -411,7 +417,7 @@ func (c *testCluster) json(i int, path string, into any) http.Header {
 	return a.Header
 }
 
-// own are the node's own figures of the registry.
+// own returns the node's own figures of the registry.
 func (c *testCluster) own(i int) figures.Registry {
 	c.t.Helper()
 	all := map[string]figures.Registry{}
@@ -419,9 +425,9 @@ func (c *testCluster) own(i int) figures.Registry {
 	return all[c.up.Host()]
 }
 
-// gets is how often the registry was asked for the blob.
+// gets returns how often the registry was asked for the blob.
 func (c *testCluster) gets(b testBlob) int {
-	return c.up.Count(http.MethodGet, repo+"/blobs/"+b.String()) // not of repositories that lack it
+	return c.up.Count(http.MethodGet, repo+"/blobs/"+b.String()) // not in repositories that lack it
 }
 
 // wantGets fails the test unless the registry was asked for the blob n times.
@@ -432,7 +438,7 @@ func (c *testCluster) wantGets(b testBlob, n int) {
 	}
 }
 
-// hang makes a node hang, as far as the others' requests and its own go.
+// hang makes a node hang: neither requests to it nor its own get through.
 func (c *testCluster) hang(i int) { c.around(i, trouble{silent: true}) }
 
 // around puts a fault on all links of a node.
@@ -494,7 +500,7 @@ func (p *port) Accept() (net.Conn, error) {
 
 // cut resets all connections.
 func (p *port) cut() {
-	_ = p.Close() // it may have been
+	_ = p.Close() // it may be closed already
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, conn := range p.conns {

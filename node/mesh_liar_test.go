@@ -31,13 +31,13 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A liar is a member that knows the secret and speaks the protocol, and says
-// what a test wants.
+// A liar is a member that knows the secret, speaks the protocol and says what a test
+// wants it to.
 type liar struct {
 	c       *testCluster
 	members *membership.Membership
 	client  *peer.Client
-	asked   atomic.Int64 // for what it lies about
+	asked   atomic.Int64 // with a question that it lies about
 	answer  func(l *liar, w http.ResponseWriter, r *http.Request)
 }
 
@@ -50,7 +50,7 @@ func infiltrate(t *testing.T, of form, look time.Duration, answer func(*liar, ht
 func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Duration, answer func(*liar, http.ResponseWriter, *http.Request)) *liar {
 	t.Helper()
 	c := formCluster(t, 0, up, func(int) form { return of })
-	c.seams.ReportAge = time.Nanosecond // what it says is asked for each time
+	c.seams.ReportAge = time.Nanosecond // it is asked each time
 	if look > 0 {
 		c.seams.transfer = func(cfg *transfer.Config) { cfg.Look, cfg.Drip = look, 60*look }
 	}
@@ -114,8 +114,8 @@ func (l *liar) serve(w http.ResponseWriter, r *http.Request) {
 	l.answer(l, w, r)
 }
 
-// honest answers what a test does not lie about: it has nothing, and knows
-// nobody who has.
+// honest answers the questions that a test does not lie about: it holds nothing and
+// knows nobody who does.
 func honest(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/peer/v1/progress/"):
@@ -131,7 +131,7 @@ func honest(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// on lies to requests of that method whose path begins so, and to no others.
+// on lies only to requests of that method whose path has that prefix.
 func on(method, path string, lie func(l *liar, w http.ResponseWriter, r *http.Request)) func(*liar, http.ResponseWriter, *http.Request) {
 	return func(l *liar, w http.ResponseWriter, r *http.Request) {
 		if (method == "" || r.Method == method) && strings.HasPrefix(r.URL.Path, "/peer/v1/"+path) {
@@ -148,7 +148,7 @@ func (l *liar) owns(key string) bool {
 	return l.c.nodes[0].node.cluster.Members().View().Ring.Owner(key).ID == l.members.View().Self.ID
 }
 
-// blob is a new one that is the liar's to get, and its bytes.
+// blob returns a new blob that the liar owns, and its bytes.
 func (l *liar) blob(size int64) (testBlob, []byte) {
 	l.c.t.Helper()
 	for range 200 {
@@ -160,7 +160,7 @@ func (l *liar) blob(size int64) (testBlob, []byte) {
 	return testBlob{}, nil
 }
 
-// of gets the true bytes of the blob that is asked for.
+// of returns the true bytes of the requested blob.
 func (l *liar) truth(r *http.Request) []byte {
 	path := r.URL.Path
 	resp, err := http.Get("http://" + l.c.up.Host() + "/v2/" + repo + "/blobs/" + path[strings.LastIndexByte(path, '/')+1:])
@@ -175,8 +175,7 @@ func (l *liar) truth(r *http.Request) []byte {
 	return b
 }
 
-// wrongAt is the truth but for a byte; told is the length that is told beside
-// the right one.
+// wrongAt is the truth except for one byte. It announces more bytes than there are.
 func wrongAt(at func(size int) int, more int) func(*liar, http.ResponseWriter, *http.Request) {
 	return on(http.MethodGet, "blobs/", func(l *liar, w http.ResponseWriter, r *http.Request) {
 		b := l.truth(r)
@@ -185,14 +184,14 @@ func wrongAt(at func(size int) int, more int) func(*liar, http.ResponseWriter, *
 		}
 		w.Header().Set("Oci-Peer-Source", "hit")
 		if r.Header.Get("Range") != "" {
-			w.Header().Set("Content-Length", fmt.Sprint(len(b)+more)) // the whole, and wrong
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)+more)) // the whole blob, with a wrong byte
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(b)+more))
 		_, _ = w.Write(append(b, make([]byte, max(more, 0))...))
 	})
 }
 
-// pour writes without end.
+// pour writes endlessly.
 func pour(w http.ResponseWriter, r *http.Request) {
 	b := bytes.Repeat([]byte("x"), 64<<10)
 	for r.Context().Err() == nil {
@@ -202,13 +201,13 @@ func pour(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A lie is a way to answer, and what becomes of pulls.
+// A lie is a way to answer, and its effect on pulls.
 type lie struct {
 	answer func(*liar, http.ResponseWriter, *http.Request)
 	size   int64         // of the blob; 0: 2 MiB
-	look   time.Duration // shortened where the lie is to be slow
-	cut    bool          // a response that has begun may be cut; the client asks again
-	known  bool          // the node has seen a manifest that tells the size, as before most pulls
+	look   time.Duration // shortened if the lie is a slow one
+	cut    bool          // a response that has begun may be cut, and the client asks again
+	known  bool          // the node has seen a manifest with the size, as before most pulls
 }
 
 const (
@@ -247,7 +246,7 @@ var getBlob = func(do func(*liar, http.ResponseWriter, *http.Request)) func(*lia
 	return on(http.MethodGet, "blobs/", do)
 }
 
-// header lies in headers, and tells the truth in the body.
+// header lies in the headers and tells the truth in the body.
 func header(name, value string) func(*liar, http.ResponseWriter, *http.Request) {
 	return getBlob(func(l *liar, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, value)
@@ -255,7 +254,7 @@ func header(name, value string) func(*liar, http.ResponseWriter, *http.Request) 
 	})
 }
 
-// redirect answers as a registry's redirect travels.
+// redirect answers with a registry's redirect, as peers pass it on.
 func redirect(to string) func(*liar, http.ResponseWriter, *http.Request) {
 	return getBlob(func(_ *liar, w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Oci-Peer-Redirect", to)
@@ -263,14 +262,14 @@ func redirect(to string) func(*liar, http.ResponseWriter, *http.Request) {
 	})
 }
 
-// hijack answers with these bytes, and goes on by more.
+// hijack answers with these bytes and then calls more.
 func hijack(text string, more func(io.Writer) error) func(*liar, http.ResponseWriter, *http.Request) {
 	return getBlob(func(_ *liar, w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
-		defer func() { _ = conn.Close() }() // it is a liar
+		defer func() { _ = conn.Close() }() // the liar breaks off
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		if _, err := io.WriteString(conn, text); err != nil || more == nil {
 			return
@@ -353,7 +352,7 @@ var liesOfPeers = map[string]lie{
 	})), look: 20 * time.Millisecond},
 }
 
-// twoSizes tells another size each time, and breaks off.
+// twoSizes announces another size each time, and breaks off.
 func twoSizes(l *liar, w http.ResponseWriter, r *http.Request) {
 	getBlob(func(l *liar, w http.ResponseWriter, r *http.Request) {
 		b := l.truth(r)
@@ -384,8 +383,8 @@ func bomb(l *liar, w http.ResponseWriter, r *http.Request) {
 	})(l, w, r)
 }
 
-// patiently pulls as clients do: a response that is cut is asked for again. It
-// reads no further than a client would that knows the size from the manifest.
+// patiently pulls as clients do: it asks again if a response is cut. It reads no further
+// than a client that knows the size from the manifest.
 func (l *liar) patiently(t *testing.T, b testBlob, cut bool) (tries int) {
 	t.Helper()
 	for tries = 1; tries <= 4; tries++ {
@@ -423,8 +422,8 @@ func (l *liar) once(ctx context.Context, b testBlob) (code int, whole bool, n in
 	return resp.StatusCode, err == nil && resp.StatusCode == http.StatusOK && n == b.size && v.Verified(), n, err
 }
 
-// Whatever a member says of a blob, clients get the right one, in time, and
-// no client gets a whole answer that is wrong.
+// Whatever a member says of a blob, clients get the right one in time, and no client
+// gets a whole answer that is wrong.
 func TestMeshLiarAboutBlobs(t *testing.T) {
 	t.Parallel()
 	for name, lie := range liesOfPeers {
@@ -455,8 +454,7 @@ func TestMeshLiarAboutBlobs(t *testing.T) {
 	}
 }
 
-// A member that says it holds a blob that is another's to get, and does not
-// deliver, costs a moment.
+// A member that claims to hold another's blob and does not deliver costs only a moment.
 func TestMeshLiarHoldsWhatItDoesNot(t *testing.T) {
 	t.Parallel()
 	for name, then := range map[string]func(*liar, http.ResponseWriter, *http.Request){
@@ -481,7 +479,7 @@ func TestMeshLiarHoldsWhatItDoesNot(t *testing.T) {
 					honest(w, r)
 				}
 			})
-			for range 20 { // it may be late with its first answers
+			for range 20 { // its first answers may be late
 				b := l.c.blob(small)
 				if l.owns(b.String()) {
 					continue
@@ -498,7 +496,7 @@ func TestMeshLiarHoldsWhatItDoesNot(t *testing.T) {
 	}
 }
 
-// image puts one into the registry whose tag or manifest is the liar's to get.
+// image puts an image into the registry whose tag or manifest the liar owns.
 func (l *liar) image(t *testing.T, tagged bool) (tag string, img upstreamtest.Image) {
 	t.Helper()
 	for i := range 200 {
@@ -515,7 +513,7 @@ func (l *liar) image(t *testing.T, tagged bool) (tag string, img upstreamtest.Im
 	return "", img
 }
 
-// asksForTag reports whether the node would ask the liar what the tag means.
+// asksForTag reports whether the node would ask the liar for the tag.
 func (l *liar) asksForTag(tag string) bool {
 	before := l.asked.Load()
 	a := l.c.get(0, "/v2/"+repo+"/manifests/"+tag)
@@ -575,8 +573,7 @@ func TestMeshLiarAboutManifests(t *testing.T) {
 	}
 }
 
-// A member's word is taken for what a tag means; but for nothing that could
-// not be true.
+// A member is believed about what a tag means, but not if it cannot be true.
 func TestMeshLiarAboutTags(t *testing.T) {
 	t.Parallel()
 	d := digest.FromString("nowhere")
@@ -606,7 +603,7 @@ func TestMeshLiarAboutTags(t *testing.T) {
 	}
 }
 
-// Figures of a member may be anything.
+// A member may report any figures.
 func TestMeshLiarAboutFigures(t *testing.T) {
 	t.Parallel()
 	many := func(n int, figures string) string {
@@ -671,8 +668,7 @@ func TestMeshLiarAboutFigures(t *testing.T) {
 	}
 }
 
-// What a member offers has to be what it says, and finds no more room than
-// there is.
+// What a member offers must be what it says, and gets no more room than there is.
 func TestMeshLiarOffers(t *testing.T) {
 	t.Parallel()
 	const bound = 8 * mib
@@ -717,8 +713,8 @@ func TestMeshLiarOffers(t *testing.T) {
 			if most > bound+mib {
 				t.Errorf("%d bytes were on the disk", most)
 			}
-			if log := one.log.String(); strings.Contains(log, "by a bug") {
-				t.Errorf("a bug: %s", log[strings.Index(log, "by a bug")-200:])
+			if log := one.log.String(); strings.Contains(log, " a bug") {
+				t.Errorf("a bug: %s", log[strings.Index(log, " a bug")-200:])
 			}
 			b := l.c.blob(small)
 			for l.owns(b.String()) {
@@ -729,7 +725,7 @@ func TestMeshLiarOffers(t *testing.T) {
 	}
 }
 
-// diskOf is what the blobs in a directory take.
+// diskOf returns how much room the blobs in a directory take.
 func diskOf(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
@@ -744,7 +740,7 @@ func diskOf(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-// A liar's answers take no more memory than those that are right.
+// A liar's answers take no more memory than right ones.
 func TestMeshLiarTakesNoMemory(t *testing.T) {
 	var m runtime.MemStats
 	runtime.GC()
@@ -763,8 +759,8 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 	}
 }
 
-// What a member reads of private content: for a repository only what the
-// registry vouches for, as a client; but all that is held, if it says that the
+// What a hostile member can read of private content: as a client, only what the registry
+// vouches for in a repository; but everything that is held, if it claims that the
 // registry vouched for it. docs/security.md says so.
 func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	t.Parallel()

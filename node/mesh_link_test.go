@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// links are the ways between the nodes of a test, one for each direction of
-// asking. Gossip goes other ways: what fails here, it does not see.
+// links are the paths of requests between the nodes of a test, one for each direction.
+// Gossip takes other paths: it does not see what fails here.
 type links struct {
 	mu  sync.Mutex
 	at  map[string]int // nodes by their peers' address
 	all map[[2]int]*link
-	tap func([]byte) // hears all that goes over them, if it is set before the nodes start
+	tap func([]byte) // sees everything that goes over them, if it is set before the nodes start
 }
 
-// A tapped connection is heard.
+// A tapped connection is listened to.
 type tapped struct {
 	net.Conn
 	tap func([]byte)
@@ -34,7 +34,7 @@ func (c tapped) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// of is the link that from asks to by.
+// of returns the link over which from asks to.
 func (l *links) of(from, to int) *link {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,14 +46,14 @@ func (l *links) of(from, to int) *link {
 	return one
 }
 
-// is notes whose address that is.
+// is notes which node has that address.
 func (l *links) is(addr string, node int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at[addr] = node
 }
 
-// dial makes the connections of a node.
+// dial returns how a node makes connections.
 func (l *links) dial(from int) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		l.mu.Lock()
@@ -77,18 +77,18 @@ func (l *links) dial(from int) func(ctx context.Context, network, addr string) (
 	}
 }
 
-// A trouble is what is wrong with a link. The zero trouble is none.
+// A trouble is what is wrong with a link. The zero value is no trouble.
 type trouble struct {
-	cut    bool  // refused and reset
-	silent bool  // nothing comes and nothing goes, as from a process that is stopped
-	rate   int64 // bytes per second that come, at most; 0: as fast as it can
+	cut    bool  // connections are refused and reset
+	silent bool  // nothing gets through, as with a stopped process
+	rate   int64 // bytes per second, at most; 0: no limit
 }
 
 // A link has a trouble, or none.
 type link struct {
 	mu      sync.Mutex
 	now     trouble
-	changed chan struct{} // closed when now is exchanged
+	changed chan struct{} // closed when now changes
 }
 
 func (l *link) set(f trouble) {
@@ -119,8 +119,8 @@ type faultyConn struct {
 // Close implements net.Conn.
 func (c *faultyConn) Close() error { return c.hangUp() }
 
-// Read implements net.Conn. What has come is held back for as long as the link
-// says so.
+// Read implements net.Conn. What arrived is held back for as long as the link is in
+// trouble.
 func (c *faultyConn) Read(p []byte) (int, error) {
 	if now, _ := c.link.look(); now.rate > 0 {
 		p = p[:min(len(p), 16<<10)]
@@ -130,7 +130,7 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 		now, changed := c.link.look()
 		switch {
 		case now.cut:
-			_ = c.hangUp() // as the reset would
+			_ = c.hangUp() // as a reset does
 			return 0, syscall.ECONNRESET
 		case now.silent:
 			select {
@@ -153,12 +153,12 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Write implements net.Conn. Nobody notices at once that nobody reads.
+// Write implements net.Conn. A writer does not notice at once that nobody reads.
 func (c *faultyConn) Write(p []byte) (int, error) {
 	now, _ := c.link.look()
 	switch {
 	case now.cut:
-		_ = c.hangUp() // as the reset would
+		_ = c.hangUp() // as a reset does
 		return 0, syscall.ECONNRESET
 	case now.silent:
 		c.mu.Lock()

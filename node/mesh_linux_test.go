@@ -24,7 +24,7 @@ func TestMeshOwnersDiskIsFull(t *testing.T) {
 		}
 		return form{}
 	})
-	for range 3 { // the second has no room
+	for range 3 { // there is no room for the second
 		b := c.blobOf(0, 3*mib/2)
 		second, third := c.others(b)
 		c.pull(third, b)

@@ -17,8 +17,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Nothing of what members ask each other is answered at the clients' port, and
-// nothing of what clients ask at the peers' port.
+// The clients' port answers nothing that members ask each other, and the peers' port
+// nothing that clients ask.
 func TestMeshPortsDoNotMix(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -67,8 +67,8 @@ func TestMeshPortsDoNotMix(t *testing.T) {
 	}
 }
 
-// What nodes say to each other holds no secret, and what one has said is worth
-// nothing at any port when somebody else says it.
+// Traffic between nodes contains no secret, and a recorded request is worth nothing at
+// any port.
 func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -106,8 +106,8 @@ func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 	c.get(1, "/_/owner/"+img.Layers[0].String()).want(t, http.StatusOK)
 	c.get(0, "/v2/"+repo+"/manifests/v1", basic("puller", "password-of-the-clients")...).want(t, http.StatusOK)
 
-	// A member asks for what the registry vouched for to one repository, as of
-	// another: the registry is asked, and says no.
+	// A member asks in one repository for content that the registry vouched for in
+	// another: the registry is asked and says no.
 	c.get(1, "/v2/other/app/blobs/"+img.Layers[0].String()).want(t, http.StatusNotFound)
 
 	mu.Lock()
@@ -140,14 +140,14 @@ func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 	}
 }
 
-// tell says that, and returns what comes back until the end or a moment.
+// tell sends text, and returns what comes back.
 func tell(t *testing.T, addr, text string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }() // only a test
+	defer func() { _ = conn.Close() }() // nobody cares after the test
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	head, _, _ := strings.Cut(text, "\r\n\r\n")
 	_, body, _ := strings.Cut(text, "\r\n\r\n")

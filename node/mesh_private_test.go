@@ -8,8 +8,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Who says that a registry is private may leave. What its login brought stays
-// private on the disks of those that never had a login.
+// The member that says that a registry is private may leave. What its login brought
+// stays private on the disks of members that never had a login.
 func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
@@ -23,7 +23,7 @@ func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
 		if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: another repository's blob: status %d", when, a.StatusCode)
 		}
-		// Nor may a cache in front of a node that only heard of it share it.
+		// A cache in front of a node that only heard of it must not share it either.
 		c.get(1, blobPath(b.Digest)).want(t, http.StatusOK, "Cache-Control", "private, max-age=31536000, immutable")
 	}
 	refused("both are up")
@@ -37,7 +37,7 @@ func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// What a node takes over from one that leaves is as private as it was there.
+// What a node takes over from a leaving one stays as private as it was.
 func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
@@ -56,7 +56,7 @@ func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// A refusal that one node hears is one at all nodes, in an outage too.
+// A refusal that one node hears counts at all nodes, in an outage too.
 func TestARefusalReachesAllNodes(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 3, upstreamtest.New(t), func(int) form { return form{settings: settings{registry: "private: true"}} })

@@ -16,7 +16,7 @@ import (
 
 func TestMeshAsksUpstreamOnceAndTellsTheWay(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := startCluster(t, 3, upstreamtest.New(t), func(int) form { return form{} })
 	b := c.blobOf(1, 3*mib)
 	for i, want := range []string{
 		"node-1; fwd=uri-miss; stored, node-0; fwd=uri-miss; stored",
@@ -54,7 +54,7 @@ func TestMeshImageThroughAllNodes(t *testing.T) {
 			t.Errorf("%s was asked for %d times", d, n)
 		}
 	}
-	c.up.Down() // a tag's last meaning is served by whoever knows it
+	c.up.Down() // every node that knows a tag's last manifest serves it
 	for i := range c.nodes {
 		c.get(i, manifests+"v1").want(t, http.StatusOK, "Docker-Content-Digest", img.Manifest.String())
 	}
@@ -90,8 +90,8 @@ func TestMeshTellsOfTheClusterAsOne(t *testing.T) {
 	})
 }
 
-// wantInfo wants /_/cluster and /_/owner to tell of three nodes and a blob of
-// node 1.
+// wantInfo checks that /_/cluster and /_/owner tell of three nodes and of a blob that
+// node 1 owns.
 func (c *testCluster) wantInfo(b testBlob) {
 	c.t.Helper()
 	rings := map[string]bool{}
@@ -125,7 +125,7 @@ const (
 	upstreamPassword = "open-the-registry-please"
 )
 
-// Node 0 alone has the login.
+// Only node 0 has the login.
 func TestMeshFetchesForThoseWithoutTheLogin(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -141,7 +141,7 @@ func TestMeshFetchesForThoseWithoutTheLogin(t *testing.T) {
 		c.get(i, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 		c.tryPull(i, img.Layers[0]).wantWhole(t)
 		c.get(i, "/v2/"+repo+"/tags/list").want(t, http.StatusOK)
-		// What one repository delivered is not for those who ask for another.
+		// What one repository delivered is not served for another.
 		c.get(i, "/v2/other/app/blobs/"+img.Layers[0].String()).want(t, http.StatusNotFound)
 		c.get(i, "/v2/other/app/blobs/"+other.String()).want(t, http.StatusOK)
 	}
@@ -163,7 +163,7 @@ func TestMeshFetchesForThoseWithoutTheLogin(t *testing.T) {
 	if p := c.tryPull(1, img.Layers[0]); !p.whole {
 		t.Errorf("%+v", p)
 	}
-	c.kill(0) // who has it still serves it
+	c.kill(0) // a node that holds it still serves it
 	c.tryPull(1, img.Layers[0]).wantWhole(t)
 }
 
@@ -240,8 +240,8 @@ func TestMeshLeaveHandsOver(t *testing.T) {
 	c.get(0, path).want(t, http.StatusOK, "Content-Type", manifest)
 }
 
-// Who leaves may be the only one that may ask the registry. What it has is all
-// that the others will have of it.
+// The node that leaves may be the only one that can ask the registry. The others will
+// have only what it hands over.
 func TestMeshLeaveHandsOverToThoseWithoutAWayOut(t *testing.T) {
 	t.Parallel()
 	way := map[bool]string{true: "", false: ", egress: false"}
@@ -264,7 +264,7 @@ func TestMeshLeaveHandsOverToThoseWithoutAWayOut(t *testing.T) {
 	}
 }
 
-// Who is alone has nobody to hand over to, and says so.
+// The last node has nobody to hand over to, and says so.
 func TestMeshLeaveOfTheLast(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)

@@ -17,7 +17,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// many are more registries than a member can tell of.
+// many lists more registries than a member can announce.
 func many() string {
 	var lines strings.Builder
 	for i := range 60 {
@@ -48,8 +48,8 @@ func (c *testCluster) askers(i int, registry string) (all []int) {
 	return all
 }
 
-// A member in whitelist_mode that has more registries than it can tell does
-// not stand for those that it does not have.
+// A member in whitelist_mode with more registries than it can announce is not asked for
+// those that it does not have.
 func TestMeshWhitelistOfMoreThanItTells(t *testing.T) {
 	t.Parallel()
 	other := upstreamtest.New(t)
@@ -68,7 +68,7 @@ func TestMeshWhitelistOfMoreThanItTells(t *testing.T) {
 			other.Host(): {1}, "stranger.example": {1, 2}, "registry-7.example": {1, 2},
 		} {
 			if registry == "registry-7.example" && i == 0 {
-				want = []int{0} // it knows better than the others
+				want = []int{0} // it knows its own registries
 			}
 			if got := c.askers(i, registry); !slices.Equal(got, want) {
 				t.Errorf("for node %d %s is asked by %v, want %v", i, registry, got, want)
@@ -81,7 +81,7 @@ func TestMeshWhitelistOfMoreThanItTells(t *testing.T) {
 	}
 }
 
-// Where all are in whitelist_mode and none can tell, they still ask.
+// If all are in whitelist_mode and none can announce its registries, they still ask.
 func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 3, upstreamtest.New(t), func(int) form {
@@ -96,8 +96,8 @@ func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
 	}
 }
 
-// Whatever a member believes, a node in whitelist_mode asks no registry that is
-// not its own, and does not speak for it. Nor does it fall over where it has no
+// Whatever other members believe, a node in whitelist_mode asks no registry that it is
+// not configured for, and does not speak for one. It does not crash either if it has no
 // place for such content.
 func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	t.Parallel()
@@ -135,7 +135,7 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if at, err := p.Progress(ctx, ref); at.Held || err != nil {
 		t.Errorf("progress: %+v, %v", at, err)
 	}
-	if err := p.Refused(ctx, tag); err != nil { // which asks nobody
+	if err := p.Refused(ctx, tag); err != nil { // this asks nobody
 		t.Errorf("refusal: %v", err)
 	}
 	if _, err := p.Open(ctx, ref, 0, mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
@@ -149,7 +149,7 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if len(info.Missing) > 0 {
 		t.Errorf("%+v", info)
 	}
-	if strings.Contains(c.nodes[1].log.String(), "failed by a bug") {
-		t.Error("a request ended by a bug")
+	if strings.Contains(c.nodes[1].log.String(), " a bug") {
+		t.Error("a request failed because of a bug")
 	}
 }

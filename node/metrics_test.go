@@ -12,8 +12,7 @@ import (
 	"oci-proxy/node/config"
 )
 
-// What Prometheus reads is well formed, by the library's own lint, and needs
-// the login if one is set.
+// The metrics pass Prometheus's own lint, and need the login if one is set.
 func TestMetricsAreWellFormedAndGuarded(t *testing.T) {
 	t.Parallel()
 	cfg, err := config.Parse("test.yaml", []byte("auth: {username: u, password: pass}\ndefaults: {cache_dir: "+t.TempDir()+"}\n"), nil)

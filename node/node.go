@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"oci-proxy/node/cluster"
@@ -44,6 +45,8 @@ type Node struct {
 	reports    *reports
 	ready      atomic.Bool
 	pulls      pulls
+	leaving    chan struct{} // closed when the node is to leave its cluster for good
+	leaveOnce  sync.Once
 }
 
 // Version is this program's, as other members and readers of the page are told.
@@ -66,7 +69,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log}
+	n := &Node{cfg: cfg, log: log, leaving: make(chan struct{})}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}

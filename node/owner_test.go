@@ -14,7 +14,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// stranger makes a request one from another machine.
+// stranger makes a request look like one from another machine.
 var stranger = []string{"X-Forwarded-For", "192.0.2.7"}
 
 // wantHolders fails the test unless the answer names these holders.
@@ -51,7 +51,7 @@ func TestOwnerTellsStrangersNothingOfPrivateContent(t *testing.T) {
 	}
 }
 
-// With auth whoever is let in is an operator.
+// With auth, everyone who is let in is an operator.
 func TestOwnerTellsUsersEverything(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
@@ -68,13 +68,13 @@ func TestOwnerTellsUsersEverything(t *testing.T) {
 func TestMeshOwnerTellsStrangersNothingOfPrivateContent(t *testing.T) {
 	t.Parallel()
 	up, other := upstreamtest.New(t), upstreamtest.New(t)
-	c := formCluster(t, 2, up, func(i int) form {
+	c := startCluster(t, 2, up, func(i int) form {
 		return form{settings: settings{
 			registry: []string{"", "private: true"}[i], more: fmt.Sprintf("  %q: {insecure: true, alias: [other]}", other.Host()),
 		}}
 	})
 	var private, public []digest.Digest
-	for owner := range 2 { // held by node 1 at least
+	for owner := range 2 { // node 1 holds both
 		b := c.blobOf(owner, 1000)
 		c.pull(1, b)
 		private = append(private, b.Digest)

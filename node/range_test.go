@@ -14,7 +14,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// ranged is content that is asked for in parts.
+// ranged is content that is requested in parts.
 var ranged = []byte("0123456789")
 
 func TestRangesOfBlobsAndManifests(t *testing.T) {
@@ -74,10 +74,11 @@ func TestRangeOfAnEmptyBlobIsTheWholeOfIt(t *testing.T) {
 	}
 }
 
-// containerd opens several ranges of a blob that is still arriving and leaves
-// the earlier ones.
+// containerd opens several ranges of a blob that is still arriving, and drops the
+// earlier ones.
 func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(7, 1<<20)
 	d := up.PutBlob(repo, content)
@@ -105,8 +106,8 @@ func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 // wellFormed is one range as RFC 9110 section 14.1.1 has it.
 var wellFormed = regexp.MustCompile(`^bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*$`)
 
-// FuzzRange asks for ranges of a blob that is arriving or here and compares
-// with what net/http's own server makes of them.
+// FuzzRange asks for ranges of a blob that is arriving or cached, and compares with what
+// net/http's own server answers.
 func FuzzRange(f *testing.F) {
 	for _, s := range []string{
 		"bytes=0-0", "bytes=0-", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes=70000-", "bytes=69999-70001", "bytes= 1-2 ",
@@ -144,8 +145,9 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
-// oracle is what a range should give. net/http answers 416 to what is no
-// range, which RFC 9110 section 14.2 wants ignored, and a part to bytes=-0.
+// oracle is the right answer to a range. net/http differs twice: it answers 416 to
+// anything that is no range, which RFC 9110 section 14.2 wants ignored, and a part to
+// bytes=-0.
 func oracle(spec string, content []byte) (status int, said string, body []byte) {
 	whole := func() (int, string, []byte) { return http.StatusOK, "", content }
 	m := wellFormed.FindStringSubmatch(strings.TrimSpace(spec))

@@ -56,7 +56,7 @@ func (l requestLog) around(h http.Handler) http.Handler {
 		defer func() {
 			fault := recover()
 			if err, ok := fault.(error); fault != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
-				l.log.Error("request failed because of a bug", "fault", fault, "stack", string(debug.Stack()))
+				l.log.Error("request failed because of a bug; please report it", "fault", fault, "stack", string(debug.Stack()))
 				rec.status = http.StatusInternalServerError
 			}
 			if rec.status == 0 {

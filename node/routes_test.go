@@ -9,8 +9,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Every URL there is, and what its class means. One that is not listed here
-// fails the test: say who may ask for it.
+// All URLs, and what their classes mean. A URL that is not listed here fails the test:
+// add it, and say who may ask for it.
 func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
@@ -85,7 +85,7 @@ func headers(t *testing.T, who string, a answer, c gate.Class) {
 	}
 }
 
-// ask asks by a name.
+// ask sends a request with a Host.
 func ask(t *testing.T, p *proxy, method, path, host string, header ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, nil)
@@ -109,5 +109,5 @@ func TestLeaveByAnotherNameIsRefused(t *testing.T) {
 	p := newProxy(t, upstreamtest.New(t), settings{})
 	ask(t, p, http.MethodPost, "/_/leave", "evil.example").wantError(t, http.StatusMisdirectedRequest, "DENIED")
 	ask(t, p, http.MethodPost, "/_/leave", "localhost", "Origin", "http://evil.example").want(t, http.StatusForbidden)
-	ask(t, p, http.MethodPost, "/_/leave", "localhost").wantError(t, http.StatusConflict, "UNSUPPORTED") // it has no cluster
+	ask(t, p, http.MethodPost, "/_/leave", "localhost").wantError(t, http.StatusConflict, "UNSUPPORTED") // it is not in a cluster
 }

@@ -82,7 +82,7 @@ func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
 			met = nil
 		case err := <-served:
 			return fmt.Errorf("serving: %w", err)
-		case <-n.cluster.Leaving():
+		case <-n.leaving:
 			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
 			return nil
 		case <-ctx.Done():
@@ -128,5 +128,5 @@ func (n *Node) leave(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply.JSON(w, done)
-	n.cluster.Leave()
+	n.leaveOnce.Do(func() { close(n.leaving) })
 }

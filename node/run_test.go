@@ -14,8 +14,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// running is a proxy that Run serves; stop ends its context, ended tells how
-// Run did.
+// running is a proxy that Run serves. stop ends its context, and ended delivers what Run
+// returned.
 func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, stop func(), ended <-chan error) {
 	t.Helper()
 	n, log := newNode(t, up, s)
@@ -39,7 +39,7 @@ func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, sto
 	return p, cancel, done
 }
 
-// awaitRun returns how Run ended.
+// awaitRun returns what Run returned.
 func awaitRun(t *testing.T, ended <-chan error) error {
 	t.Helper()
 	timeout := time.NewTimer(patience)
@@ -55,6 +55,7 @@ func awaitRun(t *testing.T, ended <-chan error) error {
 
 func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d, later := up.PutBlob(repo, content), up.PutBlob(repo, random(2, 1000))
@@ -85,6 +86,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
@@ -124,6 +126,7 @@ func TestRunEndsWhenItsListenerDoes(t *testing.T) {
 
 func TestWhatWasStoredIsAHitAfterARestart(t *testing.T) {
 	t.Parallel()
+	long(t)
 	up := upstreamtest.New(t)
 	dir := t.TempDir()
 	img := up.PutImage(repo, "v1", random(1, 300<<10))

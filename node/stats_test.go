@@ -49,7 +49,7 @@ func TestStatsCountEachPullOnce(t *testing.T) {
 	s := p.stats()[up.Host()]
 	for key, want := range map[string]int64{
 		"Hits": 4, "Misses": 2, "PeerHits": 0, "Evictions": 0, "Items": 3, "CurrentSize": size, "MaxSize": 1 << 20, "MissBytes": size,
-		// config twice and a byte of it, the manifest by a checked tag and by digest
+		// the config twice and a byte of it, and the manifest by a checked tag and by digest
 		"HitBytes": 2*config + 1 + 2*int64(len(img.ManifestBytes)),
 	} {
 		if got, ok := s[key]; !ok || got != want {

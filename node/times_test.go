@@ -23,8 +23,14 @@ func TestTimesAreInOrder(t *testing.T) {
 		name string
 		time time.Duration
 	}{
-		{"gate.BodyTimeout", gate.BodyTimeout}, {"cluster.MeetTime", cluster.MeetTime}, {"headerTime", headerTime}, {"pingAfter", pingAfter},
-		{"shutdown_timeout", cfg.ShutdownTimeout}, {"clients' idle connections", keptAlive}, {"idleTime", idleTime}, {"pieceTime", pieceTime},
+		{"gate.BodyTimeout", gate.BodyTimeout},
+		{"cluster.MeetTime", cluster.MeetTime},
+		{"headerTime", headerTime},
+		{"pingAfter", pingAfter},
+		{"shutdown_timeout", cfg.ShutdownTimeout},
+		{"clients' idle connections", keptAlive},
+		{"idleTime", idleTime},
+		{"pieceTime", pieceTime},
 	} {
 		if one.time <= last {
 			t.Errorf("%s is %v, want more than %v", one.name, one.time, last)

@@ -38,13 +38,13 @@ func replace(t *testing.T, file, text string) {
 	}
 }
 
-// A pair is a certificate in files.
+// A pair is a certificate and its key in files.
 type pair struct {
 	cert, key string
-	pool      *x509.CertPool // trusts it
+	pool      *x509.CertPool // trusts the certificate
 }
 
-// newPair makes one.
+// newPair makes a pair.
 func newPair(t *testing.T, name string) pair {
 	t.Helper()
 	dir := t.TempDir()
@@ -85,7 +85,7 @@ func (p pair) config() string {
 	return fmt.Sprintf("tls: {cert_file: %q, key_file: %q}", p.cert, p.key)
 }
 
-// overtls is a proxy that is asked over TLS, by HTTP/2 or by 1.1.
+// overtls is a proxy that is asked over TLS, by HTTP/2 or HTTP/1.1.
 func overtls(t *testing.T, up *upstreamtest.Registry, files pair, two bool) *proxy {
 	t.Helper()
 	p := served(t, up, settings{top: files.config()}, gate.SystemLimits())
@@ -121,8 +121,8 @@ func TestPullsOverTLS(t *testing.T) {
 	}
 }
 
-// A body without a length that can't be finished ends, over HTTP/2 too, so that
-// clients take it for a cut connection: containerd comes back for the rest then.
+// A body without a length that cannot be finished looks like a cut connection to clients,
+// over HTTP/2 too: containerd then asks for the rest.
 func TestCutOverHTTP2IsOneThatClientsMend(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -164,7 +164,7 @@ func TestWhatIsNotTLSOrTooOldIsRefused(t *testing.T) {
 	if a := read(plain); a.StatusCode != 400 {
 		t.Errorf("plain HTTP: %d", a.StatusCode)
 	}
-	// In the clear nobody speaks HTTP/2, neither by prior knowledge nor by upgrade.
+	// In the clear there is no HTTP/2, neither by prior knowledge nor by upgrade.
 	inClear := served(t, upstreamtest.New(t), settings{}, gate.SystemLimits())
 	h2c := inClear.dial()
 	fmt.Fprintf(h2c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -219,7 +219,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	})
 }
 
-// A certificate that is exchanged is the next handshake's, over the wire, too.
+// After the files change, the next handshake over the wire shows the new certificate.
 func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	t.Parallel()
 	files := newPair(t, "one.example")
@@ -229,7 +229,7 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	replace(t, files.cert, cert)
 	replace(t, files.key, key)
 	p.node.cert.files.Expire() // as if time had passed
-	p.get("/v2/").want(t, 200) // on the connection of before
+	p.get("/v2/").want(t, 200) // on the same connection
 	p.client.CloseIdleConnections()
 	if _, err := p.try(http.MethodGet, "/v2/"); err == nil {
 		t.Error("the old certificate is still shown")
@@ -238,7 +238,7 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	p.get("/v2/").want(t, 200)
 }
 
-// Half a handshake is half a request.
+// Half a handshake ends as half a request does.
 func TestHalfHandshakesEnd(t *testing.T) {
 	t.Parallel()
 	files := newPair(t, "proxy.example")
@@ -253,7 +253,7 @@ func TestHalfHandshakesEnd(t *testing.T) {
 				go func() { over <- serve(srv, l) }()
 				conn := l.dial()
 				start := time.Now()
-				go func() { _, _ = io.WriteString(conn, sent) }() // it may be cut before
+				go func() { _, _ = io.WriteString(conn, sent) }() // the node may hang up before
 				_, _ = io.Copy(io.Discard, conn)
 				if took := time.Since(start); took > headerTime {
 					t.Errorf("closed after %s", took)

@@ -56,7 +56,7 @@ func TestNamesLeadToTheRegistryTheyMean(t *testing.T) {
 		up       *upstreamtest.Registry
 		name     string
 	}{
-		{"app", "", hub, "app"}, // library/ is Docker Hub's alone
+		{"app", "", hub, "app"}, // library/ is for Docker Hub only
 		{"team/app", "", hub, "team/app"},
 		{"a/b/c/d/e/f", "", hub, "a/b/c/d/e/f"},
 		{hub.Host() + "/team/app", "", hub, "team/app"},
@@ -67,7 +67,7 @@ func TestNamesLeadToTheRegistryTheyMean(t *testing.T) {
 		{"ex/team/app", "", other, "team/app"},
 		{"other.example/app", "", other, "app"},
 		{"team/app", host, other, "team/app"},
-		{host + "/team/app", host, other, "team/app"}, // clients with a path prefix name it twice
+		{host + "/team/app", host, other, "team/app"}, // clients with a path prefix name the registry twice
 		{underscored + "/team/app", host, other, "team/app"},
 		{"ex/team/app", host, other, "team/app"},
 	} {
@@ -267,7 +267,7 @@ func TestPathsThatNameNothingAreOCIErrors(t *testing.T) {
 	}
 }
 
-// FuzzAccepted: what a client accepts comes apart into types in lower case.
+// FuzzAccepted checks that Accept headers come apart into lower-case types.
 func FuzzAccepted(f *testing.F) {
 	for _, s := range []string{"", "*/*", "application/json;q=0.5, text/html", ",,;", "A/B , c/d;x=\",\""} {
 		f.Add(s, s)

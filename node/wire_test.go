@@ -16,10 +16,10 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A spy is a listener whose connections tell what is left to the kernel to copy.
+// A spy is a listener whose connections count what the kernel is left to copy.
 type spy struct {
 	net.Listener
-	files atomic.Int64 // bytes that came as a file
+	files atomic.Int64 // bytes that were sent from a file
 }
 
 func (s *spy) Accept() (net.Conn, error) {
@@ -35,8 +35,8 @@ type spied struct {
 	spy *spy
 }
 
-// ReadFrom is what net/http calls; TCPConn does sendfile for an *os.File
-// directly below one *io.LimitedReader, and for nothing else.
+// ReadFrom is what net/http calls. TCPConn uses sendfile only for an *os.File directly
+// below one *io.LimitedReader.
 func (c *spied) ReadFrom(src io.Reader) (int64, error) {
 	limited, ok := src.(*io.LimitedReader)
 	if ok {
@@ -49,7 +49,7 @@ func (c *spied) ReadFrom(src io.Reader) (int64, error) {
 	return k, err
 }
 
-// spying serves the node on a listener that is watched.
+// spying serves the node on a spy.
 func spying(t *testing.T, p *proxy) (*spy, *proxy) {
 	srv := httptest.NewUnstartedServer(p.node.Handler())
 	s := &spy{Listener: srv.Listener}
@@ -82,7 +82,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 		if !bytes.Equal(a.body, content) {
 			t.Errorf("%s: wrong bytes", way)
 		}
-		// The first 512 bytes go with the header.
+		// The first 512 bytes are sent along with the header.
 		if n := s.files.Load() - before; n < size-512 {
 			t.Errorf("%s: %d of %d bytes left by sendfile", way, n, size)
 		}
@@ -94,6 +94,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 
 func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 	t.Parallel()
+	long(t)
 	const size = 1 << 20
 	for name, untold := range map[string]bool{"with a length": false, "chunked": true} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +108,7 @@ func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 			c := p.dial()
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
 			in := bufio.NewReaderSize(c, size)
-			if _, err := in.Peek(size/4 + 10<<10); err != nil { // some of the body, behind its header
+			if _, err := in.Peek(size/4 + 10<<10); err != nil { // some of the body, after its header
 				t.Fatal(err)
 			}
 			release()

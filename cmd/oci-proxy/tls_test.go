@@ -71,7 +71,7 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 		{[]string{"status", "-c", login, "-addr", "https://" + addr}, exitFailed, "certificate"}, // the login is not sent
 		{[]string{"status", "-c", none, "-addr", "https://" + addr}, exitFailed, "requires a login"},
 		{[]string{"status", "-c", login, "-addr", addr}, exitFailed, "400"},
-		{[]string{"leave", "-c", file}, exitFailed, "in no cluster"},
+		{[]string{"leave", "-c", file}, exitFailed, "not in a cluster"},
 	} {
 		got := call(t.Context(), c.args...)
 		if got.status != c.status {

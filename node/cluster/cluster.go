@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"oci-proxy/node/config"
@@ -67,15 +66,12 @@ type Cluster struct {
 	router  *router  // nil for a node on its own
 	reports *reports
 	own     func() *figures.Node // set by Serve
-
-	leaving   chan struct{} // closed when the node is to leave for good
-	leaveOnce sync.Once
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
 // called. Close the Cluster.
 func Open(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, since: time.Now(), leaving: make(chan struct{})}
+	c := &Cluster{cfg: cfg, since: time.Now()}
 	if cfg.Node.Cluster == nil {
 		return c, nil
 	}

@@ -42,7 +42,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 			width <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-width }()
-				err := c.offer(ctx, shard, b)
+				err := offer(ctx, c.router, shard, b)
 				if err != nil {
 					c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
 				}
@@ -68,21 +68,15 @@ func (h *HandedOver) count(b cache.Held, err error) {
 }
 
 // offer offers a blob to those who are to keep it, one after the other.
-func (c *Cluster) offer(ctx context.Context, shard *grants.Shard, b cache.Held) error {
+func offer(ctx context.Context, r *router, shard *grants.Shard, b cache.Held) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTime)
 	defer cancel()
 	ref := oci.Ref{Registry: b.Registry, Digest: b.Digest}
 	err := errNobody
-	for _, p := range c.router.takers(b.Digest.String()) {
+	for _, p := range r.takers(b.Digest.String()) {
 		if err = p.Offer(ctx, ref, shard.MediaType(b.Digest)); err == nil {
 			return nil
 		}
 	}
 	return err
 }
-
-// Leave makes Leaving end.
-func (c *Cluster) Leave() { c.leaveOnce.Do(func() { close(c.leaving) }) }
-
-// Leaving is closed when the node is to leave its cluster for good.
-func (c *Cluster) Leaving() <-chan struct{} { return c.leaving }

@@ -34,7 +34,7 @@ type Sight struct {
 // and in the others.
 func (c *Cluster) Owner(ctx context.Context, d digest.Digest, see Sight) Owner {
 	o := Owner{Digest: d.String(), Owner: c.cfg.Name, Next: []string{}, Holders: []string{}, Missing: []Missing{}}
-	if c.holds(d, see) {
+	if see.holds(c.cfg.Registries, d) {
 		o.Holders = append(o.Holders, c.cfg.Name)
 	}
 	if c.network == nil {
@@ -73,13 +73,13 @@ func (o *Owner) place(v *membership.View, d digest.Digest) {
 }
 
 // holds reports whether this node visibly holds the digest.
-func (c *Cluster) holds(d digest.Digest, see Sight) bool {
-	if !see.All {
-		return slices.ContainsFunc(c.cfg.Registries.ByShard(), func(those []string) bool {
-			return see.Open(oci.Ref{Registry: those[0], Digest: d})
+func (s Sight) holds(registries Registries, d digest.Digest) bool {
+	if !s.All {
+		return slices.ContainsFunc(registries.ByShard(), func(those []string) bool {
+			return s.Open(oci.Ref{Registry: those[0], Digest: d})
 		})
 	}
-	return slices.ContainsFunc(c.cfg.Registries.Shards(), func(shard *grants.Shard) bool {
+	return slices.ContainsFunc(registries.Shards(), func(shard *grants.Shard) bool {
 		_, held := shard.Stat(d)
 		return held
 	})

@@ -11,9 +11,6 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// reportAge is for how long what members reported is passed on.
-const reportAge = time.Second
-
 // A Report is what another member said of itself.
 type Report struct {
 	Member  *membership.Member

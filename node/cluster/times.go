@@ -8,6 +8,9 @@ const (
 	// fanTime bounds asking all members something, so that a report is complete
 	// within the second that its reader waits. A member that hangs is then missing.
 	fanTime = 900 * time.Millisecond
+	// reportAge is for how long what members said is passed on. A round that was just
+	// made is still fresh.
+	reportAge = time.Second
 	// farewellTime bounds the last words to the others. It is longer than gossip
 	// needs for them (2 s).
 	farewellTime = 3 * time.Second

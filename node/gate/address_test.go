@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Without auth, who is on this machine may end the node. Who comes through a
-// proxy on it is not, as far as the proxy tells.
+// Without auth, clients on this machine are operators. A client that comes through a
+// proxy on this machine is not one, as far as the proxy tells.
 func TestWhoIsOnThisMachine(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

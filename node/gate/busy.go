@@ -5,17 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"oci-proxy/node/reply"
-)
-
-const (
-	// busyRetry is when a client that was refused may come again.
-	busyRetry = 10 * time.Second
-	// busyDelay is how long the answer to a client that would come again at once
-	// is held back.
-	busyDelay = 2 * time.Second
 )
 
 // RefuseBusy answers a pull that got no turn (ErrBusy), in the way that the

@@ -55,7 +55,7 @@ cluster: {name: node-7, advertise: node-7.lan, bind_addr: "127.0.0.1:0", peer_ad
 	}
 }
 
-// Whatever Host says, it is allowed only for an IP address or a known name.
+// Only an IP address or a known name in Host is ever allowed.
 func FuzzHosts(f *testing.F) {
 	for _, s := range []string{"", "localhost", "localhost:80", "a.example", "[::1]:80", "[::1%25x]", "127.0.0.1:99999", "p.example:8080", "::1", "p.example.:8080", "[::]:X"} {
 		f.Add(s)

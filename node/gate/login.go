@@ -19,15 +19,8 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-const (
-	// loginAge is how long a right login is believed without computing its hash
-	// again: clients send it with each layer.
-	loginAge = 5 * time.Minute
-	// maxLogins bounds the logins remembered.
-	maxLogins = 4096
-	// hashTime bounds one computation of a hash, the wait for its turn included.
-	hashTime = time.Minute
-)
+// maxLogins bounds the logins remembered.
+const maxLogins = 4096
 
 // A loginKey stands for a login, and for the network it came from if that
 // matters. It cannot be turned back into a password, here or elsewhere.

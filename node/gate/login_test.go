@@ -16,7 +16,7 @@ import (
 	"oci-proxy/node/reload"
 )
 
-// htpasswd writes a file of users and passwords, in turn.
+// htpasswd writes a file of users and passwords, given in turn.
 func htpasswd(t *testing.T, logins ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "users")
@@ -24,7 +24,7 @@ func htpasswd(t *testing.T, logins ...string) string {
 	return file
 }
 
-// writeUsers puts a new file in the place of another.
+// writeUsers replaces a file of users.
 func writeUsers(t *testing.T, file string, cost int, logins ...string) {
 	t.Helper()
 	var text strings.Builder
@@ -62,7 +62,7 @@ func TestUsersOfTheFileAndTheConfigsOneBothCount(t *testing.T) {
 			{"cid", "cid", 200},
 			{"ann", "cid", 401},
 			{"bob", "ob", 401},
-			{"bob:b", "ob", 200}, // on the wire it is bob with b:ob
+			{"bob:b", "ob", 200}, // on the wire this is bob with b:ob
 			{"dan", "right", 401},
 			{"", "right", 401},
 			{"bob", "", 401},
@@ -81,7 +81,7 @@ func TestUsersAreReadAgain(t *testing.T) {
 		const at = "192.0.2.1"
 		d.want(200, 0, at, "bob", "old")
 		writeUsers(t, file, bcrypt.MinCost, "bob", "new", "cid", "cid")
-		d.want(200, 0, at, "bob", "old") // nobody has looked yet
+		d.want(200, 0, at, "bob", "old") // the file was not looked at yet
 		later()
 		d.want(401, 0, at, "bob", "old") // though it was remembered
 		d.want(200, 0, at, "bob", "new")
@@ -171,8 +171,8 @@ func TestOneHashForManyRequestsAtOnce(t *testing.T) {
 	}
 }
 
-// A refusal must not tell whether there is such a user. What takes time is the
-// hash: each costs one, as dear as bob's.
+// A refusal must not tell whether a user exists. The hash takes the time: every wrong
+// login costs one, as expensive as bob's.
 func TestWhoIsNoUserCostsAsMuch(t *testing.T) {
 	t.Parallel()
 	const cost = 5

@@ -28,10 +28,6 @@ func refuseMisframed(w http.ResponseWriter, reason string) {
 	reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: reason})
 }
 
-// BodyTimeout is how long a client may take to send a body, which no request
-// needs.
-const BodyTimeout = time.Second
-
 // boundBody bounds the wait for a body that nobody reads. Without it a client
 // could hold its connection forever.
 func boundBody(w http.ResponseWriter, r *http.Request) {

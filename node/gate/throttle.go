@@ -22,10 +22,6 @@ const (
 	// failuresMost is how many may fail before no login at all is looked at: even
 	// those that are known can be guessed.
 	failuresMost = 600
-	// failureSpan is how long failures count together, from the first one.
-	failureSpan = time.Minute
-	// refusalDelay is how long a refusal is held back.
-	refusalDelay = time.Second
 	// maxDelayed bounds the refusals held back at a time. Others go out at once, as
 	// 429.
 	maxDelayed = 256

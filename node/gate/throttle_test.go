@@ -56,7 +56,7 @@ func newDoor(t *testing.T, text string) door {
 	return door{a, t, log}
 }
 
-// knock asks with a login from an address; forwarded may say another.
+// knock asks with a login from an address. forwarded may name another one.
 func (d door) knock(from, user, password string, forwarded ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(d.t.Context(), http.MethodGet, "/", nil)
 	r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(from), 1234).String()
@@ -84,7 +84,7 @@ func (d door) want(status int, took time.Duration, from, user, password string, 
 	}
 }
 
-// canary is a secret that must be nowhere in the log.
+// canary is a secret that must not appear in the log.
 const canary = "canary-5c1f"
 
 const oneUser = "auth: {username: ann, password: right}\n"
@@ -95,7 +95,7 @@ func TestWhoGuessesIsSlowedThenNotHeard(t *testing.T) {
 		d := newDoor(t, oneUser)
 		const me, other = "192.0.2.1", "192.0.2.2"
 		d.want(200, 0, me, "ann", "right")
-		for range 3 * failuresSlow { // to ask without a login is no failure
+		for range 3 * failuresSlow { // asking without a login is no failure
 			d.want(401, 0, me, "", "")
 		}
 		for i := range failuresFree {
@@ -157,7 +157,7 @@ func TestSuccessMakesUpForOnesOwnFailuresAlone(t *testing.T) {
 			d.want(200, 0, "192.0.2.1", "ann", "right")
 			time.Sleep(loginAge + time.Second) // in the bubble: so that it is looked at
 		}
-		for range failuresFree { // who has a login guesses at another's
+		for range failuresFree { // a user guesses at another's password
 			d.want(401, 0, "192.0.2.9", "bob", "wrong")
 		}
 		d.want(200, 0, "192.0.2.9", "ann", "right")
@@ -170,7 +170,7 @@ func TestAddressesAreTheClients(t *testing.T) {
 	for _, c := range []struct {
 		name, top, from, other string
 		forwarded, another     []string
-		slowed                 bool // the other, by the first one's failures
+		slowed                 bool // the first one's failures slow down the other
 	}{
 		{"neighbours", "", "192.0.2.1", "192.0.2.2", nil, nil, false},
 		{"one IPv6 network", "", "2001:db8::1", "2001:db8::ffff:1", nil, nil, true},

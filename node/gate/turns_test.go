@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// someone is a client by number.
+// someone returns the client of that number.
 func someone(i int) Client {
 	return Client{from: network(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))}
 }
@@ -19,7 +19,7 @@ func someone(i int) Client {
 type crowd struct {
 	*turns
 	mu    sync.Mutex
-	order []Client // who began, in order
+	order []Client // whose pulls began, in order
 	ends  map[Client][]func()
 	errs  map[Client]int
 }
@@ -28,7 +28,7 @@ func newCrowd(t *turns) *crowd {
 	return &crowd{turns: t, ends: map[Client][]func(){}, errs: map[Client]int{}}
 }
 
-// ask asks for a pull, and waits until all are settled.
+// ask asks for a pull, and waits until nothing moves any more.
 func (c *crowd) ask(ctx context.Context, who Client) {
 	go func() {
 		end, err := c.begin(ctx, who)
@@ -62,7 +62,7 @@ func (c *crowd) finishAll() {
 	}
 }
 
-// has is how many pulls of a client are under way.
+// has returns how many pulls of a client are under way.
 func (c *crowd) has(who Client) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +87,8 @@ func TestWhoAsksForAThousandStarvesNobody(t *testing.T) {
 				t.Errorf("client %d waits though there is room", 1+i)
 			}
 		}
-		// All is taken by many: then who is new comes next, whoever waits for longer.
+		// When many clients hold all turns, a new one comes next, even if others have waited
+		// longer.
 		for i := range 200 {
 			c.ask(t.Context(), someone(100+i))
 		}
@@ -132,7 +133,7 @@ func TestAnotherClientIsNextButFew(t *testing.T) {
 		for range 1000 {
 			c.ask(t.Context(), greedy)
 		}
-		for range 3 { // takes what the greedy one may not have, and one more
+		for range 3 { // takes what the greedy one may not have, and waits for one more
 			c.ask(t.Context(), thrifty)
 		}
 		if c.has(greedy) != 8 || c.has(thrifty) != 2 {
@@ -179,7 +180,7 @@ func TestWhoWaitsTooLongOrLeavesIsTakenBack(t *testing.T) {
 		if active, queued := c.figures(); active != 1 || queued != 0 || len(b.lines) != 1 {
 			t.Errorf("%d under way, %d wait, %d clients", active, queued, len(b.lines))
 		}
-		// Who waits with most loses one, not who came last.
+		// The client with the most waiting pulls loses one, not the last one to come.
 		for range 3 {
 			c.ask(t.Context(), second)
 		}
