@@ -92,22 +92,22 @@ func BenchmarkIndexReserve(b *testing.B) {
 	const blobs = 1_000_000
 	x := newIndex(blobs*100, nil)
 	for i := range blobs {
-		x.append(testName(i), "a", 100, time.Time{})
+		x.append(found{testName(i), "a", 100, time.Time{}})
 	}
 	i := blobs
 	b.ReportAllocs()
 	for b.Loop() {
-		victims, err := x.reserve("a", 100)
+		victims, err := roomOf(x).reserve("a", 100)
 		if err != nil {
 			b.Fatal(err)
 		}
 		for _, v := range victims {
-			x.gone(v)
+			x.removed(v)
 		}
-		if err := x.settle("a", 100); err != nil {
+		if err := roomOf(x).settle("a", 100); err != nil {
 			b.Fatal(err)
 		}
-		slot, ok := x.insert(testName(i), "a", 100, time.Time{}, false)
+		slot, ok := x.insert(testName(i), "a", 100, time.Time{}, false, 0)
 		if !ok {
 			b.Fatal("inserted twice")
 		}

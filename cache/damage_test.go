@@ -45,8 +45,8 @@ func quietly(t testing.TB, path string, do func()) {
 // damageSize is a blob of five chunks, the last one short.
 const damageSize = 4*chunkSize + 1000
 
-// wantDamaged reads b, which must be found damaged at the chunk at; at < 0: it
-// is not found at all.
+// wantDamaged reads b and fails the test unless it is found damaged at the chunk
+// at; at < 0: unless it is not found at all.
 func wantDamaged(t *testing.T, s *Store, b sample, at int64) {
 	t.Helper()
 	blob, err := s.Open(b.digest)
@@ -73,7 +73,7 @@ func wantDamaged(t *testing.T, s *Store, b sample, at int64) {
 			t.Fatalf("salvaged %d bytes of a blob damaged at %d, %v", len(got), at, err)
 		}
 	} else if at > 0 {
-		t.Error("nothing to salvage")
+		t.Error("Salvage returned nothing")
 	}
 	if err := blob.Close(); err != nil {
 		t.Error(err)
@@ -180,19 +180,19 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	settleTime(t, s, b, dir)
 	want(t, s, b)
 	n, _ := nameOf(b.digest)
-	x := s.index
-	if e, _ := x.look(n); e.checked == 0 {
-		t.Fatal("what was read whole does not count as checked")
+	x := s.shard.index
+	if e, _, _ := x.look(n); e.checked == 0 {
+		t.Fatal("a blob that was read whole does not count as checked")
 	}
 	t.Run("not within the interval", func(t *testing.T) {
 		quietly(t, b.path(dir), func() { flip(t, b.path(dir), 10) })
 		if got, err := read(t, s, b); err != nil || bytes.Equal(got, b.content) {
-			t.Error("it was checked", err)
+			t.Error("the blob was checked again within the interval", err)
 		}
 	})
 	t.Run("after the interval", func(t *testing.T) {
 		x.mu.Lock()
-		x.entries[x.slots[n.key]].checked -= int64(time.Hour)
+		x.table.entries[x.table.slots[n.key]].checked -= int64(time.Hour)
 		x.mu.Unlock()
 		wantDamaged(t, s, b, 10)
 		wantGone(t, s, b)
@@ -206,7 +206,7 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	})
 }
 
-// settleTime makes a file old enough for its time stamp to tell changes.
+// settleTime makes a file so old that a change shows in its time stamp.
 func settleTime(t testing.TB, s *Store, b sample, dir string) {
 	t.Helper()
 	old := time.Now().Add(-time.Minute)
@@ -278,8 +278,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// What is damaged is not served again where its file can't be removed. It counts
-// until it can, or until another takes its place.
+// A damaged blob whose file can't be removed is not served again. It counts until
+// the file is removed or replaced.
 func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	for name, fetched := range map[string]bool{"removed later": false, "fetched again": true} {
@@ -289,12 +289,13 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 			n, _ := nameOf(b.digest)
 			var stuck atomic.Bool
 			stuck.Store(true)
-			s := start(t, t.TempDir(), Options{Fault: func(op, name string) error {
+			opts := Options{Fault: func(op, name string) error {
 				if op == "remove" && name == n.path() && stuck.Load() {
 					return syscall.EROFS
 				}
 				return nil
-			}})
+			}}
+			s := start(t, t.TempDir(), opts)
 			counts := func(want int) {
 				t.Helper()
 				if s.Size() != int64(want) {
@@ -303,7 +304,7 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 			}
 			keep(t, s, b)
 			settleTime(t, s, b, s.dir)
-			s = restart(t, s, s.opts)
+			s = restart(t, s, opts)
 			flip(t, b.path(s.dir), chunkSize)
 			wantDamaged(t, s, b, chunkSize)
 			wantGone(t, s, b)
@@ -313,14 +314,14 @@ func TestDamagedBlobThatCanNotBeRemoved(t *testing.T) {
 				want(t, s, b)
 				counts(len(b.content))
 				stuck.Store(false)
-				s.removeSpoilt(s.disk.Load())
+				s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 				want(t, s, b)
 				return
 			}
-			s.removeSpoilt(s.disk.Load())
+			s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 			counts(len(b.content))
 			stuck.Store(false)
-			s.removeSpoilt(s.disk.Load())
+			s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
 			wantGone(t, s, b)
 			counts(0)
 		})

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A dirt does something to a cache directory that a store never would.
+// A dirt does something to a cache directory that no store would do.
 type dirt func(r *rand.Rand, dir string, blobs []sample)
 
 // digits are n random hexadecimal digits.
@@ -76,8 +76,8 @@ var dirts = []dirt{
 	},
 }
 
-// regular returns path if it is a file and no link: nothing outside the
-// directory is ever written. Else it returns a path that is not there.
+// regular returns path if it is a regular file, so that nothing outside the
+// directory is written. Otherwise it returns a path that is not there.
 func regular(path string) (string, bool) {
 	if st, err := os.Lstat(path); err != nil || !st.Mode().IsRegular() {
 		return filepath.Join(path, "nothing"), false
@@ -132,7 +132,7 @@ func FuzzDirty(f *testing.F) {
 	})
 }
 
-// tidy fails the test if the directory holds anything that is not the store's.
+// tidy fails the test if the directory holds a file that the store does not know.
 func tidy(t *testing.T, s *Store) {
 	t.Helper()
 	if got := usage(t, s.dir); got != s.Size() {
@@ -181,7 +181,7 @@ func FuzzMeta(f *testing.F) {
 		}
 		again, err := m.encode()
 		if err != nil {
-			return // longer than what is written
+			return // longer than a head may be
 		}
 		if n, err := decodeMeta(again); err != nil || n.Size != m.Size || binary.BigEndian.Uint64(again[len(again)-8:]) == 0 {
 			t.Fatal(err)

@@ -1,323 +1,185 @@
 package cache
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"math"
-	"math/rand/v2"
 	"os"
-	"path"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// unhex decodes s, which is known to be hexadecimal, into dst.
-func unhex(dst []byte, s string) {
-	if _, err := hex.Decode(dst, []byte(s)); err != nil {
-		panic("validated digest is no hex: " + err.Error())
-	}
-}
-
-// A disk is the cache directory. Every file call of the package goes through
-// it, below one os.Root: no name can lead out of the directory. Links are not
-// followed within it either, and what belongs to another user is not read:
-// neither is ours.
+// A disk is an open cache directory: locked, narrowed to its owner, and with the
+// directories that the store needs.
 type disk struct {
-	root  *os.Root
-	here  syscall.RawConn // the directory, for opening below it
-	self  *os.File        // what here is of
+	root
+	path  string
 	lock  *os.File
-	owner uint32 // of the files that we make
-	// fault, set by tests, is asked before each call and fails it.
-	fault func(op, name string) error
+	epoch uint64 // of the index, when the disk was opened
 }
 
-// closeFile closes a file that was written.
-func (d *disk) closeFile(f *os.File) error { return errors.Join(d.try("close", f.Name()), f.Close()) }
+// directories are those that the store needs.
+var directories = []string{"tmp", "tags", "notes", "blobs", "blobs/sha256", "blobs/sha512"}
 
-// try asks the fault hook.
-func (d *disk) try(op, name string) error {
-	if d.fault == nil {
-		return nil
+// Errors that say what is wrong with the cache directory.
+var (
+	errMoved = errors.New("the cache directory was replaced by another")
+	errLink  = errors.New("is a symbolic link")
+)
+
+// openDisk opens the directory of that path, makes it if need be, narrows it to
+// its owner and takes its lock.
+func openDisk(path string, epoch uint64, fault func(op, name string) error) (*disk, error) {
+	d := &disk{path: path, epoch: epoch, root: root{fault: fault}}
+	if err := d.enter(); err != nil {
+		return nil, errors.Join(err, d.close())
 	}
-	return d.fault(op, name)
+	if err := d.prepare(); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
 }
 
-// open opens a file for reading. It does not wait for what is no file.
-func (d *disk) open(name string) (*os.File, error) {
-	if err := d.try("open", name); err != nil {
-		return nil, err
+// enter opens the directory itself.
+func (d *disk) enter() error {
+	if err := d.try("mkdir", d.path); err != nil {
+		return err
 	}
-	return d.openAt(name, unix.O_RDONLY)
-}
-
-// edit opens a file for going on with it.
-func (d *disk) edit(name string) (*os.File, error) {
-	if err := d.try("open", name); err != nil {
-		return nil, err
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return fmt.Errorf("making the cache directory: %w", err)
 	}
-	return d.openAt(name, unix.O_RDWR)
-}
-
-// openAt opens what is there, wherever it can without following a link: an
-// os.Root follows those that stay below it. Kernels and sandboxes that don't
-// know the call leave it at that.
-func (d *disk) openAt(name string, flag uint64) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   flag | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	if err := d.try("enter", d.path); err != nil {
+		return err
 	}
-	fd, err := -1, error(nil)
-	if closed := d.here.Control(func(dir uintptr) {
-		for {
-			fd, err = unix.Openat2(int(dir), name, how)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	}); closed != nil {
-		return nil, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
+	var err error
+	if d.dir, err = os.OpenRoot(d.path); err != nil {
+		return fmt.Errorf("opening the cache directory: %w", err)
 	}
-	switch {
-	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.E2BIG):
-		return d.root.OpenFile(name, int(flag)|unix.O_NONBLOCK, 0)
-	case err != nil:
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	if err := d.inPlace(); err != nil {
+		return err
 	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// maxRead bounds the small files: the sums of a blob of 2 TiB.
-const maxRead = 64 << 20
-
-// read returns a small file's bytes.
-func (d *disk) read(name string) ([]byte, error) { return d.readSmall(name, maxRead) }
-
-// readSmall returns the bytes of a file that has at most so many.
-func (d *disk) readSmall(name string, most int64) ([]byte, error) {
-	f, err := d.open(name)
-	if err != nil {
-		return nil, err
+	if d.self, err = d.dir.Open("."); err != nil {
+		return fmt.Errorf("opening the cache directory: %w", err)
 	}
-	defer func() { _ = f.Close() }() // only read
-	if err := d.try("read", name); err != nil {
-		return nil, err
-	}
-	id, _, err := d.identify(f)
-	if err != nil {
-		return nil, err
-	}
-	if id.size > most {
-		return nil, fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
-	}
-	b := make([]byte, id.size)
-	_, err = io.ReadFull(f, b)
-	return b, err
-}
-
-// readAt reads len(p) bytes of an open blob.
-func (d *disk) readAt(f *os.File, p []byte, off int64) error {
-	_, err := readerAt{d, f}.ReadAt(p, off)
+	d.conn, err = d.self.SyscallConn()
 	return err
 }
 
-// list returns what is in a directory.
-func (d *disk) list(op, name string) ([]fs.DirEntry, error) {
-	if err := d.try(op, name); err != nil {
-		return nil, err
-	}
-	return fs.ReadDir(d.root.FS(), name)
-}
-
-// exists reports whether there may be something of this name.
-func (d *disk) exists(name string) bool {
-	if d.try("stat", name) != nil {
-		return true
-	}
-	_, err := d.root.Lstat(name)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// transient reports whether err says nothing about the file it hit, but that
-// the process has too many open.
-func transient(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
-}
-
-// temp creates a file in tmp under a name of its own.
-func (d *disk) temp() (*os.File, string, error) {
-	name := fmt.Sprintf("tmp/%016x", rand.Uint64())
-	if err := d.try("create", name); err != nil {
-		return nil, "", err
-	}
-	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	return f, name, err
-}
-
-// write writes p to f at off. Where it is said, a write that failed half way
-// can be done again.
-func (d *disk) write(f *os.File, p []byte, off int64) error {
-	if err := d.try("write", f.Name()); err != nil {
+// inPlace checks that the path still names the directory that was opened, and is
+// not a link to it. Whoever may change a link could choose where we write.
+func (d *disk) inPlace() error {
+	if err := d.try("stat", d.path); err != nil {
 		return err
 	}
-	_, err := f.WriteAt(p, off)
-	return err
-}
-
-// allocate sets n bytes aside for f, which makes writing cheaper and finds a
-// full disk early. A file system that can't do so is no error.
-func (d *disk) allocate(f *os.File, n int64) error {
-	if err := d.try("allocate", f.Name()); err != nil {
+	named, err := os.Lstat(d.path)
+	if err != nil {
 		return err
 	}
-	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
-	if full(err) {
-		return &fs.PathError{Op: "allocate", Path: f.Name(), Err: err}
+	if named.Mode().Type() == fs.ModeSymlink {
+		return fmt.Errorf("%s %w: set cache_dir to the directory itself", d.path, errLink)
+	}
+	opened, err := d.dir.Stat(".")
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(named, opened) {
+		return errMoved
 	}
 	return nil
 }
 
-// truncate cuts f to n bytes, and what was set aside beyond them.
-func (d *disk) truncate(f *os.File, n int64) error {
-	if err := d.try("truncate", f.Name()); err != nil {
+// sound checks that the directory and all that the store needs in it are still
+// there. It fails only if something is certainly missing: a failing disk shows in
+// other calls.
+func (d *disk) sound() error {
+	if err := d.inPlace(); errors.Is(err, fs.ErrNotExist) || errors.Is(err, errMoved) || errors.Is(err, errLink) {
 		return err
 	}
-	return f.Truncate(n)
+	for _, name := range append([]string{"lock"}, directories...) {
+		if d.try("stat", name) != nil {
+			continue
+		}
+		st, err := d.dir.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && st.IsDir() != (name != "lock") {
+			return fmt.Errorf("%s in the cache directory is gone", name)
+		}
+	}
+	return nil
 }
 
-// rename moves a file, making the directory it goes to if it is the first there.
-func (d *disk) rename(from, to string) error {
-	if err := d.try("rename", to); err != nil {
+// prepare takes the lock, makes the directories and learns who owns our files.
+func (d *disk) prepare() error {
+	// A directory that is not ours, such as a container's volume, can't be
+	// narrowed. Those below it are ours and closed to others all the same.
+	if err := d.try("chmod", "."); err != nil {
 		return err
 	}
-	if st, err := d.root.Lstat(path.Dir(to)); err != nil || !st.IsDir() { // a link to one is none
-		if err := d.directory(path.Dir(to)); err != nil {
+	if err := d.dir.Chmod(".", 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("narrowing the cache directory to its owner: %w", err)
+	}
+	if err := d.takeLock(); err != nil {
+		return err
+	}
+	for _, sub := range directories {
+		if err := d.mkdir(sub); err != nil {
+			return fmt.Errorf("making the cache directory: %w", err)
+		}
+	}
+	return d.learnOwner()
+}
+
+// takeLock takes the lock of the directory.
+func (d *disk) takeLock() error {
+	if err := d.try("lock", "lock"); err != nil {
+		return err
+	}
+	if st, err := d.dir.Lstat("lock"); err == nil && !st.Mode().IsRegular() {
+		if err := d.removeAll("lock"); err != nil {
 			return err
 		}
 	}
-	return d.root.Rename(from, to)
-}
-
-// writeFile puts a small file in place whole, or not at all.
-func (d *disk) writeFile(name string, content []byte) error {
-	f, tmp, err := d.temp()
+	lock, err := d.dir.OpenFile("lock", os.O_CREATE|os.O_RDWR|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("opening the cache directory's lock: %w", err)
 	}
-	err = errors.Join(d.write(f, content, 0), d.closeFile(f))
-	if err == nil {
-		err = d.rename(tmp, name)
-	}
-	if err != nil {
-		return errors.Join(err, d.remove(tmp))
+	d.lock = lock
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("cache directory %s is used by another process: %w", d.path, err)
+		}
+		return fmt.Errorf("locking the cache directory: %w", err)
 	}
 	return nil
 }
 
-// remove deletes a file; one that is not there is no error.
-func (d *disk) remove(name string) error {
-	if err := d.try("remove", name); err != nil {
-		return err
+// learnOwner learns who owns the files that we make: on NFS that may not be our
+// user id. On a disk that takes no file it is our user id. A lock of another
+// user is not replaced: we may not see who holds it.
+func (d *disk) learnOwner() error {
+	d.owner = uint32(os.Geteuid())
+	if f, tmp, err := d.temp(); err == nil {
+		var st unix.Stat_t
+		if unix.Fstat(int(f.os.Fd()), &st) == nil {
+			d.owner = st.Uid
+		}
+		_ = errors.Join(f.closeWritten(), d.remove(tmp)) // if it stays, sweeping removes it
 	}
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if _, _, err := (&file{d.lock, &d.root}).identify(); err != nil {
+		return fmt.Errorf("the cache directory's lock: %w", err)
 	}
 	return nil
 }
 
-// removeAll deletes a file or a directory with all that is in it.
-func (d *disk) removeAll(name string) error {
-	if err := d.try("remove", name); err != nil {
-		return err
+// close gives the directory up, and the lock with it.
+func (d *disk) close() error {
+	var errs []error
+	for _, f := range []*os.File{d.lock, d.self} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
-	return d.root.RemoveAll(name)
+	if d.dir != nil {
+		errs = append(errs, d.dir.Close())
+	}
+	return errors.Join(errs...)
 }
-
-// used notes on disk that a blob was read now. It sets the access time, which
-// (unlike the modification time) is no part of a file's identity.
-func (d *disk) used(name string, now time.Time) error {
-	if err := d.try("touch", name); err != nil {
-		return err
-	}
-	return d.root.Chtimes(name, now, time.Time{})
-}
-
-// An identity tells whether a file is the one that was looked at before, and
-// unchanged since.
-type identity struct {
-	inode uint64
-	size  int64
-	mtime int64 // nanoseconds since 1970
-}
-
-// sameFile reports whether two descriptors are of one file.
-func (d *disk) sameFile(a, b *os.File) (bool, error) {
-	x, _, err := d.identify(a)
-	if err != nil {
-		return false, err
-	}
-	y, _, err := d.identify(b)
-	return x.inode == y.inode, err
-}
-
-// identify asks for f's identity and when it was last used. What is no file, or
-// not ours, has none.
-func (d *disk) identify(f *os.File) (id identity, used time.Time, err error) {
-	if err := d.try("stat", f.Name()); err != nil {
-		return id, used, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: errors.ErrUnsupported}
-	}
-	if st.Uid != d.owner {
-		return id, used, &fs.PathError{Op: "stat", Path: f.Name(), Err: errForeign}
-	}
-	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
-	return id, time.Unix(st.Atim.Unix()), nil
-}
-
-// send writes n bytes of f at off to w, by the kernel if it and w can.
-func (d *disk) send(w io.Writer, f *os.File, off, n int64) (int64, error) {
-	if d.try("send", f.Name()) != nil {
-		return copyFile(w, io.NewSectionReader(readerAt{d, f}, off, n), n)
-	}
-	return sendFile(w, f, off, n)
-}
-
-// A readerAt reads an open blob.
-type readerAt struct {
-	disk *disk
-	file *os.File
-}
-
-// ReadAt implements io.ReaderAt.
-func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
-	if err := r.disk.try("read", r.file.Name()); err != nil {
-		return 0, err
-	}
-	return r.file.ReadAt(p, off)
-}
-
-// free is how many bytes the disk has room for, as far as it says so.
-func (d *disk) free() (int64, error) {
-	if err := d.try("statfs", "."); err != nil {
-		return 0, err
-	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(d.self.Fd()), &st); err != nil {
-		return 0, err
-	}
-	return int64(min(st.Bavail, math.MaxInt64>>20)) * st.Bsize, nil
-}
-
-// full reports whether err says that a disk has no room left.
-func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

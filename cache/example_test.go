@@ -10,7 +10,7 @@ import (
 	"oci-proxy/cache"
 )
 
-// A blob comes in, is read along while it does, and is a hit from then on.
+// A blob comes in, is read while it arrives, and is a hit from then on.
 func Example() {
 	dir, err := os.MkdirTemp("", "shard")
 	if err != nil {
@@ -37,7 +37,7 @@ func Example() {
 		_ = in.Commit()
 	}()
 
-	blob, err := in.Follow(ctx) // any number of readers may
+	blob, err := in.Follow(ctx) // any number of readers may follow
 	if err != nil {
 		fmt.Println(err)
 		return

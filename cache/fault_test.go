@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// A fuse makes the n-th file call fail, and all after it if it has blown for
-// good.
+// A fuse makes the n-th file call fail, and with good all calls after it too.
 type fuse struct {
 	n     int64
 	good  bool
@@ -55,7 +54,7 @@ func workload(t *testing.T, dir string, f *fuse) error {
 					_ = s.Close()
 					return fmt.Errorf("round %d, blob %d: %w", round, i, err)
 				}
-				// A meta that could not be removed is no content.
+				// A meta that could not be removed does not count as content.
 				if got := usage(t, dir); got > bound+2*maxMetaHead {
 					_ = s.Close()
 					return fmt.Errorf("%d bytes on disk", got)
@@ -74,24 +73,28 @@ func workload(t *testing.T, dir string, f *fuse) error {
 	return nil
 }
 
-// A read that fails is damage, which pull takes up elsewhere; nothing else that a disk does reaches a reader.
+// A failing read is damage, and pull goes on with another source. Nothing else
+// that a disk does reaches a reader.
 func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	t.Parallel()
 	step := int64(3) // transfer's test goes through all of them
-	if long(0, 1) > 0 {
+	switch {
+	case long(0, 1) > 0:
 		step = 1
+	case testing.Short():
+		step = 11
 	}
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EMFILE} {
 		for _, good := range []bool{false, true} {
 			if good && errno == syscall.EMFILE {
-				continue // some are closed in the end
+				continue // files are closed some time
 			}
 			t.Run(fmt.Sprintf("%v, for good %v", errno, good), func(t *testing.T) {
 				t.Parallel()
 				for n := int64(1); ; n++ {
 					f := &fuse{n: n, good: good, err: errno}
 					if good && n > 40 && n%7 != 0 || n%step != 0 {
-						continue // a disk that is dead is dead
+						continue // later calls of a dead disk tell nothing new
 					}
 					err := workload(t, t.TempDir(), f)
 					if f.what.Load() == nil {
@@ -113,7 +116,7 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	}
 }
 
-// A disk that is full in the middle of a blob.
+// The disk fills up in the middle of a blob.
 func TestFullDiskInMidBlob(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"allocate", "write", "create", "rename", "truncate"} {
@@ -162,13 +165,13 @@ func TestFullDiskInMidBlob(t *testing.T) {
 			full.Store(false)
 			keep(t, s, b)
 			if err := s.Health(); err != nil {
-				t.Error("healthy again, but:", err)
+				t.Error("the disk works again, but Health says:", err)
 			}
 		})
 	}
 }
 
-// What can't be removed goes on counting until it can.
+// A file that can't be removed counts until it can.
 func TestLeftoverThatCanNotBeRemovedCounts(t *testing.T) {
 	t.Parallel()
 	var stuck atomic.Bool
@@ -196,8 +199,7 @@ func TestLeftoverThatCanNotBeRemovedCounts(t *testing.T) {
 	}
 }
 
-// A blob whose file can't be removed stays, and another goes in its place next
-// time.
+// A blob whose file can't be removed stays. Next time another is evicted instead.
 func TestBlobThatCanNotBeRemovedStays(t *testing.T) {
 	t.Parallel()
 	a, b, c := newSample(46, 400_000), newSample(47, 400_000), newSample(48, 400_000)
@@ -212,13 +214,13 @@ func TestBlobThatCanNotBeRemovedStays(t *testing.T) {
 		keep(t, s, a)
 		keep(t, s, b)
 		if fill(t, s, c).Stored() {
-			t.Error("there was no room")
+			t.Error("a blob was kept without room")
 		}
 		want(t, s, a)
 		if s.Health() == nil {
 			t.Error("healthy")
 		}
-		keep(t, s, c) // b goes
+		keep(t, s, c) // evicts b
 		want(t, s, a)
 		wantGone(t, s, b)
 		if s.Size() != 800_000 {

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxNote bounds, in bytes, what [Folder.Read] returns.
@@ -18,8 +15,8 @@ const maxNote = 16 << 20
 // noteName matches the names that a Folder takes.
 var noteName = regexp.MustCompile(`^[a-z0-9.-]{1,100}$`)
 
-// errNoteName: the name is none that a Folder takes.
-var errNoteName = errors.New("is not a valid name of a note: use 1 to 100 of a-z, 0-9, dot and dash")
+// errNoteName: a Folder does not take the name.
+var errNoteName = errors.New("is not a valid name of a note: use 1 to 100 characters of a-z, 0-9, dot and dash")
 
 // A Folder holds the notes that a store's owner keeps beside the blobs: small
 // files in the directory notes of the cache directory. Its methods may be
@@ -82,8 +79,8 @@ func (f *Folder) Remove(name string) error {
 	return wrapNote("removing", name, f.disk.remove(path))
 }
 
-// newFolder returns the Folder of a disk. What stands there and is no file goes,
-// so that no note's name is blocked.
+// newFolder returns the Folder of a disk. It removes anything in it that is not a
+// file, so that no note's name is blocked.
 func newFolder(d *disk) *Folder {
 	entries, err := d.list("notes", "notes")
 	if err != nil {
@@ -91,7 +88,7 @@ func newFolder(d *disk) *Folder {
 	}
 	for _, e := range entries {
 		if !e.Type().IsRegular() {
-			_ = d.removeAll("notes/" + e.Name()) // if it stays, writing the note fails
+			_ = d.removeAll("notes/" + e.Name()) // if this fails, writing the note will say so
 		}
 	}
 	return &Folder{d}
@@ -105,7 +102,7 @@ func notePath(name string) (string, error) {
 	return "notes/" + name, nil
 }
 
-// wrapNote says what was being done to a note when err happened.
+// wrapNote adds to err what was being done to which note.
 func wrapNote(doing, name string, err error) error {
 	if err == nil {
 		return nil
@@ -146,7 +143,7 @@ func (f *Folder) oldTagsIn(dir string, prefixes []string, yield func(Tag) error)
 	}
 	var errs []error
 	for _, file := range files {
-		t, err := f.disk.readTag(dir + "/" + file.Name())
+		t, err := readTag(&f.disk.root, dir+"/"+file.Name())
 		switch {
 		case errors.Is(err, errTag) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeign):
 			continue // no tag of ours
@@ -169,39 +166,4 @@ func (f *Folder) RemoveOldTag(key string) error {
 		return fmt.Errorf("removing an old tag: %w", err)
 	}
 	return nil
-}
-
-// appendTo adds b to the end of a small file in one write call.
-func (d *disk) appendTo(name string, b []byte) error {
-	f, err := d.openToAppend(name)
-	if err != nil {
-		return err
-	}
-	if _, _, err := d.identify(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := d.try("write", name); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, d.closeFile(f))
-}
-
-// openToAppend opens a file for appending, and makes it if it is not there.
-func (d *disk) openToAppend(name string) (*os.File, error) {
-	if err := d.try("open", name); err != nil {
-		return nil, err
-	}
-	f, err := d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	if err := d.try("create", name); err != nil {
-		return nil, err
-	}
-	f, err = d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
-	if errors.Is(err, fs.ErrExist) { // another made it just now
-		return d.openAt(name, unix.O_WRONLY|unix.O_APPEND)
-	}
-	return f, err
 }

@@ -171,7 +171,7 @@ func TestFolderIsHandedOutAgainWithEachDirectory(t *testing.T) {
 	if err := errors.Join(os.Rename(dir, base+"/old"), os.Mkdir(dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	s.tend(t.Context()) // loses the directory and takes the other
+	s.care.tend(t.Context()) // loses the directory and takes the other
 	if len(taken) != 2 {
 		t.Fatal(len(taken), "folders after the directory was replaced")
 	}

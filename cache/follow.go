@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"os"
 	"time"
 )
 
@@ -18,50 +17,42 @@ const (
 	linger = 10 * time.Millisecond
 )
 
-// A follower reads an ingest. Its fields are guarded by the ingest's mu, but
-// for file, which only Send uses.
+// A follower reads an ingest. It belongs to its reader, but for the mark.
 type follower struct {
-	in       *Ingest
-	file     *os.File // its own descriptor: sendfile reads at the descriptor's offset
-	pos      int64    // what it reads next
-	patience time.Duration
-	behind   bool
-	closed   bool
+	s      *stream
+	mark   *mark
+	file   *file // a descriptor of its own: sendfile reads at the descriptor's offset
+	closed bool
 }
 
 // Size implements Blob.
-func (f *follower) Size() int64 { return f.in.Size() }
+func (f *follower) Size() int64 { return f.s.look().size }
 
 // Verdict implements Blob.
 func (f *follower) Verdict(ctx context.Context) error {
-	return f.in.wait(ctx, math.MaxInt64, func() bool { return f.in.state == right })
+	return f.s.wait(ctx, math.MaxInt64, view.isRight)
 }
 
-// Rejected returns what was sent of a blob that then turned out not to be what
-// its digest names, nil where that is not on the disk. The blob must stay open
-// while it is read, and is not to be read by others meanwhile.
+// Rejected returns the bytes that were sent of a blob before its digest turned out
+// to be wrong, nil if they are not on disk. Keep the blob open while you read them,
+// and send nothing from it meanwhile.
 func Rejected(b Blob) io.ReaderAt {
 	if f, ok := b.(*follower); ok && f.file != nil {
-		return f.file
+		return f.file.os
 	}
 	return nil
 }
 
 // Close implements Blob.
 func (f *follower) Close() error {
-	in := f.in
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	if f.closed {
 		return nil
 	}
 	f.closed = true
 	if f.file != nil {
-		_ = f.file.Close() // only read
+		_ = f.file.close() // only read
 	}
-	delete(in.followers, f)
-	in.moved.fire()
-	in.dispose()
+	f.s.leave(f.mark)
 	return nil
 }
 
@@ -69,8 +60,9 @@ func (f *follower) Close() error {
 func (f *follower) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
 	end := endOf(off, n)
 	start := off
+	wait := time.Duration(0)
 	for off < end {
-		p, err := f.await(ctx, off, end, off > start)
+		p, err := f.s.next(ctx, f.mark, off, end, wait)
 		if err != nil {
 			return off - start, err
 		}
@@ -82,12 +74,13 @@ func (f *follower) Send(ctx context.Context, w io.Writer, off, n int64) (int64, 
 		if err != nil {
 			return off - start, err
 		}
+		wait = linger
 	}
-	f.advance(off)
+	f.s.advance(f.mark, off)
 	return off - start, nil
 }
 
-// endOf is where the n bytes from off on end; n < 0: nowhere.
+// endOf returns the end of the n bytes from off on; n < 0: there is no end.
 func endOf(off, n int64) int64 {
 	if n < 0 || n > math.MaxInt64-off {
 		return math.MaxInt64
@@ -95,11 +88,11 @@ func endOf(off, n int64) int64 {
 	return off + n
 }
 
-// A piece is what can be sent now: n bytes, in memory or in a file.
+// A piece is n bytes that can be sent now. They are in memory or in a file.
 type piece struct {
 	n      int64
 	bytes  []byte
-	shared *os.File // the writer's descriptor, if the follower has none
+	source *source
 }
 
 // send sends one piece.
@@ -108,141 +101,19 @@ func (f *follower) send(w io.Writer, off int64, p piece) (int64, error) {
 		k, err := w.Write(p.bytes)
 		return int64(k), err
 	}
-	file := cmp.Or(f.file, p.shared)
+	if f.file == nil {
+		f.file = p.source.open()
+	}
 	var k int64
 	var err error
 	if f.file != nil {
-		k, err = f.in.disk.send(w, file, off, p.n)
+		k, err = f.file.send(w, off, p.n)
 	} else {
-		k, err = copyFile(w, io.NewSectionReader(readerAt{f.in.disk, file}, off, p.n), p.n)
+		k, err = p.source.file.copyTo(w, off, p.n)
 	}
-	if err != nil && k < p.n && unreadable(f.in.disk, file, off+k) {
-		f.leaveBehind()
+	if err != nil && k < p.n && !cmp.Or(f.file, p.source.file).readable(off+k) {
+		f.s.leaveBehind(f.mark)
 		err = errors.Join(ErrDamaged, err)
 	}
 	return k, err
-}
-
-// leaveBehind lets the writer go on without the follower, which reads elsewhere
-// from now on and only waits for the verdict.
-func (f *follower) leaveBehind() {
-	f.in.mu.Lock()
-	defer f.in.mu.Unlock()
-	f.behind = true
-	f.in.moved.fire()
-}
-
-// advance notes how far the follower has read.
-func (f *follower) advance(off int64) {
-	in := f.in
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	f.pos = off
-	if in.passing {
-		in.moved.fire()
-	}
-}
-
-// await waits for bytes at off. It lingers for a batch unless it is the first
-// piece, so that the first byte is not delayed.
-func (f *follower) await(ctx context.Context, off, end int64, lingering bool) (piece, error) {
-	in := f.in
-	f.advance(off)
-	var until time.Time
-	if lingering {
-		until = time.Now().Add(linger)
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for {
-		limit, most := in.limit(end), in.most(end)
-		left := max(time.Until(until), 0)
-		enough := limit >= most || limit-off >= batch || in.state != arriving || left == 0
-		switch {
-		case off < limit && enough:
-			return f.piece(off, limit)
-		case in.state == failed:
-			return piece{}, in.err
-		case in.state == right && off >= in.written:
-			return piece{}, nil
-		}
-		mark := off + 1
-		if left > 0 {
-			mark = max(mark, min(off+batch, most))
-		}
-		c := in.grown.wait(mark + in.margin())
-		in.mu.Unlock()
-		err := pause(ctx, c, left)
-		in.mu.Lock()
-		if err != nil {
-			return piece{}, err
-		}
-	}
-}
-
-// most is up to where a response that goes to end may be sent before the
-// verdict.
-func (in *Ingest) most(end int64) int64 {
-	if in.size >= 0 && end >= in.size {
-		return in.size - HoldBack
-	}
-	return end
-}
-
-// limit is up to where a response that goes to end may be sent by now.
-func (in *Ingest) limit(end int64) int64 {
-	switch {
-	case in.state == right:
-		return min(end, in.written)
-	case in.state == failed && errors.Is(in.err, ErrDigest):
-		return 0
-	default:
-		return min(in.most(end), in.written-in.margin())
-	}
-}
-
-// margin is what is held back behind the last byte written: where the size is
-// not known, any byte could be of the last.
-func (in *Ingest) margin() int64 {
-	if in.size < 0 {
-		return HoldBack
-	}
-	return 0
-}
-
-// piece returns what lies at off: of the file as much as there is, of memory
-// one block. The caller holds the ingest's mu.
-func (f *follower) piece(off, limit int64) (piece, error) {
-	in := f.in
-	if off < in.onDisk {
-		f.openFile()
-		return piece{n: min(limit, in.onDisk) - off, shared: in.file}, nil
-	}
-	if off < in.window.base {
-		f.behind = true
-		in.moved.fire()
-		return piece{}, ErrBehind
-	}
-	b := in.window.at(off)
-	b = b[:min(int64(len(b)), limit-off)]
-	return piece{n: int64(len(b)), bytes: b}, nil
-}
-
-// openFile opens a descriptor of the follower's own, so that sendfile can be
-// used. Without one (there are too many, or the name is another file's by now)
-// it reads through the writer's. The caller holds the ingest's mu.
-func (f *follower) openFile() {
-	in := f.in
-	if f.file != nil {
-		return
-	}
-	file, err := in.disk.open(cmp.Or(in.tmp, in.name.path()))
-	if err != nil {
-		return
-	}
-	if same, err := in.disk.sameFile(file, in.file); err != nil || !same {
-		_ = file.Close() // only looked at
-		return
-	}
-	f.file = file
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// send reads a range by a follower of its own.
+// send reads a range through a new follower.
 func send(t testing.TB, in *Ingest, off, n int64) ([]byte, error) {
 	blob, err := in.Follow(t.Context())
 	if err != nil {
@@ -25,7 +25,7 @@ func send(t testing.TB, in *Ingest, off, n int64) ([]byte, error) {
 	return out.Bytes(), errors.Join(err, blob.Close())
 }
 
-// span is what a range of b is.
+// span returns the bytes of a range of b.
 func (b sample) span(off, n int64) []byte {
 	size := int64(len(b.content))
 	return b.content[min(off, size):min(endOf(off, n), size)]
@@ -125,7 +125,7 @@ func FuzzFollow(f *testing.F) {
 		wrote := <-done
 		if bad {
 			if !errors.Is(wrote, ErrDigest) {
-				t.Fatal("the writer was told", wrote)
+				t.Fatal("the writer got an error", wrote)
 			}
 			if off+int64(len(got)) > max(size-1, off) {
 				t.Fatal("the wrong byte was sent")
@@ -136,7 +136,7 @@ func FuzzFollow(f *testing.F) {
 		_, _ = want.Seek(off, io.SeekStart)
 		oracle, _ := io.ReadAll(io.LimitReader(want, endOf(0, n)))
 		if errors.Is(err, ErrNotFound) {
-			return // it had ended, and was disposed of, before it was followed
+			return // it ended before it was followed
 		}
 		if err != nil || wrote != nil || !bytes.Equal(got, oracle) {
 			t.Fatalf("%d bytes for %d; %v, %v", len(got), len(oracle), err, wrote)
@@ -234,8 +234,8 @@ func TestFollowerOfTheLastMomentsReadsOn(t *testing.T) {
 	})
 }
 
-// A blob that is damaged and leaves the shard while its ingest is still
-// followed takes nothing with it.
+// A blob that leaves the shard as damaged while its ingest is still followed
+// harms neither.
 func TestFollowersOfABlobThatLeftTheShardReadOn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -272,8 +272,8 @@ func TestFollowersOfABlobThatLeftTheShardReadOn(t *testing.T) {
 	}
 }
 
-// Once an ingest has ended, the last follower gives back what belongs to it,
-// while the writer may be about to say Abort. Run it under the race detector.
+// After an ingest has ended its last follower gives back the ingest's file and
+// room, perhaps while the writer calls Abort. Run it under the race detector.
 func TestFollowersAreTheLastToHoldWhatHasEnded(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})

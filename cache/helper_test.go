@@ -41,7 +41,8 @@ func newSample(seed uint64, size int) sample {
 	return sample{b, digest.FromBytes(b)}
 }
 
-// start opens a store in dir that is closed at the test's end and listed now.
+// start opens a store in dir and waits until it is listed. It is closed at the
+// test's end.
 func start(t testing.TB, dir string, opts Options) *Store {
 	t.Helper()
 	s := Open(dir, opts)
@@ -52,7 +53,7 @@ func start(t testing.TB, dir string, opts Options) *Store {
 	return s
 }
 
-// begin starts the way in of b; the size is told unless it is -1.
+// begin begins an ingest of b. It does not tell the size.
 func begin(t testing.TB, s *Store, b sample) *Ingest {
 	t.Helper()
 	in, err := s.Ingest(t.Context(), b.digest, registry, "")
@@ -124,9 +125,9 @@ func wantGone(t testing.TB, s *Store, b sample) {
 func joined(t testing.TB, in *Ingest, n int) {
 	t.Helper()
 	until(t, func() bool {
-		in.mu.Lock()
-		defer in.mu.Unlock()
-		return len(in.followers) == n
+		in.stream.mu.Lock()
+		defer in.stream.mu.Unlock()
+		return len(in.stream.crowd.marks) == n
 	})
 }
 
@@ -139,8 +140,8 @@ func (b sample) path(dir string) string {
 	return filepath.Join(dir, n.path())
 }
 
-// pull reads b as a node does: from the shard, else by filling it, and goes on
-// elsewhere at the byte it reached if the shard's copy is damaged.
+// pull reads b as a node does: from the shard, or else by an ingest. If the
+// shard's copy is damaged it goes on with an ingest at the byte it reached.
 func pull(ctx context.Context, s *Store, b sample) error {
 	var out bytes.Buffer
 	blob, err := s.Open(b.digest)
@@ -161,17 +162,17 @@ func pull(ctx context.Context, s *Store, b sample) error {
 	if err != nil {
 		return err
 	}
-	return follow(ctx, in, b, &out)
+	return follow(ctx, s, in, b, &out)
 }
 
 // follow fills in and reads along.
-func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error {
+func follow(ctx context.Context, s *Store, in *Ingest, b sample, out *bytes.Buffer) error {
 	done := make(chan error, 1)
-	in.mu.Lock()
-	first := in.moved.wait(math.MaxInt64)
-	in.mu.Unlock()
+	in.stream.mu.Lock()
+	first := in.stream.crowd.moved.wait(math.MaxInt64)
+	in.stream.mu.Unlock()
 	go func() {
-		<-first // who came late would read the shard
+		<-first // a late follower would read the shard
 		done <- write(in, b, 50_000)
 	}()
 	blob, err := in.Follow(ctx)
@@ -180,12 +181,12 @@ func follow(ctx context.Context, in *Ingest, b sample, out *bytes.Buffer) error 
 		err = errors.Join(err, blob.Close())
 	}
 	written := <-done
-	if errors.Is(err, ErrDamaged) && written == nil { // what was read along can't be read any more
-		again, err := in.store.Ingest(in.ctx, b.digest, registry, "")
+	if errors.Is(err, ErrDamaged) && written == nil { // the file that it followed can't be read
+		again, err := s.Ingest(ctx, b.digest, registry, "")
 		if err != nil {
 			return err
 		}
-		return follow(ctx, again, b, out)
+		return follow(ctx, s, again, b, out)
 	}
 	err = errors.Join(err, written)
 	if err != nil {
@@ -206,7 +207,7 @@ func write(in *Ingest, b sample, step int) error {
 	return in.Commit()
 }
 
-// same compares what came with what should have.
+// same compares the bytes that came with those wanted.
 func same(got, want []byte) error {
 	if !bytes.Equal(got, want) {
 		return fmt.Errorf("wrong bytes: %d came, %d wanted", len(got), len(want))
@@ -214,7 +215,7 @@ func same(got, want []byte) error {
 	return nil
 }
 
-// usage is what the files of blobs, and of blobs on their way in, hold.
+// usage is how many bytes the files of blobs hold, those on their way in included.
 func usage(t testing.TB, dir string) (bytes int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -240,7 +241,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// temporaries are the files on their way in.
+// temporaries is the number of files in tmp.
 func temporaries(t testing.TB, dir string) int {
 	t.Helper()
 	files, err := os.ReadDir(filepath.Join(dir, "tmp"))
@@ -265,8 +266,11 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.buf.Write(p)
 }
 
-// until calls ok until it is true: for what happens in another goroutine and
-// can't be waited for.
+// roomOf is the other door of an index.
+func roomOf(x *index) room { return room{x} }
+
+// until calls ok until it is true, for things that another goroutine does and that
+// give no signal.
 func until(t testing.TB, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -275,7 +279,7 @@ func until(t testing.TB, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-t.Context().Done():
-			t.Fatal("did not happen")
+			t.Fatal("what the test waits for did not happen")
 		}
 	}
 }

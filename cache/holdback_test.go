@@ -12,7 +12,7 @@ import (
 
 // bubble runs a test in fake time with a store.
 func bubble(t *testing.T, opts Options, test func(t *testing.T, s *Store)) {
-	dir := t.TempDir() // its removal is no business of the bubble
+	dir := t.TempDir() // it is removed outside of the bubble
 	synctest.Test(t, func(t *testing.T) { test(t, start(t, dir, opts)) })
 }
 
@@ -23,7 +23,7 @@ type heldRange struct{ off, n, held int64 }
 func heldRanges(size int64, told bool) []heldRange {
 	before := size - 1 // a range that ends before the end is sent as it arrives
 	if !told {
-		before = size - HoldBack // nobody knows that it does
+		before = size - HoldBack // nobody knows yet where the end is
 	}
 	return []heldRange{
 		{0, -1, size - HoldBack},
@@ -50,7 +50,7 @@ func TestLastBytesAreHeldBackUntilTheDigestIsKnown(t *testing.T) {
 	}
 }
 
-// holdBack looks at what followers have before and after the verdict.
+// holdBack checks what followers have got before and after the verdict.
 func holdBack(t *testing.T, s *Store, told bool) {
 	const size = 1<<20 + 17
 	b := newSample(20, size)
@@ -126,8 +126,8 @@ func TestNobodyCompletesABodyThatIsNotRight(t *testing.T) {
 	}
 }
 
-// wrongBody brings content in as b; the writer, a follower and who asks for the
-// verdict get the error cause, and nothing is left.
+// wrongBody brings content in as b. The writer, a follower and a caller of Verdict
+// must get the error cause, and nothing may be left.
 func wrongBody(t *testing.T, s *Store, b sample, content []byte, told int64, cause error) {
 	in := begin(t, s, b)
 	in.SetSize(told)
@@ -168,7 +168,7 @@ func wrongBody(t *testing.T, s *Store, b sample, content []byte, told int64, cau
 	}
 }
 
-// What is no longer than HoldBack fails before its first byte.
+// A blob no longer than HoldBack fails before its first byte.
 func TestSmallBlobFailsBeforeItsFirstByte(t *testing.T) {
 	t.Parallel()
 	bubble(t, Options{}, func(t *testing.T, s *Store) {
@@ -215,14 +215,14 @@ func TestFollowerWaitsOnlyAsLongAsItsContext(t *testing.T) {
 		if err := blob.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := write(in, b, 1000); err != nil { // nobody is left, it goes on
+		if err := write(in, b, 1000); err != nil { // without followers it goes on
 			t.Error(err)
 		}
 		want(t, s, b)
 	})
 }
 
-// Bytes that trickle in reach the follower as they come: no batch is waited for.
+// Bytes that trickle in reach the follower at once: it does not wait for a batch.
 func TestTrickleIsNotHeldUp(t *testing.T) {
 	t.Parallel()
 	bubble(t, Options{}, func(t *testing.T, s *Store) {

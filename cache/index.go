@@ -1,318 +1,178 @@
 package cache
 
 import (
-	"errors"
+	"cmp"
+	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
 )
 
-// errNoRoom: what is asked for does not fit beside what is being read and
-// what is on its way in.
-var errNoRoom = errors.New("no room in the shard")
-
-// none ends a list of slots.
-const none = int32(-1)
-
 // An index knows what the shard holds, in order of use, and how much room is
-// left. It does no I/O: it says which blobs have to go, its caller removes
-// them and says when they are gone.
+// left: see [room]. It does no I/O. It says which blobs have to go; its caller
+// removes their files and reports each as removed or as stuck.
 //
-// Entries live in one slice and name each other by number, so that a million
-// of them cost the garbage collector nothing.
-//
-// A blob that is read ("pinned") is taken out of the order of use, so that
+// A blob that is read (pinned) is taken out of the order of use, so that
 // eviction, which only looks at that order, can't meet it.
 type index struct {
-	mu      sync.Mutex
-	settled sync.Cond // a file is gone or back, or room was given up
-
-	slots    map[key]int32
-	entries  []entry
-	rests    map[int32][32]byte // second halves of sha512 digests
-	free     int32              // list of unused slots
-	shares   []share
-	names    map[string]uint16
-	leaving  map[key]int32 // removed from slots, their files not yet from disk
-	spoilt   map[key]int32 // damaged, their files not to be removed: they count, and are not served
-	pins     map[int32]*pin
-	room     space
-	bounded  bool             // all that the disk holds is known, and within the bounds but for what is read
-	expelled map[key]struct{} // while the disk is listed: what it may find has gone since
-	tick     uint64           // of the last use
-	past     uint64           // counts down: blobs the listing finds are older than any use
-}
-
-// An entry is one blob of the shard.
-type entry struct {
-	key        key
-	size       int64
-	used       uint64 // the index's tick when it was last used
-	prev, next int32  // towards more and less recently used; next also links the free list
-	share      uint16
-	long       bool
-	pinned     bool
-	replica    bool  // another node's to keep, and not read here since it came
-	damaged    bool  // it is not to come back
-	out        bool  // left slots: its bytes count until file and pins are gone
-	file       bool  // its file may still be there
-	going      bool  // counted in its spaces' leaving
-	touched    int64 // unix seconds when use was last noted on disk
-	id         identity
-	checked    int64 // unix nanoseconds when all chunks were right under id, 0: never
-}
-
-// A pin is one blob's readers, and what they have checked of it.
-type pin struct {
-	refs   int
-	checks *checks
+	mu sync.Mutex
+	ledger
+	epoch uint64 // counts the directories; insert takes blobs only from the current one
 }
 
 // newIndex returns an empty index; bounds are those of single shares.
 func newIndex(bound int64, bounds map[string]int64) *index {
-	x := &index{
-		slots: map[key]int32{}, rests: map[int32][32]byte{}, names: map[string]uint16{},
-		leaving: map[key]int32{}, spoilt: map[key]int32{}, pins: map[int32]*pin{}, expelled: map[key]struct{}{}, free: none, room: space{bound: bound},
-		tick: 1 << 40, past: 1 << 40,
-	}
-	x.settled.L = &x.mu
-	for name, b := range bounds {
-		x.shares[x.share(name)].room.bound = b
-	}
-	return x
+	return &index{ledger: ledger{table: newTable(), shares: newShares(bound, bounds), pins: map[int32]*pin{}}}
 }
 
-// find returns the slot of the blob that n names. Two names share a key only
-// if somebody made one up; the key alone must not stand for the blob.
-func (x *index) find(n name) (int32, bool) {
-	i, ok := x.slots[n.key]
-	if !ok || x.entries[i].long != n.long || n.long && x.rests[i] != n.rest {
+// insert adds a blob whose file was put in place in the directory of that epoch. It
+// pins the blob once, and takes its bytes out of a settled reservation. When its
+// last reader leaves, the blob is the most recently used one, a replica the least.
+// insert reports false, and changes nothing, if the key is taken or the directory
+// was replaced.
+func (x *index) insert(n name, registry string, size int64, now time.Time, replica bool, epoch uint64) (int32, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if epoch != x.epoch || !x.vacate(n.key) {
 		return none, false
 	}
-	return i, true
-}
-
-// remove takes a blob out of the index; its bytes count until gone is called
-// and its last reader has left. The caller holds mu.
-func (x *index) remove(i int32) {
-	e := &x.entries[i]
-	delete(x.slots, e.key)
-	x.leaving[e.key] = i
-	e.out, e.checked = true, 0
-	x.shares[e.share].items--
-	if e.pinned {
-		return // nobody knows when its bytes go
+	st := inUse
+	if replica {
+		st = unread
 	}
-	x.unlink(i)
-	e.going = true
-	for _, s := range x.spaces(e.share) {
-		s.leaving += e.size
-	}
-}
-
-// gone says that the file of a removed blob is away.
-func (x *index) gone(i int32) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	e := &x.entries[i]
-	if !x.bounded {
-		x.expelled[e.key] = struct{}{}
-	}
-	e.file = false
-	x.left(e)
-	x.drop(i)
-}
-
-// left ends what remove began, for better or worse.
-func (x *index) left(e *entry) {
-	delete(x.leaving, e.key)
-	if e.going {
-		e.going = false
-		for _, s := range x.spaces(e.share) {
-			s.leaving -= e.size
-		}
-	}
-	x.settled.Broadcast()
-}
-
-// stuck says that the file of a removed blob could not be removed: it is back,
-// and counts. A damaged one counts only.
-func (x *index) stuck(i int32) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	e := &x.entries[i]
-	x.left(e)
-	if e.damaged {
-		x.expelled[e.key] = struct{}{}
-		x.spoilt[e.key] = i
-		return
-	}
-	x.shares[e.share].items++
-	e.out = false
-	x.slots[e.key] = i
-	if !e.pinned {
-		x.link(i, true)
-	}
-}
-
-// drop frees a removed blob's slot once neither file nor reader is left.
-func (x *index) drop(i int32) {
-	e := &x.entries[i]
-	if !e.out || e.file || e.pinned {
-		return
-	}
-	for _, s := range x.spaces(e.share) {
-		s.used -= e.size
-	}
-	delete(x.rests, i)
-	*e = entry{next: x.free}
-	x.free = i
-	x.settled.Broadcast()
-}
-
-// await returns once no file of k's name is about to be removed, so that a new
-// one can take the name.
-func (x *index) await(k key) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for {
-		if _, ok := x.leaving[k]; !ok {
-			return
-		}
-		x.settled.Wait()
-	}
-}
-
-// insert adds a blob that came in, pinned once; its bytes come out of a settled
-// reservation. Once it is let go it is the most recently used, a replica the
-// least. It reports false, and changes nothing, if the index has the key already.
-func (x *index) insert(n name, registry string, size int64, now time.Time, replica bool) (int32, bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	i, ok := x.add(n, registry, size, now)
-	if !ok {
-		return none, false
-	}
-	x.entries[i].replica = replica
-	for _, s := range x.spaces(x.entries[i].share) {
-		s.reserved -= size
-	}
-	x.entries[i].pinned = true
+	i := x.add(n, registry, size, now, st)
+	x.shares.count(x.table.entries[i].share, func(s *space) { s.reserved -= size })
 	x.pins[i] = &pin{refs: 1}
 	return i, true
 }
 
-// append adds a blob that was found on disk, as less recently used than all
-// that the index knows, unless it has the key already.
-func (x *index) append(n name, registry string, size int64, used time.Time) {
+// append adds a blob that was found on disk, as less recently used than all others.
+// It does not add a blob that the index has, or that left the index since the
+// listing began.
+func (x *index) append(f found) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, gone := x.expelled[n.key]; gone {
+	if _, known := x.table.slots[f.name.key]; known {
 		return
 	}
-	if i, ok := x.add(n, registry, size, used); ok {
-		x.link(i, false)
+	x.link(x.add(f.name, f.registry, f.size, f.used, idle), false)
+}
+
+// removed says that the file of an evicted or expelled blob is gone.
+func (x *index) removed(i int32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.left(i)
+	x.table.entries[i].state = gone
+	x.drop(i)
+}
+
+// stuck says that the file of an evicted or expelled blob could not be removed. An
+// evicted blob is served again; a damaged one only counts.
+func (x *index) stuck(i int32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.left(i)
+	e := &x.table.entries[i]
+	switch {
+	case !x.table.named(i): // the directory went meanwhile, and the file with it
+		e.state = gone
+		x.drop(i)
+	case e.state == expelled:
+		e.state = damaged
+	default:
+		x.shares.all[e.share].items++
+		x.link(i, true)
 	}
 }
 
-// found is append for a blob that a listing came across some time ago.
-func (x *index) found(f found) { x.append(f.name, f.registry, f.size, f.used) }
+// removePatience is how long a blob on its way in waits for files that others
+// remove.
+const removePatience = 2 * time.Second
 
-// add makes the entry of a blob whose file is in place.
-func (x *index) add(n name, registry string, size int64, used time.Time) (int32, bool) {
-	if _, ok := x.slots[n.key]; ok {
-		return none, false
-	}
-	if _, ok := x.leaving[n.key]; ok {
-		return none, false
-	}
-	delete(x.expelled, n.key)
-	x.replaced(n.key)
-	i, sh := x.slot(), x.share(registry)
-	x.entries[i] = entry{key: n.key, long: n.long, size: size, share: sh, file: true, touched: used.Unix(), prev: none, next: none}
-	if n.long {
-		x.rests[i] = n.rest
-	}
-	x.slots[n.key] = i
-	x.shares[sh].items++
-	for _, s := range x.spaces(sh) {
-		s.used += size
-	}
-	return i, true
+// await waits until no file of k's name is about to be removed, so that a new
+// one can take the name. It reports false if that takes too long.
+func (x *index) await(k key) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.wait(func() bool {
+		i, ok := x.table.slots[k]
+		return !ok || !x.table.entries[i].state.leaving()
+	})
 }
 
-// slot returns an unused slot.
-func (x *index) slot() int32 {
-	if i := x.free; i != none {
-		x.free = x.entries[i].next
-		return i
+// wait waits until ok, which is called with mu held, but not longer than
+// removePatience. The caller holds mu; it is free while wait waits.
+func (x *index) wait(ok func() bool) bool {
+	deadline := time.Now().Add(removePatience)
+	for !ok() {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		c := x.changed.wait(math.MaxInt64)
+		x.mu.Unlock()
+		_ = pause(context.Background(), c, left) // the deadline is looked at again
+		x.mu.Lock()
 	}
-	x.entries = append(x.entries, entry{})
-	return int32(len(x.entries) - 1)
+	return true
 }
 
 // acquire pins the blob that n names for a reader.
 func (x *index) acquire(n name) (int32, entry, *pin, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.find(n)
+	i, ok := x.table.find(n)
 	if !ok {
 		return none, entry{}, nil, false
 	}
-	e := &x.entries[i]
-	if !e.pinned {
+	e := &x.table.entries[i]
+	if e.state == idle {
 		x.unlink(i)
-		e.pinned = true
 		x.pins[i] = &pin{}
 	}
-	e.replica = false
+	e.state = inUse
 	p := x.pins[i]
 	p.refs++
 	return i, *e, p, true
 }
 
-// look returns the entry of the blob that n names without pinning it.
-func (x *index) look(n name) (entry, bool) {
+// look returns the entry of the blob that n names without pinning it, and the
+// name of its share.
+func (x *index) look(n name) (e entry, share string, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.find(n)
+	i, ok := x.table.find(n)
 	if !ok {
-		return entry{}, false
+		return entry{}, "", false
 	}
-	return x.entries[i], true
+	e = x.table.entries[i]
+	return e, x.shares.all[e.share].name, true
 }
 
-// use makes the blob that n names the most recently used. It reports whether the index
-// holds it, and whether use was last noted on disk more than a minute ago, in
-// which case the caller notes it now.
+// use makes the blob that n names the most recently used. It reports whether the
+// index holds it, and whether its use has to be noted on disk.
 func (x *index) use(n name, now time.Time) (held, note bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.find(n)
+	i, ok := x.table.find(n)
 	if !ok {
 		return false, false
 	}
-	x.entries[i].replica = false
-	if !x.entries[i].pinned {
+	if e := &x.table.entries[i]; e.state == idle {
 		x.unlink(i)
 		x.link(i, true)
+	} else {
+		e.state = inUse
 	}
 	return true, x.note(i, now)
 }
 
-// note reports whether use has to be noted on disk, and takes it as done.
-func (x *index) note(i int32, now time.Time) bool {
-	e := &x.entries[i]
-	if now.Unix()-e.touched < 60 {
-		return false
-	}
-	e.touched = now.Unix()
-	return true
-}
-
-// leave ends one reader of slot i. It reports whether use has to be noted, and
-// whether the shard is over its bound: what was read could not leave it then.
+// leave ends one reader of slot i. It reports whether the use has to be noted on
+// disk, and whether the shard is over its bound, because blobs that are read can't
+// be evicted.
 func (x *index) leave(i int32, now time.Time) (note, over bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -321,60 +181,138 @@ func (x *index) leave(i int32, now time.Time) (note, over bool) {
 		return false, false
 	}
 	delete(x.pins, i)
-	e := &x.entries[i]
-	e.pinned = false
-	if e.out {
+	e := &x.table.entries[i]
+	switch st := e.state; {
+	case st.held():
+		x.link(i, st == inUse)
+		return st == inUse && x.note(i, now), x.listed && x.shares.exceeded(e.share)
+	case st.leaving():
+		x.leaving(e, e.size)
+		x.changed.fire()
+	default:
 		x.drop(i)
-		return false, false
 	}
-	x.link(i, !e.replica)
-	over = x.bounded && (x.room.over(0) > 0 || x.shares[e.share].room.over(0) > 0)
-	return !e.replica && x.note(i, now), over
+	return false, false
 }
 
-// expel takes the blob in slot i out of the index because it is damaged. It
-// reports false if somebody else did.
+// expel takes the blob in slot i, which its caller reads, out of the shard
+// because it is damaged. It reports false if it has left already.
 func (x *index) expel(i int32) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.entries[i].out {
+	if !x.table.entries[i].state.held() {
 		return false
 	}
-	x.entries[i].damaged = true
-	x.remove(i)
+	x.remove(i, expelled)
 	return true
 }
 
-// clear takes all blobs out, their files being gone with the disk. Those that
-// are read count until they are let go.
+// clear forgets all blobs: their directory is lost. Those that are read count
+// until they are let go. Nothing from that directory is taken any more.
 func (x *index) clear() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.bounded = false // until another disk is listed
-	for _, i := range slices.Collect(maps.Values(x.slots)) {
-		x.remove(i)
-		e := &x.entries[i]
-		e.file = false
-		x.left(e)
-		x.drop(i)
+	x.listed = true // so that drop leaves nothing behind
+	for _, i := range slices.Collect(maps.Values(x.table.slots)) {
+		x.table.unname(i)
+		switch e := &x.table.entries[i]; {
+		case e.state == absent:
+			x.table.release(i)
+		case e.state.held():
+			x.remove(i, evicted)
+			x.left(i)
+			fallthrough
+		case e.state == damaged:
+			e.state = gone
+			x.drop(i)
+		}
 	}
-	for k := range x.spoilt {
-		x.replaced(k)
-	}
-	clear(x.expelled) // another disk may hold them whole
+	x.listed = false
+	x.epoch++
+	x.changed.fire()
 }
 
-// nameOf returns the digest in slot i.
+// endListing says that the index now has all that the disk holds.
+func (x *index) endListing() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.listed = true
+	for _, i := range x.table.where(func(s state) bool { return s == absent }) {
+		x.table.release(i)
+	}
+}
+
+// current returns the epoch of the current directory.
+func (x *index) current() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.epoch
+}
+
+// nameOf returns the name of the blob in slot i.
 func (x *index) nameOf(i int32) name {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e := &x.entries[i]
-	return name{key: e.key, long: e.long, rest: x.rests[i]}
+	return x.table.name(i)
 }
 
-// right notes that all chunks of slot i were right under id at the time now.
-func (x *index) right(i int32, id identity, now time.Time) {
+// right notes that all chunks of slot i were right under id at that time.
+func (x *index) right(i int32, id identity, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.entries[i].id, x.entries[i].checked = id, now.UnixNano()
+	x.table.entries[i].id, x.table.entries[i].checked = id, at.UnixNano()
+}
+
+// trusted reports whether all chunks of slot i were right under id since then.
+func (x *index) trusted(i int32, id identity, since time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := &x.table.entries[i]
+	return e.checked != 0 && e.id == id && e.checked > since.UnixNano()
+}
+
+// damagedNames names the damaged blobs whose files are still there.
+func (x *index) damagedNames() (all []name) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, i := range x.table.where(func(s state) bool { return s == damaged }) {
+		all = append(all, x.table.name(i))
+	}
+	return all
+}
+
+// removedDamaged says that the file of the blob that n names, if it is damaged,
+// is gone.
+func (x *index) removedDamaged(n name) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if i, ok := x.table.slots[n.key]; ok && x.table.entries[i].state == damaged && x.table.name(i) == n {
+		x.table.entries[i].state = gone
+		x.drop(i)
+	}
+}
+
+// isDamaged reports whether the file of the blob that n names is damaged and
+// still there.
+func (x *index) isDamaged(n name) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i, ok := x.table.slots[n.key]
+	return ok && x.table.entries[i].state == damaged && x.table.name(i) == n
+}
+
+// blobs lists the blobs, those last used first, each with the name of its share
+// as the registry.
+func (x *index) blobs() ([]name, []Held) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	slots := x.table.where(state.held)
+	slices.SortFunc(slots, func(a, b int32) int { return cmp.Compare(x.table.entries[b].used, x.table.entries[a].used) })
+	names, out := make([]name, len(slots)), make([]Held, len(slots))
+	for k, i := range slots {
+		e := &x.table.entries[i]
+		names[k] = x.table.name(i)
+		out[k] = Held{Digest: names[k].digest(), Registry: x.shares.all[e.share].name, Size: e.size}
+	}
+	return names, out
 }

@@ -59,34 +59,34 @@ func TestIndexDoesWhatTheModelDoes(t *testing.T) {
 func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 	t.Parallel()
 	x := newIndex(100, nil)
-	x.append(testName(1), "a", 60, time.Now())
-	x.append(testName(2), "a", 40, time.Now())
-	first, err := x.reserve("a", 10) // blob 2 goes: 40 bytes
+	x.append(found{testName(1), "a", 60, time.Now()})
+	x.append(found{testName(2), "a", 40, time.Now()})
+	first, err := roomOf(x).reserve("a", 10) // evicts blob 2: 40 bytes
 	if err != nil || len(first) != 1 {
 		t.Fatal(first, err)
 	}
-	second, err := x.reserve("a", 30) // fits beside it, but not before it is gone
+	second, err := roomOf(x).reserve("a", 30) // fits once blob 2 is gone
 	if err != nil || len(second) != 0 {
 		t.Fatal("evicted twice for the same bytes:", second, err)
 	}
 	settled := make(chan error)
-	go func() { settled <- x.settle("a", 30) }()
+	go func() { settled <- roomOf(x).settle("a", 30) }()
 	select {
 	case <-settled:
-		t.Fatal("written to before the file was gone")
+		t.Fatal("settled before the file was removed")
 	default:
 	}
-	if got := x.room.onDisk(); got != 100 {
+	if got := x.shares.total.onDisk(); got != 100 {
 		t.Errorf("on disk: %d", got)
 	}
-	x.gone(first[0])
+	x.removed(first[0])
 	if err := <-settled; err != nil {
 		t.Fatal(err)
 	}
-	if err := x.settle("a", 10); err != nil {
+	if err := roomOf(x).settle("a", 10); err != nil {
 		t.Fatal(err)
 	}
-	if got := x.room.onDisk(); got != 100 {
+	if got := x.shares.total.onDisk(); got != 100 {
 		t.Errorf("on disk: %d", got)
 	}
 }
@@ -94,23 +94,23 @@ func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 func TestRoomIsRefusedWhenAFileCanNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	x := newIndex(100, nil)
-	x.append(testName(1), "a", 100, time.Now())
-	victims, _ := x.reserve("a", 10)
-	if _, err := x.reserve("a", 90); err != nil {
+	x.append(found{testName(1), "a", 100, time.Now()})
+	victims, _ := roomOf(x).reserve("a", 10)
+	if _, err := roomOf(x).reserve("a", 90); err != nil {
 		t.Fatal(err)
 	}
 	settled := make(chan error)
-	go func() { settled <- x.settle("a", 90) }()
+	go func() { settled <- roomOf(x).settle("a", 90) }()
 	x.stuck(victims[0])
-	x.cancel("a", 10)
+	roomOf(x).cancel("a", 10)
 	if err := <-settled; err == nil {
-		t.Error("there was no room")
+		t.Error("a blob was kept without room")
 	}
-	if x.room.reserved != 0 || x.room.used != 100 || x.room.idle != 100 {
-		t.Errorf("%+v", x.room)
+	if x.shares.total.reserved != 0 || x.shares.total.used != 100 || x.shares.total.idle != 100 {
+		t.Errorf("%+v", x.shares.total)
 	}
 	if _, _, _, ok := x.acquire(testName(1)); !ok {
-		t.Error("the blob is not back")
+		t.Error("the blob did not come back")
 	}
 }
 
@@ -118,15 +118,15 @@ func TestSizesThatOverflowAreRefused(t *testing.T) {
 	t.Parallel()
 	x := newIndex(1<<62, map[string]int64{"own": 10})
 	for _, n := range []int64{1<<63 - 1, 1<<62 + 1} {
-		if _, err := x.reserve("a", n); err == nil {
+		if _, err := roomOf(x).reserve("a", n); err == nil {
 			t.Errorf("%d bytes were given", n)
 		}
 	}
-	if _, err := x.reserve("a", 1<<62); err != nil {
+	if _, err := roomOf(x).reserve("a", 1<<62); err != nil {
 		t.Error(err)
 	}
-	if _, err := x.reserve("a", 1<<62); err == nil {
-		t.Error("the bound was given twice")
+	if _, err := roomOf(x).reserve("a", 1<<62); err == nil {
+		t.Error("more than the bound was given out")
 	}
 }
 
@@ -134,14 +134,14 @@ func TestMadeUpDigestIsNotTheBlobWhoseKeyItHas(t *testing.T) {
 	t.Parallel()
 	x := newIndex(0, nil)
 	short, long := name{key: key{1}}, name{key: key{1}, long: true, rest: [32]byte{7}}
-	x.append(short, "a", 1, time.Now())
+	x.append(found{short, "a", 1, time.Now()})
 	if _, _, _, ok := x.acquire(long); ok {
 		t.Error("a sha512 stands for a sha256")
 	}
 	x = newIndex(0, nil)
-	x.append(long, "a", 1, time.Now())
+	x.append(found{long, "a", 1, time.Now()})
 	long.rest[0]++
-	if _, ok := x.look(long); ok {
+	if _, _, ok := x.look(long); ok {
 		t.Error("half a sha512 stands for the whole")
 	}
 }
@@ -151,33 +151,33 @@ func TestRegistriesWithoutNumberShareAShare(t *testing.T) {
 	x := newIndex(0, nil)
 	for i := range 3 * maxShares {
 		r := fmt.Sprint("registry", i)
-		if _, err := x.reserve(r, 1); err != nil {
+		if _, err := roomOf(x).reserve(r, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.settle(r, 1); err != nil {
+		if err := roomOf(x).settle(r, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(x.shares) > maxShares+1 || len(x.names) > maxShares+1 {
-		t.Errorf("%d shares", len(x.shares))
+	if len(x.shares.all) > maxShares+1 || len(x.shares.byName) > maxShares+1 {
+		t.Errorf("%d shares", len(x.shares.all))
 	}
 	for i := range 3 * maxShares {
-		x.release(fmt.Sprint("registry", i), 1)
+		roomOf(x).release(fmt.Sprint("registry", i), 1)
 	}
-	for _, sh := range x.shares {
-		if sh.room.reserved != 0 {
-			t.Errorf("%s: %+v", sh.name, sh.room)
+	for _, sh := range x.shares.all {
+		if sh.space.reserved != 0 {
+			t.Errorf("%s: %+v", sh.name, sh.space)
 		}
 	}
 }
 
-// Who shares a share is told apart all the same: what one registry brought may
-// not be another's to see.
+// Registries that have one share together are told apart all the same: one may not
+// see what another brought.
 func TestOriginOfWhatSharesAShare(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
 	for i := range maxShares {
-		s.index.share(fmt.Sprint("registry", i))
+		s.shard.index.shares.number(fmt.Sprint("registry", i))
 	}
 	for range 2 {
 		for i, r := range []string{"one.test", "two.test"} {
@@ -200,7 +200,7 @@ func TestOriginOfWhatSharesAShare(t *testing.T) {
 	}
 }
 
-// The size that a stranger announces pushes out nothing, what comes does.
+// The size that a stranger announces evicts nothing. The bytes that come do.
 func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
 	t.Parallel()
 	const bound = 32 << 20
@@ -233,7 +233,7 @@ func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
 	in.Doubt()
 	in.SetSize(bound + 1)
 	if in.Keeping() {
-		t.Error("it is larger than the bound")
+		t.Error("a blob larger than the bound is being kept")
 	}
 	in.Abort(errCut)
 	want(t, s, big)
@@ -248,7 +248,7 @@ func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
 	over := func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if got := x.room.onDisk(); got > bound {
+		if got := x.shares.total.onDisk(); got > bound {
 			t.Errorf("%d bytes on disk", got)
 		}
 	}
@@ -258,33 +258,33 @@ func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(w), 2))
 			for i := range 2000 {
 				n := r.Int64N(200)
-				victims, err := x.reserve("a", n)
+				victims, err := roomOf(x).reserve("a", n)
 				if err != nil {
 					continue
 				}
 				over()
 				for _, v := range victims {
-					x.gone(v)
+					x.removed(v)
 				}
-				if x.settle("a", n) != nil {
+				if roomOf(x).settle("a", n) != nil {
 					continue
 				}
 				over()
-				if slot, ok := x.insert(testName(w*10_000+i), "a", n, time.Now(), false); ok {
+				if slot, ok := x.insert(testName(w*10_000+i), "a", n, time.Now(), false, 0); ok {
 					x.leave(slot, time.Now())
 				} else {
-					x.release("a", n)
+					roomOf(x).release("a", n)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	var sum int64
-	for i := range x.slots {
-		sum += x.entries[x.slots[i]].size
+	for i := range x.table.slots {
+		sum += x.table.entries[x.table.slots[i]].size
 	}
-	if x.room.used != sum || x.room.reserved != 0 || x.room.leaving != 0 || x.room.pending != 0 {
-		t.Errorf("%+v, blobs %d", x.room, sum)
+	if x.shares.total.used != sum || x.shares.total.reserved != 0 || x.shares.total.leaving != 0 || x.shares.total.pending != 0 {
+		t.Errorf("%+v, blobs %d", x.shares.total, sum)
 	}
 }
 

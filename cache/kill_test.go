@@ -22,8 +22,8 @@ func victimBlob(k, i int) sample {
 	return newSample(uint64(1000*k+i), []int{0, 10, 60_000, 300_000, 900_000, 1_500_000}[i%6]+i)
 }
 
-// victim fills a shard from several goroutines, says what it has committed,
-// and goes on until it is killed.
+// victim fills a shard from several goroutines, prints what it has committed, and
+// goes on until it is killed.
 func victim(dir string) {
 	var k int
 	_, _ = fmt.Sscan(os.Getenv(victimDir+"_CYCLE"), &k)
@@ -92,7 +92,7 @@ func TestShardSurvivesKill(t *testing.T) {
 			bound /= 2
 		}
 		s := Open(dir, Options{Bound: bound})
-		if bound == killBound { // nothing leaves: serve before the listing is done
+		if bound == killBound { // nothing is evicted: it is served before the listing is done
 			for _, i := range committed {
 				if b := victimBlob(k, i); exists(b.path(dir)) {
 					want(t, s, b)

@@ -22,7 +22,8 @@ var strangeThings = map[string]func(path, outside string) error{
 	"file of another":     func(p, _ string) error { return firstOf(os.WriteFile(p, []byte("x"), 0o600), os.Chown(p, 12345, -1)) },
 }
 
-// Whatever stands where a file of the store should is replaced, never followed.
+// A strange thing at the place of one of the store's files is replaced, never
+// followed.
 func TestStrangeThingsInTheDirectoryAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	b := newSample(500, 300_000)
@@ -64,7 +65,7 @@ func strange(t *testing.T, b sample, where string, put func(path, outside string
 	}
 	foreign := false
 	if running {
-		s.tend(t.Context())
+		s.care.tend(t.Context())
 	} else {
 		s = Open(dir, Options{})
 		t.Cleanup(func() { _ = s.Close() })
@@ -82,14 +83,14 @@ func strange(t *testing.T, b sample, where string, put func(path, outside string
 		t.Error("lock:", st, err)
 	}
 	if got, err := os.ReadFile(outside + "/file"); err != nil || !bytes.Equal(got, secret) {
-		t.Errorf("what is outside: %q, %v", got, err)
+		t.Errorf("the file outside of the directory: %q, %v", got, err)
 	}
 	if all, err := os.ReadDir(outside); err != nil || len(all) != 1 {
-		t.Errorf("outside: %v, %v", all, err)
+		t.Errorf("files outside of the directory: %v, %v", all, err)
 	}
 }
 
-// A cache directory that is a link would be chosen by whoever owns the link.
+// Whoever owns a link could choose the directory that it leads to.
 func TestDirectoryThatIsALinkIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, put := range map[string]func(path, to string) error{
@@ -113,7 +114,7 @@ func TestDirectoryThatIsALinkIsRefused(t *testing.T) {
 				t.Error(err)
 			}
 			if all, err := os.ReadDir(to); err != nil || len(all) != 0 {
-				t.Errorf("it was followed: %v, %v", all, err)
+				t.Errorf("the link was followed: %v, %v", all, err)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ const chunkSize = 256 << 10
 
 // A meta is what lies beside a blob's file: one line of JSON, a newline, the
 // sums of its chunks (8 bytes each, big endian), and 8 bytes of sum over all
-// of that, so that a torn meta is known as one.
+// of that, so that a torn meta is recognized.
 type meta struct {
 	Version   int           `json:"version"`
 	Digest    digest.Digest `json:"digest"`
@@ -30,22 +30,22 @@ type meta struct {
 	sums []uint64
 }
 
-// metaVersion is what this code writes; others are not read.
+// metaVersion is the version that this code writes and reads.
 const metaVersion = 1
 
 // maxMetaHead bounds the JSON line.
 const maxMetaHead = 4 << 10
 
-// errMeta: a meta that can't be believed.
+// errMeta: the meta is torn, or does not fit the blob.
 var errMeta = errors.New("meta is damaged")
 
 // chunks is how many sums a blob of size bytes has.
 func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
 
-// encode writes m as it stands on disk.
+// encode returns m as it is written to disk.
 func (m *meta) encode() ([]byte, error) { return encodeSums(m, m.sums) }
 
-// encodeSums writes a line of JSON and sums, sealed.
+// encodeSums returns a line of JSON and sums, sealed.
 func encodeSums(line any, sums []uint64) ([]byte, error) {
 	head, err := json.Marshal(line)
 	if err != nil {
@@ -61,7 +61,7 @@ func encodeSums(line any, sums []uint64) ([]byte, error) {
 	return seal(b), nil
 }
 
-// decodeMeta reads what encode wrote, or says errMeta.
+// decodeMeta reads what encode returned, or fails with errMeta.
 func decodeMeta(b []byte) (*meta, error) {
 	m := new(meta)
 	sums, err := decodeSums(b, m)
@@ -75,7 +75,8 @@ func decodeMeta(b []byte) (*meta, error) {
 	return m, nil
 }
 
-// decodeSums reads what encodeSums wrote into line, or says errMeta.
+// decodeSums reads what encodeSums returned; the JSON goes into line. It fails with
+// errMeta.
 func decodeSums(b []byte, line any) ([]uint64, error) {
 	b, ok := unseal(b)
 	if !ok {
@@ -95,10 +96,10 @@ func decodeSums(b []byte, line any) ([]uint64, error) {
 	return sums, nil
 }
 
-// seal adds a sum over b.
+// seal appends a sum over b.
 func seal(b []byte) []byte { return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b)) }
 
-// unseal returns what was sealed, if it is what was.
+// unseal returns the bytes that were sealed, if they have not changed.
 func unseal(b []byte) ([]byte, bool) {
 	end := len(b) - 8
 	if end < 0 || xxhash.Sum64(b[:end]) != binary.BigEndian.Uint64(b[end:]) {
@@ -130,7 +131,7 @@ func (s *summer) write(p []byte) {
 	}
 }
 
-// all returns the sums so far, that of a chunk that is not full included.
+// all returns the sums so far, including that of a chunk that is not full.
 func (s *summer) all() []uint64 {
 	if s.n == 0 {
 		return s.sums

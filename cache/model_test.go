@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A model is an index written for being right, not for being fast.
+// A model is an index that is simple rather than fast.
 type model struct {
 	bounds map[string]int64 // "" is the store's
 	blobs  []*modelBlob     // least recently used first
@@ -29,7 +29,7 @@ func (m *model) find(i int) *modelBlob {
 	return nil
 }
 
-// used is what counts for a registry, "" for all.
+// used returns the bytes that count for a registry, "" for all.
 func (m *model) used(registry string) (n, idle int64) {
 	for _, b := range m.blobs {
 		if registry == "" || b.registry == registry {
@@ -42,7 +42,7 @@ func (m *model) used(registry string) (n, idle int64) {
 	return n, idle
 }
 
-// reserve returns who has to go for n bytes of a registry, in order.
+// reserve returns the blobs to evict for n bytes of a registry, in order.
 func (m *model) reserve(registry string, n int64) (out []int, ok bool) {
 	for _, r := range []string{registry, ""} {
 		if bound := m.bounds[r]; bound > 0 {
@@ -76,7 +76,7 @@ type pair struct {
 }
 
 func (p *pair) insert(i int, registry string, size int64) {
-	victims, err := p.x.reserve(registry, size)
+	victims, err := roomOf(p.x).reserve(registry, size)
 	want, ok := p.m.reserve(registry, size)
 	if ok != (err == nil) || len(victims) != len(want) {
 		p.Fatalf("reserve %d: %v, %d victims; model: %v, %v", size, err, len(victims), ok, want)
@@ -85,20 +85,20 @@ func (p *pair) insert(i int, registry string, size int64) {
 		if p.x.nameOf(v) != testName(want[k]) {
 			p.Fatalf("victim %d is not the model's", k)
 		}
-		p.x.gone(v)
+		p.x.removed(v)
 	}
 	if !ok {
 		return
 	}
-	if err := p.x.settle(registry, size); err != nil {
+	if err := roomOf(p.x).settle(registry, size); err != nil {
 		p.Fatal("settle:", err)
 	}
-	slot, ok := p.x.insert(testName(i), registry, size, time.Unix(0, 0), false)
+	slot, ok := p.x.insert(testName(i), registry, size, time.Unix(0, 0), false, 0)
 	if ok != (p.m.find(i) == nil) {
 		p.Fatal("insert of", i, ok)
 	}
 	if !ok {
-		p.x.release(registry, size)
+		roomOf(p.x).release(registry, size)
 		return
 	}
 	p.x.leave(slot, time.Unix(0, 0))
@@ -135,7 +135,7 @@ func (p *pair) expel(b *modelBlob) {
 		p.Fatal("expelled twice, or not")
 	}
 	if !b.expelled {
-		p.x.gone(p.slots[b])
+		p.x.removed(p.slots[b])
 		b.expelled = true
 	}
 }
@@ -151,21 +151,21 @@ func (p *pair) use(i int) {
 	}
 }
 
-// check compares the sums, which must add up whatever happened.
+// check compares the sums of index and model.
 func (p *pair) check() {
 	x := p.x
-	for i := range x.shares {
-		sh := &x.shares[i]
+	for i := range x.shares.all {
+		sh := &x.shares.all[i]
 		used, idle := p.m.used(sh.name)
-		if sh.room.used != used || sh.room.idle != idle || sh.room.reserved != 0 || sh.room.pending != 0 || sh.room.leaving != 0 {
-			p.Fatalf("share %s: %+v; model: used %d, idle %d", sh.name, sh.room, used, idle)
+		if sh.space.used != used || sh.space.idle != idle || sh.space.reserved != 0 || sh.space.pending != 0 || sh.space.leaving != 0 {
+			p.Fatalf("share %s: %+v; model: used %d, idle %d", sh.name, sh.space, used, idle)
 		}
-		if b := sh.room.bound; b > 0 && used > b {
+		if b := sh.space.bound; b > 0 && used > b {
 			p.Fatal("share exceeds its bound")
 		}
 	}
 	used, idle := p.m.used("")
-	if x.room.used != used || x.room.idle != idle || x.room.reserved != 0 || x.room.bound > 0 && used > x.room.bound {
-		p.Fatalf("room %+v; model: used %d, idle %d", x.room, used, idle)
+	if x.shares.total.used != used || x.shares.total.idle != idle || x.shares.total.reserved != 0 || x.shares.total.bound > 0 && used > x.shares.total.bound {
+		p.Fatalf("room %+v; model: used %d, idle %d", x.shares.total, used, idle)
 	}
 }

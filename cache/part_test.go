@@ -27,12 +27,12 @@ func breakOff(t testing.TB, s *Store, b sample, n int) {
 	in.Abort(errCut)
 }
 
-// goOn begins b again, which must go on at want, and brings in the rest.
+// goOn begins b again and brings in the rest. It must go on at want.
 func goOn(t testing.TB, s *Store, b sample, want int64) {
 	t.Helper()
 	in := begin(t, s, b)
 	if got := in.Resume(); got != want || in.Offset() != want || in.Begun() || in.Size() != -1 {
-		t.Fatalf("it goes on at %d, want %d; begun %v, size %d", got, want, in.Begun(), in.Size())
+		t.Fatalf("goes on at %d, want %d; begun %v, size %d", got, want, in.Begun(), in.Size())
 	}
 	in.SetSize(int64(len(b.content)))
 	if _, err := in.Write(b.content[in.Offset():]); err != nil {
@@ -44,7 +44,7 @@ func goOn(t testing.TB, s *Store, b sample, want int64) {
 	checkShard(t, s, b)
 }
 
-// checkShard fails the test unless the shard holds b, and tmp nothing.
+// checkShard fails the test unless the shard holds b and tmp is empty.
 func checkShard(t testing.TB, s *Store, b sample) {
 	t.Helper()
 	for range 2 {
@@ -70,13 +70,13 @@ func partFile(t testing.TB, dir string) string {
 	return filepath.Join(dir, "tmp", file)
 }
 
-// noteOf is the note of a part's file.
+// noteOf returns the note of a part's file.
 func noteOf(part string) string {
 	notes, _ := filepath.Glob(part + ".*.meta")
 	return append(notes, "")[0]
 }
 
-// partSize is a blob of which parts are kept.
+// partSize is the size of a blob whose parts are kept.
 const partSize = 9*chunkSize + 1000
 
 func TestPartIsTakenUp(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPartIsTakenUp(t *testing.T) {
 	}
 }
 
-// A process that is killed has noted how far it was a while ago.
+// A killed process left a note of how far it was a while before.
 func TestPartOfAProcessThatWasKilled(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -119,7 +119,7 @@ func TestPartOfAProcessThatWasKilled(t *testing.T) {
 	if _, err := in.Write(b.content[:10<<20]); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil { // as a kill does, it leaves the ingest to itself
+	if err := s.Close(); err != nil { // like a kill, this does not end the ingest
 		t.Fatal(err)
 	}
 	defer in.Abort(nil)
@@ -136,7 +136,7 @@ func TestPartIsCutBackToWhatIsRight(t *testing.T) {
 	for name, c := range map[string]struct {
 		do    func(path string)
 		left  int64
-		start bool // only a start finds it
+		start bool // only a start notices
 	}{
 		"first byte":     {func(p string) { flip(t, p, 0) }, 0, false},
 		"in the middle":  {func(p string) { flip(t, p, 3*chunkSize+5) }, 3 * chunkSize, false},
@@ -181,11 +181,11 @@ func TestPartIsForgottenWhereTheSizeIsAnother(t *testing.T) {
 	breakOff(t, s, sample{append(b.content, 1), b.digest}, 2<<20)
 	in := begin(t, s, b)
 	if in.Resume() != 2<<20 || in.Agrees(partSize) || !in.Agrees(partSize+1) || !in.Agrees(-1) {
-		t.Error("what does it agree to?")
+		t.Error("Agrees is wrong")
 	}
 	in.SetSize(partSize)
 	if in.Offset() != 0 || in.Size() != partSize {
-		t.Errorf("it is at %d of %d", in.Offset(), in.Size())
+		t.Errorf("the ingest is at %d of %d", in.Offset(), in.Size())
 	}
 	if _, err := in.Write(b.content); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestPartIsForgottenWhereTheSizeIsAnother(t *testing.T) {
 	checkShard(t, s, b)
 }
 
-// What a part lacks decides as ever: bytes that a liar sent are worth nothing.
+// The digest still decides: a part with the bytes of a liar is dropped.
 func TestPartOfALiarIsDropped(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -212,12 +212,12 @@ func TestPartOfALiarIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
-		t.Error("it is kept")
+		t.Error("the blob was kept")
 	}
 	goOn(t, s, b, 0)
 }
 
-// Until a source has agreed nobody gets a byte: a private registry may refuse.
+// Nobody gets a byte until a source has agreed: a private registry may refuse.
 func TestNobodyGetsAPartBeforeASourceAgrees(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -239,7 +239,7 @@ func TestNobodyGetsAPartBeforeASourceAgrees(t *testing.T) {
 	if err := <-ended; !errors.Is(err, denied) {
 		t.Error(err)
 	}
-	goOn(t, s, b, 2<<20) // it waits for the next
+	goOn(t, s, b, 2<<20) // the part is kept for the next ingest
 }
 
 func TestPartsMakeRoom(t *testing.T) {
@@ -252,11 +252,11 @@ func TestPartsMakeRoom(t *testing.T) {
 	if s.Size() != 4<<20 {
 		t.Error(s.Size())
 	}
-	keep(t, s, newSample(310, 2<<20)) // the first goes
+	keep(t, s, newSample(310, 2<<20)) // drops the first part
 	if s.Size() != 4<<20 || begin(t, s, a).Resume() != 0 {
 		t.Error(s.Size())
 	}
-	keep(t, s, c) // all go
+	keep(t, s, c) // drops all
 	if n := temporaries(t, s.dir); n != 0 || s.Size() != 4<<20 || usage(t, s.dir) != s.Size() {
 		t.Errorf("%d files in tmp, %d bytes count, %d are there", n, s.Size(), usage(t, s.dir))
 	}
@@ -272,13 +272,13 @@ func TestPartsAreKeptForADay(t *testing.T) {
 	s := start(t, t.TempDir(), Options{})
 	b := newSample(311, partSize)
 	breakOff(t, s, b, 2<<20)
-	s.expire(time.Now().Add(partAge - time.Minute))
+	s.shard.parts.expire(time.Now().Add(partAge - time.Minute))
 	if s.Size() != 2<<20 {
-		t.Error("it went before")
+		t.Error("the part was dropped too early")
 	}
-	s.expire(time.Now().Add(partAge + time.Minute))
+	s.shard.parts.expire(time.Now().Add(partAge + time.Minute))
 	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
-		t.Error("it is still there")
+		t.Error("the old part is still there")
 	}
 	breakOff(t, s, b, 2<<20)
 	note := noteOf(partFile(t, s.dir))
@@ -299,11 +299,11 @@ func TestPartsAreKeptForADay(t *testing.T) {
 	}
 	s = restart(t, s, Options{})
 	if s.Size() != 0 || temporaries(t, s.dir) != 0 {
-		t.Error("a start keeps it")
+		t.Error("a start keeps the old part")
 	}
 }
 
-// One who still reads a download that broke off does not see the next.
+// A reader of a download that broke off does not see the next one.
 func TestPartWhileItIsStillRead(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -320,7 +320,7 @@ func TestPartWhileItIsStillRead(t *testing.T) {
 	in.Abort(errCut)
 	next := begin(t, s, b)
 	if next.Resume() != 0 {
-		t.Error("taken up while somebody reads it")
+		t.Error("a part was taken up while it was read")
 	}
 	next.Abort(nil)
 	var out gate
@@ -333,7 +333,7 @@ func TestPartWhileItIsStillRead(t *testing.T) {
 	goOn(t, s, b, 2<<20)
 }
 
-// A node that stops while a part is read over keeps it.
+// A node that stops while it checks a part keeps the part.
 func TestPartWhileTheNodeStops(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -346,15 +346,15 @@ func TestPartWhileTheNodeStops(t *testing.T) {
 	}
 	cancel()
 	if at := in.Resume(); at != 0 {
-		t.Errorf("it goes on at %d", at)
+		t.Errorf("goes on at %d", at)
 	}
 	in.Abort(ctx.Err())
 	s = restart(t, s, Options{})
 	goOn(t, s, b, 2<<20)
 }
 
-// A part that takes long to read over is taken up as far as that got: somebody
-// waits for the first byte.
+// A part that takes long to check is taken up as far as it was checked, because a
+// client waits for the first byte.
 func TestPartOnASlowDisk(t *testing.T) {
 	t.Parallel()
 	var slow atomic.Bool
@@ -373,7 +373,7 @@ func TestPartOnASlowDisk(t *testing.T) {
 		at, took := in.Resume(), time.Since(start)
 		slow.Store(false)
 		if at <= 0 || at >= 2<<20 || at%chunkSize != 0 || took > 3*verifyTime {
-			t.Errorf("it goes on at %d after %v", at, took)
+			t.Errorf("goes on at %d after %v", at, took)
 		}
 		in.SetSize(partSize)
 		if _, err := in.Write(b.content[at:]); err != nil {

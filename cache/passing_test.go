@@ -28,8 +28,8 @@ func (w *slow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Nobody waits for the slow, who are told where they lost touch; nobody is lost
-// who is as fast as the others.
+// Nobody waits for slow readers. They learn at which byte they fell behind. A
+// reader as fast as the others never falls behind.
 func TestPassingBlobIsSharedByItsReaders(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -161,7 +161,7 @@ func TestPassingIngestEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// Tiny writes don't make the window large.
+// Tiny writes don't make the window larger.
 func TestWindowHoldsTinyWritesInBlocks(t *testing.T) {
 	t.Parallel()
 	var w window
@@ -180,7 +180,7 @@ func TestWindowHoldsTinyWritesInBlocks(t *testing.T) {
 	}
 }
 
-// One write may be larger than the window, and of a size nobody told.
+// One write may be larger than the window, and the size may be unknown.
 func TestOneHugeWritePasses(t *testing.T) {
 	t.Parallel()
 	for _, told := range []bool{true, false} {
@@ -205,7 +205,7 @@ func TestOneHugeWritePasses(t *testing.T) {
 	}
 }
 
-// A reader that goes on elsewhere, because of the disk, holds up nobody.
+// A reader that left for another source because of the disk holds up nobody.
 func TestReaderOfABadDiskDoesNotHoldUpTheWriter(t *testing.T) {
 	t.Parallel()
 	var full, unreadable atomic.Bool

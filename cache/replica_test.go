@@ -2,7 +2,7 @@ package cache
 
 import "testing"
 
-// keepReplica brings a blob in as another node's to keep.
+// keepReplica brings in a blob that is another node's to keep.
 func keepReplica(t *testing.T, s *Store, b sample) {
 	t.Helper()
 	in := begin(t, s, b)
@@ -11,7 +11,7 @@ func keepReplica(t *testing.T, s *Store, b sample) {
 	if err := write(in, b, len(b.content)); err != nil {
 		t.Fatal(err)
 	}
-	in.followed = true // nobody will
+	in.stream.expectNobody() // nobody will
 	if err := in.Commit(); err != nil || !in.Stored() {
 		t.Fatal(err, in.Stored())
 	}
@@ -23,7 +23,7 @@ func held(s *Store, b sample) bool {
 	return ok
 }
 
-// A replica takes room that nobody else wants, over a restart too.
+// A replica takes only room that nothing else needs, after a restart too.
 func TestReplicaGoesFirstUntilItIsRead(t *testing.T) {
 	t.Parallel()
 	const size = 100_000

@@ -27,7 +27,7 @@ func TestRestartKeepsBlobsAndTheirMediaTypes(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
 	blob, large := newSample(50, 1000), newSample(51, 900_000)
-	manifest, index := newSample(52, 5000), newSample(53, 100_000) // in memory, and too large for it
+	manifest, index := newSample(52, 5000), newSample(53, 100_000) // one small enough for memory, one not
 	long := sample{large.content[:70_000], digest.SHA512.FromBytes(large.content[:70_000])}
 	for _, b := range []sample{blob, large, long} {
 		keep(t, s, b)
@@ -68,7 +68,7 @@ func TestBlobThatTurnsOutToBeAManifestGainsItsMediaType(t *testing.T) {
 		if stored, err := s.Put(t.Context(), b.digest, "other.test", "application/m", b.content); !stored || err != nil {
 			t.Fatal(stored, err)
 		}
-		keep(t, s, b) // as a blob again: it stays a manifest
+		keep(t, s, b) // brought in as a blob again, it stays a manifest
 		for range 2 {
 			if _, mediaType, err := s.Manifest(b.digest); mediaType != "application/m" || err != nil {
 				t.Error(mediaType, err)
@@ -110,7 +110,7 @@ func TestSmallerBoundAppliesAtStart(t *testing.T) {
 		keep(t, s, blobs[i])
 		used := time.Now().Add(time.Duration(i-100) * time.Minute)
 		if i == 2 {
-			used = time.Now() // old, but used of late
+			used = time.Now() // old, but used recently
 		}
 		if err := os.Chtimes(blobs[i].path(s.dir), used, time.Time{}); err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestSmallerBoundAppliesAtStart(t *testing.T) {
 func TestUseIsNotedForTheOrderAfterARestart(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
-	a, b := newSample(70, 100_000), newSample(71, 100) // from disk, from memory
+	a, b := newSample(70, 100_000), newSample(71, 100) // read from disk, read from memory
 	old := time.Now().Add(-time.Hour)
 	for _, x := range []sample{a, b} {
 		keep(t, s, x)
@@ -162,7 +162,7 @@ func TestUseIsNotedForTheOrderAfterARestart(t *testing.T) {
 	}
 }
 
-// While the directory is listed the store serves; only room has to wait.
+// The store serves while the directory is listed. Only new blobs have to wait.
 func TestStoreServesBeforeTheDirectoryIsListed(t *testing.T) {
 	t.Parallel()
 	bubble(t, Options{}, func(t *testing.T, first *Store) {
@@ -235,7 +235,7 @@ func TestOneStoreHasTheDirectory(t *testing.T) {
 		t.Error(err)
 	}
 	if err := first.Listed(t.Context()); err != nil {
-		t.Error("it was listed before it was closed:", err)
+		t.Error("Listed fails though the listing ended before Close:", err)
 	}
 }
 
@@ -253,7 +253,7 @@ func TestWideDirectoryIsNarrowed(t *testing.T) {
 	}
 }
 
-// A listing that fails is tried again; until then nothing new is kept, for
+// A listing that fails is tried again. Until then nothing new is kept, because
 // nobody knows how much room there is.
 func TestListingIsTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -273,7 +273,7 @@ func TestListingIsTriedAgain(t *testing.T) {
 		return nil
 	}}, time.Millisecond)
 	defer func() { _ = s.Close() }()
-	until(t, func() bool { return s.Health() != nil && s.blind.Load() })
+	until(t, func() bool { return s.Health() != nil && s.shard.listing.failed.Load() })
 	want(t, s, b)
 	if err := pull(t.Context(), s, newSample(78, 1000)); err != nil {
 		t.Error(err)
@@ -288,8 +288,8 @@ func TestListingIsTriedAgain(t *testing.T) {
 	}
 }
 
-// What is being read when the directory has been listed can't be evicted then:
-// it goes as soon as its readers have left, not only when room is needed next.
+// A blob that is being read when the listing ends can't be evicted then. It is
+// evicted when its readers leave, not only when room is needed next.
 func TestSmallerBoundAppliesToWhatIsReadAtStartToo(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]Options{

@@ -12,11 +12,14 @@ import (
 	"time"
 )
 
-// long returns how often a test does something: short times, or, where
-// LONG_TESTS says which part of the long form is wanted (1: all), so much of it.
+// long returns how often a test does something: short times, an eighth of that
+// with -short, or the part of full that LONG_TESTS says (1: all of it).
 func long(short, full int) int {
 	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
 	if err != nil {
+		if testing.Short() {
+			return short / 8
+		}
 		return short
 	}
 	return max(short, int(part*float64(full)))
@@ -44,7 +47,7 @@ func noise(r *rand.Rand, b []byte, n int) []byte {
 	return b
 }
 
-// A rotten is a store whose files rot while it runs and between its lives.
+// A rotten is a store whose files rot while it runs and between two runs.
 type rotten struct {
 	t     *testing.T
 	r     *rand.Rand
@@ -53,7 +56,7 @@ type rotten struct {
 	blobs []sample
 	part  sample
 
-	silent, wrong int // rot that nothing shows, and how often it was served
+	silent, wrong int // changes that neither size nor time shows, and how often they were served
 }
 
 const rotTag = "rot"
@@ -77,7 +80,7 @@ func (x *rotten) fileAt() string {
 	return b
 }
 
-// trial lets a file rot, and then asks for all there is.
+// trial lets a file rot, and then asks for everything.
 func (x *rotten) trial() {
 	closed := x.r.IntN(4) == 0
 	if closed {
@@ -99,7 +102,7 @@ func (x *rotten) trial() {
 	x.ask()
 }
 
-// rot damages a file, now and then so that neither size nor time shows it.
+// rot damages a file. Now and then neither size nor time shows it.
 func (x *rotten) rot(file string, was os.FileInfo) error {
 	raw, err := os.ReadFile(file)
 	if err != nil || len(raw) == 0 {
@@ -132,7 +135,7 @@ func swapFiles(dir, a, b string) error {
 	return firstOf(os.Rename(a, dir+"/swap"), os.Rename(b, a), os.Rename(dir+"/swap", b))
 }
 
-// ask asks for the blobs, the tag and the part, and heals what is not there.
+// ask asks for the blobs, the tag and the part, and brings in again what is gone.
 func (x *rotten) ask() {
 	for _, b := range x.blobs {
 		got, err := read(x.t, x.s, b)
@@ -142,7 +145,7 @@ func (x *rotten) ask() {
 		case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged):
 			x.t.Fatal(err)
 		case err != nil:
-			if err := x.s.Listed(x.t.Context()); err != nil { // which a slow machine may take long for
+			if err := x.s.Listed(x.t.Context()); err != nil { // this takes long on a slow machine
 				x.t.Fatal(err)
 			}
 			keep(x.t, x.s, b)
@@ -158,17 +161,17 @@ func (x *rotten) ask() {
 	x.goOn()
 }
 
-// served is called for wrong bytes: only silent rot within the interval may be
-// served, and not once the interval is over.
+// served is called for wrong bytes. Only a silent change may be served, and only
+// until the interval of Options.Verify is over.
 func (x *rotten) served(b sample) {
 	x.wrong++
 	n, err := nameOf(b.digest)
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	i := x.s.index
+	i := x.s.shard.index
 	i.mu.Lock()
-	e := &i.entries[i.slots[n.key]]
+	e := &i.table.entries[i.table.slots[n.key]]
 	trusted := e.checked != 0
 	e.checked = 0
 	i.mu.Unlock()
@@ -184,8 +187,8 @@ func (x *rotten) served(b sample) {
 	want(x.t, x.s, b)
 }
 
-// goOn takes the part up, sees that it is right by bringing in the rest, and
-// leaves a new one.
+// goOn takes the part up, brings in the rest to see that it is right, and leaves a
+// new part.
 func (x *rotten) goOn() {
 	if x.r.IntN(10) > 0 {
 		return
@@ -204,12 +207,12 @@ func (x *rotten) goOn() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	i, _, _, ok := x.s.index.acquire(n)
+	i, _, _, ok := x.s.shard.index.acquire(n)
 	if !ok {
 		x.t.Fatal("not kept")
 	}
-	x.s.expel(x.s.disk.Load(), i)
-	x.s.leave(i, n.path())
+	x.s.shard.remover.expel(&x.s.shard.dir.inUse().root, i)
+	x.s.shard.remover.leave(i, n.path())
 	breakOff(x.t, x.s, x.part, partMin+x.r.IntN(1000))
 }
 
@@ -220,8 +223,8 @@ func (x *rotten) stop() {
 	}
 }
 
-// Files rot in every way, LONG_TESTS=1: 100,000 times. No wrong byte is served
-// but for what is promised not to be seen.
+// Files rot in every way; with LONG_TESTS=1 100,000 times. No wrong byte is served
+// but for silent changes within the interval, as documented.
 func TestRotIsNeverServedAndHeals(t *testing.T) {
 	t.Parallel()
 	const workers = 4

@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// A kernel stands for a connection that copies by sendfile: it notes what it is
-// given.
+// A kernel stands for a connection that copies by sendfile. It notes its sources.
 type kernel struct {
 	bytes.Buffer
 	files, others int
@@ -69,8 +68,7 @@ func TestFilesAreSentByTheKernel(t *testing.T) {
 	}
 }
 
-// A client that goes away is not taken for a bad disk, not even at the last
-// byte.
+// A client that goes away, even at the last byte, is not taken for a bad disk.
 func TestClientThatGoesAwayDoesNotCostTheBlob(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})
@@ -128,7 +126,7 @@ func TestRangesOfHits(t *testing.T) {
 			if err := blob.Close(); err != nil {
 				t.Error(err)
 			}
-			s.small.remove(mustName(b)) // and once more from disk
+			s.shard.small.remove(mustName(b)) // and once more from disk
 		}
 	}
 }
@@ -141,8 +139,8 @@ func mustName(b sample) name {
 	return n
 }
 
-// Over a real connection, a client that hangs up and one that reads nothing
-// trouble neither the fill nor each other.
+// On real connections, a client that hangs up and one that reads nothing disturb
+// neither the ingest nor each other.
 func TestClientsOnSocketsDoNotTroubleTheFill(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})

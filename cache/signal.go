@@ -12,7 +12,8 @@ type signal struct {
 	mark int64
 }
 
-// wait returns what is closed at the next fire, or at a reach of mark or more.
+// wait returns a channel that is closed at the next fire, or at a reach of mark
+// or more.
 func (s *signal) wait(mark int64) <-chan struct{} {
 	if s.c == nil {
 		s.c, s.mark = make(chan struct{}), math.MaxInt64
@@ -36,7 +37,8 @@ func (s *signal) reach(n int64) {
 	}
 }
 
-// pause waits for c, for ctx's end, or (if d is not 0) for at most d.
+// pause waits for c, for ctx's end, or (if d is not 0) for at most d. Only ctx's
+// end is an error.
 func pause(ctx context.Context, c <-chan struct{}, d time.Duration) error {
 	var timeout <-chan time.Time
 	if d > 0 {

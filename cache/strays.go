@@ -1,10 +1,6 @@
 package cache
 
-import (
-	"errors"
-	"os"
-	"sync"
-)
+import "sync"
 
 // A stray is a file in tmp that could not be removed. Its bytes go on counting.
 type stray struct {
@@ -14,30 +10,37 @@ type stray struct {
 	bytes    int64
 }
 
-// strays are tried again before room is made; the next start removes the rest.
+// strays are tried again before room is made. The next start removes the rest.
 type strays struct {
+	room room
+
 	mu  sync.Mutex
 	all []stray
 }
 
-// add remembers a stray.
-func (s *strays) add(f stray) {
+// add remembers strays.
+func (s *strays) add(more ...stray) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = append(s.all, f)
+	s.all = append(s.all, more...)
 }
 
-// remove tries to remove them, and calls gone for each that it could.
-func (s *strays) remove(gone func(stray)) {
+// takeAll takes all strays out. Their bytes count all the same.
+func (s *strays) takeAll() []stray {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rest := s.all[:0]
-	for _, f := range s.all {
-		if err := f.disk.remove(f.tmp); err != nil && !errors.Is(err, os.ErrClosed) {
-			rest = append(rest, f)
-			continue
+	all := s.all
+	s.all = nil
+	return all
+}
+
+// retry tries to remove them, and gives up the bytes of those that it could.
+func (s *strays) retry() {
+	for _, f := range s.takeAll() {
+		if removedAnyhow(f.disk.remove(f.tmp)) {
+			s.room.release(f.registry, f.bytes)
+		} else {
+			s.add(f)
 		}
-		gone(f)
 	}
-	s.all = rest
 }

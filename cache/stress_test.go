@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Many clients pull more than fits, in two registries, one with a share of its
-// own. Nobody gets a wrong byte, and the bound holds at every moment.
+// Many clients pull more than fits, from two registries, one with a share of its
+// own. Nobody gets a wrong byte, and the bounds hold at every moment.
 func TestShardKeepsItsBoundsUnderLoad(t *testing.T) {
 	t.Parallel()
 	const bound, share = 1_500_000, 400_000
@@ -18,7 +18,7 @@ func TestShardKeepsItsBoundsUnderLoad(t *testing.T) {
 	for i := range blobs {
 		blobs[i] = newSample(uint64(200+i), []int{1000, 60_000, 90_000, 200_000, 350_000}[i%5])
 	}
-	var flights [24]sync.Mutex // one fill per blob, as a node does
+	var flights [24]sync.Mutex // one ingest per blob at a time, as in a node
 	var kept atomic.Int64
 	var wg sync.WaitGroup
 	for w := range 8 {
@@ -58,12 +58,12 @@ func TestShardKeepsItsBoundsUnderLoad(t *testing.T) {
 	if kept.Load() < 50 || st[registry].Evictions+st["small.test"].Evictions == 0 || st[registry].Bound != bound {
 		t.Errorf("%d kept, %+v", kept.Load(), st)
 	}
-	if len(s.index.pins) != 0 || s.index.room.reserved != 0 || s.index.room.leaving != 0 {
-		t.Errorf("left behind: %d pins, %+v", len(s.index.pins), s.index.room)
+	if len(s.shard.index.pins) != 0 || s.shard.index.shares.total.reserved != 0 || s.shard.index.shares.total.leaving != 0 {
+		t.Errorf("left behind: %d pins, %+v", len(s.shard.index.pins), s.shard.index.shares.total)
 	}
 }
 
-// Room is made before the file is there, not after.
+// Room is made before a file is written, not after.
 func TestRoomIsMadeBeforeWriting(t *testing.T) {
 	t.Parallel()
 	const bound, size = 1_000_000, 300_000
@@ -92,7 +92,7 @@ func TestRoomIsMadeBeforeWriting(t *testing.T) {
 	tidy(t, s)
 }
 
-// The same blob comes in many times at once: one stays, and counts once.
+// The same blob comes in many times at once. One stays, and counts once.
 func TestSameBlobComesInManyTimesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), Options{})

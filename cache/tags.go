@@ -1,54 +1,67 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 )
 
-// A Tag is what a tag meant when upstream was last asked.
+// A Tag says which manifest a tag named when upstream was last asked.
 type Tag struct {
-	Key       string        `json:"key"` // who asked for what: the caller's words, see Kept
+	Key       string        `json:"key"` // names the tag, in the caller's words; see Kept
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
 	Size      int64         `json:"size"`
 	Checked   time.Time     `json:"checked"`
 }
 
-// tags are the tags used of late, in front of their files.
+// tags keeps the tags: each in a file, the recently used ones in memory too.
 type tags struct {
-	writing sync.Mutex // one file at a time, so that the last one told stays
-	mu      sync.Mutex
-	byKey   map[string]Tag
-	noted   map[string]time.Time // when the file was written
+	log    *slog.Logger
+	dir    *directory
+	files  turns[string] // by key, so that the file has what was set last
+	memory *lru.Cache[string, tagInMemory]
 }
 
-// maxTags bounds the tags in memory. The files beyond are read when asked for.
+// A tagInMemory is a tag, and the time of its last check as its file has it.
+type tagInMemory struct {
+	Tag
+	noted time.Time
+}
+
+// maxTags bounds the tags in memory. Other tags are read from their files.
 const maxTags = 16 << 10
 
-// tagNoted is for how long a tag that means the same is not written again: its
-// file may say that it was checked that much earlier than it was.
+// tagNoted is how long a tag that has not changed is not written again. Its file may
+// give a time of the last check that is so much too early.
 const tagNoted = time.Minute
 
-// Kept begins the keys of tags that never go for others: clients can't choose to
-// push out any. Where there are too many a new one is not remembered at all.
+// Kept is the prefix of keys whose tags are never removed for others, so that no
+// client can push one out. When there are too many, a new one is not remembered.
 const Kept = "!"
 
-// maxKept bounds those in each of 256 directories of their own.
+// maxKept bounds such tags in each of 256 directories of their own.
 const maxKept = 1024
 
-// maxTagFiles bounds the tags in each of 256 directories on disk: 64 Ki of them,
-// a page each.
+// maxTagFiles bounds the other tags in each of 256 directories: 64 Ki of them, a
+// page each.
 const maxTagFiles = 256
+
+func newTags(log *slog.Logger, dir *directory) *tags {
+	memory, _ := lru.New[string, tagInMemory](maxTags) // fails only for a size below 1
+	return &tags{log: log, dir: dir, memory: memory}
+}
 
 // tagPath is the file of a tag.
 func tagPath(key string) string {
@@ -59,80 +72,120 @@ func tagPath(key string) string {
 	return "tags/" + sum[:2] + "/" + sum
 }
 
-// Tag returns what the tag named by key last meant.
-func (s *Store) Tag(key string) (Tag, bool) {
-	if t, ok := s.tags.get(key); ok {
-		return t, true
+// Tag returns the tag named by key as it was set last. It may read the disk.
+func (s *Store) Tag(key string) (Tag, bool) { return s.tags.get(key) }
+
+// SetTag remembers which manifest the tag t.Key names, after a restart too. It may
+// write to the disk.
+func (s *Store) SetTag(t Tag) { s.tags.set(t) }
+
+// ForgetTag forgets the tag named by key. It removes the tag's file.
+func (s *Store) ForgetTag(key string) { s.tags.forget(key) }
+
+// get returns a tag from memory or from its file.
+func (t *tags) get(key string) (Tag, bool) {
+	if known, ok := t.memory.Get(key); ok {
+		return known.Tag, true
 	}
-	s.tags.writing.Lock() // what is told meanwhile is newer than what is read
-	defer s.tags.writing.Unlock()
-	if t, ok := s.tags.get(key); ok {
-		return t, true
+	defer t.turn(key)() // a tag set meanwhile is newer than the file
+	if known, ok := t.memory.Get(key); ok {
+		return known.Tag, true
 	}
-	d := s.disk.Load()
+	d := t.dir.inUse()
 	if d == nil {
 		return Tag{}, false
 	}
-	t, err := d.readTag(tagPath(key))
-	if err != nil || t.Key != key {
+	tag, err := readTag(&d.root, tagPath(key))
+	if err != nil || tag.Key != key {
 		return Tag{}, false
 	}
-	s.tags.keep(t)
-	return t, true
+	t.memory.Add(key, tagInMemory{tag, tag.Checked})
+	return tag, true
 }
 
-// errTag: a file that holds no tag, or not all of one.
-var errTag = errors.New("no tag, or a damaged one")
+// turn waits for the key's turn, and returns what ends it.
+func (t *tags) turn(key string) (end func()) {
+	end, _ = t.files.take(context.Background(), key) // fails only at the context's end and after close
+	return end
+}
+
+// set remembers a tag, and writes its file if that is due.
+func (t *tags) set(tag Tag) {
+	defer t.turn(tag.Key)()
+	d := t.dir.inUse()
+	if d != nil && !hasPlace(&d.root, tag.Key) || !t.keep(tag) || d == nil {
+		return
+	}
+	raw, err := json.Marshal(tag)
+	if err == nil {
+		err = d.writeFile(tagPath(tag.Key), seal(raw))
+	}
+	if err != nil {
+		t.log.Debug("tag not written to disk", "error", err)
+	}
+	if strings.HasPrefix(tag.Key, Kept) {
+		return
+	}
+	if err := thin(&d.root, path.Dir(tagPath(tag.Key)), maxTagFiles); err != nil {
+		t.log.Debug("old tags not removed from disk", "error", err)
+	}
+}
+
+// keep remembers a tag in memory, and reports whether its file has to be
+// written. The caller has the key's turn.
+func (t *tags) keep(tag Tag) bool {
+	old, known := t.memory.Get(tag.Key)
+	same := known && old.Digest == tag.Digest && old.MediaType == tag.MediaType
+	if same && tag.Checked.Sub(old.noted) < tagNoted {
+		t.memory.Add(tag.Key, tagInMemory{tag, old.noted})
+		return false
+	}
+	t.memory.Add(tag.Key, tagInMemory{tag, tag.Checked})
+	return true
+}
+
+// forget forgets a tag and removes its file.
+func (t *tags) forget(key string) {
+	defer t.turn(key)()
+	t.memory.Remove(key)
+	d := t.dir.inUse()
+	if d == nil {
+		return
+	}
+	if err := d.remove(tagPath(key)); err != nil {
+		t.log.Warn("tag not removed from disk: it may come back after a restart", "error", err)
+	}
+}
+
+// errTag: a file does not hold a whole tag.
+var errTag = errors.New("the file holds no tag, or is damaged")
 
 // readTag reads a tag's file.
-func (d *disk) readTag(path string) (t Tag, err error) {
-	raw, err := d.read(path)
+func readTag(r *root, path string) (tag Tag, err error) {
+	raw, err := r.read(path)
 	if err != nil {
 		return Tag{}, err
 	}
 	raw, ok := unseal(raw)
-	if !ok || json.Unmarshal(raw, &t) != nil || t.Digest.Validate() != nil || path != tagPath(t.Key) {
+	if !ok || json.Unmarshal(raw, &tag) != nil || tag.Digest.Validate() != nil || path != tagPath(tag.Key) {
 		return Tag{}, errTag
 	}
-	return t, nil
+	return tag, nil
 }
 
-// SetTag remembers what the tag t.Key means, over a restart too.
-func (s *Store) SetTag(t Tag) {
-	s.tags.writing.Lock()
-	defer s.tags.writing.Unlock()
-	d := s.disk.Load()
-	if d != nil && !d.takes(t.Key) || !s.tags.keep(t) || d == nil {
-		return
-	}
-	raw, err := json.Marshal(t)
-	if err == nil {
-		err = d.writeFile(tagPath(t.Key), seal(raw))
-	}
-	if err != nil {
-		s.log.Debug("tag not noted on disk", "error", err)
-	}
-	if strings.HasPrefix(t.Key, Kept) {
-		return
-	}
-	if err := d.thin(path.Dir(tagPath(t.Key)), maxTagFiles); err != nil {
-		s.log.Debug("old tags not removed", "error", err)
-	}
-}
-
-// takes reports whether there is a place for the tag of that key.
-func (d *disk) takes(key string) bool {
-	if !strings.HasPrefix(key, Kept) || d.exists(tagPath(key)) {
+// hasPlace reports whether there is a place for the tag of that key.
+func hasPlace(r *root, key string) bool {
+	if !strings.HasPrefix(key, Kept) || r.exists(tagPath(key)) {
 		return true
 	}
-	entries, err := d.list("list", path.Dir(tagPath(key)))
+	entries, err := r.list("list", path.Dir(tagPath(key)))
 	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) < maxKept
 }
 
 // thin removes from a directory of more than n files those that were written
 // the longest ago, a quarter at once.
-func (d *disk) thin(dir string, n int) error {
-	entries, err := d.list("list", dir)
+func thin(r *root, dir string, n int) error {
+	entries, err := r.list("list", dir)
 	if err != nil || len(entries) <= n {
 		return err
 	}
@@ -145,49 +198,7 @@ func (d *disk) thin(dir string, n int) error {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return written[a.Name()].Compare(written[b.Name()]) })
 	var errs []error
 	for _, e := range entries[:len(entries)-n+n/4] {
-		errs = append(errs, d.removeAll(path.Join(dir, e.Name())))
+		errs = append(errs, r.removeAll(path.Join(dir, e.Name())))
 	}
 	return errors.Join(errs...)
-}
-
-// ForgetTag forgets the tag named by key.
-func (s *Store) ForgetTag(key string) {
-	s.tags.writing.Lock()
-	defer s.tags.writing.Unlock()
-	s.tags.mu.Lock()
-	delete(s.tags.byKey, key)
-	delete(s.tags.noted, key)
-	s.tags.mu.Unlock()
-	d := s.disk.Load()
-	if d == nil {
-		return
-	}
-	if err := d.remove(tagPath(key)); err != nil {
-		s.log.Warn("tag not forgotten on disk", "error", err)
-	}
-}
-
-// get returns the tag if memory has it.
-func (t *tags) get(key string) (Tag, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tag, ok := t.byKey[key]
-	return tag, ok
-}
-
-// keep remembers t in memory and reports whether its file has to be written.
-func (t *tags) keep(tag Tag) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byKey == nil || len(t.byKey) >= maxTags {
-		t.byKey, t.noted = map[string]Tag{}, map[string]time.Time{}
-	}
-	old, known := t.byKey[tag.Key]
-	t.byKey[tag.Key] = tag
-	same := known && old.Digest == tag.Digest && old.MediaType == tag.MediaType
-	if same && tag.Checked.Sub(t.noted[tag.Key]) < tagNoted {
-		return false
-	}
-	t.noted[tag.Key] = tag.Checked
-	return true
 }

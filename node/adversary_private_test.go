@@ -2,15 +2,17 @@ package node
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/cache"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -22,24 +24,87 @@ type vault struct {
 	evil  *upstreamtest.Registry
 	img   upstreamtest.Image
 	layer []byte
+	conf  string // of the registry
 }
 
 // newVault pulls the image once.
 func newVault(t *testing.T, conf string) *vault {
 	t.Helper()
+	v := buildVault(t, conf)
+	v.open(t.TempDir())
+	v.fill()
+	return v
+}
+
+// newOldVault is newVault for an image that was pulled that long ago, before a
+// restart: the registry vouched for it then.
+func newOldVault(t *testing.T, conf string, age time.Duration) *vault {
+	t.Helper()
+	v, dir := buildVault(t, conf), t.TempDir()
+	v.open(dir)
+	v.fill()
+	v.close()
+	ageGrants(t, dir, age)
+	v.open(dir)
+	return v
+}
+
+// buildVault puts the image into its registry.
+func buildVault(t *testing.T, conf string) *vault {
 	layer := random(21, 100<<10)
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: "robot", Password: robotsPassword}))
-	v := &vault{evil: upstreamtest.New(t), layer: layer, img: up.PutImage(repo, "v1", layer)}
-	v.proxy = newProxy(t, up, settings{
-		registry: "auth: {username: robot, password: " + robotsPassword + "}" + conf,
+	return &vault{proxy: &proxy{t: t, up: up}, evil: upstreamtest.New(t), layer: layer, img: up.PutImage(repo, "v1", layer), conf: conf}
+}
+
+// open serves a node in front of the registries.
+func (v *vault) open(dir string) {
+	v.t.Helper()
+	v.proxy = newProxy(v.t, v.up, settings{
+		dir:      dir,
+		registry: "auth: {username: robot, password: " + robotsPassword + "}" + v.conf,
 		more:     fmt.Sprintf("  %q: {insecure: true, alias: [evil]}", v.evil.Host()),
 	})
-	v.get(v.manifest("v1")).want(t, 200)
-	if a := v.get(v.blob("")); !bytes.Equal(a.body, layer) {
-		t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
+}
+
+// fill pulls the image.
+func (v *vault) fill() {
+	v.t.Helper()
+	v.get(v.manifest("v1")).want(v.t, 200)
+	if a := v.get(v.blob("")); !bytes.Equal(a.body, v.layer) {
+		v.t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
 	}
 	v.await(`"msg":"blob filled"`) // what the registry vouched for is noted then
-	return v
+}
+
+// ageGrants makes everything that registries vouched for that old, in the notes that
+// lie in a cache directory.
+func ageGrants(t *testing.T, dir string, age time.Duration) {
+	t.Helper()
+	const size = 48 // of a record: its kind, 32 bytes of keys, a time, padding, a checksum
+	files, err := filepath.Glob(filepath.Join(dir, "notes", "*.grants"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("notes: %v, %v", files, err)
+	}
+	aged := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r := range slices.Chunk(b[bytes.IndexByte(b, '\n')+1:], size) {
+			if r[0] == 'v' {
+				binary.BigEndian.PutUint64(r[33:], uint64(time.Now().Add(-age).UnixNano()))
+				binary.BigEndian.PutUint32(r[size-4:], crc32.Checksum(r[:size-4], crc32.MakeTable(crc32.Castagnoli)))
+				aged++
+			}
+		}
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if aged == 0 {
+		t.Fatal("the registry vouched for nothing")
+	}
 }
 
 // await waits until the log holds a word.
@@ -70,12 +135,6 @@ func (v *vault) blob(repository string) string {
 	return "/v2/" + repository + "/blobs/" + v.img.Layers[0].String()
 }
 
-// ages makes what the registry vouched for that long ago.
-func (v *vault) ages(d digest.Digest, age time.Duration) {
-	key := strings.Join([]string{"?vouched", v.up.Host(), repo, d.String()}, " ")
-	v.node.store(v.up.Host()).SetTag(cache.Tag{Key: key, Digest: d, Checked: time.Now().Add(-age)})
-}
-
 // wantNothing fails the test if one of the paths gives content.
 func (v *vault) wantNothing(paths ...string) {
 	v.t.Helper()
@@ -94,6 +153,9 @@ func (v *vault) wantNothing(paths ...string) {
 func privateAttacks() []attack {
 	guarded := func(name, conf string, run func(t *testing.T, v *vault)) attack {
 		return attack{name, "content of the private registry is served", func(t *testing.T) { run(t, newVault(t, conf)) }}
+	}
+	aged := func(name, conf string, age time.Duration, run func(t *testing.T, v *vault)) attack {
+		return attack{name, "content of the private registry is served", func(t *testing.T) { run(t, newOldVault(t, conf, age)) }}
 	}
 	claims := http.Header{"Content-Type": {upstreamtest.TypeManifest}, "Content-Length": {"102400"}}
 	return []attack{
@@ -130,8 +192,7 @@ func privateAttacks() []attack {
 			v.evil.Fault(upstreamtest.Fault{Status: 304})
 			v.wantNothing(v.blob("evil/" + repo))
 		}),
-		guarded("a client whose right was revoked asks when the word has ended", "", func(_ *testing.T, v *vault) {
-			v.ages(v.img.Layers[0], time.Hour)
+		aged("a client whose right was revoked asks when the word has ended", "", time.Hour, func(_ *testing.T, v *vault) {
 			v.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Server: "registry"}, Status: 403, BeforeAuth: true})
 			v.wantNothing(v.blob(""), v.manifest("v1"))
 		}),
@@ -147,19 +208,16 @@ func privateAttacks() []attack {
 			v.up.Down()
 			v.wantNothing(v.blob(""), v.manifest("v1"))
 		}),
-		guarded("a client asks during an outage, after stale_if_error", ", stale_if_error: 1m", func(_ *testing.T, v *vault) {
-			v.ages(v.img.Layers[0], 2*time.Minute+vouchTime)
+		aged("a client asks during an outage, after stale_if_error", ", stale_if_error: 1m", 2*time.Minute+vouchTime, func(_ *testing.T, v *vault) {
 			v.up.Fault(upstreamtest.Fault{Status: 503, BeforeAuth: true, Header: http.Header{"Retry-After": {"99"}}})
 			v.wantNothing(v.blob(""))
 		}),
-		guarded("a client asks during an outage where nothing is served stale", ", stale_if_error: 0s", func(_ *testing.T, v *vault) {
-			v.ages(v.img.Layers[0], time.Hour)
+		aged("a client asks during an outage where nothing is served stale", ", stale_if_error: 0s", time.Hour, func(_ *testing.T, v *vault) {
 			v.up.Fault(upstreamtest.Fault{Status: 503, BeforeAuth: true, Header: http.Header{"Retry-After": {"99"}}})
 			v.wantNothing(v.blob(""))
 		}),
 		{"an outage, and a client that has the right", "it is turned away", func(t *testing.T) {
-			v := newVault(t, "")
-			v.ages(v.img.Layers[0], time.Hour)
+			v := newOldVault(t, "", time.Hour)
 			v.up.Fault(upstreamtest.Fault{Status: 503, BeforeAuth: true, Header: http.Header{"Retry-After": {"99"}}})
 			if a := v.get(v.blob("")); !bytes.Equal(a.body, v.layer) {
 				t.Errorf("%d, %d bytes", a.StatusCode, len(a.body))

@@ -5,35 +5,36 @@ import (
 
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
-// blobType is the media type of every blob: a registry's own could make a
-// browser show it.
+// blobType is the media type of every blob: a registry's own could make a browser
+// show it.
 const blobType = "application/octet-stream"
 
 // headBlob answers a HEAD of a blob.
-func (n *Node) headBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	b, err := n.fetcher.StatBlob(r.Context(), req.Ref)
+func (a *api) headBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	b, err := a.fetcher.StatBlob(r.Context(), req.Ref)
 	if err != nil {
 		return err
 	}
 	noteWay(r, &b.Provenance)
 	if b.Redirect != "" && !unchanged(r, req.Digest) {
-		handOver(w, req, b.Redirect)
+		sendRedirect(w, req, b.Redirect)
 		return nil
 	}
-	n.identify(w, req, req.Digest, b.Provenance)
+	a.identify(w, req, req.Digest, b.Provenance)
 	if unchanged(r, req.Digest) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	w.Header().Set("Content-Type", blobType)
-	span{n: b.Size}.begin(w, b.Size)
+	w.WriteHeader(wire.Span{Length: b.Size}.Describe(w.Header(), b.Size))
 	return nil
 }
 
-// handOver hands a registry's redirect to the client.
-func handOver(w http.ResponseWriter, req oci.Request, location string) {
+// sendRedirect passes a registry's redirect on to the client.
+func sendRedirect(w http.ResponseWriter, req oci.Request, location string) {
 	h := w.Header()
 	h.Set("Docker-Content-Digest", req.Digest.String())
 	h.Set("Location", location)
@@ -42,45 +43,43 @@ func handOver(w http.ResponseWriter, req oci.Request, location string) {
 }
 
 // getBlob answers a GET of a blob.
-func (n *Node) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	if unchanged(r, req.Digest) {
-		return n.headBlob(w, r, req)
+		return a.headBlob(w, r, req)
 	}
-	a, err := n.fetcher.Blob(r.Context(), req.Ref)
+	b, err := a.fetcher.Blob(r.Context(), req.Ref)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = a.Close() }() // only read
-	noteWay(r, &a.Provenance)
-	if a.Redirect != "" {
-		handOver(w, req, a.Redirect)
+	defer func() { _ = b.Close() }() // only read
+	noteWay(r, &b.Provenance)
+	if b.Redirect != "" {
+		sendRedirect(w, req, b.Redirect)
 		return nil
 	}
-	n.identify(w, req, req.Digest, a.Provenance)
+	a.identify(w, req, req.Digest, b.Provenance)
 	w.Header().Set("Content-Type", blobType)
-	size := a.Size()
-	s := spanOf(r, size, req.Digest)
-	s.begin(w, size)
-	if s.beyond {
-		return nil
+	s := wire.SpanOf(r, b.Size(), etag(req.Digest))
+	w.WriteHeader(s.Describe(w.Header(), b.Size()))
+	if !s.Beyond {
+		a.sendBlob(w, r, req, b, s)
 	}
-	n.sendBlob(w, r, req, a, s)
 	return nil
 }
 
-// sendBlob sends the body. If it breaks off the connection is closed: by the
-// server where a length was promised, by an abort where nothing else would
-// tell a whole body from a part.
-func (n *Node) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, a *transfer.Answer, s span) {
-	k, err := a.Send(r.Context(), w, s.off, s.n)
-	n.fetcher.Sent(req.Registry, a.Origin, k)
+// sendBlob sends the body. If it breaks off, the connection ends: by the server's
+// hand if a length was promised, else by an abort, since nothing else would tell a
+// part from the whole.
+func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, s wire.Span) {
+	k, err := b.Send(r.Context(), w, s.Offset, s.Length)
+	a.fetcher.Sent(req.Registry, b.Origin, k)
 	if err == nil {
 		return
 	}
 	noteFailure(r, err)
-	if s.n < 0 {
-		if c := connOf(r); r.ProtoMajor == 2 && c != nil {
-			cutNow(c) // a reset stream, which HTTP/2 has for it, is a failure to containerd, and no cut to be mended
+	if s.Length < 0 {
+		if r.ProtoMajor == 2 {
+			wire.CutShort(r) // HTTP/2 would reset the stream, which containerd takes for a failure and not for a cut to mend
 		}
 		panic(http.ErrAbortHandler)
 	}

@@ -162,7 +162,7 @@ func (s *sweep) broken() {
 		_ = resp.Body.Close()
 	}
 	rec := httptest.NewRecorder()
-	s.node.fail(rec, req, 0, errors.New("unforeseen"))
+	s.node.api.fail(rec, req, 0, errors.New("unforeseen"))
 	s.hear("answer", rec.Body.String())
 	s.hear("config", fmt.Sprintf("%v %+v %#v", s.node.cfg, s.node.cfg, *s.node.cfg))
 	text := fmt.Sprintf("port: x\nauth: {username: u, password: [%s]}\ndefaults: {upstream_proxy: 'ftp://u:%s@p'}\ncluster: {secret: ['%s']}\nregistries: {a.io: {auth: {password: '%s'}}}",

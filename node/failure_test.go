@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/node/reply"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -29,28 +30,28 @@ func TestFailuresAreOCIErrorsThatTellWhatFailedWhere(t *testing.T) {
 		path   string
 		status int
 		code   string
-		detail detail
+		detail reply.Detail
 		retry  string // Retry-After
 	}{
-		{name: "no such blob", path: "blobs/" + nowhere, status: 404, code: "BLOB_UNKNOWN", detail: detail{UpstreamStatus: 404}},
-		{name: "no such manifest", path: "manifests/" + nowhere, status: 404, code: "MANIFEST_UNKNOWN", detail: detail{UpstreamStatus: 404}},
-		{name: "no such tag", path: "manifests/none", status: 404, code: "MANIFEST_UNKNOWN", detail: detail{UpstreamStatus: 404}},
-		{name: "no such repository's tags", path: "tags/list", status: 404, code: "NAME_UNKNOWN", detail: detail{UpstreamStatus: 404}},
-		{name: "no referrers", path: "referrers/" + nowhere, status: 404, code: "MANIFEST_UNKNOWN", detail: detail{UpstreamStatus: 404}},
-		{name: "refused for good", path: "blobs/" + nowhere, fault: upstreamtest.Fault{Status: 403}, status: 403, code: "DENIED", detail: detail{UpstreamStatus: 403}},
+		{name: "no such blob", path: "blobs/" + nowhere, status: 404, code: "BLOB_UNKNOWN", detail: reply.Detail{UpstreamStatus: 404}},
+		{name: "no such manifest", path: "manifests/" + nowhere, status: 404, code: "MANIFEST_UNKNOWN", detail: reply.Detail{UpstreamStatus: 404}},
+		{name: "no such tag", path: "manifests/none", status: 404, code: "MANIFEST_UNKNOWN", detail: reply.Detail{UpstreamStatus: 404}},
+		{name: "no such repository's tags", path: "tags/list", status: 404, code: "NAME_UNKNOWN", detail: reply.Detail{UpstreamStatus: 404}},
+		{name: "no referrers", path: "referrers/" + nowhere, status: 404, code: "MANIFEST_UNKNOWN", detail: reply.Detail{UpstreamStatus: 404}},
+		{name: "refused for good", path: "blobs/" + nowhere, fault: upstreamtest.Fault{Status: 403}, status: 403, code: "DENIED", detail: reply.Detail{UpstreamStatus: 403}},
 		{
-			name: "a login we don't have", path: "manifests/v1", status: 403, code: "DENIED", detail: detail{UpstreamStatus: 401},
+			name: "a login we don't have", path: "manifests/v1", status: 403, code: "DENIED", detail: reply.Detail{UpstreamStatus: 401},
 			fault: upstreamtest.Fault{Status: 401, Header: http.Header{"Www-Authenticate": {`Basic realm="upstream"`}}},
 		},
 		{
-			name: "limited", path: "manifests/v1", status: 429, code: "TOOMANYREQUESTS", detail: detail{UpstreamStatus: 429, RetryAfter: 77}, retry: "77",
+			name: "limited", path: "manifests/v1", status: 429, code: "TOOMANYREQUESTS", detail: reply.Detail{UpstreamStatus: 429, RetryAfter: 77}, retry: "77",
 			fault: upstreamtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"77"}}},
 		},
 		{
-			name: "in trouble for long", path: "blobs/" + nowhere, status: 502, code: "UNAVAILABLE", detail: detail{UpstreamStatus: 503, RetryAfter: 99}, retry: "99",
+			name: "in trouble for long", path: "blobs/" + nowhere, status: 502, code: "UNAVAILABLE", detail: reply.Detail{UpstreamStatus: 503, RetryAfter: 99}, retry: "99",
 			fault: upstreamtest.Fault{Status: 503, Header: http.Header{"Retry-After": {"99"}}},
 		},
-		{name: "makes no sense to upstream", path: "manifests/v1", fault: upstreamtest.Fault{Status: 418}, status: 502, code: "UNAVAILABLE", detail: detail{UpstreamStatus: 418}},
+		{name: "makes no sense to upstream", path: "manifests/v1", fault: upstreamtest.Fault{Status: 418}, status: 502, code: "UNAVAILABLE", detail: reply.Detail{UpstreamStatus: 418}},
 		{name: "a refused dial", path: "blobs/" + nowhere, down: true, status: 502, code: "UNAVAILABLE"},
 		{name: "offline by config", path: "blobs/" + nowhere, conf: "offline: true", status: 504, code: "UNAVAILABLE"},
 		{name: "a tag offline", path: "manifests/v1", conf: "offline: true", status: 504, code: "UNAVAILABLE"},
@@ -91,7 +92,7 @@ func TestLimitedWithoutATimeTellsOne(t *testing.T) {
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{})
 	rec := httptest.NewRecorder()
-	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
+	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, &oci.Error{Kind: oci.Limited, Registry: "r"})
 	if rec.Code != 429 || rec.Header().Get("Retry-After") != "60" {
 		t.Errorf("%d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
 	}
@@ -114,7 +115,7 @@ func TestEndOfTheNodeIsNoEmptySuccess(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, upstreamtest.New(t), settings{})
 	rec := httptest.NewRecorder()
-	p.node.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, context.Canceled)
+	p.node.api.fail(rec, httptest.NewRequest(http.MethodGet, "/v2/", nil), oci.BlobResource, context.Canceled)
 	if rec.Code != http.StatusBadGateway {
 		t.Errorf("status %d", rec.Code)
 	}

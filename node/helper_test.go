@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/reply"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -73,6 +74,12 @@ type settings struct {
 // newNode builds a node in front of up. The caller closes it.
 func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *buffer) {
 	t.Helper()
+	return newNodeOf(t, s.text(t, up))
+}
+
+// text is the config of a node in front of up.
+func (s settings) text(t testing.TB, up *upstreamtest.Registry) string {
+	t.Helper()
 	if s.dir == "" {
 		s.dir = t.TempDir()
 	}
@@ -82,20 +89,25 @@ func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *buffe
 	if s.defaults != "" {
 		s.defaults = ", " + s.defaults
 	}
-	text := fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n",
+	return fmt.Sprintf("log_level: debug\ndefault_registry: %q\n%s\ndefaults: {cache_dir: %q%s}\nregistries:\n  %q: {insecure: true%s}\n%s\n",
 		up.Host(), s.top, s.dir, s.defaults, up.Host(), s.registry, s.more)
-	return newNodeOf(t, text)
 }
 
 // newNodeOf builds a node of a config. The caller closes it.
 func newNodeOf(t testing.TB, text string) (*Node, *buffer) {
+	t.Helper()
+	return buildNode(t, text, seams{})
+}
+
+// buildNode builds a node of a config, with seams. The caller closes it.
+func buildNode(t testing.TB, text string, test seams) (*Node, *buffer) {
 	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatalf("the test's config:\n%s\n%v", text, err)
 	}
 	log := new(buffer)
-	n, err := New(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})))
+	n, err := build(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})), test)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,12 +123,19 @@ type proxy struct {
 	url    string
 	client *http.Client
 	sent   *atomic.Int64 // requests
+	close  func()        // ends it before the test ends
 }
 
 // newProxy serves a node in front of up until the test ends.
 func newProxy(t testing.TB, up *upstreamtest.Registry, s settings) *proxy {
 	t.Helper()
-	n, log := newNode(t, up, s)
+	return newProxyOf(t, up, s, seams{})
+}
+
+// newProxyOf is newProxy with seams.
+func newProxyOf(t testing.TB, up *upstreamtest.Registry, s settings, test seams) *proxy {
+	t.Helper()
+	n, log := buildNode(t, s.text(t, up), test)
 	p := serving(t, n, log)
 	p.up = up
 	return p
@@ -128,7 +147,7 @@ func serving(t testing.TB, n *Node, log *buffer) *proxy {
 	n.ready.Store(true)
 	srv := httptest.NewServer(n.Handler())
 	client := newClient(t)
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		client.CloseIdleConnections()
 		srv.Close()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -137,7 +156,8 @@ func serving(t testing.TB, n *Node, log *buffer) *proxy {
 			t.Errorf("closing the node: %v", err)
 		}
 	})
-	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64)}
+	t.Cleanup(end)
+	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64), close: end}
 }
 
 // newClient changes nothing of what is answered.
@@ -217,13 +237,13 @@ func (a answer) want(t testing.TB, status int, header ...string) {
 
 // wantError fails the test unless the answer is one OCI error of this status
 // and code, and returns its detail.
-func (a answer) wantError(t testing.TB, status int, code string) detail {
+func (a answer) wantError(t testing.TB, status int, code string) reply.Detail {
 	t.Helper()
 	a.want(t, status, "Content-Type", "application/json")
 	var body struct {
 		Errors []struct {
 			Code, Message string
-			Detail        *detail
+			Detail        *reply.Detail
 		}
 	}
 	if err := json.Unmarshal(a.body, &body); err != nil || len(body.Errors) != 1 {
@@ -234,7 +254,7 @@ func (a answer) wantError(t testing.TB, status int, code string) detail {
 		t.Errorf("%s %s: code %q with message %q, want %s", a.Request.Method, a.Request.URL, e.Code, e.Message, code)
 	}
 	if e.Detail == nil {
-		return detail{}
+		return reply.Detail{}
 	}
 	return *e.Detail
 }

@@ -3,34 +3,36 @@ package node
 import (
 	"cmp"
 	"net/http"
+
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wire"
 )
 
 // manifest answers a GET or HEAD of a manifest.
-func (n *Node) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	head := r.Method == http.MethodHead
-	m, err := n.fetcher.Manifest(r.Context(), req.Ref, accepted(r.Header), head)
+	m, err := a.fetcher.Manifest(r.Context(), req.Ref, accepted(r.Header), head)
 	if err != nil {
 		return err
 	}
 	noteWay(r, &m.Provenance)
-	n.identify(w, req, m.Digest, m.Provenance)
+	a.identify(w, req, m.Digest, m.Provenance)
 	if unchanged(r, m.Digest) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	w.Header().Set("Content-Type", cmp.Or(oci.DocumentType(m.MediaType), blobType))
-	s := spanOf(r, m.Size, m.Digest)
-	s.begin(w, m.Size)
-	if head || s.beyond {
+	s := wire.SpanOf(r, m.Size, etag(m.Digest))
+	w.WriteHeader(s.Describe(w.Header(), m.Size))
+	if head || s.Beyond {
 		return nil
 	}
-	k, err := w.Write(m.Bytes[s.off : s.off+s.n])
+	k, err := w.Write(m.Bytes[s.Offset : s.Offset+s.Length])
 	from := m.Origin
 	if confirmed(&m.Provenance) {
 		from = oci.Hit // upstream was asked, but the bytes are the shard's
 	}
-	n.fetcher.Sent(req.Registry, from, int64(k))
+	a.fetcher.Sent(req.Registry, from, int64(k))
 	if err != nil {
 		noteFailure(r, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/node/figures"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -60,7 +61,7 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 	one, two := c.began(second, b), c.began(third, b)
 	c.up.WaitFor(upstreamtest.Match{Method: http.MethodGet, PathPart: b.String()}, 1)
 	for _, i := range []int{second, third} {
-		c.await("half of the blob comes", func() bool { return c.own(i).FromPeersBytes >= b.size/2-256<<10 })
+		c.await("half of the blob comes", func() bool { return c.own(i)[figures.FromPeersBytes] >= b.size/2-256<<10 })
 	}
 	c.kill(0)
 	for _, p := range []pulled{<-one, <-two} {
@@ -87,7 +88,7 @@ func TestMeshOwnerKilledAndWhoIsNextHasAPart(t *testing.T) {
 	second, third := c.others(b)
 	one, two := c.began(second, b), c.began(third, b)
 	for _, i := range []int{second, third} {
-		c.await("half of the blob comes", func() bool { return c.own(i).FromPeersBytes >= b.size/2-256<<10 })
+		c.await("half of the blob comes", func() bool { return c.own(i)[figures.FromPeersBytes] >= b.size/2-256<<10 })
 	}
 	c.links.of(second, 0).set(trouble{silent: true})
 	c.kill(0)
@@ -109,7 +110,7 @@ func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 	_, third := c.others(b)
 	c.links.of(third, 0).set(trouble{rate: 4 * mib})
 	done := c.began(third, b)
-	c.await("some of the blob comes", func() bool { return c.own(third).FromPeersBytes >= mib })
+	c.await("some of the blob comes", func() bool { return c.own(third)[figures.FromPeersBytes] >= mib })
 	c.kill(0)
 	p := <-done
 	p.wantWhole(t)
@@ -139,7 +140,7 @@ func TestMeshOwnerHangsInMidBody(t *testing.T) {
 	_, third := c.others(b)
 	c.links.of(third, 0).set(trouble{rate: 8 * mib})
 	done := c.began(third, b)
-	c.await("some of the blob comes", func() bool { return c.own(third).FromPeersBytes >= mib })
+	c.await("some of the blob comes", func() bool { return c.own(third)[figures.FromPeersBytes] >= mib })
 	c.hang(0)
 	c.wantNoPause(third, 0, <-done)
 }
@@ -313,7 +314,7 @@ func TestMeshCrawlingOwner(t *testing.T) {
 func TestMeshFlappingNode(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	ring := func() uint64 { return c.nodes[0].node.cluster.members.View().Ring.Hash() }
+	ring := func() uint64 { return c.nodes[0].node.cluster.Members().View().Ring.Hash() }
 	before := ring()
 	for k := range 3 {
 		if k%2 == 0 {
@@ -456,10 +457,10 @@ func (c *testCluster) starved() bool {
 func TestMeshRingDisagreement(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	old := c.nodes[0].node.cluster.members.View()
+	old := c.nodes[0].node.cluster.Members().View()
 	c.join()
 	c.awaitMembers(3)
-	now := c.nodes[0].node.cluster.members.View()
+	now := c.nodes[0].node.cluster.Members().View()
 	c.nodes[0].stuck.Store(&membership.View{Self: now.Self, Members: now.Members, Ring: old.Ring})
 	for range 12 {
 		b := c.blob(300_000)
@@ -538,7 +539,7 @@ func TestMeshWrongSecret(t *testing.T) {
 func (c *testCluster) awaitMembersOf(i, n int) {
 	c.t.Helper()
 	one := c.nodes[i]
-	one.awaitView(fmt.Sprintf("%d members", n), func(*membership.View) bool { return one.node.cluster.size() == n })
+	one.awaitView(fmt.Sprintf("%d members", n), func(*membership.View) bool { return one.node.cluster.Size() == n })
 }
 
 // awaitLog waits until a node has said so.
@@ -576,7 +577,7 @@ func TestMeshUpstreamFailsWhileItIsDown(t *testing.T) {
 	}
 	for i := range c.nodes { // a registry that is down is nobody else's fault
 		for _, other := range c.nodes {
-			if other.i != i && !c.nodes[i].node.cluster.client.Healthy(other.node.cluster.members.View().Self.ID) {
+			if other.i != i && !c.nodes[i].node.cluster.Client().Healthy(other.node.cluster.Members().View().Self.ID) {
 				t.Errorf("node %d passes over node %d", i, other.i)
 			}
 		}
@@ -593,7 +594,7 @@ func TestMeshUpstreamFailsWithWrongBytes(t *testing.T) {
 		t.Errorf("a client got %d bytes and no error", p.n)
 	}
 	for _, one := range c.nodes {
-		if s := c.own(one.i); s.Items != 0 {
+		if s := c.own(one.i); s[figures.Items] != 0 {
 			t.Errorf("%s keeps it", one.name)
 		}
 	}
@@ -733,7 +734,7 @@ func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
 		c.stop(1)
 		c.start(1)
 		c.await("it is ready", func() bool { return c.get(1, "/_/ready").StatusCode == http.StatusOK })
-		if n := c.nodes[1].node.cluster.size(); n != 3 {
+		if n := c.nodes[1].node.cluster.Size(); n != 3 {
 			t.Errorf("it is ready and knows %d members", n)
 		}
 	}

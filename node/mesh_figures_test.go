@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/node/figures"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -108,28 +109,25 @@ func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 		n = 8
 	}
 	start := time.Now()
-	c := newCluster(t, n)
+	c := formCluster(t, 0, upstreamtest.New(t), func(int) form { return form{} })
+	c.seams.ReportAge = time.Nanosecond // each round asks
+	for range n {
+		c.join()
+	}
+	c.awaitMembers(n)
 	t.Logf("%d nodes formed in %v", n, time.Since(start))
 	for i := n - hung; i < n; i++ {
 		c.links.of(0, i).set(trouble{silent: true})
 	}
 	for round := range 3 {
-		c.nodes[0].node.cluster.census.forget()
 		start := time.Now()
-		h := c.json(0, "/_/stats", new(map[string]registryStats))
+		h := c.json(0, "/_/stats", new(map[string]figures.Registry))
 		took := time.Since(start)
 		t.Logf("round %d: %s in %v", round, h.Get("X-Cluster-Nodes"), took)
 		if got, want := h.Get("X-Cluster-Nodes"), fmt.Sprintf("%d/%d", n-hung, n); got != want {
 			t.Errorf("%s answered, want %s", got, want)
 		}
 	}
-}
-
-// forget makes the census ask anew.
-func (c *census) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = time.Time{}
 }
 
 // What a pull pays for an owner that is not well.

@@ -20,7 +20,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
+	"oci-proxy/node/figures"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -41,7 +43,7 @@ type testCluster struct {
 	nodes  []*testNode
 	seed   uint64 // of the last blob
 	dir    string
-	look   time.Duration // of the nodes at requests to others; 0: as it is
+	seams  seams // of every node, beside its own
 }
 
 // A form is the part of a node's config that a test chooses.
@@ -131,7 +133,9 @@ func (c *testCluster) start(i int) {
 		one.client = one.port.Addr().String() // others may be reading it later
 	}
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
-	n, err := build(cfg, log, seams{dial: c.links.dial(i), view: one.sees, look: c.look})
+	test := c.seams
+	test.Dial, test.View = c.links.dial(i), one.sees
+	n, err := build(cfg, log, test)
 	if err != nil {
 		c.t.Fatalf("starting %s: %v", one.name, err)
 	}
@@ -184,8 +188,7 @@ func (one *testNode) sees(now *membership.View) *membership.View {
 func (c *testCluster) kill(i int) {
 	one := c.nodes[i]
 	n := one.node
-	_ = n.cluster.members.Kill() // whatever it says, it is over
-	_ = n.cluster.http.Close()
+	_ = n.cluster.Kill() // whatever it says, it is over
 	one.port.cut()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -207,12 +210,12 @@ func (c *testCluster) stop(i int) {
 }
 
 // leave makes a node leave for good, and returns what it has handed over.
-func (c *testCluster) leave(i int) handedOver {
+func (c *testCluster) leave(i int) cluster.HandedOver {
 	c.t.Helper()
 	one := c.nodes[i]
 	a := c.do(http.MethodPost, i, "/_/leave")
 	a.want(c.t, http.StatusOK)
-	var done handedOver
+	var done cluster.HandedOver
 	if err := json.Unmarshal(a.body, &done); err != nil {
 		c.t.Errorf("leave: %v in %q", err, a.body)
 	}
@@ -247,8 +250,8 @@ func (one *testNode) awaitView(what string, ok func(*membership.View) bool) {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
-		changed := one.node.cluster.members.Changed()
-		v := one.node.cluster.members.View()
+		changed := one.node.cluster.Members().Changed()
+		v := one.node.cluster.Members().View()
 		if ok(v) {
 			return
 		}
@@ -303,7 +306,7 @@ func (c *testCluster) blobOf(owner int, size int64) testBlob {
 // order lists all nodes, first those that own the digest as the first running
 // node has it.
 func (c *testCluster) order(d digest.Digest) (all []int) {
-	v := c.running()[0].node.cluster.members.View()
+	v := c.running()[0].node.cluster.Members().View()
 	owners, n := v.Ring.Owners(d.String())
 	for _, o := range owners[:n] {
 		m, _ := v.Member(o.ID)
@@ -409,9 +412,9 @@ func (c *testCluster) json(i int, path string, into any) http.Header {
 }
 
 // own are the node's own figures of the registry.
-func (c *testCluster) own(i int) registryStats {
+func (c *testCluster) own(i int) figures.Registry {
 	c.t.Helper()
-	all := map[string]registryStats{}
+	all := map[string]figures.Registry{}
 	c.json(i, "/_/stats?scope=node", &all)
 	return all[c.up.Host()]
 }
@@ -457,7 +460,7 @@ func (c *testCluster) awaitHealthy() {
 	c.await("nobody is passed over", func() bool {
 		for _, one := range c.running() {
 			for _, other := range c.running() {
-				if other != one && !one.node.cluster.client.Healthy(other.node.cluster.members.View().Self.ID) {
+				if other != one && !one.node.cluster.Client().Healthy(other.node.cluster.Members().View().Self.ID) {
 					return false
 				}
 			}

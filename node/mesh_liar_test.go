@@ -22,7 +22,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/node/cluster"
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
@@ -48,7 +50,10 @@ func infiltrate(t *testing.T, of form, look time.Duration, answer func(*liar, ht
 func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Duration, answer func(*liar, http.ResponseWriter, *http.Request)) *liar {
 	t.Helper()
 	c := formCluster(t, 0, up, func(int) form { return of })
-	c.look = look
+	c.seams.ReportAge = time.Nanosecond // what it says is asked for each time
+	if look > 0 {
+		c.seams.transfer = func(cfg *transfer.Config) { cfg.Look, cfg.Drip = look, 60*look }
+	}
 	c.join()
 	l := &liar{c: c, answer: answer}
 	listener, err := net.Listen("tcp", anyPort)
@@ -62,7 +67,7 @@ func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Du
 	secrets := []string{meshSecret}
 	if l.members, err = membership.Open(membership.Config{
 		Name: "liar", BindAddr: anyPort, PeerAddr: listener.Addr().String(), Fingerprint: fingerprint, Seeds: []string{c.nodes[0].gossip},
-		Secrets: secrets, Weight: c.nodes[0].node.cluster.members.View().Self.Weight, Egress: true, Version: Version,
+		Secrets: secrets, Weight: c.nodes[0].node.cluster.Members().View().Self.Weight, Egress: true, Version: Version,
 		Registries: []membership.Registry{{Host: up.Host()}}, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)
@@ -140,7 +145,7 @@ func on(method, path string, lie func(l *liar, w http.ResponseWriter, r *http.Re
 
 // owns reports whether the liar owns a key.
 func (l *liar) owns(key string) bool {
-	return l.c.nodes[0].node.cluster.members.View().Ring.Owner(key).ID == l.members.View().Self.ID
+	return l.c.nodes[0].node.cluster.Members().View().Ring.Owner(key).ID == l.members.View().Self.ID
 }
 
 // blob is a new one that is the liar's to get, and its bytes.
@@ -644,7 +649,6 @@ func TestMeshLiarAboutFigures(t *testing.T) {
 					_, _ = io.WriteString(w, test.said)
 				}
 			})
-			l.c.nodes[0].node.cluster.census.forget()
 			var sums map[string]map[string]int64
 			h := l.c.json(0, "/_/stats", &sums)
 			want := "1/2"
@@ -661,7 +665,7 @@ func TestMeshLiarAboutFigures(t *testing.T) {
 					}
 				}
 			}
-			l.c.json(0, "/_/cluster", new(clusterInfo))
+			l.c.json(0, "/_/cluster", new(cluster.Description))
 			l.c.get(0, "/v2/").want(t, http.StatusOK)
 		})
 	}
@@ -685,7 +689,7 @@ func TestMeshLiarOffers(t *testing.T) {
 			t.Parallel()
 			l := infiltrate(t, form{settings: settings{defaults: "cache_max_size: 8MiB"}}, 0, answer)
 			one := l.c.nodes[0]
-			p := l.client.Peer(one.node.cluster.members.View().Self.ID)
+			p := l.client.Peer(one.node.cluster.Members().View().Self.ID)
 			var wg sync.WaitGroup
 			most := int64(0)
 			for i := range 20 {
@@ -750,7 +754,6 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 	for range 4 {
 		b, _ := l.blob(small)
 		l.patiently(t, b, true)
-		l.c.nodes[0].node.cluster.census.forget()
 		l.c.json(0, "/_/stats", new(map[string]map[string]int64))
 		runtime.ReadMemStats(&m)
 		peak = max(peak, m.HeapAlloc)
@@ -772,7 +775,7 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	img := up.PutImage(repo, "v1", random(1, 10_000))
 	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
-	id := l.c.nodes[0].node.cluster.members.View().Self.ID
+	id := l.c.nodes[0].node.cluster.Members().View().Self.ID
 	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until it knows the node
 		runtime.Gosched()
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -64,11 +65,36 @@ func TestARefusalReachesAllNodes(t *testing.T) {
 		c.pull(i, b)
 	}
 	c.up.Fault(upstreamtest.Fault{Status: http.StatusForbidden})
-	if a := c.get(1, "/v2/"+repo+"/tags/list"); a.StatusCode != http.StatusForbidden {
+	if a := c.get(1, "/v2/"+repo+"/manifests/v1"); a.StatusCode != http.StatusForbidden {
 		t.Fatalf("status %d", a.StatusCode)
 	}
 	c.up.Down()
 	for i := range c.nodes {
 		c.await("the refusal", func() bool { return c.get(i, "/v2/"+repo+"/blobs/"+b.String()).StatusCode != http.StatusOK })
+	}
+}
+
+// What came by a login stays private when the login is taken out of the config, on a
+// node by itself, too. Only `private: false` says otherwise.
+func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
+	img := up.PutImage(repo, "v1", random(1, 10_000))
+	dir := t.TempDir()
+	login := fmt.Sprintf("auth: {username: %s, password: %s}", upstreamUser, upstreamPassword)
+	strange := "/v2/strangers/app/blobs/" + img.Layers[0].String()
+	for _, step := range []struct {
+		registry string
+		status   int
+	}{{login, http.StatusNotFound}, {"", http.StatusForbidden}, {"private: false", http.StatusOK}, {"", http.StatusOK}} {
+		p := newProxy(t, up, settings{dir: dir, registry: step.registry})
+		if step.registry == login {
+			p.get(blobPath(img.Layers[0])).want(t, http.StatusOK)
+		}
+		a := p.get(strange)
+		if (a.StatusCode == http.StatusOK) != (step.status == http.StatusOK) {
+			t.Errorf("%q: another repository's blob: status %d, want %d", step.registry, a.StatusCode, step.status)
+		}
+		p.close()
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/node/cluster"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
@@ -24,12 +26,23 @@ func many() string {
 	return lines.String()
 }
 
-// askers are the numbers of the nodes that may ask the registry, as node i sees it.
+// askers are the numbers of the nodes that may ask the registry, as node i sees it:
+// all those on the routes of any keys.
 func (c *testCluster) askers(i int, registry string) (all []int) {
-	m := c.nodes[i].node.cluster.mesh
-	for id := range m.asking(m.view(), registry).members {
-		one, _ := m.view().Member(id)
-		all = append(all, slices.IndexFunc(c.nodes, func(n *testNode) bool { return n.name == one.Name }))
+	c.t.Helper()
+	of := c.nodes[i].node.cluster
+	for key := range 20 {
+		for _, p := range of.Router().Route(registry, strconv.Itoa(key)) {
+			id := of.Router().Self()
+			if p != nil {
+				id = p.ID()
+			}
+			one, _ := of.Members().View().Member(id)
+			n := slices.IndexFunc(c.nodes, func(n *testNode) bool { return n.name == one.Name })
+			if !slices.Contains(all, n) {
+				all = append(all, n)
+			}
+		}
 	}
 	slices.Sort(all)
 	return all
@@ -96,8 +109,8 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 		}
 		return form{}
 	})
-	asked := c.nodes[1].node.cluster.members.View().Self.ID
-	p := c.nodes[0].node.cluster.client.Peer(asked)
+	asked := c.nodes[1].node.cluster.Members().View().Self.ID
+	p := c.nodes[0].node.cluster.Client().Peer(asked)
 	ctx := t.Context()
 	ref := oci.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
 	tag := oci.Ref{Registry: foreign, Repository: repo, Tag: "1"}
@@ -131,7 +144,7 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if _, err := p.Manifest(ctx, ref, mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held manifest: %v", err)
 	}
-	var info ownerInfo
+	var info cluster.Owner
 	c.json(0, "/_/owner/"+ref.Digest.String(), &info)
 	if len(info.Missing) > 0 {
 		t.Errorf("%+v", info)

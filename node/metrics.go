@@ -6,84 +6,138 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"oci-proxy/node/figures"
+	"oci-proxy/node/gate"
 )
 
-// The metrics of /_/metrics. The rooms count for themselves; these are read
-// from their figures whenever Prometheus asks.
-var (
-	metricRequests = describe("requests_total", "Client requests for blobs and manifests by digest, by where the bytes came from.", "registry", "source")
-	metricBytes    = describe("sent_bytes_total", "Bytes of content sent to clients, by where they came from.", "registry", "source")
-	metricReceived = describe("received_bytes_total", "Bytes of blobs received, by where they came from.", "registry", "source")
-	metricToPeers  = describe("sent_to_peers_bytes_total", "Bytes of blobs sent to other nodes.", "registry")
-	metricMembers  = describe("members", "Members of the cluster by state, this node included.", "state")
-	metricEvicted  = describe("evictions_total", "Blobs evicted to make room.", "registry")
-	metricItems    = describe("shard_blobs", "Blobs in the shard.", "registry")
-	metricSize     = describe("shard_bytes", "Bytes of content in the shard.", "registry")
-	metricBound    = describe("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", "registry")
-	metricConns    = describe("client_connections", "Clients' connections.")
-	metricPulls    = describe("pulls", "Pulls under way, and those that wait for their turn.", "state")
-	metricRefused  = describe("pulls_refused_total", "Pulls that got no turn in time.")
-	metricFailed   = describe("failed_logins_total", "Logins that were wrong, or not looked at after too many of those.")
-	metricDegraded = describe("degraded", "1 while the node serves with something broken, else 0.")
+// A sample is one value of a metric.
+type sample struct {
+	value  int64
+	labels []string
+}
+
+// A metric is one of /_/metrics.
+type metric struct {
+	name, help string
+	kind       prometheus.ValueType
+	labels     []string
+	values     func(s *snapshot) []sample
+}
+
+// A snapshot is what the metrics of one moment are read from.
+type snapshot struct {
+	registries map[string]*figures.Registry
+	members    map[string]int64 // by state
+	gate       gate.Figures
+	degraded   bool
+}
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
 )
 
-// describe describes one metric of this program.
-func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("oci_proxy_"+name, help, labels, nil)
+// table lists all metrics. Names and labels are outward.
+var table = []metric{
+	bySource("requests_total", "Client requests for blobs and manifests by digest, by where the bytes came from.",
+		from{"hit", figures.Hits}, from{"peer", figures.PeerHits}, from{"miss", figures.Misses}),
+	bySource("sent_bytes_total", "Bytes of content sent to clients, by where they came from.",
+		from{"hit", figures.HitBytes}, from{"peer", figures.PeerHitBytes}, from{"miss", figures.MissBytes}),
+	bySource("received_bytes_total", "Bytes of blobs received, by where they came from.",
+		from{"upstream", figures.FromUpstreamBytes}, from{"peer", figures.FromPeersBytes}),
+	byRegistry("sent_to_peers_bytes_total", "Bytes of blobs sent to other nodes.", counter, figures.ToPeersBytes),
+	{"members", "Members of the cluster by state, this node included.", gauge, []string{"state"}, func(s *snapshot) (out []sample) {
+		for state, n := range s.members {
+			out = append(out, sample{n, []string{state}})
+		}
+		return out
+	}},
+	byRegistry("evictions_total", "Blobs evicted to make room.", counter, figures.Evictions),
+	byRegistry("shard_blobs", "Blobs in the shard.", gauge, figures.Items),
+	byRegistry("shard_bytes", "Bytes of content in the shard.", gauge, figures.CurrentSize),
+	byRegistry("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", gauge, figures.MaxSize),
+	single("client_connections", "Clients' connections.", gauge, func(s *snapshot) int64 { return int64(s.gate.Connections) }),
+	{"pulls", "Pulls under way, and those that wait for their turn.", gauge, []string{"state"}, func(s *snapshot) []sample {
+		return []sample{{int64(s.gate.Pulls), []string{"active"}}, {int64(s.gate.Waiting), []string{"waiting"}}}
+	}},
+	single("pulls_refused_total", "Pulls that got no turn in time.", counter, func(s *snapshot) int64 { return s.gate.Refused }),
+	single("failed_logins_total", "Logins that were wrong, or not looked at after too many of those.", counter, func(s *snapshot) int64 { return s.gate.FailedLogins }),
+	single("degraded", "1 while the node serves with something broken, else 0.", gauge, func(s *snapshot) int64 {
+		if s.degraded {
+			return 1
+		}
+		return 0
+	}),
+}
+
+// single is a metric with one value.
+func single(name, help string, kind prometheus.ValueType, value func(s *snapshot) int64) metric {
+	return metric{name, help, kind, nil, func(s *snapshot) []sample { return []sample{{value: value(s)}} }}
+}
+
+// byRegistry is a metric with a value for each registry.
+func byRegistry(name, help string, kind prometheus.ValueType, f figures.Figure) metric {
+	return metric{name, help, kind, []string{"registry"}, func(s *snapshot) (out []sample) {
+		for registry, r := range s.registries {
+			out = append(out, sample{r[f], []string{registry}})
+		}
+		return out
+	}}
+}
+
+// from is a figure of what came from one source.
+type from struct {
+	source string
+	figure figures.Figure
+}
+
+// bySource is a counter with a value for each registry and source.
+func bySource(name, help string, sources ...from) metric {
+	return metric{name, help, counter, []string{"registry", "source"}, func(s *snapshot) (out []sample) {
+		for registry, r := range s.registries {
+			for _, one := range sources {
+				out = append(out, sample{r[one.figure], []string{registry, one.source}})
+			}
+		}
+		return out
+	}}
+}
+
+// describe describes the metric to Prometheus.
+func (m *metric) describe() *prometheus.Desc {
+	return prometheus.NewDesc("oci_proxy_"+m.name, m.help, m.labels, nil)
 }
 
 // metrics returns the handler of /_/metrics.
-func (n *Node) metrics() http.Handler {
+func (p *reports) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(figures{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collector{p}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
-// figures hands the node's figures to Prometheus.
-type figures struct{ node *Node }
+// snapshot reads the other rooms' figures.
+func (p *reports) snapshot() *snapshot {
+	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), degraded: len(p.broken()) > 0}
+}
+
+// A collector hands the table to Prometheus.
+type collector struct{ reports *reports }
 
 // Describe implements prometheus.Collector.
-func (figures) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{metricRequests, metricBytes, metricReceived, metricToPeers, metricMembers, metricEvicted, metricItems, metricSize, metricBound, metricConns, metricPulls, metricRefused, metricFailed, metricDegraded} {
-		out <- d
+func (collector) Describe(out chan<- *prometheus.Desc) {
+	for i := range table {
+		out <- table[i].describe()
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (f figures) Collect(out chan<- prometheus.Metric) {
-	counter := func(d *prometheus.Desc, v int64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	now := c.reports.snapshot()
+	for i := range table {
+		m := &table[i]
+		for _, s := range m.values(now) {
+			out <- prometheus.MustNewConstMetric(m.describe(), m.kind, float64(s.value), s.labels...)
+		}
 	}
-	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
-	}
-	for registry, s := range f.node.byRegistry() {
-		counter(metricRequests, s.Hits, registry, "hit")
-		counter(metricRequests, s.PeerHits, registry, "peer")
-		counter(metricRequests, s.Misses, registry, "miss")
-		counter(metricBytes, s.HitBytes, registry, "hit")
-		counter(metricBytes, s.PeerHitBytes, registry, "peer")
-		counter(metricBytes, s.MissBytes, registry, "miss")
-		counter(metricReceived, s.FromUpstreamBytes, registry, "upstream")
-		counter(metricReceived, s.FromPeersBytes, registry, "peer")
-		counter(metricToPeers, s.ToPeersBytes, registry)
-		counter(metricEvicted, s.Evictions, registry)
-		gauge(metricItems, s.Items, registry)
-		gauge(metricSize, s.CurrentSize, registry)
-		gauge(metricBound, s.MaxSize, registry)
-	}
-	for state, many := range f.node.byState() {
-		gauge(metricMembers, many, state)
-	}
-	conns, active, queued := f.node.budget.figures()
-	gauge(metricConns, int64(conns))
-	gauge(metricPulls, int64(active), "active")
-	gauge(metricPulls, int64(queued), "waiting")
-	counter(metricRefused, f.node.budget.refused.Load())
-	counter(metricFailed, f.node.access.failures.Load())
-	degraded := int64(0)
-	if len(f.node.broken()) > 0 {
-		degraded = 1
-	}
-	gauge(metricDegraded, degraded)
 }

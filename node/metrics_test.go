@@ -29,7 +29,7 @@ func TestMetricsAreWellFormedAndGuarded(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	problems, err := testutil.CollectAndLint(figures{n})
+	problems, err := testutil.CollectAndLint(collector{n.reports})
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}

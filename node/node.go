@@ -1,27 +1,29 @@
-// Package node is the process: it builds the rooms from the config, answers
-// HTTP, and ends in order.
+// Package node is the process: it builds the rooms from the config, answers HTTP
+// at the clients' port, and ends in order.
 //
-// A request comes in by routes.go, is let in by access.go, and if it is one of
-// the registry API is understood and answered by v2.go, manifest.go and blob.go.
-// What fails becomes an OCI error in one place, failure.go. The rooms below
-// count; stats.go and health.go report.
+// A request enters by routes.go, which lists every URL there is, and is let in by
+// node/gate. A request of the registry API is understood and answered by the api
+// (api.go): manifest.go, blob.go, list.go; failure.go turns every failure into
+// an OCI error. Everything under /_/ is answered by the reports (reports.go),
+// which read the figures of the other rooms. requests.go logs a line for each
+// request.
+//
+// What a registry is, where its content lies and how it is treated stands in
+// registries.go. The other nodes are behind node/cluster. run.go serves and
+// drains.
 package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
-	"time"
 
-	"oci-proxy/cache"
+	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
-	"oci-proxy/node/membership"
+	"oci-proxy/node/gate"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
@@ -30,302 +32,144 @@ import (
 
 // A Node is one node.
 type Node struct {
-	cfg      *config.Config
-	name     string // what this node calls itself in Cache-Status
-	log      *slog.Logger
-	names    oci.Names
-	stores   map[string]*cache.Store // by cache directory, however the config writes it
-	upstream *upstream.Client
-	fetcher  *transfer.Fetcher
-	access   *access
-	hosts    hosts
-	budget   *budget
-	cert     *watched[*tls.Certificate] // of the clients' port, nil for plain HTTP
-	page     http.Handler
-	ready    atomic.Bool
-	pulls    pulls
-	since    time.Time
-	cluster  *cluster // nil for a node on its own
+	cfg        *config.Config
+	log        *slog.Logger
+	registries *registries
+	cluster    *cluster.Cluster
+	upstream   *upstream.Client
+	fetcher    *transfer.Fetcher
+	gate       *gate.Gate
+	cert       *certificate // of the clients' port, nil for plain HTTP
+	api        *api
+	reports    *reports
+	ready      atomic.Bool
+	pulls      pulls
 }
 
-// Version is this program's, as other members and the page's users are told.
+// Version is this program's, as other members and readers of the page are told.
 // Set it before New.
 var Version = "dev"
 
-// proxyName is how a node without a cluster calls itself in Cache-Status.
+// proxyName is what a node without a cluster calls itself in Cache-Status.
 const proxyName = "oci-proxy"
 
-// New builds a node. Clients are not served yet, but its cache directories are
-// open, and it is a member of its cluster: call Run, or Close.
+// New builds a node. It does not serve clients yet, but its cache directories are
+// open and it is a member of its cluster: call Run, or Close.
 func New(cfg *config.Config, log *slog.Logger) (*Node, error) { return build(cfg, log, seams{}) }
 
-// seams are where tests of a cluster reach in. Zero fields change nothing.
+// seams are where tests reach in. Zero fields change nothing.
 type seams struct {
-	dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes the connections to other nodes
-	view func(now *membership.View) *membership.View                       // what requests are routed by
-	look time.Duration                                                     // how often the Fetcher looks at requests to peers
+	cluster.Seams
+	transfer func(*transfer.Config) // changes what the fetcher is built with
+	limits   *gate.Limits           // what clients share
 }
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	access, err := newAccess(cfg, log)
-	if err != nil {
-		return nil, err
+	n := &Node{cfg: cfg, log: log}
+	if err := n.open(test); err != nil {
+		return nil, errors.Join(err, n.close(context.Background()))
 	}
-	cert, err := newCertificate(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	client, err := upstream.New(registries(cfg, log))
-	if err != nil {
-		return nil, fmt.Errorf("setting up the registries: %w", err)
-	}
-	n := &Node{
-		cfg: cfg, name: proxyName, log: log, upstream: client, stores: stores(cfg, log), since: time.Now(),
-		access: access, hosts: newHosts(cfg), budget: newBudget(openFiles(), cfg.QueueTimeout), cert: cert,
-	}
-	n.names = names(cfg)
-	n.page = page.New(cfg.BaseURL, cfg.DefaultRegistry, pageAliases(cfg))
-	fetch := transfer.Config{Upstream: client, Store: n.store, Policy: n.policy, Log: log}
-	if cfg.Cluster != nil {
-		n.name = cfg.Cluster.Name
-		if err := n.openCluster(cfg.Cluster, test); err != nil {
-			client.Close()
-			return nil, errors.Join(err, n.closeStores())
-		}
-		fetch.Mesh, fetch.Look, fetch.Drip = n.cluster.mesh, test.look, 60*test.look
+	sites := sites{n.registries, n.cluster.Private}
+	fetch := transfer.Config{Upstream: n.upstream, Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	if test.transfer != nil {
+		test.transfer(&fetch)
 	}
 	n.fetcher = transfer.New(fetch)
-	for _, r := range cfg.Registries { // counted from the start: strangers' names may use up the places
+	for _, r := range cfg.Registries { // first, so that strangers' names do not use up the places for counters
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
-	if n.cluster != nil {
-		n.servePeers()
+	n.reports = &reports{
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, ready: &n.ready, sites: sites,
 	}
+	n.api = &api{
+		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
+		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
+	}
+	n.cluster.Serve(n.fetcher.Holder(), n.reports.own)
 	return n, nil
 }
 
-// registries are the configured registries as the upstream client takes them,
-// and what one is that nobody configured.
-func registries(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
-	var out []upstream.Registry
-	for _, r := range cfg.Registries {
-		u := upstreamRegistry(r)
-		u.Configured = true
-		out = append(out, u)
+// open opens the rooms below the fetcher. If it fails, close closes those that
+// are open.
+func (n *Node) open(test seams) (err error) {
+	limits := gate.SystemLimits()
+	if test.limits != nil {
+		limits = *test.limits
 	}
-	return out, upstreamRegistry(cfg.Defaults), log
+	if n.gate, err = gate.New(n.cfg, limits, n.log); err != nil {
+		return err
+	}
+	if n.cert, err = openCertificate(n.cfg, n.log); err != nil {
+		return err
+	}
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.log)); err != nil {
+		return fmt.Errorf("setting up the registries: %w", err)
+	}
+	n.registries = openRegistries(n.cfg, n.log)
+	n.cluster, err = cluster.Open(cluster.Config{
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Log: n.log, Seams: test.Seams,
+	})
+	return err
 }
 
-func upstreamRegistry(r config.Registry) upstream.Registry {
-	return upstream.Registry{
-		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
-		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
+// nameOf is what the node calls itself in Cache-Status.
+func nameOf(cfg *config.Config) string {
+	if cfg.Cluster == nil {
+		return proxyName
 	}
+	return cfg.Cluster.Name
 }
 
-// stores opens a store for each cache directory that the config names.
-func stores(cfg *config.Config, log *slog.Logger) map[string]*cache.Store {
-	opts := map[string]cache.Options{}
-	registries := cfg.Registries
-	if !cfg.WhitelistMode { // else nobody comes to the defaults' directory but those who name it
-		registries = append([]config.Registry{cfg.Defaults}, registries...)
-	}
-	for _, r := range registries {
-		dir := storeDir(r)
-		o, ok := opts[dir]
-		if !ok {
-			o = cache.Options{Bound: r.CacheMaxSize, Shares: map[string]int64{}, Verify: max(cfg.VerifyInterval, time.Nanosecond), Log: log}
-		}
-		if r.OwnBound > 0 {
-			o.Shares[r.Host] = r.OwnBound
-		}
-		opts[dir] = o
-	}
-	out := map[string]*cache.Store{}
-	for dir, o := range opts {
-		out[dir] = cache.Open(dir, o)
-	}
-	return out
-}
-
-// storeDir is the one name of the directory that a registry's content lies in:
-// the config takes directories that are the same for one.
-func storeDir(r config.Registry) string {
-	if abs, err := filepath.Abs(r.CacheDir); err == nil {
-		return abs
-	}
-	return filepath.Clean(r.CacheDir)
-}
-
-// names is how clients' names become registries'.
-func names(cfg *config.Config) oci.Names {
+// newPage is the page, which names the first alias of each registry.
+func newPage(cfg *config.Config) http.Handler {
 	alias := map[string]string{}
 	for _, r := range cfg.Registries {
-		for _, a := range r.Alias {
-			alias[a] = r.Host
-		}
-	}
-	return oci.Names{
-		Default: cfg.DefaultRegistry, Hub: config.DockerHub, Canonical: config.Canonical, Alias: alias,
-		Known: func(host string) bool { _, ok := cfg.Registry(host); return ok },
-	}
-}
-
-// pageAliases is the first alias of each registry that has one.
-func pageAliases(cfg *config.Config) map[string]string {
-	out := map[string]string{}
-	for _, r := range cfg.Registries {
 		if len(r.Alias) > 0 {
-			out[r.Host] = r.Alias[0]
+			alias[r.Host] = r.Alias[0]
 		}
 	}
-	return out
+	return page.New(cfg.BaseURL, cfg.DefaultRegistry, alias)
 }
 
-// store is where a registry's content lies. In whitelist_mode there may be no
-// place for one that is not listed; peers that ask for it all the same are told
-// of the default registry's.
-func (n *Node) store(registry string) *cache.Store {
-	r, _ := n.cfg.Registry(registry)
-	if s, ok := n.stores[storeDir(r)]; ok {
-		return s
-	}
-	r, _ = n.cfg.Registry(n.cfg.DefaultRegistry)
-	return n.stores[storeDir(r)]
-}
-
-// policy is how a registry is treated.
-func (n *Node) policy(registry string) transfer.Policy {
-	r, configured := n.cfg.Registry(registry)
-	private := r.Private || n.cluster != nil && n.cluster.mesh.private(registry)
-	return transfer.Policy{TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: private, Stranger: !configured, PassOn: !r.FollowRedirects}
-}
-
-const (
-	// headerTimeout is how long a client may take to send a request's header.
-	headerTimeout = 10 * time.Second
-	// idleTimeout is how long a connection may be without a request.
-	idleTimeout = 2 * time.Minute
-	// maxHeader bounds a request's header in bytes.
-	maxHeader = 32 << 10
-)
-
-// server is the clients' server.
-func (n *Node) server() *http.Server {
-	srv := &http.Server{
-		Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		TLSConfig: serverTLS(n.cert), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
-	overTLS(srv)
-	n.budget.watch(srv)
-	return srv
-}
-
-// serve serves on l, over TLS if that is set up.
-func serve(srv *http.Server, l net.Listener) error {
-	if srv.TLSConfig != nil {
-		return srv.ServeTLS(l, "", "")
-	}
-	return srv.Serve(l)
-}
-
-// Run serves on l until ctx ends, then drains: no pull under way is cut before
-// the config's shutdown_timeout is over (see pulls.go). It closes the node.
-func (n *Node) Run(ctx context.Context, l net.Listener) error {
-	srv := n.server()
-	served := make(chan error, 1)
-	go func() { served <- serve(srv, l) }()
-	if n.cluster != nil {
-		hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
-		heard := make(chan struct{})
-		go func() { defer close(heard); n.hearOthers(hearing) }()
-		defer func() { stop(); <-heard }()
-	}
-	n.log.Info("serving", "address", l.Addr().String())
-	err := n.awaitEnd(ctx, served)
-	n.ready.Store(false)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
-	defer cancel()
-	if err == nil {
-		n.awaitQuiet(drain)
-	}
-	if cut := srv.Shutdown(drain); cut != nil {
-		n.log.Warn("pulls cut at the end of shutdown_timeout", "error", cut)
-		err = errors.Join(err, srv.Close())
-	}
-	return errors.Join(err, n.Close(drain))
-}
-
-// awaitEnd waits until the node is to drain, or serving has failed. Meanwhile
-// the node becomes ready.
-func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
-	met := n.met(ctx)
-	for {
-		select {
-		case <-met:
-			n.ready.Store(true)
-			met = nil
-		case err := <-served:
-			return fmt.Errorf("serving: %w", err)
-		case <-n.left():
-			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-			return nil
-		case <-ctx.Done():
-			n.log.Info("draining", "at most", n.cfg.ShutdownTimeout)
-			if n.cluster != nil {
-				n.cluster.members.Restarting(context.WithoutCancel(ctx))
-			}
-			return nil
-		}
-	}
-}
-
-// meetTime bounds how long a node that starts looks for others before it is ready.
-const meetTime = 5 * time.Second
-
-// met is closed when the node knows other members, or that there are none to be
-// found. One that just started asks upstream for what others have.
-func (n *Node) met(ctx context.Context) <-chan struct{} {
-	met := make(chan struct{})
-	if n.cluster == nil {
-		close(met)
-		return met
-	}
-	go func() {
-		defer close(met)
-		ctx, cancel := context.WithTimeout(ctx, meetTime)
-		defer cancel()
-		n.cluster.members.AwaitOthers(ctx)
-	}()
-	return met
-}
-
-// left is closed when the node is to leave its cluster for good.
-func (n *Node) left() <-chan struct{} {
-	if n.cluster == nil {
-		return nil
-	}
-	return n.cluster.leaving
-}
-
-// Close ends downloads (letting them finish until ctx ends), says so to the
-// other members, and closes the cache.
+// Close ends downloads (they may finish until ctx ends), tells the other members,
+// and closes the cache.
 func (n *Node) Close(ctx context.Context) error {
 	n.fetcher.Close(ctx)
-	var errs []error
-	if n.cluster != nil {
-		errs = append(errs, n.cluster.close(ctx))
-	}
-	n.upstream.Close()
-	return errors.Join(append(errs, n.closeStores())...)
+	return n.close(ctx)
 }
 
-// closeStores closes the cache.
-func (n *Node) closeStores() error {
+// close closes the rooms that are open, from the top.
+func (n *Node) close(ctx context.Context) error {
 	var errs []error
-	for _, s := range n.stores {
-		errs = append(errs, s.Close())
+	if n.cluster != nil {
+		errs = append(errs, n.cluster.Close(ctx))
+	}
+	if n.upstream != nil {
+		n.upstream.Close()
+	}
+	if n.registries != nil {
+		errs = append(errs, n.registries.close())
+	}
+	if n.gate != nil {
+		n.gate.Close(ctx)
 	}
 	return errors.Join(errs...)
 }
+
+// PeerAddr is the address that other members reach the node at, "" without a
+// cluster.
+func (n *Node) PeerAddr() string { return n.cluster.PeerAddr() }
+
+// GossipAddr is the address of the node's gossip, "" without a cluster.
+func (n *Node) GossipAddr() string { return n.cluster.GossipAddr() }
+
+// AwaitMembers waits until that many members are up, this node included, or ctx
+// ends.
+func (n *Node) AwaitMembers(ctx context.Context, many int) error {
+	return n.cluster.AwaitMembers(ctx, many)
+}
+
+// Rekey replaces the cluster's secrets: the first is used, all are accepted. A
+// node without a cluster has none.
+func (n *Node) Rekey(secrets []config.Secret) error { return n.cluster.Rekey(secrets) }

@@ -4,16 +4,18 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
-// pulls knows whether somebody is pulling. A pull is many requests: docker
-// opens a connection for each blob, so a drain that closed the port at once
-// would cut pulls between two layers.
+// pulls know whether somebody is pulling. A pull is many requests, and docker
+// opens a connection for each blob: a drain that closed the port at once would cut
+// pulls between two layers.
 type pulls struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
 	active int
-	ended  time.Time     // when the last request did
-	idle   chan struct{} // closed when active comes to 0; nil if nobody waits
+	ended  time.Time     // of the last request
+	idle   chan struct{} // closed when active drops to 0; nil if nobody waits
 }
 
 // begin notes that a request of a pull is being answered.
@@ -23,7 +25,7 @@ func (p *pulls) begin() {
 	p.active++
 }
 
-// end notes that one has been.
+// end notes that a request has been answered.
 func (p *pulls) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -35,36 +37,26 @@ func (p *pulls) end() {
 	}
 }
 
-// betweenLayers is how long a client may take from one request of a pull to
-// the next without the drain taking the pull for finished.
-const betweenLayers = time.Second
-
-// quiet waits until nothing was asked for during such a pause, or ctx ends.
+// quiet waits until nothing was asked for during betweenLayers, or ctx ends.
 func (p *pulls) quiet(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		idle, left := p.look()
-		if idle == nil && left <= 0 {
-			return
-		}
-		t := time.NewTimer(left)
-		wake := t.C
-		if idle != nil {
-			wake = nil // how long the request takes nobody knows
-		}
-		select {
-		case <-idle:
-		case <-wake:
-		case <-ctx.Done():
-		}
-		t.Stop()
-		if ctx.Err() != nil {
+		switch {
+		case idle != nil: // nobody knows how long the requests take
+			select {
+			case <-idle:
+			case <-ctx.Done():
+			}
+		case left > 0:
+			_ = wait.For(ctx, left) // the loop sees ctx's end
+		default:
 			return
 		}
 	}
 }
 
-// look returns what is closed when the requests under way have ended, or else
-// how much is left of the pause.
+// look returns a channel that is closed when the requests under way have ended. If
+// there are none it returns how much of the pause is left.
 func (p *pulls) look() (idle <-chan struct{}, left time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,13 +67,4 @@ func (p *pulls) look() (idle <-chan struct{}, left time.Duration) {
 		p.idle = make(chan struct{})
 	}
 	return p.idle, 0
-}
-
-// awaitQuiet keeps the port open for pulls under way. /_/ready says meanwhile
-// that others should go elsewhere; where nobody listens to that, half of the
-// drain's time is left for what then is still being sent.
-func (n *Node) awaitQuiet(drain context.Context) {
-	ctx, cancel := context.WithTimeout(drain, n.cfg.ShutdownTimeout/2)
-	defer cancel()
-	n.pulls.quiet(ctx)
 }

@@ -39,8 +39,8 @@ func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, sto
 	return p, cancel, done
 }
 
-// wait returns how Run ended.
-func wait(t *testing.T, ended <-chan error) error {
+// awaitRun returns how Run ended.
+func awaitRun(t *testing.T, ended <-chan error) error {
 	t.Helper()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
@@ -74,7 +74,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	}
 	p.client.CloseIdleConnections()
 	fresh.client.CloseIdleConnections()
-	if err := wait(t, ended); err != nil {
+	if err := awaitRun(t, ended); err != nil {
 		t.Errorf("Run: %v", err)
 	}
 	if resp, err := p.try(http.MethodGet, "/v2/"); err == nil {
@@ -93,7 +93,7 @@ func TestDrainIsBounded(t *testing.T) {
 	slow := p.send(http.MethodGet, blobPath(d))
 	start := time.Now()
 	stop()
-	if err := wait(t, ended); err != nil {
+	if err := awaitRun(t, ended); err != nil {
 		t.Errorf("Run: %v", err)
 	}
 	if took := time.Since(start); took < 300*time.Millisecond || took > 5*time.Second {
@@ -134,7 +134,7 @@ func TestWhatWasStoredIsAHitAfterARestart(t *testing.T) {
 		}
 		p.client.CloseIdleConnections()
 		stop()
-		if err := wait(t, ended); err != nil {
+		if err := awaitRun(t, ended); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	}

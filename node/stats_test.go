@@ -162,18 +162,3 @@ func TestDirectoriesThatAreOneShareOneStore(t *testing.T) {
 		t.Errorf("the blob's file holds %d bytes, %v", len(b), err)
 	}
 }
-
-// Each /v2/ adds the others' figures up: none of them may end it.
-func TestOthersFiguresAreWhole(t *testing.T) {
-	t.Parallel()
-	s, err := readStats([]byte(`{"registries": {"a": null, "b": {"Hits": 3}}, "max_size": 5}`))
-	if err != nil || len(s.Registries) != 1 || s.Registries["b"].Hits != 3 || s.MaxSize != 5 {
-		t.Errorf("%+v, %v", s, err)
-	}
-	if s, err := readStats([]byte(`null`)); err != nil || s == nil {
-		t.Errorf("%+v, %v", s, err)
-	}
-	if _, err := readStats([]byte(`[]`)); err == nil {
-		t.Error("a list is no figures")
-	}
-}

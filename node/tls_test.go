@@ -22,8 +22,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oci-proxy/node/gate"
+	"oci-proxy/node/reload"
 	"oci-proxy/transfer/upstreamtest"
 )
+
+// replace puts a new file in the place of another.
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // A pair is a certificate in files.
 type pair struct {
@@ -75,7 +88,7 @@ func (p pair) config() string {
 // overtls is a proxy that is asked over TLS, by HTTP/2 or by 1.1.
 func overtls(t *testing.T, up *upstreamtest.Registry, files pair, two bool) *proxy {
 	t.Helper()
-	p := served(t, up, settings{top: files.config()}, newBudget(20000, time.Minute))
+	p := served(t, up, settings{top: files.config()}, gate.SystemLimits())
 	tr := p.client.Transport.(*http.Transport)
 	tr.TLSClientConfig = &tls.Config{RootCAs: files.pool}
 	tr.ForceAttemptHTTP2 = two
@@ -152,7 +165,7 @@ func TestWhatIsNotTLSOrTooOldIsRefused(t *testing.T) {
 		t.Errorf("plain HTTP: %d", a.StatusCode)
 	}
 	// In the clear nobody speaks HTTP/2, neither by prior knowledge nor by upgrade.
-	inClear := served(t, upstreamtest.New(t), settings{}, newBudget(20000, time.Minute))
+	inClear := served(t, upstreamtest.New(t), settings{}, gate.SystemLimits())
 	h2c := inClear.dial()
 	fmt.Fprintf(h2c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	if b, err := io.ReadAll(h2c); err != nil || !bytes.HasPrefix(b, []byte("HTTP/1.1 ")) {
@@ -173,12 +186,12 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		}()
 		want := func(name string, well bool) {
 			t.Helper()
-			time.Sleep(lookEvery) // in the bubble
-			c, err := serverTLS(n.cert).GetCertificate(nil)
+			time.Sleep(reload.Every) // in the bubble
+			c, err := n.cert.server().GetCertificate(nil)
 			if err != nil || c.Leaf.Subject.CommonName != name {
 				t.Fatalf("%v, %v; want %s", c.Leaf.Subject, err, name)
 			}
-			if broken := n.broken(); (len(broken) == 0) != well {
+			if broken := n.reports.broken(); (len(broken) == 0) != well {
 				t.Errorf("health says %v", broken)
 			}
 		}
@@ -200,7 +213,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		replace(t, files.key, key)
 		replace(t, files.cert, cert)
 		want("three.example", true)
-		if strings.Count(log.String(), "tls: read again") != 2 || strings.Contains(log.String(), "PRIVATE") {
+		if strings.Count(log.String(), "files read again") != 2 || strings.Contains(log.String(), "PRIVATE") {
 			t.Errorf("log:\n%s", log)
 		}
 	})
@@ -215,9 +228,7 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	cert, key := makePair(t, "two.example")
 	replace(t, files.cert, cert)
 	replace(t, files.key, key)
-	p.node.cert.mu.Lock()
-	p.node.cert.looked = time.Time{} // some time has passed
-	p.node.cert.mu.Unlock()
+	p.node.cert.files.Expire() // as if time had passed
 	p.get("/v2/").want(t, 200) // on the connection of before
 	p.client.CloseIdleConnections()
 	if _, err := p.try(http.MethodGet, "/v2/"); err == nil {
@@ -244,7 +255,7 @@ func TestHalfHandshakesEnd(t *testing.T) {
 				start := time.Now()
 				go func() { _, _ = io.WriteString(conn, sent) }() // it may be cut before
 				_, _ = io.Copy(io.Discard, conn)
-				if took := time.Since(start); took > headerTimeout {
+				if took := time.Since(start); took > headerTime {
 					t.Errorf("closed after %s", took)
 				}
 				_ = srv.Close()

@@ -10,10 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -94,30 +92,6 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 	}
 }
 
-func TestPiecesEachHaveADeadlineOfTheirOwn(t *testing.T) {
-	t.Parallel()
-	w := &deadlines{ResponseWriter: httptest.NewRecorder()}
-	r := &response{ResponseWriter: w, control: http.NewResponseController(w), record: &record{}}
-	src := &io.LimitedReader{R: bytes.NewReader(make([]byte, 4*piece)), N: 3*piece + 5}
-	k, err := r.ReadFrom(src)
-	if k != 3*piece+5 || err != nil || src.N != 0 || w.set != 4 || r.record.bytes != k {
-		t.Errorf("%d bytes, %v, %d left, %d deadlines, %d counted", k, err, src.N, w.set, r.record.bytes)
-	}
-	if k, err := r.ReadFrom(strings.NewReader("short")); k != 5 || err != nil {
-		t.Errorf("%d bytes, %v", k, err)
-	}
-}
-
-func TestShortSourceEndsReadFrom(t *testing.T) {
-	t.Parallel()
-	w := httptest.NewRecorder()
-	r := &response{ResponseWriter: w, control: http.NewResponseController(w), record: &record{}}
-	k, err := r.ReadFrom(&io.LimitedReader{R: strings.NewReader("short"), N: 3 * piece})
-	if k != 5 || err != nil {
-		t.Errorf("%d bytes, %v", k, err)
-	}
-}
-
 func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -158,15 +132,4 @@ func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 			}
 		})
 	}
-}
-
-// deadlines counts how often a deadline is set.
-type deadlines struct {
-	http.ResponseWriter
-	set int
-}
-
-func (d *deadlines) SetWriteDeadline(time.Time) error {
-	d.set++
-	return nil
 }

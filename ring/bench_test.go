@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// sizes are those that the figures are promised for.
+// sizes are the sizes of mesh for which we promise figures.
 var sizes = []int{10, 100, 300}
 
 func BenchmarkOwner(b *testing.B) {
@@ -24,16 +24,8 @@ func BenchmarkOwners(b *testing.B) {
 	})
 }
 
-func BenchmarkFormer(b *testing.B) {
-	lookups(b, func(b *testing.B, r *Ring, keys []string) {
-		for i := 0; b.Loop(); i++ {
-			r.Former(keys[i%len(keys)])
-		}
-	})
-}
-
-// lookups measures with a thousand digests to be asked in turn: one alone
-// would stay in the processor's nearest cache.
+// lookups looks up a thousand digests in turn: a single one would stay in the
+// processor's nearest cache.
 func lookups(b *testing.B, ask func(*testing.B, *Ring, []string)) {
 	keys := digests(1024)
 	for _, n := range sizes {
@@ -57,7 +49,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-// BenchmarkNext is a member that joins and leaves.
+// BenchmarkNext lets a member join and leave.
 func BenchmarkNext(b *testing.B) {
 	for _, n := range append(sizes, 1000) {
 		members := nodes(n+1, 1, 1)
@@ -67,13 +59,5 @@ func BenchmarkNext(b *testing.B) {
 				r = mustNext(b, r, members[:n+1-i%2])
 			}
 		})
-	}
-}
-
-func BenchmarkChanged(b *testing.B) {
-	members := nodes(301, 1, 1)
-	r := mustNext(b, must(b, members[:300]), members)
-	for b.Loop() {
-		r.Changed()
 	}
 }

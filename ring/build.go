@@ -10,19 +10,19 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A builder makes tables by the library. It goes from ring to ring, since a
-// few changes to what it holds take far less time than all members anew: the
-// library sorts all points once for each unit. Its table depends on the set of
-// units only, not on the way there, so the rings of a chain may use the builder
-// in any order.
+// A builder builds rings with the library. Rings that follow each other share
+// it: the library sorts all points once for each unit, so a few changes take far
+// less time than a new start. The library's table depends only on the set of
+// units, not on the order of the changes, so the rings may use the builder in
+// any order.
 type builder struct {
 	mu   sync.Mutex
 	lib  *consistent.Consistent // nil before the first table, and after a failure
 	held map[string]bool        // names of the units that lib holds
 }
 
-// ring makes the ring of accepted members; former is nil for the first.
-func (b *builder) ring(former *table, members []Member) (*Ring, error) {
+// ring builds the ring of members that accept has checked.
+func (b *builder) ring(members []Member) (*Ring, error) {
 	units := split(members)
 	points, err := circle(units)
 	if err != nil {
@@ -32,15 +32,15 @@ func (b *builder) ring(former *table, members []Member) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assigning the partitions to %d members: %w", len(members), err)
 	}
-	t := &table{members: members, owned: make([]int, len(members)), hash: sign(members)}
-	t.fill(units, points, assigned)
-	return &Ring{now: t, former: former, build: b}, nil
+	r := &Ring{members: members, owned: make([]int, len(members)), hash: sign(members), build: b}
+	r.fill(units, points, assigned)
+	return r, nil
 }
 
-// errLibrary: the library failed on members that accept let pass.
+// errLibrary means that the library failed although accept passed the members.
 var errLibrary = errors.New("the consistent hash library failed")
 
-// assign tells for each partition the index of its unit.
+// assign returns, for each partition, the index of its unit.
 func (b *builder) assign(units []unit) (assigned []int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,22 +65,23 @@ func (b *builder) assign(units []unit) (assigned []int, err error) {
 		}
 		i, ok := index[owner.String()]
 		if !ok {
-			return nil, fmt.Errorf("%w: partition %d belongs to %q, who is none of the members", errLibrary, p, owner)
+			return nil, fmt.Errorf("%w: partition %d belongs to %q, which is not a member", errLibrary, p, owner)
 		}
 		assigned[p] = i
 	}
 	return assigned, nil
 }
 
-// hold brings the library to the units, by the shorter way.
+// hold makes the library hold exactly the units, whichever way is faster: by
+// changes, or anew.
 func (b *builder) hold(units []unit) {
 	want := make(map[string]bool, len(units))
 	for _, u := range units {
 		want[u.name] = true
 	}
-	come := slices.DeleteFunc(slices.Clone(units), func(u unit) bool { return b.held[u.name] })
-	leaving := len(b.held) - (len(units) - len(come))
-	if b.lib == nil || len(come)+leaving > few(len(units)) {
+	joining := slices.DeleteFunc(slices.Clone(units), func(u unit) bool { return b.held[u.name] })
+	leaving := len(b.held) - (len(units) - len(joining))
+	if b.lib == nil || len(joining)+leaving > few(len(units)) {
 		b.lib, b.held = build(units), want
 		return
 	}
@@ -89,19 +90,19 @@ func (b *builder) hold(units []unit) {
 			b.lib.Remove(name)
 		}
 	}
-	for _, u := range come {
+	for _, u := range joining {
 		b.lib.Add(u)
 	}
 	b.held = want
 }
 
-// few is up to how many changes to a library of that many units take less time
-// than all units anew. A change sorts all points once (3 µs for each unit) and
-// assigns all partitions (1.5 ms); anew sorts half the points once for each
-// unit and assigns once.
+// few returns the largest number of changes that is faster than building that
+// many units anew. A change sorts all points once (3 µs for each unit) and
+// assigns all partitions (1.5 ms). Building anew sorts half the points once for
+// each unit, and assigns once.
 func few(units int) int { return 1 + units*units/(2*(units+500)) }
 
-// build is the library's way from nothing.
+// build makes the library's table from nothing.
 func build(units []unit) *consistent.Consistent {
 	members := make([]consistent.Member, len(units))
 	for i, u := range units {
@@ -115,7 +116,7 @@ func build(units []unit) *consistent.Consistent {
 	})
 }
 
-// A hasher is xxhash as the library wants it.
+// A hasher gives xxhash to the library.
 type hasher struct{}
 
 func (hasher) Sum64(b []byte) uint64 { return xxhash.Sum64(b) }

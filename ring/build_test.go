@@ -8,22 +8,21 @@ import (
 	"testing"
 )
 
-// The ring keeps a table of its own and a circle of its own. Both must be what
-// the library has.
+// The ring has its own table and its own circle. Both must equal the library's.
 func TestOwnersAreTheLibrarys(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2, 9, 20} {
 		members := mesh(n, 0, uint64(n))
 		r := must(t, members)
-		units := split(r.now.members)
+		units := split(r.members)
 		lib := build(units)
 		if got, want := limit(len(units)), int(lib.AverageLoad()); got != want {
-			t.Errorf("%d units: the bound is %d, the library's %d", len(units), got, want)
+			t.Errorf("%d units: the bound is %d, the library's is %d", len(units), got, want)
 		}
 		for _, key := range digests(2000) {
 			name, _, _ := strings.Cut(lib.LocateKey([]byte(key)).String(), string(separator))
 			if got := r.Owner(key).ID; got != name {
-				t.Fatalf("%d members: %s belongs to %s, for the library to %s", n, key, got, name)
+				t.Fatalf("%d members: %s belongs to %s, but by the library to %s", n, key, got, name)
 			}
 		}
 
@@ -46,8 +45,8 @@ func TestOwnersAreTheLibrarys(t *testing.T) {
 	}
 }
 
-// A unit that is there twice makes the library panic when it leaves. No set of
-// members makes such units; the next panic may come from elsewhere.
+// A unit that is held twice makes the library panic when it leaves. No set of
+// members makes such units, but another panic might have another cause.
 func TestAPanicInTheLibraryIsAnErrorAndTheNextRingIsRight(t *testing.T) {
 	t.Parallel()
 	members := nodes(60, 1, 14)
@@ -57,7 +56,7 @@ func TestAPanicInTheLibraryIsAnErrorAndTheNextRingIsRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.assign(units[:59]); !errors.Is(err, errLibrary) {
-		t.Fatalf("error %v: the library panics no more, this test needs another way to make it", err)
+		t.Fatalf("error %v: the library no longer panics, so this test needs another way to make it panic", err)
 	}
 	got, err := b.assign(units[:59])
 	if err != nil {
@@ -65,7 +64,7 @@ func TestAPanicInTheLibraryIsAnErrorAndTheNextRingIsRight(t *testing.T) {
 	}
 	want, err := new(builder).assign(units[:59])
 	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("after the panic the table is another (error %v)", err)
+		t.Errorf("after the panic the table is different (error %v)", err)
 	}
 }
 
@@ -76,8 +75,8 @@ func TestUnitsThatMeetOnTheCircleAreRefused(t *testing.T) {
 	}
 }
 
-// The version is in the hash, so that nodes with different ones know that they
-// disagree.
+// The library's version is in the hash, so nodes with different versions know
+// that they disagree.
 func TestTheLibrarysVersionIsTheHashes(t *testing.T) {
 	t.Parallel()
 	mod, err := os.ReadFile("../go.mod")
@@ -91,5 +90,5 @@ func TestTheLibrarysVersionIsTheHashes(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("go.mod does not require %s: with another version, algorithm needs another name", want)
+	t.Errorf("go.mod does not require %s: for another version, change the constant algorithm", want)
 }

@@ -7,7 +7,7 @@ import (
 	"oci-proxy/ring"
 )
 
-// A node swaps its ring when the members change, and asks it for each request.
+// A node swaps its ring when the members change, and looks up each request in it.
 func Example() {
 	var current atomic.Pointer[ring.Ring]
 
@@ -29,24 +29,23 @@ func Example() {
 	}
 
 	// The owner leaves for good.
-	next, err := current.Load().Next([]ring.Member{{ID: "anna", Weight: 1}, {ID: "bert", Weight: 1}})
+	former := current.Load()
+	next, err := former.Next([]ring.Member{{ID: "anna", Weight: 1}, {ID: "bert", Weight: 1}})
 	if err != nil {
-		fmt.Println(err) // the ring there is stays in use
+		fmt.Println(err) // the former ring stays in use
 		return
 	}
 	current.Store(next)
 
 	fmt.Println("now ask", current.Load().Owner(digest).ID)
-	if m, ok := current.Load().Former(digest); ok {
-		fmt.Println("who may get it from", m.ID)
-	}
-	fmt.Printf("cleo had %.0f %% of the keys\n", 100*next.Changed().Moved)
+	fmt.Println("it may still be at", former.Owner(digest).ID)
+	fmt.Printf("cleo had %.0f %% of the keys\n", 100*former.Share("cleo"))
 
 	// Output:
 	// ask cleo
 	// ask anna
 	// ask bert
 	// now ask anna
-	// who may get it from cleo
+	// it may still be at cleo
 	// cleo had 68 % of the keys
 }

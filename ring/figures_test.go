@@ -2,10 +2,11 @@ package ring
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
-// mesh makes n members, of the weight given or, where that is 0, of many.
+// mesh makes n members of the weight, or of many weights if it is 0.
 func mesh(n, weight int, seed uint64) []Member {
 	members := nodes(n, weight, seed)
 	for i := range members {
@@ -16,16 +17,16 @@ func mesh(n, weight int, seed uint64) []Member {
 	return members
 }
 
-// TestFigures holds the ring to what it promises: who has how much, what a
-// join moves, and who takes over. The seeds are fixed, so it is the same rings
-// each time.
+// TestFigures checks what the ring promises: how even the shares are, how many
+// keys a join moves, and who takes over. The seeds are fixed, so the rings are
+// the same each time.
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ n, weight, rounds int }{{10, 1, 12}, {100, 1, 12}, {300, 1, 12}, {30, 0, 5}} {
 		t.Run(fmt.Sprintf("%d members of weight %d", test.n, test.weight), func(t *testing.T) {
 			t.Parallel()
 			if raceEnabled {
-				test.rounds = min(test.rounds, 3) // an instrumented join takes ten times as long
+				test.rounds = min(test.rounds, 3) // under the race detector a join takes ten times as long
 			}
 			members := mesh(test.n+test.rounds, test.weight, uint64(test.n))
 			r := must(t, members[:test.n])
@@ -43,10 +44,10 @@ func weigh(members []Member) (sum float64) {
 	return sum
 }
 
-// balanced: the largest share is at most 1.3 times what the weights make it.
+// balanced checks that the largest share is at most 1.3 times the ideal one.
 func balanced(t *testing.T, r *Ring) {
 	t.Helper()
-	members := r.Members()
+	members := r.members
 	total, least, most := weigh(members), 2.0, 0.0
 	for _, m := range members {
 		share := r.Share(m.ID) / (float64(m.Weight) / total)
@@ -54,49 +55,61 @@ func balanced(t *testing.T, r *Ring) {
 	}
 	t.Logf("shares %.2f to %.2f of the mean", least, most)
 	if most > 1.3 || least < 0.4 {
-		t.Error("that is out of bounds")
+		t.Error("the shares are out of bounds")
 	}
 }
 
-// moves: joins one after the other move on average at most 1.3 times the
-// joined members' part of the keys, and next to nothing between those that
-// were there before. A single join may move twice the ideal: when the bound of
-// the load falls by one, all units that are full give a partition away.
+// movedPart returns the fraction of the keys whose owner differs in the rings.
+func movedPart(before, after *Ring) float64 {
+	n := 0
+	for p := range uint64(partitions) {
+		if before.owner(p).ID != after.owner(p).ID {
+			n++
+		}
+	}
+	return float64(n) / partitions
+}
+
+// moves checks that joins move on average at most 1.3 times the new members'
+// share of the keys, and next to nothing between the members before. A single
+// join may move twice the ideal: when the load bound falls by one, all full
+// units give a partition away.
 func moves(t *testing.T, r *Ring, joining []Member) {
 	t.Helper()
-	members := r.Members()
+	members := slices.Clone(r.members)
 	ideal, moved, worst, aside := 0.0, 0.0, 0.0, 0.0
 	for _, m := range joining {
 		members = append(members, m)
-		r = mustNext(t, r, members)
-		part := float64(m.Weight) / weigh(members)
+		before := r
+		r = mustNext(t, before, members)
+		part, now := float64(m.Weight)/weigh(members), movedPart(before, r)
 		ideal += part
-		moved += r.Changed().Moved
-		worst = max(worst, r.Changed().Moved/part)
-		aside += r.Changed().Moved - r.Share(m.ID)
+		moved += now
+		worst = max(worst, now/part)
+		aside += now - r.Share(m.ID)
 	}
-	t.Logf("%d joins move %.2f times the ideal (one %.2f), %.3f %% of the keys among the others",
+	t.Logf("%d joins move %.2f times the ideal (the worst %.2f), and %.3f %% of the keys between the others",
 		len(joining), moved/ideal, worst, 100*aside/float64(len(joining)))
 	if moved > 1.3*ideal || aside > 0.005*float64(len(joining)) {
-		t.Error("that is too much")
+		t.Error("the joins move too many keys")
 	}
 }
 
-// takesOver: when a member leaves, at least 98 % of its partitions go to one
-// of the two that were next.
+// takesOver checks that when a member leaves, at least 98 % of its partitions go
+// to one of the next two owners.
 func takesOver(t *testing.T, r *Ring, rounds int) {
 	t.Helper()
-	members := r.Members()
+	members := r.members
 	left, first, second := 0, 0, 0
 	for n := range rounds {
 		leaver := n * len(members) / rounds
 		after := mustNext(t, r, without(members, members[leaver].ID))
-		for p, owners := range r.now.owners {
+		for p, owners := range r.owners {
 			if owners[0] != uint16(leaver) {
 				continue
 			}
 			left++
-			switch after.now.owner(uint64(p)) {
+			switch after.owner(uint64(p)) {
 			case members[owners[1]]:
 				first++
 			case members[owners[2]]:
@@ -105,13 +118,13 @@ func takesOver(t *testing.T, r *Ring, rounds int) {
 		}
 	}
 	part := func(n int) float64 { return 100 * float64(n) / float64(left) }
-	t.Logf("of %d partitions left, %.1f %% go to the first of the next, %.1f %% to the second", left, part(first), part(second))
+	t.Logf("of %d partitions, %.1f %% go to the next owner, %.1f %% to the one after it", left, part(first), part(second))
 	if part(first) < 96 || part(first+second) < 98 {
-		t.Error("that is too few")
+		t.Error("the listed owners take over too few")
 	}
 }
 
-// The member that takes over for two is known as well.
+// The ring also knows the member that takes over when two have left.
 func TestThirdTakesOverForTheFirstTwo(t *testing.T) {
 	t.Parallel()
 	members := nodes(10, 1, 13)
@@ -127,6 +140,6 @@ func TestThirdTakesOverForTheFirstTwo(t *testing.T) {
 	}
 	t.Logf("%d of %d", right, len(keys))
 	if right < len(keys)*9/10 {
-		t.Error("that is too few")
+		t.Error("the third owner takes over too few keys")
 	}
 }

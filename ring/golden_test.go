@@ -7,7 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// goldenKeys are some keys of both kinds.
+// goldenKeys are keys of blobs and of a tag, and the empty key.
 var goldenKeys = []string{
 	"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
@@ -16,16 +16,16 @@ var goldenKeys = []string{
 	"",
 }
 
-// golden is who owns what. If a change makes TestGolden fail, nodes with and
-// without it place keys differently: most of what a mesh holds would move when
-// it is upgraded. If that must be, change algorithm as well, so that the hash
-// tells the two apart, and say so in the changelog.
+// golden says who owns what. If a change makes TestGolden fail, nodes with and
+// without the change place keys differently, and most content of a mesh would
+// move at an upgrade. If the change must be made, change algorithm as well, so
+// that the hashes differ, and say so in the changelog.
 var golden = []struct {
 	name    string
 	members []Member
 	hash    uint64   // Ring.Hash
-	table   uint64   // of all owners of all partitions
-	owners  []string // of the goldenKeys
+	table   uint64   // hash of all owners of all partitions
+	owners  []string // of each of goldenKeys
 }{
 	{
 		"one member", numbered(1, 1), 0x12b11677d07a4088, 0xf816cb79f6c61171,
@@ -83,7 +83,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// names are the key's owners, in one string.
+// names returns the key's owners as one string.
 func names(r *Ring, key string) string {
 	owners, n := r.Owners(key)
 	s := owners[0].ID
@@ -95,9 +95,9 @@ func names(r *Ring, key string) string {
 
 func wholeTable(r *Ring) uint64 {
 	h := xxhash.New()
-	for _, owners := range r.now.owners {
-		for _, m := range owners[:min(Depth, len(r.now.members))] {
-			_, _ = fmt.Fprintln(h, r.now.members[m].ID)
+	for _, owners := range r.owners {
+		for _, m := range owners[:min(Depth, len(r.members))] {
+			_, _ = fmt.Fprintln(h, r.members[m].ID)
 		}
 	}
 	return h.Sum64()

@@ -15,9 +15,9 @@ func TestMembersThatMakeNoRingAreRefused(t *testing.T) {
 		members []Member
 		says    string
 	}{
-		"none":                        {nil, "none"},
-		"one twice":                   {[]Member{{"a", 1}, {"b", 1}, {"a", 1}}, `"a" is there twice`},
-		"one with two weights":        {[]Member{{"a", 1}, {"a", 2}}, `"a" is there twice`},
+		"none":                        {nil, "no members"},
+		"one twice":                   {[]Member{{"a", 1}, {"b", 1}, {"a", 1}}, `"a" is listed twice`},
+		"one with two weights":        {[]Member{{"a", 1}, {"a", 2}}, `"a" is listed twice`},
 		"an empty id":                 {[]Member{{"a", 1}, {"", 1}}, "no id"},
 		"an id that is too long":      {[]Member{{long + "n", 1}}, "129 bytes"},
 		"an id like a unit's name":    {[]Member{{"a", 2}, {"a#1", 1}}, `"a#1"`},
@@ -25,11 +25,11 @@ func TestMembersThatMakeNoRingAreRefused(t *testing.T) {
 		"an id with a line break":     {[]Member{{"a\n", 1}}, `"a\n"`},
 		"an id beyond ASCII":          {[]Member{{"knöten", 1}}, `"knöten"`},
 		"an id that is no text":       {[]Member{{"\xff\xfe", 1}}, `"\xff\xfe"`},
-		"no weight":                   {[]Member{{"a", 0}}, `"a" has 0 units`},
-		"a negative weight":           {[]Member{{"a", -1}}, "-1 units"},
-		"the smallest int for weight": {[]Member{{"a", math.MinInt}}, "units"},
-		"too much weight":             {[]Member{{"a", MaxWeight + 1}}, "33 units"},
-		"too many":                    {nodes(MaxMembers+1, 1, 1), "2001 are more than 2000"},
+		"no weight":                   {[]Member{{"a", 0}}, `"a" has a weight of 0`},
+		"a negative weight":           {[]Member{{"a", -1}}, "weight of -1"},
+		"the smallest int for weight": {[]Member{{"a", math.MinInt}}, "weight of -"},
+		"too much weight":             {[]Member{{"a", MaxWeight + 1}}, "weight of 33"},
+		"too many":                    {nodes(MaxMembers+1, 1, 1), "2001, more than 2000"},
 	}
 	good := must(t, []Member{{long, 1}, {"10.0.0.1:5001", 1}, {"a:0", MaxWeight}})
 	for name, test := range tests {
@@ -37,10 +37,10 @@ func TestMembersThatMakeNoRingAreRefused(t *testing.T) {
 			t.Parallel()
 			r, err := New(test.members)
 			if r != nil || !errors.Is(err, ErrMembers) || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("New gives %v, %v", r, err)
+				t.Errorf("New returned %v, %v", r, err)
 			}
 			if r, err = good.Next(test.members); r != nil || !errors.Is(err, ErrMembers) {
-				t.Errorf("Next gives %v, %v", r, err)
+				t.Errorf("Next returned %v, %v", r, err)
 			}
 		})
 	}
@@ -82,7 +82,7 @@ func TestHashCoversIDsAndWeights(t *testing.T) {
 	}
 }
 
-// However large the disks, the units stay few enough to build.
+// However large the disks are, the units stay few enough to build a ring.
 func TestWeightsAreHalvedWhereTheyAreTooMany(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ members, weight, units int }{
@@ -97,7 +97,7 @@ func TestWeightsAreHalvedWhereTheyAreTooMany(t *testing.T) {
 	} {
 		members := nodes(test.members, test.weight, 1)
 		if got := len(split(members)); got != test.units {
-			t.Errorf("%d members of %d make %d units, want %d", test.members, test.weight, got, test.units)
+			t.Errorf("%d members of weight %d have %d units, want %d", test.members, test.weight, got, test.units)
 		}
 	}
 }
@@ -115,13 +115,13 @@ func TestEveryHalvingKeepsTheFirstUnits(t *testing.T) {
 	before, after := names(members[:80]), names(members)
 	for _, name := range after {
 		if !slices.Contains(before, name) && !strings.HasPrefix(name, members[80].ID) {
-			t.Errorf("%s is new: the unit's keys move for nothing", name)
+			t.Errorf("%s is new, so the unit's keys move needlessly", name)
 		}
 	}
 }
 
-// fuzzed makes members of a fuzzer's text: ids between commas, weights from
-// their lengths and the byte given. They are few, since building takes long.
+// fuzzed makes members from a fuzzer's input: ids separated by commas, and a byte
+// for each weight. It makes at most five, since building is slow.
 func fuzzed(ids string, weights []byte) []Member {
 	var members []Member
 	for i, id := range strings.SplitN(ids, ",", 5) {
@@ -151,7 +151,7 @@ func FuzzNew(f *testing.F) {
 		after, err := r.Next(fuzzed(nextIDs, nextWeights))
 		check(t, after, err)
 		if (after == nil) != (next == nil) {
-			t.Fatalf("New gives %v and Next %v", next, after)
+			t.Fatalf("New returned %v and Next %v", next, after)
 		}
 		if next != nil {
 			same(t, after, next)
@@ -159,7 +159,7 @@ func FuzzNew(f *testing.F) {
 	})
 }
 
-// check fails the test unless there is either a sound ring or a refusal.
+// check fails the test unless there is either a sound ring or an ErrMembers.
 func check(t *testing.T, r *Ring, err error) {
 	t.Helper()
 	if err != nil {
@@ -169,10 +169,10 @@ func check(t *testing.T, r *Ring, err error) {
 		return
 	}
 	sum := 0.0
-	for _, m := range r.Members() {
+	for _, m := range r.members {
 		sum += r.Share(m.ID)
 	}
 	if math.Abs(sum-1) > 1e-9 {
-		t.Fatalf("shares sum up to %v", sum)
+		t.Fatalf("the shares add up to %v", sum)
 	}
 }

@@ -37,7 +37,7 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 		m.pull(i+1, img.Layers[0], layer)
 	}
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
-	if _, err := m.nodes[1].Tags(t.Context(), m.nodes[1].tag(""), nil); oci.KindOf(err) != oci.Denied {
+	if _, err := m.nodes[1].Manifest(t.Context(), m.nodes[1].tag("v1"), nil, false); oci.KindOf(err) != oci.Denied {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 2} {

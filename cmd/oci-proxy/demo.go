@@ -26,28 +26,32 @@ import (
 )
 
 const (
-	// demoNodes is how many nodes the demo's mesh has.
+	// demoNodes is the number of nodes in the demo's mesh.
 	demoNodes = 3
-	// demoPatience bounds what the demo waits for.
+	// demoPatience bounds each wait of the demo.
 	demoPatience = 30 * time.Second
-	// demoImage is what it pulls.
+	// demoImage is the image that the demo pulls.
 	demoImage = "demo/hello"
 )
 
-// demo runs a mesh of three nodes on loopback, with a small registry of its own
-// as upstream: it needs neither internet nor config. It pulls an image through
-// each node, prints where each blob came from, and goes on serving.
-func demo(ctx context.Context, args []string, s streams) (err error) {
+// demo runs a mesh of three nodes on loopback in front of a small registry of its
+// own, so it needs neither internet nor config. It pulls an image through each node,
+// prints where each blob came from, and goes on serving.
+func demo(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("demo", flag.ContinueOnError)
-	once := fl.Bool("once", false, "stop after the pull: exit 0 if every byte was right")
-	port := fl.Int("port", 0, "the first node's `port`, the others' follow it (default: free ones)")
+	once := fl.Bool("once", false, "stop after the pull: exit with status 0 if every byte was right")
+	port := fl.Int("port", 0, "the first node's `port`; the others use the next ports (default: free ones)")
 	if err := parse(fl, args, s); err != nil {
-		return helped(err)
+		return err
 	}
-	if *port < 0 || *port > 65535-demoNodes+1 {
-		fmt.Fprintf(s.err, "oci-proxy demo: -port %d leaves no room for %d ports\n", *port, demoNodes)
-		return errUsage
+	if last := 65535 - demoNodes + 1; *port < 0 || *port > last {
+		return badUsage(s, "oci-proxy demo: -port %d can't be the first of %d ports; use a number from 1 to %d", *port, demoNodes, last)
 	}
+	return runDemo(ctx, *port, *once, s)
+}
+
+// runDemo runs the demo, with its first node on the port (0: a free one).
+func runDemo(ctx context.Context, port int, once bool, s streams) (err error) {
 	dir, err := os.MkdirTemp("", "oci-proxy-demo-")
 	if err != nil {
 		return err
@@ -67,13 +71,13 @@ func demo(ctx context.Context, args []string, s streams) (err error) {
 		stop()
 		err = errors.Join(err, m.wait())
 	}()
-	if err := m.start(life, *port); err != nil {
+	if err := m.start(life, port); err != nil {
 		return err
 	}
 	if err := m.show(ctx); err != nil {
 		return err
 	}
-	if *once {
+	if once {
 		return nil
 	}
 	m.invite()
@@ -81,14 +85,14 @@ func demo(ctx context.Context, args []string, s streams) (err error) {
 	return nil
 }
 
-// randomBytes returns n of them.
+// randomBytes returns n random bytes.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // which never fails (crypto/rand)
+	_, _ = rand.Read(b) // crypto/rand never fails
 	return b
 }
 
-// A demoMesh is the nodes of a demo.
+// A demoMesh holds the nodes of the demo.
 type demoMesh struct {
 	dir      string
 	registry *demoRegistry
@@ -96,12 +100,12 @@ type demoMesh struct {
 	out      io.Writer
 	log      *slog.Logger
 	nodes    []*node.Node
-	addrs    []string // of the clients' ports
+	addrs    []string // of the ports for clients
 	ended    chan error
 }
 
-// start starts the nodes, each with the first as its seed, and waits until all
-// know each other.
+// start starts the nodes, with the first one as the seed of the others, and waits
+// until all know each other.
 func (m *demoMesh) start(ctx context.Context, port int) error {
 	m.ended = make(chan error, demoNodes)
 	for i := range demoNodes {
@@ -119,7 +123,7 @@ func (m *demoMesh) start(ctx context.Context, port int) error {
 	return nil
 }
 
-// add starts a node.
+// add starts node i.
 func (m *demoMesh) add(ctx context.Context, i, port int) error {
 	if port != 0 {
 		port += i
@@ -128,14 +132,7 @@ func (m *demoMesh) add(ctx context.Context, i, port int) error {
 	if err != nil {
 		return err
 	}
-	seeds := "[]"
-	if i > 0 {
-		seeds = fmt.Sprintf("[%q]", m.nodes[0].GossipAddr())
-	}
-	text := fmt.Sprintf("port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 1g}\nregistries: {%q: {insecure: true}}\n"+
-		"cluster: {name: node-%d, bind_addr: \"127.0.0.1:0\", peer_addr: \"127.0.0.1:0\", secret: %s, seeds: %s}\nshutdown_timeout: 5s\n",
-		l.Addr().(*net.TCPAddr).Port, m.registry.host, filepath.Join(m.dir, fmt.Sprintf("node-%d", i+1)), m.registry.host, i+1, m.secret, seeds)
-	cfg, err := config.Parse("demo", []byte(text), nil)
+	cfg, err := config.Parse("demo", []byte(m.config(i, l.Addr().(*net.TCPAddr).Port)), nil)
 	if err != nil {
 		return errors.Join(fmt.Errorf("the demo's config: %w", err), l.Close())
 	}
@@ -148,6 +145,17 @@ func (m *demoMesh) add(ctx context.Context, i, port int) error {
 	return nil
 }
 
+// config returns the text of node i's config, with the port for clients.
+func (m *demoMesh) config(i, port int) string {
+	name, seeds := fmt.Sprintf("node-%d", i+1), "[]"
+	if i > 0 {
+		seeds = fmt.Sprintf("[%q]", m.nodes[0].GossipAddr())
+	}
+	return fmt.Sprintf("port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 1g}\nregistries: {%q: {insecure: true}}\n"+
+		"cluster: {name: %s, bind_addr: \"127.0.0.1:0\", peer_addr: \"127.0.0.1:0\", secret: %s, seeds: %s}\nshutdown_timeout: 5s\n",
+		port, m.registry.host, filepath.Join(m.dir, name), m.registry.host, name, m.secret, seeds)
+}
+
 // wait waits until all nodes have ended.
 func (m *demoMesh) wait() error {
 	var errs []error
@@ -157,11 +165,11 @@ func (m *demoMesh) wait() error {
 	return errors.Join(errs...)
 }
 
-// show pulls the image through each node and prints how each blob came about.
+// show pulls the image through each node, and prints where each blob came from.
 func (m *demoMesh) show(ctx context.Context) error {
-	fmt.Fprintf(m.out, "A mesh of %d nodes in front of a registry at %s. The image %s, pulled through each:\n\n", demoNodes, m.registry.host, demoImage)
+	fmt.Fprintf(m.out, "A mesh of %d nodes in front of a registry at %s. The image %s is pulled through each node:\n\n", demoNodes, m.registry.host, demoImage)
 	tab := tabwriter.NewWriter(m.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "NODE\tWHAT\tDIGEST\tBYTES\tHOW (Cache-Status)")
+	fmt.Fprintln(tab, "NODE\tWHAT\tDIGEST\tBYTES\tSOURCE (Cache-Status)")
 	for i, addr := range m.addrs {
 		if err := m.pull(ctx, tab, fmt.Sprintf("node-%d", i+1), addr); err != nil {
 			return err
@@ -172,18 +180,18 @@ func (m *demoMesh) show(ctx context.Context) error {
 	}
 	for d, n := range m.registry.blobGets() {
 		if n != 1 {
-			return fmt.Errorf("the registry was asked for %s %d times", d, n)
+			return fmt.Errorf("the registry was asked %d times for %s, want once", n, d)
 		}
 	}
-	fmt.Fprintf(m.out, "\nEvery byte was right, and the registry was asked for each of them once.\n")
+	fmt.Fprintf(m.out, "\nEvery byte was right. The registry was asked for the manifest and each blob only once.\n")
 	return nil
 }
 
-// pull pulls the image through one node as a client does: the manifest by its
-// tag, then what that lists.
+// pull pulls the image through one node as a client does: first the manifest by its
+// tag, then the blobs that it lists.
 func (m *demoMesh) pull(ctx context.Context, tab io.Writer, name, addr string) error {
 	base := "http://" + addr + "/v2/" + demoImage
-	body, how, err := m.get(ctx, base+"/manifests/latest")
+	body, err := m.pullPart(ctx, tab, name, "manifest", base+"/manifests/latest", m.registry.manifest)
 	if err != nil {
 		return err
 	}
@@ -194,31 +202,35 @@ func (m *demoMesh) pull(ctx context.Context, tab io.Writer, name, addr string) e
 	if err := json.Unmarshal(body, &manifest); err != nil {
 		return fmt.Errorf("reading the manifest through %s: %w", name, err)
 	}
-	if got := digest.FromBytes(body); got != m.registry.manifest {
-		return fmt.Errorf("the manifest through %s is %s, want %s", name, got, m.registry.manifest)
-	}
-	fmt.Fprintf(tab, "%s\tmanifest\t%s\t%d\t%s\n", name, short(m.registry.manifest), len(body), how)
 	for i, part := range append([]demoDescriptor{manifest.Config}, manifest.Layers...) {
-		body, how, err := m.get(ctx, base+"/blobs/"+part.Digest.String())
-		if err != nil {
-			return err
-		}
-		if got := digest.FromBytes(body); got != part.Digest {
-			return fmt.Errorf("a blob through %s is %s, want %s", name, got, part.Digest)
-		}
 		what := "config"
 		if i > 0 {
 			what = fmt.Sprintf("layer %d", i)
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%s\n", name, what, short(part.Digest), len(body), how)
+		if _, err := m.pullPart(ctx, tab, name, what, base+"/blobs/"+part.Digest.String(), part.Digest); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// short is the beginning of a digest, as people know it.
+// pullPart pulls one manifest or blob, checks its digest, and prints a line.
+func (m *demoMesh) pullPart(ctx context.Context, tab io.Writer, name, what, url string, want digest.Digest) ([]byte, error) {
+	body, how, err := m.get(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.FromBytes(body); got != want {
+		return nil, fmt.Errorf("the %s through %s has the digest %s, want %s", what, name, got, want)
+	}
+	fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%s\n", name, what, short(want), len(body), how)
+	return body, nil
+}
+
+// short returns the first 12 characters of a digest, as docker shows it.
 func short(d digest.Digest) string { return d.Encoded()[:12] }
 
-// get gets a whole answer and how it came about.
+// get returns a whole answer, and its Cache-Status.
 func (m *demoMesh) get(ctx context.Context, url string) (body []byte, how string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
@@ -239,12 +251,12 @@ func (m *demoMesh) get(ctx context.Context, url string) (body []byte, how string
 	return body, resp.Header.Get("Cache-Status"), err
 }
 
-// invite says what to try next.
+// invite prints what to try next.
 func (m *demoMesh) invite() {
-	fmt.Fprintf(m.out, "\nIt goes on serving until it is stopped (Ctrl-C). Try:\n"+
+	fmt.Fprintf(m.out, "\nThe mesh goes on serving until you stop it (Ctrl-C). Try:\n"+
 		"  docker pull %s/%s\n"+
 		"  oci-proxy status -addr %s\n"+
 		"  curl http://%s/_/stats\n"+
-		"and the pages: %s\n",
+		"Pages: %s\n",
 		m.addrs[0], demoImage, m.addrs[1], m.addrs[2], "http://"+strings.Join(m.addrs, "/ http://")+"/")
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A demoRegistry is a registry with one image, which only the demo's nodes ask.
+// A demoRegistry is a registry with one image. Only the demo's nodes ask it.
 type demoRegistry struct {
 	host     string
 	manifest digest.Digest
-	content  map[string]demoContent // by the last part of a path: a digest or a tag
+	content  map[string]demoContent // by the last part of the path: a digest or a tag
 	srv      *http.Server
 
 	mu   sync.Mutex
@@ -36,7 +36,7 @@ type demoContent struct {
 	bytes     []byte
 }
 
-// A demoDescriptor is what a manifest says of a part (OCI image spec, "Content
+// A demoDescriptor names a part of a manifest (OCI image spec, "Content
 // Descriptors").
 type demoDescriptor struct {
 	MediaType string        `json:"mediaType"`
@@ -51,7 +51,7 @@ const (
 	demoLayerType    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
 
-// newDemoRegistry makes the image and serves it on loopback until close.
+// newDemoRegistry makes the image, and serves it on loopback until close.
 func newDemoRegistry() (*demoRegistry, error) {
 	r := &demoRegistry{content: map[string]demoContent{}, gets: map[digest.Digest]int{}}
 	if err := r.makeImage(); err != nil {
@@ -63,13 +63,13 @@ func newDemoRegistry() (*demoRegistry, error) {
 	}
 	r.host = l.Addr().String()
 	r.srv = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = r.srv.Serve(l) }() // until close
+	go func() { _ = r.srv.Serve(l) }() // ends at close
 	return r, nil
 }
 
 func (r *demoRegistry) close() { _ = r.srv.Close() } // its clients are gone
 
-// makeImage makes an image of three layers that docker can pull.
+// makeImage makes an image with three layers that docker can pull.
 func (r *demoRegistry) makeImage() error {
 	var layers []demoDescriptor
 	var diffs []digest.Digest
@@ -99,17 +99,17 @@ func (r *demoRegistry) makeImage() error {
 	return nil
 }
 
-// put keeps content under its digest.
+// put stores content under its digest.
 func (r *demoRegistry) put(mediaType string, b []byte) demoDescriptor {
 	d := digest.FromBytes(b)
 	r.content[d.String()] = demoContent{mediaType, b}
 	return demoDescriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
 }
 
-// layer makes a layer that holds one file of noise.
+// layer makes a layer with one file of noise.
 func layer(name string, size int) (raw, packed []byte, err error) {
 	noise := make([]byte, size)
-	_, _ = rand.NewChaCha8([32]byte{byte(size >> 8)}).Read(noise) // which never fails
+	_, _ = rand.NewChaCha8([32]byte{byte(size >> 8)}).Read(noise) // never fails
 	var tarred, zipped bytes.Buffer
 	t := tar.NewWriter(&tarred)
 	if err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(size), Format: tar.FormatPAX}); err != nil {
@@ -131,7 +131,7 @@ func layer(name string, size int) (raw, packed []byte, err error) {
 	return tarred.Bytes(), zipped.Bytes(), nil
 }
 
-// ServeHTTP answers GET and HEAD of manifests and blobs.
+// ServeHTTP answers GET and HEAD for manifests and blobs.
 func (r *demoRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	c, ok := r.content[path.Base(req.URL.Path)]
 	if !ok || !strings.HasPrefix(req.URL.Path, "/v2/"+demoImage+"/") || req.Method != http.MethodGet && req.Method != http.MethodHead {
@@ -149,7 +149,7 @@ func (r *demoRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(c.bytes))
 }
 
-// blobGets is how often each manifest and blob was asked for.
+// blobGets returns how often each manifest and blob was requested.
 func (r *demoRegistry) blobGets() map[digest.Digest]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

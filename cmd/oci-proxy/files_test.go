@@ -14,8 +14,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A process that may open few files serves all the same, whatever clients hold
-// open: idle connections go first, and pulls wait for each other.
+// A process that may open only few files still serves, however many connections
+// clients hold open: it closes idle connections first, and pulls wait for each other.
 func TestFewDescriptorsAreEnough(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
@@ -45,14 +45,14 @@ func TestFewDescriptorsAreEnough(t *testing.T) {
 					t.Errorf("round %d: %d bytes, %s, %v", round, len(body), how, err)
 				}
 				if round > 0 && !strings.Contains(how, "hit") {
-					t.Errorf("round %d: %s; it was not kept", round, how)
+					t.Errorf("round %d: %s: the blob was not kept", round, how)
 				}
 			})
 		}
 		all.Wait()
 	}
 	for _, c := range idle {
-		_ = c.Close() // most are closed
+		_ = c.Close() // most are closed already
 	}
 	p.end(syscall.SIGTERM)
 	if strings.Contains(p.log.String(), "too many open files") {

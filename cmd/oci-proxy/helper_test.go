@@ -25,30 +25,21 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// asProgram makes the test's binary the program itself.
+// asProgram is set to run the test's binary as the program itself.
 const asProgram = "OCI_PROXY_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		_ = os.Unsetenv(asProgram) // which is no key of the config
+		_ = os.Unsetenv(asProgram) // it is not a key of the config
 		main()
 	}
-	goleak.VerifyTestMain(patient{m})
+	// memberlist's Shutdown does not wait for its last probes. They end by themselves, as
+	// the tests of node/membership check.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
-// A patient run waits for the last probes of memberlist, whose shutdown does not:
-// they end by themselves, in some 8 s at most.
-type patient struct{ *testing.M }
-
-func (p patient) Run() int {
-	status := p.M.Run()
-	for end := time.Now().Add(10 * time.Second); status == 0 && goleak.Find() != nil && time.Now().Before(end); {
-	}
-	return status
-}
-
-// long returns how often a test does something: short times, or, where
-// LONG_TESTS says which part of the long form is wanted (1: all), so much of it.
+// long returns how often a test repeats something: short times, or the part of full
+// that LONG_TESTS sets (1: all of it).
 func long(short, full int) int {
 	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
 	if err != nil {
@@ -57,16 +48,16 @@ func long(short, full int) int {
 	return max(short, int(part*float64(full)))
 }
 
-// patience bounds what a test waits for.
+// patience bounds each wait of a test.
 const patience = 20 * time.Second
 
-// A result is what a command did.
+// A result is the result of a command.
 type result struct {
 	status   int
 	out, err string
 }
 
-// call calls run as main does.
+// call runs a command as main does.
 func call(ctx context.Context, args ...string) result {
 	var out, errs safeBuffer
 	status := run(ctx, args, streams{&out, &errs})
@@ -90,7 +81,7 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// configFile writes a config, and returns its path.
+// configFile writes a config and returns its path.
 func configFile(t *testing.T, format string, args ...any) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
@@ -100,29 +91,30 @@ func configFile(t *testing.T, format string, args ...any) string {
 	return file
 }
 
-// ports are given out by freePort: the last one.
+// ports counts the ports that freePort has given out.
 var ports atomic.Int32
 
 func init() { ports.Store(rand.Int32N(10_000)) }
 
-// freePort is a port of loopback for a process that is yet to be started. It is
-// below those that systems give to connections, and to who asks for any: one of
-// them could be taken before the process listens.
+// freePort returns a free port of loopback for a process that is not started yet. It
+// is below the ports that the system hands out by itself: one of those could be taken
+// before the process listens.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
 		port := 20_000 + int(ports.Add(1)%10_000)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			_ = l.Close() // nobody came
+			_ = l.Close() // nobody has connected
 			return port
 		}
 	}
-	t.Fatal("no port is free")
+	t.Fatal("no free port found")
 	return 0
 }
 
-// nodeConfig is the config of a node in front of up.
+// nodeConfig writes the config of a node in front of up, and returns its path and the
+// node's address.
 func nodeConfig(t *testing.T, up *upstreamtest.Registry, dir, more string) (file, addr string) {
 	t.Helper()
 	port := freePort(t)
@@ -130,7 +122,7 @@ func nodeConfig(t *testing.T, up *upstreamtest.Registry, dir, more string) (file
 		port, up.Host(), dir, up.Host(), more), fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// A process is the program, running.
+// A process is the running program.
 type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -139,7 +131,7 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-// start starts the program, which will serve on addr, and waits until it answers.
+// start starts the program, and waits until it answers on addr.
 func start(t *testing.T, addr string, args ...string) *process {
 	t.Helper()
 	exe, err := os.Executable()
@@ -149,7 +141,7 @@ func start(t *testing.T, addr string, args ...string) *process {
 	return startAs(t, addr, exec.Command(exe, args...))
 }
 
-// startAs starts the program by a command.
+// startAs is start with a command of the caller's.
 func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, addr: addr, log: new(safeBuffer), done: make(chan struct{})}
@@ -160,7 +152,7 @@ func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() // its status is in ProcessState
+		_ = p.cmd.Wait() // the status is in ProcessState
 	}()
 	t.Cleanup(func() { p.end(syscall.SIGKILL) })
 	p.await()
@@ -181,14 +173,14 @@ func (p *process) await() {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			p.t.Fatalf("it ended:\n%s", p.log.String())
+			p.t.Fatalf("the process ended:\n%s", p.log.String())
 		case <-timeout.C:
-			p.t.Fatalf("it does not answer:\n%s", p.log.String())
+			p.t.Fatalf("the process does not answer:\n%s", p.log.String())
 		}
 	}
 }
 
-// end sends a signal and returns the exit status, -1 for one that was killed.
+// end sends a signal and returns the exit status, or -1 if the process was killed.
 func (p *process) end(s os.Signal) int {
 	_ = p.cmd.Process.Signal(s) // it may have ended
 	timeout := time.NewTimer(patience)
@@ -196,14 +188,14 @@ func (p *process) end(s os.Signal) int {
 	select {
 	case <-p.done:
 	case <-timeout.C:
-		p.t.Errorf("it does not end:\n%s", p.log.String())
+		p.t.Errorf("the process does not end:\n%s", p.log.String())
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// pull gets a path whole and tells how it came about.
+// pull returns a whole answer, and its Cache-Status.
 func pull(ctx context.Context, client *http.Client, url string) (body []byte, status string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -220,7 +212,7 @@ func pull(ctx context.Context, client *http.Client, url string) (body []byte, st
 	return body, resp.Header.Get("Cache-Status"), errors.Join(err, resp.Body.Close())
 }
 
-// newClient keeps no connection beyond an answer.
+// newClient returns a client that closes each connection after an answer.
 func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 }
@@ -228,7 +220,7 @@ func newClient() *http.Client {
 // random returns size bytes that depend on seed.
 func random(seed uint64, size int64) []byte { return upstreamtest.RandomBytes(seed, size) }
 
-// wantIn fails the test unless text holds every part.
+// wantIn fails the test unless text contains every part.
 func wantIn(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

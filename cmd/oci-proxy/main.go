@@ -1,9 +1,14 @@
 // Command oci-proxy is a caching proxy for OCI and Docker registries.
+//
+// Start with main.go (the commands and their flags), then serve.go. The other
+// commands have a file each: demo.go (with demoregistry.go), config.go (check),
+// status.go, leave.go, health.go, version.go. target.go asks a running node.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,47 +20,47 @@ import (
 	"oci-proxy/transfer/upstream"
 )
 
-// The exit statuses.
+// Exit statuses.
 const (
 	exitDone   = 0
 	exitFailed = 1 // it failed while running
 	exitUsage  = 2 // bad usage or bad config
 )
 
-// errUsage marks what the caller has to mend: its error has been printed.
+// errUsage means bad usage or a bad config. The error has been printed.
 var errUsage = errors.New("usage")
 
-// A command is one of the program's; args are those behind its name.
+// A command is a command of the program. Its args follow the command's name.
 type command struct {
 	name, does string
 	run        func(ctx context.Context, args []string, out streams) error
 }
 
-// streams are where a command writes.
+// streams are the outputs of a command.
 type streams struct{ out, err io.Writer }
 
 func commands() []command {
 	return []command{
 		{"serve", "run one node in the foreground (the default)", serve},
-		{"demo", "run a mesh of three nodes and a small registry here, and pull through it", demo},
-		{"check", "read the config and print everything wrong with it", check},
-		{"status", "ask a running node for its cluster", status},
-		{"leave", "ask a running node to hand over what it holds and to leave for good", leave},
-		{"health", "exit 0 if the node on this machine answers", health},
-		{"version", "print version, commit and Go version", version},
+		{"demo", "run a three-node mesh and a small registry on this machine, and pull through it", demo},
+		{"check", "check the config and print every error in it", check},
+		{"status", "show the cluster as a running node sees it", status},
+		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
+		{"health", "exit with status 0 if a node answers, by default the one on this machine", health},
+		{"version", "print the version, the commit and the Go version", version},
 	}
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	// The first signal drains; a second one ends the process as usual.
+	// The first signal drains; a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	node.Version = build().version
 	upstream.Version = node.Version
 	os.Exit(run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 
-// run runs the command that args name and returns the exit status.
+// run runs the command that args name, and returns the exit status.
 func run(ctx context.Context, args []string, s streams) int {
 	if len(args) > 0 && slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
 		usage(s.out)
@@ -65,24 +70,27 @@ func run(ctx context.Context, args []string, s streams) int {
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		name, args = args[0], args[1:]
 	}
-	for _, c := range commands() {
-		if c.name != name {
-			continue
-		}
-		err := c.run(ctx, args, s)
-		switch {
-		case err == nil:
-			return exitDone
-		case errors.Is(err, errUsage):
-			return exitUsage
-		default:
-			fmt.Fprintln(s.err, "oci-proxy:", err)
-			return exitFailed
-		}
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if i < 0 {
+		fmt.Fprintf(s.err, "oci-proxy: unknown command %q\n", name)
+		usage(s.err)
+		return exitUsage
 	}
-	fmt.Fprintf(s.err, "oci-proxy: no command %q\n", name)
-	usage(s.err)
-	return exitUsage
+	return exitStatus(all[i].run(ctx, args, s), s)
+}
+
+// exitStatus prints a command's error, and returns the exit status for it.
+func exitStatus(err error, s streams) int {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitDone
+	case errors.Is(err, errUsage):
+		return exitUsage
+	default:
+		fmt.Fprintln(s.err, "oci-proxy:", err)
+		return exitFailed
+	}
 }
 
 // usage prints the commands.
@@ -91,5 +99,27 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.does)
 	}
-	fmt.Fprintln(w, "oci-proxy COMMAND -h tells a command's flags.")
+	fmt.Fprintln(w, "Run oci-proxy COMMAND -h for the flags of a command.")
+}
+
+// parse parses a command's flags. It returns errUsage after printing what is wrong
+// with them, or flag.ErrHelp after printing the help that was asked for.
+func parse(fl *flag.FlagSet, args []string, s streams) error {
+	fl.SetOutput(s.err)
+	err := fl.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return errUsage
+	case fl.NArg() > 0:
+		return badUsage(s, "oci-proxy %s: unexpected argument %q", fl.Name(), fl.Arg(0))
+	}
+	return nil
+}
+
+// badUsage prints what is wrong with the usage, and returns errUsage.
+func badUsage(s streams, format string, args ...any) error {
+	fmt.Fprintf(s.err, format+"\n", args...)
+	return errUsage
 }

@@ -15,14 +15,14 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-func TestExitStatusAndWhatIsPrinted(t *testing.T) {
+func TestExitStatusAndOutput(t *testing.T) {
 	t.Parallel()
 	good := configFile(t, "port: 5000\n")
 	bad := configFile(t, "port: 99999\nlog_leve: info\nauth: {username: u}\n")
 	for _, c := range []struct {
 		args     string
 		status   int
-		out, err string // parts, divided by |
+		out, err string // what must be in them, separated by |
 	}{
 		{"-h", 0, "usage: oci-proxy|serve|demo|check|status|leave|health|version", ""},
 		{"--help", 0, "usage: oci-proxy", ""},
@@ -32,20 +32,20 @@ func TestExitStatusAndWhatIsPrinted(t *testing.T) {
 		{"health -h", 0, "", "-addr host:port"},
 		{"demo -h", 0, "", "-once|-port"},
 		{"demo -port 65534", 2, "", "-port 65534"},
-		{"demo extra", 2, "", `it takes no "extra"`},
+		{"demo extra", 2, "", `unexpected argument "extra"`},
 		{"status -h", 0, "", "-addr host:port|-c file"},
 		{"status -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 for its cluster"},
 		{"leave -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 to leave"},
 		{"status -c " + bad, 2, "", "log_level"},
 		{"version -h", 0, "", "version"},
-		{"nonsense", 2, "", `no command "nonsense"|usage: oci-proxy`},
+		{"nonsense", 2, "", `unknown command "nonsense"|usage: oci-proxy`},
 		{"-nonsense", 2, "", "-nonsense"},
 		{"serve -port x", 2, "", "-port"},
-		{"serve -port 65536 -c " + good, 2, "", "-port 65536 is no port"},
-		{"serve -port -1 -c " + good, 2, "", "-port -1 is no port"},
-		{"serve extra", 2, "", `it takes no "extra"`},
-		{"version extra", 2, "", `it takes no "extra"`},
-		{"check -c " + good, 0, "the config is right|port 5000", ""},
+		{"serve -port 65536 -c " + good, 2, "", "-port 65536 is not a port"},
+		{"serve -port -1 -c " + good, 2, "", "-port -1 is not a port"},
+		{"serve extra", 2, "", `unexpected argument "extra"`},
+		{"version extra", 2, "", `unexpected argument "extra"`},
+		{"check -c " + good, 0, "the config is valid|port 5000", ""},
 		{"check -c " + bad, 2, "", ":1:|99999|:2:|log_level|:3:|auth.username"},
 		{"serve -c " + bad, 2, "", ":1:|99999|:2:|log_level|:3:|auth.username"},
 		{"health -c " + bad, 2, "", ":1:|99999"},
@@ -69,7 +69,7 @@ func TestExitStatusAndWhatIsPrinted(t *testing.T) {
 	}
 }
 
-func TestEmptyArgumentIsNoCommand(t *testing.T) {
+func TestEmptyArgumentIsBadUsage(t *testing.T) {
 	t.Parallel()
 	if got := call(t.Context(), ""); got.status != exitUsage {
 		t.Errorf("%+v", got)
@@ -103,7 +103,7 @@ func TestPrivilegedPortSaysSo(t *testing.T) {
 	wantIn(t, err.Error(), "127.0.0.1:80", "needs privileges", "-port")
 }
 
-// check says what is wrong, and never what the secrets are.
+// check prints errors, but never a secret.
 func TestSecretsAreNotPrinted(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-e81b"
@@ -146,7 +146,7 @@ func TestHealthAsksARunningNode(t *testing.T) {
 	}
 }
 
-func TestHealthOfWhatIsNoNode(t *testing.T) {
+func TestHealthOfSomethingElseThanANode(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(http.NotFoundHandler())
 	defer srv.Close()
@@ -157,7 +157,7 @@ func TestHealthOfWhatIsNoNode(t *testing.T) {
 	wantIn(t, got.err, "404")
 }
 
-func TestHostIsWhereTheNodeListens(t *testing.T) {
+func TestHostOfANodeOnThisMachine(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
 		"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "127.0.0.2": "127.0.0.2", "node.example.com": "node.example.com",

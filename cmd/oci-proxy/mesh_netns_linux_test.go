@@ -17,13 +17,11 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// inside says that this process is the one that runs in the test's own network
-// namespace.
+// inside is set in the process that runs in the test's own network namespace.
 const inside = "MESH_TEST_INSIDE"
 
-// inNamespace runs the test in a network namespace of its own, in another
-// process: it reports whether this is that one. What is made in there goes with
-// its processes.
+// inNamespace runs the test in another process with its own network namespace. It
+// reports whether this is that process. The namespace ends with its processes.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) != "" {
@@ -31,7 +29,7 @@ func inNamespace(t *testing.T) bool {
 	}
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("long")
+		t.Skip("slow: it starts processes in network namespaces")
 	}
 	for _, tool := range []string{"ip", "iptables", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -60,7 +58,7 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// must runs a tool. Without the rights the test is skipped.
+// must runs a tool. If permission is missing, it skips the test.
 func must(t *testing.T, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
@@ -73,7 +71,7 @@ func must(t *testing.T, args ...string) {
 	t.Fatalf("%v: %v: %s", args, err, out)
 }
 
-// hostIP is the address of a node in its network namespace.
+// hostIP returns the address of a node in its network namespace.
 func hostIP(i int) string { return fmt.Sprintf("10.99.0.%d", 10+i) }
 
 // in runs a tool in the namespace of a node.
@@ -82,9 +80,8 @@ func (f *fleet) in(i int, args ...string) {
 	must(f.t, append([]string{"nsenter", "-t", strconv.Itoa(f.nodes[i].cmd.Process.Pid), "-n"}, args...)...)
 }
 
-// newHosts starts n nodes, each in a network namespace of its own, all on one
-// switch together with this process. prepare may put rules into a node's
-// namespace before it starts.
+// newHosts starts n nodes, each in its own network namespace, on one switch with this
+// process. prepare may add rules to a node's namespace before the node starts.
 func newHosts(t *testing.T, n int, prepare func(f *fleet, i int)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, up: upstreamtest.New(t)}
@@ -114,7 +111,7 @@ func newHosts(t *testing.T, n int, prepare func(f *fleet, i int)) *fleet {
 	return f
 }
 
-// boot starts a node in a namespace: a shell waits there until it is ready.
+// boot starts a node in a namespace. A shell waits there until the namespace is ready.
 func (f *fleet) boot(i int, prepare func()) {
 	t, m := f.t, f.nodes[i]
 	t.Helper()
@@ -136,7 +133,7 @@ func (f *fleet) boot(i int, prepare func()) {
 	m.process = p
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() // its status is in ProcessState
+		_ = p.cmd.Wait() // the status is in ProcessState
 	}()
 	t.Cleanup(func() { p.end(syscall.SIGKILL) })
 	link := fmt.Sprintf("v%d", i)
@@ -152,7 +149,7 @@ func (f *fleet) boot(i int, prepare func()) {
 	p.await()
 }
 
-// forward leads connections to another address, and returns its own.
+// forward forwards connections to another address, and returns its own address.
 func forward(t *testing.T, at, to string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", at)
@@ -170,7 +167,7 @@ func forward(t *testing.T, at, to string) string {
 			}
 			out, err := net.Dial("tcp", to)
 			if err != nil {
-				_ = in.Close() // as the other would
+				_ = in.Close() // as the other end would
 				continue
 			}
 			pipe := func(a, b net.Conn) {
@@ -184,8 +181,8 @@ func forward(t *testing.T, at, to string) string {
 	return l.Addr().String()
 }
 
-// Node 1 can't open a connection to node 0, nor send it a datagram; the other
-// way all is well, and node 2 sees both.
+// Node 1 can't open a connection to node 0, nor send it a datagram. The other
+// direction works, and node 2 reaches both.
 func TestMeshAsymmetricLinkBetweenHosts(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -198,11 +195,11 @@ func TestMeshAsymmetricLinkBetweenHosts(t *testing.T) {
 	first := f.pull(1, ours)
 	second := f.pull(1, theirs)
 	back := f.pull(0, f.blobOf(1, 1<<20))
-	t.Logf("a pull over the link that is cut %v, the next %v, one over the way back %v", first, second, back)
+	t.Logf("a pull over the cut link took %v, the next one %v, one in the other direction %v", first, second, back)
 	start := time.Now()
-	for time.Since(start) < 8*time.Second { // long enough for gossip to take one for dead
+	for time.Since(start) < 8*time.Second { // long enough for gossip to find a member dead
 		if n := f.nodes[2].active(); n != 3 {
-			t.Errorf("node 2 sees %d members after %v: one link between two others is none of its business", n, time.Since(start))
+			t.Errorf("node 2 sees %d members after %v, though only a link between two others is cut", n, time.Since(start))
 			break
 		}
 		<-time.After(500 * time.Millisecond)
@@ -221,13 +218,13 @@ func TestMeshWithoutUDP(t *testing.T) {
 		f.in(i, "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
 	})
 	f.awaitMembers(3)
-	t.Logf("three nodes formed in %v", time.Since(start).Round(time.Millisecond))
+	t.Logf("three nodes formed a mesh in %v", time.Since(start).Round(time.Millisecond))
 	d := f.blobOf(1, 1<<20)
 	for i := range f.nodes {
 		f.pull(i, d)
 	}
 	if n := f.up.Count(http.MethodGet, d.String()); n != 1 {
-		t.Errorf("the registry was asked %d times", n)
+		t.Errorf("the registry was asked %d times, want once", n)
 	}
 	start = time.Now()
 	f.nodes[2].end(syscall.SIGKILL)

@@ -29,7 +29,7 @@ type fleet struct {
 	seed  uint64
 }
 
-// A member is one of them.
+// A member is a process of a fleet.
 type member struct {
 	*process
 	name, file string
@@ -38,6 +38,9 @@ type member struct {
 // newFleet starts n nodes on loopback, and waits until each knows all.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: it starts a cluster of processes")
+	}
 	f := &fleet{t: t, up: upstreamtest.New(t)}
 	ports := make([]int, 3*n)
 	for i := range ports {
@@ -60,7 +63,7 @@ func newFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
-// awaitMembers waits until each node that runs says that n are active.
+// awaitMembers waits until each running node reports n active members.
 func (f *fleet) awaitMembers(n int) {
 	f.t.Helper()
 	for _, m := range f.nodes {
@@ -73,7 +76,7 @@ func (f *fleet) awaitMembers(n int) {
 	}
 }
 
-// active is how many members the node says are active.
+// active returns the number of members that the node reports as active.
 func (m *member) active() (n int) {
 	var info struct{ Members []struct{ State string } }
 	m.json("/_/cluster", &info)
@@ -85,17 +88,17 @@ func (m *member) active() (n int) {
 	return n
 }
 
-// json asks the node; what it does not answer leaves into as it is.
+// json decodes the node's answer at path. If there is none, it leaves into unchanged.
 func (m *member) json(path string, into any) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	body, _, err := pull(ctx, newClient(), "http://"+m.addr+path)
 	if err == nil {
-		_ = json.Unmarshal(body, into) // as if it had not answered
+		_ = json.Unmarshal(body, into) // a bad answer counts as none
 	}
 }
 
-// await waits for what no channel tells.
+// await waits until ok returns true.
 func (f *fleet) await(what string, ok func() bool) {
 	f.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -109,12 +112,12 @@ func (f *fleet) await(what string, ok func() bool) {
 			for _, m := range f.nodes {
 				f.t.Logf("%s:\n%s", m.name, m.log.String())
 			}
-			f.t.Fatalf("not in %v: %s", 2*patience, what)
+			f.t.Fatalf("still not after %v: %s", 2*patience, what)
 		}
 	}
 }
 
-// blobOf is a new blob that is that node's to get.
+// blobOf returns a new blob that the node owns.
 func (f *fleet) blobOf(owner int, size int64) digest.Digest {
 	f.t.Helper()
 	for range 200 {
@@ -126,21 +129,21 @@ func (f *fleet) blobOf(owner int, size int64) digest.Digest {
 			return d
 		}
 	}
-	f.t.Fatalf("of 200 blobs none is %s's", f.nodes[owner].name)
+	f.t.Fatalf("none of 200 blobs is owned by %s", f.nodes[owner].name)
 	return ""
 }
 
-// pull pulls a blob at a node, which has to be right, and tells how long it took.
+// pull pulls a blob from a node, checks it, and returns how long that took.
 func (f *fleet) pull(i int, d digest.Digest) time.Duration {
 	f.t.Helper()
 	start := time.Now()
 	if err := f.try(i, d); err != nil {
-		f.t.Errorf("pull at %s after %v: %v", f.nodes[i].name, time.Since(start), err)
+		f.t.Errorf("the pull from %s failed after %v: %v", f.nodes[i].name, time.Since(start), err)
 	}
 	return time.Since(start).Round(time.Millisecond)
 }
 
-// try is pull for other goroutines than the test's.
+// try is pull for goroutines other than the test's.
 func (f *fleet) try(i int, d digest.Digest) error {
 	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, blobURL(f.nodes[i].addr, d), nil)
 	if err != nil {
@@ -159,9 +162,8 @@ func (f *fleet) try(i int, d digest.Digest) error {
 	return nil
 }
 
-// inMidBody begins a pull at each node of at, and waits until a quarter of the
-// blob has come there from the owner; then does what is given. It tells how
-// long each pull took.
+// inMidBody starts a pull from each node in at, and calls then when each of them has
+// a quarter of the blob from the owner. It returns how long each pull took.
 func (f *fleet) inMidBody(d digest.Digest, size int64, at []int, then func()) (took []time.Duration) {
 	f.t.Helper()
 	type result struct {
@@ -178,7 +180,7 @@ func (f *fleet) inMidBody(d digest.Digest, size int64, at []int, then func()) (t
 		}()
 	}
 	for _, i := range at {
-		f.await("a quarter of the blob comes", func() bool {
+		f.await("a quarter of the blob has come", func() bool {
 			var stats map[string]struct{ FromPeersBytes int64 }
 			f.nodes[i].json("/_/stats?scope=node", &stats)
 			return stats[f.up.Host()].FromPeersBytes >= size/4
@@ -188,7 +190,7 @@ func (f *fleet) inMidBody(d digest.Digest, size int64, at []int, then func()) (t
 	for k := range results {
 		r := <-results[k]
 		if r.err != nil {
-			f.t.Errorf("the pull at %s, after %v: %v", f.nodes[at[k]].name, r.took, r.err)
+			f.t.Errorf("the pull from %s failed after %v: %v", f.nodes[at[k]].name, r.took, r.err)
 		}
 		took = append(took, r.took.Round(time.Millisecond))
 	}
@@ -202,12 +204,12 @@ func TestMeshOwnerProcessIsKilledInMidBody(t *testing.T) {
 	d := f.blobOf(1, size)
 	f.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet}, SlowBytesPerSecond: size / 2})
 	took := f.inMidBody(d, size, []int{0, 2}, func() { f.nodes[1].end(syscall.SIGKILL) })
-	t.Logf("of a blob that takes 2 s, %v; the registry sent %.2f × its bytes", took, float64(f.up.BytesSent())/size)
+	t.Logf("the pulls of a blob that takes 2 s took %v; the registry sent %.2f × its bytes", took, float64(f.up.BytesSent())/size)
 	if sent := f.up.BytesSent(); sent > size*5/4 {
-		t.Errorf("the registry sent %d bytes of %d", sent, size)
+		t.Errorf("the registry sent %d bytes for a blob of %d", sent, size)
 	}
 	f.awaitMembers(2)
-	t.Logf("the next took %v", f.pull(0, f.up.PutRandomBlob(repo, 1000, 1000)))
+	t.Logf("the next pull took %v", f.pull(0, f.up.PutRandomBlob(repo, 1000, 1000)))
 }
 
 func TestMeshOwnerProcessHangs(t *testing.T) {
@@ -222,7 +224,7 @@ func TestMeshOwnerProcessHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Logf("of a blob that takes 2 s, %v; the next %v", took, f.pull(0, next))
+	t.Logf("the pulls of a blob that takes 2 s took %v; the next took %v", took, f.pull(0, next))
 	if err := stopped.Signal(syscall.SIGCONT); err != nil {
 		t.Error(err)
 	}
@@ -230,14 +232,14 @@ func TestMeshOwnerProcessHangs(t *testing.T) {
 	f.pull(1, d)
 }
 
-// What a cluster of ten costs while nothing is asked of it.
+// TestMeshFigureIdleCost measures what an idle cluster of ten costs.
 func TestMeshFigureIdleCost(t *testing.T) {
 	if os.Getenv("MESH_TEST_FIGURES") == "" || runtime.GOOS != "linux" {
-		t.Skip("it measures: set MESH_TEST_FIGURES")
+		t.Skip("this only measures; set MESH_TEST_FIGURES to run it")
 	}
 	const n, rest = 10, 20 * time.Second
 	f := newFleet(t, n)
-	for range 3 { // so that connections and caches are there
+	for range 3 { // so that there are connections and cached blobs
 		f.pull(0, f.blobOf(1, 1<<20))
 	}
 	before := f.cpu()
@@ -252,7 +254,7 @@ func TestMeshFigureIdleCost(t *testing.T) {
 		100*used.Seconds()/rest.Seconds()/n, sum/n>>20, most>>20)
 }
 
-// cpu is the processor time that all nodes have used.
+// cpu returns the processor time that all nodes have used.
 func (f *fleet) cpu() (sum time.Duration) {
 	const tick = 10 * time.Millisecond // USER_HZ is 100 wherever Linux runs Go
 	for _, m := range f.nodes {
@@ -272,7 +274,7 @@ func (f *fleet) cpu() (sum time.Duration) {
 	return sum
 }
 
-// rss is the memory that the node has.
+// rss returns the resident memory of the node, in bytes.
 func (m *member) rss(t *testing.T) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
 	if err != nil {

@@ -23,30 +23,33 @@ func TestDemoPullsThroughAMesh(t *testing.T) {
 	if got.status != exitDone {
 		t.Fatalf("%+v", got)
 	}
-	wantIn(t, got.out, "node-1", "node-2", "node-3", "layer 3", "; hit", "fwd=uri-miss", "asked for each of them once")
+	wantIn(t, got.out, "node-1", "node-2", "node-3", "layer 3", "; hit", "fwd=uri-miss", "each blob only once")
 	if n := strings.Count(got.out, "\nnode-"); n != 15 {
-		t.Errorf("%d lines, want a manifest, a config and three layers for each node:\n%s", n, got.out)
+		t.Errorf("%d lines, want 15: a manifest, a config and three layers for each node\n%s", n, got.out)
 	}
 }
 
 func TestDemoServesUntilItIsStopped(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("slow: TestDemoPullsThroughAMesh runs the demo too")
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	told, out := io.Pipe()
 	errs, done := new(safeBuffer), make(chan int, 1)
 	go func() {
 		done <- run(ctx, []string{"demo"}, streams{out, errs})
-		_ = out.Close() // a pipe's never fails
+		_ = out.Close() // never fails for a pipe
 	}()
 	defer stop()
 	addr := ""
-	for lines := bufio.NewScanner(told); lines.Scan() && !strings.Contains(lines.Text(), "the pages:"); {
+	for lines := bufio.NewScanner(told); lines.Scan() && !strings.Contains(lines.Text(), "Pages:"); {
 		if found := regexp.MustCompile(`docker pull (127.0.0.1:\d+)/`).FindStringSubmatch(lines.Text()); found != nil {
 			addr = found[1]
 		}
 	}
-	_ = told.Close() // nor does it here; what more is said nobody hears
-	if addr == "" {  // it waits for itself as long as makes sense
+	_ = told.Close() // never fails; the test reads no more of the output
+	if addr == "" {  // the demo has ended by itself
 		t.Fatalf("status %d\n%s", <-done, errs.String())
 	}
 	if got := call(t.Context(), "status", "-addr", addr); got.status != exitDone || strings.Count(got.out, "active") != demoNodes {
@@ -62,7 +65,7 @@ func TestDemoServesUntilItIsStopped(t *testing.T) {
 	}
 }
 
-// await waits for what will come true.
+// await waits until ok returns true.
 func await(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -73,12 +76,13 @@ func await(t *testing.T, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-timeout.C:
-			t.Fatal("it does not come about")
+			t.Fatalf("not in %v", patience)
 		}
 	}
 }
 
-// memberConfig is the config of a node of a cluster, and its addresses.
+// memberConfig writes the config of a member of a cluster, and returns its path and
+// the member's addresses.
 func memberConfig(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
 	t.Helper()
 	gossip = fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -105,7 +109,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A new secret comes in without a restart.
+	// A new secret is loaded without a restart.
 	if err := os.WriteFile(secret, []byte("another secret of it\na secret of the cluster\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -113,15 +117,15 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		await(t, func() bool { return strings.Contains(p.log.String(), "secrets are read anew") })
+		await(t, func() bool { return strings.Contains(p.log.String(), "cluster secrets reloaded") })
 	}
 
-	// Whichever of the two is asked, the other has the blob from then on.
+	// Whichever of the two leaves, the other one has the blob afterwards.
 	got := call(t.Context(), "leave", "-addr", addr1)
 	if got.status != exitDone {
 		t.Fatalf("%+v\n%s\n%s", got, a.log.String(), b.log.String())
 	}
-	wantIn(t, got.out, "leaves", "1 blobs")
+	wantIn(t, got.out, "is leaving", "1 blobs")
 	<-a.done
 	if status := a.cmd.ProcessState.ExitCode(); status != exitDone {
 		t.Errorf("status %d\n%s", status, a.log.String())
@@ -132,7 +136,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		t.Errorf("%q, %v", status, err)
 	}
 	if n := up.Count("GET", "/"+d.String()); n != 1 {
-		t.Errorf("%d GETs", n)
+		t.Errorf("the registry was asked %d times, want once", n)
 	}
 	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 1 })
 }
@@ -148,7 +152,7 @@ func TestBadSecretOnHangupChangesNothing(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return strings.Contains(p.log.String(), "stay as they were") })
+	await(t, func() bool { return strings.Contains(p.log.String(), "cluster secrets not reloaded") })
 	if _, err := get(t.Context(), "http://"+addr+"/_/ready"); err != nil {
 		t.Error(err)
 	}

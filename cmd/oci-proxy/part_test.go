@@ -14,8 +14,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A process that ends in mid-download, one way or the other, goes on where it
-// was; a kill may cost what was not noted yet.
+// A process that ends during a download continues it after a restart. A kill may lose
+// the part that was not recorded yet.
 func TestDownloadGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	const size, came, noted = 7<<20 + 100, 6 << 20, 4 << 20
@@ -39,7 +39,7 @@ func TestDownloadGoesOnAfterARestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.end(c.signal)
-			_ = resp.Body.Close() // it was cut
+			_ = resp.Body.Close() // the answer was cut
 			start(t, addr, "serve", "-c", file)
 			body, status, err := pull(t.Context(), newClient(), blobURL(addr, d))
 			if err != nil || !bytes.Equal(body, content) || !strings.Contains(status, "stored") {
@@ -53,16 +53,16 @@ func TestDownloadGoesOnAfterARestart(t *testing.T) {
 			}
 			var from int64
 			if len(ranges) == 2 {
-				_, _ = fmt.Sscanf(ranges[1], "bytes=%d-", &from) // 0 is an error below
+				_, _ = fmt.Sscanf(ranges[1], "bytes=%d-", &from) // 0 fails the check below
 			}
 			if from < c.least || from > came {
-				t.Errorf("upstream was asked for %q", ranges)
+				t.Errorf("upstream was asked for the ranges %q", ranges)
 			}
 		})
 	}
 }
 
-// begun asks for a blob and returns the answer, of which nothing is read yet.
+// begun requests a blob, and returns the answer before its body is read.
 func begun(t *testing.T, url string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)

@@ -56,14 +56,14 @@ func TestTermDrainsAndExitsWithZero(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for { // until the drain has begun
+	for { // until the node drains
 		if _, err := get(t.Context(), "http://"+addr+"/_/ready"); err != nil {
 			break
 		}
 	}
 	close(release)
 	if g := <-got; g.err != nil || !bytes.Equal(g.body, content) {
-		t.Errorf("%d bytes, %v: the pull was cut", len(g.body), g.err)
+		t.Errorf("the pull was cut after %d bytes: %v", len(g.body), g.err)
 	}
 	<-p.done
 	if status := p.cmd.ProcessState.ExitCode(); status != exitDone {
@@ -92,7 +92,8 @@ func TestFurtherSignalEndsAtOnce(t *testing.T) {
 			break
 		}
 	}
-	// One that comes with the first is taken for it, so: until it is gone.
+	// A signal that comes together with the first one is merged with it, so the test
+	// sends signals until the process is gone.
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for over := false; !over; {
@@ -104,20 +105,22 @@ func TestFurtherSignalEndsAtOnce(t *testing.T) {
 		}
 	}
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
-		t.Errorf("it ended by %v", p.cmd.ProcessState)
+		t.Errorf("the process ended with %v", p.cmd.ProcessState)
 	}
 	if err := <-got; err == nil {
-		t.Error("the pull was whole")
+		t.Error("the pull was not cut")
 	}
 }
 
-// killCycles is how often one node's directory goes through a kill.
+// killCycles is how often one node is killed before it gets a new directory.
 const killCycles = 10
 
-// A kill costs what is under way and nothing else. LONG_TESTS=1 kills 2,000
-// times.
-func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // one round after the other
+// A kill loses what was under way, and nothing else. LONG_TESTS=1 kills 2,000 times.
+func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // the rounds run one by one
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("slow: it kills a process again and again")
+	}
 	done := 0
 	defer func() { t.Log("cycles:", done) }()
 	for range long(killCycles, 2000) / killCycles {
@@ -126,8 +129,8 @@ func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // one round aft
 	}
 }
 
-// killAgainAndAgain kills one node as often as its bound has room for what it
-// was seen to keep.
+// killAgainAndAgain kills one node again and again, for as long as its cache has room
+// for all blobs that it was seen to store.
 func killAgainAndAgain(t *testing.T) {
 	const bound, cycles = 8 << 20, killCycles
 	up := upstreamtest.New(t)
@@ -150,14 +153,14 @@ func killAgainAndAgain(t *testing.T) {
 		for d := range served {
 			body, status, err := pull(t.Context(), newClient(), blobURL(addr, d))
 			if err != nil || status != "oci-proxy; hit" || !bytes.Equal(body, contents[d]) {
-				t.Errorf("cycle %d: a blob of %d bytes that was served: %d bytes, %q, %v", cycle, len(contents[d]), len(body), status, err)
+				t.Errorf("cycle %d: a blob of %d bytes that was stored: got %d bytes, %q, %v", cycle, len(contents[d]), len(body), status, err)
 			}
 		}
 		for d := range pullUntil(p, addr, all, len(served)+2) {
 			served[d] = true
 		}
 		if n := sizeOf(t, dir); n > bound {
-			t.Errorf("cycle %d: %d bytes on disk", cycle, n)
+			t.Errorf("cycle %d: %d bytes on disk, more than the bound", cycle, n)
 		}
 	}
 	p := start(t, addr, "serve", "-c", file)
@@ -174,8 +177,8 @@ func killAgainAndAgain(t *testing.T) {
 	}
 }
 
-// pullUntil pulls all blobs, three at a time, until n have come whole; then it
-// kills the process. It returns those that came and were stored.
+// pullUntil pulls all blobs, three at a time. When n have been stored, it kills the
+// process. It returns the blobs that were stored.
 func pullUntil(p *process, addr string, all []digest.Digest, n int) map[digest.Digest]bool {
 	var mu sync.Mutex
 	whole := map[digest.Digest]bool{}
@@ -206,7 +209,7 @@ func pullUntil(p *process, addr string, all []digest.Digest, n int) map[digest.D
 	return whole
 }
 
-// sizeOf is how many bytes of content lie on disk, those of tmp too.
+// sizeOf returns the bytes of content on disk, including those in tmp.
 func sizeOf(t *testing.T, dir string) int64 {
 	t.Helper()
 	var sum int64

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -18,65 +19,27 @@ import (
 	"oci-proxy/node/config"
 )
 
-// parse reads a command's flags. What is wrong with them has been printed.
-func parse(fl *flag.FlagSet, args []string, s streams) error {
-	fl.SetOutput(s.err)
-	if err := fl.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return errHelp
-		}
-		return errUsage
-	}
-	if fl.NArg() > 0 {
-		fmt.Fprintf(s.err, "oci-proxy %s: it takes no %q\n", fl.Name(), fl.Arg(0))
-		return errUsage
-	}
-	return nil
-}
-
-// errHelp is asked-for help, which is printed and no failure.
-var errHelp = errors.New("help")
-
-// load reads the config; all that is wrong with it is printed.
-func load(path string, s streams) (*config.Config, error) {
-	cfg, err := config.Load(path, os.Environ())
-	return printed(cfg, err, s)
-}
-
-// find reads the config of a running node; all that is wrong with it is printed.
-func find(path string, s streams) (*config.Config, error) {
-	cfg, err := config.Find(path, os.Environ())
-	return printed(cfg, err, s)
-}
-
-func printed(cfg *config.Config, err error, s streams) (*config.Config, error) {
-	if err != nil {
-		fmt.Fprintln(s.err, err)
-		return nil, errUsage
-	}
-	return cfg, nil
-}
-
 // serve runs one node until ctx ends.
 func serve(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("serve", flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file`; without it built-in defaults serve")
-	port := fl.Int("port", 0, "the clients' `port` instead of the config's")
+	file := fl.String("c", "", "the config `file` (default: built-in defaults)")
+	port := fl.Int("port", 0, "the `port` for clients, instead of the config's")
 	if err := parse(fl, args, s); err != nil {
-		return helped(err)
+		return err
 	}
 	cfg, err := load(*file, s)
 	if err != nil {
 		return err
 	}
 	if *port < 0 || *port > 65535 {
-		fmt.Fprintf(s.err, "oci-proxy serve: -port %d is no port\n", *port)
-		return errUsage
+		return badUsage(s, "oci-proxy serve: -port %d is not a port; use a number from 1 to 65535", *port)
 	}
-	if *port != 0 {
-		cfg.Port = *port
-	}
-	log := logger(cfg, s)
+	cfg.Port = cmp.Or(*port, cfg.Port)
+	return runNode(ctx, cfg, *file, logger(cfg, s))
+}
+
+// runNode runs the node of the config until ctx ends.
+func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
 	tame(log)
 	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {
@@ -87,13 +50,12 @@ func serve(ctx context.Context, args []string, s streams) error {
 		return errors.Join(err, l.Close())
 	}
 	warnOpen(cfg, log)
-	defer rekeyOnHangup(n, *file, log)()
+	defer rekeyOnHangup(n, file, log)()
 	return n.Run(ctx, l)
 }
 
-// rekeyOnHangup reads the cluster's secrets anew whenever SIGHUP comes, until
-// the function that it returns is called. What is wrong with them is logged,
-// and those in use stay.
+// rekeyOnHangup reloads the cluster's secrets at each SIGHUP, until stop is called.
+// If they can't be used, it logs that and keeps those in use.
 func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -111,32 +73,24 @@ func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
 	}
 }
 
-// rekey exchanges the cluster's secrets for those of the config.
+// rekey replaces the cluster's secrets by those of the config.
 func rekey(n *node.Node, file string, log *slog.Logger) {
 	cfg, err := config.Find(file, os.Environ())
 	if err == nil && cfg.Cluster != nil {
 		err = n.Rekey(cfg.Cluster.Secrets)
 	}
 	if err != nil {
-		log.Error("SIGHUP: the cluster's secrets stay as they were", "error", err)
+		log.Error("cluster secrets not reloaded: the old ones stay in use", "error", err)
 		return
 	}
-	log.Info("SIGHUP: the cluster's secrets are read anew; all else needs a restart")
+	log.Info("cluster secrets reloaded: any other change of the config needs a restart")
 }
 
-// helped makes asked-for help a success.
-func helped(err error) error {
-	if errors.Is(err, errHelp) {
-		return nil
-	}
-	return err
-}
-
-// listen opens the clients' port, by open (net.Listen).
+// listen opens the port for clients with open (net.Listen).
 func listen(addr string, open func(network, addr string) (net.Listener, error)) (net.Listener, error) {
 	l, err := open("tcp", addr)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("listening on %s: a port below 1024 needs privileges; choose another by -port or the config's port: %w", addr, err)
+		return nil, fmt.Errorf("listening on %s: a port below 1024 needs privileges; choose another one with -port or in the config: %w", addr, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
@@ -144,7 +98,7 @@ func listen(addr string, open func(network, addr string) (net.Listener, error)) 
 	return l, nil
 }
 
-// logger writes to standard error as the config says.
+// logger returns a logger that writes to standard error as the config says.
 func logger(cfg *config.Config, s streams) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "json" {
@@ -153,36 +107,21 @@ func logger(cfg *config.Config, s streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(s.err, opts))
 }
 
-// tame makes debug lines of what libraries print: net/http quotes there what a
-// registry sends unasked.
+// tame logs what libraries print at debug level: net/http prints what a registry
+// sends unasked.
 func tame(log *slog.Logger) {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
 }
 
-// warnOpen says so where any client may use what the operator has credentials for.
+// warnOpen logs a warning if any client may use the operator's credentials.
 func warnOpen(cfg *config.Config, log *slog.Logger) {
 	if cfg.Auth.Asked() {
 		return
 	}
 	for _, r := range cfg.Registries {
 		if r.Username != "" {
-			log.Warn("this proxy asks for no login: whoever reaches it can pull what these credentials can", "registry", r.Host)
+			log.Warn("no login required: anybody who reaches this proxy can pull what its credentials allow; set auth in the config", "registry", r.Host)
 		}
 	}
-}
-
-// check reads the config and prints what is wrong with it.
-func check(_ context.Context, args []string, s streams) error {
-	fl := flag.NewFlagSet("check", flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file`")
-	if err := parse(fl, args, s); err != nil {
-		return helped(err)
-	}
-	cfg, err := load(*file, s)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(s.out, "the config is right: port %d, %d registries configured\n", cfg.Port, len(cfg.Registries))
-	return nil
 }

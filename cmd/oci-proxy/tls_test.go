@@ -22,7 +22,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// certificate makes a certificate for loopback that nobody trusts.
+// certificate makes a self-signed certificate for loopback.
 func certificate(t *testing.T) config.TLS {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -56,7 +56,7 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 	files := certificate(t)
 	file, addr := nodeConfig(t, up, t.TempDir(), fmt.Sprintf("auth: {username: u, password: p}\ntls: {cert_file: %q, key_file: %q}", files.CertFile, files.KeyFile))
 	p := start(t, addr, "serve", "-c", file)
-	login := configFile(t, "auth: {username: u, password: p}") // of somebody without the certificate
+	login := configFile(t, "auth: {username: u, password: p}") // of a user without the certificate
 	none := configFile(t, "port: 1")
 	for _, c := range []struct {
 		args   []string
@@ -68,8 +68,8 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 		{[]string{"health", "-addr", "https://" + addr + "/"}, exitDone, "healthy"},
 		{[]string{"status", "-c", file}, exitDone, "NODE"},
 		{[]string{"status", "-c", file, "-addr", addr}, exitDone, "NODE"},
-		{[]string{"status", "-c", login, "-addr", "https://" + addr}, exitFailed, "certificate"}, // the login stays here
-		{[]string{"status", "-c", none, "-addr", "https://" + addr}, exitFailed, "asks for a login"},
+		{[]string{"status", "-c", login, "-addr", "https://" + addr}, exitFailed, "certificate"}, // the login is not sent
+		{[]string{"status", "-c", none, "-addr", "https://" + addr}, exitFailed, "requires a login"},
 		{[]string{"status", "-c", login, "-addr", addr}, exitFailed, "400"},
 		{[]string{"leave", "-c", file}, exitFailed, "in no cluster"},
 	} {
@@ -79,7 +79,8 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 		}
 		wantIn(t, got.out+got.err, c.said)
 	}
-	// What is bad just now keeps nobody from finding the node, which goes on.
+	// A certificate file that is damaged later must not keep health from finding the
+	// node, which goes on with the one that it has read.
 	if err := os.WriteFile(files.CertFile, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +92,8 @@ func TestCommandsAskANodeThatSpeaksTLS(t *testing.T) {
 	}
 }
 
-// Off this machine nobody is believed without proof, login or not.
-func TestWhoIsBelievedToBeTheNode(t *testing.T) {
+// A node on another machine must prove who it is, whether there is a login or not.
+func TestWhichCertificatesAreAccepted(t *testing.T) {
 	t.Parallel()
 	files, others := certificate(t), certificate(t)
 	shown, err := config.ReadCertificate(files)
@@ -123,8 +124,9 @@ func TestWhoIsBelievedToBeTheNode(t *testing.T) {
 	}
 }
 
-// Over plain HTTP a login stays on this machine, unless the user says so.
-func TestLoginInTheClear(t *testing.T) {
+// Over plain HTTP, a login is sent only to this machine, unless the user wrote
+// http://.
+func TestLoginIsNotSentUnencrypted(t *testing.T) {
 	t.Parallel()
 	const foreign = "192.0.2.1:80"
 	addrs, err := net.InterfaceAddrs()
@@ -138,11 +140,11 @@ func TestLoginInTheClear(t *testing.T) {
 	rows := []row{
 		{"u", "node.example:80", foreign, false},
 		{"u", "node.example:80", "[::ffff:192.0.2.1]:80", false},
-		{"u", "localhost:80", foreign, false}, // whatever the name says
+		{"u", "localhost:80", foreign, false}, // the address counts, not the name
 		{"u", "node.example:80", "127.0.0.2:80", true},
 		{"u", "[::1]:80", "[::1]:80", true},
 		{"u", "http://node.example:80", foreign, true},
-		{"u", "https://node.example", foreign, true}, // it has to prove itself
+		{"u", "https://node.example", foreign, true}, // the node must prove who it is
 		{"", "node.example:80", foreign, true},
 	}
 	for _, a := range addrs {
@@ -154,7 +156,7 @@ func TestLoginInTheClear(t *testing.T) {
 	}
 	for _, r := range rows {
 		at := target{addr: r.addr, base: baseURL(r.addr, false), auth: config.Auth{Username: r.user}}
-		if err := at.clear(t.Context(), "tcp", r.dialled, nil); (err == nil) != r.ok {
+		if err := at.guardLogin(t.Context(), "tcp", r.dialled, nil); (err == nil) != r.ok {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
@@ -164,6 +166,6 @@ func TestLoginInTheClear(t *testing.T) {
 		if got.status != exitFailed {
 			t.Errorf("%+v", got)
 		}
-		wantIn(t, got.err, "in the clear")
+		wantIn(t, got.err, "unencrypted")
 	}
 }

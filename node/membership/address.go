@@ -8,39 +8,38 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"time"
 )
 
-// lookupTime is how long a name may take to resolve.
-const lookupTime = 3 * time.Second
-
-// An endpoint is where this node is: where it listens, and what it tells.
+// An endpoint says where this node listens, and at which addresses the others
+// reach it.
 type endpoint struct {
 	bind      netip.AddrPort // unspecified: all interfaces; port 0: a free one
 	advertise netip.Addr
-	peer      string // host:port, told
+	peer      string // host:port of the peer listener
+	gossip    string // host:port of gossip, known once it listens
+	simulated bool   // the network is a test's
 }
 
-// place makes the endpoint of the config.
+// place finds the endpoint of the config.
 func place(cfg *Config) (endpoint, error) {
-	var e endpoint
+	e := endpoint{simulated: cfg.Transport != nil}
 	host, port, err := splitAddress(cfg.BindAddr)
 	if err != nil {
-		return e, fmt.Errorf("the address of gossip: %w", err)
+		return e, fmt.Errorf("the gossip address %q is not host:port: %w", cfg.BindAddr, err)
 	}
 	bind := netip.IPv4Unspecified()
 	if host != "" {
 		if bind, err = cfg.lookup(host); err != nil {
-			return e, fmt.Errorf("the address of gossip: %w", err)
+			return e, fmt.Errorf("the gossip address %q: %w", cfg.BindAddr, err)
 		}
 	}
 	e.bind = netip.AddrPortFrom(bind, port)
 	if e.advertise, err = advertised(cfg, bind); err != nil {
-		return e, fmt.Errorf("the address that others are told: %w", err)
+		return e, fmt.Errorf("the advertised address: %w", err)
 	}
 	host, port, err = splitAddress(cfg.PeerAddr)
 	if err != nil || port == 0 {
-		return e, fmt.Errorf("the address of peers, %q: not host:port", cfg.PeerAddr)
+		return e, fmt.Errorf("the peer address %q is not host:port", cfg.PeerAddr)
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = e.advertise.String()
@@ -49,10 +48,11 @@ func place(cfg *Config) (endpoint, error) {
 	return e, nil
 }
 
-// guarded: without a secret, anybody who reaches the port is a member.
+// guarded returns an error if strangers could join: without a secret, anybody who
+// reaches the port is a member.
 func (e endpoint) guarded(secrets []string) error {
 	if len(secrets) == 0 && !(e.bind.Addr().IsLoopback() && e.advertise.IsLoopback()) {
-		return fmt.Errorf("%w: gossip without one is for loopback only, not for %s", errSecret, e.bind)
+		return fmt.Errorf("%w: none is set, which is allowed on loopback only, not on %s", errSecret, e.bind)
 	}
 	return nil
 }
@@ -69,13 +69,13 @@ func splitAddress(address string) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// advertised is the address that others reach this node at.
+// advertised returns the address at which others reach this node.
 func advertised(cfg *Config, bind netip.Addr) (netip.Addr, error) {
 	switch {
 	case cfg.Advertise != "":
 		a, err := cfg.lookup(cfg.Advertise)
 		if err == nil && a.IsUnspecified() {
-			err = fmt.Errorf("%s is every address", a)
+			err = fmt.Errorf("%s stands for all addresses; name one", a)
 		}
 		return a, err
 	case !bind.IsUnspecified():
@@ -83,13 +83,13 @@ func advertised(cfg *Config, bind netip.Addr) (netip.Addr, error) {
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("asking for this host's addresses: %w", err)
+		return netip.Addr{}, fmt.Errorf("listing this host's addresses: %w", err)
 	}
 	return firstPrivate(interfaceIPs(addrs))
 }
 
-// firstPrivate prefers private IPv4, for that is what others have too, then
-// any private address.
+// firstPrivate returns the first private IPv4 address, as the others most likely
+// have one too, or else the first private address.
 func firstPrivate(ips []netip.Addr) (netip.Addr, error) {
 	for _, want := range []func(netip.Addr) bool{
 		func(a netip.Addr) bool { return a.Is4() && a.IsPrivate() },
@@ -99,7 +99,7 @@ func firstPrivate(ips []netip.Addr) (netip.Addr, error) {
 			return ips[i], nil
 		}
 	}
-	return netip.Addr{}, errors.New("this host has no private address: say which one")
+	return netip.Addr{}, errors.New("this host has no private address; say which one to advertise")
 }
 
 func interfaceIPs(addrs []net.Addr) (ips []netip.Addr) {
@@ -111,7 +111,7 @@ func interfaceIPs(addrs []net.Addr) (ips []netip.Addr) {
 	return ips
 }
 
-// lookup is one address of the host, IPv4 if there is one.
+// lookup returns one address of the host, an IPv4 one if there is any.
 func (c *Config) lookup(host string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 	defer cancel()
@@ -125,7 +125,7 @@ func (c *Config) lookup(host string) (netip.Addr, error) {
 	return all[0], nil
 }
 
-// lookupAll is all addresses of the host, at least one.
+// lookupAll returns all addresses of the host, at least one.
 func (c *Config) lookupAll(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
@@ -143,14 +143,14 @@ func (c *Config) lookupAll(ctx context.Context, host string) ([]netip.Addr, erro
 	return all, nil
 }
 
-// own tells whether the address is this node itself, which a seed's name
-// often stands for too.
-func (m *Membership) own(a netip.AddrPort) bool {
-	if a.String() == m.gossip {
+// own reports whether the address is this node's own. A seed's name often stands
+// for this node too.
+func (e endpoint) own(a netip.AddrPort) bool {
+	if a.String() == e.gossip {
 		return true
 	}
-	bind := m.at.bind.Addr()
-	if _, port, err := splitAddress(m.gossip); err != nil || a.Port() != port || m.cfg.Transport != nil {
+	bind := e.bind.Addr()
+	if _, port, err := splitAddress(e.gossip); err != nil || a.Port() != port || e.simulated {
 		return false
 	}
 	if !bind.IsUnspecified() {

@@ -7,34 +7,27 @@ import (
 	"time"
 
 	"oci-proxy/ring"
+	"oci-proxy/transfer/wait"
 )
 
-const (
-	// debounce gathers changes. Not for longer: lookups want the news.
-	debounce = 50 * time.Millisecond
-	// formerRings and formerFor bound View.Former.
-	formerRings = 4
-	formerFor   = 10 * time.Minute
-	// twiceFor is how long this node's id may live twice: so long it may take
-	// to see that its last boot has died.
-	twiceFor = 15 * time.Second
-)
+// formerRings bounds View.Former.
+const formerRings = 4
 
 // A past is a ring that was replaced.
 type past struct {
 	ring *ring.Ring
-	end  time.Time // when it leaves View.Former
+	end  time.Time // when View.Former drops it
 }
 
-// A builder makes the views. Only its one goroutine has it.
+// A builder makes the views. It belongs to one goroutine.
 type builder struct {
 	m      *Membership
 	former []past // the latest first
-	failed string // why there is no newer ring
-	twice  bool   // duplicate identity has been told
+	failed string // why the ring is an old one
+	twice  bool   // a duplicate identity has been logged
 }
 
-// run makes a view whenever something changes, or its time comes.
+// run makes a view whenever something changes, or when the next one is due.
 func (b *builder) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -44,13 +37,11 @@ func (b *builder) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-b.m.roster.dirty:
-			select {
-			case <-ctx.Done():
+			if wait.For(ctx, debounce) != nil {
 				return
-			case <-time.After(debounce):
 			}
 			select {
-			case <-b.m.roster.dirty: // part of what is seen below
+			case <-b.m.roster.dirty: // refresh sees that change too
 			default:
 			}
 		}
@@ -59,56 +50,68 @@ func (b *builder) run(ctx context.Context) {
 	}
 }
 
-// refresh makes the view of now, and tells when the next one is due.
+// refresh makes the present view, and returns when the next one is due.
 func (b *builder) refresh(now time.Time) time.Time {
 	m := b.m
-	c := m.roster.count(now)
-	m.book.note(c, m.roster.self, now)
-	m.settle(c.members)
-	next := earlier(c.next, b.watch(now))
+	s := m.roster.snapshot(now)
+	m.book.note(s, m.roster.self, now)
+	if len(s.members) > 1 {
+		b.settle(s.members)
+	}
+	next := earlier(s.next, b.watch(now))
 	old := m.view.Load()
-	r := b.ring(old.Ring, c.members)
-	if r != old.Ring {
-		b.former = slices.Insert(b.former, 0, past{old.Ring, now.Add(formerFor)})
-	}
-	b.former = slices.DeleteFunc(b.former, func(p past) bool { return !now.Before(p.end) })
-	b.former = b.former[:min(len(b.former), formerRings)]
-	for _, p := range b.former {
-		next = earlier(next, p.end)
-	}
-	if r == old.Ring && len(b.former) == len(old.Former) && slices.EqualFunc(c.members, old.Members, equal) {
+	r := b.ring(old.Ring, s.members)
+	next = earlier(next, b.retire(old.Ring, r, now))
+	if r == old.Ring && len(b.former) == len(old.Former) && slices.EqualFunc(s.members, old.Members, equal) {
 		return next
 	}
-	b.log(old, c)
-	m.publish(c.members, r, b.former)
+	b.log(old, s.members)
+	m.publish(s.members, r, b.former)
 	return next
 }
 
 func equal(a, b Member) bool { return a.same(&b) }
 
-// publish makes the view the present one.
-func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
-	v := &View{Ring: r, Members: members, next: make(chan struct{})}
-	for _, p := range former {
-		v.Former = append(v.Former, p.ring)
+// retire adds old to the former rings if r has replaced it. It returns when the
+// first of them will be forgotten.
+func (b *builder) retire(old, r *ring.Ring, now time.Time) (next time.Time) {
+	if r != old {
+		b.former = slices.Insert(b.former, 0, past{old, now.Add(formerFor)})
 	}
-	if self, ok := v.Member(m.roster.self); ok {
-		v.Self = *self
+	b.former = slices.DeleteFunc(b.former, func(p past) bool { return !now.Before(p.end) })
+	b.former = b.former[:min(len(b.former), formerRings)]
+	next = now.Add(formerFor)
+	for _, p := range b.former {
+		next = earlier(next, p.end)
 	}
-	if old := m.view.Swap(v); old != nil {
-		close(old.next)
-	}
+	return next
 }
 
-// ring is the ring of the members, or the old one where they make none.
+// settle makes gossip use the secret that all members agree on.
+func (b *builder) settle(members []Member) {
+	number, err := b.m.keys.settle(otherLive(members, b.m.roster.self))
+	b.m.tellSecret(number, err)
+}
+
+// otherLive returns the live members without self.
+func otherLive(members []Member, self string) (others []*Member) {
+	for i := range members {
+		if m := &members[i]; m.alive && m.ID != self {
+			others = append(others, m)
+		}
+	}
+	return others
+}
+
+// ring returns the ring of the members, or the old one if it can't be built.
 func (b *builder) ring(old *ring.Ring, members []Member) *ring.Ring {
 	r, err := b.m.next(old, placed(members, b.m.roster.self))
 	failed := ""
 	if err != nil {
-		r, failed = old, fmt.Sprintf("the ring is an old one: %v", err)
+		r, failed = old, fmt.Sprintf("the ring is not up to date: %v", err)
 	}
 	if failed != b.failed && failed != "" {
-		b.m.log.Error("ring not built: the old one stays", "error", err)
+		b.m.log.Error("ring not built: the old one stays in use", "error", err)
 	}
 	if failed != b.failed {
 		b.failed = failed
@@ -117,8 +120,8 @@ func (b *builder) ring(old *ring.Ring, members []Member) *ring.Ring {
 	return r
 }
 
-// placed are the members that are in the ring. Where none is left, self has
-// the keys, draining or not.
+// placed returns the members that are in the ring. If all drain, self keeps the
+// keys.
 func placed(members []Member, self string) (in []ring.Member) {
 	var own ring.Member
 	for _, m := range members {
@@ -136,38 +139,45 @@ func placed(members []Member, self string) (in []ring.Member) {
 	return in
 }
 
-// watch tells once when the identity is found to be another node's too, and
-// when to look again.
+// watch logs once that another node has this node's identity. It returns when to
+// look again.
 func (b *builder) watch(now time.Time) time.Time {
 	if since := b.m.roster.overlap(); !since.IsZero() && now.Sub(since) < twiceFor {
 		return since.Add(twiceFor)
 	}
 	err := b.m.duplicate(now)
 	if err != nil && !b.twice {
-		b.m.log.Error("another node has this node's identity: a copied cache directory?", "id", b.m.roster.self, "error", err)
+		b.m.log.Error("another node has this node's identity", "id", b.m.roster.self, "error", err)
 	}
 	b.twice = err != nil
 	return now.Add(time.Hour)
 }
 
-// log tells people what has changed.
-func (b *builder) log(old *View, c census) {
-	for i := range c.members {
-		m := &c.members[i]
+// log logs how the members differ from those of the old View.
+func (b *builder) log(old *View, members []Member) {
+	for i := range members {
+		m := &members[i]
 		was, known := old.Member(m.ID)
+		if m.ID == b.m.roster.self && (!known || was.State == m.State) ||
+			known && was.alive == m.alive && was.State == m.State && was.Epoch == m.Epoch {
+			continue
+		}
+		log := b.m.log.With("peer", m.Name, "id", m.ID, "address", m.Gossip, "state", m.State.String())
 		switch {
-		case m.ID == b.m.roster.self && (!known || was.State == m.State):
-		case known && was.alive == m.alive && was.State == m.State && was.Epoch == m.Epoch:
 		case !m.alive:
-			b.m.log.Warn("member is down", "member", m.Name, "id", m.ID, "address", m.Gossip, "state", m.State.String())
+			log.Warn("member is down")
+		case !known:
+			log.Info("member joined")
+		case !was.alive || was.Epoch != m.Epoch:
+			log.Info("member is back")
 		default:
-			b.m.log.Info("member is there", "member", m.Name, "id", m.ID, "address", m.Gossip, "state", m.State.String())
+			log.Info("member changed its state")
 		}
 	}
 	for i := range old.Members {
 		m := &old.Members[i]
-		if !slices.ContainsFunc(c.members, func(n Member) bool { return n.ID == m.ID }) {
-			b.m.log.Info("member has lost its place", "member", m.Name, "id", m.ID)
+		if !slices.ContainsFunc(members, func(n Member) bool { return n.ID == m.ID }) {
+			b.m.log.Info("member removed", "peer", m.Name, "id", m.ID, "state", m.State.String())
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"oci-proxy/ring"
 )
 
-// dir gives node i a directory of its own, which its next start finds again.
+// dir gives a node a directory of its own, which it finds again at its next start.
 func dir(path string) func(*Config) { return func(c *Config) { c.Dir = path } }
 
 // at moves a node to another address.
@@ -22,7 +22,7 @@ func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
 	bubble(t, 1, func(s *sim) {
 		s.form(4)
 		again := s.start(4, dir(home))
-		s.reach(time.Second, "all see all", s.whole)
+		s.reach(time.Second, "each node sees all", s.whole)
 		id, hash := again.self.ID, again.View().Ring.Hash()
 		kept := s.all(func(v *View) bool { return v.Ring.Hash() == hash })
 		for _, test := range []struct {
@@ -30,27 +30,27 @@ func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
 			stop func()
 			host int
 		}{
-			{"in order", func() {
+			{"announced", func() {
 				again.Restarting(context.Background())
 				if !s.all(func(v *View) bool { m, _ := v.Member(id); return m.State == Restarting && (m.ID == v.Self.ID || !m.Up) })() {
-					s.Error("after Restarting it is still up for some")
+					s.Error("after Restarting it is still up for some members")
 				}
 				again.Close(context.Background())
 			}, 4},
-			{"without a word", func() { again.Kill() }, 4},
-			{"at once after a crash, at another address", func() { again.Kill() }, 40},
+			{"a crash", func() { again.Kill() }, 4},
+			{"a crash and a new address, at once", func() { again.Kill() }, 40},
 		} {
 			test.stop()
 			delete(s.nodes, 4)
 			if test.host == 4 {
-				s.reach(10*time.Second, "it is seen to be down", s.all(isDown(id)))
+				s.reach(10*time.Second, "it is down", s.all(isDown(id)))
 			}
 			if !kept() {
 				s.Fatalf("%s: it has lost its place", test.how)
 			}
 			again = s.start(4, dir(home), at(test.host))
 			if again.self.ID != id {
-				s.Fatal("it is another one")
+				s.Fatal("it has a new id")
 			}
 			took := s.reach(time.Second, "it is back", s.all(func(v *View) bool {
 				m, ok := v.Member(id)
@@ -58,10 +58,10 @@ func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
 			}))
 			s.Logf("%s: back in %v", test.how, took)
 			s.reach(time.Second, "the same ring", kept)
-			for range 200 { // its last boot is found dead: nobody cares
+			for range 200 { // meanwhile its last boot is found dead, which must change nothing
 				s.pass(100 * time.Millisecond)
 				if !s.all(isUp(id))() || !kept() {
-					s.Fatalf("%s: it is not up all the time", test.how)
+					s.Fatalf("%s: it was not up all the time", test.how)
 				}
 			}
 			if err := again.Health(); err != nil {
@@ -80,25 +80,25 @@ func TestACrashedNodeLosesItsPlaceAfterTheGrace(t *testing.T) {
 		s.kill(3)
 		s.reach(10*time.Second, "it is down", s.all(isDown(id)))
 
-		// A newcomer, whom memberlist tells nothing of it, makes the same ring.
+		// memberlist tells a newcomer nothing of it, but the newcomer has the same ring.
 		s.pass(40 * time.Second)
 		s.start(5)
-		s.reach(time.Second, "the newcomer has the ring of all", func() bool {
+		s.reach(time.Second, "the newcomer has the others' ring", func() bool {
 			return s.all(isDown(id))() && s.agree() && inRing(s.nodes[0].View(), s.nodes[5].self.ID)
 		})
 		took := s.reach(80*time.Second, "it has lost its place", s.all(isOut(id)))
 		if took < 75*time.Second {
-			s.Errorf("after %v more: too early", took)
+			s.Errorf("it lost its place after %v more, which is too early", took)
 		}
-		s.reach(time.Second, "the others are the ring", s.whole)
-		for range 300 { // nobody's late word brings it back
+		s.reach(time.Second, "only the others are in the ring", s.whole)
+		for range 300 { // no late report may bring it back
 			s.pass(time.Second)
 			if !s.whole() {
 				s.Fatal("it has come back")
 			}
 		}
 		if former := s.nodes[0].View().Former; !slices.ContainsFunc(former, func(r *ring.Ring) bool { return r.Hash() == before.Hash() }) {
-			s.Errorf("%d former rings", len(former))
+			s.Errorf("none of the %d former rings has the lost member", len(former))
 		}
 		s.pass(6 * time.Minute)
 		if former := s.nodes[0].View().Former; len(former) != 0 {
@@ -107,29 +107,30 @@ func TestACrashedNodeLosesItsPlaceAfterTheGrace(t *testing.T) {
 	})
 }
 
-func TestADrainingNodeIsOutAtOnceButASource(t *testing.T) {
+func TestADrainingNodeLeavesTheRingAtOnceButStaysASource(t *testing.T) {
 	t.Parallel()
 	bubble(t, 3, func(s *sim) {
 		s.form(6)
 		id := s.nodes[2].self.ID
 		s.nodes[2].Draining(context.Background())
-		s.reach(200*time.Millisecond, "it is out", s.all(isOut(id)))
+		s.reach(200*time.Millisecond, "it is out of the ring", s.all(isOut(id)))
 		if !s.all(func(v *View) bool {
 			m, ok := v.Member(id)
 			return ok && m.State == Draining && (m.Up == (v.Self.ID == id)) && len(v.Members) == 6
 		})() {
-			s.Error("it is no member any more")
+			s.Error("it is no longer a member")
 		}
 		s.nodes[2].Close(context.Background())
 		delete(s.nodes, 2)
-		s.reach(time.Second, "it is no member any more", s.whole)
+		s.reach(time.Second, "it is no longer a member", s.whole)
 		s.start(6)
-		s.reach(time.Second, "a newcomer does not hear of it", s.whole)
+		s.reach(time.Second, "a newcomer does not see it", s.whole)
 	})
 }
 
-// A node that drains and dies before all have heard of it is out all the same.
-func TestADrainedNodeIsOutForThoseWhoMissedIt(t *testing.T) {
+// A node drains and ends before all members have heard of it. Those that missed it
+// take it out of the ring too.
+func TestADrainedNodeIsOutForMembersThatMissedIt(t *testing.T) {
 	t.Parallel()
 	bubble(t, 4, func(s *sim) {
 		s.form(5)
@@ -140,10 +141,10 @@ func TestADrainedNodeIsOutForThoseWhoMissedIt(t *testing.T) {
 		delete(s.nodes, 4)
 		s.pass(25 * time.Second)
 		if !isDown(id)(s.nodes[2].View()) || !isOut(id)(s.nodes[0].View()) {
-			s.Fatal("the cut did not do what it should")
+			s.Fatal("the cut had no effect")
 		}
 		s.net.Cut()
-		s.reach(15*time.Second, "all know", s.whole)
+		s.reach(15*time.Second, "all members know", s.whole)
 	})
 }
 
@@ -154,7 +155,7 @@ func TestASingleNodeThatDrainsKeepsTheKeys(t *testing.T) {
 		m.Draining(context.Background())
 		s.pass(time.Second)
 		if v := m.View(); v.Self.State != Draining || !v.Self.Up || !inRing(v, m.self.ID) || m.Health() != nil {
-			s.Errorf("state %v, health %v", v.Self.State, m.Health())
+			s.Errorf("it is %v, with health %v", v.Self.State, m.Health())
 		}
 	})
 }
@@ -173,7 +174,7 @@ func TestAFlappingNodeDoesNotThrashTheRing(t *testing.T) {
 		}
 		s.form(3)
 		s.start(3, dir(home))
-		s.reach(time.Second, "all see all", s.whole)
+		s.reach(time.Second, "each node sees all", s.whole)
 		rings.Store(0)
 		for range 20 {
 			s.kill(3)
@@ -181,17 +182,17 @@ func TestAFlappingNodeDoesNotThrashTheRing(t *testing.T) {
 			s.start(3, dir(home))
 			s.pass(3 * time.Second)
 			if !s.whole() {
-				s.Error("it is not back")
+				s.Error("the node is not back")
 			}
 		}
-		// Each start of its own makes two: alone, and with all.
+		// Each of its starts builds two rings: one alone, one with all members.
 		if rings.Load() > 20*2 {
-			s.Errorf("%d rings", rings.Load())
+			s.Errorf("%d rings were built", rings.Load())
 		}
 	})
 }
 
-func TestARegistryIsFoundInTheView(t *testing.T) {
+func TestTheViewKnowsAMembersRegistries(t *testing.T) {
 	t.Parallel()
 	bubble(t, 7, func(s *sim) {
 		s.start(0, func(c *Config) {
@@ -215,7 +216,7 @@ func TestARegistryIsFoundInTheView(t *testing.T) {
 	})
 }
 
-func TestChangedIsClosedForTheNextView(t *testing.T) {
+func TestChangedIsClosedAtTheNextView(t *testing.T) {
 	t.Parallel()
 	bubble(t, 8, func(s *sim) {
 		m := s.start(0)
@@ -225,11 +226,34 @@ func TestChangedIsClosedForTheNextView(t *testing.T) {
 		<-changed
 		after := m.View()
 		if after == before || len(after.Members) != 2 || len(before.Members) != 1 {
-			s.Errorf("%d members after %d", len(after.Members), len(before.Members))
+			s.Errorf("%d members, and %d before", len(after.Members), len(before.Members))
 		}
 		ids := []string{after.Members[0].ID, after.Members[1].ID}
 		if !slices.IsSorted(ids) || after.Self.ID != m.self.ID {
 			s.Errorf("ids %v, self %s", ids, after.Self.ID)
 		}
+	})
+}
+
+func TestTheLogSaysWhatBecomesOfAMember(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	bubble(t, 9, func(s *sim) {
+		s.form(2)
+		logged := func(message string) {
+			s.Helper()
+			s.reach(3*time.Minute, message, func() bool { return s.logs[0].has(`msg="` + message + `" peer=node-2`) })
+		}
+		s.start(2, dir(home))
+		logged("member joined")
+		s.kill(2)
+		logged("member is down")
+		s.start(2, dir(home)).Restarting(context.Background())
+		logged("member is back")
+		s.nodes[2].Draining(context.Background())
+		logged("member changed its state")
+		s.nodes[2].Close(context.Background())
+		delete(s.nodes, 2)
+		logged("member removed")
 	})
 }

@@ -8,21 +8,22 @@ import (
 	"oci-proxy/ring"
 )
 
-// A report is what nodes tell each other at a push/pull beside memberlist's
-// own state. memberlist tells a newcomer nothing of members that are down;
-// without them it would make another ring.
+// A report goes along when two nodes exchange memberlist's state (push/pull).
+// memberlist tells a newcomer nothing of members that are down; without them the
+// newcomer would make a different ring.
 type report struct {
 	Down []absentee `json:"d,omitempty"`
 }
 
-// An absentee is a member that is down. Its time is an age, not a clock's.
+// An absentee is a member that is down. It carries no clock time, since clocks
+// differ.
 type absentee struct {
 	Meta   json.RawMessage `json:"m"`
 	Gossip string          `json:"a"`
 	Left   int64           `json:"l"` // ms until it loses its place; 0: it has lost it
 }
 
-// absent is this node's report.
+// absent returns the members that are down, for this node's report.
 func (r *roster) absent(now time.Time) []absentee {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,26 +37,26 @@ func (r *roster) absent(now time.Time) []absentee {
 	return all
 }
 
-// hear takes another node's report.
-func (r *roster) hear(all []absentee, now time.Time) {
+// merge merges another node's report.
+func (r *roster) merge(all []absentee, now time.Time) {
 	for _, a := range all[:min(len(all), ring.MaxMembers)] {
 		m, err := decode(a.Meta)
 		if err != nil {
-			continue // of another version, which may be read there
+			continue // from another version, which others may understand
 		}
 		if _, err := netip.ParseAddrPort(a.Gossip); err != nil || m.ID == r.self {
 			continue
 		}
 		m.meta, m.Gossip = string(a.Meta), a.Gossip
 		left := time.Duration(min(max(a.Left, 0), r.grace.Milliseconds())) * time.Millisecond
-		r.miss(m, left, now)
+		r.mergeOne(m, left, now)
 	}
 }
 
-// miss notes a member that another node misses. Of two opinions the one that
-// ends earlier holds: it has seen the loss first, and going the other way, an
-// end that is told from node to node would never come.
-func (r *roster) miss(m *Member, left time.Duration, now time.Time) {
+// mergeOne notes a member that another node reports as down. Of two nodes that
+// disagree on when it loses its place, the earlier time holds: that node saw the
+// loss first, and with the later one a report that goes round would never end.
+func (r *roster) mergeOne(m *Member, left time.Duration, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	until := now.Add(left)
@@ -66,7 +67,8 @@ func (r *roster) miss(m *Member, left time.Duration, now time.Time) {
 		}
 		return
 	}
-	if best := r.best(m.ID, now); left == 0 || best != nil && best.member.Epoch > m.Epoch {
+	best := r.best(m.ID, now)
+	if left == 0 || best != nil && best.member.Epoch > m.Epoch || best == nil && len(r.boots) >= ring.MaxMembers {
 		return
 	}
 	r.put(&boot{member: *m, since: until.Add(-r.grace), until: until})

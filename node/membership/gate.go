@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,42 +14,43 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Bounds of what anybody who reaches the port can make this node hold: memberlist
-// takes any number of streams, and of each 20 MiB before it knows the sender.
+// These bound what anybody who reaches the port can make this node hold.
+// memberlist itself takes any number of streams, and reads up to 20 MiB of each
+// before it knows the sender.
 const (
-	maxStream    = 1 << 20 // bytes of what a stream says: that of a mesh of 1,500
-	maxStrangers = 64      // streams at a time from addresses of no member
+	maxStream    = 1 << 20 // bytes of a stream; a mesh of 1,500 needs that
+	maxStrangers = 64      // streams at a time from addresses that no live member has
 )
 
-// What memberlist's traffic looks like from outside.
+// How memberlist's traffic begins.
 const (
-	labelByte     = 244 // a label follows: its length, then its bytes
-	encryptedByte = 10  // in a stream: four bytes of length follow
-	cipherVersion = 1   // the other one, 0, has padding that memberlist trusts
-	cipherLeast   = 1 + 12 + 1 + 16
+	labelByte     = 244             // a label follows: its length, then its bytes
+	encryptedByte = 10              // in a stream: four bytes of length follow
+	cipherVersion = 1               // version 0 has padding whose length memberlist does not check
+	cipherLeast   = 1 + 12 + 1 + 16 // version, nonce, one byte, tag
 )
 
-// A gate stands between the network and memberlist. It bounds what strangers
-// can make the node hold, and keeps out what memberlist would die of although
-// it is encrypted with the right key: an empty message, and padding that is
-// longer than what it pads.
+// A gate stands between the network and memberlist. It bounds what strangers can
+// make the node hold. It also keeps out what would crash memberlist even when it
+// is encrypted with the right key: an empty message, and padding longer than the
+// message.
 type gate struct {
 	memberlist.Transport
-	keyed   bool
-	friend  func(netip.Addr) bool // a member that lives has that address
-	head    []byte                // the label as it travels
-	packets chan *memberlist.Packet
-	streams chan net.Conn
-	slots   chan struct{} // of strangers
-	done    chan struct{} // closed when nothing comes any more
-	passing sync.WaitGroup
-	die     sync.Once
+	encrypted bool
+	friend    func(netip.Addr) bool // reports whether a live member has the address
+	head      []byte                // the label as it travels
+	packets   chan *memberlist.Packet
+	streams   chan net.Conn
+	slots     chan struct{} // holds a value for each stream of a stranger
+	done      chan struct{} // closed at the end
+	passing   sync.WaitGroup
+	die       sync.Once
 }
 
-// newGate begins to let in what comes from the network. Shutdown ends it.
-func newGate(network memberlist.Transport, keyed bool, friend func(netip.Addr) bool) *gate {
+// newGate makes a gate and starts to let in traffic. Shutdown ends it.
+func newGate(network memberlist.Transport, encrypted bool, friend func(netip.Addr) bool) *gate {
 	g := &gate{
-		Transport: network, keyed: keyed, friend: friend, head: append([]byte{labelByte, byte(len(label))}, label...),
+		Transport: network, encrypted: encrypted, friend: friend, head: append([]byte{labelByte, byte(len(label))}, label...),
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
 		slots: make(chan struct{}, maxStrangers), done: make(chan struct{}),
 	}
@@ -65,8 +65,8 @@ func (g *gate) PacketCh() <-chan *memberlist.Packet { return g.packets }
 // StreamCh implements memberlist.Transport.
 func (g *gate) StreamCh() <-chan net.Conn { return g.streams }
 
-// DialTimeout implements memberlist.Transport. The answer is bounded too: who
-// has a seed's address may be anybody.
+// DialTimeout implements memberlist.Transport. The answer is bounded too: anybody
+// may have a seed's address.
 func (g *gate) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
 	conn, err := g.Transport.DialTimeout(address, timeout)
 	if err != nil {
@@ -103,14 +103,14 @@ func (g *gate) passPackets() {
 	}
 }
 
-// sound reports whether memberlist may look at the packet. What is not even
-// labelled it refuses itself, and says so.
+// sound reports whether memberlist may see the packet. memberlist itself refuses
+// packets without our label, and logs that.
 func (g *gate) sound(packet []byte) bool {
 	sealed, labelled := bytes.CutPrefix(packet, g.head)
-	return !g.keyed || !labelled || len(sealed) >= cipherLeast && sealed[0] == cipherVersion
+	return !g.encrypted || !labelled || len(sealed) >= cipherLeast && sealed[0] == cipherVersion
 }
 
-// passStreams lets streams in, of strangers no more than there are slots for.
+// passStreams lets streams in. Those of strangers need a slot.
 func (g *gate) passStreams() {
 	in := g.Transport.StreamCh()
 	for {
@@ -122,19 +122,19 @@ func (g *gate) passStreams() {
 		}
 		c := g.admit(conn)
 		if c == nil {
-			_ = conn.Close() // whoever it is may come again
+			_ = conn.Close() // they may come again
 			continue
 		}
 		select {
 		case g.streams <- c:
 		case <-g.done:
-			_ = c.Close() // nobody is there any more
+			_ = c.Close() // memberlist has ended
 			return
 		}
 	}
 }
 
-// admit lets the stream in, or returns nil.
+// admit returns the stream as memberlist may read it, or nil to refuse it.
 func (g *gate) admit(conn net.Conn) net.Conn {
 	leave := func() {}
 	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err != nil || !g.friend(a.Addr().Unmap()) {
@@ -148,16 +148,16 @@ func (g *gate) admit(conn net.Conn) net.Conn {
 	return &gatedConn{Conn: conn, gate: g, leave: sync.OnceFunc(leave)}
 }
 
-// A gatedConn ends when more comes than can be right.
+// A gatedConn fails as soon as what it reads can't come from a member.
 type gatedConn struct {
 	net.Conn
 	gate  *gate
 	leave func() // gives the slot back
-	came  int    // bytes
-	first []byte // as many of them as are looked at
+	came  int    // bytes read
+	first []byte // the first of them, which judge looks at
 }
 
-var errStream = errors.New("no stream of a member")
+var errStream = errors.New("not a member's stream")
 
 // Read implements net.Conn.
 func (c *gatedConn) Read(p []byte) (int, error) {
@@ -172,20 +172,20 @@ func (c *gatedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// judge looks at what has come by now.
+// judge checks what has been read so far.
 func (c *gatedConn) judge() error {
 	if c.came > maxStream {
-		return fmt.Errorf("%w: more than %d bytes", errStream, maxStream)
+		return fmt.Errorf("%w: it has more than %d bytes", errStream, maxStream)
 	}
 	sealed, labelled := bytes.CutPrefix(c.first, c.gate.head)
-	if !c.gate.keyed || !labelled || len(sealed) < 5 || sealed[0] != encryptedByte {
+	if !c.gate.encrypted || !labelled || len(sealed) < 5 || sealed[0] != encryptedByte {
 		return nil
 	}
 	switch n := binary.BigEndian.Uint32(sealed[1:]); {
 	case n < cipherLeast || n > maxStream:
-		return fmt.Errorf("%w: it would have %d bytes", errStream, n)
+		return fmt.Errorf("%w: it claims to have %d bytes", errStream, n)
 	case len(sealed) > 5 && sealed[5] != cipherVersion:
-		return fmt.Errorf("%w: its encryption is another one", errStream)
+		return fmt.Errorf("%w: its encryption has an unknown version", errStream)
 	}
 	return nil
 }
@@ -196,15 +196,12 @@ func (c *gatedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// network is what memberlist would make for the settings itself. It notes the
-// port where that was free to choose.
-func (m *Membership) network(c *memberlist.Config) (memberlist.Transport, error) {
-	if m.cfg.Transport != nil {
-		return m.cfg.Transport, nil
-	}
+// listen opens the network as memberlist would. If the port is free to choose, it
+// sets c's to the one chosen.
+func listen(c *memberlist.Config) (memberlist.Transport, error) {
 	const tries = 10 // a port that is free for TCP may be taken for UDP
 	for try := 1; ; try++ {
-		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: log.New(m.murmur, "", 0)})
+		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: c.Logger})
 		switch {
 		case err == nil && c.BindPort == 0:
 			c.BindPort = t.GetAutoBindPort()
@@ -218,7 +215,7 @@ func (m *Membership) network(c *memberlist.Config) (memberlist.Transport, error)
 	}
 }
 
-// friend reports whether a member that lives has that address.
+// friend reports whether another live member has the address.
 func (r *roster) friend(a netip.Addr) bool {
 	for gossip := range r.gossips() {
 		if at, err := netip.ParseAddrPort(gossip); err == nil && at.Addr().Unmap() == a {

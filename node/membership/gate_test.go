@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// A hose is a network of one host, on which a test speaks.
+// A hose is the network of one host, on which a test sends.
 type hose struct {
 	memberlist.Transport
 	packets chan *memberlist.Packet
@@ -25,7 +25,7 @@ func (h hose) PacketCh() <-chan *memberlist.Packet { return h.packets }
 func (h hose) StreamCh() <-chan net.Conn           { return h.streams }
 func (h hose) Shutdown() error                     { return nil }
 
-// A distant conn is one from some address.
+// A distant conn comes from a given address.
 type distant struct {
 	net.Conn
 	from net.Addr
@@ -33,7 +33,8 @@ type distant struct {
 
 func (d distant) RemoteAddr() net.Addr { return d.from }
 
-// open opens a stream from an address through the gate, nil if it is refused.
+// open opens a stream from an address through the gate. there is nil if the gate
+// refuses it.
 func (h hose) open(g *gate, from string) (here, there net.Conn) {
 	here, there = net.Pipe()
 	h.streams <- distant{there, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))}
@@ -54,27 +55,27 @@ func TestStrangersHoldNoMoreThanTheirStreams(t *testing.T) {
 		for range maxStrangers {
 			_, c := h.open(g, "192.0.2.7:1")
 			if c == nil {
-				t.Fatalf("the %dth stream of a stranger is refused", len(held)+1)
+				t.Fatalf("stream %d of a stranger was refused", len(held)+1)
 			}
 			held = append(held, c)
 		}
 		here, c := h.open(g, "192.0.2.8:1")
 		if c != nil {
-			t.Error("one more stream of a stranger")
+			t.Error("one stream of a stranger too many was let in")
 		}
 		if _, err := here.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("it is not closed: %v", err)
+			t.Errorf("the refused stream is not closed: %v", err)
 		}
 		for _, from := range []string{"10.0.0.1:5", "[::ffff:10.0.0.1]:6"} {
 			if _, c = h.open(g, from); c == nil {
-				t.Errorf("a member's stream from %s is refused", from)
+				t.Errorf("a member's stream from %s was refused", from)
 			}
 		}
-		for range 2 { // the second time it gives nothing back
+		for range 2 { // the second Close must not give back another slot
 			_ = held[0].Close()
 		}
 		if _, c = h.open(g, "192.0.2.8:1"); c == nil {
-			t.Error("a slot that was given back is lost")
+			t.Error("the slot of a closed stream was not given back")
 		}
 		if _, c = h.open(g, "192.0.2.8:1"); c != nil {
 			t.Error("a slot was given back twice")
@@ -85,7 +86,7 @@ func TestStrangersHoldNoMoreThanTheirStreams(t *testing.T) {
 	})
 }
 
-func TestStreamsThatCanNotBeRight(t *testing.T) {
+func TestStreamsThatNoMemberSends(t *testing.T) {
 	t.Parallel()
 	said := func(n uint32, version byte) []byte {
 		return append(binary.BigEndian.AppendUint32(append(bytes.Clone(hostileHead), encryptedByte), n), version)
@@ -101,7 +102,7 @@ func TestStreamsThatCanNotBeRight(t *testing.T) {
 		"empty":           {said(cipherLeast-1, 1), true},
 		"other padding":   {said(100, 0), true},
 		"plain":           {append(bytes.Clone(hostileHead), 6, 0, 0, 0, 0, 0), false}, // memberlist tells its sender why not
-		"without a label": {[]byte{encryptedByte, 255, 255, 255, 255, 0}, false},       // the same
+		"without a label": {[]byte{encryptedByte, 255, 255, 255, 255, 0}, false},       // here too
 		"no end":          {make([]byte, maxStream+1), true},
 	} {
 		for _, step := range []int{1, 7, 1 << 21} {
@@ -114,7 +115,7 @@ func TestStreamsThatCanNotBeRight(t *testing.T) {
 				}
 				_ = here.Close()
 			}()
-			c := &gatedConn{Conn: there, gate: &gate{keyed: true, head: hostileHead}, leave: func() {}}
+			c := &gatedConn{Conn: there, gate: &gate{encrypted: true, head: hostileHead}, leave: func() {}}
 			_, err := io.Copy(io.Discard, c)
 			if errors.Is(err, errStream) != test.bad {
 				t.Errorf("%s, in steps of %d: %v", name, step, err)
@@ -124,9 +125,9 @@ func TestStreamsThatCanNotBeRight(t *testing.T) {
 	}
 }
 
-// Who has recorded what a member said can say it again when that is long gone.
-// It is then seen for as long as it takes to find out that it does not answer,
-// and is nobody new.
+// An attacker may replay the messages of a member that left long ago. The member
+// is then seen for as long as it takes to find out that it does not answer, and
+// no new member appears.
 func TestReplayOfAMemberThatIsGone(t *testing.T) {
 	t.Parallel()
 	bubble(t, 1, func(s *sim) {
@@ -151,9 +152,9 @@ func TestReplayOfAMemberThatIsGone(t *testing.T) {
 				seen += time.Second
 			}
 		}
-		s.Logf("of a minute of replays it was seen for %v", seen)
+		s.Logf("during a minute of replays the member was seen for %v", seen)
 		if seen > 20*time.Second {
-			s.Errorf("it was seen for %v", seen)
+			s.Errorf("the member that is gone was seen for %v", seen)
 		}
 		s.reach(time.Minute, "it is gone again", func() bool { return up(s.nodes[0].View()) == 2 && up(s.nodes[1].View()) == 2 })
 		_ = thief.Shutdown()

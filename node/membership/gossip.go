@@ -11,42 +11,50 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// label keeps other users of memberlist apart from us.
+// label separates us from other programs that use memberlist.
 const label = "oci-proxy"
 
-// settings are memberlist's: LAN timing, but more gossip, as its defaults let
-// one of seven updates miss somebody in a mesh of nine.
+// A member is suspected for at least suspicionMult probe intervals, and for at most
+// suspicionMaxMult times that, before it counts as dead. Beyond ten members, both
+// grow with their logarithm. With a maximum of 6, a second loss within 30 s would
+// take 14 s to notice.
+const (
+	suspicionMult    = 4
+	suspicionMaxMult = 3
+)
+
+// settings returns memberlist's settings. For the times see times.go.
 func (m *Membership) settings() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = title(m.roster.self, m.roster.epoch)
 	c.BindAddr, c.BindPort = m.at.bind.Addr().String(), int(m.at.bind.Port())
 	c.AdvertiseAddr, c.AdvertisePort = m.at.advertise.String(), int(m.at.bind.Port())
 	c.Label = label
-	c.Keyring = m.keys
+	c.Keyring = m.keys.ring
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 
 	c.RetransmitMult = 8
 	c.GossipNodes = 4
-	c.GossipInterval = 100 * time.Millisecond
-	c.PushPullInterval = 10 * time.Second
-	c.ProbeInterval = time.Second
-	c.ProbeTimeout = 500 * time.Millisecond
-	c.SuspicionMult = 4
-	c.SuspicionMaxTimeoutMult = 3 // with 6, a second loss within 30 s takes 14 s to see
-	c.TCPTimeout = 3 * time.Second
-	c.GossipToTheDeadTime = 30 * time.Second
-	c.DeadNodeReclaimTime = time.Second
+	c.GossipInterval = gossipInterval
+	c.PushPullInterval = pushPullInterval
+	c.ProbeInterval = probeInterval
+	c.ProbeTimeout = probeTimeout
+	c.SuspicionMult = suspicionMult
+	c.SuspicionMaxTimeoutMult = suspicionMaxMult
+	c.TCPTimeout = streamTimeout
+	c.GossipToTheDeadTime = gossipToDead
+	c.DeadNodeReclaimTime = reclaimAfter
 	c.UDPBufferSize = 1400
-	c.EnableCompression = false // most of it is random: that costs a quarter of gossip's CPU and saves little
+	c.EnableCompression = false // most bytes are random: it would cost a quarter of gossip's CPU and save little
 
 	d := delegate{m}
 	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
-	c.Logger = log.New(m.murmur, "", 0)
+	c.Logger = log.New(m.bridge, "", 0)
 	return c
 }
 
-// A delegate is what memberlist calls, under its own lock: it may not call
-// back.
+// A delegate receives memberlist's calls. They come under memberlist's lock, so a
+// delegate must not call memberlist.
 type delegate struct{ m *Membership }
 
 var (
@@ -56,10 +64,10 @@ var (
 	_ memberlist.ConflictDelegate = delegate{}
 )
 
-// NodeMeta is what this node tells of itself.
+// NodeMeta returns what this node says of itself.
 func (d delegate) NodeMeta(int) []byte { return *d.m.meta.Load() }
 
-// NotifyAlive refuses who is no member of ours.
+// NotifyAlive refuses a node that is not a member of this mesh.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if d.m.roster.knows(n.Name, n.Meta) {
 		return nil
@@ -69,64 +77,98 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		return fmt.Errorf("the node at %s: %w", n.Address(), err)
 	}
 	if title(m.ID, m.Epoch) != n.Name {
-		return fmt.Errorf("the node at %s: %w: it is not who it says", n.Address(), errMeta)
+		return fmt.Errorf("the node at %s: %w: its name does not match its id", n.Address(), errMeta)
 	}
 	return nil
 }
 
-// NotifyJoin, NotifyUpdate and NotifyLeave write to the roster.
+// NotifyJoin notes the member as alive.
 func (d delegate) NotifyJoin(n *memberlist.Node) { d.m.roster.live(n) }
 
-// NotifyUpdate see NotifyJoin.
+// NotifyUpdate does what NotifyJoin does.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.m.roster.live(n) }
 
-// NotifyLeave see NotifyJoin.
+// NotifyLeave notes the member as lost.
 func (d delegate) NotifyLeave(n *memberlist.Node) { d.m.roster.lost(n.Name) }
 
-// NotifyConflict is called when another node has the name of one that lives.
+// NotifyConflict is called when another node has the name of a live one.
 func (d delegate) NotifyConflict(existing, _ *memberlist.Node) { d.m.roster.conflicts(existing.Name) }
 
-// NotifyMsg gets none: nothing here rests on a single message.
+// NotifyMsg does nothing: we send no messages of our own.
 func (d delegate) NotifyMsg([]byte) {}
 
-// GetBroadcasts has none.
+// GetBroadcasts returns none.
 func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState is this node's report of who is down.
+// LocalState returns this node's report of the members that are down.
 func (d delegate) LocalState(bool) []byte {
 	b, err := json.Marshal(report{d.m.roster.absent(time.Now())})
 	if err != nil {
-		d.m.log.Error("report of who is down not made", "error", err)
+		d.m.log.Error("report of down members not encoded", "error", err)
 		return nil
 	}
 	return b
 }
 
-// MergeRemoteState takes another node's report.
+// MergeRemoteState merges another node's report.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	var r report
 	if len(b) == 0 {
 		return
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		d.m.murmur.tell(slog.LevelWarn, "report of who is down not understood", "error", err)
+		d.m.bridge.tell(slog.LevelWarn, "report of down members not understood: another version of oci-proxy?", "error", err)
 		return
 	}
-	d.m.roster.hear(r.Down, time.Now())
+	d.m.roster.merge(r.Down, time.Now())
 }
 
-// announceOrWarn is for where nobody waits for the error.
-func (m *Membership) announceOrWarn(change func(self *Member)) {
-	if err := m.announce(change); err != nil {
-		m.log.Warn("not all members may know of this node's change yet", "error", err)
+var errEnded = errors.New("this node has left the mesh")
+
+// Rekey replaces the secrets. All of them are accepted, and the first is used as
+// soon as every other member accepts it too. So two steps at any pace, first
+// [new, old] everywhere and then [new], keep the mesh together; restarts do as
+// well. After an error the secrets are as before. A node that was started without
+// a secret can't get one.
+func (m *Membership) Rekey(secrets []string) error {
+	if err := m.keys.replace(secrets, otherLive(m.View().Members, m.roster.self)); err != nil {
+		return err
+	}
+	if m.keys.encrypted() {
+		m.log.Info("gossip secrets replaced", "accepted", len(secrets))
+		go m.announceOrWarn(func(self *Member) { self.keys = m.keys.sketch() })
+	}
+	return nil
+}
+
+// tellSecret logs that gossip now uses the secret of that number, if it is not 0,
+// or why it can't.
+func (m *Membership) tellSecret(number int, err error) {
+	switch {
+	case err != nil:
+		m.log.Error("gossip secret not switched", "error", err)
+	case number > 0:
+		m.bridge.tell(slog.LevelDebug, "gossip switched to another of its secrets", "number", number)
 	}
 }
 
-// announce tells the others of a change to this node. It returns when they
-// have been told, as far as gossip knows, or after announceTime.
+// announceOrWarn is announce for callers that can't use the error.
+func (m *Membership) announceOrWarn(change func(self *Member)) {
+	if err := m.announce(change); err != nil {
+		m.log.Warn("change of this node announced to some members only: the others learn of it later", "error", err)
+	}
+}
+
+// announce tells the others of a change to this node. It returns when they have
+// been told, as far as gossip knows, or after announceTime. Only one change is
+// announced at a time: memberlist could send two in the wrong order.
 func (m *Membership) announce(change func(self *Member)) error {
-	m.telling.Lock()
-	defer m.telling.Unlock()
+	select {
+	case m.announcing <- struct{}{}:
+		defer func() { <-m.announcing }()
+	case <-m.ctx.Done():
+		return errEnded
+	}
 	self := m.self
 	change(&self)
 	b, err := encode(&self)
@@ -134,7 +176,7 @@ func (m *Membership) announce(change func(self *Member)) error {
 		return err
 	}
 	if m.stopped() {
-		return errors.New("it has ended")
+		return errEnded
 	}
 	m.self = self
 	m.meta.Store(&b)

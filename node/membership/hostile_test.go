@@ -22,7 +22,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// hostilePackets is how many packets a test sends; a twentieth as many streams.
+// hostilePackets returns how many packets a test sends. It opens a twentieth as
+// many streams.
 func hostilePackets() int {
 	if os.Getenv("MESH_TEST_FIGURES") != "" {
 		return 1_000_000
@@ -30,8 +31,8 @@ func hostilePackets() int {
 	return 20_000
 }
 
-// A tap is a node's network on which a test listens and speaks: no packet of
-// the test's gets lost.
+// A tap is a node's network on which a test listens and sends. None of the test's
+// packets gets lost.
 type tap struct {
 	*memberlist.NetTransport
 	packets chan *memberlist.Packet
@@ -43,7 +44,7 @@ type tap struct {
 	heardInAll [2][][]byte // packets and streams that came
 }
 
-// newTap is on a free port of loopback.
+// newTap opens a tap on a free port of loopback.
 func newTap(t *testing.T) (*tap, string) {
 	t.Helper()
 	network, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{"127.0.0.1"}, Logger: slog.NewLogLogger(slog.DiscardHandler, 0)})
@@ -92,7 +93,7 @@ func (p *tap) stream(conn net.Conn) {
 	}
 }
 
-// note keeps what came, as long as it is not much.
+// note keeps the first packets and streams that came.
 func (p *tap) note(kind int, b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,14 +102,14 @@ func (p *tap) note(kind int, b []byte) {
 	}
 }
 
-// heard are the packets and the streams that came.
+// heard returns the packets and the streams that came.
 func (p *tap) heard() (packets, streams [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.heardInAll[0]), slices.Clone(p.heardInAll[1])
 }
 
-// A recorded stream is noted when it ends.
+// A recorded stream is noted when it is closed.
 type recorded struct {
 	net.Conn
 	tap  *tap
@@ -127,7 +128,7 @@ func (r *recorded) Close() error {
 	return r.Conn.Close()
 }
 
-// say opens a stream to the node, says all that, and returns the answer.
+// say opens a stream to the node, writes to it, and returns the answer.
 func (p *tap) say(said []byte, wait bool) (answer []byte) {
 	here, there := net.Pipe()
 	p.stream(there)
@@ -146,7 +147,7 @@ func (p *tap) say(said []byte, wait bool) (answer []byte) {
 	return answer
 }
 
-// An attacker makes what is sent, from what it has heard.
+// An attacker makes hostile messages out of those that it has heard.
 type attacker struct {
 	*rand.Rand
 	heard [][]byte
@@ -178,7 +179,7 @@ func seal(version byte, key, plain []byte, streamed bool) []byte {
 	return append(front, gcm.Seal(sealed, sealed[1:], plain, with)...)
 }
 
-// unseal decrypts what seal has made; nil if it can't.
+// unseal decrypts what seal has made. It returns nil if it can't.
 func unseal(key, b []byte, streamed bool) []byte {
 	b, ok := bytes.CutPrefix(b, hostileHead)
 	with := []byte(label)
@@ -201,7 +202,7 @@ func unseal(key, b []byte, streamed bool) []byte {
 	return plain
 }
 
-// pick is one of them; a copy.
+// pick returns a copy of one of them.
 func (a *attacker) pick(all [][]byte) []byte { return bytes.Clone(all[a.IntN(len(all))]) }
 
 func (a *attacker) noise(most int) []byte {
@@ -212,14 +213,14 @@ func (a *attacker) noise(most int) []byte {
 	return b
 }
 
-// spoil changes some of it.
+// spoil damages the message.
 func (a *attacker) spoil(b []byte) []byte {
 	switch a.IntN(6) {
 	case 0:
 		return b[:a.IntN(len(b))]
 	case 1:
 		return append(b, a.noise(2000)...)
-	case 2: // a part twice, or left out
+	case 2: // repeats a part, or leaves it out
 		i, j := a.IntN(len(b)), a.IntN(len(b))
 		return append(b[:i:i], b[j:]...)
 	case 3:
@@ -235,7 +236,7 @@ func (a *attacker) spoil(b []byte) []byte {
 	}
 }
 
-// bomb is a megabyte that takes some hundred bytes.
+// bomb returns a megabyte compressed to some hundred bytes.
 func (a *attacker) bomb() []byte {
 	var b bytes.Buffer
 	w := lzw.NewWriter(&b, lzw.LSB, 8)
@@ -244,7 +245,7 @@ func (a *attacker) bomb() []byte {
 	return append([]byte{9}, message("Algo", 0, "Buf", b.Bytes())...) // compressMsg
 }
 
-// message is a map as memberlist encodes it.
+// message encodes a map as memberlist does.
 func message(fields ...any) []byte {
 	out := []byte{0x80 | byte(len(fields)/2)}
 	for _, f := range fields {
@@ -262,18 +263,18 @@ func message(fields ...any) []byte {
 	return out
 }
 
-// join is what a node that wants to be a member says, as the one that the
-// packet of 54 bytes was about.
+// join returns what a node says that wants to be a member, like the packet of 54
+// bytes (see TestGarbageKillsNobodyAndAdmitsNobody).
 func (a *attacker) join() []byte {
 	versions := [][]byte{nil, {1}, {1, 5, 2, 0, 0, 0}, {1, 5, 2, 0, 0}}[a.IntN(4)]
 	return append([]byte{4}, message("Incarnation", 1, "Node", "rogue", "Addr", []byte{10, 0, 0, 9}, "Port", 7946, "Vsn", versions)...)
 }
 
-// strange is something that no member has sealed.
+// strange returns a message that no member has sealed.
 func (a *attacker) strange() []byte {
 	other := derive([]string{"the secret of other people"}, forGossip)[0]
 	switch a.IntN(10) {
-	case 0: // once more
+	case 0: // a replay
 		return a.pick(a.heard)
 	case 1:
 		return append(bytes.Clone(hostileHead), a.noise(1400)...)
@@ -302,7 +303,7 @@ func (a *attacker) strange() []byte {
 	}
 }
 
-// traitorous is sealed with the right key, and wrong inside.
+// traitorous returns a message that is sealed with the right key, and wrong inside.
 func (a *attacker) traitorous() []byte {
 	key := derive([]string{secret}, forGossip)[0]
 	switch a.IntN(8) {
@@ -316,7 +317,7 @@ func (a *attacker) traitorous() []byte {
 		if a.IntN(100) == 0 {
 			return seal(1, key, a.bomb(), a.kind)
 		}
-		return seal(0, key, append(a.noise(100), 255), a.kind) // padding that is longer than all
+		return seal(0, key, append(a.noise(100), 255), a.kind) // padding longer than the message
 	case 4:
 		return seal(byte(a.IntN(2)), key, nil, a.kind)
 	default:
@@ -324,7 +325,7 @@ func (a *attacker) traitorous() []byte {
 	}
 }
 
-// A pair are two members, on one of which a test has its hand.
+// A pair is two members. The test listens and sends on the network of one.
 type pair struct {
 	t      *testing.T
 	a, b   *Membership
@@ -334,9 +335,12 @@ type pair struct {
 	gs     int
 }
 
-// newPair starts two members, and listens until it has heard enough.
+// newPair starts two members, and listens until it has heard enough messages.
 func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: it sends thousands of messages and measures memory")
+	}
 	p := &pair{t: t}
 	var at string
 	p.tap, at = newTap(t)
@@ -346,7 +350,7 @@ func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker
 	sees(t, p.b, 2)
 	key := derive([]string{secret}, forGossip)[0]
 	packets, streams := &attacker{Rand: rand.New(rand.NewPCG(1, 1))}, &attacker{Rand: rand.New(rand.NewPCG(2, 2)), kind: true}
-	wait(t, "enough is heard", func() bool {
+	poll(t, "enough messages were heard", func() bool {
 		packets.heard, streams.heard = p.tap.heard()
 		return len(packets.heard) >= 10 && len(streams.heard) >= 1
 	})
@@ -356,13 +360,13 @@ func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker
 				one.plain = append(one.plain, plain)
 			}
 		}
-		if p.a.keys == nil {
+		if !p.a.keys.encrypted() {
 			for _, h := range one.heard {
 				one.plain = append(one.plain, bytes.TrimPrefix(h, hostileHead))
 			}
 		}
 		if len(one.plain) == 0 {
-			t.Fatal("nothing of what was heard is understood")
+			t.Fatal("none of the messages heard could be decrypted")
 		}
 	}
 	runtime.GC()
@@ -371,8 +375,7 @@ func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker
 	return p, packets, streams
 }
 
-// send sends n packets and a twentieth of that in streams; look is called now
-// and then.
+// send sends n packets and a twentieth as many streams. It calls look now and then.
 func (p *pair) send(n int, packet, stream func() []byte, look func()) {
 	p.t.Helper()
 	from := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7946}
@@ -400,20 +403,21 @@ func (p *pair) send(n int, packet, stream func() []byte, look func()) {
 	}
 	close(work)
 	streams.Wait()
-	p.t.Logf("%d packets and %d streams in %v; heap at most %d MiB, before %d MiB", n, (n+19)/20, time.Since(start).Round(time.Millisecond), p.peak.Load()>>20, p.before.HeapAlloc>>20)
+	p.t.Logf("%d packets and %d streams in %v; the heap had at most %d MiB, before %d MiB", n, (n+19)/20, time.Since(start).Round(time.Millisecond), p.peak.Load()>>20, p.before.HeapAlloc>>20)
 	if p.peak.Load() > p.before.HeapAlloc+256<<20 {
-		p.t.Error("it takes too much memory")
+		p.t.Error("the node took too much memory")
 	}
 }
 
-// works fails the test unless the pair still is one, and takes a third.
+// works fails the test unless the two are still members of one mesh, and a third
+// can join them.
 func (p *pair) works(change ...func(*Config)) {
 	p.t.Helper()
-	c := open(p.t, append(change, seeds(p.a.gossip), func(c *Config) { c.Name = "third" })...)
+	c := open(p.t, append(change, seeds(p.a.at.gossip), func(c *Config) { c.Name = "third" })...)
 	for _, m := range []*Membership{p.a, p.b, c} {
 		sees(p.t, m, 3)
 	}
-	wait(p.t, "memory and goroutines are given back", func() bool {
+	poll(p.t, "memory and goroutines were given back", func() bool {
 		var after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&after)
@@ -421,8 +425,8 @@ func (p *pair) works(change ...func(*Config)) {
 	})
 }
 
-// wait waits for what no channel tells.
-func wait(t *testing.T, what string, so func() bool) {
+// poll waits until so returns true.
+func poll(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -432,13 +436,13 @@ func wait(t *testing.T, what string, so func() bool) {
 		select {
 		case <-tick.C:
 		case <-timeout.C:
-			t.Fatalf("not after 20 s: %s", what)
+			t.Fatalf("still not after 20 s: %s", what)
 		}
 	}
 }
 
-// Whoever does not know the secret, and says again what was said, or something
-// like it, is no member and makes nobody exit.
+// A stranger that does not know the secret, and replays or varies messages, does
+// not become a member and crashes nobody.
 func TestHostileGossipOfStrangers(t *testing.T) {
 	p, packets, streams := newPair(t, secrets(secret))
 	ids := []string{p.a.self.ID, p.b.self.ID}
@@ -446,7 +450,7 @@ func TestHostileGossipOfStrangers(t *testing.T) {
 		for _, m := range []*Membership{p.a, p.b} {
 			for _, one := range m.View().Members {
 				if !slices.Contains(ids, one.ID) {
-					t.Fatalf("%+v was admitted", one)
+					t.Fatalf("%+v became a member", one)
 				}
 			}
 		}
@@ -458,14 +462,14 @@ func TestHostileGossipOfStrangers(t *testing.T) {
 	p.works(secrets(secret))
 }
 
-// A member may say what it likes about others, but nobody exits for it.
+// A member may say what it likes about the others, but crashes nobody.
 func TestHostileGossipOfAMember(t *testing.T) {
 	for name, change := range map[string]func(*Config){"with a secret": secrets(secret), "without": secrets()} {
 		t.Run(name, func(t *testing.T) {
 			p, packets, streams := newPair(t, change)
 			ids := []string{p.a.self.ID, p.b.self.ID}
 			wrong := func(a *attacker) func() []byte {
-				if p.a.keys != nil {
+				if p.a.keys.encrypted() {
 					return a.traitorous
 				}
 				return a.strange
@@ -473,7 +477,7 @@ func TestHostileGossipOfAMember(t *testing.T) {
 			p.send(hostilePackets()/4, wrong(packets), wrong(streams), func() {
 				for _, one := range p.a.View().Members {
 					if !slices.Contains(ids, one.ID) {
-						t.Fatalf("%+v was admitted", one)
+						t.Fatalf("%+v became a member", one)
 					}
 				}
 			})

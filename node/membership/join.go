@@ -11,53 +11,46 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 const (
-	firstPause = 500 * time.Millisecond // between tries while alone; doubles
-	lastPause  = 10 * time.Second
-	abreast    = 3 // joins at a time, and as many successes are enough
-	roundSize  = 9 // addresses tried in a round while alone
+	abreast   = 3 // joins at a time; that many successes are enough
+	roundSize = 9 // addresses tried in a round while alone
 )
 
-// mingling is when, after the first join, others are joined: gossip alone
-// leaves some members of a mesh that starts at once unknown to some for more
-// than a minute.
-var mingling = []time.Duration{time.Second, 3 * time.Second, 8 * time.Second}
-
-// A seeker looks for other members, for ever: while alone, and while a seed's
-// address or a member known in the last day is not alive, since memberlist
-// never tries again who was dead for half a minute. Only its one goroutine
-// has it.
+// A seeker looks for other members for as long as the node runs: while the node is
+// alone, and while a seed's address or a member of the last day is not alive.
+// memberlist itself never tries a member again that was dead for half a minute.
+// A seeker belongs to one goroutine.
 type seeker struct {
 	m       *Membership
 	alone   bool
-	missing int // seeds' addresses that were not alive when last looked up
-	pause   time.Duration
+	missing int           // seeds' addresses that were not alive when last looked up
+	pause   time.Duration // before the next round
 	mingled sync.WaitGroup
 }
 
-// run seeks until ctx ends.
+// run looks for members until ctx ends.
 func (s *seeker) run(ctx context.Context) {
 	defer s.mingled.Wait()
 	s.alone, s.pause = true, firstPause
-	over := sync.OnceFunc(func() { close(s.m.sought) })
+	searched := sync.OnceFunc(func() { close(s.m.sought) })
 	for {
 		began := time.Now()
 		s.round(ctx)
-		over()
+		searched()
 		s.settle(ctx)
-		// Jitter, as all may have been started by one hand.
+		// Jitter, as all nodes may have been started at the same moment.
 		pause := time.Duration((0.75 + rand.Float64()/4) * float64(s.pause))
-		select {
-		case <-ctx.Done():
+		if wait.For(ctx, max(pause-time.Since(began), firstPause/2)) != nil {
 			return
-		case <-time.After(max(pause-time.Since(began), firstPause/2)):
 		}
 	}
 }
 
-// settle chooses the pause, and mingles after a first join.
+// settle chooses the next pause, and mingles after a first join.
 func (s *seeker) settle(ctx context.Context) {
 	others, _ := s.m.roster.company()
 	switch {
@@ -70,17 +63,17 @@ func (s *seeker) settle(ctx context.Context) {
 		s.pause = firstPause
 	default:
 		s.pause = min(2*s.pause, lastPause)
-		s.m.tryNextSecret()
+		s.m.tellSecret(s.m.keys.tryNext())
 	}
 	s.alone = others == 0
 }
 
-// round tries once what is to be tried.
+// round tries the addresses that are due.
 func (s *seeker) round(ctx context.Context) {
 	others, _ := s.m.roster.company()
 	lost := s.m.book.lost()
-	// The smaller side of a split tries at each round. Where one of a hundred
-	// is missing, it is one of the hundred who tries.
+	// The smaller side of a split tries in each round. If one of a hundred is
+	// missing, one of the hundred tries.
 	if others > 0 && rand.Float64()*float64(others+1) >= float64(max(len(lost)+s.missing, 1)) {
 		return
 	}
@@ -95,7 +88,7 @@ func (s *seeker) round(ctx context.Context) {
 	s.try(ctx, append(seeds[:min(roundSize-abreast, len(seeds))], recent(lost, room)...))
 }
 
-// recent picks up to n at random, those at the front more often.
+// recent picks up to n addresses at random, more often from the front.
 func recent(all []netip.AddrPort, n int) (picked []netip.AddrPort) {
 	all = slices.Clone(all)
 	for ; n > 0 && len(all) > 0; n-- {
@@ -107,8 +100,8 @@ func recent(all []netip.AddrPort, n int) (picked []netip.AddrPort) {
 	return picked
 }
 
-// seeds are all addresses of the seeds that are not alive, in random order,
-// without this node's own. failed: a name was not resolved.
+// seeds returns the addresses of the seeds in random order, without this node's own
+// and those of live members. failed reports that a name was not resolved.
 func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort, failed bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
@@ -120,11 +113,11 @@ func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort, failed bool) 
 	}
 	lookups.Wait()
 	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
-		s.m.murmur.tell(slog.LevelWarn, "seed not found", "error", err)
+		s.m.bridge.tell(slog.LevelWarn, "seed not resolved", "error", err)
 	}
 	alive := s.m.roster.gossips()
 	for _, a := range slices.Concat(found...) {
-		if !alive[a.String()] && !slices.Contains(all, a) && !s.m.own(a) {
+		if !alive[a.String()] && !slices.Contains(all, a) && !s.m.at.own(a) {
 			all = append(all, a)
 		}
 	}
@@ -132,7 +125,7 @@ func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort, failed bool) 
 	return all, errors.Join(errs...) != nil
 }
 
-// addresses are all that the seed, host:port, stands for.
+// addresses returns all addresses that the seed, host:port, stands for.
 func (c *Config) addresses(ctx context.Context, seed string) (all []netip.AddrPort, err error) {
 	host, port, err := splitAddress(seed)
 	if err != nil {
@@ -148,7 +141,7 @@ func (c *Config) addresses(ctx context.Context, seed string) (all []netip.AddrPo
 	return all, nil
 }
 
-// try joins one after the other, some abreast, until enough were a success.
+// try joins the targets, some at a time, until enough joins have succeeded.
 func (s *seeker) try(ctx context.Context, targets []netip.AddrPort) {
 	work := make(chan netip.AddrPort, len(targets))
 	for _, t := range targets {
@@ -178,8 +171,8 @@ func (s *seeker) try(ctx context.Context, targets []netip.AddrPort) {
 	joins.Wait()
 }
 
-// join tells whether there is company after joining the address: memberlist
-// takes it for a success to have joined oneself.
+// join joins the address and reports whether there are other members then.
+// memberlist's own success does not tell: a node may join itself.
 func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
 	_, err := s.m.list.Join([]string{a.String()})
 	if err != nil {
@@ -187,7 +180,7 @@ func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
 		failure := fmt.Sprintf("%s: %s", a, why)
 		s.m.joinFailure.Store(&failure)
 		if ctx.Err() == nil {
-			s.m.murmur.tell(level, "member not joined", "address", a.String(), "reason", why)
+			s.m.bridge.tell(level, "joining a member failed", "address", a.String(), "error", why)
 		}
 		return false
 	}
@@ -195,11 +188,11 @@ func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
 	return others > 0
 }
 
-// explain says in words of ours why a join failed.
+// explain says in plain words why a join failed.
 func explain(err error) (slog.Level, string) {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	for _, known := range []struct{ sign, why string }{
-		{"no installed keys could decrypt", "it has another secret"},
+		{"no installed keys could decrypt", "it has a different secret"},
 		{"encryption is not configured", "it has a secret, this node has none"},
 		{"not encrypted", "it has no secret, this node has one"},
 		{"remote state is encrypted", "it has a secret, this node has none"},
@@ -209,19 +202,17 @@ func explain(err error) (slog.Level, string) {
 		}
 	}
 	if strings.HasSuffix(text, "EOF") {
-		return slog.LevelWarn, "it hung up: it may be no oci-proxy, or have another secret, or too much to do"
+		return slog.LevelWarn, "it closed the connection: it may have a different secret, be overloaded, or not be an oci-proxy"
 	}
 	return slog.LevelInfo, text
 }
 
-// mingle joins random others, some time after the first join.
+// mingle joins random other members, at set times after the first join.
 func (s *seeker) mingle(ctx context.Context) {
 	began := time.Now()
 	for _, at := range mingling {
-		select {
-		case <-ctx.Done():
+		if wait.For(ctx, time.Until(began.Add(at))) != nil {
 			return
-		case <-time.After(time.Until(began.Add(at))):
 		}
 		for gossip := range s.m.roster.gossips() { // in random order
 			if a, err := netip.ParseAddrPort(gossip); err == nil {

@@ -6,8 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -15,19 +15,19 @@ import (
 // minSecret is the least length of a secret, in bytes.
 const minSecret = 16
 
-// What the keys made of one secret are for: nothing signed by one is believed
-// by the other.
+// The purposes of the keys derived from a secret. A key for one purpose is
+// useless for the others.
 const (
 	forGossip = "oci-proxy gossip 1"
 	forPeers  = "oci-proxy peers 1"
 	forSketch = "oci-proxy sketch 1"
 )
 
-var errSecret = errors.New("bad secret")
+var errSecret = errors.New("bad cluster secret")
 
-// PeerKeys are the keys, of 32 bytes, that sign requests between nodes: the
-// first signs, all are accepted. They tell nothing of gossip's keys. Without
-// secrets there is one, which everybody knows.
+// PeerKeys derives the keys, of 32 bytes, that sign requests between nodes: the
+// first one signs, all are accepted. They reveal nothing about the keys of gossip.
+// Without secrets there is one key, which everybody knows.
 func PeerKeys(secrets []string) [][]byte {
 	if len(secrets) == 0 {
 		secrets = []string{""}
@@ -56,55 +56,14 @@ func checkSecrets(secrets []string) error {
 	return nil
 }
 
-// newKeyring is nil without secrets: memberlist then neither encrypts nor
-// takes what is encrypted.
-func newKeyring(secrets []string) (*memberlist.Keyring, error) {
-	if err := checkSecrets(secrets); err != nil || len(secrets) == 0 {
-		return nil, err
-	}
-	keys := derive(secrets, forGossip)
-	ring, err := memberlist.NewKeyring(keys, keys[0])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errSecret, err)
-	}
-	return ring, nil
-}
-
-// Rekey replaces the secrets: all are accepted, and the first is used as soon
-// as every other member accepts it too. So two steps at any pace, [new, old]
-// everywhere and then [new], keep the mesh together; they may be restarts as
-// well. After an error the secrets are as before. What was started without a
-// secret stays so.
-func (m *Membership) Rekey(secrets []string) error {
-	if err := checkSecrets(secrets); err != nil {
-		return err
-	}
-	if (m.keys == nil) != (len(secrets) == 0) {
-		return fmt.Errorf("%w: whether gossip is encrypted is settled at the start", errSecret)
-	}
-	if m.keys == nil {
-		return nil
-	}
-	m.rekeying.Lock()
-	m.secrets = slices.Clone(secrets)
-	use := max(m.agreed(m.View().Members), 0)
-	err := install(m.keys, derive(secrets, forGossip), use)
-	m.rekeying.Unlock()
-	if err != nil {
-		return fmt.Errorf("changing the secrets: %w", err)
-	}
-	m.log.Info("gossip has new secrets", "accepted", len(secrets))
-	go m.announceOrWarn(func(self *Member) { self.keys = sketch(secrets) })
-	return nil
-}
-
-// maxSketch is how many of its secrets a node tells others of.
+// maxSketch is the number of secrets that a node tells the others about.
 const maxSketch = 4
 
-// sketchSize is the bytes that stand for a secret among those who know it.
+// sketchSize is the number of bytes that stand for a secret.
 const sketchSize = 3
 
-// sketch stands for the secrets in what a node tells of itself.
+// sketch returns what a node tells of its secrets: a few bytes for each, which
+// only a node that knows the secret can compare.
 func sketch(secrets []string) (all []byte) {
 	for _, key := range derive(secrets[:min(len(secrets), maxSketch)], forSketch) {
 		all = append(all, key[:sketchSize]...)
@@ -112,8 +71,8 @@ func sketch(secrets []string) (all []byte) {
 	return all
 }
 
-// Accepts tells whether the member knows the secret, at the first places of
-// its list at least.
+// Accepts reports whether the member knows the secret, among the first four of
+// its list.
 func (m *Member) Accepts(secret string) bool { return m.accepts(sketch([]string{secret})) }
 
 func (m *Member) accepts(one []byte) bool {
@@ -125,60 +84,111 @@ func (m *Member) accepts(one []byte) bool {
 	return false
 }
 
-// agreed is the first of the secrets that all others who live accept; -1 if
-// there is none. It is called with m.rekeying held.
-func (m *Membership) agreed(members []Member) int {
-	for i, one := range slices.Collect(slices.Chunk(sketch(m.secrets), sketchSize)) {
-		if !slices.ContainsFunc(members, func(o Member) bool {
-			return o.alive && o.ID != m.roster.self && !o.accepts(one)
-		}) {
+// gossipKeys are the keys of gossip. All secrets are accepted. The first one that
+// every other live member accepts is used: a node that used a secret which
+// another one does not know would look dead to it.
+type gossipKeys struct {
+	ring *memberlist.Keyring // nil: gossip is not encrypted
+
+	mu      sync.Mutex // held while keys change
+	secrets []string
+	tried   int // secrets tried while alone
+}
+
+// newGossipKeys makes the keys of the secrets. Without secrets gossip is not
+// encrypted: memberlist then refuses what is.
+func newGossipKeys(secrets []string) (*gossipKeys, error) {
+	k := &gossipKeys{secrets: slices.Clone(secrets)}
+	if err := checkSecrets(secrets); err != nil || len(secrets) == 0 {
+		return k, err
+	}
+	keys := derive(secrets, forGossip)
+	ring, err := memberlist.NewKeyring(keys, keys[0])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errSecret, err)
+	}
+	k.ring = ring
+	return k, nil
+}
+
+// encrypted reports whether gossip is encrypted.
+func (k *gossipKeys) encrypted() bool { return k.ring != nil }
+
+// replace replaces the secrets. others are the other live members.
+func (k *gossipKeys) replace(secrets []string, others []*Member) error {
+	if err := checkSecrets(secrets); err != nil {
+		return err
+	}
+	if k.encrypted() == (len(secrets) == 0) {
+		return fmt.Errorf("%w: gossip can't become encrypted or plain while it runs; restart the node", errSecret)
+	}
+	if !k.encrypted() {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := install(k.ring, derive(secrets, forGossip), max(agreed(secrets, others), 0)); err != nil {
+		return fmt.Errorf("changing the secrets: %w", err)
+	}
+	k.secrets = slices.Clone(secrets)
+	return nil
+}
+
+// agreed returns the index of the first secret that all others accept, or -1.
+func agreed(secrets []string, others []*Member) int {
+	for i, one := range slices.Collect(slices.Chunk(sketch(secrets), sketchSize)) {
+		if !slices.ContainsFunc(others, func(o *Member) bool { return !o.accepts(one) }) {
 			return i
 		}
 	}
 	return -1
 }
 
-// settle uses the agreed secret: where a node used one that another does not
-// know yet, that one would take it for dead. Of a node alone, see
-// tryNextSecret.
-func (m *Membership) settle(members []Member) {
-	m.rekeying.Lock()
-	defer m.rekeying.Unlock()
-	if len(m.secrets) < 2 || len(members) < 2 {
-		return
-	}
-	if i := m.agreed(members); i >= 0 {
-		m.use(i)
-	}
+// sketch returns what this node tells of its secrets.
+func (k *gossipKeys) sketch() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return sketch(k.secrets)
 }
 
-// tryNextSecret is for a node that finds nobody: the others may not accept
-// the one that it uses.
-func (m *Membership) tryNextSecret() {
-	m.rekeying.Lock()
-	defer m.rekeying.Unlock()
-	if len(m.secrets) > 1 {
-		m.tried++
-		m.use(m.tried % len(m.secrets))
+// settle uses the secret that all others accept, if there is one. It returns its
+// number, or 0 if it was in use before.
+func (k *gossipKeys) settle(others []*Member) (number int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.secrets) < 2 {
+		return 0, nil
 	}
+	if i := agreed(k.secrets, others); i >= 0 {
+		return k.use(i)
+	}
+	return 0, nil
 }
 
-// use is called with m.rekeying held.
-func (m *Membership) use(i int) {
-	key := derive(m.secrets[i:i+1], forGossip)[0]
-	if bytes.Equal(m.keys.GetPrimaryKey(), key) {
-		return
+// tryNext is for a node that finds nobody: the others may not accept the secret
+// that it uses. It returns what settle returns.
+func (k *gossipKeys) tryNext() (number int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.secrets) < 2 {
+		return 0, nil
 	}
-	if err := m.keys.UseKey(key); err != nil {
-		m.log.Error("gossip keeps its secret", "error", err)
-		return
-	}
-	m.murmur.tell(slog.LevelDebug, "gossip uses another of its secrets", "number", i+1)
+	k.tried++
+	return k.use(k.tried % len(k.secrets))
 }
 
-// install makes the ring hold the keys, and use one of them. RemoveKey
-// changes the slice that readers of packets walk through, unless the key is
-// the last one: so the keys that stay are moved before those that go.
+// use is called with k.mu held.
+func (k *gossipKeys) use(i int) (number int, err error) {
+	key := derive(k.secrets[i:i+1], forGossip)[0]
+	if bytes.Equal(k.ring.GetPrimaryKey(), key) {
+		return 0, nil
+	}
+	return i + 1, k.ring.UseKey(key)
+}
+
+// install makes the keyring hold exactly the keys, and use one of them. RemoveKey
+// changes the slice that readers of packets walk through, unless the key is the
+// last one. So the keys that stay are moved before those that go.
 func install(ring *memberlist.Keyring, keys [][]byte, use int) error {
 	for _, key := range keys {
 		if err := ring.AddKey(key); err != nil {

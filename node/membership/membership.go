@@ -1,21 +1,22 @@
-// Package membership is the node's place among the members of the mesh: who is
-// there, how they are reached, and who owns what among them.
+// Package membership makes the node a member of the mesh. It knows which members
+// there are, how to reach them, and which of them owns what.
 //
-// A [Membership] gossips by github.com/hashicorp/memberlist, and looks for
-// other members for ever. What it knows at a moment is a [View]: immutable,
-// one atomic load away. A member that is down keeps its place in the ring for
-// a while (Config.Grace), so that a restart moves nothing; its keys are served
-// by whom the ring names next.
+// A [Membership] gossips by github.com/hashicorp/memberlist, and never stops
+// looking for other members. What it knows at a moment is a [View]: immutable,
+// and one atomic load away. A member that is down keeps its place in the ring
+// for a while (Config.Grace), so a restart moves no keys; meanwhile the next
+// owners in the ring serve its keys.
 //
-// What counts for a member is its id, kept on disk, and of its starts the
-// latest. To memberlist each start is a node of its own.
+// A member is identified by its id, which is kept on disk. Of several starts of
+// one id, the latest counts. To memberlist each start is a different node.
 //
-// Start with membership.go (starting, ending, what a node says of itself) and
-// view.go (what others see), then roster.go (who is there), down.go (who is
-// not), build.go (the ring), join.go (how the others are found), gossip.go
-// (memberlist and its traps), gate.go (what it is shielded from), meta.go (what
-// travels), files.go and book.go (what survives a restart), keys.go,
-// address.go, log.go.
+// Start with membership.go (start, end, what a node says of itself) and view.go
+// (what the rest of the program sees). Then roster.go (which members are alive),
+// down.go (reports of those that are down), build.go (views and the ring),
+// join.go (how a node finds the others), gossip.go (memberlist and its traps),
+// gate.go (what is kept from memberlist), meta.go (what travels), identity.go and
+// addressbook.go (what survives a restart), times.go, keys.go, address.go,
+// logbridge.go.
 package membership
 
 import (
@@ -37,32 +38,23 @@ import (
 	"oci-proxy/ring"
 )
 
-const (
-	defaultGrace = 120 * time.Second
-	announceTime = 2 * time.Second // how long a change of state is waited for
-	leaveTime    = 2 * time.Second
-	aloneFor     = 15 * time.Second // how long it may take to find a seed
-	saveEvery    = 10 * time.Second
-	contestedFor = time.Minute // a conflict of names is seen at each push/pull
-)
-
 // Config says who a node is and where it finds the others.
 type Config struct {
-	Dir         string               // where the identity and the known members are kept; if it is "" or can't be used, they are not, and a warning says so
-	Name        string               // what people call the node
+	Dir         string               // keeps the identity and the known members; if "" or unusable, they are not kept and a warning says so
+	Name        string               // for people
 	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
-	Advertise   string               // host or IP that others reach this node at; "": BindAddr's if specific, else the first private address
+	Advertise   string               // host or IP at which others reach this node; "": BindAddr's if specific, else the first private address
 	Seeds       []string             // host:port of members; a name stands for all its addresses
-	Secrets     []string             // of at least 16 bytes; all are accepted, the first that all members accept is used; none only on loopback
-	PeerAddr    string               // host:port that peers reach this node's peer listener at; host "" or unspecified: the advertised one
+	Secrets     []string             // each of at least 16 bytes; all are accepted, and the first that all members accept is used; may be empty on loopback only
+	PeerAddr    string               // host:port at which others reach this node's peer listener; host "" or unspecified: the advertised one
 	Fingerprint [32]byte             // SHA-256 of the peer listener's certificate; zero: plain HTTP
-	Zone        string               // for people, at most 64 bytes, as Name and Version
+	Zone        string               // for people; at most 64 bytes, as are Name and Version
 	Version     string               // of this program
-	Weight      int                  // ring units (ring.Units)
+	Weight      int                  // ring units, see ring.Units
 	Egress      bool                 // this node may ask upstream
-	Whitelist   bool                 // only its own registries may be asked
-	Registries  []Registry           // what it is configured for
-	Grace       time.Duration        // how long a member that is down keeps its place; 0: 120 s. The same at all nodes, or rings disagree
+	Whitelist   bool                 // this node asks only its own registries
+	Registries  []Registry           // the registries that this node is configured for
+	Grace       time.Duration        // how long a member that is down keeps its place; 0: 120 s. Must be the same at all nodes, or their rings differ
 	Log         *slog.Logger         // nil: none
 	Transport   memberlist.Transport // for tests; nil: the network
 	// Resolve is for tests; nil: the system's resolver.
@@ -72,48 +64,43 @@ type Config struct {
 // A Registry is one that the node is configured for.
 type Registry struct {
 	Host    string // canonical host or host:port
-	Login   bool   // the node has credentials
-	Private bool   // its content is served only for repositories it vouched for
+	Login   bool   // the node has credentials for it
+	Private bool   // its content is served only for repositories that have been granted
 }
 
-// A Membership is a running node's place among the members. All its methods
-// may be called at the same time.
+// A Membership is a running node's membership of the mesh. Its methods are safe
+// for concurrent use.
 type Membership struct {
 	cfg    Config
 	at     endpoint
-	gossip string // host:port of this node, told
 	log    *slog.Logger
-	murmur *murmur
+	bridge *logBridge
 	roster *roster
-	book   *book
+	book   *addressBook
+	keys   *gossipKeys
 	list   *memberlist.Memberlist
-	next   func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next but in tests of many nodes
+	next   func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
-	meta        atomic.Pointer[[]byte]
+	meta        atomic.Pointer[[]byte] // what this node says of itself, encoded
 	ringFailure atomic.Pointer[string]
 	joinFailure atomic.Pointer[string]
 	seedless    atomic.Bool // the seeds stand for this node only
 
-	keys     *memberlist.Keyring // nil: plaintext
-	rekeying sync.Mutex          // held while keys change; guards the two below
-	secrets  []string
-	tried    int // secrets tried while alone
+	announcing chan struct{} // holds a value while a change is announced; it guards self
+	self       Member
 
-	telling sync.Mutex // held while something is told; guards self
-	self    Member
-
-	sought chan struct{}   // closed when others have been looked for once
-	ctx    context.Context // ends when it does
+	sought chan struct{}   // closed after the first search for other members
+	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
 	ended  sync.Once
 }
 
-// Open starts gossip. Others are looked for in the background, for as long as
-// it takes, so to be alone is no error. An error is what can't pass: an
-// address in use or not known, a bad secret or none where one is needed, more
-// to tell than fits.
+// Open starts gossip. It looks for the other members in the background, for as
+// long as it takes, so being alone is no error. An error is one that would not go
+// away: an address in use or unknown, a missing or bad secret, or more to tell of
+// this node than fits.
 func Open(cfg Config) (*Membership, error) {
 	m, err := prepare(cfg)
 	if err == nil {
@@ -139,13 +126,16 @@ func (c *Config) fill() {
 	}
 }
 
-// prepare makes what is not running yet.
+// prepare makes a Membership that does not run yet.
 func prepare(cfg Config) (*Membership, error) {
 	cfg.fill()
-	m := &Membership{cfg: cfg, log: cfg.Log, murmur: &murmur{log: cfg.Log}, sought: make(chan struct{})}
+	m := &Membership{
+		cfg: cfg, log: cfg.Log, bridge: newLogBridge(cfg.Log),
+		announcing: make(chan struct{}, 1), sought: make(chan struct{}),
+	}
 	for _, seed := range cfg.Seeds {
 		if _, _, err := splitAddress(seed); err != nil {
-			return nil, fmt.Errorf("the seed %q: %w", seed, err)
+			return nil, fmt.Errorf("the seed %q is not host:port: %w", seed, err)
 		}
 	}
 	var err error
@@ -155,23 +145,22 @@ func prepare(cfg Config) (*Membership, error) {
 	if err := m.at.guarded(cfg.Secrets); err != nil {
 		return nil, err
 	}
-	if m.keys, err = newKeyring(cfg.Secrets); err != nil {
+	if m.keys, err = newGossipKeys(cfg.Secrets); err != nil {
 		return nil, err
 	}
-	m.secrets = slices.Clone(cfg.Secrets)
 	now := time.Now()
 	who, err := identify(cfg.Dir, now)
 	if err != nil {
-		m.log.Warn("this node will be another one after a restart", "error", err)
+		m.log.Warn("identity not saved: after a restart this node may count as a new member", "error", err)
 	}
-	if m.book, err = openBook(cfg.Dir, now); err != nil {
-		m.log.Warn("members of before are not known", "error", err)
+	if m.book, err = openAddressBook(cfg.Dir, now); err != nil {
+		m.log.Warn("known members not read: only the seeds are tried", "error", err)
 	}
 	m.roster = newRoster(who, cfg.Grace)
 	return m, m.describe(who)
 }
 
-// describe makes what this node tells of itself.
+// describe sets what this node tells of itself.
 func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
@@ -187,30 +176,31 @@ func (m *Membership) describe(who identity) error {
 		return err
 	}
 	if _, err := decode(b); err != nil {
-		return fmt.Errorf("others would refuse this node: %w", err)
+		return fmt.Errorf("the other members would refuse this node: %w", err)
 	}
 	m.meta.Store(&b)
 	return nil
 }
 
-// start begins to gossip. next is (*ring.Ring).Next.
+// start starts gossip. next is (*ring.Ring).Next.
 func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) (err error) {
 	m.next = next
 	first, err := ring.New([]ring.Member{{ID: m.self.ID, Weight: m.self.Weight}})
 	if err != nil {
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}
-	settings := m.settings()
-	network, err := m.network(settings)
-	if err != nil {
-		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
+	settings, network := m.settings(), m.cfg.Transport
+	if network == nil {
+		if network, err = listen(settings); err != nil {
+			return fmt.Errorf("listening on %s: %w", m.at.bind, err)
+		}
 	}
-	settings.Transport = newGate(network, m.keys != nil, m.roster.friend)
+	settings.Transport = newGate(network, m.keys.encrypted(), m.roster.friend)
 	if m.list, err = memberlist.Create(settings); err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, errors.Join(err, settings.Transport.Shutdown()))
 	}
-	m.gossip = net.JoinHostPort(m.at.advertise.String(), strconv.Itoa(settings.AdvertisePort))
-	m.publish(m.roster.count(time.Now()).members, first, nil)
+	m.at.gossip = net.JoinHostPort(m.at.advertise.String(), strconv.Itoa(settings.AdvertisePort))
+	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
 	m.tasks.Go(func() { (&seeker{m: m}).run(m.ctx) })
@@ -218,7 +208,7 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	return nil
 }
 
-// keep writes the known members to disk from time to time.
+// keep saves the known members from time to time, and at the end.
 func (m *Membership) keep() {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
@@ -235,19 +225,33 @@ func (m *Membership) keep() {
 
 func (m *Membership) save(after time.Duration) {
 	if err := m.book.save(time.Now(), after); err != nil {
-		m.murmur.tell(slog.LevelWarn, "members are not kept", "error", err)
+		m.bridge.tell(slog.LevelWarn, "known members not saved: after a restart only the seeds are tried", "error", err)
 	}
 }
 
-// View is what is known now.
+// View returns what is known now.
 func (m *Membership) View() *View { return m.view.Load() }
 
-// Changed is closed when there is a newer View than at the call. Whoever
-// wants to miss none takes the channel first and then the View.
+// publish makes the members and their ring the present View.
+func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
+	v := &View{Ring: r, Members: members, next: make(chan struct{})}
+	for _, p := range former {
+		v.Former = append(v.Former, p.ring)
+	}
+	if self, ok := v.Member(m.roster.self); ok {
+		v.Self = *self
+	}
+	if old := m.view.Swap(v); old != nil {
+		close(old.next)
+	}
+}
+
+// Changed returns a channel that is closed when there is a newer View than now. To
+// miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
-// AwaitOthers returns when another member is seen, when there was none to be
-// found, or when ctx ends.
+// AwaitOthers returns when another member is alive, when the first search found
+// none, or when ctx ends.
 func (m *Membership) AwaitOthers(ctx context.Context) {
 	for sought := m.sought; ; {
 		changed := m.Changed()
@@ -260,20 +264,20 @@ func (m *Membership) AwaitOthers(ctx context.Context) {
 			if others, _ := m.roster.company(); others == 0 {
 				return
 			}
-			sought = nil // they are about to be seen
+			sought = nil // they will be in the next View
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// Restarting tells the others that this node stops for a moment: they ask
-// nothing new of it, and it keeps its place. It returns when they are told,
-// after 2 s, or when ctx ends.
+// Restarting tells the others that this node stops for a moment: they send it no
+// new requests, and it keeps its place. It returns when they have been told, after
+// 2 s, or when ctx ends.
 func (m *Membership) Restarting(ctx context.Context) { m.tell(ctx, Restarting) }
 
-// Draining tells the others that this node leaves for good: it is out of the
-// ring at once, but a source until Close. It returns as Restarting does.
+// Draining tells the others that this node leaves for good: it leaves the ring at
+// once, but is a source until Close. It returns when Restarting would.
 func (m *Membership) Draining(ctx context.Context) { m.tell(ctx, Draining) }
 
 func (m *Membership) tell(ctx context.Context, s State) {
@@ -290,14 +294,14 @@ func (m *Membership) tell(ctx context.Context, s State) {
 
 func (m *Membership) stopped() bool { return m.ctx.Err() != nil }
 
-// Health is nil while all is well; else it says all that is not: the identity
-// is another node's too, no seed answers, the ring could not be built.
+// Health returns nil while all is well. Else it names everything that is wrong:
+// another node has this node's identity, no seed answers, the ring can't be built.
 func (m *Membership) Health() error {
 	errs := []error{m.duplicate(time.Now())}
 	if others, alone := m.roster.company(); others == 0 && alone >= aloneFor && len(m.cfg.Seeds) > 0 && !m.seedless.Load() {
-		err := errors.New("no other member is found, though there are seeds")
+		err := errors.New("no other member found, although there are seeds")
 		if why := m.joinFailure.Load(); why != nil {
-			err = fmt.Errorf("%w; last tried %s", err, *why)
+			err = fmt.Errorf("%w; the last one tried was %s", err, *why)
 		}
 		errs = append(errs, err)
 	}
@@ -307,22 +311,22 @@ func (m *Membership) Health() error {
 	return errors.Join(errs...)
 }
 
-// duplicate says that another node has this one's identity.
+// duplicate returns an error while another node has this node's identity.
 func (m *Membership) duplicate(now time.Time) error {
 	since := m.roster.overlap()
 	contested := m.roster.contested()
 	if !since.IsZero() && now.Sub(since) >= twiceFor || !contested.IsZero() && now.Sub(contested) < contestedFor {
-		return fmt.Errorf("another node has this node's id %s: delete the file %s of one of them", m.roster.self, idFile)
+		return fmt.Errorf("another node has this node's id %s, as after copying a cache directory: delete the file %s of one of the two and restart it", m.roster.self, idFile)
 	}
 	return nil
 }
 
-// Close says good-bye and stops. It takes at most some 2 s, or until ctx ends,
-// but for joins under way. Without Draining before it, the node keeps its
-// place for the grace time.
+// Close says good-bye and stops. It takes at most about 2 s, plus the time of joins
+// under way, and no longer than ctx. Unless Draining was called before, the node
+// keeps its place for the grace time.
 func (m *Membership) Close(ctx context.Context) error { return m.end(ctx, leaveTime) }
 
-// Kill stops without a word, as a crash would. It is for tests.
+// Kill stops without telling anybody, as a crash would. It is for tests.
 func (m *Membership) Kill() error { return m.end(context.Background(), 0) }
 
 func (m *Membership) end(ctx context.Context, leave time.Duration) (err error) {
@@ -333,7 +337,7 @@ func (m *Membership) end(ctx context.Context, leave time.Duration) (err error) {
 		}
 		if leave > 0 && ctx.Err() == nil {
 			if lerr := m.list.Leave(leave); lerr != nil {
-				m.log.Debug("others may take this node for dead", "error", lerr)
+				m.log.Debug("good-bye not sent: the others find this node dead later", "error", lerr)
 			}
 		}
 		if err = m.list.Shutdown(); err != nil {

@@ -19,35 +19,36 @@ import (
 	"oci-proxy/ring"
 )
 
-// Limits of what a member tells of itself.
+// Limits of a meta: what a member tells of itself.
 const (
 	maxMeta       = 480 // bytes that this node sends; memberlist panics beyond 512
-	maxHeard      = 512 // bytes that it takes
-	maxText       = 64  // bytes of a name, a zone, a version
+	maxHeard      = 512 // bytes that it accepts
+	maxText       = 64  // bytes of a name, a zone or a version
 	maxPeer       = 128 // bytes of a peer address
 	maxRegistries = 40
 	nonceSize     = 16
-	idSize        = 16 // bytes; twice as many hexadecimal digits
+	idSize        = 16 // bytes, written as twice as many hexadecimal digits
 )
 
-// What a registry's flag byte says, and a meta's flags.
+// The flags of a registry.
 const (
 	configured = 1 << iota
 	login
 	private
 )
 
+// The flags of a meta.
 const (
 	egress = 1 << iota
 	whitelist
-	anyRegistry // it is configured for more registries than fit
-	anyPrivate  // and some of those that don't are private
+	anyRegistry // the member is configured for more registries than fit
+	anyPrivate  // and some of those that don't fit are private
 )
 
-// states are the letters of the states, as they travel.
+// states are the letters that stand for the states in a meta.
 var states = map[State]string{Active: "a", Restarting: "r", Draining: "d"}
 
-// A wire is a member's meta as it travels: compact, and open to new keys.
+// A wire is a member's meta as it travels: compact, and new keys may be added.
 type wire struct {
 	ID          string `json:"i"`
 	Epoch       uint64 `json:"e"`
@@ -65,7 +66,7 @@ type wire struct {
 	Ring        string `json:"t"`
 }
 
-// ringTag tells builds apart whose rings would place keys differently.
+// ringTag is equal for builds of the program whose rings place keys alike.
 var ringTag = sync.OnceValues(func() (string, error) {
 	r, err := ring.New([]ring.Member{{ID: "tag", Weight: 1}})
 	if err != nil {
@@ -74,11 +75,12 @@ var ringTag = sync.OnceValues(func() (string, error) {
 	return fmt.Sprintf("%08x", uint32(r.Hash())), nil
 })
 
-// base64s is shorter than encoding/json's own by the padding.
+// base64s has no padding, so it is shorter than encoding/json's own.
 var base64s = base64.RawStdEncoding
 
-// encode is the member's meta. Registries that don't fit are left out, those
-// without a secret first; the member then counts as configured for any.
+// encode encodes the member's meta. It leaves out registries that don't fit, those
+// without a login or private content first; the member then counts as configured
+// for any.
 func encode(m *Member) ([]byte, error) {
 	tag, err := ringTag()
 	if err != nil {
@@ -104,7 +106,7 @@ func encode(m *Member) ([]byte, error) {
 		return nil, fmt.Errorf("encoding the member: %w", err)
 	}
 	if len(b) > maxMeta {
-		return nil, fmt.Errorf("what this node tells of itself takes %d bytes, more than %d: shorten its name, zone or address", len(b), maxMeta)
+		return nil, fmt.Errorf("the description of this node takes %d bytes, more than %d: shorten its name, zone or address", len(b), maxMeta)
 	}
 	return b, nil
 }
@@ -119,7 +121,7 @@ func (m *Member) flags() int {
 	return flags
 }
 
-var errMeta = errors.New("no member of this mesh")
+var errMeta = errors.New("not a member of this mesh")
 
 // decode reads a member's meta. An error wraps errMeta.
 func decode(b []byte) (*Member, error) {
@@ -128,7 +130,7 @@ func decode(b []byte) (*Member, error) {
 	}
 	var w wire
 	if err := json.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("%w: its meta is not understood: %w", errMeta, err)
+		return nil, fmt.Errorf("%w: its meta can't be read: %w", errMeta, err)
 	}
 	if err := w.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMeta, err)
@@ -148,18 +150,18 @@ func decode(b []byte) (*Member, error) {
 // bytes decodes what travels in base64.
 func (w *wire) bytes(m *Member) (err error) {
 	if m.Nonce, err = base64s.DecodeString(w.Nonce); err != nil || len(m.Nonce) != nonceSize {
-		return fmt.Errorf("%w: its nonce is none", errMeta)
+		return fmt.Errorf("%w: its nonce is malformed", errMeta)
 	}
 	sum, err := base64s.DecodeString(w.Fingerprint)
 	if err != nil || len(sum) != 0 && len(sum) != len(m.Fingerprint) {
-		return fmt.Errorf("%w: its fingerprint is none", errMeta)
+		return fmt.Errorf("%w: its fingerprint is malformed", errMeta)
 	}
 	copy(m.Fingerprint[:], sum)
 	if m.keys, err = base64s.DecodeString(w.Keys); err != nil || len(m.keys)%sketchSize != 0 {
-		return fmt.Errorf("%w: what it says of its secrets is none", errMeta)
+		return fmt.Errorf("%w: the sketch of its secrets is malformed", errMeta)
 	}
 	if m.registries, err = base64s.DecodeString(w.Registries); err != nil || len(m.registries)%entrySize != 0 {
-		return fmt.Errorf("%w: its registries are none", errMeta)
+		return fmt.Errorf("%w: its registries are malformed", errMeta)
 	}
 	return nil
 }
@@ -170,16 +172,16 @@ func (w *wire) check() error {
 		return err
 	}
 	if w.Ring != tag {
-		return fmt.Errorf("its ring is made another way (%.16q, here %q): another version of oci-proxy", w.Ring, tag)
+		return fmt.Errorf("its ring places keys differently (%.16q, here %q): it is another version of oci-proxy", w.Ring, tag)
 	}
 	if !validID(w.ID) || w.Epoch == 0 {
-		return errors.New("it has no id")
+		return errors.New("its id or epoch is malformed")
 	}
 	if w.Weight < 1 || w.Weight > ring.MaxWeight {
-		return fmt.Errorf("its weight is %d, not 1 to %d", w.Weight, ring.MaxWeight)
+		return fmt.Errorf("its weight is %d; it must be 1 to %d", w.Weight, ring.MaxWeight)
 	}
 	if !slices.Contains([]string{"a", "r", "d"}, w.State) {
-		return errors.New("its state is none")
+		return errors.New("its state is unknown")
 	}
 	for _, text := range []string{w.Name, w.Zone, w.Version} {
 		if !plain(text) {
@@ -187,18 +189,18 @@ func (w *wire) check() error {
 		}
 	}
 	if !reachable(w.Peer) {
-		return errors.New("its peer address is no host:port")
+		return errors.New("its peer address is not host:port")
 	}
 	return nil
 }
 
-// validID: an id is made by this package, here or elsewhere.
+// validID reports whether this package could have made the id.
 func validID(id string) bool {
 	b, err := hex.DecodeString(id)
 	return err == nil && len(b) == idSize && hex.EncodeToString(b) == id
 }
 
-// plain: people read it, in logs and on the page.
+// plain reports whether the text may be shown to people, in logs and on the page.
 func plain(text string) bool {
 	if len(text) > maxText || !utf8.ValidString(text) {
 		return false
@@ -225,17 +227,18 @@ func reachable(address string) bool {
 	return err == nil && n > 0
 }
 
-// entrySize: three bytes of a registry's hash and its flags.
+// entrySize is the size of a registry's entry: three bytes of its hash, and its
+// flags.
 const entrySize = 4
 
-// guarded are the flags of what others have to know of a registry.
-const guarded = login | private
+// sensitive are the flags that the other members must know of a registry.
+const sensitive = login | private
 
-// shorter leaves registries out: first those without a secret, then all. It
-// returns the flags that stand for them.
+// shorter leaves registries out: first those that are not sensitive, then all. It
+// returns the meta's flags that stand for them.
 func shorter(entries []byte) (left []byte, flags int) {
 	for e := range slices.Chunk(entries, entrySize) {
-		if e[3]&guarded != 0 {
+		if e[3]&sensitive != 0 {
 			left = append(left, e...)
 		}
 	}
@@ -245,8 +248,8 @@ func shorter(entries []byte) (left []byte, flags int) {
 	return nil, anyRegistry | anyPrivate
 }
 
-// pack makes the sorted entries of the registries, and flags for those that
-// don't fit.
+// pack returns the sorted entries of the registries, and the meta's flags for those
+// that don't fit.
 func pack(registries []Registry) (entries []byte, left int) {
 	flags := map[[3]byte]byte{}
 	for _, r := range registries {
@@ -270,8 +273,8 @@ func pack(registries []Registry) (entries []byte, left int) {
 	return entries, 0
 }
 
-// prefix stands for a registry. That two of a mesh have the same one happens
-// in one of 10,000 meshes of 40 registries; a node is then asked in vain, and
+// prefix returns the bytes that stand for a registry. Two registries have the same
+// ones in one of 10,000 meshes of 40 registries. Then a node is asked in vain, and
 // one in whitelist_mode refuses.
 func prefix(registry string) (p [3]byte) {
 	var b [8]byte

@@ -28,7 +28,7 @@ func registries(n int) (all []Registry) {
 	return all
 }
 
-func TestAMemberIsReadAsItWasTold(t *testing.T) {
+func TestAMetaIsDecodedAsItWasEncoded(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, maxRegistries} {
 		m := someone()
@@ -46,7 +46,7 @@ func TestAMemberIsReadAsItWasTold(t *testing.T) {
 			got.registries = nil
 		}
 		if !reflect.DeepEqual(got, m) {
-			t.Errorf("read %+v\n of %s", got, b)
+			t.Errorf("decoded %+v\n from %s", got, b)
 		}
 		for _, r := range registries(n) {
 			if is, login, private := got.Has(r.Host); !is || login != r.Login || private != r.Private {
@@ -54,12 +54,12 @@ func TestAMemberIsReadAsItWasTold(t *testing.T) {
 			}
 		}
 		if is, _, _ := got.Has("elsewhere.example"); is {
-			t.Error("it has a registry of nobody's")
+			t.Error("it counts as configured for a registry that it is not")
 		}
 	}
 }
 
-func TestTooManyRegistriesAreAny(t *testing.T) {
+func TestTooManyRegistriesCountAsAny(t *testing.T) {
 	t.Parallel()
 	m := someone()
 	var left int
@@ -82,14 +82,14 @@ func TestTooManyRegistriesAreAny(t *testing.T) {
 	}
 }
 
-func TestRegistriesAreSortedAndOnce(t *testing.T) {
+func TestRegistriesAreSortedWithoutDuplicates(t *testing.T) {
 	t.Parallel()
 	all := registries(20)
 	want, _ := pack(all)
 	for range 5 {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		if got, _ := pack(append(all, all[3])); !bytes.Equal(got, want) {
-			t.Fatal("it depends on the order")
+			t.Fatal("the entries depend on the order of the registries")
 		}
 	}
 }
@@ -130,7 +130,7 @@ func TestBadMetasAreRefused(t *testing.T) {
 	}
 	b, _ := encode(someone())
 	if _, err := decode(append(b[:len(b)-1], `,"later":{"a":[1]}}`...)); err != nil {
-		t.Errorf("an unknown key: %v", err)
+		t.Errorf("a meta with an unknown key was refused: %v", err)
 	}
 }
 
@@ -148,16 +148,16 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if err := checkRing(m); err != nil {
-			t.Fatalf("it would break the ring: %v", err)
+			t.Fatalf("the member would break the ring: %v", err)
 		}
 		m.Has("ghcr.io")
 		again, err := encode(m)
 		if err != nil {
-			return // longer than ours may be
+			return // longer than we may send
 		}
 		back, err := decode(again)
 		if err != nil {
-			t.Fatalf("%s is not read: %v", again, err)
+			t.Fatalf("%s can't be decoded: %v", again, err)
 		}
 		if !m.any && back.any {
 			return // the registries did not fit
@@ -169,7 +169,7 @@ func FuzzDecode(f *testing.F) {
 			m.keys = back.keys
 		}
 		if !reflect.DeepEqual(m, back) {
-			t.Fatalf("%+v is read as %+v", m, back)
+			t.Fatalf("%+v was decoded as %+v", m, back)
 		}
 	})
 }
@@ -187,16 +187,16 @@ func FuzzReport(f *testing.F) {
 	f.Add(one)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := &Membership{roster: newRoster(identity{newID(), 1}, defaultGrace)}
-		m.murmur = &murmur{log: quietLog}
+		m.bridge = newLogBridge(quietLog)
 		delegate{m}.MergeRemoteState(b, false)
 		m.log = quietLog
 		delegate{m}.LocalState(false)
 	})
 }
 
-// Of more registries than fit a member goes on telling which are private: the
-// others would show their content to anybody.
-func TestPrivateRegistriesAreToldFirst(t *testing.T) {
+// A member with more registries than fit still lists the private ones: else the
+// other members would show their content to anybody.
+func TestPrivateRegistriesAreListedFirst(t *testing.T) {
 	t.Parallel()
 	var many []Registry
 	for i := range 2 * maxRegistries {

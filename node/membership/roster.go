@@ -12,30 +12,30 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// A boot is one start of a member: what memberlist takes for a node.
+// A boot is one start of a member. To memberlist each boot is a node.
 type boot struct {
 	member Member
-	since  time.Time // first seen alive, or lost
-	until  time.Time // when it loses its place; for those that are lost
+	since  time.Time // when it was first seen alive, or lost
+	until  time.Time // when it loses its place, once it is lost
 }
 
 func (b *boot) lose(now time.Time, grace time.Duration) {
 	b.member.alive, b.since, b.until = false, now, now.Add(grace)
 	if b.member.State == Draining {
-		b.until = now // it said that it does not come back
+		b.until = now // it left for good
 	}
 }
 
-// counts: it lives, or is down and keeps its place.
+// counts reports whether the boot is alive, or is down and keeps its place.
 func (b *boot) counts(now time.Time) bool { return b.member.alive || now.Before(b.until) }
 
-// A roster is our copy of who is there. memberlist's callbacks run under its
-// lock, where asking it anything hangs, and what it returns elsewhere is
-// changed under the reader. So the callbacks only write here, and all others
-// read here.
+// A roster is our own list of the members that are alive or down. memberlist's
+// callbacks run under its lock, where calling it hangs, and its own list changes
+// under the reader. So the callbacks only write to the roster, and everybody else
+// reads from it.
 //
-// Boots that are lost stay for another grace after their place is gone: so a
-// late word of another node can't bring them back.
+// A lost boot stays for another grace time after it has lost its place, so a late
+// report of another node can't bring it back.
 type roster struct {
 	self  string // this node's id
 	epoch uint64
@@ -44,8 +44,8 @@ type roster struct {
 
 	mu       sync.Mutex
 	boots    map[string]map[uint64]*boot // by id and epoch
-	conflict time.Time                   // when another node with this node's very name was last seen
-	alone    time.Time                   // since when no other lives
+	conflict time.Time                   // when another node with this node's title was last seen
+	alone    time.Time                   // since when no other member has been alive
 }
 
 func newRoster(self identity, grace time.Duration) *roster {
@@ -55,11 +55,11 @@ func newRoster(self identity, grace time.Duration) *roster {
 	}
 }
 
-// title is a boot's name in memberlist: unique, so that a node that comes back
-// need not wait until its last boot is forgotten.
+// title returns a boot's name in memberlist. Each boot has its own, so a node that
+// comes back need not wait until its last boot is forgotten.
 func title(id string, epoch uint64) string { return id + "." + strconv.FormatUint(epoch, 10) }
 
-// untitle reads a title; 0 is no epoch.
+// untitle splits a title. The epoch is 0 if it is malformed.
 func untitle(name string) (id string, epoch uint64) {
 	id, digits, _ := strings.Cut(name, ".")
 	epoch, err := strconv.ParseUint(digits, 10, 64)
@@ -76,7 +76,7 @@ func (r *roster) changed() {
 	}
 }
 
-// knows: the boot has told this meta before.
+// knows reports whether the boot has sent this meta before.
 func (r *roster) knows(name string, meta []byte) bool {
 	id, epoch := untitle(name)
 	r.mu.Lock()
@@ -85,11 +85,11 @@ func (r *roster) knows(name string, meta []byte) bool {
 	return b != nil && b.member.meta == string(meta)
 }
 
-// live notes that a boot lives, or has told something new.
+// live notes that a boot is alive, or has said something new.
 func (r *roster) live(n *memberlist.Node) {
 	m, err := decode(n.Meta)
 	if err != nil {
-		return // admit has refused it
+		return // NotifyAlive has refused it
 	}
 	m.meta, m.alive = string(n.Meta), true
 	m.Gossip = net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
@@ -111,7 +111,7 @@ func (r *roster) put(b *boot) {
 	r.changed()
 }
 
-// lost notes that a boot lives no more.
+// lost notes that a boot is no longer alive.
 func (r *roster) lost(name string) {
 	id, epoch := untitle(name)
 	r.mu.Lock()
@@ -131,7 +131,7 @@ func (r *roster) lost(name string) {
 // conflicts notes that two nodes have one title.
 func (r *roster) conflicts(name string) {
 	if name != title(r.self, r.epoch) {
-		return // those two are told themselves
+		return // those two nodes notice it themselves
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,8 +139,8 @@ func (r *roster) conflicts(name string) {
 	r.changed()
 }
 
-// best is the boot that counts: the latest that has a place, and of this node
-// its own. It is called with r.mu held.
+// best returns the boot that stands for the id: the latest one that has a place, or
+// for this node's id its own. It is called with r.mu held.
 func (r *roster) best(id string, now time.Time) *boot {
 	if own := r.boots[id][r.epoch]; id == r.self && own != nil {
 		return own
@@ -155,7 +155,7 @@ func (r *roster) best(id string, now time.Time) *boot {
 	return best
 }
 
-// others counts the other members that live. It is called with r.mu held.
+// others counts the other live members. It is called with r.mu held.
 func (r *roster) others() (n int) {
 	for id, boots := range r.boots {
 		for _, b := range boots {
@@ -168,7 +168,8 @@ func (r *roster) others() (n int) {
 	return n
 }
 
-// company tells how many others live, and how long there has been none.
+// company returns the number of other live members and, if there is none, for how
+// long this node has been alone.
 func (r *roster) company() (others int, alone time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,7 +179,7 @@ func (r *roster) company() (others int, alone time.Duration) {
 	return others, alone
 }
 
-// gossips are the addresses of the others that live.
+// gossips returns the gossip addresses of the other live members.
 func (r *roster) gossips() map[string]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,21 +194,20 @@ func (r *roster) gossips() map[string]bool {
 	return all
 }
 
-// A census is what the roster says at one moment.
-type census struct {
-	members []Member // by ID
-	gone    []string // ids that said they would not come back, and went
-	next    time.Time
+// A snapshot is what the roster says at one moment.
+type snapshot struct {
+	members []Member  // by ID
+	gone    []string  // ids that left for good
+	next    time.Time // when a snapshot would differ even if nothing happens
 }
 
-// count takes the census at now, and forgets who has been gone for long. next
-// is when it would say something else though nothing happens.
-func (r *roster) count(now time.Time) census {
+// snapshot takes a snapshot at now, and forgets boots that were lost long ago.
+func (r *roster) snapshot(now time.Time) snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := census{next: now.Add(time.Hour)}
+	s := snapshot{next: now.Add(time.Hour)}
 	for id := range r.boots {
-		c.next = r.prune(id, now, c.next)
+		s.next = r.prune(id, now, s.next)
 		b := r.best(id, now)
 		switch {
 		case b == nil:
@@ -215,16 +215,17 @@ func (r *roster) count(now time.Time) census {
 			m := b.member
 			m.Since, m.alive = b.since, m.alive || id == r.self
 			m.Up = m.alive && (m.State == Active || id == r.self)
-			c.members = append(c.members, m)
+			s.members = append(s.members, m)
 		case b.member.State == Draining:
-			c.gone = append(c.gone, id)
+			s.gone = append(s.gone, id)
 		}
 	}
-	slices.SortFunc(c.members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
-	return c
+	slices.SortFunc(s.members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+	return s
 }
 
-// prune forgets an id's boots whose time has come, and tells the next time.
+// prune forgets boots of the id that were lost long ago. It returns next, or when
+// the next boot loses its place or is forgotten if that is earlier.
 func (r *roster) prune(id string, now, next time.Time) time.Time {
 	for epoch, b := range r.boots[id] {
 		if b.member.alive {
@@ -252,7 +253,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// overlap tells since when this node's id lives twice; zero if it does not.
+// overlap returns since when another live boot has this node's id, or zero.
 func (r *roster) overlap() (since time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -279,7 +280,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// contested tells when another node with this node's title was last seen.
+// contested returns when another node with this node's title was last seen.
 func (r *roster) contested() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()

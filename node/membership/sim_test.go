@@ -18,16 +18,20 @@ import (
 	"oci-proxy/ring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// memberlist's Shutdown does not wait for its last probes. They end by themselves:
+// each bubble fails if they don't.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 const secret = "a secret of the mesh"
 
-// A sim is a mesh of real nodes on a network in memory, in a bubble where time
-// passes at once.
+// A sim is a mesh of real nodes on a network in memory. It runs in a synctest bubble,
+// where waiting takes no time.
 type sim struct {
 	*testing.T
 	net   *memnet.Network
-	nodes map[int]*Membership // those that run
+	nodes map[int]*Membership // the running ones
 	logs  map[int]*record
 	next  func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 }
@@ -41,16 +45,16 @@ func bubble(t *testing.T, seed uint64, test func(*sim)) {
 			for i := range s.nodes {
 				s.kill(i)
 			}
-			s.pass(20 * time.Second) // memberlist's probes end when they time out
+			s.pass(20 * time.Second) // until memberlist's last probes have timed out
 		}()
 		test(s)
 	})
 }
 
-// ip is the address of node i.
+// ip returns the address of node i.
 func ip(i int) string { return fmt.Sprintf("10.0.%d.%d", i/250, i%250+1) }
 
-// start starts node i; its seed is node 0.
+// start starts node i. Its seed is node 0.
 func (s *sim) start(i int, change ...func(*Config)) *Membership {
 	s.Helper()
 	if s.logs[i] == nil {
@@ -76,16 +80,16 @@ func (s *sim) start(i int, change ...func(*Config)) *Membership {
 	return m
 }
 
-// form starts n nodes and waits until all see all.
+// form starts n nodes and waits until each sees all.
 func (s *sim) form(n int, change ...func(*Config)) {
 	s.Helper()
 	for i := range n {
 		s.start(i, change...)
 	}
-	s.reach(time.Minute, "all see all", s.whole)
+	s.reach(time.Minute, "each node sees all", s.whole)
 }
 
-// kill is a crash.
+// kill crashes node i.
 func (s *sim) kill(i int) {
 	s.Helper()
 	if err := s.nodes[i].Kill(); err != nil {
@@ -94,13 +98,13 @@ func (s *sim) kill(i int) {
 	delete(s.nodes, i)
 }
 
-// reach waits until it is so, and tells how long it took.
+// reach waits until so returns true, and returns how long that took.
 func (s *sim) reach(within time.Duration, what string, so func() bool) time.Duration {
 	s.Helper()
 	began := time.Now()
 	for !so() {
 		if time.Since(began) > within {
-			s.Fatalf("not after %v: %s", within, what)
+			s.Fatalf("still not after %v: %s", within, what)
 		}
 		s.pass(10 * time.Millisecond)
 	}
@@ -113,7 +117,7 @@ func (s *sim) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// whole: every node that runs sees just those that run, and up.
+// whole reports whether every running node sees exactly the running nodes, all up.
 func (s *sim) whole() bool {
 	for _, m := range s.nodes {
 		v := m.View()
@@ -133,7 +137,7 @@ func up(v *View) (n int) {
 	return n
 }
 
-// agree: all have the same ring.
+// agree reports whether all nodes have the same ring.
 func (s *sim) agree() bool {
 	hash, first := uint64(0), true
 	for _, m := range s.nodes {
@@ -146,7 +150,7 @@ func (s *sim) agree() bool {
 	return true
 }
 
-// all: it holds at all nodes that run.
+// all returns whether so holds for the views of all running nodes.
 func (s *sim) all(so func(v *View) bool) func() bool {
 	return func() bool {
 		for _, m := range s.nodes {
@@ -158,7 +162,7 @@ func (s *sim) all(so func(v *View) bool) func() bool {
 	}
 }
 
-// isUp, isDown and isOut tell of a member in a view.
+// isUp, isDown and isOut report on a member in a view.
 func isUp(id string) func(*View) bool {
 	return func(v *View) bool { m, ok := v.Member(id); return ok && m.Up }
 }
@@ -173,18 +177,24 @@ func isOut(id string) func(*View) bool {
 
 func inRing(v *View, id string) bool { return v.Ring.Share(id) > 0 }
 
-// memory has the rings of all tests: the nodes of a mesh make the same ones.
+// memory keeps the rings of all tests: the nodes of a mesh build the same ones.
 var memory struct {
 	mu    sync.Mutex
 	rings map[string]*ring.Ring
 }
 
-// remembered is (*ring.Ring).Next for less time, without what was before.
+// remembered does what (*ring.Ring).Next does, but builds each ring only once.
 func remembered(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
-	key := fmt.Sprint(members)
-	if fmt.Sprint(old.Members()) == key {
+	r, err := memorized(members)
+	if err == nil && r.Hash() == old.Hash() {
 		return old, nil
 	}
+	return r, err
+}
+
+// memorized returns the ring of the members, built at the first call.
+func memorized(members []ring.Member) (*ring.Ring, error) {
+	key := fmt.Sprint(members)
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
 	if r := memory.rings[key]; r != nil {
@@ -200,8 +210,8 @@ func remembered(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
 	return r, err
 }
 
-// noRing is for many nodes, where rings are not the subject: in a mesh of a
-// hundred that forms, there are too many of them.
+// noRing builds no rings. It is for tests of many nodes, in which too many rings would
+// be built.
 func noRing(old *ring.Ring, _ []ring.Member) (*ring.Ring, error) { return old, nil }
 
 // A record is a node's log.
@@ -224,7 +234,7 @@ func (r *record) count(text string) int {
 	return strings.Count(r.text.String(), text)
 }
 
-// A zone resolves names; it may change.
+// A zone resolves names. Its entries may change.
 type zone struct {
 	mu    sync.Mutex
 	names map[string][]string
@@ -245,7 +255,7 @@ func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err er
 	return all, nil
 }
 
-// names makes a resolver.
+// names returns a resolver of the names.
 func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
 	return (&zone{names: table}).resolve
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// open opens a node on a real socket of loopback.
+// open starts a node on a real socket of loopback.
 func open(t *testing.T, change ...func(*Config)) *Membership {
 	t.Helper()
 	cfg := Config{Name: "n", BindAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:7947", Weight: 1, Secrets: []string{secret}}
@@ -42,7 +42,7 @@ func sees(t *testing.T, m *Membership, n int) {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("%d of %d members are up", up(m.View()), n)
+			t.Fatalf("%d members are up, want %d", up(m.View()), n)
 		}
 	}
 }
@@ -50,12 +50,12 @@ func sees(t *testing.T, m *Membership, n int) {
 func TestThreeNodesFormOnSockets(t *testing.T) {
 	t.Parallel()
 	a := open(t)
-	b := open(t, seeds(a.gossip), func(c *Config) { c.Dir = t.TempDir() })
-	c := open(t, seeds("localhost:1", a.gossip))
+	b := open(t, seeds(a.at.gossip), func(c *Config) { c.Dir = t.TempDir() })
+	c := open(t, seeds("localhost:1", a.at.gossip))
 	for _, m := range []*Membership{a, b, c} {
 		sees(t, m, 3)
 		if hash := m.View().Ring.Hash(); hash != a.View().Ring.Hash() {
-			t.Error("they have different rings")
+			t.Error("the nodes have different rings")
 		}
 	}
 	b.Draining(t.Context())
@@ -65,22 +65,22 @@ func TestThreeNodesFormOnSockets(t *testing.T) {
 	sees(t, a, 2)
 	sees(t, c, 2)
 	if err := b.Close(t.Context()); err != nil {
-		t.Errorf("the second time: %v", err)
+		t.Errorf("the second Close: %v", err)
 	}
-	b.Restarting(t.Context()) // does nothing
+	b.Restarting(t.Context()) // does nothing after Close
 }
 
-// Strangers' packets and streams neither kill a node nor make a member: one
-// packet of 54 bytes killed any memberlist before v0.7.0 that had no key.
+// Packets and streams of strangers neither crash a node nor make a member. One
+// packet of 54 bytes crashed any memberlist before v0.7.0 that had no key.
 func TestGarbageKillsNobodyAndAdmitsNobody(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Config){"with a secret": secrets(secret), "without": secrets()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := open(t, change)
-			b := open(t, change, seeds(a.gossip))
+			b := open(t, change, seeds(a.at.gossip))
 			sees(t, a, 2)
-			packets, err := net.Dial("udp", a.gossip)
+			packets, err := net.Dial("udp", a.at.gossip)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,12 +97,12 @@ func TestGarbageKillsNobodyAndAdmitsNobody(t *testing.T) {
 				if i%50 != 0 {
 					continue
 				}
-				if stream, err := net.Dial("tcp", a.gossip); err == nil {
+				if stream, err := net.Dial("tcp", a.at.gossip); err == nil {
 					stream.Write(b)
 					stream.Close()
 				}
 			}
-			c := open(t, change, seeds(a.gossip))
+			c := open(t, change, seeds(a.at.gossip))
 			for _, m := range []*Membership{a, b, c} {
 				sees(t, m, 3)
 			}
@@ -110,7 +110,7 @@ func TestGarbageKillsNobodyAndAdmitsNobody(t *testing.T) {
 	}
 }
 
-func TestASeedThatComesUpLaterIsFound(t *testing.T) {
+func TestASeedThatStartsLaterIsFound(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -124,26 +124,26 @@ func TestASeedThatComesUpLaterIsFound(t *testing.T) {
 	sees(t, late, 2)
 }
 
-func TestOpenRefusesWhatCanNotBe(t *testing.T) {
+func TestOpenRefusesABadConfig(t *testing.T) {
 	t.Parallel()
 	taken := open(t)
 	for name, test := range map[string]struct {
 		change func(*Config)
 		says   string
 	}{
-		"an address in use":      {func(c *Config) { c.BindAddr = taken.gossip }, "address already in use"},
-		"no port":                {func(c *Config) { c.BindAddr = "127.0.0.1" }, "the address of gossip"},
-		"a bad port":             {func(c *Config) { c.BindAddr = "127.0.0.1:x" }, "the address of gossip"},
-		"no peer port":           {func(c *Config) { c.PeerAddr = "127.0.0.1:0" }, "the address of peers"},
-		"a host nobody knows":    {func(c *Config) { c.Advertise = "nowhere" }, "resolving"},
-		"all addresses":          {func(c *Config) { c.Advertise = "0.0.0.0" }, "every address"},
-		"a short secret":         {secrets("short"), "it needs at least 16"},
-		"no secret":              {func(c *Config) { c.Secrets, c.BindAddr, c.Advertise = nil, "0.0.0.0:0", "127.0.0.1" }, "for loopback only"},
-		"no secret, not told so": {func(c *Config) { c.Secrets, c.Advertise = nil, "10.0.0.1" }, "for loopback only"},
-		"a bad seed":             {seeds("nowhere"), "the seed"},
-		"no weight":              {func(c *Config) { c.Weight = 0 }, "weight"},
-		"a long name":            {func(c *Config) { c.Name = strings.Repeat("n", 65) }, "others would refuse"},
-		"a name with a newline":  {func(c *Config) { c.Name = "a\nb" }, "others would refuse"},
+		"an address in use":     {func(c *Config) { c.BindAddr = taken.at.gossip }, "address already in use"},
+		"no port":               {func(c *Config) { c.BindAddr = "127.0.0.1" }, "the gossip address"},
+		"a bad port":            {func(c *Config) { c.BindAddr = "127.0.0.1:x" }, "the gossip address"},
+		"no peer port":          {func(c *Config) { c.PeerAddr = "127.0.0.1:0" }, "the peer address"},
+		"a host nobody knows":   {func(c *Config) { c.Advertise = "nowhere" }, "resolving"},
+		"all addresses":         {func(c *Config) { c.Advertise = "0.0.0.0" }, "all addresses; name one"},
+		"a short secret":        {secrets("short"), "it needs at least 16"},
+		"no secret":             {func(c *Config) { c.Secrets, c.BindAddr, c.Advertise = nil, "0.0.0.0:0", "127.0.0.1" }, "on loopback only"},
+		"no secret, advertised": {func(c *Config) { c.Secrets, c.Advertise = nil, "10.0.0.1" }, "on loopback only"},
+		"a bad seed":            {seeds("nowhere"), "the seed"},
+		"no weight":             {func(c *Config) { c.Weight = 0 }, "weight"},
+		"a long name":           {func(c *Config) { c.Name = strings.Repeat("n", 65) }, "would refuse this node"},
+		"a name with a newline": {func(c *Config) { c.Name = "a\nb" }, "would refuse this node"},
 		"all too long": {func(c *Config) {
 			c.Name, c.Zone, c.Version = strings.Repeat(`"`, 64), strings.Repeat(`"`, 64), strings.Repeat(`"`, 64)
 			c.PeerAddr = strings.Repeat("a", 100) + ":1"
@@ -157,14 +157,14 @@ func TestOpenRefusesWhatCanNotBe(t *testing.T) {
 		m, err := Open(cfg)
 		if err == nil {
 			m.Kill()
-			t.Errorf("%s: it was opened", name)
+			t.Errorf("%s: Open accepted it", name)
 		} else if !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-func TestWhatOthersAreTold(t *testing.T) {
+func TestAdvertisedAddresses(t *testing.T) {
 	t.Parallel()
 	resolve := names(map[string][]string{"me": {"fd00::1", "10.1.2.3"}, "six": {"::ffff:10.1.1.1"}})
 	for _, test := range []struct{ bind, advertise, peer, gossipHost, wantPeer string }{
@@ -176,7 +176,7 @@ func TestWhatOthersAreTold(t *testing.T) {
 		cfg := Config{BindAddr: test.bind, Advertise: test.advertise, PeerAddr: test.peer, Resolve: resolve}
 		e, err := place(&cfg)
 		if err != nil || e.advertise.String() != test.gossipHost || e.peer != test.wantPeer {
-			t.Errorf("%v: %v, %v", test, e, err)
+			t.Errorf("%v: got %v, %v", test, e, err)
 		}
 	}
 	addrs := func(all ...string) (ips []netip.Addr) {
@@ -191,7 +191,7 @@ func TestWhatOthersAreTold(t *testing.T) {
 		"invalid IP":  addrs("127.0.0.1", "8.8.8.8", "::1"),
 	} {
 		if got, _ := firstPrivate(all); got.String() != want {
-			t.Errorf("of %v, %v", all, got)
+			t.Errorf("%v: got %v", all, got)
 		}
 	}
 }

@@ -23,15 +23,15 @@ const (
 
 func secrets(all ...string) func(*Config) { return func(c *Config) { c.Secrets = all } }
 
-func TestAnotherSecretIsRefusedAndTold(t *testing.T) {
+func TestADifferentSecretIsRefusedAndLogged(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		change func(*Config)
-		joiner string // what its log says
-		mesh   string // what that of the mesh says
+		joiner string // in its log
+		mesh   string // in the mesh's log
 	}{
-		{"another secret", secrets(newSecret), "it has another secret", "no installed keys could decrypt"},
+		{"a different secret", secrets(newSecret), "it has a different secret", "no installed keys could decrypt"},
 		{"none", func(c *Config) {
 			c.Secrets, c.BindAddr = nil, "127.0.0.9:7946"
 		}, "it has a secret, this node has none", "not encrypted"},
@@ -67,11 +67,11 @@ func TestAnotherSecretIsRefusedAndTold(t *testing.T) {
 	}
 }
 
-func TestRekeyingMakesNobodyDead(t *testing.T) {
+func TestRekeyingMakesNoMemberDead(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
-		pause time.Duration // between the nodes
+		pause time.Duration // between two nodes
 		steps [][]string
 	}{
 		{"quickly", 100 * time.Millisecond, [][]string{{newSecret, oldSecret}, {newSecret}}},
@@ -88,14 +88,14 @@ func TestRekeyingMakesNobodyDead(t *testing.T) {
 						}
 						s.pass(test.pause)
 						if !s.whole() {
-							s.Fatalf("%q: somebody is dead", step)
+							s.Fatalf("%q: a member is taken for dead", step)
 						}
 					}
 				}
 				for range 30 {
 					s.pass(time.Second)
 					if !s.whole() {
-						s.Fatal("somebody is dead")
+						s.Fatal("a member is taken for dead")
 					}
 				}
 				s.start(6, secrets(newSecret))
@@ -103,15 +103,15 @@ func TestRekeyingMakesNobodyDead(t *testing.T) {
 				s.start(7, secrets(oldSecret))
 				s.pass(15 * time.Second)
 				if n := len(s.nodes[7].View().Members); n != 1 {
-					s.Errorf("one with the old secret sees %d members", n)
+					s.Errorf("a node with the old secret sees %d members", n)
 				}
 			})
 		})
 	}
 }
 
-// Where secrets change by restarts, a node that comes back must do with what
-// the others accept.
+// If secrets change by restarts, a node that comes back must use one that the others
+// accept.
 func TestRekeyingByRestarts(t *testing.T) {
 	t.Parallel()
 	homes := make([]string, 5)
@@ -122,48 +122,48 @@ func TestRekeyingByRestarts(t *testing.T) {
 		for i, home := range homes {
 			s.start(i, dir(home), secrets(oldSecret))
 		}
-		s.reach(2*time.Second, "all see all", s.whole)
+		s.reach(2*time.Second, "each node sees all", s.whole)
 		for _, step := range [][]string{{newSecret, oldSecret}, {newSecret}} {
 			for i, home := range homes {
 				s.nodes[i].Restarting(s.Context())
 				s.nodes[i].Close(s.Context())
 				s.pass(5 * time.Second)
-				// The others are its seeds: node 0 must find them too.
+				// Its seed is the next node: even node 0 must find the others.
 				s.start(i, dir(home), secrets(step...), seeds(ip((i+1)%5)+":7946"))
 				took := s.reach(3*time.Second, "it is back", s.whole)
 				s.Logf("%d secrets: node %d is back in %v", len(step), i, took)
 				for range 50 {
 					s.pass(100 * time.Millisecond)
 					if !s.whole() {
-						s.Fatal("somebody is dead")
+						s.Fatal("a member is taken for dead")
 					}
 				}
 			}
 			v := s.nodes[0].View()
 			if m, _ := v.Member(s.nodes[1].self.ID); !m.Accepts(newSecret) || m.Accepts(oldSecret) != (len(step) == 2) {
-				s.Error("the view does not tell who accepts which secret")
+				s.Error("the view does not say which secrets a member accepts")
 			}
 		}
 	})
 }
 
-func TestRekeyRefusesWhatCanNotBe(t *testing.T) {
+func TestRekeyRefusesBadSecrets(t *testing.T) {
 	t.Parallel()
 	bubble(t, 1, func(s *sim) {
 		m := s.start(0)
 		for _, bad := range [][]string{nil, {"short"}, {newSecret, ""}} {
 			if err := m.Rekey(bad); err == nil {
-				s.Errorf("%q is taken", bad)
+				s.Errorf("Rekey accepted %q", bad)
 			}
 		}
 		plain := s.start(1, func(c *Config) { c.BindAddr, c.Secrets = "127.0.0.1:7946", nil })
 		if plain.Rekey([]string{newSecret}) == nil || plain.Rekey(nil) != nil {
-			s.Error("plaintext gossip was given a secret")
+			s.Error("Rekey gave plain gossip a secret, or refused it none")
 		}
 	})
 }
 
-// Readers of packets walk through the keys meanwhile, without a lock.
+// While keys change, memberlist reads them without a lock.
 func TestKeysAreInstalledInOrder(t *testing.T) {
 	t.Parallel()
 	all := derive([]string{"a", "b", "c", "d", "e"}, forGossip)
@@ -197,7 +197,7 @@ func TestKeysAreInstalledInOrder(t *testing.T) {
 					}
 				}
 				if seen == 0 {
-					t.Error("for a moment there was no key")
+					t.Error("for a moment there was no valid key")
 				}
 			}
 		}()
@@ -208,23 +208,23 @@ func TestKeysAreInstalledInOrder(t *testing.T) {
 		<-done
 		got := slices.Clone(keyring.GetKeys())
 		if !bytes.Equal(got[0], to[0]) || len(got) != len(to) {
-			t.Errorf("%v: %d keys, or another one is used", test, len(got))
+			t.Errorf("%v: there are %d keys, or the wrong one is used", test, len(got))
 		}
 	}
 }
 
-func TestPeerKeysTellNothingOfGossip(t *testing.T) {
+func TestPeerKeysAreNotThoseOfGossip(t *testing.T) {
 	t.Parallel()
 	keys := PeerKeys([]string{oldSecret, newSecret})
 	gossip := derive([]string{oldSecret, newSecret}, forGossip)
 	if len(keys) != 2 || len(keys[0]) != 32 || bytes.Equal(keys[0], keys[1]) || bytes.Equal(keys[0], gossip[0]) {
-		t.Error("the keys are not what they should be")
+		t.Error("the keys have the wrong number or length, or equal others")
 	}
 	if !bytes.Equal(keys[0], PeerKeys([]string{oldSecret})[0]) {
-		t.Error("another node makes another key")
+		t.Error("another node derives a different key")
 	}
 	if none := PeerKeys(nil); len(none) != 1 || !bytes.Equal(none[0], PeerKeys([]string{""})[0]) {
-		t.Error("without a secret there is not one key")
+		t.Error("without a secret there is not exactly the one known key")
 	}
 }
 
@@ -236,19 +236,19 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-func TestADuplicateIdentityIsTold(t *testing.T) {
+func TestADuplicateIdentityIsReported(t *testing.T) {
 	t.Parallel()
 	home, twin := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 	const told = "another node has this node's identity"
 	bubble(t, 1, func(s *sim) {
 		s.form(3)
 		s.start(3, dir(home))
-		s.reach(time.Second, "all see all", s.whole)
+		s.reach(time.Second, "each node sees all", s.whole)
 		copyDir(s.T, home, twin)
 		s.start(4, dir(twin))
 		s.pass(10 * time.Second)
 		if s.nodes[3].Health() != nil || s.nodes[4].Health() != nil {
-			s.Error("told too early: it might have been a restart")
+			s.Error("reported too early: it might have been a restart")
 		}
 		s.pass(6 * time.Second)
 		for i := range 5 {
@@ -258,24 +258,24 @@ func TestADuplicateIdentityIsTold(t *testing.T) {
 			}
 		}
 		if n := s.logs[3].count(told); n != 1 {
-			s.Errorf("told %d times", n)
+			s.Errorf("logged %d times", n)
 		}
 		later := s.nodes[4].self.Epoch
 		if m, _ := s.nodes[0].View().Member(s.nodes[3].self.ID); m.Epoch != later {
-			s.Error("the others see the earlier one")
+			s.Error("the others see the earlier start")
 		}
 
 		s.kill(4) // the copy
 		s.pass(20 * time.Second)
 		if err := s.nodes[3].Health(); err != nil {
-			s.Errorf("after the copy is gone: %v", err)
+			s.Errorf("health after the copy is gone: %v", err)
 		}
 		s.reach(3*time.Minute, "the first one counts again", s.whole)
 	})
 }
 
-// With the very same epoch, neither sees the other.
-func TestTwoOfOneNameAreTold(t *testing.T) {
+// Two nodes with the same id and the same epoch don't see each other.
+func TestTwoNodesWithOneTitleAreReported(t *testing.T) {
 	t.Parallel()
 	home, twin := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 	for _, d := range []string{home, filepath.Join(t.TempDir())} {
@@ -288,13 +288,13 @@ func TestTwoOfOneNameAreTold(t *testing.T) {
 		s.form(3)
 		s.start(3, dir(home))
 		s.start(4, dir(twin))
-		s.reach(30*time.Second, "one of them is told", func() bool {
+		s.reach(30*time.Second, "one of them reports it", func() bool {
 			return s.nodes[3].Health() != nil || s.nodes[4].Health() != nil
 		})
 	})
 }
 
-// What is no member of ours is refused, though it knows the secret.
+// A node that is not a member of this mesh is refused even if it knows the secret.
 func TestAliensAreRefused(t *testing.T) {
 	t.Parallel()
 	bubble(t, 1, func(s *sim) {
@@ -313,11 +313,11 @@ func TestAliensAreRefused(t *testing.T) {
 			}
 			s.pass(3 * time.Second)
 			if !s.whole() {
-				s.Errorf("%q is a member", meta)
+				s.Errorf("a node with the meta %q became a member", meta)
 			}
 			list.Shutdown()
 		}
-		if !s.logs[0].has("no member of this mesh") {
+		if !s.logs[0].has("not a member of this mesh") {
 			s.Errorf("log: %s", s.logs[0])
 		}
 		s.pass(20 * time.Second)
@@ -332,7 +332,7 @@ func (alien) GetBroadcasts(int, int) [][]byte { return nil }
 func (alien) LocalState(bool) []byte          { return []byte(`{"d":[{"m":1,"a":"x"},{}],"new":3}`) }
 func (alien) MergeRemoteState([]byte, bool)   {}
 
-func TestARingThatCanNotBeBuiltLeavesTheOldOne(t *testing.T) {
+func TestARingThatCanNotBeBuiltLeavesTheOldOneInUse(t *testing.T) {
 	t.Parallel()
 	bubble(t, 1, func(s *sim) {
 		var broken atomic.Bool

@@ -30,12 +30,12 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// open loads address in a headless browser and returns the document as it then
-// is, and what the browser had to say (its console among it).
+// open loads address in a headless browser. It returns the resulting document, and
+// the browser's log with its console.
 func open(t *testing.T, address string) (document, log string) {
 	t.Helper()
 	browser := chromium(t)
-	// Not t.TempDir: a late child of the browser may still write here.
+	// This is not t.TempDir because a late child of the browser may still write to it.
 	profile, err := os.MkdirTemp("", "page-profile-")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func open(t *testing.T, address string) (document, log string) {
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--disable-dev-shm-usage", "--enable-logging=stderr", "--lang=en-US",
 		"--virtual-time-budget=5000", "--user-data-dir="+profile, "--dump-dom", address)
-	cmd.WaitDelay = 5 * time.Second // helpers of the browser may hold the pipes open
+	cmd.WaitDelay = 5 * time.Second // the browser's helpers may hold the pipes open
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -56,7 +56,7 @@ func open(t *testing.T, address string) (document, log string) {
 	return stdout.String(), stderr.String()
 }
 
-// inner returns the text within the element that has this id.
+// inner returns the text in the element with the id.
 func inner(t *testing.T, document, element, id string) string {
 	t.Helper()
 	m := regexp.MustCompile(`(?s)<` + element + `(?:\s[^>]*)?\sid="` + id + `"[^>]*>(.*?)</` + element + `>`).FindStringSubmatch(document)
@@ -66,7 +66,7 @@ func inner(t *testing.T, document, element, id string) string {
 	return html.UnescapeString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(m[1], ""))
 }
 
-// complaints returns the console's lines about errors and the policy.
+// complaints returns the lines of the console, and those about the policy.
 func complaints(log string) []string {
 	var found []string
 	for line := range strings.Lines(log) {
@@ -116,7 +116,7 @@ func TestABrowserShowsChineseTheChosenToolAndItsOwnAddress(t *testing.T) {
 	}
 }
 
-func TestABrowserTakesAHostileImageForText(t *testing.T) {
+func TestABrowserTreatsAHostileImageAsText(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(New("", "", nil))
 	t.Cleanup(server.Close)
@@ -132,8 +132,8 @@ func TestABrowserTakesAHostileImageForText(t *testing.T) {
 	}
 }
 
-// drive is put into the page as a script: it does what a person does and
-// writes down what then shows.
+// drive is a script in the page. It does what a person does, and writes down what the
+// page shows.
 const drive = `
 const byID = (id) => document.getElementById(id);
 const seen = [];

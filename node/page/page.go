@@ -1,9 +1,8 @@
-// Package page serves the page at "/": paste an image's name, get the command
-// that pulls it through this proxy and gives it its usual name back.
+// Package page serves the page at "/": a visitor pastes the name of an image, and
+// gets the command that pulls it through this proxy and gives it its usual name.
 //
-// Everything on it is embedded and the same for each visitor; the work is done
-// in the browser (web/reference.js), so nothing that is typed there ever
-// reaches a server.
+// All files are embedded and the same for every visitor. The work is done in the
+// browser (web/reference.js), so what visitors type never reaches a server.
 package page
 
 import (
@@ -23,16 +22,16 @@ import (
 //go:embed web
 var web embed.FS
 
-// policy lets the page load its own files and nothing else: a hostile image
-// name that found its way into the document could still neither run nor phone.
+// policy lets the page load its own files and nothing else. A hostile image name
+// that got into the document could neither run nor contact anybody.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// dockerHub is the registry that bare names mean where nothing else is configured.
+// dockerHub is the default registry if none is configured.
 const dockerHub = "registry-1.docker.io"
 
-// types are the files' content types. They are spelled out because mime's
-// table depends on the machine.
+// types are the files' content types. They are listed here because the table of
+// package mime depends on the machine.
 var types = map[string]string{
 	"index.html":   "text/html; charset=utf-8",
 	"style.css":    "text/css; charset=utf-8",
@@ -42,31 +41,31 @@ var types = map[string]string{
 	"icon.svg":     "image/svg+xml",
 }
 
-// A site is the page's files by URL path.
+// A site holds the page's files by URL path.
 type site map[string]file
 
-// A file is what one path answers.
+// A file is the answer at one path.
 type file struct {
 	contentType string
 	etag        string
 	content     []byte
 }
 
-// New returns the handler of "/" and of the page's files; any other path is
-// 404, any method but GET and HEAD 405.
+// New returns the handler of "/" and of the page's files. It answers any other path
+// with 404, and any method but GET and HEAD with 405.
 //
-// baseURL is how clients reach the proxy; of it only scheme, host and port are
-// used. Where it is empty or no http(s) URL the page takes the address it was
-// loaded from. defaultRegistry is the registry of names that have none, Docker
-// Hub if empty. aliases maps a registry's host[:port] to the first part of a
-// path that stands for it; the page needs it for registries with a port, which
-// cannot stand in a path.
-func New(baseURL string, defaultRegistry string, aliases map[string]string) http.Handler {
+// baseURL is how clients reach the proxy; only its scheme, host and port are used.
+// If it is empty or not an http(s) URL, the page uses the address that it was
+// loaded from. defaultRegistry is the registry of names without one; empty means
+// Docker Hub. aliases maps a registry's host[:port] to the first part of a path
+// that stands for it. The page needs it for registries with a port, since a path
+// can't contain a port.
+func New(baseURL, defaultRegistry string, aliases map[string]string) http.Handler {
 	s := make(site, len(types))
 	for name, contentType := range types {
 		content, err := web.ReadFile("web/" + name)
 		if err != nil {
-			panic("page: " + err.Error()) // a build without its files: the tests would have told
+			panic("page: " + err.Error()) // the build lacks its files; the tests would fail
 		}
 		path := "/" + name
 		if name == "index.html" {
@@ -97,12 +96,12 @@ func (s site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("Content-Type", f.contentType)
 	header.Set("ETag", f.etag)
-	header.Set("Cache-Control", "no-cache") // kept, but asked for again: a new version shows at once
+	header.Set("Cache-Control", "no-cache") // browsers revalidate, so a new version shows at once
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
 }
 
-// render fills the configuration into the page. html/template does the
-// escaping: base_url and aliases are an operator's text, not HTML.
+// render fills the configuration into the page. html/template escapes it: base_url
+// and aliases are text, not HTML.
 func render(index, baseURL, defaultRegistry string, aliases map[string]string) []byte {
 	if defaultRegistry == "" {
 		defaultRegistry = dockerHub
@@ -120,13 +119,13 @@ func render(index, baseURL, defaultRegistry string, aliases map[string]string) [
 		Origin, Host, Registry, Aliases string
 	}{origin, host, defaultRegistry, string(names)})
 	if err != nil {
-		panic(fmt.Sprintf("page: filling in index.html: %v", err)) // the template is ours: the tests would have told
+		panic(fmt.Sprintf("page: filling in index.html: %v", err)) // the template is embedded; the tests would fail
 	}
 	return page.Bytes()
 }
 
-// address returns what the page may know of base_url: scheme and host, and the
-// host alone. Path, query and above all credentials stay here.
+// address returns what the page may show of base_url: its origin (scheme and host),
+// and the host alone. It never shows path, query or credentials.
 func address(baseURL string) (origin, host string) {
 	if !strings.Contains(baseURL, "://") && baseURL != "" {
 		baseURL = "https://" + baseURL

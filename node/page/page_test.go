@@ -34,7 +34,7 @@ func body(t *testing.T, w *http.Response) string {
 	return string(text)
 }
 
-func TestEachFileIsServedWithItsTypeAndEveryGuard(t *testing.T) {
+func TestEachFileIsServedWithItsTypeAndHeaders(t *testing.T) {
 	t.Parallel()
 	h := New("", "", nil)
 	files := map[string]string{
@@ -70,7 +70,7 @@ func TestEachFileIsServedWithItsTypeAndEveryGuard(t *testing.T) {
 	}
 }
 
-func TestAKnownETagGets304AndAnotherOneTheFile(t *testing.T) {
+func TestAKnownETagGets304AndAnUnknownOneTheFile(t *testing.T) {
 	t.Parallel()
 	h := New("", "", nil)
 	for _, path := range []string{"/", "/app.js", "/style.css"} {
@@ -93,7 +93,7 @@ func TestADifferentConfigurationHasADifferentETag(t *testing.T) {
 	a := ask(New("", "", nil), http.MethodGet, "/").Header.Get("ETag")
 	b := ask(New("https://proxy.example.com", "", nil), http.MethodGet, "/").Header.Get("ETag")
 	if a == b {
-		t.Errorf("both are %s", a)
+		t.Errorf("both ETags are %s", a)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestAnyOtherPathIsAPlain404(t *testing.T) {
 				t.Errorf("%s %s: %d %s", method, path, w.StatusCode, w.Header.Get("Content-Type"))
 			}
 			if w.Header.Get("X-Content-Type-Options") != "nosniff" || w.Header.Get("Content-Security-Policy") == "" {
-				t.Errorf("%s %s: guards are missing: %v", method, path, w.Header)
+				t.Errorf("%s %s: headers are missing: %v", method, path, w.Header)
 			}
 		}
 	}
@@ -179,7 +179,7 @@ func TestConfigurationCannotBreakOutOfThePage(t *testing.T) {
 	}
 }
 
-func TestDefaultsArePutIn(t *testing.T) {
+func TestDefaultsAreFilledIn(t *testing.T) {
 	t.Parallel()
 	got := attributes(t, body(t, ask(New("", "", nil), http.MethodGet, "/")))
 	if got["registry"] != "registry-1.docker.io" || got["aliases"] != "{}" {
@@ -187,15 +187,15 @@ func TestDefaultsArePutIn(t *testing.T) {
 	}
 }
 
-func TestNoFileHoldsInlineCodeOrAnAddressElsewhere(t *testing.T) {
+func TestNoFileHasInlineCodeOrAForeignAddress(t *testing.T) {
 	t.Parallel()
 	forbidden := map[string]*regexp.Regexp{
-		"an inline script":        regexp.MustCompile(`(?i)<script(?:\s+type="module")?\s*>`),
-		"an inline style":         regexp.MustCompile(`(?i)<style|\sstyle\s*=\s*"`),
-		"an event attribute":      regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*"`),
-		"an address elsewhere":    regexp.MustCompile(`(?i)(?:src|href|url|import|from)\s*[=(]?\s*["']?(?:https?:)?//`),
-		"text taken for HTML":     regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser`),
-		"text taken for a script": regexp.MustCompile(`\beval\(|new Function|javascript:`),
+		"an inline script":      regexp.MustCompile(`(?i)<script(?:\s+type="module")?\s*>`),
+		"an inline style":       regexp.MustCompile(`(?i)<style|\sstyle\s*=\s*"`),
+		"an event attribute":    regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*"`),
+		"a foreign address":     regexp.MustCompile(`(?i)(?:src|href|url|import|from)\s*[=(]?\s*["']?(?:https?:)?//`),
+		"text read as HTML":     regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser`),
+		"text read as a script": regexp.MustCompile(`\beval\(|new Function|javascript:`),
 	}
 	files, err := fs.ReadDir(web, "web")
 	if err != nil {
@@ -203,7 +203,7 @@ func TestNoFileHoldsInlineCodeOrAnAddressElsewhere(t *testing.T) {
 	}
 	for _, f := range files {
 		if _, ok := types[f.Name()]; !ok {
-			t.Errorf("%s has no content type: it is not served", f.Name())
+			t.Errorf("%s has no content type, so it is not served", f.Name())
 		}
 		content, err := web.ReadFile("web/" + f.Name())
 		if err != nil {
@@ -211,7 +211,7 @@ func TestNoFileHoldsInlineCodeOrAnAddressElsewhere(t *testing.T) {
 		}
 		for what, pattern := range forbidden {
 			if m := pattern.Find(content); m != nil {
-				t.Errorf("%s holds %s: %q", f.Name(), what, m)
+				t.Errorf("%s has %s: %q", f.Name(), what, m)
 			}
 		}
 	}
@@ -228,12 +228,12 @@ func sentences(t *testing.T) map[string]map[string]string {
 	text, _, _ = strings.Cut(text, "};\n")
 	var got map[string]map[string]string
 	if err := json.Unmarshal([]byte(text+"}"), &got); err != nil {
-		t.Fatalf("the sentences are no JSON: %v", err)
+		t.Fatalf("the sentences are not JSON: %v", err)
 	}
 	return got
 }
 
-func TestEachSentenceIsThereInBothLanguagesWithTheSameValues(t *testing.T) {
+func TestEachSentenceExistsInBothLanguagesWithTheSameValues(t *testing.T) {
 	t.Parallel()
 	all := sentences(t)
 	if len(all) != 2 || len(all["en"]) != len(all["zh"]) {
@@ -256,7 +256,7 @@ func TestEachSentenceIsThereInBothLanguagesWithTheSameValues(t *testing.T) {
 	}
 }
 
-func TestEachKeyInUseHasASentenceAndEachSentenceAUse(t *testing.T) {
+func TestEachUsedKeyHasASentenceAndEachSentenceIsUsed(t *testing.T) {
 	t.Parallel()
 	en := sentences(t)["en"]
 	used := make(map[string]bool)
@@ -297,6 +297,6 @@ func TestThePageBeginsWithTheEnglishSentences(t *testing.T) {
 		}
 	}
 	if !strings.Contains(page, "<noscript>") {
-		t.Error("nothing is said to those without JavaScript")
+		t.Error("the page says nothing to visitors without JavaScript")
 	}
 }

@@ -1,11 +1,10 @@
-// Package memnet is a network in memory for tests of gossip: hosts that speak
-// memberlist's packets and streams, with latency and loss, that can be cut
-// off from each other, hang, or die. It waits by timers only, so minutes pass
-// at once in a testing/synctest bubble. A network belongs to the bubble it is
-// made in.
+// Package memnet is an in-memory network for tests of gossip. Its hosts exchange
+// memberlist's packets and streams, with latency and loss. They can be cut off from
+// each other, hang, or die. The network waits by timers only, so in a
+// testing/synctest bubble minutes pass at once. A network belongs to the bubble that
+// it is made in.
 //
-// Start with memnet.go (the network), then transport.go (a host) and
-// stream.go.
+// Start with memnet.go (the network), then transport.go (a host) and stream.go.
 package memnet
 
 import (
@@ -15,24 +14,24 @@ import (
 	"time"
 )
 
-// Latencies of a way between two hosts.
+// The latency between two hosts.
 const (
 	leastLatency = 300 * time.Microsecond
 	mostLatency  = 600 * time.Microsecond
 )
 
-// A Network connects hosts. All its methods may be called at the same time.
+// A Network connects hosts. Its methods are safe for concurrent use.
 type Network struct {
 	mu      sync.Mutex
 	rand    *rand.Rand
 	hosts   map[netip.AddrPort]*Transport
 	hung    map[netip.Addr]bool
-	side    map[netip.Addr]int // 0: reaches all
-	loss    float64
-	packets bool
+	side    map[netip.Addr]int // of a cut; 0: reaches all hosts
+	loss    float64            // the probability that a packet gets lost
+	packets bool               // false: only streams arrive
 }
 
-// New makes a network without hosts. What is random comes from seed.
+// New makes a network without hosts. All randomness comes from the seed.
 func New(seed uint64) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(seed, seed)), hosts: map[netip.AddrPort]*Transport{},
@@ -40,8 +39,7 @@ func New(seed uint64) *Network {
 	}
 }
 
-// Host starts a host at the address, "ip:port". It takes the place of one that
-// was there.
+// Host starts a host at the address, "ip:port". It replaces any host at that address.
 func (n *Network) Host(address string) *Transport {
 	t := &Transport{
 		net: n, at: netip.MustParseAddrPort(address),
@@ -53,8 +51,8 @@ func (n *Network) Host(address string) *Transport {
 	return t
 }
 
-// Cut parts the network: hosts of different sides don't hear each other. Who
-// is on no side hears all. It replaces the cut before; Cut() heals.
+// Cut splits the network: hosts on different sides can't reach each other. A host on
+// no side reaches all. A cut replaces the one before; Cut() heals the network.
 func (n *Network) Cut(sides ...[]string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -66,61 +64,62 @@ func (n *Network) Cut(sides ...[]string) {
 	}
 }
 
-// Lose makes packets get lost, with the probability p.
+// Lose makes each packet get lost with the probability p.
 func (n *Network) Lose(p float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.loss = p
 }
 
-// Packets says whether there are packets at all, or streams only.
+// Packets sets whether packets arrive, or only streams do.
 func (n *Network) Packets(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.packets = on
 }
 
-// Hang makes a host of that address deaf and dumb, though dials to it succeed;
-// or wakes it.
+// Hang makes the host at that address hang, or wakes it. A hung host neither reads nor
+// sends, but connections to it still succeed.
 func (n *Network) Hang(ip string, hung bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hung[netip.MustParseAddr(ip)] = hung
 }
 
-// A way is what a packet or a stream meets between two hosts.
-type way struct {
-	to      *Transport // nil: nobody is there
+// A link is what lies between two hosts for a packet or a stream.
+type link struct {
+	to      *Transport // nil: no host is there
 	open    bool       // what is sent arrives
-	hung    bool       // the other end's kernel answers, but nothing else
+	hung    bool       // the other host hangs: only its kernel answers
 	latency time.Duration
 }
 
-// way is called with n.mu held.
-func (n *Network) way(from, to netip.AddrPort) way {
+// link is called with n.mu held.
+func (n *Network) link(from, to netip.AddrPort) link {
 	a, b := n.side[from.Addr()], n.side[to.Addr()]
 	linked := (a == 0 || b == 0 || a == b) && !n.hung[from.Addr()]
-	return way{
+	return link{
 		to: n.hosts[to], open: linked && !n.hung[to.Addr()], hung: linked && n.hung[to.Addr()],
 		latency: leastLatency + time.Duration(n.rand.Int64N(int64(mostLatency-leastLatency))),
 	}
 }
 
-func (n *Network) find(from, to netip.AddrPort) way {
+// forStream returns the link for a stream.
+func (n *Network) forStream(from, to netip.AddrPort) link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.way(from, to)
+	return n.link(from, to)
 }
 
-// toss is find for a packet, which may be lost on its way.
-func (n *Network) toss(from, to netip.AddrPort) (way, bool) {
+// forPacket returns the link for a packet, and whether the packet arrives.
+func (n *Network) forPacket(from, to netip.AddrPort) (l link, arrives bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	w := n.way(from, to)
-	return w, w.to != nil && w.open && n.packets && n.rand.Float64() >= n.loss
+	l = n.link(from, to)
+	return l, l.to != nil && l.open && n.packets && n.rand.Float64() >= n.loss
 }
 
-// leave takes the host off the network, unless another has its place.
+// leave removes the host from the network, unless another one has replaced it.
 func (n *Network) leave(t *Transport) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -14,25 +14,25 @@ type stream struct {
 	in, out  *half
 }
 
-// streamPair makes both ends.
+// streamPair makes both ends of a connection.
 func streamPair(a, b *Transport) (here, there *stream) {
 	ab, ba := newHalf(), newHalf()
 	return &stream{a, b, ba, ab}, &stream{b, a, ab, ba}
 }
 
-// A half is one direction.
+// A half is one direction of a connection.
 type half struct {
 	mu       sync.Mutex
 	data     []byte
-	ready    time.Time // when data is there
+	ready    time.Time // when data arrives
 	closed   bool
 	deadline time.Time
-	wake     chan struct{} // closed when something has changed
+	wake     chan struct{} // closed at the next change
 }
 
 func newHalf() *half { return &half{wake: make(chan struct{})} }
 
-// change does it, and wakes the reader.
+// change runs do with the lock held, and wakes the reader.
 func (h *half) change(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,12 +66,12 @@ func (s *stream) Read(b []byte) (int, error) {
 			return 0, io.EOF
 		}
 		h.mu.Unlock()
-		s.sleep(until, wake)
+		sleep(until, wake)
 	}
 }
 
-// sleep waits until then, if it is any time, or until it is woken.
-func (s *stream) sleep(until time.Time, wake <-chan struct{}) {
+// sleep waits for wake, or until the time unless it is zero.
+func sleep(until time.Time, wake <-chan struct{}) {
 	if until.IsZero() {
 		<-wake
 		return
@@ -84,10 +84,10 @@ func (s *stream) sleep(until time.Time, wake <-chan struct{}) {
 	}
 }
 
-// Write sends. Over a way that is cut it seems to succeed.
+// Write sends. It succeeds even if the link is cut.
 func (s *stream) Write(b []byte) (int, error) {
-	w := s.from.net.find(s.from.at, s.to.at)
-	if s.from.dead() || !w.open {
+	l := s.from.net.forStream(s.from.at, s.to.at)
+	if s.from.dead() || !l.open {
 		return len(b), nil
 	}
 	err := error(nil)
@@ -97,7 +97,7 @@ func (s *stream) Write(b []byte) (int, error) {
 			return
 		}
 		s.out.data = append(s.out.data, b...)
-		s.out.ready = time.Now().Add(w.latency)
+		s.out.ready = time.Now().Add(l.latency)
 	})
 	if err != nil {
 		return 0, err
@@ -112,13 +112,13 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// LocalAddr is the host's.
+// LocalAddr returns the host's address.
 func (s *stream) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(s.from.at) }
 
-// RemoteAddr is the other host's.
+// RemoteAddr returns the other host's address.
 func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.to.at) }
 
-// SetDeadline is SetReadDeadline: writing never waits.
+// SetDeadline does what SetReadDeadline does: writing never waits.
 func (s *stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
 
 // SetReadDeadline bounds reads.
@@ -127,5 +127,5 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline does nothing.
+// SetWriteDeadline does nothing: writing never waits.
 func (s *stream) SetWriteDeadline(time.Time) error { return nil }

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// backlog is how many packets or streams wait for a host at most.
+// backlog bounds the packets and the streams that wait for a host.
 const backlog = 1024
 
 func newPackets() chan *memberlist.Packet { return make(chan *memberlist.Packet, backlog) }
@@ -24,21 +24,21 @@ type Transport struct {
 	at      netip.AddrPort
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	done    chan struct{} // closed when it is dead
+	done    chan struct{} // closed when the host dies
 	die     sync.Once
 }
 
 var _ memberlist.Transport = (*Transport)(nil)
 
-// FinalAdvertiseAddr is the host's own address.
+// FinalAdvertiseAddr returns the host's own address.
 func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 	return t.at.Addr().AsSlice(), int(t.at.Port()), nil
 }
 
-// PacketCh has the packets that arrive.
+// PacketCh returns the channel of packets that arrive.
 func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 
-// StreamCh has the streams that others open.
+// StreamCh returns the channel of streams that others open.
 func (t *Transport) StreamCh() <-chan net.Conn { return t.streams }
 
 // WriteTo sends a packet, which may get lost.
@@ -51,16 +51,16 @@ func (t *Transport) WriteTo(b []byte, address string) (time.Time, error) {
 	if t.dead() {
 		return now, net.ErrClosed
 	}
-	w, arrives := t.net.toss(t.at, to)
+	l, arrives := t.net.forPacket(t.at, to)
 	if !arrives {
 		return now, nil
 	}
 	b = append([]byte(nil), b...)
-	time.AfterFunc(w.latency, func() {
+	time.AfterFunc(l.latency, func() {
 		p := &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(t.at), Timestamp: time.Now()}
 		select {
-		case w.to.packets <- p:
-		default: // as a full socket's buffer
+		case l.to.packets <- p:
+		default: // the socket's buffer is full
 		}
 	})
 	return now, nil
@@ -72,14 +72,14 @@ func (t *Transport) DialTimeout(address string, timeout time.Duration) (net.Conn
 	if err != nil {
 		return nil, err
 	}
-	w := t.net.find(t.at, to)
-	wait, failure := 2*w.latency, error(nil)
+	l := t.net.forStream(t.at, to)
+	wait, failure := 2*l.latency, error(nil)
 	switch {
 	case t.dead():
 		return nil, net.ErrClosed
-	case !w.open && !w.hung:
+	case !l.open && !l.hung:
 		wait, failure = timeout, errTimeout
-	case w.to == nil || w.to.dead():
+	case l.to == nil || l.to.dead():
 		failure = fmt.Errorf("dial %s: %w", to, syscall.ECONNREFUSED)
 	}
 	select {
@@ -90,12 +90,12 @@ func (t *Transport) DialTimeout(address string, timeout time.Duration) (net.Conn
 	if failure != nil {
 		return nil, failure
 	}
-	here, there := streamPair(t, w.to)
-	if w.hung {
+	here, there := streamPair(t, l.to)
+	if l.hung {
 		return here, nil
 	}
 	select {
-	case w.to.streams <- there:
+	case l.to.streams <- there:
 		return here, nil
 	default:
 		return nil, errors.New("the backlog is full")
@@ -113,7 +113,7 @@ func (t *Transport) dead() bool {
 	}
 }
 
-// Shutdown makes the host die: nobody is told.
+// Shutdown makes the host die without telling anybody.
 func (t *Transport) Shutdown() error {
 	t.die.Do(func() {
 		t.net.leave(t)

@@ -1,5 +1,5 @@
-// The page itself: reads the fields, asks reference.js, shows what it says.
-// Text only ever enters the document as text nodes and values.
+// The page itself: reads the fields, calls reference.js, and shows the result. It
+// puts text into the document only as text nodes and values.
 
 import { fill, known, languages } from "./i18n.js";
 import { pastedTool, proxyAddress, rewrite, tools } from "./reference.js";
@@ -13,12 +13,12 @@ const configured = {
   defaultRegistry: root.dataset.registry,
   aliases: JSON.parse(root.dataset.aliases),
 };
-// The address this page was loaded from stands in for a base_url.
+// Without a base_url, the page uses the address that it was loaded from.
 const own = proxyAddress(root.dataset.origin || location.origin);
 const home = own.address ?? location.host;
 let language = "en";
 
-// remembered and remember keep the language; storage may be switched off.
+// remembered and remember store the language. Storage may be switched off.
 function remembered() {
   try {
     return localStorage.getItem("language");
@@ -31,7 +31,7 @@ function remember(value) {
   try {
     localStorage.setItem("language", value);
   } catch {
-    // Then it is asked of the browser again next time.
+    // Next time the page asks the browser again.
   }
 }
 
@@ -48,7 +48,7 @@ function speak(next) {
   show();
 }
 
-// complain shows why a field's text is refused, or takes the complaint away.
+// complain shows why a field's text is refused, or hides the message.
 function complain(field, error) {
   const place = byID(field.id + "-error");
   field.setAttribute("aria-invalid", String(Boolean(error)));
@@ -63,12 +63,12 @@ function textNode(tag, text, className = "") {
   return e;
 }
 
-// show brings everything that depends on the fields up to date.
+// show updates everything that depends on the fields.
 function show() {
   const address = proxyAddress(proxy.value);
   const scheme = address.scheme || (address.address === own.address ? own.scheme : "");
   const given = image.value.trim() !== "";
-  // A bad proxy address still lets the image's name be checked.
+  // The image's name is checked even if the proxy's address is bad.
   const result = given
     ? rewrite(image.value, {
         ...configured,
@@ -86,7 +86,7 @@ function show() {
 
 function showCommand(steps) {
   const command = byID("command");
-  // One line to copy; each step is a block of its own to read.
+  // The command is one line to copy, but shows each step in its own block.
   command.replaceChildren(...steps.map((s, i) => textNode("span", s + (i + 1 < steps.length ? " && " : ""))));
   byID("box").hidden = steps.length === 0;
   byID("empty").hidden = steps.length > 0;
@@ -101,8 +101,8 @@ function showNotes(notes) {
   list.hidden = notes.length === 0;
 }
 
-// copyOld copies where navigator.clipboard is missing: on pages over plain
-// http, which is how most proxies are reached.
+// copyOld copies without navigator.clipboard, which pages over plain http lack. Most
+// proxies are reached over plain http.
 function copyOld(text) {
   const area = textNode("textarea", text, "offscreen");
   area.readOnly = true;
@@ -112,7 +112,7 @@ function copyOld(text) {
   try {
     done = document.execCommand("copy");
   } catch {
-    // Then the person copies what we select.
+    // The page selects the command, so the visitor can copy it.
   }
   area.remove();
   byID("copy").focus();

@@ -1,5 +1,5 @@
-// The page’s sentences. The object below is strict JSON, so that a test can
-// read it without running it; {name} is filled in by fill.
+// The page’s sentences. The object below is strict JSON, so a test can read it
+// without running it. fill replaces {name} by a value.
 
 export const sentences = {
   "en": {
@@ -7,7 +7,7 @@ export const sentences = {
     "lead": "Pull container images through this proxy’s cache.",
     "language": "Language",
     "image": "Image",
-    "image.hint": "A name, or a whole pull command, from any registry.",
+    "image.hint": "An image name or a whole pull command, from any registry.",
     "examples": "Try",
     "tool": "Tool",
     "proxy": "Proxy address",
@@ -16,43 +16,43 @@ export const sentences = {
     "command.empty": "The command will appear here.",
     "copy": "Copy",
     "copied": "Copied",
-    "copy.failed": "The browser does not allow copying. The command is selected: press Ctrl+C or ⌘C.",
-    "explain": "Pulls through the proxy, gives the image its usual name, and drops the proxied name.",
+    "copy.failed": "The browser does not allow copying. The command is selected: press Ctrl+C or ⌘C to copy it.",
+    "explain": "Pulls the image through the proxy, tags it with its usual name, and removes the proxied name.",
     "footer": "This node",
     "stats": "Statistics",
     "health": "Health",
     "error.upper": "“{at}” has capital letters; image names are lower case. Did you mean {fix}?",
-    "error.emptyPart": "There is nothing between two slashes, or a slash too many at an end.",
-    "error.character": "The character “{at}” cannot occur in an image name.",
-    "error.part": "“{at}” is not a valid part of a name: only lower-case letters and digits, joined by “.”, “_”, “__” or dashes.",
-    "error.tag": "“{at}” is not a valid tag: at most 128 letters, digits, “_”, “.” and “-”, and neither “.” nor “-” first.",
+    "error.emptyPart": "The name has two slashes in a row, or a slash at the start or end.",
+    "error.character": "The character “{at}” is not allowed in an image name.",
+    "error.part": "“{at}” is not a valid part of a name: use lower-case letters and digits, joined by “.”, “_”, “__” or dashes.",
+    "error.tag": "“{at}” is not a valid tag: use at most 128 letters, digits, “_”, “.” and “-”, and don’t start with “.” or “-”.",
     "error.tagEmpty": "The tag after the colon is missing.",
-    "error.digest": "“{at}” is not a valid digest: it takes sha256: and 64 lower-case hex digits.",
+    "error.digest": "“{at}” is not a valid digest: write sha256: and 64 lower-case hex digits.",
     "error.registry": "“{at}” is not a valid registry address.",
-    "error.onlyRegistry": "“{at}” is only an address; the image’s name is missing.",
-    "error.long": "That is too long: a name has at most 255 characters, the proxy’s address included.",
+    "error.onlyRegistry": "“{at}” is only an address; the image name is missing.",
+    "error.long": "This is too long: a name may have at most 255 characters, including the proxy’s address.",
     "error.imageID": "This is an image ID, not a name. A digest is written name@sha256:…",
-    "error.flag": "The option “{at}” is not taken here; only --platform, -q, --quiet, -a and --all-tags are.",
-    "error.platform": "“{at}” is not a platform; it looks like linux/arm64 or linux/arm/v7.",
-    "error.words": "One image at a time, please: “{at}” is too much.",
-    "error.noName": "The image’s name is missing.",
+    "error.flag": "The option “{at}” is not supported here; only --platform, -q, --quiet, -a and --all-tags are.",
+    "error.platform": "“{at}” is not a valid platform. Examples: linux/arm64, linux/arm/v7.",
+    "error.words": "One image at a time, please: remove “{at}”.",
+    "error.noName": "The image name is missing.",
     "error.notPull": "“{at}” is not a pull command.",
-    "error.allTagsName": "With {at} the name must have neither tag nor digest.",
+    "error.allTagsName": "With {at}, the name must not have a tag or a digest.",
     "error.allTagsTool": "{tool} has no option {at}.",
-    "error.proxy": "“{at}” is not a valid address; it looks like proxy.example.com or 10.0.0.5:8080.",
-    "error.proxy6": "An IPv6 address cannot stand before an image’s name; use a host name.",
+    "error.proxy": "“{at}” is not a valid address. Examples: proxy.example.com, 10.0.0.5:8080.",
+    "error.proxy6": "An IPv6 address can’t be part of an image name; use a host name.",
     "error.proxyEmpty": "The proxy’s address is missing.",
-    "error.proxyShort": "A name without a dot needs its port, or it is taken for a user at Docker Hub: {fix}",
+    "error.proxyShort": "A host name without a dot needs a port, or clients take it for a user on Docker Hub: {fix}",
     "note.digest": "{tool} cannot tag an image with a digest, so the image keeps the proxied name.",
-    "note.digestTag": "The digest decides what is pulled; “{tag}” only becomes its name on this machine.",
-    "note.allTags": "All tags are pulled; the images keep their proxied names.",
-    "note.port": "A path cannot hold a port, so {registry} is written {path}.",
-    "note.default": "This proxy takes names without a registry from {registry}. For Docker Hub, write {fix}.",
-    "note.podman": "Podman stores the short name under localhost/. If something needs the full name, paste {fix}.",
-    "note.first": "Only the first command was taken.",
-    "note.http.docker": "{proxy} speaks plain HTTP: list it under insecure-registries in Docker’s daemon.json.",
-    "note.http.podman": "{proxy} speaks plain HTTP: Podman needs insecure = true for it in registries.conf.",
-    "note.http.nerdctl": "{proxy} speaks plain HTTP: nerdctl needs --insecure-registry or a hosts.toml for it."
+    "note.digestTag": "The digest decides what is pulled; “{tag}” is only its tag on this machine.",
+    "note.allTags": "This pulls all tags; the images keep their proxied names.",
+    "note.port": "A path can’t contain a port, so {registry} is written as {path}.",
+    "note.default": "On this proxy, a name without a registry means {registry}. For Docker Hub, write {fix}.",
+    "note.podman": "Podman stores the short name under localhost/. If you need the full name, paste {fix}.",
+    "note.first": "Only the first command is used.",
+    "note.http.docker": "{proxy} uses plain HTTP: add it to insecure-registries in Docker’s daemon.json.",
+    "note.http.podman": "{proxy} uses plain HTTP: set insecure = true for it in Podman’s registries.conf.",
+    "note.http.nerdctl": "{proxy} uses plain HTTP: give nerdctl --insecure-registry, or a hosts.toml for it."
   },
   "zh": {
     "title": "OCI-Proxy：拉取命令",
@@ -108,7 +108,7 @@ export const sentences = {
   }
 };
 
-// languages maps each language to its tag in <html lang>.
+// languages maps each language to its tag for <html lang>.
 export const languages = { en: "en", zh: "zh-CN" };
 
 // known returns the language that a tag such as "zh-TW" stands for, or "".
@@ -117,7 +117,7 @@ export function known(tag) {
   return Object.hasOwn(languages, language) ? language : "";
 }
 
-// fill returns the sentence of key with the values put in, as plain text.
+// fill returns the key’s sentence with the values filled in, as plain text.
 export function fill(language, key, values = {}) {
   const sentence = sentences[language][key] ?? key;
   return sentence.replace(/\{([a-zA-Z]+)\}/g, (whole, name) => (Object.hasOwn(values, name) ? values[name] : whole));

@@ -1,9 +1,8 @@
-// From a pasted image name or pull command to the commands that pull it
-// through the proxy. No DOM in here: the tests run this file on its own.
+// Turns a pasted image name or pull command into the commands that pull the image
+// through the proxy. This file does not use the DOM, so tests can run it alone.
 //
-// Safety: a command is only ever put together from words that matched one of
-// the patterns below as a whole, and none of these lets through a character
-// that means anything to a shell.
+// Safety: a command is built only from words that match one of the patterns below
+// as a whole, and no pattern accepts a character that a shell interprets.
 
 const host = /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/;
 const component = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/; // path-component, OCI distribution spec
@@ -12,12 +11,12 @@ const platformPattern = /^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9_.]+)?$/;
 const digestLength = { sha256: 64, sha384: 96, sha512: 128 }; // hex digits
 const loopback = /^(?:localhost|127\.[0-9.]+)(?::[0-9]+)?$/;
 const hub = "registry-1.docker.io";
-const longest = 255; // of a name with its registry, as the clients have it
-const longestText = 4096; // of what is pasted
+const longest = 255; // characters of a name with its registry, as clients count them
+const longestText = 4096; // characters that may be pasted
 
 export const tools = ["docker", "podman", "nerdctl"];
 
-// A Refusal carries the key of a sentence in i18n.js and what to fill into it.
+// A Refusal carries the key of a sentence in i18n.js, and the values for it.
 class Refusal extends Error {
   constructor(key, values = {}) {
     super(key);
@@ -40,18 +39,18 @@ function attempt(f) {
   }
 }
 
-// splitPort splits "host:port"; port is "" where there is none. It returns
-// null for what is no host. IPv6 addresses are none: older clients refuse them
-// in a name, and a shell takes their brackets for a pattern.
+// splitPort splits "host:port"; port is "" if there is none. It returns null if the
+// text is not a host. It refuses IPv6 addresses: older clients don't accept them in a
+// name, and a shell reads their brackets as a pattern.
 function splitPort(text) {
   const m = /^(.*?)(?::([0-9]{1,5}))?$/.exec(text);
   if (!m || (m[2] !== undefined && (m[2] < 1 || m[2] > 65535))) return null;
   return host.test(m[1]) ? { host: m[1], port: m[2] ?? "" } : null;
 }
 
-// proxyAddress reads the proxy's address as typed, with or without scheme, and
-// returns {address, scheme} or {error}. A host without dot or port gets its
-// scheme's port: clients would take "mirror/nginx" for a name at Docker Hub.
+// proxyAddress parses the proxy's address as typed, with or without a scheme. It
+// returns {address, scheme} or {error}. A host without a dot or port gets its scheme's
+// port, because clients take "mirror/nginx" for a name on Docker Hub.
 export function proxyAddress(text) {
   return attempt(() => {
     const m = /^(?:(https?):\/\/)?(.*?)\/*$/is.exec(text.trim());
@@ -68,8 +67,9 @@ export function proxyAddress(text) {
   });
 }
 
-// firstLine cuts text down to its first command: line continuations are
-// joined; what follows a line's end or a shell's separator is left out.
+// firstLine returns the first command of a text. It joins continued lines, and cuts
+// at the end of a line or at a shell's separator. cut reports that something other
+// than a comment was cut off.
 function firstLine(text) {
   const line = text
     .replace(/[\u200b-\u200d\u2060\ufeff]/g, "")
@@ -82,7 +82,7 @@ function firstLine(text) {
   return { first, cut: end >= 0 && !comment && /\S/.test(line.slice(end).replace(/^[;&|\s]+/, "")) };
 }
 
-// words splits a line, without the quotes and final commas that came along.
+// words splits a line into words, without quotes and trailing commas.
 function words(line) {
   return line
     .replace(/["'`\u2018\u2019\u201c\u201d]/g, "")
@@ -91,10 +91,10 @@ function words(line) {
     .filter(Boolean);
 }
 
-// skipCommand takes "sudo", the tool and "pull" off the front of list.
+// skipCommand removes "sudo", the tool and "pull" from the front of list.
 function skipCommand(list) {
   const found = { sudo: false, tool: "" };
-  if (list.length < 2) return found; // "docker" alone is an image
+  if (list.length < 2) return found; // "docker" alone is an image name
   if (list[0] === "sudo") {
     found.sudo = true;
     list.shift();
@@ -108,8 +108,8 @@ function skipCommand(list) {
   return found;
 }
 
-// takeFlags takes the options out of list. Only these are let through: each
-// other one might change what is pulled, or what a shell makes of the line.
+// takeFlags removes the options from list. It accepts only these: any other might
+// change what is pulled, or how a shell reads the line.
 function takeFlags(list) {
   const flags = { platform: "", quiet: "", all: "" };
   const rest = [];
@@ -132,7 +132,7 @@ function takeFlags(list) {
   return { flags, rest };
 }
 
-// plainName takes off what browsers and other tools put around a name.
+// plainName removes what browsers and other tools put around a name.
 function plainName(word) {
   const m = /^(https?|docker|oci):\/\/(.*)$/i.exec(word);
   if (!m) return word;
@@ -141,7 +141,7 @@ function plainName(word) {
   return page ? page[1].replace(/\/tags$/, "") : name;
 }
 
-// splitReference splits name[:tag][@digest] and checks tag and digest.
+// splitReference splits name[:tag][@digest], and checks the tag and the digest.
 function splitReference(word) {
   const strange = /[^A-Za-z0-9._:/@-]/u.exec(word);
   if (strange) refuse("character", { at: strange[0] });
@@ -165,15 +165,15 @@ function checkDigest(digest) {
   if (!m || digestLength[m[1]] !== m[2].length) refuse("digest", { at: digest });
 }
 
-// splitName splits a name into registry ("" if it has none) and repository.
-// A first part with a dot or a colon, or localhost, is a registry.
+// splitName splits a name into registry ("" if there is none) and repository. The
+// first part is a registry if it has a dot or a colon, or is localhost.
 function splitName(name, tag) {
   const slash = name.indexOf("/");
   const first = slash < 0 ? name : name.slice(0, slash);
   const isRegistry = /[.:]/.test(first) || first.toLowerCase() === "localhost";
   if (!isRegistry) return { registry: "", repository: name };
   if (slash < 0) refuse("onlyRegistry", { at: tag ? `${first}:${tag}` : first });
-  const registry = first.toLowerCase(); // a host's case means nothing, but a path must be lower case
+  const registry = first.toLowerCase(); // hosts ignore case, but a path must be lower case
   if (!splitPort(registry)) refuse("registry", { at: first });
   if (slash === name.length - 1) refuse("onlyRegistry", { at: first });
   return { registry, repository: name.slice(slash + 1) };
@@ -188,8 +188,8 @@ function checkRepository(repository, registry) {
   if (!registry && /^[0-9a-f]{64}$/.test(repository)) refuse("imageID");
 }
 
-// fromProxy undoes a name that already leads through the proxy, so that a
-// command pasted back in does not get the proxy's address twice.
+// fromProxy returns the usual name of a name that already leads through the proxy, so
+// a command that is pasted back does not get the proxy's address twice.
 function fromProxy(name, proxy, aliases) {
   if (!name.toLowerCase().startsWith(proxy + "/")) return name;
   const rest = name.slice(proxy.length + 1);
@@ -200,8 +200,8 @@ function fromProxy(name, proxy, aliases) {
   return registry + rest.slice(slash);
 }
 
-// inPath returns a registry as the first part of a path, where clients allow
-// no port.
+// inPath returns a registry as the first part of a path, in which clients allow no
+// port.
 function inPath(registry, aliases) {
   const { port, host } = splitPort(registry);
   if (!port) return registry;
@@ -209,8 +209,8 @@ function inPath(registry, aliases) {
   return component.test(alias) ? alias : `${host}_${port}`;
 }
 
-// parse reads what was pasted: {tool, sudo, flags, registry, repository, tag,
-// digest, cut}. It throws a Refusal.
+// parse parses what was pasted and returns {tool, sudo, flags, registry, repository,
+// tag, digest, cut}. It may throw a Refusal.
 function parse(text, proxy, aliases) {
   if (text.length > longestText) refuse("long");
   const { first, cut } = firstLine(text);
@@ -229,19 +229,19 @@ function parse(text, proxy, aliases) {
   return { tool, sudo, flags, registry, repository, tag, digest, cut };
 }
 
-// pastedTool returns the tool that a pasted command begins with, or "".
+// pastedTool returns the tool at the start of a pasted command, or "".
 export function pastedTool(text) {
   const m = /^\s*(?:[$#>%]\s+)?(?:sudo\s+)?(docker|podman|nerdctl)\s+(?:image\s+)?pull\s/.exec(text);
   return m ? m[1] : "";
 }
 
-// names returns the image's names: as the proxy serves it, and its own.
+// names returns the image's proxied name and its usual one.
 function names(image, proxy, defaultRegistry, aliases) {
   let path = image.repository;
   if (image.registry) {
     path = `${inPath(image.registry, aliases)}/${path}`;
   } else if (path.includes("/") && Object.values(aliases).includes(path.split("/")[0])) {
-    // Behind the proxy this first part would mean another registry.
+    // Behind the proxy, this first part would mean another registry.
     path = `${defaultRegistry === hub ? "docker.io" : inPath(defaultRegistry, aliases)}/${path}`;
   }
   const through = `${proxy}/${path}`;
@@ -250,7 +250,7 @@ function names(image, proxy, defaultRegistry, aliases) {
   return { through, own };
 }
 
-// remarks returns what to tell beside the command: keys of i18n.js with values.
+// remarks returns the notes to show with the command: keys of i18n.js with values.
 function remarks(image, tool, through, own, options) {
   const list = [];
   const note = (key, values = {}) => list.push({ key: "note." + key, values });
@@ -269,16 +269,16 @@ function remarks(image, tool, through, own, options) {
     note("podman", { fix: "docker.io/" + (own.includes("/") ? own : "library/" + own) });
   }
   if (options.scheme === "http" && (tool === "podman" || !loopback.test(options.proxy))) {
-    note("http." + tool, { proxy: options.proxy }); // docker and nerdctl trust loopback as it is
+    note("http." + tool, { proxy: options.proxy }); // docker and nerdctl trust loopback anyway
   }
   return list;
 }
 
-// steps returns the commands to run one after the other.
+// steps returns the commands to run, in order.
 //
-// With a digest the proxied name goes without its tag: older podman refuses
-// both together, and the digest alone says what is pulled. No tool can tag
-// with a digest, so where there is no tag either the proxied name stays.
+// With a digest, the proxied name has no tag: older podman refuses both together, and
+// the digest alone decides what is pulled. No tool can tag with a digest, so without a
+// tag the image keeps its proxied name.
 function steps(image, tool, through, own) {
   const { flags, tag, digest } = image;
   const options = [flags.platform && `--platform ${flags.platform}`, flags.quiet, flags.all].filter(Boolean);
@@ -290,10 +290,10 @@ function steps(image, tool, through, own) {
   return [pull, `${run} tag ${from} ${to}`, `${run} rmi ${from}`];
 }
 
-// rewrite turns text, a pasted image name or pull command, into
-// {steps, notes}, or {error}. steps is to be joined by " && ". options: tool
-// (one of tools), proxy and scheme (from proxyAddress), defaultRegistry,
-// aliases (registry to first part of a path).
+// rewrite turns text, a pasted image name or pull command, into {steps, notes} or
+// {error}. Join the steps with " && ". options: tool (one of tools), proxy and scheme
+// (from proxyAddress), defaultRegistry, aliases (from a registry to the first part of
+// a path).
 export function rewrite(text, options) {
   return attempt(() => {
     const tool = tools.includes(options.tool) ? options.tool : tools[0];

@@ -1,0 +1,40 @@
+package cache
+
+// An allocator makes room for blobs on their way in.
+type allocator struct {
+	room
+	listing  *listing
+	strays   *strays
+	parts    *parts
+	remover  *remover
+	pressure *pressure
+}
+
+// makeRoom reserves n bytes for a registry, and removes the blobs evicted for it.
+func (a *allocator) makeRoom(d *disk, registry string, n int64) error {
+	if err := a.listing.waitBriefly(); err != nil {
+		return err
+	}
+	a.strays.retry()
+	a.parts.yield(registry, n)
+	victims, err := a.reserve(registry, n)
+	if err != nil {
+		return err
+	}
+	if err := a.remover.removeFiles(&d.root, victims); err != nil {
+		a.cancel(registry, n)
+		a.remover.noteFailure(err)
+		return err
+	}
+	return a.settle(registry, n)
+}
+
+// retryFull calls do. If do finds the disk full, it makes room for n bytes of a
+// registry and calls do once more.
+func (a *allocator) retryFull(d *disk, registry string, n int64, do func() error) error {
+	err := do()
+	if full(err) && a.pressure.relieve(d, registry, n) {
+		err = do()
+	}
+	return err
+}

@@ -1,0 +1,65 @@
+package cache
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A digester reads a blob's bytes as they come. Its digest tells whether they are
+// right now, its chunk sums whether they still are later.
+type digester struct {
+	digest digest.Digest
+	n      int64 // bytes so far
+	hash   hash.Hash
+	sums   summer
+	small  []byte // the content, while it is small
+}
+
+func newDigester(d digest.Digest) digester {
+	return digester{digest: d, hash: d.Algorithm().Hash()}
+}
+
+// write takes the next bytes.
+func (d *digester) write(p []byte) {
+	_, _ = d.hash.Write(p) // a hash never fails
+	d.sums.write(p)
+	d.n += int64(len(p))
+	if d.n <= smallSize {
+		d.small = append(d.small, p...)
+	} else {
+		d.small = nil
+	}
+}
+
+// verdict returns nil if the bytes are those that the digest names, or
+// ErrDigest.
+func (d *digester) verdict() error {
+	if got := digest.NewDigest(d.digest.Algorithm(), d.hash); got != d.digest {
+		return fmt.Errorf("%w: want %s, got %s", ErrDigest, d.digest, got)
+	}
+	return nil
+}
+
+// state returns the state of the hash, so that another digester can go on.
+func (d *digester) state() ([]byte, error) {
+	h, ok := d.hash.(encoding.BinaryMarshaler)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return h.MarshalBinary()
+}
+
+// restore takes over the state of a hash after n bytes. It reports false if
+// this hash can't.
+func (d *digester) restore(state []byte, n int64) (bool, error) {
+	h, ok := d.hash.(encoding.BinaryUnmarshaler)
+	if !ok {
+		return false, nil
+	}
+	d.n = n
+	return true, h.UnmarshalBinary(state)
+}

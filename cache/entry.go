@@ -1,0 +1,42 @@
+package cache
+
+// A state says whether an entry's blob is served, and what happens to its file.
+type state uint8
+
+const (
+	free     state = iota // the slot is not used
+	idle                  // in the shard, and nobody reads it: it can be evicted
+	inUse                 // in the shard, and read
+	unread                // in the shard, a replica that is open only since it came in: evicted first
+	evicted               // not served; its file is being removed to make room
+	expelled              // not served; its file is being removed because it is damaged
+	damaged               // not served; its file could not be removed and still counts
+	gone                  // its file is removed; its bytes count until the last reader has left
+	absent                // nothing counts; keeps the listing from adding a file that was removed meanwhile
+)
+
+// held reports whether the shard serves the blob.
+func (s state) held() bool { return s == idle || s == inUse || s == unread }
+
+// leaving reports whether the file is being removed.
+func (s state) leaving() bool { return s == evicted || s == expelled }
+
+// An entry is one blob of the index. It holds no pointer: see table.
+type entry struct {
+	key        key
+	size       int64
+	used       uint64 // the table's tick when it was last used
+	prev, next int32  // towards more and less recently used; next also links the free slots
+	share      uint16
+	long       bool // the digest is a sha512: see table.rests
+	state      state
+	touched    int64 // unix seconds when its use was last noted on disk
+	id         identity
+	checked    int64 // unix nanoseconds when all chunks were right under id, 0: never
+}
+
+// A pin represents the readers of one blob.
+type pin struct {
+	refs   int          // guarded by the index
+	checks sharedChecks // shared by the readers
+}

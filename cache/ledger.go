@@ -1,0 +1,136 @@
+package cache
+
+import "time"
+
+// A ledger is the data that an index guards: the entries, the shares that they
+// count towards, and their readers. It has no lock.
+type ledger struct {
+	table   table
+	shares  shares
+	pins    map[int32]*pin
+	listed  bool   // the listing has ended: all that the disk holds is known
+	changed signal // fires when a file is removed or back, or room was given up
+}
+
+// vacate frees k for a blob whose file has just been put in place. It reports false
+// if another blob has k.
+func (l *ledger) vacate(k key) bool {
+	i, ok := l.table.slots[k]
+	if !ok {
+		return true
+	}
+	switch e := &l.table.entries[i]; {
+	case e.state.held() || e.state.leaving():
+		return false
+	case e.state == absent:
+		l.table.release(i)
+	default: // damaged, and its file is replaced by now; or gone
+		l.table.unname(i)
+		e.state = gone
+		l.drop(i)
+	}
+	return true
+}
+
+// add makes the entry of a blob whose file is in place.
+func (l *ledger) add(n name, registry string, size int64, used time.Time, st state) int32 {
+	sh := l.shares.number(registry)
+	l.shares.all[sh].items++
+	l.shares.count(sh, func(s *space) { s.used += size })
+	return l.table.add(n, entry{size: size, share: sh, state: st, touched: used.Unix()})
+}
+
+// link makes slot i idle.
+func (l *ledger) link(i int32, recent bool) {
+	e := &l.table.entries[i]
+	e.state = idle
+	l.table.link(i, recent)
+	l.shares.count(e.share, func(s *space) { s.idle += e.size })
+}
+
+// unlink takes the idle slot i out of the order of use.
+func (l *ledger) unlink(i int32) {
+	e := &l.table.entries[i]
+	l.table.unlink(i)
+	l.shares.count(e.share, func(s *space) { s.idle -= e.size })
+}
+
+// remove takes a blob out of the shard: it becomes evicted or expelled. Its bytes
+// count until its file is removed and its last reader has left.
+func (l *ledger) remove(i int32, to state) {
+	e := &l.table.entries[i]
+	wasIdle := e.state == idle
+	e.state, e.checked = to, 0
+	l.shares.all[e.share].items--
+	if wasIdle { // else its readers decide when its bytes are free
+		l.unlink(i)
+		l.leaving(e, e.size)
+	}
+}
+
+// leaving adds n to the bytes whose files are being removed.
+func (l *ledger) leaving(e *entry, n int64) {
+	l.shares.count(e.share, func(s *space) { s.leaving += n })
+}
+
+// left says that removing a file has ended, whether it succeeded or not.
+func (l *ledger) left(i int32) {
+	if e := &l.table.entries[i]; e.state.leaving() && l.pins[i] == nil {
+		l.leaving(e, -e.size)
+	}
+	l.changed.fire()
+}
+
+// drop frees the slot of a blob that is gone once it has no reader.
+func (l *ledger) drop(i int32) {
+	e := &l.table.entries[i]
+	if e.state != gone || l.pins[i] != nil {
+		return
+	}
+	l.shares.count(e.share, func(s *space) { s.used -= e.size })
+	if !l.listed && l.table.named(i) {
+		e.state, e.size = absent, 0
+	} else {
+		l.table.release(i)
+	}
+	l.changed.fire()
+}
+
+// note reports whether use was last noted on disk more than a minute ago, and
+// takes it as noted now.
+func (l *ledger) note(i int32, now time.Time) bool {
+	e := &l.table.entries[i]
+	if now.Unix()-e.touched < 60 {
+		return false
+	}
+	e.touched = now.Unix()
+	return true
+}
+
+// evict takes out the least recently used blobs and returns their slots: first
+// of the share until n more bytes are within its own bound, then of all.
+func (l *ledger) evict(sh uint16, n int64) (out []int32) {
+	take := func(i int32) {
+		l.shares.all[l.table.entries[i].share].evictions++
+		l.remove(i, evicted)
+		out = append(out, i)
+	}
+	own := &l.shares.all[sh].space
+	for own.over(n) > 0 && l.table.order(sh).tail != none {
+		take(l.table.order(sh).tail)
+	}
+	for l.shares.total.over(n) > 0 {
+		i := l.table.oldest()
+		if i == none {
+			break
+		}
+		take(i)
+	}
+	return out
+}
+
+// unreserve gives up n reserved bytes, so many of them pending.
+func (l *ledger) unreserve(sh uint16, n, pending int64) {
+	l.shares.reserve(sh, -n, -pending)
+	l.changed.fire()
+}

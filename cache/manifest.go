@@ -1,0 +1,68 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Manifest returns the bytes and the media type of a manifest, or ErrNotFound, and
+// counts as use. It does not find what the shard holds only as a blob. Do not
+// change the bytes. It may read the disk.
+func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err error) {
+	n, err := nameOf(d)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := s.shard.opener.manifest(n)
+	if err != nil {
+		return nil, "", err
+	}
+	return m.content, m.mediaType, nil
+}
+
+// MediaType returns the media type of a manifest of the shard, "" if the digest
+// names a blob or nothing. It reads the disk.
+func (s *Store) MediaType(d digest.Digest) string {
+	n, err := nameOf(d)
+	disk := s.shard.dir.inUse()
+	if err != nil || disk == nil {
+		return ""
+	}
+	m, err := disk.readMeta(n)
+	if err != nil {
+		return ""
+	}
+	return m.MediaType
+}
+
+// Put keeps a manifest, or a small blob if mediaType is "". It reports whether the
+// shard has it now. Only content that does not match d is an error.
+func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error) {
+	in, err := s.Ingest(ctx, d, registry, mediaType)
+	if err != nil {
+		return false, err
+	}
+	if got := d.Algorithm().FromBytes(content); got != d {
+		return false, in.fail(fmt.Errorf("keeping a manifest: %w: want %s, got %s", ErrDigest, d, got))
+	}
+	if _, known, err := s.Manifest(d); err == nil && known == mediaType {
+		in.Abort(nil)
+		return true, nil
+	}
+	in.stream.expectNobody()
+	in.SetSize(int64(len(content)))
+	if !in.Keeping() {
+		in.Abort(errNoRoom)
+		return false, nil
+	}
+	if _, err := in.Write(content); err != nil {
+		in.Abort(err)
+		return false, nil // the disk failed, and nobody reads from the window
+	}
+	if err := in.Commit(); err != nil {
+		return false, err
+	}
+	return in.Stored(), nil
+}

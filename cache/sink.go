@@ -1,0 +1,234 @@
+package cache
+
+import "context"
+
+// growth is the step in which room is reserved for a blob of unknown size.
+const growth = 4 << 20
+
+// A sink is the side of an ingest that its writer has: where the bytes go, to a
+// file in tmp and then to the shard, or past the disk to the followers. Only the
+// writer uses it, so it has no lock. It tells the stream what readers have to know.
+type sink struct {
+	*shard
+	label
+	ctx     context.Context
+	readers *stream
+	replica bool // another node's to keep
+	doubted bool // its size may be made up
+
+	content digester
+	size    int64 // -1: not known
+	written int64
+	passing bool // no bytes go to the file any more
+	ended   bool
+	stored  bool
+	slot    int32 // the blob's slot in the index, where it is pinned
+
+	disk     *disk
+	file     *file
+	tmp      string
+	reserved int64
+	progress progress
+}
+
+// A progress is what an ingest knows of its note and of the part that it took up.
+type progress struct {
+	size  int64  // of the blob, as the part that was taken up has it; 0: there was no part
+	note  string // the note's file; "": there is none
+	next  int64  // the number of bytes at which the next note is due
+	ended bool   // the ingest ended and left a part
+}
+
+// agrees reports whether a blob of n bytes, -1 if that is not known, can go on
+// where the part that was taken up ends.
+func (p *progress) agrees(n int64) bool { return p.size == 0 || n < 0 || n == p.size }
+
+func newSink(ctx context.Context, s *shard, l label, readers *stream) *sink {
+	return &sink{shard: s, label: l, ctx: ctx, readers: readers, content: newDigester(l.digest), size: -1, slot: none}
+}
+
+// begin makes room for a blob of n bytes, -1 if that is not known. It returns the
+// size; if n is not known that is the size in the part that was taken up.
+func (k *sink) begin(n int64) int64 {
+	if n < 0 && k.progress.size > 0 {
+		n = k.progress.size
+	}
+	k.openFile(max(n, 0))
+	k.size = n
+	return n
+}
+
+// openFile reserves n bytes and creates the file. If it can't, the ingest passes
+// through memory.
+func (k *sink) openFile(n int64) {
+	d := k.dir.inUse()
+	if d == nil {
+		k.pass(nil)
+		return
+	}
+	if k.file != nil {
+		d = k.disk
+	}
+	if k.doubted {
+		if !k.allocator.holds(k.registry, n) {
+			k.pass(nil)
+			return
+		}
+		n = min(n, k.reserved+growth)
+	}
+	if err := k.allocator.makeRoom(d, k.registry, n-k.reserved); err != nil {
+		k.pass(nil) // a store that is too small or too busy is healthy
+		return
+	}
+	k.disk, k.reserved = d, n
+	k.progress.next = k.written + partStep
+	err := k.allocator.retryFull(d, k.registry, n-k.written, func() error { return k.create(n) })
+	if err != nil {
+		k.pass(err)
+	}
+}
+
+// create creates the file, if it is not there, and sets n bytes aside for it.
+func (k *sink) create(n int64) error {
+	if k.file == nil {
+		f, tmp, err := k.disk.temp()
+		if err != nil {
+			return err
+		}
+		k.file, k.tmp = f, tmp
+		k.readers.readFrom(k.source(), 0)
+	}
+	if n == 0 {
+		return nil
+	}
+	return k.file.allocate(n)
+}
+
+// source returns the file in which followers find the bytes.
+func (k *sink) source() *source { return &source{k.file, []string{k.tmp, k.name.path()}} }
+
+// pass goes on without the disk. err is the disk's error, if there was one.
+func (k *sink) pass(err error) {
+	if err != nil {
+		k.dir.note(err)
+		k.log.Warn("disk failed: blob is served without being cached", "digest", k.digest.String(), "error", err)
+	}
+	k.passing = true
+	k.readers.pass()
+	if k.reserved <= k.written {
+		return
+	}
+	if k.file != nil && k.file.truncate(k.written) != nil {
+		return // the file may still hold the room set aside, so it goes on counting
+	}
+	k.allocator.release(k.registry, k.reserved-k.written)
+	k.reserved = k.written
+}
+
+// write takes the next bytes, all or none.
+func (k *sink) write(p []byte) error {
+	if !k.passing {
+		k.toFile(p)
+	}
+	if k.passing {
+		if err := k.readers.toWindow(p); err != nil {
+			return err
+		}
+	}
+	k.content.write(p)
+	k.written += int64(len(p))
+	k.readers.came(len(p))
+	if k.written >= k.progress.next && k.resumable() {
+		if err := k.note(); err != nil {
+			k.log.Debug("progress of a blob not noted", "digest", k.digest.String(), "error", err)
+		}
+	}
+	return nil
+}
+
+// toFile writes p to the file. If it can't, it switches to passing.
+func (k *sink) toFile(p []byte) {
+	if missing := k.written + int64(len(p)) - k.reserved; missing > 0 && !k.grow(missing) {
+		k.pass(nil)
+		return
+	}
+	if !k.dir.uses(k.disk) { // the directory was lost, and the file with it
+		k.pass(nil)
+		return
+	}
+	err := k.allocator.retryFull(k.disk, k.registry, int64(len(p)), func() error { return k.file.write(p, k.written) })
+	if err != nil {
+		k.pass(err)
+	}
+}
+
+// grow reserves more, at least n bytes, for a blob of unknown size.
+func (k *sink) grow(n int64) bool {
+	step := max(n, growth)
+	err := k.allocator.makeRoom(k.disk, k.registry, step)
+	if err != nil && step > n {
+		step = n
+		err = k.allocator.makeRoom(k.disk, k.registry, step)
+	}
+	if err != nil {
+		return false
+	}
+	k.reserved += step
+	return true
+}
+
+// end ends the writing. A file that is neither in the shard nor a part loses its
+// name. end returns what has to be given back once nobody reads it any more.
+func (k *sink) end() *remains {
+	k.ended = true
+	r := &remains{shard: k.shard, disk: k.disk, file: k.file, registry: k.registry, reserved: k.reserved, slot: k.slot, path: k.name.path()}
+	switch {
+	case k.progress.ended:
+		r.part = k.part()
+	case k.tmp != "":
+		k.dropNote()
+		r.tmp = k.tmp
+		r.removeTmp()
+	}
+	return r
+}
+
+// remains are what an ingest still has after its end: a file that followers read,
+// and the room that it counts.
+type remains struct {
+	*shard
+	disk     *disk
+	file     *file
+	tmp      string // its name, while it has one
+	registry string
+	reserved int64
+	part     *part  // what it leaves for another ingest
+	slot     int32  // the blob's slot in the index, where it is pinned
+	path     string // of the blob in that slot
+}
+
+// removeTmp removes the file's name in tmp.
+func (r *remains) removeTmp() {
+	if r.tmp != "" && removedAnyhow(r.disk.remove(r.tmp)) {
+		r.tmp = ""
+	}
+}
+
+// giveBack closes the file and gives back its room.
+func (r *remains) giveBack() {
+	r.removeTmp()
+	if r.file != nil {
+		_ = r.file.close() // its bytes were verified before
+	}
+	switch {
+	case r.part != nil && r.dir.uses(r.disk):
+		r.parts.add(r.part)
+	case r.tmp != "":
+		r.strays.add(stray{r.disk, r.tmp, r.registry, r.reserved})
+	case r.reserved > 0: // also that of a part in a lost directory
+		r.allocator.release(r.registry, r.reserved)
+	}
+	if r.slot != none {
+		r.remover.leave(r.slot, r.path)
+	}
+}

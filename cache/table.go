@@ -1,0 +1,151 @@
+package cache
+
+// none ends a list of slots.
+const none = int32(-1)
+
+// A table holds the entries: by name, and each share's idle ones in their order
+// of use. It has no lock; the index guards it.
+//
+// Entries live in one slice and name each other by number, so that a million of
+// them cost the garbage collector nothing.
+type table struct {
+	slots   map[key]int32
+	entries []entry
+	rests   map[int32][32]byte // second halves of sha512 digests
+	unused  int32              // list of free slots
+	orders  []order            // by share
+	tick    uint64             // of the last use
+	past    uint64             // counts down: blobs that the listing finds are older than any use
+}
+
+// An order is one share's idle blobs.
+type order struct{ head, tail int32 } // most and least recently used
+
+func newTable() table {
+	return table{slots: map[key]int32{}, rests: map[int32][32]byte{}, unused: none, tick: 1 << 40, past: 1 << 40}
+}
+
+// find returns the slot of the blob that n names, if it is in the shard. Two
+// names share a key only if somebody made one up; the key alone must not stand
+// for the blob.
+func (t *table) find(n name) (int32, bool) {
+	i, ok := t.slots[n.key]
+	if !ok || !t.entries[i].state.held() || t.name(i) != n {
+		return none, false
+	}
+	return i, true
+}
+
+// add makes an entry for n, whose key must be free.
+func (t *table) add(n name, e entry) int32 {
+	i := t.unused
+	if i != none {
+		t.unused = t.entries[i].next
+	} else {
+		i = int32(len(t.entries))
+		t.entries = append(t.entries, entry{})
+	}
+	e.key, e.long, e.prev, e.next = n.key, n.long, none, none
+	t.entries[i] = e
+	if n.long {
+		t.rests[i] = n.rest
+	}
+	t.slots[n.key] = i
+	return i
+}
+
+// unname frees the key of slot i for another entry.
+func (t *table) unname(i int32) {
+	if t.named(i) {
+		delete(t.slots, t.entries[i].key)
+	}
+}
+
+// named reports whether the key of slot i leads to slot i.
+func (t *table) named(i int32) bool {
+	at, ok := t.slots[t.entries[i].key]
+	return ok && at == i
+}
+
+// release frees slot i.
+func (t *table) release(i int32) {
+	t.unname(i)
+	delete(t.rests, i)
+	t.entries[i] = entry{next: t.unused}
+	t.unused = i
+}
+
+// name returns the name of the blob in slot i.
+func (t *table) name(i int32) name {
+	e := &t.entries[i]
+	return name{key: e.key, long: e.long, rest: t.rests[i]}
+}
+
+// where returns the named slots in a state for which is returns true.
+func (t *table) where(is func(state) bool) (all []int32) {
+	for _, i := range t.slots {
+		if is(t.entries[i].state) {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// order returns a share's order of use.
+func (t *table) order(sh uint16) *order {
+	for len(t.orders) <= int(sh) {
+		t.orders = append(t.orders, order{none, none})
+	}
+	return &t.orders[sh]
+}
+
+// oldest returns the least recently used idle blob of all shares, or none.
+func (t *table) oldest() int32 {
+	best := none
+	for _, o := range t.orders {
+		if o.tail != none && (best == none || t.entries[o.tail].used < t.entries[best].used) {
+			best = o.tail
+		}
+	}
+	return best
+}
+
+// link puts slot i into its share's order of use: as the most recently used, or
+// as older than all.
+func (t *table) link(i int32, recent bool) {
+	e := &t.entries[i]
+	o := t.order(e.share)
+	e.prev, e.next = none, none
+	if recent {
+		t.tick++
+		e.used = t.tick
+		e.next = o.head
+	} else {
+		t.past--
+		e.used = t.past
+		e.prev = o.tail
+	}
+	t.join(o, e.prev, i)
+	t.join(o, i, e.next)
+}
+
+// unlink takes slot i out of its share's order of use.
+func (t *table) unlink(i int32) {
+	e := &t.entries[i]
+	t.join(t.order(e.share), e.prev, e.next)
+	e.prev, e.next = none, none
+}
+
+// join makes b follow a. One of them may be none: the end of the order.
+func (t *table) join(o *order, a, b int32) {
+	if a != none {
+		t.entries[a].next = b
+	} else {
+		o.head = b
+	}
+	if b != none {
+		t.entries[b].prev = a
+	} else {
+		o.tail = a
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"oci-proxy/node/config"
+)
+
+// maxAnswer bounds a node's answer, in bytes.
+const maxAnswer = 16 << 20
+
+// A target is a running node with the login to it.
+type target struct {
+	addr string // as the user gave it
+	base string // the beginning of its URLs
+	auth config.Auth
+	tls  *tls.Config
+}
+
+// nodeFlags defines the flags that name a running node.
+func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
+	file = fl.String("c", "", "the config `file` with the node's port and login")
+	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the config's port on this machine)")
+	return file, addr
+}
+
+// parseTarget parses the flags of a command that asks a running node.
+func parseTarget(name string, args []string, s streams) (target, error) {
+	fl := flag.NewFlagSet(name, flag.ContinueOnError)
+	file, addr := nodeFlags(fl)
+	if err := parse(fl, args, s); err != nil {
+		return target{}, err
+	}
+	cfg, err := find(*file, s)
+	if err != nil {
+		return target{}, err
+	}
+	t := target{addr: cmp.Or(*addr, ownAddr(cfg)), auth: cfg.Auth}
+	t.base = baseURL(t.addr, cfg.TLS.On())
+	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
+	return t, nil
+}
+
+// ownAddr returns the host:port at which the node of the config on this machine is
+// reached.
+func ownAddr(cfg *config.Config) string {
+	return net.JoinHostPort(host(cfg.Address), strconv.Itoa(cfg.Port))
+}
+
+// host returns the host at which a node on this machine that listens on address is
+// reached.
+func host(address string) string {
+	if ip, err := netip.ParseAddr(address); address == "" || err == nil && ip.IsUnspecified() {
+		return "127.0.0.1"
+	}
+	return address
+}
+
+// baseURL returns the beginning of a node's URLs. addr is host:port, or a URL without
+// a path.
+func baseURL(addr string, overTLS bool) string {
+	switch {
+	case strings.HasPrefix(addr, "http://"), strings.HasPrefix(addr, "https://"):
+		return strings.TrimSuffix(addr, "/")
+	case overTLS:
+		return "https://" + addr
+	default:
+		return "http://" + addr
+	}
+}
+
+// verify returns a check that the node is the one that may see the login. It accepts
+// the very certificate that the config names, whoever issued it, or else one that
+// the system trusts for the node's name. Without a login there is nothing to lose on
+// this machine, so there it accepts any certificate.
+func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
+	host, loopback := nodesHost(t.base)
+	return func(s tls.ConnectionState) error {
+		if own, err := config.ReadCertificate(files); files.On() && err == nil && own.Leaf.Equal(s.PeerCertificates[0]) {
+			return nil
+		}
+		if t.auth.Username == "" && loopback {
+			return nil
+		}
+		opts := x509.VerifyOptions{DNSName: host, Intermediates: x509.NewCertPool()}
+		for _, c := range s.PeerCertificates[1:] {
+			opts.Intermediates.AddCert(c)
+		}
+		if _, err := s.PeerCertificates[0].Verify(opts); err != nil {
+			return fmt.Errorf("%w (use -c with the config that names this certificate, or a host name that the certificate is for)", err)
+		}
+		return nil
+	}
+}
+
+// nodesHost returns the host in a URL, and whether it is certainly this machine.
+func nodesHost(base string) (host string, loopback bool) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base, false // no certificate is for that, and no request can be sent to it
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname(), u.Hostname() == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// guardLogin refuses a connection over which others could see the login. Over plain
+// HTTP, the login goes only to this machine, unless the user wrote http://. It is
+// called with the address to dial, after the name was resolved.
+func (t target) guardLogin(_ context.Context, _, address string, _ syscall.RawConn) error {
+	if t.auth.Username == "" || strings.HasPrefix(t.base, "https://") || strings.HasPrefix(t.addr, "http://") {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err == nil && (at.Addr().Unmap().IsLoopback() || at.Addr().IsUnspecified() || isOwn(at.Addr())) {
+		return nil
+	}
+	return errors.New("the login would be sent unencrypted: use https://, or begin the address with http:// to send it anyway")
+}
+
+// isOwn reports whether the address is one of this machine's.
+func isOwn(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addrs, func(own net.Addr) bool {
+		p, err := netip.ParsePrefix(own.String())
+		return err == nil && p.Addr().Unmap() == a.Unmap().WithZone("")
+	})
+}
+
+// ask sends a request to the node, and returns the body of an answer with status 200.
+func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if t.auth.Username != "" {
+		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
+	}
+	client := &http.Client{
+		// A proxy from the environment is for upstream, not for a nearby node.
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusUnauthorized:
+		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("it answered %s%s", resp.Status, reason(body))
+	}
+	return body, nil
+}
+
+// reason returns the message of an OCI error answer, to be appended to a status.
+func reason(body []byte) string {
+	var answer struct{ Errors []struct{ Message string } }
+	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
+		return ""
+	}
+	return ": " + answer.Errors[0].Message
+}

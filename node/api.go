@@ -1,0 +1,108 @@
+package node
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"oci-proxy/node/gate"
+	"oci-proxy/node/reply"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
+)
+
+// An api answers the registry API, /v2.
+type api struct {
+	name    string // of the node, in Cache-Status
+	names   oci.Names
+	asks    func(registry string) bool
+	sites   sites
+	gate    *gate.Gate
+	fetcher *transfer.Fetcher
+	pulls   *pulls
+	totals  func() totals
+}
+
+// ServeHTTP implements http.Handler.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		reply.Fail(w, http.StatusMethodNotAllowed, reply.Error{Code: "UNSUPPORTED", Message: "this is a cache: push to the registry itself"})
+		return
+	}
+	who, ok := a.gate.Admit(w, r)
+	if !ok {
+		return
+	}
+	if r.URL.Path == "/v2" || r.URL.Path == "/v2/" {
+		a.ping(w)
+		return
+	}
+	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), a.names)
+	if err == nil {
+		a.pulls.begin()
+		defer a.pulls.end()
+		err = a.pull(w, r, req, who)
+	}
+	if err != nil {
+		a.fail(w, r, req.Resource, err)
+	}
+}
+
+// pull answers a request that is understood, in its turn. An error means that
+// nothing has been written.
+func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who gate.Client) error {
+	noteRef(r, &req.Ref)
+	if req.NS != "" {
+		w.Header().Set("OCI-Namespace", req.Registry)
+	}
+	if !a.asks(req.Registry) {
+		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: "this proxy serves only the registries in its config (whitelist_mode)"}
+	}
+	end, err := a.gate.Turn(r.Context(), who)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return a.answer(w, r, req)
+}
+
+// answer answers a request. An error means that nothing has been written.
+func (a *api) answer(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	switch req.Resource {
+	case oci.BlobResource:
+		if r.Method == http.MethodHead {
+			return a.headBlob(w, r, req)
+		}
+		return a.getBlob(w, r, req)
+	case oci.TagsResource, oci.ReferrersResource:
+		return a.list(w, r, req)
+	default:
+		return a.manifest(w, r, req)
+	}
+}
+
+// ping answers /v2/ without asking anyone: clients give up if it fails.
+func (a *api) ping(w http.ResponseWriter) {
+	body, err := json.Marshal(a.totals())
+	if err != nil { // numbers always encode
+		body = []byte("{}")
+	}
+	reply.Body(w, "application/json", body)
+}
+
+// accepted takes the client's Accept lines apart: some clients send a line for
+// each type, others one line for all.
+func accepted(h http.Header) []string {
+	var out []string
+	for _, line := range h.Values("Accept") {
+		for t := range strings.SplitSeq(line, ",") {
+			t, _, _ = strings.Cut(t, ";")
+			if t = strings.ToLower(strings.TrimSpace(t)); t != "" {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,239 @@
+// Package cluster is a node among the others: who they are, who is asked for
+// what, what they report, and how a node leaves them.
+//
+// [Open] takes the node's place among the members; a node without a cluster in
+// its config is a cluster of one. [Cluster.Router] then tells the rooms that
+// fetch whom to ask, and [Cluster.Serve] answers what other members ask.
+// [Cluster.Reports], [Cluster.Describe] and [Cluster.Owner] ask all members for
+// people who want to know. [Cluster.HandOver] gives the node's blobs to those
+// who keep them when it leaves for good.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"oci-proxy/node/config"
+	"oci-proxy/node/figures"
+	"oci-proxy/node/membership"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/peer"
+)
+
+// Registries are what this node's config says of registries, and the shards that
+// hold their content.
+type Registries interface {
+	// Shards lists the shards. Several registries may share one.
+	Shards() []*grants.Shard
+	// ByShard lists the configured registries, those that share a shard together.
+	ByShard() [][]string
+	// Configured reports whether this node is configured for the registry.
+	Configured(registry string) bool
+	// Asks reports whether this node may ask the registry.
+	Asks(registry string) bool
+}
+
+// Config is what a Cluster works with. All fields but Seams are needed.
+type Config struct {
+	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
+	Dir        string         // where the node's identity and the known members are kept
+	Name       string         // what the node calls itself
+	Version    string         // of this program, as other members are told
+	Registries Registries
+	Log        *slog.Logger
+	Seams      Seams
+}
+
+// Seams are where tests reach in. Zero fields change nothing.
+type Seams struct {
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes connections to other nodes
+	View func(now *membership.View) *membership.View                       // what requests are routed by
+	// ReportAge is for how long reports are passed on.
+	ReportAge time.Duration
+}
+
+// A Cluster is a node's place among the others.
+type Cluster struct {
+	cfg     Config
+	since   time.Time
+	network *network // nil for a node on its own
+	router  *router  // nil for a node on its own
+	reports *reports
+	own     func() *figures.Node // set by Serve
+
+	leaving   chan struct{} // closed when the node is to leave for good
+	leaveOnce sync.Once
+}
+
+// Open takes the node's place. Other members' requests wait until Serve is
+// called. Close the Cluster.
+func Open(cfg Config) (*Cluster, error) {
+	c := &Cluster{cfg: cfg, since: time.Now(), leaving: make(chan struct{})}
+	if cfg.Node.Cluster == nil {
+		return c, nil
+	}
+	var err error
+	if c.network, err = openNetwork(cfg); err != nil {
+		return nil, err
+	}
+	view := c.network.members.View
+	if seen := cfg.Seams.View; seen != nil {
+		view = func() *membership.View { return seen(c.network.members.View()) }
+	}
+	c.router = &router{view: view, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
+	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
+	return c, nil
+}
+
+// Serve answers other members from now on. holder is this node as they see it,
+// and own returns its figures.
+func (c *Cluster) Serve(holder mesh.Holder, own func() *figures.Node) {
+	c.own = own
+	if c.network == nil {
+		return
+	}
+	c.network.serve(peer.ServerConfig{
+		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Peer: c.router.anyPeer, Stats: func() any { return own() },
+	})
+}
+
+// Router tells whom to ask. It is nil for a node on its own.
+func (c *Cluster) Router() mesh.Router {
+	if c.router == nil {
+		return nil // and not an interface that holds nil
+	}
+	return c.router
+}
+
+// Private reports whether any member treats the registry's content as private now.
+func (c *Cluster) Private(registry string) bool {
+	return c.router != nil && c.router.asking(registry).private
+}
+
+// Members is what gossip knows, nil for a node on its own.
+func (c *Cluster) Members() *membership.Membership {
+	if c.network == nil {
+		return nil
+	}
+	return c.network.members
+}
+
+// Client asks other members, nil for a node on its own.
+func (c *Cluster) Client() *peer.Client {
+	if c.network == nil {
+		return nil
+	}
+	return c.network.client
+}
+
+// PeerAddr is the address that other members reach the node at, "" for a node on
+// its own.
+func (c *Cluster) PeerAddr() string {
+	if c.network == nil {
+		return ""
+	}
+	return c.network.self().Peer
+}
+
+// GossipAddr is the address of the node's gossip, "" for a node on its own.
+func (c *Cluster) GossipAddr() string {
+	if c.network == nil {
+		return ""
+	}
+	return c.network.self().Gossip
+}
+
+// Size is how many members are up.
+func (c *Cluster) Size() int {
+	if c.network == nil {
+		return 1
+	}
+	up := 0
+	for _, m := range c.network.members.View().Members {
+		if m.Up {
+			up++
+		}
+	}
+	return up
+}
+
+// Health returns what is wrong with the node's place among the others, nil if
+// nothing is.
+func (c *Cluster) Health() error {
+	if c.network == nil {
+		return nil
+	}
+	if err := c.network.members.Health(); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// AwaitMembers waits until that many members are up, this node included.
+func (c *Cluster) AwaitMembers(ctx context.Context, many int) error {
+	for {
+		var changed <-chan struct{} // nil: nothing changes for a node on its own
+		if c.network != nil {
+			changed = c.network.members.Changed()
+		}
+		up := c.Size()
+		if up >= many {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %d members, %d are up: %w", many, up, context.Cause(ctx))
+		}
+	}
+}
+
+// AwaitOthers waits until the node knows other members or found that there are
+// none, for MeetTime at most. A node that just started would otherwise ask
+// upstream for what the others have.
+func (c *Cluster) AwaitOthers(ctx context.Context) {
+	if c.network == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, MeetTime)
+	defer cancel()
+	c.network.members.AwaitOthers(ctx)
+}
+
+// Restarting tells the others that this node stops only for a moment.
+func (c *Cluster) Restarting(ctx context.Context) {
+	if c.network != nil {
+		c.network.members.Restarting(ctx)
+	}
+}
+
+// Rekey replaces the cluster's secrets: the first is used, all are accepted. A
+// node on its own has none.
+func (c *Cluster) Rekey(secrets []config.Secret) error {
+	if c.network == nil {
+		return nil
+	}
+	return c.network.rekey(secrets)
+}
+
+// Close ends the node's part in the cluster: members' requests end, or are cut
+// when ctx ends, and then the others are told.
+func (c *Cluster) Close(ctx context.Context) error {
+	if c.network == nil {
+		return nil
+	}
+	c.reports.life.Close(ctx)
+	return c.network.close(ctx)
+}
+
+// Kill ends the node's part in the cluster as a crash would, for tests.
+func (c *Cluster) Kill() error {
+	return errors.Join(c.network.members.Kill(), c.network.http.Close())
+}

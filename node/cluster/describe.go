@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"oci-proxy/node/figures"
+	"oci-proxy/node/membership"
+)
+
+// A Description is the answer of /_/cluster.
+type Description struct {
+	Members []Member  `json:"members"`
+	Ring    string    `json:"ring"`    // equal on all nodes that place keys alike
+	Missing []Missing `json:"missing"` // members that did not answer
+}
+
+// A Member is what /_/cluster tells of one.
+type Member struct {
+	ID      string        `json:"id"`
+	Name    string        `json:"name"`
+	Gossip  string        `json:"gossip"`
+	Peer    string        `json:"peer"`
+	State   string        `json:"state"` // active, restarting, draining or down
+	Since   time.Time     `json:"since"`
+	Share   float64       `json:"share"` // of the keys, 0 to 1
+	Weight  int           `json:"weight"`
+	Zone    string        `json:"zone,omitempty"`
+	Version string        `json:"version"`
+	Egress  bool          `json:"egress"`
+	Self    bool          `json:"self,omitempty"`
+	Healthy bool          `json:"healthy"` // this node does not pass it over
+	Stats   *figures.Node `json:"stats,omitempty"`
+}
+
+// Missing is a member that did not answer.
+type Missing struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// Describe describes the cluster as this node sees it.
+func (c *Cluster) Describe(ctx context.Context) Description {
+	if c.network == nil {
+		return Description{Members: []Member{c.alone()}, Missing: []Missing{}}
+	}
+	said := c.Reports(ctx)
+	v := c.network.members.View()
+	d := Description{Ring: fmt.Sprintf("%016x", v.Ring.Hash()), Missing: []Missing{}}
+	stats := map[string]*figures.Node{v.Self.ID: c.own()}
+	for _, one := range said {
+		if one.Err != nil {
+			d.Missing = append(d.Missing, Missing{one.Member.Name, one.Err.Error()})
+			continue
+		}
+		stats[one.Member.ID] = one.Figures
+	}
+	for i := range v.Members {
+		m := &v.Members[i]
+		d.Members = append(d.Members, Member{
+			ID: m.ID, Name: m.Name, Gossip: m.Gossip, Peer: m.Peer, State: stateOf(m), Since: m.Since, Share: v.Ring.Share(m.ID),
+			Weight: m.Weight, Zone: m.Zone, Version: m.Version, Egress: m.Egress, Self: m.ID == v.Self.ID,
+			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID],
+		})
+	}
+	slices.SortFunc(d.Members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return d
+}
+
+// alone is the one member of a cluster of one.
+func (c *Cluster) alone() Member {
+	return Member{
+		ID: c.cfg.Name, Name: c.cfg.Name, State: membership.Active.String(), Since: c.since, Share: 1, Weight: 1,
+		Version: c.cfg.Version, Egress: true, Self: true, Healthy: true, Stats: c.own(),
+	}
+}
+
+// States counts the members by state.
+func (c *Cluster) States() map[string]int64 {
+	if c.network == nil {
+		return map[string]int64{membership.Active.String(): 1}
+	}
+	out := map[string]int64{}
+	v := c.network.members.View()
+	for i := range v.Members {
+		out[stateOf(&v.Members[i])]++
+	}
+	return out
+}
+
+// stateOf is a member's state in a word.
+func stateOf(m *membership.Member) string {
+	if !m.Alive() {
+		return "down"
+	}
+	return m.State.String()
+}

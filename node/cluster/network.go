@@ -1,0 +1,156 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+
+	"oci-proxy/node/config"
+	"oci-proxy/node/membership"
+	"oci-proxy/ring"
+	"oci-proxy/transfer/peer"
+)
+
+// A network connects the node with the others: gossip, and the protocol that
+// peers speak. It is there from openNetwork on; requests are answered from serve
+// on.
+type network struct {
+	members  *membership.Membership
+	client   *peer.Client
+	listener net.Listener
+	tls      *tls.Config // nil: peers speak plain HTTP
+	server   *peer.Server
+	http     *http.Server
+	secrets  atomic.Pointer[[]string]
+	log      *slog.Logger
+}
+
+// openNetwork joins the others.
+func openNetwork(cfg Config) (*network, error) {
+	n := &network{log: cfg.Log}
+	secrets := reveal(cfg.Node.Cluster.Secrets)
+	n.secrets.Store(&secrets)
+	var err error
+	if n.listener, err = net.Listen("tcp", cfg.Node.Cluster.PeerAddr); err != nil {
+		return nil, fmt.Errorf("listening for peers on %s: %w", cfg.Node.Cluster.PeerAddr, err)
+	}
+	if err := n.join(cfg); err != nil {
+		return nil, errors.Join(err, n.listener.Close())
+	}
+	self := n.self()
+	n.client = peer.NewClient(peer.ClientConfig{
+		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
+	})
+	return n, nil
+}
+
+// join makes the certificate for peers and begins to gossip.
+func (n *network) join(cfg Config) error {
+	var fingerprint [32]byte
+	if cfg.Node.Cluster.PeerTLS {
+		cert, sum, err := peer.NewCertificate()
+		if err != nil {
+			return fmt.Errorf("making the certificate for peers: %w", err)
+		}
+		n.tls, fingerprint = peer.ServerTLS(cert), sum
+	}
+	var err error
+	if n.members, err = membership.Open(gossip(cfg, n.listener.Addr().String(), fingerprint)); err != nil {
+		return fmt.Errorf("joining the cluster: %w", err)
+	}
+	return nil
+}
+
+// gossip is the config as gossip takes it.
+func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config {
+	node, cluster := cfg.Node, cfg.Node.Cluster
+	var known []membership.Registry
+	for _, r := range node.Registries {
+		known = append(known, membership.Registry{Host: r.Host, Login: r.Username != "", Private: r.Private})
+	}
+	return membership.Config{
+		Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
+		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
+		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode,
+		Registries: known, Log: cfg.Log,
+	}
+}
+
+// reveal unwraps secrets, to derive keys from them.
+func reveal(secrets []config.Secret) []string {
+	var out []string
+	for _, s := range secrets {
+		out = append(out, s.Reveal())
+	}
+	return out
+}
+
+// self is this node as the others are told of it.
+func (n *network) self() membership.Member { return n.members.View().Self }
+
+// member is what the peers' protocol has to know of a member.
+func (n *network) member(id string) (peer.Member, bool) {
+	m, ok := n.members.View().Member(id)
+	if !ok || !m.Alive() {
+		return peer.Member{}, false
+	}
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(m)}, true
+}
+
+// key is the number of the first secret that the member accepts too: while
+// secrets are being replaced it may not know the first one yet.
+func (n *network) key(m *membership.Member) int {
+	return max(0, slices.IndexFunc(*n.secrets.Load(), m.Accepts))
+}
+
+// serve answers other members from now on. It completes cfg.
+func (n *network) serve(cfg peer.ServerConfig) {
+	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(*n.secrets.Load()), n.member, n.log
+	n.server = peer.NewServer(cfg)
+	n.http = n.server.HTTP(n.tls)
+	go func() {
+		var err error
+		if n.tls != nil {
+			err = n.http.ServeTLS(n.listener, "", "")
+		} else {
+			err = n.http.Serve(n.listener)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			n.log.Error("the peers' port failed: other nodes get no more answers from this node until it restarts", "error", err)
+		}
+	}()
+}
+
+// rekey replaces the secrets.
+func (n *network) rekey(secrets []config.Secret) error {
+	words := reveal(secrets)
+	if err := n.members.Rekey(words); err != nil {
+		return fmt.Errorf("replacing the cluster's secrets: %w", err)
+	}
+	keys := membership.PeerKeys(words)
+	n.server.SetKeys(keys)
+	n.client.SetKeys(keys)
+	n.secrets.Store(&words)
+	return nil
+}
+
+// close ends what members have under way, and tells them.
+func (n *network) close(ctx context.Context) error {
+	var errs []error
+	if n.http == nil {
+		errs = append(errs, n.listener.Close())
+	} else if err := n.http.Shutdown(ctx); err != nil {
+		errs = append(errs, n.http.Close())
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
+	defer cancel()
+	errs = append(errs, n.members.Close(last))
+	n.client.Close()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"oci-proxy/node/membership"
+	"oci-proxy/ring"
+	"oci-proxy/transfer/mesh"
+)
+
+// peers make requests to other members, and know which of them are passed over.
+type peers interface {
+	Peer(id string) mesh.Peer
+	Healthy(id string) bool
+}
+
+// A router tells whom to ask: it puts together what gossip knows of the members
+// and what the peers' client knows of their health. It does no I/O.
+type router struct {
+	view   func() *membership.View
+	client peers
+	askers *askers
+}
+
+// Self implements mesh.Router.
+func (r *router) Self() string { return r.view().Self.ID }
+
+// Peer implements mesh.Router.
+func (r *router) Peer(id string) mesh.Peer {
+	if !r.client.Healthy(id) {
+		return nil
+	}
+	return r.anyPeer(id)
+}
+
+// anyPeer is Peer for a member that may be passed over now. It answers, too, for
+// one that has just asked this node: that one lives.
+func (r *router) anyPeer(id string) mesh.Peer {
+	v := r.view()
+	if one, ok := v.Member(id); ok && one.Alive() && id != v.Self.ID {
+		return r.client.Peer(id)
+	}
+	return nil
+}
+
+// Members implements mesh.Router.
+func (r *router) Members() []mesh.Peer {
+	v := r.view()
+	var out []mesh.Peer
+	for i := range v.Members {
+		if one := &v.Members[i]; one.Alive() && one.ID != v.Self.ID {
+			out = append(out, r.client.Peer(one.ID))
+		}
+	}
+	return out
+}
+
+// Route implements mesh.Router.
+func (r *router) Route(registry, key string) []mesh.Peer {
+	v := r.view()
+	ids := route(v, r.askers.of(v, registry).members, key, r.client.Healthy)
+	out := make([]mesh.Peer, len(ids))
+	for i, id := range ids {
+		if id != v.Self.ID {
+			out[i] = r.client.Peer(id)
+		}
+	}
+	return out
+}
+
+// Holders implements mesh.Router.
+func (r *router) Holders(_, key string) []mesh.Peer {
+	var out []mesh.Peer
+	for _, id := range holders(r.view(), key, r.client.Healthy) {
+		out = append(out, r.client.Peer(id))
+	}
+	return out
+}
+
+// takers are the owners of what key names that are up, whether or not they may
+// ask the registry: whoever looks for it looks there. Those passed over now come
+// last.
+func (r *router) takers(key string) []mesh.Peer {
+	v := r.view()
+	var well, sick []mesh.Peer
+	owners, n := v.Ring.Owners(key)
+	for _, o := range owners[:n] {
+		switch one, ok := v.Member(o.ID); {
+		case !ok || !one.Up || o.ID == v.Self.ID:
+		case r.client.Healthy(o.ID):
+			well = append(well, r.client.Peer(o.ID))
+		default:
+			sick = append(sick, r.client.Peer(o.ID))
+		}
+	}
+	return append(well, sick...)
+}
+
+// asking is who may ask the registry now.
+func (r *router) asking(registry string) asking { return r.askers.of(r.view(), registry) }
+
+// route lists the ids of the members that are to get what key names, among those
+// able to ask: the owners of the key, in order, that are up. If no owner can,
+// all nodes agree on a stand-in. This node, if it is able, comes at its place or
+// last.
+func route(v *membership.View, able map[string]bool, key string, healthy func(id string) bool) []string {
+	var ids, sick []string
+	owners, n := v.Ring.Owners(key)
+	for _, o := range owners[:n] {
+		one, ok := v.Member(o.ID)
+		switch {
+		case !ok || !one.Up || !able[o.ID]:
+		case o.ID == v.Self.ID || healthy(o.ID):
+			ids = append(ids, o.ID)
+		default:
+			sick = append(sick, o.ID)
+		}
+	}
+	if len(ids) == 0 {
+		if id := standIn(v, able, key, healthy); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	if able[v.Self.ID] {
+		if !slices.Contains(ids, v.Self.ID) {
+			ids = append(ids, v.Self.ID)
+		}
+		return ids
+	}
+	return append(ids, sick...) // a node that cannot ask has nothing to lose
+}
+
+// standIn is the member that gets what key names if no owner can: the one with
+// the lowest hash.
+func standIn(v *membership.View, able map[string]bool, key string, healthy func(id string) bool) string {
+	best, lowest := "", uint64(0)
+	for i := range v.Members {
+		one := &v.Members[i]
+		if !one.Up || !able[one.ID] || one.ID != v.Self.ID && !healthy(one.ID) {
+			continue
+		}
+		if h := xxhash.Sum64String(one.ID + " " + key); best == "" || h < lowest {
+			best, lowest = one.ID, h
+		}
+	}
+	return best
+}
+
+// holders lists the ids of the other members that may hold what key names though
+// it is not theirs to get: those next to its owner, and owners in former rings.
+func holders(v *membership.View, key string, healthy func(id string) bool) []string {
+	var ids []string
+	add := func(o ring.Member) {
+		one, ok := v.Member(o.ID)
+		if ok && one.Alive() && o.ID != v.Self.ID && !slices.Contains(ids, o.ID) && healthy(o.ID) {
+			ids = append(ids, o.ID)
+		}
+	}
+	owners, n := v.Ring.Owners(key)
+	for _, o := range owners[:n] {
+		add(o)
+	}
+	for _, r := range v.Former {
+		add(r.Owner(key))
+	}
+	return ids
+}

@@ -1,0 +1,129 @@
+package gate
+
+import (
+	"log/slog"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"oci-proxy/node/config"
+	"oci-proxy/node/reply"
+)
+
+// An access says who may use the node: everybody, or users and the addresses
+// that need no login.
+type access struct {
+	open      bool
+	logins    *logins
+	throttle  *throttle
+	failures  atomic.Int64   // logins that were wrong, or not looked at any more
+	nologin   []netip.Prefix // anonymous_from
+	addresses addresses
+	log       *slog.Logger
+}
+
+func newAccess(cfg *config.Config, log *slog.Logger) (*access, error) {
+	l, err := newLogins(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &access{
+		open: !cfg.Auth.Asked(), logins: l, throttle: newThrottle(),
+		nologin: cfg.Auth.AnonymousFrom, addresses: addresses{cfg.TrustedProxies}, log: log,
+	}, nil
+}
+
+// A verdict is what became of a request's login.
+type verdict struct {
+	user  string // whose login is right, "" for none
+	ok    bool   // the login is right, or none is asked for
+	level level  // otherwise: how the address is treated
+	left  time.Duration
+}
+
+// judge looks at a request's login. A request without one is no failure: that is
+// how clients learn that they need one.
+func (a *access) judge(r *http.Request) verdict {
+	if a.open {
+		return verdict{ok: true}
+	}
+	if r.Header.Get("Authorization") == "" {
+		return verdict{}
+	}
+	from := network(a.addresses.of(r))
+	l, left := a.throttle.level(from)
+	user, password, basic := r.BasicAuth()
+	switch {
+	case l == ignored:
+		return verdict{level: ignored, left: left}
+	case basic && a.logins.known(from, user, password):
+		return verdict{user: user, ok: true}
+	case l == barred:
+		return a.failed(r, from, user)
+	}
+	end, ok := a.throttle.turn(r.Context(), from)
+	if !ok {
+		return verdict{}
+	}
+	defer end()
+	right, err := false, error(nil)
+	if l, _ := a.throttle.level(from); l < barred && basic {
+		right, err = a.logins.check(r.Context(), from, user, password)
+	}
+	switch {
+	case right:
+		a.throttle.succeeded(from, user)
+		return verdict{user: user, ok: true}
+	case err != nil || r.Context().Err() != nil:
+		return verdict{} // nobody knows whether it was right
+	}
+	return a.failed(r, from, user)
+}
+
+// failed counts and logs a failure. Every login that was looked at is logged.
+func (a *access) failed(r *http.Request, from netip.Prefix, user string) verdict {
+	a.failures.Add(1)
+	l, left := a.throttle.failed(from, user)
+	if l < barred {
+		attrs := []slog.Attr{slog.String("client", a.addresses.of(r).String())}
+		if a.logins.exists(user) {
+			attrs = append(attrs, slog.String("user", user))
+		}
+		a.log.LogAttrs(r.Context(), slog.LevelWarn, "login failed", attrs...)
+	}
+	if now, left := a.throttle.level(from); l < barred && now == barred {
+		a.log.Warn("too many failed logins: new logins from this address are refused for a while", "client", from.String(), "left", left.Round(time.Second))
+	}
+	return verdict{level: l, left: left}
+}
+
+// anonymous reports whether the client may pull without a login.
+func (a *access) anonymous(r *http.Request) bool { return within(a.nologin, a.addresses.of(r)) }
+
+// refuse asks for a login. It does so in the same way on every path: docker
+// decides by /v2/ alone whether to log in, containerd by the path it wants. An
+// address that failed too often waits for the refusal, or is told to come back
+// later.
+func (a *access) refuse(w http.ResponseWriter, r *http.Request, v verdict) {
+	if v.level >= barred || v.level == slowed && !a.throttle.delay(r.Context(), refusalDelay) {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(v.left.Seconds())))))
+		reply.Fail(w, http.StatusTooManyRequests, reply.Error{Code: "TOOMANYREQUESTS", Message: "too many failed logins from your address: try again later"})
+		return
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="oci-proxy", charset="UTF-8"`)
+	reply.Fail(w, http.StatusUnauthorized, reply.Error{Code: "UNAUTHORIZED", Message: "this proxy requires a login"})
+}
+
+// guard lets only users through to h: anonymous_from allows to pull and no more.
+func (a *access) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := a.judge(r); !v.ok {
+			a.refuse(w, r, v)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}

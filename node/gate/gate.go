@@ -1,0 +1,171 @@
+// Package gate decides who is let in, and when.
+//
+// Every request first passes [Gate.Screen], which refuses what two hops could
+// read in two ways. Then its [Class] decides: [Gate.Guard] puts in front of a
+// handler what the class asks for, a known name in Host and a login. A pull has
+// more to say about a refusal and asks [Gate.Admit] itself. A pull that is let
+// in waits for its turn ([Gate.Turn]): clients share the node's descriptors and
+// pulls fairly.
+//
+// Wrong logins are counted by address and slow that address down. A client's
+// address is its connection's, or what trusted load balancers say it is.
+package gate
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+
+	"oci-proxy/node/config"
+	"oci-proxy/node/reply"
+)
+
+// A Class says who may ask for a URL.
+type Class int
+
+// The classes.
+const (
+	Public    Class = iota // everybody
+	Probe                  // everybody, by whatever name in Host
+	Guarded                // a user, if a login is asked for
+	Operators              // a user; where no login is asked for, this machine
+	Pullers                // a user, or an address in anonymous_from
+)
+
+// A Gate decides who is let in, and when.
+type Gate struct {
+	access  *access
+	hosts   hosts
+	turns   *turns
+	conns   *connections
+	address string // that the node listens on, "" for all
+}
+
+// New returns the gate that the config describes. Close it.
+func New(cfg *config.Config, limits Limits, log *slog.Logger) (*Gate, error) {
+	access, err := newAccess(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	conns := newConnections(limits)
+	return &Gate{
+		access: access, hosts: newHosts(cfg), address: cfg.Address,
+		conns: conns, turns: newTurns(limits, cfg.QueueTimeout, conns.reserve),
+	}, nil
+}
+
+// Close ends what the gate has under way.
+func (g *Gate) Close(ctx context.Context) { g.access.logins.life.Close(ctx) }
+
+// Watch makes srv tell the gate of its connections. The gate closes idle ones
+// when descriptors run low.
+func (g *Gate) Watch(srv *http.Server) { g.conns.ledger.Watch(srv) }
+
+// Screen is what every request passes first. It reports false if it refused the
+// request and answered it.
+func (g *Gate) Screen(w http.ResponseWriter, r *http.Request) bool {
+	g.conns.ledger.Begin(r)
+	boundBody(w, r)
+	reason := misframed(r)
+	if reason != "" {
+		refuseMisframed(w, reason)
+	}
+	return reason == ""
+}
+
+// Guard returns h behind what its class asks for. Pullers pass: they are for
+// Admit, and what they get is the same under every name.
+func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
+	switch class {
+	case Probe, Pullers:
+		return h
+	case Guarded:
+		h = g.access.guard(h)
+	case Operators:
+		h = g.operators(h)
+	case Public:
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !g.hosts.allow(r) {
+			refuseHost(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Admit lets a pull in. It reports false if it refused the request and answered
+// it.
+func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
+	who := Client{from: network(g.Address(r))}
+	if g.access.anonymous(r) {
+		return who, true
+	}
+	v := g.access.judge(r)
+	if !v.ok {
+		g.access.refuse(w, r, v)
+	}
+	who.user = v.user
+	return who, v.ok
+}
+
+// Turn waits for a pull's turn. The caller calls end when the pull is answered.
+// The error is ErrBusy if the node is at its limits.
+func (g *Gate) Turn(ctx context.Context, who Client) (end func(), err error) {
+	return g.turns.begin(ctx, who)
+}
+
+// Open reports whether no login is asked for.
+func (g *Gate) Open() bool { return g.access.open }
+
+// Operator reports whether r comes from an operator: a user, or where no login
+// is asked for a client on this machine. r has passed Guard.
+func (g *Gate) Operator(r *http.Request) bool { return !g.access.open || local(r, g.address) }
+
+// Address is the address of the client that sent r. It is not valid if no
+// address can be told.
+func (g *Gate) Address(r *http.Request) netip.Addr { return g.access.addresses.of(r) }
+
+// Health returns what is wrong with the files that the gate reads, nil if
+// nothing is.
+func (g *Gate) Health() error {
+	if g.access.logins.users == nil {
+		return nil
+	}
+	return g.access.logins.users.Health()
+}
+
+// Figures are what the gate counts.
+type Figures struct {
+	Connections  int   // of clients, now
+	Pulls        int   // under way now
+	Waiting      int   // pulls that wait for their turn now
+	Refused      int64 // pulls that got no turn
+	FailedLogins int64 // that were wrong, or not looked at any more
+}
+
+// Figures returns what the gate counts.
+func (g *Gate) Figures() Figures {
+	active, waiting := g.turns.figures()
+	return Figures{
+		Connections: g.conns.ledger.Len(), Pulls: active, Waiting: waiting,
+		Refused: g.turns.refused.Load(), FailedLogins: g.access.failures.Load(),
+	}
+}
+
+// operators lets only operators through to h, and nobody from another site's
+// page in a browser.
+func (g *Gate) operators(h http.Handler) http.Handler {
+	sameSite := http.NewCrossOriginProtection().Handler(h)
+	if !g.access.open {
+		return g.access.guard(sameSite)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !g.Operator(r) {
+			reply.Fail(w, http.StatusForbidden, reply.Error{Code: "DENIED", Message: "no auth is configured: only clients on the node's own machine may do this"})
+			return
+		}
+		sameSite.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,237 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstream"
+)
+
+// registries are what the config says of registries, and the shards that hold
+// their content. Directories are resolved once, when the node is built: a working
+// directory that is renamed later, or a link that then points elsewhere, changes
+// nothing.
+type registries struct {
+	cfg    *config.Config
+	names  oci.Names
+	shards map[string]*grants.Shard // by directory
+	dirOf  map[string]string        // the directory of each configured registry
+	others string                   // the directory of all other registries
+	home   string                   // the directory of the node itself, which keeps its identity there
+}
+
+// openRegistries opens a shard for each cache directory that the config names.
+// Close the registries.
+func openRegistries(cfg *config.Config, log *slog.Logger) *registries {
+	r := &registries{cfg: cfg, names: names(cfg), shards: map[string]*grants.Shard{}, dirOf: map[string]string{}, home: resolve(cfg.Defaults.CacheDir)}
+	for _, one := range cfg.Registries {
+		r.dirOf[one.Host] = resolve(one.CacheDir)
+	}
+	r.others = r.home
+	for dir, opts := range r.options(log) {
+		r.shards[dir] = grants.OpenShard(dir, opts)
+	}
+	if r.shards[r.others] == nil { // whitelist_mode, and no registry uses it
+		r.others = r.dirOf[cfg.DefaultRegistry]
+	}
+	return r
+}
+
+// resolve returns the one name of a directory. If the working directory cannot be
+// told, a relative name stays as it is: the store then says what is wrong.
+func resolve(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return filepath.Clean(dir)
+	}
+	return abs
+}
+
+// options say how each directory's shard is opened. In whitelist_mode only
+// registries that name the defaults' directory use it.
+func (r *registries) options(log *slog.Logger) map[string]cache.Options {
+	opts := map[string]cache.Options{}
+	add := func(dir string, one config.Registry) {
+		o, ok := opts[dir]
+		if !ok {
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Log: log}
+		}
+		if one.OwnBound > 0 {
+			o.Shares[one.Host] = one.OwnBound
+		}
+		opts[dir] = o
+	}
+	if !r.cfg.WhitelistMode {
+		add(r.others, r.cfg.Defaults)
+	}
+	for _, one := range r.cfg.Registries {
+		add(r.dirOf[one.Host], one)
+	}
+	return opts
+}
+
+// names is how clients' names become registries'.
+func names(cfg *config.Config) oci.Names {
+	alias := map[string]string{}
+	for _, r := range cfg.Registries {
+		for _, a := range r.Alias {
+			alias[a] = r.Host
+		}
+	}
+	return oci.Names{
+		Default: cfg.DefaultRegistry, Hub: config.DockerHub, Canonical: config.Canonical, Alias: alias,
+		Known: func(host string) bool { _, ok := cfg.Registry(host); return ok },
+	}
+}
+
+// shard is where a registry's content lies. In whitelist_mode there may be no place
+// for a registry that is not listed; members that ask for it all the same are
+// answered from the default registry's.
+func (r *registries) shard(registry string) *grants.Shard { return r.shards[r.dir(registry)] }
+
+// dir is the directory of a registry's content.
+func (r *registries) dir(registry string) string {
+	if dir, ok := r.dirOf[config.Canonical(registry)]; ok {
+		return dir
+	}
+	return r.others
+}
+
+// dirs lists the directories in order.
+func (r *registries) dirs() []string { return slices.Sorted(maps.Keys(r.shards)) }
+
+// Shards implements cluster.Registries.
+func (r *registries) Shards() []*grants.Shard {
+	var out []*grants.Shard
+	for _, dir := range r.dirs() {
+		out = append(out, r.shards[dir])
+	}
+	return out
+}
+
+// ByShard implements cluster.Registries.
+func (r *registries) ByShard() [][]string {
+	byDir := map[string][]string{}
+	for _, one := range r.cfg.Registries {
+		dir := r.dirOf[one.Host]
+		byDir[dir] = append(byDir[dir], one.Host)
+	}
+	var out [][]string
+	for _, dir := range slices.Sorted(maps.Keys(byDir)) {
+		out = append(out, byDir[dir])
+	}
+	return out
+}
+
+// Configured implements cluster.Registries.
+func (r *registries) Configured(registry string) bool {
+	_, configured := r.cfg.Registry(registry)
+	return configured
+}
+
+// Asks implements cluster.Registries.
+func (r *registries) Asks(registry string) bool {
+	return !r.cfg.WhitelistMode || r.Configured(registry)
+}
+
+// configured lists the configured registries.
+func (r *registries) configured() []string {
+	var out []string
+	for _, one := range r.cfg.Registries {
+		out = append(out, one.Host)
+	}
+	return out
+}
+
+// bound is the bound of a registry's shard in bytes, 0 for none.
+func (r *registries) bound(registry string) int64 {
+	one, _ := r.cfg.Registry(registry)
+	return one.CacheMaxSize
+}
+
+// health lists what is wrong with the shards.
+func (r *registries) health() []string {
+	var out []string
+	for _, dir := range r.dirs() {
+		if err := r.shards[dir].Health(); err != nil {
+			out = append(out, "cache_dir "+dir+": "+err.Error())
+		}
+	}
+	return out
+}
+
+// close closes the shards.
+func (r *registries) close() error {
+	var errs []error
+	for _, s := range r.shards {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sites say what each registry means at the moment. They do no I/O.
+type sites struct {
+	registries *registries
+	private    func(registry string) bool // whether any member treats it as private now
+}
+
+// of is what a registry means now.
+func (s sites) of(registry string) grants.Site {
+	r, configured := s.registries.cfg.Registry(registry)
+	shard := s.registries.shard(registry)
+	return grants.Site{
+		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: s.guards(r, shard, !configured),
+		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
+	}
+}
+
+// guards reports whether a registry is private. Once it was, by this node's config
+// or another member's, it stays so for as long as the cache directory lives: what
+// came by a login is still here. Only `private: false` takes that back.
+func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) bool {
+	marked := shard.MarkedPrivate(r.Host)
+	switch {
+	case r.Private || s.private(r.Host):
+		if !marked {
+			shard.MarkPrivate(r.Host, stranger)
+		}
+		return true
+	case r.Public:
+		if marked {
+			shard.MarkPublic(r.Host)
+		}
+		return false
+	default:
+		return marked
+	}
+}
+
+// public reports whether anybody may pull from a registry.
+func (s sites) public(registry string) bool { return !s.of(registry).Private }
+
+// upstreams are the configured registries as the upstream client takes them, and
+// what any other registry is.
+func upstreams(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+	var out []upstream.Registry
+	for _, r := range cfg.Registries {
+		u := upstreamOf(r)
+		u.Configured = true
+		out = append(out, u)
+	}
+	return out, upstreamOf(cfg.Defaults), log
+}
+
+func upstreamOf(r config.Registry) upstream.Registry {
+	return upstream.Registry{
+		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
+		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
+	}
+}

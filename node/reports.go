@@ -1,0 +1,167 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node/cluster"
+	"oci-proxy/node/figures"
+	"oci-proxy/node/gate"
+	"oci-proxy/node/reply"
+	"oci-proxy/transfer"
+)
+
+// reports answer the questions of people and their tools, under /_/. They only
+// read what other rooms count.
+type reports struct {
+	registries *registries
+	sites      sites
+	cluster    *cluster.Cluster
+	fetcher    *transfer.Fetcher
+	gate       *gate.Gate
+	cert       *certificate
+	ready      *atomic.Bool
+}
+
+// health answers /_/health: the process is alive, and says what is broken.
+func (p *reports) health(w http.ResponseWriter, _ *http.Request) {
+	state := struct {
+		Status  string   `json:"status"`
+		Reasons []string `json:"reasons,omitempty"`
+	}{Status: "healthy", Reasons: p.broken()}
+	if len(state.Reasons) > 0 {
+		state.Status = "degraded"
+	}
+	body, err := json.Marshal(state)
+	if err != nil { // strings always encode
+		body = []byte(`{"status":"degraded"}`)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	reply.Body(w, "application/json", body)
+}
+
+// broken lists what keeps the node from working as it should.
+func (p *reports) broken() []string {
+	out := p.registries.health()
+	for _, err := range []error{p.cert.health(), p.gate.Health(), p.cluster.Health()} {
+		if err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	return out
+}
+
+// readiness answers /_/ready: whether the node should get traffic.
+func (p *reports) readiness(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !p.ready.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	reply.Body(w, "application/json", []byte(`{"status":"ready"}`))
+}
+
+// stats answers /_/stats: the sums of the whole cluster, or this node's figures.
+func (p *reports) stats(w http.ResponseWriter, r *http.Request) {
+	sum := p.byRegistry()
+	answered, known := 1, 1
+	if r.URL.Query().Get("scope") != "node" {
+		var missing []string
+		for _, one := range p.cluster.Reports(r.Context()) {
+			known++
+			if one.Err != nil {
+				missing = append(missing, one.Member.Name)
+				continue
+			}
+			answered++
+			figures.AddAll(sum, one.Figures.Registries)
+		}
+		if len(missing) > 0 {
+			w.Header().Set("X-Cluster-Missing", clip(strings.Join(missing, ", ")))
+		}
+	}
+	w.Header().Set("X-Cluster-Nodes", fmt.Sprintf("%d/%d", answered, known))
+	reply.JSON(w, sum)
+}
+
+// members answers /_/cluster.
+func (p *reports) members(w http.ResponseWriter, r *http.Request) {
+	reply.JSON(w, p.cluster.Describe(r.Context()))
+}
+
+// owner answers /_/owner/<digest>. Whether private content is held is for
+// operators: other clients could learn from it what somebody pulled.
+func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
+	d, err := digest.Parse(r.PathValue("digest"))
+	if err != nil {
+		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "DIGEST_INVALID", Message: "the digest is not of the form algorithm:hex"})
+		return
+	}
+	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Open, Public: p.sites.public}))
+}
+
+// own are this node's figures.
+func (p *reports) own() *figures.Node {
+	n := &figures.Node{Registries: p.byRegistry()}
+	for _, shard := range p.registries.Shards() {
+		n.MaxSize += shard.Bound()
+	}
+	return n
+}
+
+// byRegistry are this node's figures of each registry that is configured or has
+// delivered something.
+func (p *reports) byRegistry() map[string]*figures.Registry {
+	out := map[string]*figures.Registry{}
+	of := func(registry string) *figures.Registry {
+		if out[registry] == nil {
+			out[registry] = &figures.Registry{figures.MaxSize: p.registries.bound(registry)}
+		}
+		return out[registry]
+	}
+	for _, registry := range p.registries.configured() {
+		of(registry)
+	}
+	for registry, c := range p.fetcher.Counters() {
+		of(registry).Count(c)
+	}
+	for _, shard := range p.registries.Shards() {
+		for registry, s := range shard.Stats() {
+			of(registry).Hold(s)
+		}
+	}
+	return out
+}
+
+// totals are the cluster's figures in the body of /v2/.
+type totals struct {
+	Nodes       int   `json:"nodes"`
+	Hits        int64 `json:"hits"`
+	PeerHits    int64 `json:"peer_hits"`
+	Misses      int64 `json:"misses"`
+	Items       int64 `json:"items"`
+	CurrentSize int64 `json:"current_size"`
+	MaxSize     int64 `json:"max_size"`
+}
+
+// totals adds up what is known of the cluster, and asks nobody: a pull waits for
+// it. A bound counts once for each shard.
+func (p *reports) totals() totals {
+	var sum figures.Registry
+	bound := int64(0)
+	for _, one := range append(p.cluster.LastReports(), p.own()) {
+		bound += one.MaxSize
+		for _, r := range one.Registries {
+			sum.Add(r)
+		}
+	}
+	return totals{
+		Nodes: p.cluster.Size(), Hits: sum[figures.Hits], PeerHits: sum[figures.PeerHits], Misses: sum[figures.Misses],
+		Items: sum[figures.Items], CurrentSize: sum[figures.CurrentSize], MaxSize: bound,
+	}
+}

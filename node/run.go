@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"oci-proxy/node/cluster"
+	"oci-proxy/node/reply"
+)
+
+// maxHeader bounds a request's header in bytes.
+const maxHeader = 32 << 10
+
+// server is the clients' server.
+func (n *Node) server() *http.Server {
+	srv := &http.Server{
+		Handler: n.Handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		TLSConfig: n.cert.server(), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	setProtocols(srv)
+	n.gate.Watch(srv)
+	return srv
+}
+
+// serve serves on l, over TLS if that is set up.
+func serve(srv *http.Server, l net.Listener) error {
+	if srv.TLSConfig != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
+}
+
+// Run serves on l until ctx ends, then drains: no pull under way is cut before
+// shutdown_timeout has passed (see pulls.go). It closes the node.
+func (n *Node) Run(ctx context.Context, l net.Listener) error {
+	srv := n.server()
+	served := make(chan error, 1)
+	go func() { served <- serve(srv, l) }()
+	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	listened := make(chan struct{})
+	go func() {
+		defer close(listened)
+		n.cluster.Listen(listening)
+	}()
+	n.log.Info("serving", "address", l.Addr().String())
+	err := n.awaitEnd(ctx, served)
+	err = n.drain(context.WithoutCancel(ctx), srv, err)
+	stop()
+	<-listened
+	return err
+}
+
+// drain ends what the server has under way and closes the node. failed is why
+// serving ended, nil if it was asked to end.
+func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
+	n.ready.Store(false)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
+	defer cancel()
+	if failed == nil {
+		n.awaitQuiet(ctx)
+	}
+	err := failed
+	if cut := srv.Shutdown(ctx); cut != nil {
+		n.log.Warn("pulls cut because shutdown_timeout passed", "error", cut)
+		err = errors.Join(err, srv.Close())
+	}
+	return errors.Join(err, n.Close(ctx))
+}
+
+// awaitEnd waits until the node is to drain, or serving fails. Meanwhile the node
+// becomes ready.
+func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
+	met := n.met(ctx)
+	for {
+		select {
+		case <-met:
+			n.ready.Store(true)
+			met = nil
+		case err := <-served:
+			return fmt.Errorf("serving: %w", err)
+		case <-n.cluster.Leaving():
+			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			return nil
+		case <-ctx.Done():
+			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			n.cluster.Restarting(context.WithoutCancel(ctx))
+			return nil
+		}
+	}
+}
+
+// met is closed when the node knows other members, or that there are none.
+func (n *Node) met(ctx context.Context) <-chan struct{} {
+	met := make(chan struct{})
+	go func() {
+		defer close(met)
+		n.cluster.AwaitOthers(ctx)
+	}()
+	return met
+}
+
+// awaitQuiet keeps the port open for pulls under way. Meanwhile /_/ready sends
+// new clients to other nodes. If they come all the same, half of the drain's time
+// is left for what is still being sent then.
+func (n *Node) awaitQuiet(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout/2)
+	defer cancel()
+	n.pulls.quiet(ctx)
+}
+
+// leave answers POST /_/leave: the node hands over what others are to keep, and
+// ends. The answer comes when that is done, and says what was handed over.
+func (n *Node) leave(w http.ResponseWriter, r *http.Request) {
+	if n.cfg.Cluster == nil {
+		reply.Fail(w, http.StatusConflict, reply.Error{Code: "UNSUPPORTED", Message: cluster.ErrAlone.Error()})
+		return
+	}
+	n.log.Info("leaving the cluster for good", "client", n.gate.Address(r).String())
+	n.ready.Store(false)
+	// The node leaves even if the client that asked for it goes away.
+	done, err := n.cluster.HandOver(context.WithoutCancel(r.Context()))
+	if err != nil {
+		reply.Fail(w, http.StatusConflict, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
+		return
+	}
+	reply.JSON(w, done)
+	n.cluster.Leave()
+}
