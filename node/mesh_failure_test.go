@@ -75,7 +75,7 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 
 // The next node has half of the blob, does not know yet that the owner is dead, and is
 // asked to stand in for it.
-func TestMeshOwnerKilledAndWhoIsNextHasAPart(t *testing.T) {
+func TestMeshOwnerKilledAndTheNextNodeHasAPart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	b := c.blobOf(0, 8*mib)

@@ -228,7 +228,7 @@ func TestMeshLiarAboutBlobs(t *testing.T) {
 }
 
 // A member that claims to hold another's blob and does not deliver costs only a moment.
-func TestMeshLiarHoldsWhatItDoesNot(t *testing.T) {
+func TestMeshLiarClaimsToHoldABlob(t *testing.T) {
 	t.Parallel()
 	for name, then := range map[string]func(*liar, http.ResponseWriter, *http.Request){
 		"nothing": func(_ *liar, w http.ResponseWriter, _ *http.Request) {
