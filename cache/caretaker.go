@@ -9,9 +9,9 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// remount is how often a directory that could not be used is tried again, and
+// tendInterval is how often a directory that could not be used is tried again, and
 // how often the one in use is looked after.
-const remount = 5 * time.Second
+const tendInterval = 5 * time.Second
 
 // A caretaker opens the directory, has it listed, and looks after it. If the
 // directory is lost it takes another into use.
@@ -20,7 +20,7 @@ type caretaker struct {
 	path  string
 	fault func(op, name string) error
 	taken func(*Folder)
-	retry time.Duration // remount, or less in tests
+	retry time.Duration // tendInterval, or less in tests
 }
 
 // run opens the directory if that is still to be done, has it listed, and looks
@@ -35,7 +35,7 @@ func (c *caretaker) run(ctx context.Context, opened bool) {
 	if !c.firstListing(ctx) {
 		return // blobs that are not listed do not count, so nothing may come in
 	}
-	for wait.For(ctx, remount) == nil {
+	for wait.For(ctx, tendInterval) == nil {
 		c.tend(ctx)
 	}
 }

@@ -53,7 +53,7 @@ func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 			t.Error("health:", err)
 		}
 		d.room.Store(100 * size)
-		time.Sleep(pressureTime + 2*remount) // in the bubble's time
+		time.Sleep(pressureTime + 2*tendInterval) // in the bubble's time
 		synctest.Wait()
 		if err := s.Health(); err != nil {
 			t.Error("the disk has room again, but Health says:", err)
@@ -88,7 +88,7 @@ func TestDiskThatHasRoomAgain(t *testing.T) {
 			t.Error(s.Health(), s.Size())
 		}
 		d.room.Store(100 * size)
-		time.Sleep(2 * remount) // in the bubble's time
+		time.Sleep(2 * tendInterval) // in the bubble's time
 		synctest.Wait()
 		if err := s.Health(); err != nil {
 			t.Error(err)

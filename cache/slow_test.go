@@ -223,7 +223,7 @@ func TestKnownReadsNoDisk(t *testing.T) {
 			calls++
 		}
 		return st.fault(op, name)
-	}}, remount)
+	}}, tendInterval)
 	defer func() { _ = s.Close() }()
 	<-st.reached
 	if _, ok := s.Known(held.digest); ok || calls != 0 {

@@ -43,7 +43,7 @@ type Store struct {
 // the directory is listed in the background. It is no error if the directory can't
 // be used, or is used by another process: the store works without it, Health says
 // so, and it tries again every few seconds. Close it.
-func Open(dir string, opts Options) *Store { return open(dir, opts, remount) }
+func Open(dir string, opts Options) *Store { return open(dir, opts, tendInterval) }
 
 // open is Open with the time between two tries at the directory.
 func open(dir string, opts Options, retry time.Duration) *Store {

@@ -74,12 +74,14 @@ func (s *stream) toWindow(p []byte) error {
 }
 
 // awaitReaders returns once the bytes before end need not be kept: all followers
-// have read them, or the slow ones have used up their patience. The caller holds
-// mu; awaitReaders releases it while it waits.
+// have read them, or the slow ones have used up their patience. They use it up only
+// while the fastest has hardly anything left to read. The caller holds mu;
+// awaitReaders releases it while it waits.
 func (s *stream) awaitReaders(end int64) error {
 	deserted := time.Duration(0)
 	for {
 		fastest, laggards := s.crowd.survey(end)
+		heldUp := fastest > s.written-batch
 		limit := time.Duration(0)
 		switch {
 		case len(s.crowd.marks) == 0:
@@ -88,7 +90,7 @@ func (s *stream) awaitReaders(end int64) error {
 			}
 		case len(laggards) == 0:
 			return nil
-		case fastest >= end:
+		case heldUp:
 			for _, m := range laggards {
 				limit = max(limit, m.patience)
 			}
@@ -104,7 +106,7 @@ func (s *stream) awaitReaders(end int64) error {
 		if len(s.crowd.marks) == 0 {
 			deserted += waited
 		}
-		if fastest >= end {
+		if heldUp {
 			for _, m := range laggards {
 				m.patience -= waited
 			}

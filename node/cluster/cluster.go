@@ -83,7 +83,7 @@ func Open(cfg Config) (*Cluster, error) {
 	if seen := cfg.Seams.View; seen != nil {
 		view = func() *membership.View { return seen(c.network.members.View()) }
 	}
-	c.router = &router{view: view, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
+	c.router = &router{view: view, alive: c.network.alive, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
 	return c, nil
 }

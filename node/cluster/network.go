@@ -94,13 +94,19 @@ func reveal(secrets []config.Secret) []string {
 // self is this node as the others are told of it.
 func (n *network) self() membership.Member { return n.members.View().Self }
 
+// alive reports whether a member is alive at this moment.
+func (n *network) alive(id string) bool {
+	m, ok := n.members.Member(id)
+	return ok && m.Alive()
+}
+
 // member is what the peers' protocol has to know of a member.
 func (n *network) member(id string) (peer.Member, bool) {
-	m, ok := n.members.View().Member(id)
+	m, ok := n.members.Member(id)
 	if !ok || !m.Alive() {
 		return peer.Member{}, false
 	}
-	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(m)}, true
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
 }
 
 // key is the number of the first secret that the member accepts too: while

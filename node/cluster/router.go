@@ -20,6 +20,7 @@ type peers interface {
 // and what the peers' client knows of their health. It does no I/O.
 type router struct {
 	view   func() *membership.View
+	alive  func(id string) bool // at this moment: the view is a little behind
 	client peers
 	askers *askers
 }
@@ -38,8 +39,7 @@ func (r *router) Peer(id string) mesh.Peer {
 // anyPeer is Peer for a member that may be passed over now. It answers, too, for
 // one that has just asked this node: that one lives.
 func (r *router) anyPeer(id string) mesh.Peer {
-	v := r.view()
-	if one, ok := v.Member(id); ok && one.Alive() && id != v.Self.ID {
+	if id != r.Self() && r.alive(id) {
 		return r.client.Peer(id)
 	}
 	return nil

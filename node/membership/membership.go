@@ -232,6 +232,10 @@ func (m *Membership) save(after time.Duration) {
 // View returns what is known now.
 func (m *Membership) View() *View { return m.view.Load() }
 
+// Member returns another member as it is known at this moment. A member that has just
+// joined is known here some 50 ms before it is in the View, and asks at once.
+func (m *Membership) Member(id string) (Member, bool) { return m.roster.member(id, time.Now()) }
+
 // publish makes the members and their ring the present View.
 func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
 	v := &View{Ring: r, Members: members, next: make(chan struct{})}

@@ -224,6 +224,20 @@ func (r *roster) snapshot(now time.Time) snapshot {
 	return s
 }
 
+// member returns the member of that id, as it is known at this moment.
+func (r *roster) member(id string, now time.Time) (Member, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.best(id, now)
+	if b == nil || !b.counts(now) {
+		return Member{}, false
+	}
+	m := b.member
+	m.Since = b.since
+	m.Up = m.alive && m.State == Active
+	return m, true
+}
+
 // prune forgets boots of the id that were lost long ago. It returns next, or when
 // the next boot loses its place or is forgotten if that is earlier.
 func (r *roster) prune(id string, now, next time.Time) time.Time {
