@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
@@ -85,7 +86,7 @@ var aTag = oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 // another while.
 func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := newTagged(nil)
 		m := fakeMesh(t, dir, 2, up, grants.Site{TagTTL: time.Minute})
 		defer m.end()
@@ -148,7 +149,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				up := newTagged(blob)
 				m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: time.Hour})
 				defer m.end()

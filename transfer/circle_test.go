@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
+	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
@@ -83,7 +84,7 @@ func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oc
 
 func TestListsOfOthersComeInTime(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		store := grants.OpenShard(dir, cache.Options{})
 		f := transfer.New(transfer.Config{
 			Upstream: &fake{}, Log: slog.New(slog.DiscardHandler), Mesh: slowMesh{},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 )
@@ -16,7 +17,7 @@ func TestDripForNobodyEnds(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
 	d, content := fakeBlob(size)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		ended := make(chan struct{})
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
 			context.AfterFunc(ctx, func() { close(ended) })

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
 
 	"oci-proxy/cache"
+	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
@@ -25,7 +25,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
 	kib = 1 << 10
