@@ -47,16 +47,16 @@ var configKeys = []key[Config]{
 		"How long pulls may go on after SIGTERM. Then they are cut."),
 	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
 		"How long a chunk on disk is trusted after a check. 0: check at each read."),
-	section("defaults", func(l *loader, c *Config, n *node, path string) {
-		fill(l, &c.Defaults, shared(registryKeys), n, path, "")
+	section("defaults", func(r *reader, c *Config, n *node, path string) {
+		fill(r, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
-	section("registries", func(l *loader, _ *Config, n *node, _ string) { l.registries = n }),
-	section("cluster", func(l *loader, c *Config, n *node, path string) {
+	section("registries", func(r *reader, _ *Config, n *node, _ string) { r.registries = n }),
+	section("cluster", func(r *reader, c *Config, n *node, path string) {
 		if c.Cluster == nil {
 			c.Cluster = &Cluster{}
-			preset(l, c.Cluster, clusterKeys)
+			preset(r, c.Cluster, clusterKeys)
 		}
-		fill(l, c.Cluster, clusterKeys, n, path, "")
+		fill(r, c.Cluster, clusterKeys, n, path, "")
 	}),
 }
 
