@@ -75,6 +75,7 @@ func (c *caretaker) openDisk() (*disk, []*part, error) {
 // firstListing has the directory listed, and tries again until that succeeds. It
 // reports false if ctx ended first.
 func (c *caretaker) firstListing(ctx context.Context) bool {
+	c.listing.begin()
 	for {
 		err := c.list(ctx, c.dir.inUse())
 		if ctx.Err() != nil {

@@ -40,13 +40,15 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Grants say who may have what. Their methods may be called from any goroutine;
-// none does I/O but Allowed, which may ask the registry, and Revoke, which waits
-// for the disk.
+// Grants say who may have what. Their methods may be called from any goroutine, but
+// not under a lock: those that give a Pass may read the disk, Allowed and MayShow may
+// ask the registry, and Revoke waits for the disk for a second at most. Glance waits
+// for nobody.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]
 	herald *herald
+	glance *glances
 }
 
 // A question is what a private registry is asked: does the repository have it?
@@ -57,7 +59,7 @@ type question struct {
 
 // New returns Grants. Close them.
 func New(cfg Config) *Grants {
-	return &Grants{cfg: cfg, asking: wait.NewCalls[question, time.Time](cfg.Life, cfg.Within), herald: newHerald(cfg)}
+	return &Grants{cfg: cfg, asking: wait.NewCalls[question, time.Time](cfg.Life, cfg.Within), herald: newHerald(cfg), glance: newGlances(cfg.Life)}
 }
 
 // Close ends the telling of other members. What is asked of the registry ends with
@@ -110,6 +112,14 @@ func (g *Grants) ForMember(q Request, as oci.Resource, terms mesh.Terms) *Pass {
 		return g.held(q, as)
 	}
 	return g.Recent(q, as)
+}
+
+// Glance returns whether the shard holds q's digest, its size, and whether a member
+// that knows q's registry as private may have it, as ForMember says. The answer comes
+// at once, also from a disk that hangs: it is a sign of life. It may then miss a blob.
+func (g *Grants) Glance(q Request) (size int64, held, allowed bool) {
+	h, held := g.glance.at(q.Shard, q.Digest)
+	return h.Size, held, held && !g.foreign(q, h.Registry)
 }
 
 // Vouched reports whether the registry need not, or did recently, vouch for q,
@@ -225,15 +235,17 @@ func (g *Grants) refuse(q Request) (known bool) {
 // brought it that is private and q's own has not delivered it. Whether q's
 // registry vouches for it is for the caller to see.
 func (g *Grants) held(q Request, as oci.Resource) *Pass {
-	size, held := q.Shard.Stat(q.Digest)
-	if !held {
+	h, held := q.Shard.find(q.Digest)
+	if !held || g.foreign(q, h.Registry) {
 		return nil
 	}
-	origin, held := q.Shard.Origin(q.Digest)
-	if !held || origin != q.Registry && g.guarded(origin) && !q.Shard.ledger.delivered(q.Ref, q.Stranger) {
-		return nil
-	}
-	return &Pass{shard: q.Shard, ref: q.Ref, origin: origin, size: size, at: g.At(q, as)}
+	return &Pass{shard: q.Shard, ref: q.Ref, origin: h.Registry, size: h.Size, at: g.At(q, as)}
+}
+
+// foreign reports whether content is not for q's clients because another registry
+// brought it, which is private, and q's own has not delivered it.
+func (g *Grants) foreign(q Request, origin string) bool {
+	return origin != q.Registry && g.guarded(origin) && !q.Shard.ledger.delivered(q.Ref, q.Stranger)
 }
 
 // guarded reports whether what a registry brought is not for the clients of

@@ -119,7 +119,6 @@ type notes struct {
 	log    *slog.Logger
 	life   *wait.Life
 	wake   chan struct{}
-	work   chan struct{} // holds a token: one round of writing at a time
 
 	mu      sync.Mutex
 	folder  *cache.Folder // nil: without a disk
@@ -139,7 +138,7 @@ func newNotes(l *ledger, log *slog.Logger) *notes {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &notes{ledger: l, log: log, life: wait.NewLife(), wake: make(chan struct{}, 1), work: make(chan struct{}, 1), pending: map[string]*pending{}}
+	n := &notes{ledger: l, log: log, life: wait.NewLife(), wake: make(chan struct{}, 1), pending: map[string]*pending{}}
 	l.written = n.add
 	return n
 }
@@ -267,10 +266,9 @@ func (n *notes) sync(d time.Duration) {
 	_ = wait.Until(n.life.Context(), done, d) // it counts in any case
 }
 
-// write writes all that is pending.
+// write writes all that is pending. One goroutine at a time calls it: the writer, and
+// after its end close.
 func (n *notes) write() {
-	n.work <- struct{}{}
-	defer func() { <-n.work }()
 	n.mu.Lock()
 	folder, waiting := n.folder, n.waiting
 	n.waiting = nil
