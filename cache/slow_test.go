@@ -148,7 +148,7 @@ func TestSlowUnlinkIsNotAwaitedForEver(t *testing.T) {
 			began := time.Now()
 			in := begin(t, s, other)
 			in.SetSize(100_000)
-			if took := time.Since(began); in.Keeping() || took > removePatience {
+			if took := time.Since(began); in.Keeping() || took > roomPatience {
 				t.Error("waited", took, "keeping:", in.Keeping())
 			}
 			in.Abort(nil)

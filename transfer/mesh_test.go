@@ -42,6 +42,7 @@ type meshNode struct {
 	holders []int
 	policy  grants.Site           // of a fakeMesh's node
 	disk    atomic.Int64          // nanoseconds that its disk takes to set bytes aside
+	stall   atomic.Pointer[stall] // of its disk
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
