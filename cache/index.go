@@ -17,7 +17,7 @@ import (
 // A blob that is read (pinned) is taken out of the order of use, so that
 // eviction, which only looks at that order, can't meet it.
 type index struct {
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below; never held during I/O
 	ledger
 	epoch uint64 // counts the directories; insert takes blobs only from the current one
 }

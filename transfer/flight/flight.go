@@ -53,12 +53,11 @@ type flightKey struct {
 	leads bool
 }
 
-// Flights are the downloads under way. No lock of theirs lies over I/O: mu guards
-// the maps and what an entry says, nothing else.
+// Flights are the downloads under way. What an entry says is guarded by mu too.
 type Flights struct {
 	cfg Config
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below; never held during I/O
 	flights  map[flightKey]*entry
 	intents  *simplelru.LRU[oci.Content, intent] // see lead.go
 	landings uint64

@@ -21,7 +21,7 @@ const unknown = -1
 // a client another size, and from sending without end. Anybody can write a manifest,
 // so for its sake no registry is doubted and no peer blamed.
 type Sizes struct {
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below; never held during I/O
 	of *simplelru.LRU[oci.Content, int64]
 }
 

@@ -31,7 +31,7 @@ type herald struct {
 	log   *slog.Logger
 	slots chan struct{}
 
-	mu   sync.Mutex
+	mu   sync.Mutex             // guards the fields below; never held during I/O
 	last map[oci.Ref]*oci.Error // the repositories being told about, and what was heard last
 }
 

@@ -38,7 +38,7 @@ const maxMarked = 4096
 type ledger struct {
 	written func(book string, r record) // told of each change, under mu: does no I/O
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	books  map[string]*book
 	public map[string]bool // registries that the operator says are public
 	marks  map[string]bool // registries marked as private

@@ -120,7 +120,7 @@ type notes struct {
 	life   *wait.Life
 	wake   chan struct{}
 
-	mu      sync.Mutex
+	mu      sync.Mutex    // guards the fields below; never held during I/O
 	folder  *cache.Folder // nil: without a disk
 	pending map[string]*pending
 	waiting []chan struct{} // closed when what is pending now is written

@@ -22,7 +22,7 @@ const (
 // one lied; it may have been the registry. So no node is blamed, but the same
 // mixture must not come together again and again.
 type quarantine struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; never held during I/O
 	cases *simplelru.LRU[oci.Content, suspects]
 }
 
