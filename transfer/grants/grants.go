@@ -40,9 +40,9 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Grants say who may have what. Their methods may be called from any goroutine;
-// none does I/O but Allowed, which may ask the registry, and Revoke, which waits
-// for the disk.
+// Grants say who may have what. Their methods may be called from any goroutine.
+// Allowed and MayShow may ask the registry; Revoke and Refused wait a moment for
+// the disk if they take something back. The others answer at once.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]
