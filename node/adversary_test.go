@@ -73,7 +73,7 @@ func (a attack) attempt(t *testing.T) {
 	}
 }
 
-func TestTheAdversaryTriesEnough(t *testing.T) {
+func TestThereAreEnoughAttacks(t *testing.T) {
 	t.Parallel()
 	all := 0
 	for theme, attacks := range themes {

@@ -67,7 +67,7 @@ func TestBlobOfUnknownLengthComesWholeAndIsAHitAfterwards(t *testing.T) {
 	p.get(blobPath(d)).want(t, http.StatusOK, "Content-Length", strconv.Itoa(len(content)), "Cache-Status", "oci-proxy; hit")
 }
 
-func TestWhoJoinsADownloadIsCollapsedAndAMiss(t *testing.T) {
+func TestJoiningADownloadIsCollapsedAndAMiss(t *testing.T) {
 	t.Parallel()
 	long(t)
 	up := upstreamtest.New(t)

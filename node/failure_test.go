@@ -19,7 +19,7 @@ import (
 )
 
 // Each failure of upstream, and what the client is told.
-func TestFailuresAreOCIErrorsThatTellWhatFailedWhere(t *testing.T) {
+func TestFailuresAreOCIErrorsThatSayWhatFailedAndWhere(t *testing.T) {
 	t.Parallel()
 	nowhere := digest.FromString("nowhere").String()
 	for _, c := range []struct {

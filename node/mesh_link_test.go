@@ -183,3 +183,76 @@ func (c *faultyConn) flush() error {
 	c.kept = nil
 	return err
 }
+
+// hang makes a node hang: neither requests to it nor its own get through.
+func (c *testCluster) hang(i int) { c.around(i, trouble{silent: true}) }
+
+// around puts a fault on all links of a node.
+func (c *testCluster) around(i int, f trouble) {
+	for j := range c.nodes {
+		if j != i {
+			c.links.of(i, j).set(f)
+			c.links.of(j, i).set(f)
+		}
+	}
+}
+
+// heal ends all faults.
+func (l *links) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, one := range l.all {
+		one.set(trouble{})
+	}
+}
+
+// awaitHealthy waits until no node passes over another.
+func (c *testCluster) awaitHealthy() {
+	c.t.Helper()
+	c.await("nobody is passed over", func() bool {
+		for _, one := range c.running() {
+			for _, other := range c.running() {
+				if other != one && !one.node.cluster.Client().Healthy(other.node.cluster.Members().View().Self.ID) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// A port is a listener that can be cut as a crash cuts it.
+type port struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func openPort(addr string) (*port, error) {
+	l, err := net.Listen("tcp", addr)
+	return &port{Listener: l}, err
+}
+
+// Accept implements net.Listener.
+func (p *port) Accept() (net.Conn, error) {
+	conn, err := p.Listener.Accept()
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.conns = append(p.conns, conn)
+	}
+	return conn, err
+}
+
+// cut resets all connections.
+func (p *port) cut() {
+	_ = p.Close() // it may be closed already
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // it may be closed
+		}
+		_ = conn.Close()
+	}
+}

@@ -10,7 +10,7 @@ import (
 
 // The member that says that a registry is private may leave. What its login brought
 // stays private on the disks of members that never had a login.
-func TestPrivateContentStaysPrivateWithoutWhoSaidSo(t *testing.T) {
+func TestPrivateContentStaysPrivateWithoutTheMemberThatSaidSo(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
 		return form{settings: settings{registry: []string{"private: true", ""}[i]}}

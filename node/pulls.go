@@ -43,12 +43,9 @@ func (p *pulls) quiet(ctx context.Context) {
 		idle, left := p.look()
 		switch {
 		case idle != nil: // nobody knows how long the requests take
-			select {
-			case <-idle:
-			case <-ctx.Done():
-			}
+			_ = wait.Until(ctx, idle, 0) // the loop sees ctx's end
 		case left > 0:
-			_ = wait.For(ctx, left) // the loop sees ctx's end
+			_ = wait.For(ctx, left) // as above
 		default:
 			return
 		}

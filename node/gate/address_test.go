@@ -12,7 +12,7 @@ import (
 
 // Without auth, clients on this machine are operators. A client that comes through a
 // proxy on this machine is not one, as far as the proxy tells.
-func TestWhoIsOnThisMachine(t *testing.T) {
+func TestClientsOnThisMachine(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, remote, local, listens string

@@ -89,7 +89,7 @@ const canary = "canary-5c1f"
 
 const oneUser = "auth: {username: ann, password: right}\n"
 
-func TestWhoGuessesIsSlowedThenNotHeard(t *testing.T) {
+func TestGuessersAreSlowedDownThenIgnored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, oneUser)
@@ -118,7 +118,7 @@ func TestWhoGuessesIsSlowedThenNotHeard(t *testing.T) {
 	})
 }
 
-func TestARightLoginIsNoOracleWhereItIsNotKnown(t *testing.T) {
+func TestABarredAddressLearnsNothingFromARightLogin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, oneUser)
@@ -131,7 +131,7 @@ func TestARightLoginIsNoOracleWhereItIsNotKnown(t *testing.T) {
 	})
 }
 
-func TestNothingIsHeardAfterAFlood(t *testing.T) {
+func TestAFloodOfGuessesIsIgnored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, oneUser)
@@ -146,7 +146,7 @@ func TestNothingIsHeardAfterAFlood(t *testing.T) {
 	})
 }
 
-func TestSuccessMakesUpForOnesOwnFailuresAlone(t *testing.T) {
+func TestSuccessMakesUpOnlyForTheSameUsersFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, oneUser)
@@ -165,7 +165,7 @@ func TestSuccessMakesUpForOnesOwnFailuresAlone(t *testing.T) {
 	})
 }
 
-func TestAddressesAreTheClients(t *testing.T) {
+func TestFailuresCountByTheClientsAddress(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, top, from, other string
@@ -200,7 +200,7 @@ func TestAddressesAreTheClients(t *testing.T) {
 	}
 }
 
-func TestAThousandGuessesAtOnceAreTwenty(t *testing.T) {
+func TestOfAThousandGuessesAtOnceTwentyAreLookedAt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, "auth: {htpasswd_file: "+htpasswd(t, "ann", "right")+"}")
@@ -222,7 +222,7 @@ func TestAThousandGuessesAtOnceAreTwenty(t *testing.T) {
 	})
 }
 
-func TestMemoryOfFailuresIsBounded(t *testing.T) {
+func TestRememberedFailuresAreBounded(t *testing.T) {
 	t.Parallel()
 	th := newThrottle()
 	for i := range 3 * maxFailing {
@@ -252,7 +252,7 @@ func TestRefusalsHeldBackAreBounded(t *testing.T) {
 	})
 }
 
-func TestTheLogOfFailuresTellsNoPassword(t *testing.T) {
+func TestFailedLoginsLogNoPassword(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t, oneUser)
 	d.knock("192.0.2.1", "ann", canary)

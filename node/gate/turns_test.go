@@ -69,7 +69,7 @@ func (c *crowd) has(who Client) int {
 	return len(c.ends[who])
 }
 
-func TestWhoAsksForAThousandStarvesNobody(t *testing.T) {
+func TestOneGreedyClientStarvesNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newTurns(limitsOf(20000), time.Hour, func(int) {})
@@ -123,7 +123,7 @@ func TestWhoAsksForAThousandStarvesNobody(t *testing.T) {
 	})
 }
 
-func TestAnotherClientIsNextButFew(t *testing.T) {
+func TestANewClientWaitsForAFewTurnsOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newTurns(limitsOf(20000), time.Hour, func(int) {})
@@ -161,7 +161,7 @@ func TestAnotherClientIsNextButFew(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsTooLongOrLeavesIsTakenBack(t *testing.T) {
+func TestPullsThatWaitTooLongOrLeaveAreWithdrawn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newTurns(limitsOf(20000), 2*time.Minute, func(int) {})

@@ -27,20 +27,24 @@ type filler struct {
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
 func (f *filler) ctx() context.Context { return f.flights.cfg.Life.Context() }
 
-// run fills the blob and ends the flight.
+// run fills the blob and ends the flight. All is noted before the followers hear of the
+// end: they may ask again at once.
 func (f *filler) run() {
 	start := time.Now()
 	err := f.fill()
-	// All is noted before the followers hear of the end: they may ask again at once.
-	if wrong := err == nil && f.ingest.Wrong(); wrong || errors.Is(err, cache.ErrDigest) {
-		f.blame()
-	} else if err == nil {
+	if err == nil && !f.ingest.Wrong() {
 		f.cfg().Grants.Delivered(f.request, oci.BlobResource, f.Provenance().At)
-	}
-	if err == nil {
 		err = f.commit()
+		f.flights.leave(f.Flight, err == nil) // when the blob is in the shard
+	} else {
+		if err == nil || errors.Is(err, cache.ErrDigest) {
+			f.blame()
+		}
+		f.flights.leave(f.Flight, false) // so that nobody boards what has failed
+		if err == nil {
+			err = f.commit()
+		}
 	}
-	f.flights.leave(f.Flight, err == nil) // before it ends, so that nobody boards what has failed
 	f.ingest.Abort(err)
 	f.report(err, time.Since(start).Round(time.Millisecond))
 }

@@ -41,9 +41,9 @@ type Config struct {
 }
 
 // Grants say who may have what. Their methods may be called from any goroutine, but
-// not under a lock: those that give a Pass may read the disk, Allowed and MayShow may
-// ask the registry, and Revoke waits for the disk for a second at most. Glance waits
-// for nobody.
+// not under a lock: those that give a Pass may read the disk. Allowed and MayShow may
+// ask the registry; Revoke and Refused wait a moment for the disk if they take
+// something back. Glance waits for nobody.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]

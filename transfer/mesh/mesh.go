@@ -40,7 +40,7 @@ func New(cfg Config) *Mesh {
 		cfg.Look = look
 	}
 	if cfg.Drip == 0 {
-		cfg.Drip = dripFor
+		cfg.Drip = DripFor
 	}
 	if cfg.Router == nil {
 		cfg.Router = alone{}

@@ -49,10 +49,10 @@ const (
 	// few is to how many nodes a peer may be sending for that: one that sends to
 	// many is slow to each.
 	few = 4
-	// dripFor is within which time a stream has to bring something, or a request an
+	// DripFor is within which time a stream has to bring something, or a request an
 	// answer, whatever the peer says about the registry. After that a node that may
 	// ask the registry does so itself.
-	dripFor = 30 * time.Second
+	DripFor = 30 * time.Second
 	// DripRate is the speed in bytes a second below which next to nothing comes.
 	DripRate = 64 << 10
 	// lateBy is how late this node's own timers may be for it to judge others. A

@@ -159,7 +159,7 @@ func TestAges(t *testing.T) {
 
 func TestAgesTravel(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{policy: grants.Site{Private: true, TagTTL: time.Hour}})
+	r := newRig(t, setup{site: grants.Site{Private: true, TagTTL: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
 	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	ask := func() (ats [4]time.Time) {

@@ -83,7 +83,7 @@ type setup struct {
 	tls      bool
 	passOn   bool // redirects go to the client
 	options  []upstreamtest.Option
-	policy   grants.Site
+	site     grants.Site
 	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) mesh.Peer
@@ -113,17 +113,17 @@ func newRig(t testing.TB, s setup) *rig {
 	if s.upstream == nil {
 		s.upstream = up
 	}
-	s.policy.Shard = grants.OpenShard(t.TempDir(), cache.Options{})
+	s.site.Shard = grants.OpenShard(t.TempDir(), cache.Options{})
 	r.fetcher = transfer.New(transfer.Config{
 		Upstream: s.upstream, Log: log,
-		Site: func(string) grants.Site { return s.policy },
+		Site: func(string) grants.Site { return s.site },
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		r.fetcher.Close(ctx)
 		up.Close()
-		_ = s.policy.Shard.Close()
+		_ = s.site.Shard.Close()
 	})
 	l := listen(t)
 	r.addr, r.members = l.Addr().String(), newMembers(l.Addr().String())

@@ -148,7 +148,7 @@ func TestTagAndManifest(t *testing.T) {
 
 func TestStaleTagSaysWhy(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{upstream: &failing{err: &oci.Error{Kind: oci.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, policy: grants.Site{StaleIfError: time.Hour}})
+	r := newRig(t, setup{upstream: &failing{err: &oci.Error{Kind: oci.Limited, Status: 429, Reason: "slow down", RetryAfter: time.Minute}}, site: grants.Site{StaleIfError: time.Hour}})
 	h := http.Header{}
 	stale := &oci.Error{Kind: oci.Limited, Registry: "there", Host: "there:444", Status: 429, Reason: "slow\ndown – ü", RetryAfter: 1500 * time.Millisecond, Err: errors.New("stays")}
 	setProvenance(h, oci.Provenance{Origin: oci.Hit, Collapsed: true, Stale: stale}, "node-b", true)
@@ -347,7 +347,7 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 // for.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{policy: grants.Site{Private: true, StaleIfError: time.Hour}})
+	r := newRig(t, setup{site: grants.Site{Private: true, StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
 	manifest := func() error {
 		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), mesh.Terms{})

@@ -130,7 +130,7 @@ func TestSlowReadersLeaveRoomForOthers(t *testing.T) {
 	}
 }
 
-func TestWhoGetsNoTurnIsToldAsTheClientTakesItBest(t *testing.T) {
+func TestBusyAnswersSuitTheClient(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	p := served(t, up, settings{top: "queue_timeout: 0s"}, gate.Limits{Files: 18000, Pulls: 0, Waiting: 4500})

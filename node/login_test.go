@@ -63,7 +63,7 @@ func basic(user, password string) []string {
 	return []string{"Authorization", r.Header.Get("Authorization")}
 }
 
-func TestAnonymousClientsPullAndNoMore(t *testing.T) {
+func TestAnonymousClientsMayOnlyPull(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	img := up.PutImage(repo, "v1", random(1, 100))
@@ -101,7 +101,7 @@ func TestAnonymousClientsPullAndNoMore(t *testing.T) {
 	}
 }
 
-func TestLogTellsTheClientBehindATrustedProxy(t *testing.T) {
+func TestTheLogNamesTheClientBehindATrustedProxy(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{top: "trusted_proxies: [127.0.0.1/32]"})

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// What a member offers must be what it says, and gets no more room than there is.
+func TestMeshLiarOffers(t *testing.T) {
+	t.Parallel()
+	const bound = 8 * mib
+	for name, answer := range map[string]func(*liar, http.ResponseWriter, *http.Request){
+		"what it has not":     on(http.MethodGet, "blobs/", func(_ *liar, w http.ResponseWriter, r *http.Request) { honest(w, r) }),
+		"what has no end":     on(http.MethodGet, "blobs/", func(_ *liar, w http.ResponseWriter, r *http.Request) { pour(w, r) }),
+		"a redirect":          redirect("http://169.254.169.254/"),
+		"wrong bytes":         on(http.MethodGet, "blobs/", func(_ *liar, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, small)) }),
+		"more than there is":  hijack("HTTP/1.1 200 OK\r\nOci-Peer: 1\r\nContent-Length: 1000000000000\r\n\r\n", again(strings.Repeat("x", 64<<10))),
+		"more than it sends":  hijack(fmt.Sprintf("HTTP/1.1 200 OK\r\nOci-Peer: 1\r\nContent-Length: %d\r\n\r\n", 4*mib), nil),
+		"what is never there": on(http.MethodGet, "blobs/", silent),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := infiltrate(t, form{settings: settings{defaults: "cache_max_size: 8MiB"}}, 0, answer)
+			one := l.c.nodes[0]
+			p := l.client.Peer(one.node.cluster.Members().View().Self.ID)
+			var wg sync.WaitGroup
+			most := int64(0)
+			for i := range 20 {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					defer cancel()
+					ref := oci.Ref{Registry: l.c.up.Host(), Digest: digest.FromString(fmt.Sprint(name, i))}
+					if err := p.Offer(ctx, ref, ""); err == nil {
+						t.Error("it was taken")
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { wg.Wait(); close(done) }()
+			for tick := time.NewTicker(20 * time.Millisecond); ; {
+				most = max(most, diskOf(t, one.dir))
+				select {
+				case <-tick.C:
+					continue
+				case <-done:
+				}
+				tick.Stop()
+				break
+			}
+			if most > bound+mib {
+				t.Errorf("%d bytes were on the disk", most)
+			}
+			if log := one.log.String(); strings.Contains(log, " a bug") {
+				t.Errorf("a bug: %s", log[strings.Index(log, " a bug")-200:])
+			}
+			b := l.c.blob(small)
+			for l.owns(b.String()) {
+				b = l.c.blob(small)
+			}
+			l.patiently(t, b, false)
+		})
+	}
+}
+
+// diskOf returns how much room the blobs in a directory take.
+func diskOf(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // files come and go
+		}
+		if info, err := d.Info(); err == nil && info.Size() > 64<<10 {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n
+}
+
+// A liar's answers take no more memory than right ones.
+func TestMeshLiarTakesNoMemory(t *testing.T) {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before, peak := m.HeapAlloc, uint64(0)
+	l := infiltrate(t, form{}, 0, func(_ *liar, w http.ResponseWriter, r *http.Request) { pour(w, r) })
+	for range 4 {
+		b, _ := l.blob(small)
+		l.patiently(t, b, true)
+		l.c.json(0, "/_/stats", new(map[string]map[string]int64))
+		runtime.ReadMemStats(&m)
+		peak = max(peak, m.HeapAlloc)
+	}
+	if peak > before+128*mib {
+		t.Errorf("it takes %d MiB", (peak-before)/mib)
+	}
+}
+
+// What a hostile member can read of private content: as a client, only what the registry
+// vouches for in a repository; but everything that is held, if it claims that the
+// registry vouched for it. docs/security.md says so.
+func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
+	l := infiltrateAt(t, up, form{settings: settings{
+		registry: fmt.Sprintf("auth: {username: %s, password: %s}", upstreamUser, upstreamPassword),
+	}}, 0, func(_ *liar, w http.ResponseWriter, r *http.Request) { honest(w, r) })
+	img := up.PutImage(repo, "v1", random(1, 10_000))
+	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
+	id := l.c.nodes[0].node.cluster.Members().View().Self.ID
+	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until it knows the node
+		runtime.Gosched()
+	}
+	p := l.client.Peer(id)
+	open := func(repository string, terms mesh.Terms) error {
+		s, err := p.Open(t.Context(), oci.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)
+		if err == nil {
+			err = s.Body.Close()
+		}
+		return err
+	}
+	if err := open("other/app", mesh.Terms{}); oci.KindOf(err) != oci.NotFound {
+		t.Errorf("of another repository: %v", err)
+	}
+	if _, _, err := p.Stat(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
+		t.Error("the size of it is told")
+	}
+	if _, err := p.Manifest(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, mesh.Terms{}); err == nil {
+		t.Error("a manifest of another repository")
+	}
+	if err := open(repo, mesh.Terms{}); err != nil {
+		t.Errorf("of its own: %v", err)
+	}
+	if err := open("other/app", mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
+		t.Errorf("what is held, without a word of the registry: %v", err)
+	}
+	if err := open("other/app", mesh.Terms{Held: true, Vouched: true}); err != nil {
+		t.Errorf("what is held: %v", err)
+	}
+}
