@@ -190,7 +190,7 @@ func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool)
 	}
 	d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
 	switch {
-	case err == nil && (d.Size >= 0 || d.Redirect != ""):
+	case err == nil && d.By != oci.Middlebox && (d.Size >= 0 || d.Redirect != ""):
 		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
 	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
 		return oci.Sized{}, err

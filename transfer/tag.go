@@ -144,7 +144,7 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 	}
 	asked := time.Now()
 	d, err := t.upstream.Stat(ctx, q.Ref, false, q.accept)
-	if err == nil && d.Digest != "" {
+	if err == nil && d.By != oci.Middlebox && d.Digest != "" {
 		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
 	}
 	if err != nil && !oci.NoHead(err) {

@@ -17,6 +17,7 @@ type Ticket struct {
 	not    *Flight // not this one: the request has fallen out of it
 	own    bool    // only a flight for the same repository
 	looked uint64  // how many flights had landed when the shard was looked at
+	told   bool    // that the blob had landed
 }
 
 // NewTicket returns a Ticket for a client. What a private registry delivers for one

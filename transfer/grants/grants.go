@@ -134,6 +134,9 @@ func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
 	if g.Vouched(q, as) {
 		return true
 	}
+	if q.Offline {
+		return !g.At(q, as).IsZero()
+	}
 	at, err := g.ask(ctx, q, as)
 	return err == nil && !at.IsZero()
 }
@@ -259,18 +262,26 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref,
 			func(ctx context.Context) (time.Time, error) {
 				asked := time.Now()
-				_, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				if d.By == oci.Middlebox {
+					return time.Time{}, err // a portal's page, for example
+				}
 				return asked, err
 			},
 			func(ctx context.Context, p mesh.Peer) (time.Time, error) { return askPeer(ctx, p, q.Ref, as) })
 	})
-	if err == nil {
+	last := g.At(q, as)
+	switch {
+	case err == nil && !at.IsZero():
 		g.Grant(q, as, at)
 		return at, nil
+	case err == nil && within(last, q.StaleIfError):
+		return last, nil // the registry could not be asked
+	case err == nil:
+		return time.Time{}, nil // nobody vouches for it, so the GET decides
 	}
 	err = oci.Lateness(q.Ref, err)
 	e, isError := oci.AsError(err)
-	last := g.At(q, as)
 	switch {
 	case !isError:
 		return time.Time{}, err
