@@ -174,8 +174,8 @@ func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
 
 // Revoke draws the consequences of an error that a request about q ended with. If
 // the registry refused, all that it vouched for in the repository before is taken
-// back, here and at the other members. If it says that it does not have the
-// digest, that digest is. Nothing follows from what anybody else says.
+// back, here and at the other members. If it says that it does not have the digest
+// or tag, that is. Nothing follows from what anybody else says.
 func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	e, ok := oci.AsError(err)
 	if !ok || !q.Private || !e.Authoritative() {
@@ -187,7 +187,7 @@ func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 		if !e.Relayed {
 			g.herald.tell(q.Repo(), e, known)
 		}
-	case e.Kind == oci.NotFound && q.Digest != "":
+	case e.Kind == oci.NotFound:
 		if q.Shard.ledger.lose(q.Ref, as) {
 			q.Shard.notes.sync(noted)
 		}
@@ -202,9 +202,10 @@ func (g *Grants) Refused(q Request) {
 	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
 }
 
-// RefusedSince reports whether q's registry has refused the repository since then.
-func (g *Grants) RefusedSince(q Request, then time.Time) bool {
-	return q.Private && q.Shard.ledger.refusedSince(q.Ref, then)
+// Stands reports whether what q's tag meant at that time still counts: a private
+// registry takes it back by a refusal, or by not having the tag any more.
+func (g *Grants) Stands(q Request, checked time.Time) bool {
+	return !q.Private || q.Shard.ledger.stands(q.Ref, checked)
 }
 
 // noted is how long Revoke waits for the disk at most. The refusal counts at
