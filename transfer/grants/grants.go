@@ -185,13 +185,23 @@ func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	case e.Kind == oci.Denied && e.Status != 0:
 		known := g.refuse(q)
 		if !e.Relayed {
-			g.herald.tell(q.Repo(), e, known)
+			g.herald.tell(news{ref: q.Repo()}, e, known)
 		}
 	case e.Kind == oci.NotFound:
-		if q.Shard.ledger.lose(q.Ref, as) {
-			q.Shard.notes.sync(noted)
+		known := g.lose(q, as)
+		if !e.Relayed && (known || q.Digest != "") { // clients ask for tags that never were all the time
+			g.herald.tell(news{missing(q), as, true}, e, known)
 		}
 	}
+}
+
+// missing names what q's registry does not have: the digest if q has one, else the tag.
+func missing(q Request) oci.Ref {
+	ref := q.Ref
+	if ref.Digest != "" {
+		ref.Tag = ""
+	}
+	return ref
 }
 
 // Refused hears that the registry refused another member q's repository.
@@ -200,6 +210,15 @@ func (g *Grants) Refused(q Request) {
 		g.refuse(q)
 	}
 	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
+}
+
+// Lost hears that the registry told another member that it does not have q's digest,
+// as that resource, or q's tag.
+func (g *Grants) Lost(q Request, as oci.Resource) {
+	if q.Private {
+		g.lose(q, as)
+	}
+	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
 }
 
 // Stands reports whether what q's tag meant at that time still counts: a private
@@ -216,6 +235,16 @@ const noted = time.Second
 // reports whether it did: strangers may name any number of others.
 func (g *Grants) refuse(q Request) (known bool) {
 	known = q.Shard.ledger.refuse(q.Ref)
+	if known {
+		q.Shard.notes.sync(noted)
+	}
+	return known
+}
+
+// lose notes that the registry does not have q's digest or tag, and reports whether
+// it had vouched for that.
+func (g *Grants) lose(q Request, as oci.Resource) (known bool) {
+	known = q.Shard.ledger.lose(q.Ref, as)
 	if known {
 		q.Shard.notes.sync(noted)
 	}
