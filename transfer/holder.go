@@ -127,3 +127,6 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 
 // Refused implements mesh.Holder.
 func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.f.request(ref)) }
+
+// Lost implements mesh.Holder.
+func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.f.request(ref), as) }

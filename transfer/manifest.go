@@ -85,7 +85,7 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
 		}, nil
-	case err != nil && !oci.NoHead(err):
+	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to a HEAD of what a GET finds
 		return nil, err
 	default:
 		return nil, nil

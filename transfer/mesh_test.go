@@ -347,6 +347,15 @@ func (p *fakePeer) Refused(ctx context.Context, ref oci.Ref) error {
 	return nil
 }
 
+// Lost implements transfer.Peer.
+func (p *fakePeer) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Holder().Lost(ref, as)
+	return nil
+}
+
 // put stores a random blob in the registry.
 func (m *meshRig) put(seed uint64, size int64) (digest.Digest, []byte) {
 	content := random(seed, size)

@@ -54,7 +54,7 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 	q := question{Request: of, accept: oci.Acceptable(client), head: head, member: member}
 	q.key = strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, q.accept...), " ")
 	old, known := q.Shard.Tag(q.key)
-	known = known && !t.grants.RefusedSince(q.Request, old.Checked)
+	known = known && t.grants.Stands(q.Request, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
 		if found, ok := t.lastKnown(q, old); ok {
 			return found, nil
@@ -68,12 +68,12 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		return found, nil
 	}
 	err = oci.Lateness(q.Ref, err)
+	t.grants.Revoke(q.Request, oci.ManifestResource, err)
 	if oci.KindOf(err) == oci.NotFound {
 		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
-	t.grants.Revoke(q.Request, oci.ManifestResource, err)
-	if known && !t.grants.RefusedSince(q.Request, old.Checked) {
+	if known && t.grants.Stands(q.Request, old.Checked) {
 		if found, ok := t.stale(ctx, q, old, err); ok {
 			return found, nil
 		}
@@ -161,6 +161,7 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 // not check itself is no news.
 func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
 	if told.Stale == nil {
+		t.grants.Grant(q.Request, oci.ManifestResource, told.At)
 		q.Shard.SetTag(cache.Tag{Key: q.key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At})
 	}
 	return found

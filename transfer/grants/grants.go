@@ -187,8 +187,8 @@ func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
 
 // Revoke draws the consequences of an error that a request about q ended with. If
 // the registry refused, all that it vouched for in the repository before is taken
-// back, here and at the other members. If it says that it does not have the
-// digest, that digest is. Nothing follows from what anybody else says.
+// back, here and at the other members. If it says that it does not have the digest
+// or tag, that is. Nothing follows from what anybody else says.
 func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	e, ok := oci.AsError(err)
 	if !ok || !q.Private || !e.Authoritative() {
@@ -198,13 +198,23 @@ func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	case e.Kind == oci.Denied && e.Status != 0:
 		known := g.refuse(q)
 		if !e.Relayed {
-			g.herald.tell(q.Repo(), e, known)
+			g.herald.tell(news{ref: q.Repo()}, e, known)
 		}
-	case e.Kind == oci.NotFound && q.Digest != "":
-		if q.Shard.ledger.lose(q.Ref, as) {
-			q.Shard.notes.sync(noted)
+	case e.Kind == oci.NotFound:
+		known := g.lose(q, as)
+		if !e.Relayed && (known || q.Digest != "") { // clients ask for tags that never were all the time
+			g.herald.tell(news{missing(q), as, true}, e, known)
 		}
 	}
+}
+
+// missing names what q's registry does not have: the digest if q has one, else the tag.
+func missing(q Request) oci.Ref {
+	ref := q.Ref
+	if ref.Digest != "" {
+		ref.Tag = ""
+	}
+	return ref
 }
 
 // Refused hears that the registry refused another member q's repository.
@@ -215,9 +225,19 @@ func (g *Grants) Refused(q Request) {
 	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
 }
 
-// RefusedSince reports whether q's registry has refused the repository since then.
-func (g *Grants) RefusedSince(q Request, then time.Time) bool {
-	return q.Private && q.Shard.ledger.refusedSince(q.Ref, then)
+// Lost hears that the registry told another member that it does not have q's digest,
+// as that resource, or q's tag.
+func (g *Grants) Lost(q Request, as oci.Resource) {
+	if q.Private {
+		g.lose(q, as)
+	}
+	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
+}
+
+// Stands reports whether what q's tag meant at that time still counts: a private
+// registry takes it back by a refusal, or by not having the tag any more.
+func (g *Grants) Stands(q Request, checked time.Time) bool {
+	return !q.Private || q.Shard.ledger.stands(q.Ref, checked)
 }
 
 // noted is how long Revoke waits for the disk at most. The refusal counts at
@@ -228,6 +248,16 @@ const noted = time.Second
 // reports whether it did: strangers may name any number of others.
 func (g *Grants) refuse(q Request) (known bool) {
 	known = q.Shard.ledger.refuse(q.Ref)
+	if known {
+		q.Shard.notes.sync(noted)
+	}
+	return known
+}
+
+// lose notes that the registry does not have q's digest or tag, and reports whether
+// it had vouched for that.
+func (g *Grants) lose(q Request, as oci.Resource) (known bool) {
+	known = q.Shard.ledger.lose(q.Ref, as)
 	if known {
 		q.Shard.notes.sync(noted)
 	}

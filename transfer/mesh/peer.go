@@ -62,6 +62,9 @@ type Peer interface {
 	Offer(ctx context.Context, ref oci.Ref, mediaType string) error
 	// Refused tells the peer that the registry refused ref's repository.
 	Refused(ctx context.Context, ref oci.Ref) error
+	// Lost tells the peer that the registry does not have what ref's digest, as that
+	// resource, or ref's tag names. A member of an earlier version ignores it.
+	Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error
 	// Fault reports that the peer failed this node: it hung, crawled or lied. It is
 	// passed over until it has shown that it is alive.
 	Fault(err error)
