@@ -32,8 +32,11 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 	t := flight.NewTicket(h.f.request(ref))
 	t.ForMember, t.Terms, t.Asker = true, terms, asker
 	a, err := h.f.blobs.open(ctx, t)
+	if errors.Is(err, wait.ErrClosed) {
+		return nil, wait.ErrClosed
+	}
 	if err != nil {
-		return nil, h.explain(ctx, t.Request, oci.BlobResource, err)
+		return nil, err
 	}
 	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
 }

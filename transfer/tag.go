@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// tags knows what tags mean.
+// tags find out what tags mean, and remember it.
 type tags struct {
 	*rooms
 	manifests *manifests
@@ -157,8 +157,8 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 	return meaning{found: found, how: oci.Provenance{At: found.At}}, nil
 }
 
-// remember notes that the tag means a manifest that is verified. What another node could
-// not check itself is no news.
+// remember notes that the tag means a manifest that is verified. A stale answer of
+// another node is not noted: nobody checked it.
 func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
 	if told.Stale == nil {
 		t.grants.Grant(q.Request, oci.ManifestResource, told.At)

@@ -150,9 +150,9 @@ func (g *Grants) At(q Request, as oci.Resource) time.Time {
 	return q.Shard.ledger.vouchedAt(q.Ref, as)
 }
 
-// Open reports whether the shard holds q's digest as public content, so that
+// Public reports whether the shard holds q's digest as public content, so that
 // anybody may be told that it does.
-func (g *Grants) Open(q Request) bool {
+func (g *Grants) Public(q Request) bool {
 	origin, held := q.Shard.Origin(q.Digest)
 	return held && !g.guarded(origin)
 }
@@ -293,8 +293,8 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 			func(ctx context.Context) (time.Time, error) {
 				asked := time.Now()
 				d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
-				if d.By == oci.Middlebox {
-					return time.Time{}, err // a portal's page, for example
+				if err == nil && !fits(d, q) {
+					return time.Time{}, nil
 				}
 				return asked, err
 			},
@@ -322,6 +322,13 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	default:
 		return time.Time{}, err
 	}
+}
+
+// fits reports whether an answer to HEAD can be the registry's word on q: a portal's
+// page is not, and neither is what tells of other content than the shard holds.
+func fits(d oci.Descriptor, q Request) bool {
+	size, held := q.Shard.Stat(q.Digest)
+	return d.By != oci.Middlebox && (d.Digest == "" || d.Digest == q.Digest) && (!held || d.Size <= 0 || d.Size == size)
 }
 
 // askPeer asks another node, which may ask the registry, whether that vouches.

@@ -369,7 +369,7 @@ func TestRefused(t *testing.T) {
 // A loss that a member tells of takes back that digest, as that kind, or that tag.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{policy: grants.Site{Private: true, StaleIfError: time.Hour}})
+	r := newRig(t, setup{site: grants.Site{Private: true, StaleIfError: time.Hour}})
 	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
 	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
 	manifest := func() error {
