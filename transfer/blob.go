@@ -60,11 +60,10 @@ func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error
 	if pass == nil {
 		return nil, err
 	}
-	blob, err := pass.Blob()
-	if err != nil {
-		return nil, nil // a shard that can't serve it does not have it
+	if blob, err := pass.Blob(); err == nil {
+		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
 	}
-	return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
+	return nil, nil // a shard that can't serve it does not have it
 }
 
 // pass asks for the grant to open the ticket's blob.

@@ -29,8 +29,8 @@ type Config struct {
 
 // A Mesh asks the other nodes. Its methods may be called from any goroutine.
 type Mesh struct {
-	cfg        Config
-	self       string
+	cfg      Config
+	self     string
 	suspects *suspects
 }
 
