@@ -3,7 +3,7 @@
 //
 // Content of a private registry is served only for a repository that the
 // registry vouched for: by answering for that digest there, or by a manifest of
-// that repository that lists it. [Grants.Grant] notes such an answer,
+// that repository that lists the blob. [Grants.Grant] notes such an answer,
 // [Grants.Revoke] a refusal, and [Grants.Allowed] gives the [Pass] without which
 // nothing in the shard can be opened.
 //
@@ -152,13 +152,17 @@ func (g *Grants) Grant(q Request, as oci.Resource, at time.Time) {
 	}
 }
 
-// GrantParts notes that q's registry vouched for what a manifest of q's repository
-// lists.
+// GrantParts notes that q's registry vouched for the blobs that a manifest of q's
+// repository lists. Manifests are asked for one by one: many registries accept an
+// index that lists manifests which they do not have in that repository.
 func (g *Grants) GrantParts(q Request, mediaType string, manifest []byte, at time.Time) {
 	if !q.Private || at.IsZero() {
 		return
 	}
 	for _, p := range oci.Parts(mediaType, manifest) {
+		if p.As != oci.BlobResource {
+			continue
+		}
 		q.Shard.ledger.vouch(oci.Ref{Registry: q.Registry, Repository: q.Repository, Digest: p.Digest}, p.As, at, q.Stranger)
 	}
 }

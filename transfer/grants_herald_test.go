@@ -23,7 +23,11 @@ func (m *meshRig) alone() {
 	}
 }
 
-const toldOf = "a member told of a refusal"
+// What a node logs when a member tells it what a registry took back.
+const (
+	toldOf      = "a member told of a refusal"
+	toldOfALoss = "a member told of a loss"
+)
 
 // A refusal that one node hears ends the vouchers of all: none is left to show
 // the content during an outage.
