@@ -4,7 +4,7 @@
 // Content of a private registry is served only for a repository that the
 // registry vouched for: by answering for that digest there, or by a manifest of
 // that repository that lists the blob. [Grants.Grant] notes such an answer,
-// [Grants.Revoke] a refusal, and [Grants.Allowed] gives the [Pass] without which
+// [Grants.Revoke] what it takes back, and [Grants.Allowed] gives the [Pass] without which
 // nothing in the shard can be opened.
 //
 // Content that one private registry brought is never unlocked by another
@@ -12,8 +12,9 @@
 // the bytes itself. Only the registry and its token server speak for a
 // repository, and only by what they answer about manifests and blobs.
 //
-// The rules stand in this file; ledger.go remembers, notes.go writes down what is
-// remembered, herald.go tells the other members about refusals.
+// The rules stand in this file. ledger.go remembers what each registry's book.go
+// holds, notes.go writes it down, old.go reads what earlier versions wrote, and
+// herald.go tells the other members what was taken back.
 package grants
 
 import (
@@ -41,8 +42,8 @@ type Config struct {
 }
 
 // Grants say who may have what. Their methods may be called from any goroutine;
-// none does I/O but Allowed, which may ask the registry, and Revoke, which waits
-// for the disk.
+// none does I/O but Allowed and MayShow, which may ask the registry, and Revoke,
+// Refused and Lost, which wait a second for the disk at most.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]
