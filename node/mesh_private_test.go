@@ -87,8 +87,13 @@ func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
 		registry string
 		status   int
 	}{
-		{login, http.StatusNotFound}, {"", http.StatusForbidden}, {"", http.StatusForbidden}, {"private: false", http.StatusOK}, {"", http.StatusOK},
-		{login, http.StatusNotFound}, {"", http.StatusForbidden},
+		{login, http.StatusNotFound},
+		{"", http.StatusForbidden},
+		{"", http.StatusForbidden},
+		{"private: false", http.StatusOK},
+		{"", http.StatusOK},
+		{login, http.StatusNotFound},
+		{"", http.StatusForbidden},
 	} {
 		p := newProxy(t, up, settings{dir: dir, registry: step.registry})
 		if step.registry == login {
