@@ -5,7 +5,8 @@
 #
 # Each client pulls from each kind of upstream three times: cold; from the
 # cache, which must ask upstream for no blob; and with upstream gone. Then a
-# node is killed in the middle of a pull. A machine without a docker engine, or
+# node is killed in the middle of a pull, and a stranger with a repository of its own
+# tries to get another's private layer. A machine without a docker engine, or
 # one that cannot start it, skips those runs and says so.
 #
 # Needs what install.sh and tools.sh bring, and the front, in the PATH.
@@ -19,9 +20,10 @@ oci_proxy=$(realpath "$1")
 work=$(mktemp -d)
 mkdir -p "$work/log"
 requests=$work/requests.jsonl # what upstream was asked for
-mapfile -t ports < <(front ports 6)
+mapfile -t ports < <(front ports 7)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]}
 front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
+attacked_port=${ports[6]} # of the registry that has a stranger's repository, too
 
 # shellcheck source-path=SCRIPTDIR
 {
@@ -31,6 +33,7 @@ front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
   source "$here/e2e/upstreams.sh"
   source "$here/e2e/node.sh"
   source "$here/e2e/clients.sh"
+  source "$here/e2e/stranger.sh"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -203,4 +206,10 @@ done
 mode='' row=$'crane\tkill -9'
 check 'killed in the middle of a pull' survives_kill
 summary+=("$row")
+stop_upstream
+for program in docker-registry registry; do
+  mode='' row="$program"$'\t'stranger
+  check 'a stranger gets nothing' stranger_gets_nothing "$program"
+  summary+=("$row")
+done
 finish

@@ -235,6 +235,9 @@ func TestFailedWritesAreMadeAgain(t *testing.T) {
 // The largest ledger of one registry fits into its file.
 func TestTheLargestFileIsRead(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it fills a whole book")
+	}
 	dir := t.TempDir()
 	s := start(t, dir, nil)
 	fill(s.ledger, time.Now().Add(-time.Minute))

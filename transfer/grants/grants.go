@@ -3,8 +3,8 @@
 //
 // Content of a private registry is served only for a repository that the
 // registry vouched for: by answering for that digest there, or by a manifest of
-// that repository that lists it. [Grants.Grant] notes such an answer,
-// [Grants.Revoke] a refusal, and [Grants.Allowed] gives the [Pass] without which
+// that repository that lists the blob. [Grants.Grant] notes such an answer,
+// [Grants.Revoke] what it takes back, and [Grants.Allowed] gives the [Pass] without which
 // nothing in the shard can be opened.
 //
 // Content that one private registry brought is never unlocked by another
@@ -12,8 +12,9 @@
 // the bytes itself. Only the registry and its token server speak for a
 // repository, and only by what they answer about manifests and blobs.
 //
-// The rules stand in this file; ledger.go remembers, notes.go writes down what is
-// remembered, herald.go tells the other members about refusals.
+// The rules stand in this file. ledger.go remembers what each registry's book.go
+// holds, notes.go writes it down, old.go reads what earlier versions wrote, and
+// herald.go tells the other members what was taken back.
 package grants
 
 import (
@@ -42,8 +43,8 @@ type Config struct {
 
 // Grants say who may have what. Their methods may be called from any goroutine, but
 // not under a lock: those that give a Pass may read the disk. Allowed and MayShow may
-// ask the registry; Revoke and Refused wait a moment for the disk if they take
-// something back. Glance waits for nobody.
+// ask the registry. Revoke, Refused and Lost wait for the disk, a second at most, if
+// they take something back. Glance waits for nobody.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]
@@ -165,13 +166,17 @@ func (g *Grants) Grant(q Request, as oci.Resource, at time.Time) {
 	}
 }
 
-// GrantParts notes that q's registry vouched for what a manifest of q's repository
-// lists.
+// GrantParts notes that q's registry vouched for the blobs that a manifest of q's
+// repository lists. Manifests are asked for one by one: many registries accept an
+// index that lists manifests which they do not have in that repository.
 func (g *Grants) GrantParts(q Request, mediaType string, manifest []byte, at time.Time) {
 	if !q.Private || at.IsZero() {
 		return
 	}
 	for _, p := range oci.Parts(mediaType, manifest) {
+		if p.As != oci.BlobResource {
+			continue
+		}
 		q.Shard.ledger.vouch(oci.Ref{Registry: q.Registry, Repository: q.Repository, Digest: p.Digest}, p.As, at, q.Stranger)
 	}
 }

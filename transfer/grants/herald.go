@@ -15,7 +15,8 @@ const (
 	// tellPause is how long the same is not told again. What is heard meanwhile is told
 	// at its end: there may be new grants by then.
 	tellPause = 5 * time.Second
-	// tellWidth is how much is told at a time.
+	// tellWidth is how much is told at a time, of what this node had a grant for and of
+	// the rest.
 	tellWidth = 16
 	// maxTelling bounds what is being told, or just was.
 	maxTelling = 4096
@@ -36,7 +37,7 @@ type herald struct {
 	mesh  *mesh.Mesh
 	life  *wait.Life
 	log   *slog.Logger
-	slots chan struct{}
+	slots map[bool]chan struct{} // by whether this node had a grant
 
 	mu   sync.Mutex          // guards the fields below; never held during I/O
 	last map[news]*oci.Error // what is being told, and the last answer that said so
@@ -44,7 +45,7 @@ type herald struct {
 
 // newHerald returns a herald. Close it.
 func newHerald(cfg Config) *herald {
-	return &herald{mesh: cfg.Mesh, life: wait.NewLife(), log: cfg.Log, slots: make(chan struct{}, tellWidth), last: map[news]*oci.Error{}}
+	return &herald{mesh: cfg.Mesh, life: wait.NewLife(), log: cfg.Log, slots: map[bool]chan struct{}{true: make(chan struct{}, tellWidth), false: make(chan struct{}, tellWidth)}, last: map[news]*oci.Error{}}
 }
 
 // close ends the telling at once.
@@ -55,7 +56,7 @@ func (h *herald) close() {
 }
 
 // tell lets the other members know what the answer e took back, soon. What this node
-// had a grant for comes first: the rest may be made up.
+// had a grant for does not wait for the rest, which may be made up.
 func (h *herald) tell(n news, e *oci.Error, known bool) {
 	if len(h.mesh.Members()) == 0 {
 		return
@@ -67,22 +68,22 @@ func (h *herald) tell(n news, e *oci.Error, known bool) {
 	if !telling && (size >= maxTelling || size >= maxTelling/2 && !known) {
 		return
 	}
-	if telling || h.life.Go(func() { h.tellAll(n) }) {
+	if telling || h.life.Go(func() { h.tellAll(n, h.slots[known]) }) {
 		h.last[n] = e
 	}
 }
 
 // tellAll tells all others until no new answer says the same.
-func (h *herald) tellAll(n news) {
+func (h *herald) tellAll(n news, slots chan struct{}) {
 	ctx := h.life.Context()
 	for e := h.next(n, nil); e != nil; e = h.next(n, e) {
 		select {
-		case h.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		h.tellOnce(ctx, n)
-		<-h.slots
+		<-slots
 		if wait.For(ctx, tellPause) != nil {
 			return
 		}

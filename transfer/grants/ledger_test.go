@@ -29,7 +29,7 @@ func TestWhatCounts(t *testing.T) {
 			[]oci.Ref{a, b},
 		},
 		"a word from before the refusal comes late": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(a); l.vouches(time.Second, a, b) },
+			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(a); l.vouches(30*time.Second, a, b) },
 			nil,
 			[]oci.Ref{a, b},
 		},
@@ -61,7 +61,7 @@ func TestWhatCounts(t *testing.T) {
 			[]oci.Ref{a},
 		},
 		"a word from before the loss comes late": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(time.Second, a) },
+			func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(30*time.Second, a) },
 			nil,
 			[]oci.Ref{a},
 		},
@@ -76,7 +76,7 @@ func TestWhatCounts(t *testing.T) {
 			nil,
 		},
 		"a refusal of what was never vouched for takes back nothing": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(other); l.vouches(time.Second, other) },
+			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(other); l.vouches(30*time.Second, other) },
 			[]oci.Ref{a, other},
 			nil,
 		},
@@ -184,7 +184,7 @@ func TestAForgottenRefusalIsNotUndone(t *testing.T) {
 	if l.books[private].repos.Contains(repoKey(gone)) {
 		t.Fatal("it is still remembered")
 	}
-	l.vouches(time.Second, gone) // an old word
+	l.vouches(30*time.Second, gone) // an old word
 	want(t, l, false, gone)
 	want(t, rewritten(t, l, private), false, gone)
 }
