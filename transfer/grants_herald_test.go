@@ -207,7 +207,7 @@ func TestLossesAreTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				a := &audience{}
 				f, end := telling(t, dir, a, tt.up)
 				defer end()

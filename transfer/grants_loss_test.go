@@ -11,6 +11,7 @@ import (
 
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -216,7 +217,7 @@ func TestAskingForTheWrongKindTakesNothingBack(t *testing.T) {
 // R5, as time passes: each minute of an hour the layer is asked for as a manifest.
 func TestTheWrongKindAsTimePasses(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := newTagged([]byte("a layer"))
 		m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: 24 * time.Hour})
 		defer m.end()
