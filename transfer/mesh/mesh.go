@@ -32,6 +32,7 @@ type Mesh struct {
 	cfg        Config
 	self       string
 	quarantine *quarantine
+	lateness   func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 
 // New returns a Mesh.
@@ -48,7 +49,7 @@ func New(cfg Config) *Mesh {
 	if cfg.Passed == nil {
 		cfg.Passed = func(string) {}
 	}
-	return &Mesh{cfg: cfg, self: cfg.Router.Self(), quarantine: newQuarantine()}
+	return &Mesh{cfg: cfg, self: cfg.Router.Self(), quarantine: newQuarantine(), lateness: lateness}
 }
 
 // alone routes for a node without a cluster.
