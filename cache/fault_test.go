@@ -4,50 +4,23 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
-// A fuse makes the n-th file call fail, and with good all calls after it too.
-type fuse struct {
-	n     int64
-	good  bool
-	err   error
-	calls atomic.Int64
-	what  atomic.Pointer[string]
-}
-
-func (f *fuse) fault(op, name string) error {
-	n := f.calls.Add(1)
-	if n == f.n || f.good && n > f.n {
-		if n == f.n {
-			what := op + " " + name
-			f.what.Store(&what)
-		}
-		return &faultError{op, name, f.err}
-	}
-	return nil
-}
-
-// A faultError is a file call that failed.
-type faultError struct {
-	op, name string
-	err      error
-}
-
-func (e *faultError) Error() string { return fmt.Sprintf("%s %s: %v", e.op, e.name, e.err) }
-func (e *faultError) Unwrap() error { return e.err }
-
 // workload fills, hits, evicts and restarts, as a node does.
-func workload(t *testing.T, dir string, f *fuse) error {
+func workload(t *testing.T, dir string, f *testkit.Fuse) error {
 	const bound = 190_000
 	blobs := []sample{newSample(40, 80_000), newSample(41, 1000), newSample(42, 90_000), newSample(43, 100_000)}
 	for life := range 2 {
-		s := open(dir, Options{Bound: bound, Fault: f.fault}, time.Millisecond)
+		s := open(dir, Options{Bound: bound, Fault: f.Fault}, time.Millisecond)
 		for round := range 2 - life {
 			for i, b := range blobs {
 				if err := pull(t.Context(), s, b); err != nil {
@@ -79,7 +52,7 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	t.Parallel()
 	step := int64(3) // transfer's test goes through all of them
 	switch {
-	case long(0, 1) > 0:
+	case testkit.Times(0, 1) > 0:
 		step = 1
 	case testing.Short():
 		step = 11
@@ -92,12 +65,12 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 			t.Run(fmt.Sprintf("%v, for good %v", errno, good), func(t *testing.T) {
 				t.Parallel()
 				for n := int64(1); ; n++ {
-					f := &fuse{n: n, good: good, err: errno}
+					f := &testkit.Fuse{At: n, ForGood: good, Err: errno}
 					if good && n > 40 && n%7 != 0 || n%step != 0 {
 						continue // later calls of a dead disk tell nothing new
 					}
 					err := workload(t, t.TempDir(), f)
-					if f.what.Load() == nil {
+					if f.Blown() == "" {
 						t.Log("calls:", n)
 						if n < 50 {
 							t.Error("the workload makes few calls:", n)
@@ -108,7 +81,7 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 						return
 					}
 					if err != nil {
-						t.Fatalf("call %d, %s: %v", n, *f.what.Load(), err)
+						t.Fatalf("call %d, %s: %v", n, f.Blown(), err)
 					}
 				}
 			})
@@ -125,7 +98,7 @@ func TestFullDiskInMidBlob(t *testing.T) {
 			var full atomic.Bool
 			s := start(t, t.TempDir(), Options{Bound: 4 << 20, Fault: func(o, name string) error {
 				if full.Load() && (o == op || op == "truncate" && o == "write") {
-					return &faultError{o, name, syscall.ENOSPC}
+					return &fs.PathError{Op: o, Path: name, Err: syscall.ENOSPC}
 				}
 				return nil
 			}})

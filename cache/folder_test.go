@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // folderOf opens a store in dir and returns it with its folder.
@@ -110,30 +112,30 @@ func TestFolderBoundsWhatItReads(t *testing.T) {
 func TestFolderSaysWhatTheDiskSays(t *testing.T) {
 	t.Parallel()
 	for n := int64(1); ; n++ {
-		fuse := &fuse{err: syscall.EIO}
+		fuse := &testkit.Fuse{Err: syscall.EIO}
 		dir := t.TempDir()
-		_, f := folderOf(t, dir, Options{Fault: fuse.fault})
+		_, f := folderOf(t, dir, Options{Fault: fuse.Fault})
 		if err := f.Write("a", []byte("old")); err != nil {
 			t.Fatal(err)
 		}
-		fuse.n = fuse.calls.Load() + n
+		fuse.At = fuse.Calls() + n
 		_, named := f.Names()
 		err := errors.Join(named, f.Write("a", []byte("new")), f.Append("a", []byte(" more")), f.Append("b", []byte("first")))
 		_, read := f.Read("a")
 		err = errors.Join(err, read, f.Remove("b"))
-		what := fuse.what.Load()
-		if what == nil {
+		what := fuse.Blown()
+		if what == "" {
 			if err != nil || n < 10 {
 				t.Errorf("without a fault, after %d calls: %v", n, err)
 			}
 			return
 		}
-		if err == nil && !strings.HasPrefix(*what, "stat") {
-			t.Errorf("%s failed, and nobody was told", *what)
+		if err == nil && !strings.HasPrefix(what, "stat") {
+			t.Errorf("%s failed, and nobody was told", what)
 		}
 		got, err := os.ReadFile(filepath.Join(dir, "notes", "a"))
 		if err != nil || !slices.Contains([]string{"old", "old more", "new", "new more"}, string(got)) {
-			t.Errorf("%s failed: note is %q, %v", *what, got, err)
+			t.Errorf("%s failed: note is %q, %v", what, got, err)
 		}
 	}
 }

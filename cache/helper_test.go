@@ -13,10 +13,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
+
+	"oci-proxy/transfer/testkit"
 )
 
 const registry = "registry.test"
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimDir); dir != "" {
 		victim(dir) // never returns: see kill_test.go
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }
 
 // A sample is a blob and its digest.
@@ -124,7 +124,7 @@ func wantGone(t testing.TB, s *Store, b sample) {
 // joined waits until n readers follow in.
 func joined(t testing.TB, in *Ingest, n int) {
 	t.Helper()
-	until(t, func() bool {
+	testkit.Await(t, "the readers follow", func() bool {
 		in.stream.mu.Lock()
 		defer in.stream.mu.Unlock()
 		return len(in.stream.crowd.marks) == n
@@ -268,21 +268,6 @@ func (g *gate) Write(p []byte) (int, error) {
 
 // roomOf is the other door of an index.
 func roomOf(x *index) room { return room{x} }
-
-// until calls ok until it is true, for things that another goroutine does and that
-// give no signal.
-func until(t testing.TB, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("what the test waits for did not happen")
-		}
-	}
-}
 
 // discard is a writer without ReadFrom.
 type discard struct{}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"io/fs"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -25,7 +26,7 @@ func (d *smallDisk) fault(op, name string) error {
 		return syscall.EIO
 	case "allocate":
 		if usage(d.t, d.dir)+d.size > d.room.Load() {
-			return &faultError{op, name, syscall.ENOSPC}
+			return &fs.PathError{Op: op, Path: name, Err: syscall.ENOSPC}
 		}
 	}
 	return nil

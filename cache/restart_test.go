@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // restart closes s and opens its directory again.
@@ -273,7 +275,7 @@ func TestListingIsTriedAgain(t *testing.T) {
 		return nil
 	}}, time.Millisecond)
 	defer func() { _ = s.Close() }()
-	until(t, func() bool { return s.Health() != nil && s.shard.listing.failed.Load() })
+	testkit.Await(t, "the listing fails", func() bool { return s.Health() != nil && s.shard.listing.failed.Load() })
 	want(t, s, b)
 	if err := pull(t.Context(), s, newSample(78, 1000)); err != nil {
 		t.Error(err)

@@ -10,20 +10,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// long returns how often a test does something: short times, an eighth of that
-// with -short, or the part of full that LONG_TESTS says (1: all of it).
-func long(short, full int) int {
-	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
-	if err != nil {
-		if testing.Short() {
-			return short / 8
-		}
-		return short
-	}
-	return max(short, int(part*float64(full)))
-}
+	"oci-proxy/transfer/testkit"
+)
 
 // rots are what happens to files.
 var rots = []func(r *rand.Rand, b []byte) []byte{
@@ -243,7 +232,7 @@ func TestRotIsNeverServedAndHeals(t *testing.T) {
 			defer func() { _ = x.s.Close() }()
 			x.ask()
 			breakOff(t, x.s, x.part, partMin+100)
-			for range long(2000, 100_000) / workers {
+			for range testkit.Times(2000, 100_000) / workers {
 				x.trial()
 				trials.Add(1)
 			}

@@ -72,7 +72,7 @@ func (v *vault) fill() {
 	if a := v.get(v.blob("")); !bytes.Equal(a.body, v.layer) {
 		v.t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
 	}
-	v.await(`"msg":"blob filled"`) // the grant is noted by then
+	v.log.Await(v.t, `"msg":"blob filled"`, 1) // the grant is noted by then
 }
 
 // ageGrants makes everything that registries vouched for that old, in the notes that
@@ -103,24 +103,6 @@ func ageGrants(t *testing.T, dir string, age time.Duration) {
 	}
 	if aged == 0 {
 		t.Fatal("the registry vouched for nothing")
-	}
-}
-
-// await waits until the log contains word.
-func (p *proxy) await(word string) {
-	p.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
-		text, next := p.log.look()
-		if strings.Contains(text, word) {
-			return
-		}
-		select {
-		case <-next:
-		case <-timeout.C:
-			p.t.Fatalf("no %s in\n%s", word, text)
-		}
 	}
 }
 

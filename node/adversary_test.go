@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/config"
+	"oci-proxy/transfer/testkit"
 )
 
 // The adversary suite: what clients, registries, token servers, CDNs and proxies do to
@@ -132,7 +133,7 @@ func newWorld(t *testing.T, s settings) *world {
 	if err != nil {
 		t.Fatalf("the test's config:\n%s\n%v", text, err)
 	}
-	log := new(buffer)
+	log := new(testkit.Log)
 	n, err := New(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})))
 	if err != nil {
 		t.Fatal(err)

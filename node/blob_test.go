@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -69,7 +70,7 @@ func TestBlobOfUnknownLengthComesWholeAndIsAHitAfterwards(t *testing.T) {
 
 func TestJoiningADownloadIsCollapsedAndAMiss(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	content := random(2, 1<<20)
 	d := up.PutBlob(repo, content)

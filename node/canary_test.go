@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/config"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -35,7 +36,7 @@ func secretOf(class string) string {
 // node answers, logs at the debug level and writes to its disk.
 func TestCanarySweep(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	if len(classes) < 12 {
 		t.Errorf("%d classes", len(classes))
 	}

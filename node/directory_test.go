@@ -67,7 +67,7 @@ func TestServeInAMovedRelease(t *testing.T) {
 		symlink(t, "release-2", current)
 	}
 	m.pull("after", 1)
-	m.await(`a directory above the cache directory was renamed`)
+	m.log.Await(t, `a directory above the cache directory was renamed`, 1)
 	m.pull("after the store has looked", 1)
 	m.pull("after, new ones", 2)
 	m.get("/_/metrics").want(t, http.StatusOK)

@@ -23,6 +23,7 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		_ = os.Unsetenv(name)
 	}
-	goleak.VerifyTestMain(patient{m}, goleak.Cleanup(func(code int) {
+	testkit.Main(patient{m}, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
 		os.Exit(code)
 	}))
@@ -55,14 +56,6 @@ func (p patient) Run() int {
 	for end := time.Now().Add(10 * time.Second); status == 0 && goleak.Find() != nil && time.Now().Before(end); {
 	}
 	return status
-}
-
-// long skips a test that takes a second or more in a short run.
-func long(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it takes long")
-	}
 }
 
 // patience bounds how long a test waits for something.
@@ -80,7 +73,7 @@ type settings struct {
 }
 
 // newNode builds a node in front of up. The caller closes it.
-func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *buffer) {
+func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *testkit.Log) {
 	t.Helper()
 	return newNodeOf(t, s.text(t, up))
 }
@@ -102,19 +95,19 @@ func (s settings) text(t testing.TB, up *upstreamtest.Registry) string {
 }
 
 // newNodeOf builds a node of a config. The caller closes it.
-func newNodeOf(t testing.TB, text string) (*Node, *buffer) {
+func newNodeOf(t testing.TB, text string) (*Node, *testkit.Log) {
 	t.Helper()
 	return buildNode(t, text, seams{})
 }
 
 // buildNode builds a node of a config, with seams. The caller closes it.
-func buildNode(t testing.TB, text string, test seams) (*Node, *buffer) {
+func buildNode(t testing.TB, text string, test seams) (*Node, *testkit.Log) {
 	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatalf("the test's config:\n%s\n%v", text, err)
 	}
-	log := new(buffer)
+	log := new(testkit.Log)
 	n, err := build(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})), test)
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +120,7 @@ type proxy struct {
 	t      testing.TB
 	node   *Node
 	up     *upstreamtest.Registry
-	log    *buffer
+	log    *testkit.Log
 	url    string
 	client *http.Client
 	sent   *atomic.Int64 // requests
@@ -150,7 +143,7 @@ func newProxyOf(t testing.TB, up *upstreamtest.Registry, s settings, test seams)
 }
 
 // serving serves a node until the test ends.
-func serving(t testing.TB, n *Node, log *buffer) *proxy {
+func serving(t testing.TB, n *Node, log *testkit.Log) *proxy {
 	t.Helper()
 	n.ready.Store(true)
 	srv := httptest.NewServer(n.Handler())
@@ -271,19 +264,7 @@ func (a answer) wantError(t testing.TB, status int, code string) reply.Detail {
 // counts after it has answered.
 func (p *proxy) settle() {
 	p.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
-		text, next := p.log.look()
-		if int64(strings.Count(text, `"msg":"request"`)) >= p.sent.Load() {
-			return
-		}
-		select {
-		case <-next:
-		case <-timeout.C:
-			p.t.Fatalf("not a line for each of %d requests in\n%s", p.sent.Load(), text)
-		}
-	}
+	p.log.Await(p.t, `"msg":"request"`, int(p.sent.Load()))
 }
 
 // stats returns the node's figures once it is done with all requests.
@@ -303,7 +284,7 @@ func (p *proxy) stats(header ...string) map[string]map[string]int64 {
 func (p *proxy) line(word string) map[string]any {
 	p.t.Helper()
 	p.settle()
-	for _, l := range p.log.reversed() {
+	for _, l := range slices.Backward(strings.Split(strings.TrimSpace(p.log.String()), "\n")) {
 		var line map[string]any
 		if err := json.Unmarshal([]byte(l), &line); err != nil {
 			p.t.Fatalf("no JSON: %q", l)
@@ -314,45 +295,6 @@ func (p *proxy) line(word string) map[string]any {
 	}
 	p.t.Fatalf("no line about %s in\n%s", word, p.log.String())
 	return nil
-}
-
-// A buffer is a log that goroutines may write to.
-type buffer struct {
-	mu   sync.Mutex
-	b    strings.Builder
-	more chan struct{} // closed at the next write; nil if nobody waits
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.more != nil {
-		close(b.more)
-		b.more = nil
-	}
-	return b.b.Write(p)
-}
-
-// look returns the log so far, and a channel that is closed when there is more.
-func (b *buffer) look() (string, <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.more == nil {
-		b.more = make(chan struct{})
-	}
-	return b.b.String(), b.more
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *buffer) reversed() []string {
-	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	slices.Reverse(lines)
-	return lines
 }
 
 // halve makes upstream stop once in the middle of the blob whose path contains part,

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"oci-proxy/node/gate"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -82,7 +83,7 @@ func TestIdleConnectionsGoWhenDescriptorsRunLow(t *testing.T) {
 
 func TestNewConnectionsWaitWhenAllArePulls(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
@@ -142,7 +143,7 @@ func TestBusyAnswersSuitTheClient(t *testing.T) {
 			t.Parallel()
 			code := "UNAVAILABLE"
 			if status == 429 {
-				long(t) // the answer is held back; node/gate tests that in virtual time
+				testkit.SkipShort(t) // the answer is held back; node/gate tests that in virtual time
 				code = "TOOMANYREQUESTS"
 			}
 			q := *p

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -51,7 +51,7 @@ type testNode struct {
 	i                    int
 	name, dir            string
 	client, gossip, peer string // addresses, once the node has been started
-	log                  *buffer
+	log                  *testkit.Log
 
 	node  *Node // nil while it is down
 	port  *port
@@ -70,7 +70,7 @@ func newCluster(t testing.TB, n int) *testCluster {
 // formCluster is newCluster for nodes of that form, in front of up.
 func formCluster(t testing.TB, n int, up *upstreamtest.Registry, of func(i int) form) *testCluster {
 	t.Helper()
-	long(t)
+	testkit.SkipShort(t)
 	return startCluster(t, n, up, of)
 }
 
@@ -113,7 +113,7 @@ func (c *testCluster) join() int {
 	c.t.Helper()
 	i := len(c.nodes)
 	c.nodes = append(c.nodes, &testNode{
-		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: anyPort, gossip: anyPort, peer: anyPort, log: new(buffer),
+		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: anyPort, gossip: anyPort, peer: anyPort, log: new(testkit.Log),
 	})
 	c.start(i)
 	return i
@@ -265,17 +265,7 @@ func (one *testNode) awaitView(what string, ok func(*membership.View) bool) {
 // await waits for something that no channel announces.
 func (c *testCluster) await(what string, ok func() bool) {
 	c.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout.C:
-			c.t.Fatalf("not in %v: %s", patience, what)
-		}
-	}
+	testkit.Await(c.t, what, ok)
 }
 
 // awaitMembersOf waits until a node sees n members up.
@@ -288,17 +278,5 @@ func (c *testCluster) awaitMembersOf(i, n int) {
 // awaitLog waits until a node's log contains word.
 func (c *testCluster) awaitLog(i int, part string) {
 	c.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
-		text, more := c.nodes[i].log.look()
-		if strings.Contains(text, part) {
-			return
-		}
-		select {
-		case <-more:
-		case <-timeout.C:
-			c.t.Fatalf("%q is not in\n%s", part, text)
-		}
-	}
+	c.nodes[i].log.Await(c.t, part, 1)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -223,7 +224,7 @@ func TestMeshDuplicateIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := &testNode{c: c, i: 2, name: "node-2", dir: filepath.Join(c.dir, "twin"), client: anyPort, gossip: anyPort, peer: anyPort, log: new(buffer)}
+	twin := &testNode{c: c, i: 2, name: "node-2", dir: filepath.Join(c.dir, "twin"), client: anyPort, gossip: anyPort, peer: anyPort, log: new(testkit.Log)}
 	if err := os.Mkdir(twin.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

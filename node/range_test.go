@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -78,7 +79,7 @@ func TestRangeOfAnEmptyBlobIsTheWholeOfIt(t *testing.T) {
 // earlier ones.
 func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	content := random(7, 1<<20)
 	d := up.PutBlob(repo, content)

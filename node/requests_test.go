@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -72,7 +73,7 @@ const canary = "canary-5c1f"
 
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	bearer := upstreamtest.BearerAuth{User: "robot", Password: canary + "-registry"}
 	up := upstreamtest.New(t, upstreamtest.Bearer(bearer), upstreamtest.Redirect())
 	img := up.PutImage(repo, "v1", random(1, 1000))
@@ -88,7 +89,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		more: fmt.Sprintf("  behind.example.com: {upstream_proxy: %q}\n  wrong.example.com: {upstream_proxy: %q, auth: {username: u, password: %s}}",
 			strings.Replace(refusing.URL, "http://", "http://u:"+canary+"-up@", 1), "socks5://u:"+canary+"-socks@"+down.Host(), canary),
 	})
-	var said buffer
+	var said testkit.Log
 	var asked sync.WaitGroup // all at once, since some failures take a while
 	right := basic("puller", canary+"-proxy")
 	see := func(path string, header ...string) {
@@ -147,7 +148,9 @@ func TestSecretsAreNowhere(t *testing.T) {
 			}
 		}
 	}
-	if !json.Valid([]byte(p.log.reversed()[0])) {
-		t.Error("the log is no JSON")
+	for line := range strings.Lines(p.log.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a line of the log is not JSON: %s", line)
+		}
 	}
 }

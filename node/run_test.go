@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -55,7 +56,7 @@ func awaitRun(t *testing.T, ended <-chan error) error {
 
 func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d, later := up.PutBlob(repo, content), up.PutBlob(repo, random(2, 1000))
@@ -86,7 +87,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
@@ -126,7 +127,7 @@ func TestRunEndsWhenItsListenerDoes(t *testing.T) {
 
 func TestWhatWasStoredIsAHitAfterARestart(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	up := upstreamtest.New(t)
 	dir := t.TempDir()
 	img := up.PutImage(repo, "v1", random(1, 300<<10))

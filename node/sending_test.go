@@ -6,53 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"sync/atomic"
 	"testing"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A spy is a listener whose connections count what the kernel is left to copy.
-type spy struct {
-	net.Listener
-	files atomic.Int64 // bytes that were sent from a file
-}
-
-func (s *spy) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &spied{c.(*net.TCPConn), s}, nil
-}
-
-type spied struct {
-	*net.TCPConn
-	spy *spy
-}
-
-// ReadFrom is what net/http calls. TCPConn uses sendfile only for an *os.File directly
-// below one *io.LimitedReader.
-func (c *spied) ReadFrom(src io.Reader) (int64, error) {
-	limited, ok := src.(*io.LimitedReader)
-	if ok {
-		_, ok = limited.R.(*os.File)
-	}
-	k, err := c.TCPConn.ReadFrom(src)
-	if ok {
-		c.spy.files.Add(k)
-	}
-	return k, err
-}
-
-// spying serves the node on a spy.
-func spying(t *testing.T, p *proxy) (*spy, *proxy) {
+// spying serves the node on a listener that sees sendfile.
+func spying(t *testing.T, p *proxy) (*testkit.Spy, *proxy) {
 	srv := httptest.NewUnstartedServer(p.node.Handler())
-	s := &spy{Listener: srv.Listener}
+	s := &testkit.Spy{Listener: srv.Listener}
 	srv.Listener = s
 	srv.Start()
 	t.Cleanup(func() {
@@ -74,7 +39,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 	s, p := spying(t, newProxy(t, up, settings{top: "auth: {username: u, password: p}"}))
 	login := basic("u", "p")
 	for _, way := range []string{"oci-proxy; fwd=uri-miss; stored", "oci-proxy; hit"} {
-		before := s.files.Load()
+		before := s.Files()
 		resp := p.send(http.MethodGet, blobPath(d), login...)
 		release()
 		a := read(resp)
@@ -83,7 +48,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 			t.Errorf("%s: wrong bytes", way)
 		}
 		// The first 512 bytes are sent along with the header.
-		if n := s.files.Load() - before; n < size-512 {
+		if n := s.Files() - before; n < size-512 {
 			t.Errorf("%s: %d of %d bytes left by sendfile", way, n, size)
 		}
 	}
@@ -94,7 +59,7 @@ func TestLargeBlobsLeaveBySendfile(t *testing.T) {
 
 func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 	t.Parallel()
-	long(t)
+	testkit.SkipShort(t)
 	const size = 1 << 20
 	for name, untold := range map[string]bool{"with a length": false, "chunked": true} {
 		t.Run(name, func(t *testing.T) {

@@ -24,19 +24,9 @@ import (
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reload"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
-
-// replace puts a new file in the place of another.
-func replace(t *testing.T, file, text string) {
-	t.Helper()
-	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A pair is a certificate and its key in files.
 type pair struct {
@@ -50,8 +40,8 @@ func newPair(t *testing.T, name string) pair {
 	dir := t.TempDir()
 	p := pair{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	cert, key := makePair(t, name)
-	replace(t, p.cert, cert)
-	replace(t, p.key, key)
+	testkit.Replace(t, p.cert, cert)
+	testkit.Replace(t, p.key, key)
 	p.pool = x509.NewCertPool()
 	p.pool.AppendCertsFromPEM([]byte(cert))
 	return p
@@ -197,12 +187,12 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		}
 		want("one.example", true)
 		cert, key := makePair(t, "two.example")
-		replace(t, files.cert, cert)
+		testkit.Replace(t, files.cert, cert)
 		want("one.example", false) // half a pair
-		replace(t, files.key, key)
+		testkit.Replace(t, files.key, key)
 		want("two.example", true)
 		for _, bad := range []string{"", "no PEM", strings.Replace(cert, "MII", "XXX", 1)} {
-			replace(t, files.cert, bad)
+			testkit.Replace(t, files.cert, bad)
 			want("two.example", false)
 		}
 		if err := os.Remove(files.key); err != nil {
@@ -210,8 +200,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		}
 		want("two.example", false)
 		cert, key = makePair(t, "three.example")
-		replace(t, files.key, key)
-		replace(t, files.cert, cert)
+		testkit.Replace(t, files.key, key)
+		testkit.Replace(t, files.cert, cert)
 		want("three.example", true)
 		if strings.Count(log.String(), "files read again") != 2 || strings.Contains(log.String(), "PRIVATE") {
 			t.Errorf("log:\n%s", log)
@@ -226,8 +216,8 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	p := overtls(t, upstreamtest.New(t), files, false)
 	p.get("/v2/").want(t, 200)
 	cert, key := makePair(t, "two.example")
-	replace(t, files.cert, cert)
-	replace(t, files.key, key)
+	testkit.Replace(t, files.cert, cert)
+	testkit.Replace(t, files.key, key)
 	p.node.cert.files.Expire() // as if time had passed
 	p.get("/v2/").want(t, 200) // on the same connection
 	p.client.CloseIdleConnections()

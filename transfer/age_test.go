@@ -14,6 +14,7 @@ import (
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // fakeMesh is newMesh in front of up, for a bubble, in which every registry is
@@ -92,7 +93,7 @@ var aTag = oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 // another while.
 func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := newTagged(nil)
 		m := fakeMesh(t, dir, 2, up, grants.Site{TagTTL: time.Minute})
 		defer m.end()
@@ -155,7 +156,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				up := newTagged(blob)
 				m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: time.Hour})
 				defer m.end()

@@ -14,6 +14,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // unable makes node i one that never asks the registry itself.
@@ -83,7 +84,7 @@ func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oc
 
 func TestListsOfOthersComeInTime(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		store := grants.OpenShard(dir, cache.Options{})
 		f := transfer.New(transfer.Config{
 			Upstream: &fake{}, Log: slog.New(slog.DiscardHandler), Mesh: slowMesh{},

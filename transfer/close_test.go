@@ -11,6 +11,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // closing closes r's fetcher, which may take up to patience.
@@ -23,7 +24,7 @@ func closing(r *rig, patience time.Duration) {
 func TestCloseLetsADownloadLand(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return stream(o, dripping(ctx, content, 100*kib, time.Second)), nil
 		}}
@@ -81,7 +82,7 @@ func TestCloseEndsInTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				r := fakeRig(t, dir, test.f, grants.Site{}, test.opts)
 				defer r.end()
 				ended := make(chan error, 1)
@@ -119,7 +120,7 @@ func stuck(r *rig, d digest.Digest) error {
 func TestAfterCloseNothingBegins(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(100)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return &oci.Stream{Size: 100, Body: endsWith(content, io.EOF)}, nil
 		}}
@@ -140,7 +141,7 @@ func TestAfterCloseNothingBegins(t *testing.T) {
 func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 	t.Parallel()
 	d, _ := fakeBlob(100)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()

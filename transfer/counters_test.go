@@ -2,8 +2,9 @@ package transfer_test
 
 import (
 	"fmt"
-	"oci-proxy/transfer/oci"
 	"testing"
+
+	"oci-proxy/transfer/oci"
 )
 
 func TestRegistriesBeyondManyAreCountedTogether(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // A registry that sends a byte now and then keeps a download going for those
@@ -16,7 +17,7 @@ func TestDripForNobodyEnds(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
 	d, content := fakeBlob(size)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		ended := make(chan struct{})
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, _ int64) (*oci.Stream, error) {
 			context.AfterFunc(ctx, func() { close(ended) })

@@ -13,6 +13,7 @@ import (
 
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -146,7 +147,7 @@ func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error
 			errs <- err
 		}()
 	}
-	until(func() bool { return r.Aboard(r.ref(d)) == len(lacking) })
+	testkit.Await(r.t, "all who lack it are aboard", func() bool { return r.Aboard(r.ref(d)) == len(lacking) })
 	return release, errs
 }
 
@@ -201,7 +202,7 @@ func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 				}
 			})
 		}
-		until(func() bool { return r.Aboard(r.ref(d)) == len(lacking)+having })
+		testkit.Await(t, "all are aboard", func() bool { return r.Aboard(r.ref(d)) == len(lacking)+having })
 		release()
 		told.Wait() // so that none of them finds it in the shard
 		close(rest)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -114,13 +113,6 @@ func endsWith(content []byte, err error) body {
 		content = content[k:]
 		return k, nil
 	}
-}
-
-// bubble runs fn in a synctest bubble with a directory made outside of it.
-func bubble(t *testing.T, fn func(t *testing.T, dir string)) {
-	t.Helper()
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) { fn(t, dir) })
 }
 
 // took returns how long fn took.

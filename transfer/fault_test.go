@@ -2,10 +2,8 @@ package transfer_test
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -15,42 +13,11 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// long returns how often a test does something: short times, or, where
-// LONG_TESTS says which part of the long form is wanted (1: all), so much of it.
-func long(short, full int) int {
-	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
-	if err != nil {
-		return short
-	}
-	return max(short, int(part*float64(full)))
-}
-
-// A fuse makes the n-th file call fail, and all after it if it has blown for
-// good.
-type fuse struct {
-	n     int64
-	good  bool
-	err   error
-	calls atomic.Int64
-	what  atomic.Pointer[string]
-}
-
-func (f *fuse) fault(op, name string) error {
-	n := f.calls.Add(1)
-	if f.n == 0 || n < f.n || n > f.n && !f.good {
-		return nil
-	}
-	if n == f.n {
-		what := op + " " + name
-		f.what.Store(&what)
-	}
-	return &fs.PathError{Op: op, Path: name, Err: f.err}
-}
-
-// A badDisk is a registry with the blobs of a node's life on a badDisk disk.
+// A badDisk is a registry with the blobs for the life of a node whose disk fails.
 type badDisk struct {
 	registry *upstreamtest.Registry
 	digests  [4]digest.Digest
@@ -58,11 +25,13 @@ type badDisk struct {
 	image    upstreamtest.Image
 }
 
-const badDiskBound = 4 * mib
+// badDiskBound is less than the blobs come to. The largest of them is larger than
+// what a node holds back until its digest is known: a client would wait for that.
+const badDiskBound = 9 * mib
 
 func newBadDisk(t *testing.T) *badDisk {
 	f := &badDisk{registry: upstreamtest.New(t)}
-	for i, size := range []int64{3 * mib / 2, 3*mib/2 + 7, 2 * mib, 1000} {
+	for i, size := range []int64{3 * mib, 3*mib + 7, 4*mib + 9, 1000} {
 		f.contents[i] = random(uint64(i), size)
 		f.digests[i] = f.registry.PutBlob(repo, f.contents[i])
 	}
@@ -104,7 +73,7 @@ func (f *badDisk) pullAll(t *testing.T, r *rig, dir string, life int) {
 		return
 	}
 	d, content := f.digests[2], f.contents[2]
-	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: d.Encoded()}, Times: 1, Stall: true, StallAfter: 3 * mib / 2})
+	r.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: d.Encoded()}, Times: 1, Stall: true, StallAfter: 3 * mib})
 	if n, _, err := r.pull(r.ref(d), content, 0, mib); err != nil {
 		t.Errorf("the beginning of a blob: %d bytes, %v", n, err)
 	}
@@ -163,8 +132,8 @@ func contentBelow(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-// Whatever file call fails, no client notices. LONG_TESTS=1 goes through all
-// calls, else through some.
+// Whatever file call fails, no client notices. LONG_TESTS=1 tries every call,
+// without it the test tries some.
 func TestNoFaultOfTheDiskFailsAPull(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
@@ -173,17 +142,17 @@ func TestNoFaultOfTheDiskFailsAPull(t *testing.T) {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
 			f := newBadDisk(t)
-			count := new(fuse)
-			f.live(t, t.TempDir(), count.fault)
-			calls := count.calls.Load()
+			count := new(testkit.Fuse)
+			f.live(t, t.TempDir(), count.Fault)
+			calls := count.Calls()
 			if calls < 100 {
-				t.Error("it makes few calls:", calls)
+				t.Error("too few file calls for this test:", calls)
 			}
-			step := max(1, calls/int64(long(4, 1000)))
+			step := max(1, calls/int64(testkit.Times(4, 1000)))
 			for n := 1 + int64(i)*step/5; n <= calls; n += step {
 				for _, good := range []bool{false, true} {
 					runs.Add(1)
-					f.run(t, &fuse{n: n, good: good, err: errno})
+					f.run(t, &testkit.Fuse{At: n, ForGood: good, Err: errno})
 				}
 			}
 		})
@@ -191,15 +160,15 @@ func TestNoFaultOfTheDiskFailsAPull(t *testing.T) {
 }
 
 // run runs a life with one fault.
-func (f *badDisk) run(t *testing.T, fuse *fuse) {
+func (f *badDisk) run(t *testing.T, fuse *testkit.Fuse) {
 	t.Helper()
-	t.Run(fmt.Sprintf("call %d, for good %v", fuse.n, fuse.good), func(t *testing.T) {
+	t.Run(fmt.Sprintf("call %d, for good %v", fuse.At, fuse.ForGood), func(t *testing.T) {
 		f.registry.ClearFaults()
 		dir := t.TempDir()
-		f.live(t, dir, fuse.fault)
+		f.live(t, dir, fuse.Fault)
 		f.well(t, dir)
-		if what := fuse.what.Load(); t.Failed() && what != nil {
-			t.Log("the call:", *what)
+		if call := fuse.Blown(); t.Failed() && call != "" {
+			t.Log("the call:", call)
 		}
 	})
 }

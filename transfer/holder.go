@@ -32,8 +32,11 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 	t := flight.NewTicket(h.f.request(ref))
 	t.ForMember, t.Terms, t.Asker = true, terms, asker
 	a, err := h.f.blobs.open(ctx, t)
+	if errors.Is(err, wait.ErrClosed) {
+		return nil, wait.ErrClosed
+	}
 	if err != nil {
-		return nil, h.explain(ctx, t.Request, oci.BlobResource, err)
+		return nil, err
 	}
 	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
 }
@@ -127,3 +130,6 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 
 // Refused implements mesh.Holder.
 func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.f.request(ref)) }
+
+// Lost implements mesh.Holder.
+func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.f.request(ref), as) }

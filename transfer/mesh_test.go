@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/url"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -347,6 +347,15 @@ func (p *fakePeer) Refused(ctx context.Context, ref oci.Ref) error {
 	return nil
 }
 
+// Lost implements transfer.Peer.
+func (p *fakePeer) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Holder().Lost(ref, as)
+	return nil
+}
+
 // put stores a random blob in the registry.
 func (m *meshRig) put(seed uint64, size int64) (digest.Digest, []byte) {
 	content := random(seed, size)
@@ -514,7 +523,7 @@ func TestTagIsCheckedOncePerMesh(t *testing.T) {
 		wg.Go(func() { n.mustFind(n.tag("v1"), content, manifestType) })
 	}
 	m.registry.WaitFor(head, before+1)
-	until(func() bool { return m.nodes[0].asked.Load() >= asked+4 })
+	testkit.Await(t, "all nodes ask the owner", func() bool { return m.nodes[0].asked.Load() >= asked+4 })
 	release()
 	wg.Wait()
 	// One may have been about to join when the answer came.
@@ -523,13 +532,6 @@ func TestTagIsCheckedOncePerMesh(t *testing.T) {
 	}
 	if n := m.gets(d); n != 1 {
 		t.Errorf("%d GETs of the manifest", n)
-	}
-}
-
-// until waits for ok, which will come true.
-func until(ok func() bool) {
-	for !ok() {
-		runtime.Gosched()
 	}
 }
 

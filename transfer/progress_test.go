@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -31,7 +32,7 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	if n := m.gets(d); n != 1 {
 		t.Errorf("%d GETs", n)
 	}
-	until(func() bool { // the note may come a moment after the bytes
+	testkit.Await(t, "the note", func() bool { // the note may come a moment after the bytes
 		p := n.Holder().Progress(n.ref(d))
 		return p.Held && !p.Unvouched
 	})

@@ -13,6 +13,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -133,7 +134,7 @@ func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fe
 // heard meanwhile is not lost.
 func TestRefusalsAreToldNowAndThen(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		a := &audience{}
 		f, end := refusing(t, dir, a, false)
 		defer end()
@@ -168,7 +169,7 @@ func TestRefusalsAreToldNowAndThen(t *testing.T) {
 // Who is told of a refusal, by news or by an answer, does not tell it.
 func TestARefusalIsToldByOneOnly(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		a := &audience{}
 		f, end := refusing(t, dir, a, true)
 		defer end()
@@ -186,7 +187,7 @@ func TestARefusalIsToldByOneOnly(t *testing.T) {
 // Members that hang keep neither the client nor the node's end waiting.
 func TestTellingARefusalIsWaitedForByNobody(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f, end := refusing(t, dir, &audience{hung: true}, false)
 		d := took(func() {
 			for i := range 40 {

@@ -15,6 +15,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // A registry that does not answer at all is an outage, wherever in the mesh it
@@ -22,7 +23,7 @@ import (
 func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]int{{0, 1}, {1, 0}, {1, 1}} {
-		bubble(t, func(t *testing.T, dir string) {
+		testkit.Bubble(t, func(t *testing.T, dir string) {
 			up := newTagged(nil)
 			m := fakeMesh(t, dir, 2, up, grants.Site{StaleIfError: time.Hour})
 			defer m.end()
@@ -85,7 +86,7 @@ func (m *meshRig) wantFromHolder(f *fake, content []byte) {
 func TestABusyHolderIsNotLeft(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		m, f := meshOfAHolder(t, dir, content)
 		defer m.end()
 		m.nodes[0].fails.Store(&fault{busy: 8 * time.Second})
@@ -97,7 +98,7 @@ func TestABusyHolderIsNotLeft(t *testing.T) {
 func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		m, f := meshOfAHolder(t, dir, content)
 		defer m.end()
 		m.nodes[0].fails.Store(&fault{busy: time.Hour})
@@ -116,9 +117,13 @@ func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
 func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(16 << 20)
+	phases := 10
+	if testing.Short() {
+		phases = 1
+	}
 	for kib, left := range map[int]bool{100: true, 300: true, 1000: true, 1400: false, 1700: false, 2400: false} {
-		for phase := range 10 {
-			bubble(t, func(t *testing.T, dir string) {
+		for phase := range phases {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				m, f := meshOfAHolder(t, dir, content)
 				defer m.end()
 				every := time.Second * 4 / time.Duration(kib)
@@ -140,7 +145,7 @@ func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
 func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		m, f := meshOfAHolder(t, dir, content)
 		defer m.end()
 		m.nodes[1].disk.Store(int64(6 * time.Second))
@@ -185,7 +190,7 @@ func TestHeadOfWhatAnotherHolds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
 	for name, policy := range map[string]grants.Site{"offline": {Offline: true}, "in an outage": {}} {
-		bubble(t, func(t *testing.T, dir string) {
+		testkit.Bubble(t, func(t *testing.T, dir string) {
 			up := newTagged(content)
 			m := fakeMesh(t, dir, 2, up, grants.Site{})
 			defer m.end()
@@ -225,7 +230,7 @@ func (u *twoFaced) Stat(ctx context.Context, _ oci.Ref, blob bool, _ []string) (
 // questions.
 func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := &twoFaced{tagged: newTagged(nil)}
 		m := fakeMesh(t, dir, 1, up, grants.Site{Private: true, StaleIfError: time.Hour})
 		defer m.end()
@@ -267,7 +272,7 @@ func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 func TestAHeadOfABlobMayLie(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := &twoFaced{tagged: newTagged(content), heads: func(blob bool) error {
 			if blob {
 				return failure(oci.NotFound)

@@ -19,6 +19,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 const (
@@ -260,7 +261,7 @@ func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 		for op := range strings.FieldsSeq(c.ops) {
 			t.Run(name+": "+op, func(t *testing.T) {
 				t.Parallel()
-				bubble(t, func(t *testing.T, dir string) {
+				testkit.Bubble(t, func(t *testing.T, dir string) {
 					s := newSlowDisk(t, dir)
 					defer s.end()
 					<-time.After(c.wait)
@@ -289,7 +290,7 @@ func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 // know everything. Whoever waits for more gets it in the end.
 func TestASlowListingDelaysNoSignOfLife(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		s := newSlowDisk(t, dir)
 		s.end()
 		listing, calls := newStall("list", "blobs/"), newStall("open", "blobs/")
@@ -328,7 +329,7 @@ func TestASlowListingDelaysNoSignOfLife(t *testing.T) {
 // pass through memory at once.
 func TestASlowListingDelaysNoDownloadForLong(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		listing := newStall("list", "blobs/")
 		first, second := random(1, 300*kib), random(2, 300*kib)
 		r := fakeRig(t, dir, newCatalog(first, second), grants.Site{}, cache.Options{Fault: listing.hold})

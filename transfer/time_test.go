@@ -12,6 +12,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestAnErrorAnswerComesWithin40s(t *testing.T) {
@@ -49,7 +50,7 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 				defer r.end()
 				var err error
@@ -76,7 +77,7 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 					if o == 0 {
 						return stream(0, endsWith(content[:mib/2], io.ErrUnexpectedEOF)), nil
@@ -105,7 +106,7 @@ func stream(offset int64, b body) *oci.Stream {
 func TestASourceThatBeginsElsewhereIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(context.Context, oci.Ref, int64) (*oci.Stream, error) {
 			return stream(5, endsWith(content[5:], io.EOF)), nil
 		}}
@@ -126,7 +127,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 	}{"19 s between reads": {19 * time.Second, 2}, "21 s between reads": {21 * time.Second, 6}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, dir string) {
+			testkit.Bubble(t, func(t *testing.T, dir string) {
 				f := &fake{}
 				f.open = func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 					if o == 0 {
@@ -153,7 +154,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 func TestWaitingForAReaderIsNoStall(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(ctx context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			b := endsWith(content[o:], io.EOF)
 			return &oci.Stream{Offset: o, Size: int64(len(content)), Host: "cdn.example.com", Body: body(func(p []byte) (int, error) {
@@ -198,7 +199,7 @@ func (s *sleepy) Write(p []byte) (int, error) {
 func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
 			return &oci.Stream{Offset: o, Size: int64(len(content)), Body: endsWith(content[o:], io.EOF)}, nil
 		}}
@@ -224,7 +225,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(100)
 	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		var up atomic.Bool
 		up.Store(true)
 		f := &fake{

@@ -8,6 +8,7 @@ import (
 
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 
 	"github.com/opencontainers/go-digest"
@@ -234,7 +235,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 // What a tag last meant is no new word of the registry.
 func TestAStaleTagVouchesForNothing(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T, dir string) {
+	testkit.Bubble(t, func(t *testing.T, dir string) {
 		up := newTagged([]byte("a layer"))
 		m := fakeMesh(t, dir, 2, up, grants.Site{Private: true, StaleIfError: 24 * time.Hour})
 		defer m.end()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -22,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -35,17 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	// memberlist's Shutdown does not wait for its last probes. They end by themselves, as
 	// the tests of node/membership check.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
-}
-
-// long returns how often a test repeats something: short times, or the part of full
-// that LONG_TESTS sets (1: all of it).
-func long(short, full int) int {
-	part, err := strconv.ParseFloat(os.Getenv("LONG_TESTS"), 64)
-	if err != nil {
-		return short
-	}
-	return max(short, int(part*float64(full)))
+	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
 // patience bounds each wait of a test.
@@ -59,26 +47,9 @@ type result struct {
 
 // call runs a command as main does.
 func call(ctx context.Context, args ...string) result {
-	var out, errs safeBuffer
+	var out, errs testkit.Log
 	status := run(ctx, args, streams{&out, &errs})
 	return result{status, out.String(), errs.String()}
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // configFile writes a config and returns its path.
@@ -127,7 +98,7 @@ type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	addr string
-	log  *safeBuffer
+	log  *testkit.Log
 	done chan struct{} // closed when it has ended
 }
 
@@ -144,7 +115,7 @@ func start(t *testing.T, addr string, args ...string) *process {
 // startAs is start with a command of the caller's.
 func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, addr: addr, log: new(safeBuffer), done: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, addr: addr, log: new(testkit.Log), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -119,7 +120,7 @@ func (f *fleet) boot(i int, prepare func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(t.Context(), "sh", "-c", `read _ && exec "$0" serve -c "$1"`, exe, m.file), addr: hostIP(i) + ":8080", log: new(safeBuffer), done: make(chan struct{})}
+	p := &process{t: t, cmd: exec.CommandContext(t.Context(), "sh", "-c", `read _ && exec "$0" serve -c "$1"`, exe, m.file), addr: hostIP(i) + ":8080", log: new(testkit.Log), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	p.cmd.Stderr = p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -101,20 +102,13 @@ func (m *member) json(path string, into any) {
 // await waits until ok returns true.
 func (f *fleet) await(what string, ok func() bool) {
 	f.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.NewTimer(2 * patience)
-	defer timeout.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout.C:
-			for _, m := range f.nodes {
-				f.t.Logf("%s:\n%s", m.name, m.log.String())
-			}
-			f.t.Fatalf("still not after %v: %s", 2*patience, what)
-		}
+	if testkit.Happens(2*testkit.Patience, ok) {
+		return
 	}
+	for _, m := range f.nodes {
+		f.t.Logf("%s:\n%s", m.name, m.log.String())
+	}
+	f.t.Fatalf("still not after %v: %s", 2*testkit.Patience, what)
 }
 
 // blobOf returns a new blob that the node owns.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -36,7 +36,7 @@ func TestDemoServesUntilItIsStopped(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	told, out := io.Pipe()
-	errs, done := new(safeBuffer), make(chan int, 1)
+	errs, done := new(testkit.Log), make(chan int, 1)
 	go func() {
 		done <- run(ctx, []string{"demo"}, streams{out, errs})
 		_ = out.Close() // never fails for a pipe
@@ -65,22 +65,6 @@ func TestDemoServesUntilItIsStopped(t *testing.T) {
 	}
 }
 
-// await waits until ok returns true.
-func await(t *testing.T, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout.C:
-			t.Fatalf("not in %v", patience)
-		}
-	}
-}
-
 // memberConfig writes the config of a member of a cluster, and returns its path and
 // the member's addresses.
 func memberConfig(t *testing.T, up *upstreamtest.Registry, name, seed, more string) (file, addr, gossip string) {
@@ -104,7 +88,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 	second, addr2, _ := memberConfig(t, up, "two", gossip, key)
 	a := start(t, addr1, "serve", "-c", first)
 	b := start(t, addr2, "serve", "-c", second)
-	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 2 })
+	testkit.Await(t, "both members are active", func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 2 })
 	if _, _, err := pull(t.Context(), newClient(), blobURL(addr1, d)); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +101,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		await(t, func() bool { return strings.Contains(p.log.String(), "cluster secrets reloaded") })
+		testkit.Await(t, "the secrets are reloaded", func() bool { return p.log.Has("cluster secrets reloaded") })
 	}
 
 	// Whichever of the two leaves, the other one has the blob afterwards.
@@ -138,7 +122,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 	if n := up.Count("GET", "/"+d.String()); n != 1 {
 		t.Errorf("the registry was asked %d times, want once", n)
 	}
-	await(t, func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 1 })
+	testkit.Await(t, "one member is active", func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 1 })
 }
 
 func TestBadSecretOnHangupChangesNothing(t *testing.T) {
@@ -152,7 +136,7 @@ func TestBadSecretOnHangupChangesNothing(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return strings.Contains(p.log.String(), "cluster secrets not reloaded") })
+	testkit.Await(t, "the secrets are not reloaded", func() bool { return p.log.Has("cluster secrets not reloaded") })
 	if _, err := get(t.Context(), "http://"+addr+"/_/ready"); err != nil {
 		t.Error(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -123,7 +124,7 @@ func TestKilledAgainAndAgain(t *testing.T) { //nolint:tparallel // the rounds ru
 	}
 	done := 0
 	defer func() { t.Log("cycles:", done) }()
-	for range long(killCycles, 2000) / killCycles {
+	for range testkit.Times(killCycles, 2000) / killCycles {
 		t.Run("", killAgainAndAgain)
 		done += killCycles
 	}

@@ -3,7 +3,7 @@ package gate
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"oci-proxy/transfer/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }

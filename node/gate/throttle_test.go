@@ -14,31 +14,14 @@ import (
 	"time"
 
 	"oci-proxy/node/config"
+	"oci-proxy/transfer/testkit"
 )
 
 // A door is access with something behind it.
 type door struct {
 	*access
 	t   *testing.T
-	log *buffer
-}
-
-// A buffer is a log that goroutines may write to.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log *testkit.Log
 }
 
 func newDoor(t *testing.T, text string) door {
@@ -47,7 +30,7 @@ func newDoor(t *testing.T, text string) door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(buffer)
+	log := new(testkit.Log)
 	a, err := newAccess(cfg, slog.New(slog.NewJSONHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -242,7 +242,7 @@ func TestTheLogSaysWhatBecomesOfAMember(t *testing.T) {
 		s.form(2)
 		logged := func(message string) {
 			s.Helper()
-			s.reach(3*time.Minute, message, func() bool { return s.logs[0].has(`msg="` + message + `" peer=node-2`) })
+			s.reach(3*time.Minute, message, func() bool { return s.logs[0].Has(`msg="` + message + `" peer=node-2`) })
 		}
 		s.start(2, dir(home))
 		logged("member joined")

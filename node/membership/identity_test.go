@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 var noon = time.Unix(1_800_000_000, 0)
@@ -125,7 +127,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log := &record{}
+		log := new(testkit.Log)
 		m := &Membership{book: b, bridge: newLogBridge(slog.New(slog.NewTextHandler(log, nil)))}
 		m.ctx, m.stop = context.WithCancel(t.Context())
 		m.tasks.Go(m.keep)
@@ -164,7 +166,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 		}
 		b.note(snapshot{members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, self, time.Now())
 		pass(time.Minute)
-		if !log.has("known members not saved") {
+		if !log.Has("known members not saved") {
 			t.Error("the failure was not logged")
 		}
 		if err := os.Rename(home+".away", home); err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 var quietLog = slog.New(slog.DiscardHandler)
@@ -14,7 +16,7 @@ var quietLog = slog.New(slog.DiscardHandler)
 func TestGossipsLogIsQuiet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &record{}
+		r := new(testkit.Log)
 		q := newLogBridge(slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		say := func(format string, args ...any) { fmt.Fprintf(q, format+"\n", args...) }
 		for i := range 50 {
@@ -41,19 +43,19 @@ func TestGossipsLogIsQuiet(t *testing.T) {
 
 		time.Sleep(time.Minute) // in the bubble
 		say("[ERR] memberlist: failed to receive: EOF from=10.0.0.1:7")
-		if n := r.count("failed to receive"); n != 2 {
+		if n := r.Count("failed to receive"); n != 2 {
 			t.Errorf("%d lines after the second minute, want 2", n)
 		}
 
 		for i := range 10 * logLines { // a stranger chooses the text
 			say("[ERR] memberlist: discarding packet with unacceptable label %q", fmt.Sprint("x", i))
 		}
-		if n := r.count("unacceptable label"); n >= logLines {
+		if n := r.Count("unacceptable label"); n >= logLines {
 			t.Errorf("a stranger caused %d lines", n)
 		}
 		time.Sleep(time.Minute) // in the bubble
 		say("[INFO] memberlist: again")
-		if !r.has("dropped=901") || !r.has("level=INFO") {
+		if !r.Has("dropped=901") || !r.Has("level=INFO") {
 			t.Error("the log does not say how many lines were dropped")
 		}
 	})

@@ -52,10 +52,10 @@ func TestSeedsAreTriedForEver(t *testing.T) {
 		if err := m.Health(); err == nil || !strings.Contains(err.Error(), "connection refused") {
 			s.Errorf("health %v", err)
 		}
-		if lone.Health() == nil || !s.logs[2].has("it has no address") {
+		if lone.Health() == nil || !s.logs[2].Has("it has no address") {
 			s.Errorf("health %v, log %s", lone.Health(), s.logs[2])
 		}
-		if n := s.logs[1].count("joining a member failed"); n < 10 || n > 61 {
+		if n := s.logs[1].Count("joining a member failed"); n < 10 || n > 61 {
 			s.Errorf("logged %d times in an hour", n)
 		}
 		s.kill(2)
@@ -136,12 +136,12 @@ func TestAMissingSeedDoesNotMakeAFlood(t *testing.T) {
 		s.pass(time.Minute)
 		before := 0
 		for _, l := range s.logs {
-			before += l.count("joining a member failed")
+			before += l.Count("joining a member failed")
 		}
 		s.pass(5 * time.Minute)
 		tries := -before
 		for _, l := range s.logs {
-			tries += l.count("joining a member failed")
+			tries += l.Count("joining a member failed")
 		}
 		s.Logf("%d tries in 5 minutes", tries)
 		if tries < 10 || tries > 75 {

@@ -1,12 +1,10 @@
 package membership
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,12 +14,13 @@ import (
 
 	"oci-proxy/node/membership/memnet"
 	"oci-proxy/ring"
+	"oci-proxy/transfer/testkit"
 )
 
 // memberlist's Shutdown does not wait for its last probes. They end by themselves:
 // each bubble fails if they don't.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
 const secret = "a secret of the mesh"
@@ -32,7 +31,7 @@ type sim struct {
 	*testing.T
 	net   *memnet.Network
 	nodes map[int]*Membership // the running ones
-	logs  map[int]*record
+	logs  map[int]*testkit.Log
 	next  func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 }
 
@@ -40,7 +39,7 @@ type sim struct {
 func bubble(t *testing.T, seed uint64, test func(*sim)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &sim{T: t, net: memnet.New(seed), nodes: map[int]*Membership{}, logs: map[int]*record{}, next: remembered}
+		s := &sim{T: t, net: memnet.New(seed), nodes: map[int]*Membership{}, logs: map[int]*testkit.Log{}, next: remembered}
 		defer func() {
 			for i := range s.nodes {
 				s.kill(i)
@@ -58,7 +57,7 @@ func ip(i int) string { return fmt.Sprintf("10.0.%d.%d", i/250, i%250+1) }
 func (s *sim) start(i int, change ...func(*Config)) *Membership {
 	s.Helper()
 	if s.logs[i] == nil {
-		s.logs[i] = &record{}
+		s.logs[i] = new(testkit.Log)
 	}
 	cfg := Config{
 		Name: fmt.Sprintf("node-%d", i), BindAddr: ip(i) + ":7946", PeerAddr: ":7947", Weight: 1,
@@ -214,26 +213,6 @@ func memorized(members []ring.Member) (*ring.Ring, error) {
 // be built.
 func noRing(old *ring.Ring, _ []ring.Member) (*ring.Ring, error) { return old, nil }
 
-// A record is a node's log.
-type record struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (r *record) Write(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(b)
-}
-
-func (r *record) has(text string) bool { return r.count(text) > 0 }
-
-func (r *record) count(text string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.Count(r.text.String(), text)
-}
-
 // A zone resolves names. Its entries may change.
 type zone struct {
 	mu    sync.Mutex
@@ -258,10 +237,4 @@ func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err er
 // names returns a resolver of the names.
 func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
 	return (&zone{names: table}).resolve
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.String()
 }

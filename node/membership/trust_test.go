@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"oci-proxy/ring"
+	"oci-proxy/transfer/testkit"
 )
 
 const (
@@ -253,11 +254,11 @@ func TestADuplicateIdentityIsReported(t *testing.T) {
 		s.pass(6 * time.Second)
 		for i := range 5 {
 			err, want := s.nodes[i].Health(), i >= 3
-			if (err != nil) != want || s.logs[i].has(told) != want {
+			if (err != nil) != want || s.logs[i].Has(told) != want {
 				s.Errorf("node %d: health %v", i, err)
 			}
 		}
-		if n := s.logs[3].count(told); n != 1 {
+		if n := s.logs[3].Count(told); n != 1 {
 			s.Errorf("logged %d times", n)
 		}
 		later := s.nodes[4].self.Epoch
@@ -303,7 +304,7 @@ func TestAliensAreRefused(t *testing.T) {
 			c := memberlist.DefaultLANConfig()
 			c.Name, c.Label, c.SecretKey = fmt.Sprint("alien-", i), label, derive([]string{secret}, forGossip)[0]
 			c.Transport, c.Delegate = s.net.Host(ip(10+i)+":7946"), alien(meta)
-			c.LogOutput = &record{}
+			c.LogOutput = new(testkit.Log)
 			list, err := memberlist.Create(c)
 			if err != nil {
 				s.Fatal(err)
@@ -317,7 +318,7 @@ func TestAliensAreRefused(t *testing.T) {
 			}
 			list.Shutdown()
 		}
-		if !s.logs[0].has("not a member of this mesh") {
+		if !s.logs[0].Has("not a member of this mesh") {
 			s.Errorf("log: %s", s.logs[0])
 		}
 		s.pass(20 * time.Second)
@@ -348,7 +349,7 @@ func TestARingThatCanNotBeBuiltLeavesTheOldOneInUse(t *testing.T) {
 		broken.Store(true)
 		s.start(2)
 		s.reach(time.Second, "the third is seen", func() bool { return len(m.View().Members) == 3 })
-		if m.View().Ring != old || m.Health() == nil || !s.logs[0].has("ring not built") {
+		if m.View().Ring != old || m.Health() == nil || !s.logs[0].Has("ring not built") {
 			s.Errorf("health %v", m.Health())
 		}
 		broken.Store(false)

@@ -9,18 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-// write replaces a file as careful editors do.
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
-}
+	"oci-proxy/transfer/testkit"
+)
 
 // reader reads a file that must not be empty.
 func reader(path string) func() (string, error) {
@@ -37,7 +28,7 @@ func TestChangedFilesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "file")
-		write(t, path, "one")
+		testkit.Replace(t, path, "one")
 		var log strings.Builder
 		f, err := Open("a.key", []string{path}, reader(path), slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
@@ -48,7 +39,7 @@ func TestChangedFilesAreReadAgain(t *testing.T) {
 			good       bool
 		}{{"two", "two", true}, {"", "two", false}, {"three", "three", true}} {
 			before := f.Get()
-			write(t, path, step.text)
+			testkit.Replace(t, path, step.text)
 			if got := f.Get(); got != before {
 				t.Errorf("%q at once", got)
 			}
@@ -74,7 +65,7 @@ func TestASlowReadDelaysOnlyTheOneThatReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "file")
-		write(t, path, "one")
+		testkit.Replace(t, path, "one")
 		slow, read := make(chan struct{}), reader(path)
 		first := true
 		f, err := Open("a.key", []string{path}, func() (string, error) {
@@ -87,7 +78,7 @@ func TestASlowReadDelaysOnlyTheOneThatReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, path, "two")
+		testkit.Replace(t, path, "two")
 		time.Sleep(Every) // in the bubble
 		reads := make(chan string)
 		go func() { reads <- f.Get() }()

@@ -1,62 +1,63 @@
-package count
+package count_test
 
 import (
+	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
+	"oci-proxy/transfer/count"
 	"oci-proxy/transfer/oci"
 )
 
-func TestCountersTellOriginsApart(t *testing.T) {
+func TestRequestsAndBytesAreCountedByOrigin(t *testing.T) {
 	t.Parallel()
-	var c Counters
-	for i, from := range []oci.Origin{oci.Hit, oci.PeerHit, oci.Miss} {
-		for range i + 1 {
+	var c count.Counters
+	for from, n := range map[oci.Origin]int64{oci.Hit: 1, oci.PeerHit: 2, oci.Miss: 3} {
+		for range n {
 			c.Request(from)
 			c.Sent(from, 10)
 		}
 	}
 	c.ToPeer(7)
-	c.ToPeer(8)
-	for name, one := range map[string]struct {
-		is   *atomic.Int64
-		want int64
-	}{
-		"hits": {&c.Hits, 1}, "peer hits": {&c.PeerHits, 2}, "misses": {&c.Misses, 3},
-		"bytes of hits": {&c.HitBytes, 10}, "bytes of peer hits": {&c.PeerHitBytes, 20}, "bytes of misses": {&c.MissBytes, 30},
-		"blobs to peers": {&c.ToPeers, 2}, "bytes to peers": {&c.ToPeersBytes, 15},
+	for name, got := range map[string][2]int64{
+		"hits":      {c.Hits.Load(), 1},
+		"peer hits": {c.PeerHits.Load(), 2},
+		"misses":    {c.Misses.Load(), 3},
+		"hit bytes": {c.HitBytes.Load(), 10}, "peer hit bytes": {c.PeerHitBytes.Load(), 20}, "miss bytes": {c.MissBytes.Load(), 30},
+		"to peers": {c.ToPeers.Load(), 1}, "bytes to peers": {c.ToPeersBytes.Load(), 7},
 	} {
-		if got := one.is.Load(); got != one.want {
-			t.Errorf("%s: %d, want %d", name, got, one.want)
+		if got[0] != got[1] {
+			t.Errorf("%s: %d, want %d", name, got[0], got[1])
 		}
 	}
 }
 
-// Registries beyond the bound are counted together; those before go on as they were.
 func TestBookIsBounded(t *testing.T) {
 	t.Parallel()
-	var b Book
-	first := b.Of("0")
-	for i := range maxRegistries + 100 {
-		b.Of(strconv.Itoa(i)).Hits.Add(1)
+	var b count.Book
+	first := b.Of("first.example.com")
+	for i := range 1000 {
+		b.Of(fmt.Sprint(i)).Hits.Add(1)
 	}
 	all := b.All()
-	if len(all) != maxRegistries+1 || all[""].Hits.Load() != 100 || all["0"] != first || first.Hits.Load() != 1 {
-		t.Errorf("%d registries, %d hits of the others", len(all), all[""].Hits.Load())
+	if len(all) != 513 || all["first.example.com"] != first || b.Of("first.example.com") != first {
+		t.Errorf("%d registries are counted apart", len(all))
 	}
-	if b.Of("0") != first || b.Of("another") != all[""] {
-		t.Error("a registry is counted elsewhere than before")
+	var sum int64
+	for _, c := range all {
+		sum += c.Hits.Load()
+	}
+	if sum != 1000 || all[""].Hits.Load() != 1000-511 {
+		t.Errorf("%d hits in all, %d of them counted together", sum, all[""].Hits.Load())
 	}
 }
 
 func TestReaderCountsWhatIsRead(t *testing.T) {
 	t.Parallel()
-	var n atomic.Int64
-	n.Store(1)
-	if _, err := io.CopyN(io.Discard, Reader(strings.NewReader("hello"), &n), 3); err != nil || n.Load() != 4 {
-		t.Error(n.Load(), err)
+	var c count.Counters
+	got, err := io.ReadAll(count.Reader(strings.NewReader("hello"), &c.FromPeersBytes))
+	if err != nil || string(got) != "hello" || c.FromPeersBytes.Load() != 5 {
+		t.Errorf("%q, %v; %d bytes counted", got, err, c.FromPeersBytes.Load())
 	}
 }

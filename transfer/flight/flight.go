@@ -154,8 +154,10 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 			return e.Flight, true, nil
 		}
 	}
-	// A flight leaves the map after its blob has come into the shard.
-	if landing, ok := f.landed.Get(c); ok && landing > t.looked {
+	// A flight leaves the map after its blob has come into the shard. A ticket is told
+	// once: the shard may not serve the blob for it, however often it lands.
+	if landing, ok := f.landed.Get(c); ok && landing > t.looked && !t.told {
+		t.told = true
 		return nil, false, ErrLanded
 	}
 	if t.Terms.Held {

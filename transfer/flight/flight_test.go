@@ -80,29 +80,30 @@ func TestWhatHasLandedIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
 	q, other := request("app", "content"), request("app", "other")
-	ticket := held(q, "a")
-	board := func() error { _, _, err := f.Board(ticket); return err }
-	f.Look(ticket)
-	f.Landed(other.Content())
-	if err := board(); oci.KindOf(err) != oci.NotFound {
-		t.Error("nothing of it has landed:", err)
-	}
-	f.Landed(q.Content())
-	if err := board(); !errors.Is(err, ErrLanded) {
-		t.Error("it has landed since:", err)
-	}
-	f.Look(ticket)
-	if err := board(); errors.Is(err, ErrLanded) {
-		t.Error("it had landed before:", err)
-	}
-	fl := f.list(q, true)
-	f.leave(fl, false)
-	if err := board(); errors.Is(err, ErrLanded) {
-		t.Error("a flight that failed has landed")
-	}
-	f.leave(f.list(q, true), true)
-	if err := board(); !errors.Is(err, ErrLanded) {
-		t.Error("a flight has landed since:", err)
+	for name, test := range map[string]struct {
+		lands  func()
+		landed bool
+	}{
+		"nothing lands":          {func() {}, false},
+		"another blob lands":     {func() { f.Landed(other.Content()) }, false},
+		"it lands":               {func() { f.Landed(q.Content()) }, true},
+		"its flight lands":       {func() { f.leave(f.list(q, true), true) }, true},
+		"its flight does not":    {func() { f.leave(f.list(q, true), false) }, false},
+		"another's flight lands": {func() { f.leave(f.list(other, true), true) }, false},
+	} {
+		ticket := held(q, "a")
+		board := func() error { _, _, err := f.Board(ticket); return err }
+		f.Look(ticket)
+		if err := board(); oci.KindOf(err) != oci.NotFound {
+			t.Errorf("%s: before that: %v", name, err)
+		}
+		test.lands()
+		if err := board(); errors.Is(err, ErrLanded) != test.landed {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := board(); errors.Is(err, ErrLanded) {
+			t.Errorf("%s: a ticket is told twice", name)
+		}
 	}
 }
 

@@ -134,6 +134,9 @@ func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
 	if g.Vouched(q, as) {
 		return true
 	}
+	if q.Offline {
+		return !g.At(q, as).IsZero()
+	}
 	at, err := g.ask(ctx, q, as)
 	return err == nil && !at.IsZero()
 }
@@ -147,9 +150,9 @@ func (g *Grants) At(q Request, as oci.Resource) time.Time {
 	return q.Shard.ledger.vouchedAt(q.Ref, as)
 }
 
-// Open reports whether the shard holds q's digest as public content, so that
+// Public reports whether the shard holds q's digest as public content, so that
 // anybody may be told that it does.
-func (g *Grants) Open(q Request) bool {
+func (g *Grants) Public(q Request) bool {
 	origin, held := q.Shard.Origin(q.Digest)
 	return held && !g.guarded(origin)
 }
@@ -184,8 +187,8 @@ func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
 
 // Revoke draws the consequences of an error that a request about q ended with. If
 // the registry refused, all that it vouched for in the repository before is taken
-// back, here and at the other members. If it says that it does not have the
-// digest, that digest is. Nothing follows from what anybody else says.
+// back, here and at the other members. If it says that it does not have the digest
+// or tag, that is. Nothing follows from what anybody else says.
 func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	e, ok := oci.AsError(err)
 	if !ok || !q.Private || !e.Authoritative() {
@@ -195,13 +198,23 @@ func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	case e.Kind == oci.Denied && e.Status != 0:
 		known := g.refuse(q)
 		if !e.Relayed {
-			g.herald.tell(q.Repo(), e, known)
+			g.herald.tell(news{ref: q.Repo()}, e, known)
 		}
-	case e.Kind == oci.NotFound && q.Digest != "":
-		if q.Shard.ledger.lose(q.Ref, as) {
-			q.Shard.notes.sync(noted)
+	case e.Kind == oci.NotFound:
+		known := g.lose(q, as)
+		if !e.Relayed && (known || q.Digest != "") { // clients ask for tags that never were all the time
+			g.herald.tell(news{missing(q), as, true}, e, known)
 		}
 	}
+}
+
+// missing names what q's registry does not have: the digest if q has one, else the tag.
+func missing(q Request) oci.Ref {
+	ref := q.Ref
+	if ref.Digest != "" {
+		ref.Tag = ""
+	}
+	return ref
 }
 
 // Refused hears that the registry refused another member q's repository.
@@ -212,9 +225,19 @@ func (g *Grants) Refused(q Request) {
 	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
 }
 
-// RefusedSince reports whether q's registry has refused the repository since then.
-func (g *Grants) RefusedSince(q Request, then time.Time) bool {
-	return q.Private && q.Shard.ledger.refusedSince(q.Ref, then)
+// Lost hears that the registry told another member that it does not have q's digest,
+// as that resource, or q's tag.
+func (g *Grants) Lost(q Request, as oci.Resource) {
+	if q.Private {
+		g.lose(q, as)
+	}
+	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
+}
+
+// Stands reports whether what q's tag meant at that time still counts: a private
+// registry takes it back by a refusal, or by not having the tag any more.
+func (g *Grants) Stands(q Request, checked time.Time) bool {
+	return !q.Private || q.Shard.ledger.stands(q.Ref, checked)
 }
 
 // noted is how long Revoke waits for the disk at most. The refusal counts at
@@ -225,6 +248,16 @@ const noted = time.Second
 // reports whether it did: strangers may name any number of others.
 func (g *Grants) refuse(q Request) (known bool) {
 	known = q.Shard.ledger.refuse(q.Ref)
+	if known {
+		q.Shard.notes.sync(noted)
+	}
+	return known
+}
+
+// lose notes that the registry does not have q's digest or tag, and reports whether
+// it had vouched for that.
+func (g *Grants) lose(q Request, as oci.Resource) (known bool) {
+	known = q.Shard.ledger.lose(q.Ref, as)
 	if known {
 		q.Shard.notes.sync(noted)
 	}
@@ -259,18 +292,26 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref,
 			func(ctx context.Context) (time.Time, error) {
 				asked := time.Now()
-				_, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				if err == nil && !fits(d, q) {
+					return time.Time{}, nil
+				}
 				return asked, err
 			},
 			func(ctx context.Context, p mesh.Peer) (time.Time, error) { return askPeer(ctx, p, q.Ref, as) })
 	})
-	if err == nil {
+	last := g.At(q, as)
+	switch {
+	case err == nil && !at.IsZero():
 		g.Grant(q, as, at)
 		return at, nil
+	case err == nil && within(last, q.StaleIfError):
+		return last, nil // the registry could not be asked
+	case err == nil:
+		return time.Time{}, nil // nobody vouches for it, so the GET decides
 	}
 	err = oci.Lateness(q.Ref, err)
 	e, isError := oci.AsError(err)
-	last := g.At(q, as)
 	switch {
 	case !isError:
 		return time.Time{}, err
@@ -281,6 +322,13 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	default:
 		return time.Time{}, err
 	}
+}
+
+// fits reports whether an answer to HEAD can be the registry's word on q: a portal's
+// page is not, and neither is what tells of other content than the shard holds.
+func fits(d oci.Descriptor, q Request) bool {
+	size, held := q.Shard.Stat(q.Digest)
+	return d.By != oci.Middlebox && (d.Digest == "" || d.Digest == q.Digest) && (!held || d.Size <= 0 || d.Size == size)
 }
 
 // askPeer asks another node, which may ask the registry, whether that vouches.

@@ -38,6 +38,9 @@ type Holder interface {
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// Refused hears that the registry refused another member ref's repository.
 	Refused(ref oci.Ref)
+	// Lost hears that the registry told another member that it does not have what
+	// ref's digest, as that resource, or ref's tag names.
+	Lost(ref oci.Ref, as oci.Resource)
 }
 
 // Given is a blob that a node gives to another member. Close it.

@@ -17,18 +17,18 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
 	kib = 1 << 10

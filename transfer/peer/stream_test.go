@@ -4,59 +4,46 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
-// A spy is a listener whose connections count what the kernel copies, and tell
-// when they are closed.
+// A spy is a listener that sees sendfile, and tells when its connections are
+// closed.
 type spy struct {
-	net.Listener
+	testkit.Spy
 	buffer int           // for sending; 0: the system's default
-	files  atomic.Int64  // bytes that the kernel copied from a file
 	closed chan struct{} // one for each connection
 }
 
-func newSpy(l net.Listener) *spy { return &spy{Listener: l, closed: make(chan struct{}, 100)} }
+func newSpy(l net.Listener) *spy {
+	return &spy{Spy: testkit.Spy{Listener: l}, closed: make(chan struct{}, 100)}
+}
 
 func (s *spy) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
+	c, err := s.Spy.Accept()
 	if err != nil {
 		return nil, err
 	}
-	conn := c.(*net.TCPConn)
+	conn := c.(*testkit.SpiedConn)
 	if s.buffer > 0 {
 		_ = conn.SetWriteBuffer(s.buffer)
 	}
-	return &spied{TCPConn: conn, spy: s}, nil
+	return &spied{SpiedConn: conn, spy: s}, nil
 }
 
 type spied struct {
-	*net.TCPConn
+	*testkit.SpiedConn
 	spy  *spy
 	once sync.Once
 }
 
-// ReadFrom is what net/http calls. TCPConn does sendfile for an *os.File
-// directly below one *io.LimitedReader, and for nothing else.
-func (c *spied) ReadFrom(src io.Reader) (int64, error) {
-	limited, ok := src.(*io.LimitedReader)
-	if ok {
-		_, ok = limited.R.(*os.File)
-	}
-	k, err := c.TCPConn.ReadFrom(src)
-	if ok {
-		c.spy.files.Add(k)
-	}
-	return k, err
-}
-
 func (c *spied) Close() error {
 	c.once.Do(func() { c.spy.closed <- struct{}{} })
-	return c.TCPConn.Close()
+	return c.SpiedConn.Close()
 }
 
 func TestBlobsLeaveBySendfile(t *testing.T) {
@@ -74,11 +61,11 @@ func TestBlobsLeaveBySendfile(t *testing.T) {
 	}
 	settle(t, r, ref)
 	for _, off := range []int64{0, 5} {
-		before := s.files.Load()
+		before := s.Files()
 		if b, _, err := pull(t.Context(), r.b, ref, off, true); err != nil || !bytes.Equal(b, content[off:]) {
 			t.Fatalf("%d bytes, %v", len(b), err)
 		}
-		if n := s.files.Load() - before; n != size-off {
+		if n := s.Files() - before; n != size-off {
 			t.Errorf("%d of %d bytes left by sendfile", n, size-off)
 		}
 	}

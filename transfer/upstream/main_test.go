@@ -9,15 +9,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"oci-proxy/transfer/oci"
-
-	"go.uber.org/goleak"
+	"oci-proxy/transfer/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // canary is in every password of these tests. It must never get into a log, an error
 // or a request to the wrong host.
@@ -27,35 +25,18 @@ const canary = "canary-7f3a"
 // checked for the canary.
 func newClient(t *testing.T, registries ...Registry) *Client {
 	t.Helper()
-	var log safeBuffer
+	var log testkit.Log
 	c, err := New(registries, Registry{FollowRedirects: true}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		c.Close()
-		if strings.Contains(log.String(), canary) {
+		if log.Has(canary) {
 			t.Errorf("a secret is in the log:\n%s", log.String())
 		}
 	})
 	return c
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // plainly returns the settings of a registry on loopback that speaks plain HTTP.

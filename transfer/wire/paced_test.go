@@ -3,16 +3,16 @@ package wire
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // deadlines counts how often a deadline is set.
@@ -76,39 +76,6 @@ func TestStatusAndBytesAreCounted(t *testing.T) {
 	}
 }
 
-// A spy is a listener whose connections count what the kernel copies.
-type spy struct {
-	net.Listener
-	files atomic.Int64
-}
-
-func (s *spy) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &spied{c.(*net.TCPConn), s}, nil
-}
-
-type spied struct {
-	*net.TCPConn
-	spy *spy
-}
-
-// ReadFrom is what net/http calls. TCPConn does sendfile for an *os.File
-// directly below one *io.LimitedReader, and for nothing else.
-func (c *spied) ReadFrom(src io.Reader) (int64, error) {
-	limited, ok := src.(*io.LimitedReader)
-	if ok {
-		_, ok = limited.R.(*os.File)
-	}
-	k, err := c.TCPConn.ReadFrom(src)
-	if ok {
-		c.spy.files.Add(k)
-	}
-	return k, err
-}
-
 func TestFilesLeaveBySendfile(t *testing.T) {
 	t.Parallel()
 	const size = 3*piece + 7
@@ -132,7 +99,7 @@ func TestFilesLeaveBySendfile(t *testing.T) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 	}))
-	s := &spy{Listener: srv.Listener}
+	s := &testkit.Spy{Listener: srv.Listener}
 	srv.Listener = s
 	srv.Start()
 	defer srv.Close()
@@ -145,7 +112,7 @@ func TestFilesLeaveBySendfile(t *testing.T) {
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes came, %v", len(got), err)
 	}
-	if n := s.files.Load(); n != size {
+	if n := s.Files(); n != size {
 		t.Errorf("%d of %d bytes left by sendfile", n, size)
 	}
 }

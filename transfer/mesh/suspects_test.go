@@ -21,54 +21,54 @@ func contentOf(i int) oci.Content {
 	return oci.Content{Registry: ref.Registry, Digest: digest.FromString(strconv.Itoa(i))}
 }
 
-func TestQuarantineIsForOneBlobAndExpires(t *testing.T) {
+func TestSuspicionIsForOneBlobAndExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &member{id: "a"}, &member{id: "b"}
 		m, _ := newMesh(a, b, nil)
-		m.Quarantine(contentOf(1), []Peer{a})
+		m.Suspect(contentOf(1), []Peer{a})
 		if trusts(m, contentOf(1), a) || !trusts(m, contentOf(1), b) || !trusts(m, contentOf(2), a) {
-			t.Error("the wrong ones are in quarantine")
+			t.Error("the wrong ones are suspected")
 		}
-		<-time.After(quarantineFor - time.Second)
-		m.Quarantine(contentOf(1), []Peer{b}) // the mixture of both
+		<-time.After(suspectFor - time.Second)
+		m.Suspect(contentOf(1), []Peer{b}) // the mixture of both
 		<-time.After(2 * time.Second)
 		if trusts(m, contentOf(1), a) || trusts(m, contentOf(1), b) {
-			t.Error("who is in quarantine has left it too early")
+			t.Error("a suspicion ends too early")
 		}
-		<-time.After(quarantineFor)
+		<-time.After(suspectFor)
 		if !trusts(m, contentOf(1), a) || !trusts(m, contentOf(1), b) {
-			t.Error("the quarantine does not end")
+			t.Error("the suspicion does not end")
 		}
-		m.Quarantine(contentOf(1), []Peer{b})
+		m.Suspect(contentOf(1), []Peer{b})
 		if !trusts(m, contentOf(1), a) {
-			t.Error("a quarantine that has ended begins again with another's")
+			t.Error("a suspicion that has ended begins again with another")
 		}
 	})
 }
 
 // A node that may not ask the registry itself has to take what it can get.
-func TestQuarantineIsOnlyForThoseWithAnotherWay(t *testing.T) {
+func TestSuspicionIsOnlyForThoseWithAnotherWay(t *testing.T) {
 	t.Parallel()
 	a := &member{id: "a"}
 	m, _ := newMesh(a)
-	m.Quarantine(contentOf(1), []Peer{a})
+	m.Suspect(contentOf(1), []Peer{a})
 	if !trusts(m, contentOf(1), a) {
 		t.Error("the only one who may be asked is not asked")
 	}
 }
 
-func TestQuarantineForgetsOneAtATime(t *testing.T) {
+func TestSuspectsAreForgottenOneAtATime(t *testing.T) {
 	t.Parallel()
 	a := &member{id: "a"}
 	m, _ := newMesh(a, nil)
-	for i := range maxQuarantined + 1 {
-		m.Quarantine(contentOf(i), []Peer{a})
+	for i := range maxSuspects + 1 {
+		m.Suspect(contentOf(i), []Peer{a})
 	}
 	if !trusts(m, contentOf(0), a) {
 		t.Error("the oldest case is not forgotten")
 	}
-	for _, i := range []int{1, 2, maxQuarantined / 2, maxQuarantined} {
+	for _, i := range []int{1, 2, maxSuspects / 2, maxSuspects} {
 		if trusts(m, contentOf(i), a) {
 			t.Errorf("case %d is forgotten", i)
 		}
