@@ -32,6 +32,7 @@ type Mesh struct {
 	cfg      Config
 	self     string
 	suspects *suspects
+	lateness func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 
 // New returns a Mesh.
@@ -48,7 +49,7 @@ func New(cfg Config) *Mesh {
 	if cfg.Passed == nil {
 		cfg.Passed = func(string) {}
 	}
-	return &Mesh{cfg: cfg, self: cfg.Router.Self(), suspects: newSuspects()}
+	return &Mesh{cfg: cfg, self: cfg.Router.Self(), suspects: newSuspects(), lateness: lateness}
 }
 
 // alone routes for a node without a cluster.

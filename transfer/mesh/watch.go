@@ -161,7 +161,7 @@ func (w *Watch) run(ctx context.Context) {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrDrips):
-		case doubts < maxDoubts && max(late, lateness(ctx)) > lateBy:
+		case doubts < maxDoubts && max(late, w.mesh.lateness(ctx)) > lateBy:
 			doubts++
 			continue
 		default:
