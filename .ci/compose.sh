@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs docker-compose.yml: three nodes behind their balancer, on a docker engine
-# of our own, with docker and containerd pulling through the published port while
-# nodes are stopped and killed:
+# Runs docker-compose.yml, three nodes behind a balancer, on a docker engine of its
+# own. docker and containerd pull through the published port while nodes are
+# stopped and killed:
 #
 #	.ci/compose.sh
 #
-# golang:… and haproxy:… are made from this machine's Go and HAProxy, for there is
-# no registry to have them from; all else is as users get it. What the nodes know
-# as their registry is a front on the engine's bridge. Needs what install.sh and
-# tools.sh bring, and the front, in the PATH. A machine that can't start a docker
-# engine skips the run and says why. All is in one folder and on two bridges,
+# The base images golang:… and haproxy:… are made from this machine's Go and HAProxy,
+# because no registry can be reached; everything else is as users get it. The nodes'
+# registry is a front on the engine's bridge. Needs the programs of install.sh and
+# tools.sh, and the front, in the PATH. If no docker engine can be started here, the
+# run is skipped with the reason. Everything is in one folder and on two bridges,
 # which are removed at the end.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -45,8 +45,8 @@ trap 'exit 130' INT TERM
 front_host=$bridge_address
 golang=golang:$(sed -n 's/^ARG GO_VERSION=//p' deploy/Dockerfile)
 
-# compose COMMAND…: what users type, but bounded and by a name of our own.
-# COMPOSE is another program than Debian's: "docker compose", with its plugin.
+# compose COMMAND… runs docker-compose with a time limit and a project name of this
+# run. COMPOSE names another program, such as "docker compose".
 compose() {
   local program
   read -ra program <<<"${COMPOSE:-docker-compose}"
@@ -59,14 +59,15 @@ evidence() {
   compose logs --no-color --tail 6
 }
 
-# container SERVICE: its id.
+# container SERVICE prints the id of its container.
 container() { compose ps -q "$1"; }
 
 balancer() { nsenter -t "$(docker inspect -f '{{.State.Pid}}' "$(container balancer)")" -n "$@"; }
 
 balancer_log() { docker logs "$(container balancer)" 2>&1; }
 
-# kill_node ADDRESS: the process dies of itself, so the engine starts it again.
+# kill_node ADDRESS kills the node's process. The engine sees it die and starts it
+# again.
 kill_node() {
   local one
   for one in $(docker ps -q); do
@@ -79,14 +80,15 @@ kill_node() {
 
 revive() { :; }
 
-# The engine's own images are not what was pulled.
+# forget_docker removes the pulled images, not those that the engine runs.
 forget_docker() {
   local pulled
   mapfile -t pulled < <(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -F "127.0.0.1:$node_port/")
   [[ ${#pulled[@]} -eq 0 ]] || docker image rm "${pulled[@]}" >/dev/null
 }
 
-# The nodes' registry is none that this machine could reach by its name.
+# pull_containerd needs hosts.toml: this machine can't reach the nodes' registry by
+# its name.
 pull_containerd() {
   ctr images pull --hosts-dir "$work/containerd/hosts" "$1" >/dev/null && names_digest "$2" "$(ctr images ls "name==$1")"
 }
@@ -100,11 +102,11 @@ registries:
 END
 }
 
-# bases: the images that ours begin with.
+# bases makes the base images of ours.
 bases() { import_golang "$golang" && import_haproxy "$(sed -n 's/^ *image: &balancer //p' docker-compose.yml)"; }
 
-# builds by both builders that docker has. The second finds in its Go image what
-# the first compiled, for that is the same.
+# builds builds the image with both of docker's builders. The second one's Go image
+# holds what the first compiled, so it need not compile again.
 builds() {
   export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
   compose build node-1 && docker build -q --target build -f deploy/Dockerfile -t "$golang" . || return 1
@@ -112,7 +114,7 @@ builds() {
   seen="$(($(docker image inspect -f '{{.Size}}' oci-proxy) >> 20)) MiB"
 }
 
-# alone: a single node needs nothing but to be run, by either build.
+# alone runs a single node of each build. It needs no further setting.
 alone() {
   local image
   for image in oci-proxy buildkit; do
@@ -123,7 +125,7 @@ alone() {
   done
 }
 
-# up: three members that have found each other, each of them well, with a secret
+# up starts three nodes. They must find each other, be healthy, and share a secret
 # that only they can read.
 up() {
   local secret
@@ -132,7 +134,7 @@ up() {
   [[ $secret == '65532 600 64' ]] || { echo "owner, mode and size of the secret: $secret" && return 1; }
 }
 
-# all_healthy: the image's own health check agrees.
+# all_healthy reports whether the image's own health check passes on all nodes.
 all_healthy() {
   local one
   for one in node-1 node-2 node-3; do
@@ -140,7 +142,7 @@ all_healthy() {
   done
 }
 
-# without_one: a node is stopped. What it alone held is asked again, no more.
+# without_one stops a node. Only what it alone held may be downloaded again.
 without_one() {
   local lost asked
   lost=$(held_by_none_but node-2 several | sort)
@@ -148,12 +150,12 @@ without_one() {
   : >"$requests"
   pull docker several || return 1
   asked=$(blobs_asked | awk '{ print $2 }')
-  [[ $asked == "$lost" ]] || { printf 'only node-2 held\n%s\nasked again was\n%s\n' "$lost" "$asked" && return 1; }
+  [[ $asked == "$lost" ]] || { printf 'only node-2 held\n%s\ndownloaded again\n%s\n' "$lost" "$asked" && return 1; }
   compose start node-2 && within 60 active 3 && seen="$(wc -w <<<"$lost") of $(blobs_of several | wc -l) blobs were on it alone"
 }
 
-# fourth: one more node, made as the compose file says, is a member and gets its
-# share of the requests. Nobody else is told or started anew.
+# fourth adds a node as the compose file describes. It becomes a member and gets
+# requests, while no other container is restarted.
 fourth() {
   local before
   before=$(docker ps -q | sort)
@@ -164,13 +166,13 @@ fourth() {
     /^  cache-3:/ { print "  cache-4:" }' docker-compose.yml >"$work/four.yml"
   compose --project-directory . -f "$work/four.yml" up -d && within 60 active 4 || return 1
   within 10 served_by node-4 || { echo "the balancer sends nothing to node-4" && return 1; }
-  [[ -z $(comm -23 <(echo "$before") <(docker ps -q | sort)) ]] || { echo "other containers were made anew" && return 1; }
+  [[ -z $(comm -23 <(echo "$before") <(docker ps -q | sort)) ]] || { echo "other containers were restarted" && return 1; }
 }
 
-# served_by NODE: whether the balancer knows it by now.
+# served_by NODE reports whether the balancer sends it requests by now.
 served_by() { ask cluster | jq -e --arg name "$1" 'any(.members[]; .self and .name == $name)'; }
 
-# again: after down and up the caches are what they were, and the members too.
+# again takes all down and up. Caches and members must be as before.
 again() {
   local ring
   ring=$(ask cluster | jq -r .ring)
@@ -180,8 +182,8 @@ again() {
   [[ $(ask cluster | jq -r .ring) == "$ring" ]] || { echo "the ring has changed" && return 1; }
 }
 
-# leaves: a node goes for good as the compose file says, and what it held is
-# with the others. Its container has ended.
+# leaves removes a node for good as the compose file describes. The others must hold
+# what it held, and its container must have ended.
 leaves() {
   local node
   node=$(container node-1)
@@ -191,10 +193,10 @@ leaves() {
   pull docker several && pull docker large-2 && no_blob_asked
 }
 
-# ended_well CONTAINER: whether it has ended with status 0.
+# ended_well CONTAINER reports whether it has ended with status 0.
 ended_well() { [[ $(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1") == 'exited 0' ]]; }
 
-# down: no container and no volume is left.
+# down takes all down with its volumes. No container and no volume may be left.
 down() {
   forget_docker
   compose --project-directory . -f "$work/four.yml" down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]

@@ -3,10 +3,10 @@
 #
 #	.ci/conformance.sh OCI-PROXY
 #
-# The suite pushes what it then reads. A node only reads, so a front sends the
-# pushes past it, straight to the registry behind the node. Deletes are off: a
-# cache may serve what upstream no longer has. Needs conformance, olareg and
-# front in the PATH. KEEP_LOGS names a folder for the suite's own report.
+# The suite reads what it has pushed. A node does not take pushes, so a front sends
+# them straight to the registry behind the node. Deletes are off, because a cache
+# may serve what upstream no longer has. Needs conformance, olareg and front in the
+# PATH. KEEP_LOGS names a folder for the suite's own report.
 set -uo pipefail
 oci_proxy=$(realpath "$1")
 # shellcheck source-path=SCRIPTDIR
@@ -38,7 +38,8 @@ END
     within 20 answers "$node_port" /_/ready
 }
 
-# suite runs the checks. The two headers are optional in the spec, and ours.
+# suite runs the checks, including two headers that the spec makes optional and that
+# nodes send.
 suite() {
   OCI_REGISTRY=127.0.0.1:$front_port OCI_TLS=disabled OCI_LOG=error OCI_RESULTS_DIR=$work/out \
     OCI_REPO1=up/conformance/first OCI_REPO2=up/conformance/second \
@@ -47,12 +48,12 @@ suite() {
     timeout -k 5 600 conformance >"$work/log/suite" 2>&1 </dev/null
 }
 
-# count NAME: one of the figures of the suite's report.
+# count NAME prints one of the figures of the suite's report.
 count() {
   sed -nE "s/.* $1=\"([0-9]+)\".*/\1/p" <<<"$counts" | grep . || echo 0
 }
 
-# through_the_node prints how many GETs the node answered, and fails if it was
+# through_the_node prints how many GETs the node answered. It fails if there were
 # none: then the suite has tested another program.
 through_the_node() {
   curl -sf -m 5 "http://127.0.0.1:$node_port/_/stats?scope=node" |

@@ -3,23 +3,23 @@
 #
 #	.ci/e2e.sh OCI-PROXY
 #
-# Each client pulls from each kind of upstream three times: cold; from the
-# cache, which must ask upstream for no blob; and with upstream gone. Then a
+# Each client pulls from each kind of upstream three times: cold; from the cache,
+# where the node must not ask upstream for a blob; and with upstream gone. Then a
 # node is killed in the middle of a pull, and a stranger with a repository of its own
-# tries to get another's private layer. A machine without a docker engine, or
-# one that cannot start it, skips those runs and says so.
+# tries to get another's private layer. If no docker engine can be started here, its
+# runs are skipped with a message.
 #
-# Needs what install.sh and tools.sh bring, and the front, in the PATH.
+# Needs the programs of install.sh and tools.sh, and the front, in the PATH.
 # Everything is on 127.0.0.1 and in one folder, which is removed at the end.
-# CLIENTS and MODES narrow a run down; KEEP_LOGS names a folder for the logs of
-# runs that fail.
+# CLIENTS and MODES restrict a run; KEEP_LOGS names a folder for the logs of runs
+# that fail.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 oci_proxy=$(realpath "$1")
 
 work=$(mktemp -d)
 mkdir -p "$work/log"
-requests=$work/requests.jsonl # what upstream was asked for
+requests=$work/requests.jsonl # all requests to upstream
 mapfile -t ports < <(front ports 7)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]}
 front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
@@ -52,12 +52,12 @@ prepare() {
     digest[$name]=$(digest_of "$name") || return 1
     reference[$name]=127.0.0.1:$node_port/up/$name
   done
-  # Other ways to say the same registry: not at all, and with its port.
+  # Other names of the same registry: none at all, and the one with its port.
   reference[org/app:docker]=127.0.0.1:$node_port/org/app:docker
   reference[org/app:multi]=127.0.0.1:$node_port/127.0.0.1_$front_port/org/app:multi
 }
 
-# pull_all CLIENT IMAGE…: by tag.
+# pull_all CLIENT IMAGE… pulls by tag.
 pull_all() {
   local client=$1 name
   shift
@@ -66,7 +66,7 @@ pull_all() {
   done
 }
 
-# pull_digests CLIENT IMAGE…: the same by digest.
+# pull_digests CLIENT IMAGE… pulls by digest.
 pull_digests() {
   local client=$1 name by_digest
   shift
@@ -76,16 +76,16 @@ pull_digests() {
   done
 }
 
-# cold CLIENT IMAGE…: through the node, and only through it, each blob once.
+# cold CLIENT IMAGE… pulls through the node alone. Each blob comes once.
 cold() { pull_all "$@" && each_blob_once && only_the_node_asked; }
 
-# cached CLIENT IMAGE…: again, and upstream sends no blob.
+# cached CLIENT IMAGE… pulls again. Upstream sends no blob.
 cached() { : >"$requests" && "forget_$1" && pull_all "$@" && no_blob_asked && figures_add_up; }
 
-# outage CLIENT IMAGE…: again, with no upstream, by tag and by digest.
+# outage CLIENT IMAGE… pulls again by tag and by digest, without upstream.
 outage() { "forget_$1" && pull_all "$@" && "forget_$1" && pull_digests "$@"; }
 
-# refused CLIENT: the node wants a password; neither none nor a wrong one does.
+# refused CLIENT pulls without a password and with a wrong one. The node refuses both.
 refused() {
   local login
   for login in '' "$node_user:wrong"; do
@@ -95,8 +95,8 @@ refused() {
   done
 }
 
-# check NAME COMMAND…: one thing that must hold; adds its outcome to $row. What
-# went wrong is shown with the ends of the logs.
+# check NAME COMMAND… runs a check and adds its outcome to $row. If it fails, the
+# ends of the logs are printed.
 check() {
   local name=$1 began=$SECONDS
   shift
@@ -115,7 +115,7 @@ check() {
   tail -n 6 "$requests" 2>/dev/null | cut -c 1-300
 }
 
-# run_client CLIENT MODE: all three pulls, on a node that knows nothing yet.
+# run_client CLIENT MODE makes all three pulls through a node with an empty cache.
 run_client() {
   local client=$1 set=("${images[@]}") row="$1"$'\t'"$2" before
   before=$failed mode=$2
@@ -149,8 +149,8 @@ keep_logs() {
   mkdir -p "$KEEP_LOGS/$1" && cp -r "$work/log" "$requests" "$work/node.yml" "$KEEP_LOGS/$1/"
 }
 
-# does_not_start CLIENT: says so. An engine needs rights that not every machine
-# gives, so its runs are skipped; a plain program has to be there.
+# does_not_start CLIENT says so. An engine needs rights that not every machine
+# gives, so its runs are skipped; a plain program must be there.
 does_not_start() {
   local outcome=skipped
   case $1 in
@@ -162,15 +162,15 @@ does_not_start() {
   summary+=("$1"$'\t'"-"$'\t'"$outcome"$'\t'"$outcome"$'\t'"$outcome")
 }
 
-# survives_kill: the node dies without warning when big's smallest layer is
-# there and the others arrive. Started again, it still has that layer, and the
-# pull comes to its end.
+# survives_kill kills the node when it has the smallest layer of $big while the
+# others arrive. Once started again, the node still has that layer, and the pull
+# finishes.
 survives_kill() {
   local first
   first=$(crane manifest --insecure "127.0.0.1:$registry_port/$big" | jq -r '.layers | min_by(.size).digest')
   start_upstream slow && fresh_node plain || return 1
   start pull bounded crane pull --insecure --format=oci "${reference[$big]}" "$work/cut"
-  within 60 at_least CurrentSize 20000000 || { echo "no layer was ever complete" && return 1; }
+  within 60 at_least CurrentSize 20000000 || { echo "no layer became complete" && return 1; }
   running pull || { echo "the pull was over too soon" && return 1; }
   stop node KILL
   stop pull

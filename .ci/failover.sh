@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Kills nodes in the middle of pulls, behind a balancer: three processes at
-# addresses of their own, HAProxy with the config of deploy/, and docker and
-# containerd pulling images of one large layer:
+# Kills nodes behind a balancer in the middle of pulls. Three nodes run as processes
+# at addresses of their own, behind HAProxy with the config of deploy/. docker and
+# containerd pull images of one large layer:
 #
 #	.ci/failover.sh OCI-PROXY
 #
-# The dead node stays away until the client has its image. Needs what install.sh
-# and tools.sh bring, and the front, in the PATH. A client that can't be started
-# on this machine is left out, and that is said. Everything is on loopback and in
-# one folder, which is removed at the end.
+# The dead node stays away until the client has its image. Needs the programs of
+# install.sh and tools.sh, and the front, in the PATH. A client that can't be started
+# here is skipped with a message. Everything is on loopback and in one folder, which
+# is removed at the end.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 oci_proxy=$(realpath "$1")
@@ -35,7 +35,7 @@ addresses=(127.0.0.2 127.0.0.3 127.0.0.4)
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# start_node ADDRESS: the node there, on what its folder holds.
+# start_node ADDRESS starts the node there on the cache in its folder.
 start_node() {
   mkdir -p "$work/$1"
   cat >"$work/$1/config.yaml" <<END
@@ -55,7 +55,8 @@ END
   start "$1" "$oci_proxy" serve -c "$work/$1/config.yaml"
 }
 
-# start_balancer starts HAProxy on the config that we ship, but for addresses.
+# start_balancer starts HAProxy with the config that we ship, changed only in its
+# addresses.
 start_balancer() {
   local address config=$work/haproxy.cfg
   sed -e "s/bind :8080/bind 127.0.0.1:$node_port/" -e '/server-template/d' "$here/../deploy/haproxy.cfg" >"$config"
@@ -86,8 +87,8 @@ prepare() {
   start_balancer && within 60 active 3
 }
 
-# survives: as outlives, and containerd, which knows upstream too, had all from the
-# nodes.
+# survives is outlives, and also checks that containerd, which knows upstream too,
+# got everything from the nodes.
 survives() { outlives "$@" && only_the_node_asked; }
 
 if ! prepare >"$work/log/prepare" 2>&1; then

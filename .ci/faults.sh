@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
-# What registries do wrong, with real clients behind a node:
+# Makes registries fail while real clients pull through a node:
 #
 #	.ci/faults.sh OCI-PROXY
 #
-# For each row of the table below and each client there is an image of one layer
-# that nobody has asked for before. Upstream fails as the row says while the
-# client pulls it, once, through a cold node: the pull must succeed at the first
-# try, the image must be right, and upstream's log must show that the fault
-# struck. The rows marked with a + are for podman and crane too, which do as skopeo
-# does, and for docker and containerd through that node of a cluster that is not
-# the layer's owner.
+# Each row of the table below and each client gets a new image of one layer. The
+# client pulls it once through a cold node while upstream fails as the row says. The
+# pull must succeed at the first try, the image must be right, and upstream's log
+# must show the fault. Rows marked with a + run also with podman and crane, which
+# behave like skopeo, and with docker and containerd through a node of a cluster that
+# does not own the layer.
 #
-# Needs what install.sh and tools.sh bring, and the front, in the PATH. A client
-# that can't be started on this machine is left out, and that is said. Everything
-# is on 127.0.0.1 and in one folder, which is removed at the end.
-# CLIENTS and ROWS narrow a run down; SILENCE is how long an upstream is silent,
-# in seconds; KEEP_LOGS names a folder for the logs.
+# Needs the programs of install.sh and tools.sh, and the front, in the PATH. A client
+# that can't be started here is skipped with a message. Everything is on 127.0.0.1
+# and in one folder, which is removed at the end.
+# CLIENTS and ROWS restrict a run; SILENCE is how many seconds a silent upstream
+# waits; KEEP_LOGS names a folder for the logs.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 oci_proxy=$(realpath "$1")
@@ -27,7 +26,7 @@ requests=$work/requests.jsonl # what upstream was asked for
 mapfile -t ports < <(front ports 13)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]} front_port=${ports[3]} cdn_port=${ports[4]}
 token_front_port=${ports[5]} redirect_front_port=${ports[6]}
-node_port=${ports[7]} # of the node on its own; two others are a cluster
+node_port=${ports[7]} # of the single node; two others are a cluster
 mesh_ports=("${ports[@]:8:2}") gossip_port=${ports[10]} peer_ports=("${ports[@]:11:2}")
 
 # shellcheck source-path=SCRIPTDIR
@@ -42,16 +41,17 @@ mesh_ports=("${ports[@]:8:2}") gossip_port=${ports[10]} peer_ports=("${ports[@]:
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-mode=direct # clients ask the node and have no way past it
-downloads=12 # docker's, so that the rows under way don't wait for each other
-lanes=4      # so many rows of each client are under way at a time
+mode=direct # clients ask only the node
+downloads=12 # docker's at a time, so that its rows don't wait for each other
+lanes=4      # how many rows of each client run at a time
 
-# The rows: NAME, UPSTREAM, and the faults, each TIMES METHOD WHERE and, as the
-# front's -faults has it, what happens; 0 TIMES are all. WHERE is the layer (at
-# the cdn the registry redirects to, too), the config, the manifests or the token.
-# HALF, END and LAST are bytes of the layer: in the middle, in what the node holds
-# back of a blob until it is known to be right, the last. What is called large is
-# more than the node weighs before it sends any of it. The slow rows go first.
+# The rows: NAME, UPSTREAM and the faults. A fault is TIMES METHOD WHERE and what
+# happens, in the form of the front's -faults; 0 TIMES means every time. WHERE is the
+# layer, the config, the manifests, the token, or the layer at the cdn that the
+# registry redirects to. HALF, END and LAST are bytes of the layer: one in the middle,
+# one in the end that the node holds back until the digest is known, the last one.
+# A layer called large is too large for the node to hold back as a whole. Slow rows
+# go first.
 table=(
   "silent+          plain    1 GET layer 'wait': $silence"
   "stall+           plain    1 GET layer 'end': 'stall', 'at': HALF"
@@ -102,9 +102,9 @@ table=(
   "cdn-cut          redirect 1 GET cdn 'end': 'cut', 'at': HALF; 1 GET cdn 'status': 403"
 )
 
-# hopeless CLIENT ROW: says why that row can't end well at the first try, if it
-# can't. Wrong bytes of a large layer have left the node before its digest showed
-# that they are wrong; all that the node can do is never to send the end.
+# hopeless CLIENT ROW says why that row can't succeed at the first try, if it can't.
+# Wrong bytes of a large layer leave the node before the digest shows that they are
+# wrong. The node can only keep back the end.
 hopeless() {
   case $2:$1 in
     large-wrong:containerd | large-wrong-cut:containerd) echo "it resumes behind the wrong bytes that it has" ;;
@@ -113,7 +113,7 @@ hopeless() {
   esac
 }
 
-# to_push NAME UPSTREAM FAULTS: the line that has the front push the row's image.
+# to_push NAME UPSTREAM FAULTS prints the line that makes the front push the image.
 to_push() {
   local port=$registry_port size=3000000
   [[ $2 != token ]] || port=$token_port
@@ -121,12 +121,12 @@ to_push() {
   echo "http://127.0.0.1:$port $1 $size"
 }
 
-# pushed has, of each row's image, the digests of image, layer and config, and the
+# pushed holds, for each row's image, the digests of image, layer and config, and the
 # layer's size.
 declare -A pushed=()
 
-# faults_of NAME UPSTREAM FAULTS: those of a row as the fronts read them, in the files of
-# $work/faults. Each has a name of its own, NAME#1 and on.
+# faults_of NAME UPSTREAM FAULTS writes a row's faults to $work/faults as the fronts
+# read them. They are named NAME#1, NAME#2 and so on.
 faults_of() {
   local digest layer config size times method where what n=0 path file
   read -r digest layer config size <<<"${pushed[$1]}"
@@ -145,13 +145,13 @@ faults_of() {
   done <<<"${3//;/$'\n'}"
 }
 
-# struck NAME: whether upstream's log shows each of the row's faults as often as
-# it was to strike.
+# struck NAME reports whether upstream's log shows each fault of the row as often as
+# it had to happen.
 struck() {
   local fault times n
   while read -r fault times; do
     n=$(jq -c --arg fault "$fault" 'select(.fault == $fault)' "$requests" | wc -l)
-    ((times > 0 ? n == times : n > 0)) || { echo "$fault struck $n times, not $times" && return 1; }
+    ((times > 0 ? n == times : n > 0)) || { echo "$fault happened $n times, not $times" && return 1; }
   done <"$work/rows/${1//\//-}.faults"
 }
 
@@ -172,7 +172,8 @@ registries:
 END
 }
 
-# start_node NAME PORT [CLUSTER]: a node; CLUSTER is what stands below cluster.
+# start_node NAME PORT [CLUSTER] starts a node. CLUSTER is the value of the key
+# cluster.
 start_node() {
   node_config "$1" "$2" >"$work/$1.yml"
   [[ -z ${3:-} ]] || echo "cluster: {name: $1, secret: only-for-this-run, $3}" >>"$work/$1.yml"
@@ -182,7 +183,7 @@ start_node() {
 # is_ready PORT
 is_ready() { curl -sf -m 5 -o /dev/null "http://127.0.0.1:$1/_/ready"; }
 
-# are_two: whether both nodes of the cluster know each other.
+# are_two reports whether both nodes of the cluster know each other.
 are_two() {
   local port
   for port in "${mesh_ports[@]}"; do
@@ -190,7 +191,7 @@ are_two() {
   done
 }
 
-# start_nodes starts the one on its own and the two.
+# start_nodes starts the single node and the cluster of two.
 start_nodes() {
   local seed=127.0.0.1:$gossip_port
   start_node node "$node_port"
@@ -199,8 +200,8 @@ start_nodes() {
   within 20 is_ready "$node_port" && within 20 are_two
 }
 
-# port_of NAME: that of the node that the row is pulled through. In the cluster
-# it is the one that does not own the layer.
+# port_of NAME prints the port of the node that the row is pulled through. In the
+# cluster that is the node that does not own the layer.
 port_of() {
   local layer
   [[ $1 == mesh-* ]] || { echo "$node_port" && return; }
@@ -212,7 +213,7 @@ port_of() {
   esac
 }
 
-# pull_row CLIENT NAME UPSTREAM: the pull.
+# pull_row CLIENT NAME UPSTREAM pulls the row's image.
 pull_row() {
   local digest port
   read -r digest _ <<<"${pushed[$2]}"
@@ -222,7 +223,7 @@ pull_row() {
   "pull_$1" "127.0.0.1:$port/$3/$2:v1" "$digest"
 }
 
-# run_row CLIENT NAME UPSTREAM: the row, and what came of it, in $work/results.
+# run_row CLIENT NAME UPSTREAM runs a row and adds the outcome to $work/results.
 run_row() {
   local client=$1 name=$2 row=${2#*/} log=$work/log/row-${2//\//-} began=$SECONDS outcome reason note=''
   if reason=$(hopeless "$client" "$row"); then
@@ -241,8 +242,8 @@ run_row() {
   printf '%s\t%s\t%s\t%d\t%s\n' "${name%/*}" "$row" "$outcome" $((SECONDS - began)) "$note" >>"$work/results"
 }
 
-# beside LIMIT COMMAND…: runs a command in the background, when fewer than so many
-# of those in $under_way are.
+# beside LIMIT COMMAND… runs a command in the background once fewer than LIMIT of
+# those in $under_way run.
 beside() {
   local limit=$1 i
   shift
@@ -256,8 +257,8 @@ beside() {
   under_way+=($!)
 }
 
-# each_row PREFIX COMMAND…: runs the command for each row that is run for those
-# images, with its name, upstream and faults.
+# each_row PREFIX COMMAND… runs the command for each row of that prefix, with the
+# row's name, upstream and faults.
 each_row() {
   local prefix=$1 entry row upstream faults
   shift
@@ -268,7 +269,7 @@ each_row() {
   done
 }
 
-# run_client CLIENT: all its rows, some at a time, in the table's order.
+# run_client CLIENT runs all its rows in the table's order, some at a time.
 run_client() {
   local under_way=() prefix
   for prefix in "$1" "mesh-$1"; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for FUZZ_TIME (5s if not set). The
-# targets are found, not listed: a new one needs no line here.
+# Runs every fuzz target of the module for FUZZ_TIME (default 5s). It finds the
+# targets by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,8 +11,8 @@ targets() {
     $1 == "ok" { for (i = 0; i < n; i++) print $2, found[i]; n = 0 }'
 }
 
-# fuzz PACKAGE TARGET: one target for its time. The fuzzer sometimes reports
-# its own deadline as a failure when the time is up; that alone is none.
+# fuzz PACKAGE TARGET runs one target. The fuzzer sometimes reports its own deadline
+# as a failure when the time is up; that alone does not count.
 fuzz() {
   local out
   if out=$(timeout 300 go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZ_TIME:-5s}" "$1" 2>&1); then

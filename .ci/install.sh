@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the gate needs from Debian, but only what is missing. Services
-# that packages bring are not started: the runs start their own.
+# Installs the Debian packages that the gate needs and that are missing. It does not
+# start their services: the runs start their own.
 set -euo pipefail
 
 packages=(
@@ -15,21 +15,21 @@ packages=(
   gcc             # go test -race
   git             # the checks of the tree
   haproxy         # the balancer of docker-compose.yml and of the failover run
-  iproute2        # bridges, and who is connected to whom
+  iproute2        # bridges, and a list of connections
   jq              # reading logs and figures
   libc6-dev       # go test -race
-  microsocks      # a proxy to get out by
+  microsocks      # a proxy under test
   nodejs          # the tests of the page's scripts
   openssl         # certificates of the run through proxies
   podman          # client under test
-  runc            # containerd needs one to start
+  runc            # containerd does not start without it
   shellcheck      # lint of the scripts
-  skopeo          # client under test, and the copying of the corpus
-  squid-openssl   # a proxy to get out by, over TLS too
-  tinyproxy-bin   # a proxy to get out by
+  skopeo          # client under test; copies the corpus
+  squid-openssl   # a proxy under test, also over TLS
+  tinyproxy-bin   # a proxy under test
 )
 
-# missing prints those packages that are not installed.
+# missing prints the packages that are not installed.
 missing() {
   local package
   for package in "${packages[@]}"; do

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the tools named in tools.txt, each once per version: `tools.sh NAME…`
-# builds those and prints the folder they are in, for the caller's PATH.
+# Builds tools of tools.txt, each once per version: `tools.sh NAME…` builds those
+# and prints their folder for the caller's PATH.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# build NAME MODULE PACKAGE VERSION FOLDER: one tool, as the command
-# FOLDER/NAME. It is built from a go.mod of its own and not with `go install`,
-# which asks for a module's list of versions where only a version is to be had.
+# build NAME MODULE PACKAGE VERSION FOLDER builds one tool as FOLDER/NAME. It uses a
+# go.mod of its own, because `go install` asks for a module's list of versions, which
+# not every proxy has.
 build() {
   local name=$1 module=$2 package=$3 version=$4 folder=$5 work
   work=$(mktemp -d)
@@ -21,8 +21,8 @@ build() {
   )
 }
 
-# ensure NAME: builds the tool unless its version is in the cache, and makes it
-# reachable under its plain name in the folder that is printed.
+# ensure NAME builds the tool unless its version is in the cache, and links it under
+# its plain name in the folder that is printed.
 ensure() {
   local name=$1 module package version kept
   read -r _ module package version < <(grep "^$name " tools.txt)

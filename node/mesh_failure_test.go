@@ -106,6 +106,7 @@ func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 	c.links.of(third, 0).set(trouble{rate: 4 * mib})
 	done := c.began(third, b)
 	c.await("some of the blob comes", func() bool { return c.own(third)[figures.FromPeersBytes] >= mib })
+	c.links.of(third, 0).set(trouble{rate: 64 << 10}) // not all of it, however long the kill takes
 	c.kill(0)
 	p := <-done
 	p.wantWhole(t)

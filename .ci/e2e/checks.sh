@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Checks that print what came of them as they go.
+# Checks that print their outcome at once.
 
 passed=0 failed=0
 
-# check NAME COMMAND…: one thing that must hold. What the command prints is shown
-# when it fails, and so is what evidence prints.
+# check NAME COMMAND… runs a check. If it fails, the command's output is printed, and
+# then that of evidence.
 check() {
   local name=$1 began=$SECONDS
   shift
@@ -21,10 +21,10 @@ check() {
   return 1
 }
 
-# A command that is checked may say in $seen what it saw.
+# A check may set $seen to what it saw.
 seen=''
 
-# evidence prints what a failure may be explained by; scripts write their own.
+# evidence prints what may explain a failure. Scripts define their own.
 evidence() { :; }
 
 # finish prints the outcome, and fails if anything did.
@@ -33,7 +33,7 @@ finish() {
   ((failed == 0 && passed > 0))
 }
 
-# skip REASON: a machine on which this run can't be made.
+# skip REASON ends a run that is impossible on this machine.
 skip() {
   echo "skipped: $1"
   tail -n 5 "$work"/log/* 2>/dev/null

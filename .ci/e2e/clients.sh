@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# The clients under test. Each has pull_NAME REFERENCE DIGEST, which fails
-# unless what arrived is what upstream has under that digest, and forget_NAME,
-# which drops all that was pulled. docker and containerd have a start_NAME.
-# $mode is the kind of upstream, $login empty or the user:password to give.
-# $downloads is how many layers docker may get at a time, empty: 3.
+# The clients under test. Each has pull_NAME REFERENCE DIGEST, which fails unless
+# the pulled content has that digest, and forget_NAME, which deletes what was
+# pulled. docker and containerd have a start_NAME.
+# $mode is the kind of upstream; $login is the user:password to use, or empty.
+# $downloads is how many layers docker downloads at a time; empty: 3.
 
 clients=(docker containerd podman skopeo crane)
 mode='' login=''
 
-# bounded COMMAND…: no pull takes longer than this, whatever happens.
+# bounded COMMAND… runs a pull with a time limit.
 bounded() { timeout -k 5 120 "$@"; }
 
-# names_digest DIGEST LIST: whether what a client says it has names the digest.
+# names_digest DIGEST LIST reports whether a client's list has the digest.
 names_digest() {
   grep -qF "$1" <<<"$2" || { echo "expected $1, seen: $2" && return 1; }
 }
 
-# blobs_are_right FOLDER: every file that is named by a sha256 has that sum.
+# blobs_are_right FOLDER checks every file that is named by its sha256.
 blobs_are_right() {
   local sums
   sums=$(find "$1" -type f -regextype posix-extended -regex '.*/[0-9a-f]{64}(\.manifest\.json)?' |
@@ -25,7 +25,7 @@ blobs_are_right() {
   sha256sum --check --quiet <<<"$sums"
 }
 
-# --- docker: an engine of our own, no bridge, no firewall rules
+# --- docker: a separate engine, without bridge and firewall rules
 
 docker() { bounded /usr/bin/docker --config "$work/docker-login" -H "unix://$work/docker/socket" "$@"; }
 
@@ -55,8 +55,8 @@ forget_docker() {
   [[ -z $(docker image ls -qa) ]]
 }
 
-# --- containerd: its ctr, with the node as a mirror for the registry's own
-# name (?ns=) and under its own address
+# --- containerd: ctr, with the node both as a mirror for the registry's name
+# (?ns=) and under its own address
 
 ctr() { bounded /usr/bin/ctr -a "$work/containerd/socket" "$@"; }
 
@@ -87,9 +87,9 @@ END
   within 30 ctr version
 }
 
-# A mirror that refuses is passed over: with a login, the address is the node's;
-# with the right one its mirror is tried as well, which has it from hosts.toml.
-# In mode direct too there is no way past the node.
+# containerd goes past a mirror that refuses it. So a pull with a login uses the
+# node's address; one with the right login tries the mirror too, whose login is in
+# hosts.toml. In mode direct, too, containerd can't go past the node.
 pull_containerd() {
   local reference=$1 own=${1/"127.0.0.1:$node_port/up/"/"127.0.0.1:$front_port/"}
   [[ $mode == login || $mode == direct ]] || reference=$own
@@ -102,7 +102,7 @@ pull_containerd() {
 }
 
 # containerd_login writes the mirror's hosts.toml with the login, as docs/clients.md
-# has it, and no way past the mirror.
+# describes it, and without a fallback to the registry.
 containerd_login() {
   local hosts=$work/containerd/hosts-login/127.0.0.1:$front_port
   mkdir -p "$hosts"

@@ -1,13 +1,12 @@
 # shellcheck shell=bash
-# A docker engine with networks, and images for it without a registry. Its state
-# is in $work/docker, its default bridge is one of our own; no firewall rule and
-# no setting of the machine is touched, so containers reach each other and this
-# machine, and nothing else.
+# A docker engine with networks, and images for it without a registry. Its state is
+# in $work/docker, and it has a bridge of its own. It changes no firewall rule and
+# no setting of the machine, so containers reach only each other and this machine.
 
 bridge=ocip$$
 bridge_address=172.31.250.1
 
-# start_engine starts dockerd; docker() of clients.sh asks it.
+# start_engine starts dockerd; docker() of clients.sh talks to it.
 start_engine() {
   [[ -x /usr/bin/docker ]] && command -v dockerd ip >/dev/null || { echo "there is no docker" && return 1; }
   ip link add "$bridge" type bridge && ip addr add "$bridge_address/24" dev "$bridge" && ip link set "$bridge" up || return 1
@@ -21,7 +20,7 @@ END
   within 60 docker version
 }
 
-# stop_engine ends it, and what it may have left of containers and networks.
+# stop_engine ends it and removes the containers and networks that are left.
 stop_engine() {
   local network networks=()
   if running docker; then
@@ -36,8 +35,8 @@ stop_engine() {
   ip link del "$bridge" 2>/dev/null
 }
 
-# with_programs FOLDER PROGRAM…: makes a root file system of this machine's
-# programs and the libraries they are linked to.
+# with_programs FOLDER PROGRAM… makes a root file system of this machine's programs
+# and the libraries that they are linked to.
 with_programs() {
   local root=$1 folder program file
   shift
@@ -53,20 +52,21 @@ with_programs() {
   done
 }
 
-# import_golang IMAGE: this machine's Go, and the modules that go.mod names, as
-# an image that builds without a network.
+# import_golang IMAGE makes an image of this machine's Go and the modules of go.mod.
+# It builds without a network.
 import_golang() {
   local root=$work/golang
   with_programs "$root" sh mkdir cp chown chmod || return 1
   cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   GOMODCACHE=$root/go/pkg/mod GOFLAGS=-modcacherw GOPROXY=file://$modules/cache/download GONOSUMDB='*' go mod download || return 1
-  # Only what has no ./ before it is Go's.
+  # Only names without a leading ./ are Go's.
   tar -cf - -C "$root" . --transform='s,^\([^.]\),usr/local/go/\1,rSH' -C "$(go env GOROOT)" bin pkg src lib go.env VERSION |
     docker import -c 'ENV PATH=/usr/local/go/bin:/usr/bin GOPATH=/go GOTOOLCHAIN=local GOPROXY=off GOCACHE=/go/cache' - "$1" || return 1
   rm -rf "$root"
 }
 
-# import_haproxy IMAGE: this machine's HAProxy, started as the official image does.
+# import_haproxy IMAGE makes an image of this machine's HAProxy that starts like the
+# official one.
 import_haproxy() {
   local root=$work/haproxy
   with_programs "$root" haproxy sh head od tr chown mv || return 1

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Three nodes behind a balancer at 127.0.0.1:$node_port, however they were
-# started, and what they must live through. Upstream is a docker-registry behind
-# a front at $front_host. The nodes' client ports are all $serving_port, each at
-# an address of its own. Scripts have some functions of their own:
+# What three nodes behind a balancer at 127.0.0.1:$node_port must survive, however
+# they were started. Upstream is a docker-registry behind a front at $front_host.
+# Each node has an address of its own; the client port is $serving_port at all of
+# them. Scripts define these functions:
 #
-#	balancer COMMAND…  runs it where the balancer's connections are seen
+#	balancer COMMAND…  runs it where the balancer's connections are visible
 #	balancer_log       prints the balancer's log
 #	kill_node ADDRESS  ends a node by SIGKILL
-#	revive             starts it again, if nobody else does
+#	revive             starts it again, if nothing else does
 
 upstream_speed=8000000 # bytes a second, where a pull has to last
 declare -A digest=()
 
-# start_mesh_registry starts the registry and fills it: images of one large layer, to
-# kill nodes in the midst of, and two of several.
+# start_mesh_registry NAME… starts the registry and fills it: images of one large
+# layer, during whose pull nodes are killed, and two images of several layers.
 start_mesh_registry() {
   local name
   registry_config "$registry_port" >"$work/registry.yml"
@@ -33,19 +33,19 @@ start_mesh_registry() {
   rm -rf "$work/layers"
 }
 
-# start_front OPTION…: what the nodes know as their registry.
+# start_front OPTION… starts the front that the nodes use as their registry.
 start_front() {
   stop front
   start front front -listen "$front_host:$front_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" "$@"
   within 10 curl -sf -m 5 --noproxy '*' -o /dev/null "http://$front_host:$front_port/v2/"
 }
 
-# ask PATH: something of the cluster's, of whichever node the balancer chooses.
+# ask PATH gets /_/PATH from the node that the balancer chooses.
 ask() { curl -sf -m 5 "http://127.0.0.1:$node_port/_/$1"; }
 
-# active N: whether that many members are there and none is missing, as each of
-# as many answers in a row says, which come from all the nodes in turn. What a
-# node tells of the others may be a second old.
+# active N reports whether there are just N members and all answer. It asks N times,
+# so that every node answers in turn. A node's view of the others may be a second
+# old.
 active() {
   local n
   for ((n = 0; n < $1; n++)); do
@@ -54,16 +54,16 @@ active() {
   curl -sf -m 5 -o /dev/null -D - "http://127.0.0.1:$node_port/_/stats" | grep -qi "^x-cluster-nodes: $1/"
 }
 
-# blobs_of NAME: the digests of an image's layers and config.
+# blobs_of NAME prints the digests of an image's layers and config.
 blobs_of() {
   crane manifest --insecure "127.0.0.1:$registry_port/org/$1:v1" | jq -r '.config.digest, .layers[].digest'
 }
 
-# from_upstream: bytes of blobs that all nodes together had from upstream.
+# from_upstream prints how many bytes of blobs all nodes got from upstream.
 from_upstream() { ask stats | jq "[.[].FromUpstreamBytes] | add"; }
 
-# settled_upstream: the same once all nodes have told it for two seconds. What a
-# node tells of the others may be a second old.
+# settled_upstream prints the same once it has not changed for two seconds. A node's
+# view of the others may be a second old.
 settled_upstream() {
   local last='' now same=0
   while ((same < 8)); do
@@ -75,11 +75,11 @@ settled_upstream() {
   echo "$last"
 }
 
-# pull CLIENT NAME: by tag, through the balancer.
+# pull CLIENT NAME pulls by tag through the balancer.
 pull() { "pull_$1" "127.0.0.1:$node_port/up/org/$2:v1" "${digest[$2]}"; }
 
-# cold_pull CLIENT NAME: each blob comes from upstream once, whichever nodes the
-# client's connections were sent to, and the nodes have counted just that.
+# cold_pull CLIENT NAME pulls an image. Each blob must come from upstream once,
+# whichever nodes the client reached, and the nodes must have counted just that.
 cold_pull() {
   local before size
   : >"$requests"
@@ -89,10 +89,10 @@ cold_pull() {
   seen="$(blobs_asked | wc -l) blobs, $(blobs_asked | awk '{ n += $1 } END { print n }') GETs, $size bytes"
 }
 
-# came BEFORE SIZE: whether that much has come from upstream since.
+# came BEFORE SIZE reports whether SIZE bytes have come from upstream since.
 came() { (($(from_upstream) - $1 == $2)); }
 
-# held_by_none_but NODE NAME: the image's blobs that only this node has.
+# held_by_none_but NODE NAME prints the image's blobs that only this node has.
 held_by_none_but() {
   local one
   for one in $(blobs_of "$2"); do
@@ -106,7 +106,8 @@ received() {
     sed -nE 's/^ *[0-9]+ +[0-9]+ +([^ ]+) +([^ ]+) .*bytes_received:([0-9]+).*/\1 \2 \3/p'
 }
 
-# serving: the address of the node that has just sent the most, if it was much.
+# serving prints the address of the node that has just sent the most, if that was
+# much.
 serving() {
   local before
   before=$(received)
@@ -118,10 +119,10 @@ serving() {
     END { sub(/:[0-9]+$/, "", peer); if (most < 1000000) exit 1; print peer }'
 }
 
-# name_at ADDRESS: the name of the node that has it.
+# name_at ADDRESS prints the name of the node there.
 name_at() { ask cluster | jq -r --arg at "$1:" '.members[] | select(.peer | startswith($at)) | .name'; }
 
-# ended NAME: waits for what was started under that name, and is its outcome.
+# ended NAME waits for the process of that name and returns its status.
 ended() {
   local pid=${pids[$1]}
   wait "$pid"
@@ -130,12 +131,12 @@ ended() {
   return "$status"
 }
 
-# address_of NAME: the address of the node of that name.
+# address_of NAME prints the node's address.
 address_of() { ask cluster | jq -r --arg name "$1" '.members[] | select(.name == $name) | .peer | sub(":[0-9]+$"; "")'; }
 
-# outlives CLIENT NAME server|owner: while the client pulls an image of one large
-# layer, a node is killed: the one that serves it, or the one that gets it from
-# upstream. The client comes to its end, and the cluster is whole again.
+# outlives CLIENT NAME server|owner kills a node while the client pulls an image of
+# one large layer: the node that serves it, or the one that gets it from upstream.
+# The client must finish, and the cluster must be whole again.
 outlives() {
   local client=$1 name=$2 layer at server owner killed logged asked ranges
   layer=$(blobs_of "$name" | tail -n 1)
@@ -148,7 +149,7 @@ outlives() {
   running pull || { echo "the pull was over too soon" && return 1; }
   kill_node "$at" || return 1
   ended pull || { tail -n 5 "$work/log/pull" && echo "$client did not finish: $server served, $owner owned, $killed was killed" && return 1; }
-  revive && within 60 active 3 || { echo "the cluster did not come together again" && return 1; }
+  revive && within 60 active 3 || { echo "the cluster did not become whole again" && return 1; }
   asked=$(jq -r --arg layer "$layer" 'select(.method == "GET" and (.path | endswith($layer))) | .range // "the whole"' "$requests" | paste -sd ,)
   ranges=$(balancer_log | tail -n "+$((logged + 1))" | grep -F "$layer" | grep -o 'bytes=[0-9-]*' | paste -sd ,)
   seen="$server served, $owner owned, $killed died; $client asked again for ${ranges:-nothing}; upstream was asked for $asked"

@@ -4,8 +4,8 @@
 node_user=puller
 node_password=node-s3cret
 
-# node_config MODE prints the node's config for one kind of upstream. In mode
-# login the node itself wants a password.
+# node_config MODE prints the node's config for one kind of upstream. In mode login
+# the node itself asks for a password.
 node_config() {
   local upstream_auth='' node_auth=''
   case $1 in
@@ -29,13 +29,13 @@ registries:
 END
 }
 
-# start_node starts the node on what $work/cache holds.
+# start_node starts the node on the cache in $work/cache.
 start_node() {
   start node "$oci_proxy" serve -c "$work/node.yml"
   within 20 curl -sf -m 5 "http://127.0.0.1:$node_port/_/ready"
 }
 
-# fresh_node MODE: a node with an empty cache.
+# fresh_node MODE starts a node with an empty cache.
 fresh_node() {
   stop node
   rm -rf "$work/cache"
@@ -44,20 +44,20 @@ fresh_node() {
   "$oci_proxy" check -c "$work/node.yml" >/dev/null && start_node
 }
 
-# figure NAME: one of the node's figures for the upstream registry.
+# figure NAME prints one of the node's figures for the upstream registry.
 figure() {
   curl -sf -m 5 -u "$node_user:$node_password" "http://127.0.0.1:$node_port/_/stats?scope=node" |
     jq -e --arg registry "127.0.0.1:$front_port" ".[\$registry].$1"
 }
 
-# at_least FIGURE N: whether a figure has got that far.
+# at_least FIGURE N reports whether a figure is N or more.
 at_least() {
   local value
   value=$(figure "$1") && ((value >= $2))
 }
 
-# figures_add_up: after pulls from upstream and from the cache the node has
-# counted both, and holds what upstream sent.
+# figures_add_up checks the figures after pulls from upstream and from the cache: the
+# node has counted both, and holds what upstream sent.
 figures_add_up() {
   local name
   for name in Hits Misses Items CurrentSize; do

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Pulls through a node that gets out by a real proxy alone:
+# Pulls through a node that reaches its registry only through a real proxy:
 #
 #	.ci/e2e/proxies.sh OCI-PROXY
 #
-# tinyproxy, squid as an http and as an https proxy, and microsocks, each with a
-# login, each to a registry that speaks plain http and to one that speaks TLS.
-# The registry wants a token and sends blobs elsewhere. Every hop must stand in
-# the proxy's log; with a wrong login, and without the proxy, nothing gets out.
+# The proxies are tinyproxy, squid as an http and as an https proxy, and microsocks.
+# Each asks for a login and leads to a registry over plain http and to one over TLS.
+# The registry asks for a token and redirects blobs. The proxy's log must show every
+# hop. With a wrong login, or without the proxy, no request may get out.
 #
-# Needs what install.sh and tools.sh bring, and the front, in the PATH.
+# Needs the programs of install.sh and tools.sh, and the front, in the PATH.
 # Everything is on 127.0.0.1 and in one folder, which is removed at the end.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -35,7 +35,7 @@ proxy_user=out proxy_password=pr0xy-s3cret
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# certificates makes a CA of the run and a certificate for 127.0.0.1.
+# certificates makes a CA for this run and a certificate for 127.0.0.1.
 certificates() {
   (
     cd "$work" || exit
@@ -46,14 +46,15 @@ certificates() {
   ) 2>"$work/log/certificates"
 }
 
-# prepare starts registries with one image.
+# prepare starts the registries with one image.
 prepare() {
   certificates && start_registries || return 1
   layers app 300K 900K 40K
   image "127.0.0.1:$registry_port" org/app:oci app && start_token_registry
 }
 
-# start_fronts http|https: the registry as the node knows it, and where it sends blobs.
+# start_fronts http|https starts the front of the registry, and the one of the host
+# that it redirects blobs to.
 start_fronts() {
   local tls=()
   [[ $1 == http ]] || tls=(-cert "$work/tls.pem" -key "$work/tls.key")
@@ -63,10 +64,10 @@ start_fronts() {
   within 10 listens "$front_port" && within 10 listens "$cdn_port"
 }
 
-# listens PORT: whether somebody does.
+# listens PORT reports whether a process listens there.
 listens() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Each proxy has a start_NAME, and proxy_log prints what it was asked for.
+# Each proxy has a start_NAME. proxy_log prints the requests to it.
 
 start_tinyproxy() {
   : >"$work/proxy/log"
@@ -121,7 +122,7 @@ proxy_log() {
   esac
 }
 
-# start_node SCHEME PROXY-URL: a node with an empty cache.
+# start_node SCHEME PROXY-URL starts a node with an empty cache.
 start_node() {
   local reach=insecure:\ true
   [[ $1 == http ]] || reach=ca_file:\ $work/ca.pem
@@ -150,7 +151,7 @@ pull() {
   timeout 60 crane pull --insecure --format=oci "127.0.0.1:$node_port/org/app:oci" "$work/image" >"$work/log/pull" 2>&1
 }
 
-# hops NAME: every hop was made, and stands in the proxy's log.
+# hops NAME checks that every hop was made and is in the proxy's log.
 hops() {
   local port
   jq -es 'any(.[]; .status == 401) and any(.[]; .auth == "Bearer" and .status == 307) and any(.[]; .query // "" | test("X-Signature"))' "$requests" >/dev/null ||
@@ -160,21 +161,21 @@ hops() {
   done
 }
 
-# nothing_out: upstream was asked for nothing.
-nothing_out() { [[ ! -s $requests ]] || { echo "upstream was asked past the proxy" && return 1; }; }
+# nothing_out checks that no request reached upstream.
+nothing_out() { [[ ! -s $requests ]] || { echo "a request reached upstream without the proxy" && return 1; }; }
 
-# secret_kept: the node's log holds no password.
+# secret_kept checks that the node's log holds no password.
 secret_kept() {
   ! grep -E "$proxy_password|$upstream_password|X-Signature" "$work/log/node" | head -n 3 | grep . ||
     { echo "a secret is in the log" && return 1; }
 }
 
-# run NAME SCHEME URL: one proxy, and one kind of registry.
+# run NAME SCHEME URL runs one proxy with one kind of registry.
 run() {
   local name=$1 scheme=$2 url=$3
   : >"$requests"
-  start_fronts "$scheme" || { echo "the fronts do not start" && return 1; }
-  "start_$name" || { echo "it does not start" && tail -n 5 "$work/log/proxy" && return 1; }
+  start_fronts "$scheme" || { echo "the fronts did not start" && return 1; }
+  "start_$name" || { echo "the proxy did not start" && tail -n 5 "$work/log/proxy" && return 1; }
   start_node "$scheme" "${url/LOGIN/$proxy_user:$proxy_password}" || return 1
   pull || { cat "$work/log/pull" && return 1; }
   stop node # squid logs a tunnel when it ends
@@ -185,9 +186,9 @@ run() {
   start_node "$scheme" "${url/LOGIN/$proxy_user:$proxy_password}" && refused
 }
 
-# refused: the node has no manifest to give, and got out by no other way.
+# refused checks that the node can't get the manifest, not even without the proxy.
 refused() {
-  ! curl -sf -m 40 "http://127.0.0.1:$node_port/v2/org/app/manifests/oci" || { echo "it got out" && return 1; }
+  ! curl -sf -m 40 "http://127.0.0.1:$node_port/v2/org/app/manifests/oci" || { echo "the node reached the registry" && return 1; }
   nothing_out && secret_kept
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What clients run in: they see neither this machine's settings nor its logins,
-# and whatever they might ask outside dies on loopback. Needs $work.
+# The environment of the clients: they see neither this machine's settings nor its
+# logins, and requests to other hosts fail on loopback. Needs $work.
 mkdir -p "$work/home/.config/containers"
 export HOME=$work/home XDG_RUNTIME_DIR=$work/home
 export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost

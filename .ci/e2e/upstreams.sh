@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The registries that stand upstream, each behind a front that writes down what
-# it was asked for: the node only knows the front's address.
+# The upstream registries. Each is behind a front that logs all requests; the node
+# knows only the front's address.
 
 upstream_user=reader
 upstream_password=upstream-s3cret
 
-# registry_config PORT [HTPASSWD [FOLDER]]: the config of a docker-registry, on the
-# corpus unless a folder is given.
+# registry_config PORT [HTPASSWD [FOLDER]] prints the config of a docker-registry, with
+# the corpus unless a folder is given.
 registry_config() {
   cat <<END
 version: 0.1
@@ -17,9 +17,9 @@ ${2:+auth: {htpasswd: {realm: corpus, path: $2\}\}}
 END
 }
 
-# start_registries starts the three registries that all runs share: an open one
-# (which the corpus is pushed to), one that wants a password, and one with
-# tokens, which has a copy of the corpus.
+# start_registries starts the three registries that all runs share: an open one, to
+# which the corpus is pushed; one that asks for a password; and one with tokens and a
+# copy of the corpus.
 start_registries() {
   registry_config "$registry_port" >"$work/registry.yml"
   start registry docker-registry serve "$work/registry.yml"
@@ -31,8 +31,8 @@ start_registries() {
   within 20 answers "$htpasswd_port" /v2/
 }
 
-# start_token_registry copies the corpus to a registry with a token service of
-# its own, first open, then closed.
+# start_token_registry copies the corpus to a registry with its own token service,
+# which is first open, then closed.
 start_token_registry() {
   local image
   open_token_registry || return 1
@@ -48,7 +48,7 @@ open_token_registry() {
   within 20 answers "$token_port" /v2/
 }
 
-# close_token_registry has it ask for tokens from now on.
+# close_token_registry makes it ask for tokens from now on.
 close_token_registry() {
   stop seeding
   cat >"$work/tokens.yml" <<END
@@ -60,7 +60,7 @@ END
   within 20 answers "$token_port" /v2/
 }
 
-# start_upstream MODE: the front that the node knows as its registry.
+# start_upstream MODE starts the front that the node uses as its registry.
 start_upstream() {
   local to=$registry_port options=()
   case $1 in
@@ -90,23 +90,23 @@ blobs_asked() {
     | .path | capture("/blobs/(?<digest>sha256:.*)$").digest' "$requests" | sort | uniq -c
 }
 
-# each_blob_once: upstream sent blobs, and none of them twice.
+# each_blob_once checks that upstream sent blobs, and none of them twice.
 each_blob_once() {
   local asked
   asked=$(blobs_asked)
-  [[ -n $asked ]] || { echo "upstream was asked for no blob" && return 1; }
+  [[ -n $asked ]] || { echo "no blob was requested from upstream" && return 1; }
   awk '$1 > 1 { print "upstream sent " $2 " " $1 " times"; bad = 1 } END { exit bad }' <<<"$asked"
 }
 
-# no_blob_asked: upstream sent no blob.
+# no_blob_asked checks that upstream sent no blob.
 no_blob_asked() {
   local asked
   asked=$(blobs_asked)
   [[ -z $asked ]] || { printf 'upstream sent blobs that were cached:\n%s\n' "$asked" && return 1; }
 }
 
-# only_the_node_asked: no client went to upstream past the node, as containerd
-# would when its mirror fails.
+# only_the_node_asked checks that no client went straight to upstream, as containerd
+# does when its mirror fails.
 only_the_node_asked() {
   local past
   past=$(jq -r 'select((.agent // "") | test("^(containerd|docker|skopeo|crane|containers)/")) | .agent + " " + .path' "$requests")
