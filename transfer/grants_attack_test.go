@@ -76,7 +76,7 @@ func attacks(own string, victim digest.Digest) map[string]struct{ mediaType, man
 	}
 }
 
-// R1: what a stranger writes into a manifest of its own opens nothing of another
+// What a stranger writes into a manifest of its own opens nothing of another
 // repository, whatever the manifest looks like: not as a blob nor as a manifest, by GET
 // nor by HEAD, at the node that holds the content nor at another, and not in an outage.
 func TestAManifestOfAStrangerOpensNothing(t *testing.T) {
@@ -182,7 +182,7 @@ func (m *meshRig) wantNothingTold() {
 	}
 }
 
-// R2: who may pull and not list loses nothing by asking for a list.
+// Who may pull and not list loses nothing by asking for a list.
 func TestARefusedListTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const ociError = `{"errors":[{"code":"DENIED","message":"no"}]}`
@@ -216,7 +216,7 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 	}
 }
 
-// R3: what storage, a CDN or something on the way says takes nothing back at any node.
+// What storage, a CDN or something on the way says takes nothing back at any node.
 func TestARefusalOfAnybodyElseTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const (

@@ -89,7 +89,7 @@ func (m *aged) served(n *meshNode) served {
 	return served{blob == nil, manifest == nil, tag == nil, other == nil}
 }
 
-// R4: what a registry hides by 404 is not served in the next outage, by the node that
+// What a registry hides by 404 is not served in the next outage, by the node that
 // was told nor by any other. Other content is.
 func TestWhatA404HidesStaysHiddenInAnOutage(t *testing.T) {
 	t.Parallel()
@@ -153,7 +153,7 @@ func TestWhatA404HidesStaysHiddenInAnOutage(t *testing.T) {
 	}
 }
 
-// R4: a 404 of HEAD alone takes nothing back: the GET decides.
+// A 404 of HEAD alone takes nothing back: the GET decides.
 func TestA404OfHeadAloneHidesNothing(t *testing.T) {
 	t.Parallel()
 	m := newAged(t, 62, true)
@@ -171,7 +171,7 @@ func TestA404OfHeadAloneHidesNothing(t *testing.T) {
 	}
 }
 
-// R4: a 404 that the registry did not give takes nothing back.
+// A 404 that the registry did not give takes nothing back.
 func TestA404OfAnybodyElseHidesNothing(t *testing.T) {
 	t.Parallel()
 	m := newAged(t, 63, true)
@@ -189,7 +189,7 @@ func TestA404OfAnybodyElseHidesNothing(t *testing.T) {
 	m.wantNothingTold()
 }
 
-// R5: a layer that is asked for as a manifest long after its grant, and a manifest that
+// A layer that is asked for as a manifest long after its grant, and a manifest that
 // is asked for as a blob, stay what they are.
 func TestAskingForTheWrongKindTakesNothingBack(t *testing.T) {
 	t.Parallel()
@@ -214,7 +214,7 @@ func TestAskingForTheWrongKindTakesNothingBack(t *testing.T) {
 	m.wantEach("in the outage", whole)
 }
 
-// R5, as time passes: each minute of an hour the layer is asked for as a manifest.
+// Each minute of an hour the layer is asked for as a manifest.
 func TestTheWrongKindAsTimePasses(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {
