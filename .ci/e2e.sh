@@ -5,8 +5,9 @@
 #
 # Each client pulls from each kind of upstream three times: cold; from the cache,
 # where the node must not ask upstream for a blob; and with upstream gone. Then a
-# node is killed in the middle of a pull. If no docker engine can be started here,
-# its runs are skipped with a message.
+# node is killed in the middle of a pull, and a stranger with a repository of its own
+# tries to get another's private layer. If no docker engine can be started here, its
+# runs are skipped with a message.
 #
 # Needs the programs of install.sh and tools.sh, and the front, in the PATH.
 # Everything is on 127.0.0.1 and in one folder, which is removed at the end.
@@ -19,9 +20,10 @@ oci_proxy=$(realpath "$1")
 work=$(mktemp -d)
 mkdir -p "$work/log"
 requests=$work/requests.jsonl # all requests to upstream
-mapfile -t ports < <(front ports 6)
+mapfile -t ports < <(front ports 7)
 registry_port=${ports[0]} htpasswd_port=${ports[1]} token_port=${ports[2]}
 front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
+attacked_port=${ports[6]} # of the registry that has a stranger's repository, too
 
 # shellcheck source-path=SCRIPTDIR
 {
@@ -31,6 +33,7 @@ front_port=${ports[3]} cdn_port=${ports[4]} node_port=${ports[5]}
   source "$here/e2e/upstreams.sh"
   source "$here/e2e/node.sh"
   source "$here/e2e/clients.sh"
+  source "$here/e2e/stranger.sh"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -203,4 +206,10 @@ done
 mode='' row=$'crane\tkill -9'
 check 'killed in the middle of a pull' survives_kill
 summary+=("$row")
+stop_upstream
+for program in docker-registry registry; do
+  mode='' row="$program"$'\t'stranger
+  check 'a stranger gets nothing' stranger_gets_nothing "$program"
+  summary+=("$row")
+done
 finish

@@ -47,9 +47,9 @@
 //
 // Where the order of file calls matters, goroutines take turns by key instead:
 // commits (one blob's files are put in place or removed by one at a time) and
-// tags (the file has what was told last). Waiting for a turn holds no lock. What
-// is removed by one goroutine and awaited by another is awaited for two seconds
-// at most: see index.wait.
+// tags (the file has what was told last). Waiting for a turn holds no lock. A file
+// that one goroutine removes is awaited by another for 50 ms for its room, and for
+// two seconds for its name: see index.wait.
 package cache
 
 import (

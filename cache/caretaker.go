@@ -21,6 +21,8 @@ type caretaker struct {
 	fault func(op, name string) error
 	taken func(*Folder)
 	retry time.Duration // tendInterval, or less in tests
+
+	renamed bool // what was told last; its goroutine's own
 }
 
 // run opens the directory if that is still to be done, has it listed, and looks
@@ -75,6 +77,7 @@ func (c *caretaker) openDisk() (*disk, []*part, error) {
 // firstListing has the directory listed, and tries again until that succeeds. It
 // reports false if ctx ended first.
 func (c *caretaker) firstListing(ctx context.Context) bool {
+	c.listing.begin()
 	for {
 		err := c.list(ctx, c.dir.inUse())
 		if ctx.Err() != nil {
@@ -122,9 +125,12 @@ func (c *caretaker) tend(ctx context.Context) {
 	c.parts.expire(time.Now())
 	d := c.dir.inUse()
 	if d != nil {
-		if err := d.sound(); err != nil {
+		reached, err := d.sound()
+		if err != nil {
 			c.lose(err)
 			d = nil
+		} else {
+			c.tellRenamed(!reached)
 		}
 	}
 	if d == nil {
@@ -133,6 +139,14 @@ func (c *caretaker) tend(ctx context.Context) {
 	}
 	c.remover.retryDamaged(ctx, d, c.commits)
 	c.pressure.ease(d)
+}
+
+// tellRenamed warns once if a directory above the one in use was renamed.
+func (c *caretaker) tellRenamed(renamed bool) {
+	if renamed && !c.renamed {
+		c.log.Warn("a directory above the cache directory was renamed: the cache stays in use where it is now; make cache_dir name that place before the next start")
+	}
+	c.renamed = renamed
 }
 
 // lose gives the directory up because of err. All that it held is lost.

@@ -19,7 +19,7 @@ type checks struct {
 	id    identity
 	since time.Time
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; never held during I/O
 	right []bool
 	left  int                     // chunks that are not right yet
 	busy  map[int64]chan struct{} // chunks that a reader checks now

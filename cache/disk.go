@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ type disk struct {
 	path  string
 	lock  *os.File
 	epoch uint64 // of the index, when the disk was opened
+	lay   spot   // what the directory lay in at that time
 }
 
 // directories are those that the store needs.
@@ -61,7 +63,10 @@ func (d *disk) enter() error {
 	if d.self, err = d.dir.Open("."); err != nil {
 		return fmt.Errorf("opening the cache directory: %w", err)
 	}
-	d.conn, err = d.self.SyscallConn()
+	if d.conn, err = d.self.SyscallConn(); err != nil {
+		return err
+	}
+	d.lay, err = d.parent()
 	return err
 }
 
@@ -90,10 +95,13 @@ func (d *disk) inPlace() error {
 
 // sound checks that the directory and all that the store needs in it are still
 // there. It fails only if something is certainly missing: a failing disk shows in
-// other calls.
-func (d *disk) sound() error {
-	if err := d.inPlace(); errors.Is(err, fs.ErrNotExist) || errors.Is(err, errMoved) || errors.Is(err, errLink) {
-		return err
+// other calls. A directory above ours that was renamed is no loss, as all calls work
+// below the directory that is open: then reached is false.
+func (d *disk) sound() (reached bool, err error) {
+	err = d.inPlace()
+	reached = !errors.Is(err, fs.ErrNotExist)
+	if errors.Is(err, errMoved) || errors.Is(err, errLink) || !reached && !d.carried() {
+		return true, err
 	}
 	for _, name := range append([]string{"lock"}, directories...) {
 		if d.try("stat", name) != nil {
@@ -101,10 +109,37 @@ func (d *disk) sound() error {
 		}
 		st, err := d.dir.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && st.IsDir() != (name != "lock") {
-			return fmt.Errorf("%s in the cache directory is gone", name)
+			return reached, fmt.Errorf("%s in the cache directory is gone", name)
 		}
 	}
-	return nil
+	return reached, nil
+}
+
+// carried reports whether the directory lies where it lay, and the path leads to
+// another place: a directory above was renamed, or a link was turned.
+func (d *disk) carried() bool {
+	lies, err := d.parent()
+	if err != nil || lies != d.lay {
+		return false
+	}
+	var st unix.Stat_t
+	err = unix.Stat(filepath.Dir(d.path), &st)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && lies != (spot{st.Dev, st.Ino})
+}
+
+// A spot tells a directory from all others.
+type spot struct{ device, inode uint64 }
+
+// parent returns the directory that ours lies in.
+func (d *disk) parent() (spot, error) {
+	if err := d.try("stat", ".."); err != nil {
+		return spot{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(d.self.Fd()), "..", &st, 0); err != nil {
+		return spot{}, fmt.Errorf("looking for the cache directory's parent: %w", err)
+	}
+	return spot{st.Dev, st.Ino}, nil
 }
 
 // prepare takes the lock, makes the directories and learns who owns our files.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // workload fills, hits, evicts and restarts, as a node does.

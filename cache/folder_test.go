@@ -14,7 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // folderOf opens a store in dir and returns it with its folder.

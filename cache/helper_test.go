@@ -16,7 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 const registry = "registry.test"

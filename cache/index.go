@@ -17,7 +17,7 @@ import (
 // A blob that is read (pinned) is taken out of the order of use, so that
 // eviction, which only looks at that order, can't meet it.
 type index struct {
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below; never held during I/O
 	ledger
 	epoch uint64 // counts the directories; insert takes blobs only from the current one
 }
@@ -88,25 +88,31 @@ func (x *index) stuck(i int32) {
 	}
 }
 
-// removePatience is how long a blob on its way in waits for files that others
-// remove.
-const removePatience = 2 * time.Second
+const (
+	// removePatience is how long a commit waits for another goroutine to remove the
+	// blob's old file.
+	removePatience = 2 * time.Second
+	// roomPatience is how long a blob on its way in waits for the room of files that
+	// others remove. It is short because a client waits as well: without that room the
+	// blob passes through memory.
+	roomPatience = 50 * time.Millisecond
+)
 
 // await waits until no file of k's name is about to be removed, so that a new
 // one can take the name. It reports false if that takes too long.
 func (x *index) await(k key) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.wait(func() bool {
+	return x.wait(removePatience, func() bool {
 		i, ok := x.table.slots[k]
 		return !ok || !x.table.entries[i].state.leaving()
 	})
 }
 
-// wait waits until ok, which is called with mu held, but not longer than
-// removePatience. The caller holds mu; it is free while wait waits.
-func (x *index) wait(ok func() bool) bool {
-	deadline := time.Now().Add(removePatience)
+// wait waits until ok, which is called with mu held, but not longer than patience.
+// The caller holds mu; it is free while wait waits.
+func (x *index) wait(patience time.Duration, ok func() bool) bool {
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		left := time.Until(deadline)
 		if left <= 0 {

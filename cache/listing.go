@@ -16,6 +16,7 @@ import (
 // nobody knows how much room there is.
 type listing struct {
 	done   chan struct{} // closed when the directory is listed
+	late   chan struct{} // closed when that takes longer than listPatience
 	failed atomic.Bool   // listing it failed; it is tried again
 	closed <-chan struct{}
 }
@@ -23,8 +24,13 @@ type listing struct {
 // errClosed: the store was closed.
 var errClosed = errors.New("the cache is closed")
 
-// listPatience is how long a blob on its way in waits for the listing.
+// listPatience is how long after the listing began blobs on their way in wait for
+// its end. Most directories are listed by then. Otherwise blobs pass through memory
+// until the directory is listed.
 const listPatience = 2 * time.Second
+
+// begin says that listing begins.
+func (l *listing) begin() { time.AfterFunc(listPatience, func() { close(l.late) }) }
 
 // ended reports whether the directory is listed.
 func (l *listing) ended() bool {
@@ -59,9 +65,14 @@ func (l *listing) waitBriefly() error {
 	if l.failed.Load() {
 		return errNoRoom
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), listPatience, errNoRoom)
-	defer cancel()
-	return l.wait(ctx)
+	select {
+	case <-l.done:
+		return nil
+	case <-l.late:
+		return errNoRoom
+	case <-l.closed:
+		return errClosed
+	}
 }
 
 // A found blob is one that the listing came across.

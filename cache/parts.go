@@ -46,8 +46,8 @@ func (p *part) cut() error {
 // A partList holds the parts of the directory in use that no ingest has taken
 // up, the oldest first.
 type partList struct {
-	mu    sync.Mutex
-	epoch uint64 // of the directory
+	mu    sync.Mutex // guards the fields below; never held during I/O
+	epoch uint64     // of the directory
 	all   []*part
 }
 

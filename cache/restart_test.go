@@ -13,7 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // restart closes s and opens its directory again.

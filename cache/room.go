@@ -30,7 +30,7 @@ func (r room) settle(registry string, n int64) error {
 	defer r.x.mu.Unlock()
 	sh := r.x.shares.number(registry)
 	uncrowded := func() bool { return r.x.shares.every(sh, func(s *space) bool { return !s.crowded(n) }) }
-	r.x.wait(func() bool { return r.x.shares.total.leaving == 0 || uncrowded() })
+	r.x.wait(roomPatience, func() bool { return r.x.shares.total.leaving == 0 || uncrowded() })
 	if !uncrowded() {
 		r.x.unreserve(sh, n, n)
 		return errNoRoom

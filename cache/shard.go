@@ -27,7 +27,7 @@ type shard struct {
 // when closed does.
 func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s := &shard{
-		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), closed: closed},
+		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), late: make(chan struct{}), closed: closed},
 		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{},
 	}
 	left := room{s.index}

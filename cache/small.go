@@ -51,7 +51,7 @@ func (b *memoryBlob) cost() int64 { return b.Size() + overhead }
 type small struct {
 	bound int64
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; never held during I/O
 	bytes int64
 	blobs *simplelru.LRU[name, *memoryBlob]
 }

@@ -101,20 +101,25 @@ func (s *Store) Open(d digest.Digest) (Blob, error) {
 	return s.shard.opener.open(n)
 }
 
-// Known returns the size in bytes of the blob that d names, if the index knows
-// it, without counting as use. It never reads the disk. Until the directory is
-// listed it may miss a blob that is there: see [Store.Stat].
-func (s *Store) Known(d digest.Digest) (size int64, ok bool) {
+// Known returns what the index knows of the blob that d names, without counting as
+// use. It never reads the disk. sure reports whether the disk has no more to tell:
+// until the directory is listed the index may miss a blob that is there, and it does
+// not always know which registry brought one. See [Store.Stat] and [Store.Origin].
+func (s *Store) Known(d digest.Digest) (h Held, ok, sure bool) {
 	n, err := nameOf(d)
 	if err != nil {
-		return 0, false
+		return Held{}, false, true
 	}
-	e, _, ok := s.shard.index.look(n)
-	return e.size, ok
+	e, registry, ok := s.shard.index.look(n)
+	if !ok {
+		return Held{}, false, s.shard.listing.ended()
+	}
+	return Held{Digest: d, Registry: registry, Size: e.size}, true, registry != ""
 }
 
-// Stat is [Store.Known] that reads the disk, for a blob that the index does not
-// know, while the directory is being listed. Hold no lock that others wait for.
+// Stat returns the size in bytes of the blob that d names, without counting as use.
+// While the directory is being listed it may read the disk, so hold no lock that
+// others wait for.
 func (s *Store) Stat(d digest.Digest) (size int64, ok bool) {
 	n, err := nameOf(d)
 	if err != nil {

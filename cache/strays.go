@@ -14,7 +14,7 @@ type stray struct {
 type strays struct {
 	room room
 
-	mu  sync.Mutex
+	mu  sync.Mutex // guards the fields below; never held during I/O
 	all []stray
 }
 

@@ -12,7 +12,7 @@ import (
 type stream struct {
 	ctx context.Context // when it ends, the writer no longer waits for readers
 
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below; never held during I/O
 	view
 	grown   signal // fires when bytes came, the size was told, or the ingest ended
 	window  window

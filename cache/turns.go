@@ -8,7 +8,7 @@ import (
 // turns let one goroutine at a time work on a key's files. Others wait for their
 // turn without holding a lock. The zero value is ready for use.
 type turns[K comparable] struct {
-	mu     sync.Mutex
+	mu     sync.Mutex          // guards the fields below; never held during I/O
 	taken  map[K]chan struct{} // closed at the turn's end
 	closed bool
 }

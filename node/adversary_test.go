@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/config"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // The adversary suite: what clients, registries, token servers, CDNs and proxies do to

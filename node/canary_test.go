@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/config"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

@@ -53,24 +53,11 @@ func TestServeInAMovedRelease(t *testing.T) {
 	}
 	t.Chdir(current)
 	t.Setenv("PWD", current) // as a shell sets it
-	up, own := upstreamtest.New(t), upstreamtest.New(t)
-	p := newProxy(t, up, settings{dir: "cache", more: fmt.Sprintf("  %q: {insecure: true, cache_dir: ./own, alias: [own]}", own.Host())})
-	blobs := map[string]*upstreamtest.Registry{"/v2/": up, "/v2/own/": own}
-	pull := func(when string, seed uint64) {
-		t.Helper()
-		for prefix, registry := range blobs {
-			content := random(seed, 100<<10)
-			d := registry.PutBlob(repo, content)
-			for range 2 {
-				if a := p.get(prefix + repo + "/blobs/" + d.String()); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, content) {
-					t.Errorf("%s: status %d, %d bytes, %v", when, a.StatusCode, len(a.body), a.err)
-				}
-			}
-		}
-	}
-	pull("before", 1)
+	m := newMoved(t)
+	m.pull("before", 1)
 	if current == release {
-		if err := os.Rename(release, filepath.Join(root, "release-0")); err != nil {
+		release = filepath.Join(root, "release-0")
+		if err := os.Rename(current, release); err != nil {
 			t.Fatal(err)
 		}
 	} else {
@@ -79,9 +66,62 @@ func TestServeInAMovedRelease(t *testing.T) {
 		}
 		symlink(t, "release-2", current)
 	}
-	pull("after", 1)
-	pull("after, new ones", 2)
-	p.get("/_/metrics").want(t, http.StatusOK)
+	m.pull("after", 1)
+	m.log.Await(t, `a directory above the cache directory was renamed`, 1)
+	m.pull("after the store has looked", 1)
+	m.pull("after, new ones", 2)
+	m.get("/_/metrics").want(t, http.StatusOK)
+	m.get("/_/health").want(t, http.StatusOK)
+	m.close()
+	if left, err := filepath.Glob(filepath.Join(current, "*")); err != nil || len(left) > 0 {
+		t.Errorf("the node wrote to %q, %v", left, err)
+	}
+	t.Chdir(release)
+	t.Setenv("PWD", release)
+	m.serve()
+	for _, one := range m.registries {
+		one.Down()
+	}
+	m.pull("after a restart in an outage", 1)
+	m.pull("after a restart in an outage", 2)
+}
+
+// A moved is a node whose cache directories are relative: one for a public registry,
+// one for a private one, whose grants lie in notes beside its content.
+type moved struct {
+	*proxy
+	registries map[string]*upstreamtest.Registry // by the path's beginning
+}
+
+func newMoved(t *testing.T) *moved {
+	private := upstreamtest.Bearer(upstreamtest.BearerAuth{User: "robot", Password: robotsPassword})
+	m := &moved{
+		proxy:      &proxy{t: t},
+		registries: map[string]*upstreamtest.Registry{"/v2/": upstreamtest.New(t), "/v2/own/": upstreamtest.New(t, private)},
+	}
+	m.serve()
+	return m
+}
+
+// serve serves the node in the working directory.
+func (m *moved) serve() {
+	m.t.Helper()
+	m.proxy = newProxy(m.t, m.registries["/v2/"], settings{dir: "cache", more: fmt.Sprintf(
+		"  %q: {insecure: true, cache_dir: ./own, alias: [own], auth: {username: robot, password: %s}}", m.registries["/v2/own/"].Host(), robotsPassword)})
+}
+
+// pull pulls a blob of each registry twice.
+func (m *moved) pull(when string, seed uint64) {
+	m.t.Helper()
+	for prefix, registry := range m.registries {
+		content := random(seed, 100<<10)
+		d := registry.PutBlob(repo, content)
+		for range 2 {
+			if a := m.get(prefix + repo + "/blobs/" + d.String()); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, content) {
+				m.t.Errorf("%s: %s: status %d, %d bytes, %v", when, prefix, a.StatusCode, len(a.body), a.err)
+			}
+		}
+	}
 }
 
 // symlink makes a link, in place of one that may be there.

@@ -23,7 +23,7 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

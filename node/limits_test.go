@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"oci-proxy/node/gate"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

@@ -16,7 +16,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

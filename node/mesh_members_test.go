@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"oci-proxy/node/membership"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

@@ -86,7 +86,15 @@ func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
 	for _, step := range []struct {
 		registry string
 		status   int
-	}{{login, http.StatusNotFound}, {"", http.StatusForbidden}, {"private: false", http.StatusOK}, {"", http.StatusOK}} {
+	}{
+		{login, http.StatusNotFound},
+		{"", http.StatusForbidden},
+		{"", http.StatusForbidden},
+		{"private: false", http.StatusOK},
+		{"", http.StatusOK},
+		{login, http.StatusNotFound},
+		{"", http.StatusForbidden},
+	} {
 		p := newProxy(t, up, settings{dir: dir, registry: step.registry})
 		if step.registry == login {
 			p.get(blobPath(img.Layers[0])).want(t, http.StatusOK)
@@ -96,5 +104,54 @@ func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
 			t.Errorf("%q: another repository's blob: status %d, want %d", step.registry, a.StatusCode, step.status)
 		}
 		p.close()
+	}
+}
+
+// A member that said by mistake that a registry is private is undone by
+// `private: false`, whether that was in the config at the time or came later. Until
+// then its word stands, over any number of restarts.
+func TestAMistakenPrivateIsUndone(t *testing.T) {
+	t.Parallel()
+	for name, during := range map[string]string{"private: false comes later": "", "private: false was there all the time": "private: false"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mine := during
+			c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
+				return form{settings: settings{registry: []string{"private: true", mine}[i]}}
+			})
+			b := c.blob(100 << 10)
+			c.pull(1, b)
+			open := func(when string, want bool) {
+				t.Helper()
+				if a := c.get(1, "/v2/strangers/app/blobs/"+b.String()); (a.StatusCode == http.StatusOK) != want {
+					t.Errorf("%s: another repository's blob: status %d", when, a.StatusCode)
+				}
+			}
+			for again := range 2 {
+				if again > 0 {
+					c.start(0)
+					c.awaitMembers(2)
+				}
+				open("a member says that it is private", false)
+				c.leave(0)
+				c.awaitMembers(1)
+				open("the member has left", during != "")
+			}
+			restart := func(registry string) {
+				mine = registry
+				c.stop(1)
+				c.start(1)
+			}
+			if during == "" {
+				for range 2 {
+					restart("")
+					open("restarted", false)
+				}
+				restart("private: false")
+				open("private: false", true)
+			}
+			restart("")
+			open("private: false is taken out again", true)
+		})
 	}
 }

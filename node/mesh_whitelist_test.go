@@ -138,6 +138,9 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	if err := p.Refused(ctx, tag); err != nil { // this asks nobody
 		t.Errorf("refusal: %v", err)
 	}
+	if err := errors.Join(p.Lost(ctx, tag, oci.ManifestResource), p.Lost(ctx, ref, oci.BlobResource)); err != nil {
+		t.Errorf("loss: %v", err)
+	}
 	if _, err := p.Open(ctx, ref, 0, mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("held blob: %v", err)
 	}

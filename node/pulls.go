@@ -12,7 +12,7 @@ import (
 // opens a connection for each blob: a drain that closed the port at once would cut
 // pulls between two layers.
 type pulls struct {
-	mu     sync.Mutex // guards the fields below
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	active int
 	ended  time.Time     // of the last request
 	idle   chan struct{} // closed when active drops to 0; nil if nobody waits

@@ -205,9 +205,7 @@ func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) boo
 		}
 		return true
 	case r.Public:
-		if marked {
-			shard.MarkPublic(r.Host)
-		}
+		shard.MarkPublic(r.Host) // also what a member said meanwhile, and says no more
 		return false
 	default:
 		return marked

@@ -102,7 +102,7 @@ func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "DIGEST_INVALID", Message: "the digest is not of the form algorithm:hex"})
 		return
 	}
-	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Open, Public: p.sites.public}))
+	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Public, Public: p.sites.public}))
 }
 
 // own are this node's figures.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

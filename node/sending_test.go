@@ -10,7 +10,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

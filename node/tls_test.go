@@ -24,7 +24,7 @@ import (
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reload"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

@@ -16,7 +16,7 @@ import (
 // units, not on the order of the changes, so the rings may use the builder in
 // any order.
 type builder struct {
-	mu   sync.Mutex
+	mu   sync.Mutex             // guards the fields below; never held during I/O
 	lib  *consistent.Consistent // nil before the first table, and after a failure
 	held map[string]bool        // names of the units that lib holds
 }

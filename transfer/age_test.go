@@ -11,25 +11,32 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // fakeMesh is newMesh in front of up, for a bubble, in which every registry is
 // treated by policy. Call its end.
 func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy grants.Site) *meshRig {
+	return fakeMeshOf(t, dir, n, up, policy, cache.Options{})
+}
+
+// fakeMeshOf is fakeMesh with stores of those options. A node's stall holds up its
+// file calls.
+func fakeMeshOf(t *testing.T, dir string, n int, up oci.Upstream, policy grants.Site, opts cache.Options) *meshRig {
 	m := &meshRig{t: t}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
 		node.route = func(string) []int { return []int{0} }
-		store := grants.OpenShard(dir+strconv.Itoa(i), cache.Options{Fault: func(op, _ string) error {
+		opts.Fault = func(op, name string) error {
 			if op == "allocate" {
 				time.Sleep(time.Duration(node.disk.Load())) // in the bubble's time
 			}
-			return nil
-		}})
+			return node.stall.Load().hold(op, name)
+		}
+		store := grants.OpenShard(dir+strconv.Itoa(i), opts)
 		node.rig = &rig{t: t, store: store, events: newEvents()}
 		node.rig.Fetcher = transfer.New(transfer.Config{
 			Upstream: up, Log: slog.New(slog.DiscardHandler), Mesh: node,

@@ -60,11 +60,10 @@ func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error
 	if pass == nil {
 		return nil, err
 	}
-	blob, err := pass.Blob()
-	if err != nil {
-		return nil, nil // a shard that can't serve it does not have it
+	if blob, err := pass.Blob(); err == nil {
+		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
 	}
-	return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
+	return nil, nil // a shard that can't serve it does not have it
 }
 
 // pass asks for the grant to open the ticket's blob.
@@ -190,7 +189,7 @@ func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool)
 	}
 	d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
 	switch {
-	case err == nil && (d.Size >= 0 || d.Redirect != ""):
+	case err == nil && d.By != oci.Middlebox && (d.Size >= 0 || d.Redirect != ""):
 		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
 	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
 		return oci.Sized{}, err

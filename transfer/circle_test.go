@@ -10,11 +10,11 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // unable makes node i one that never asks the registry itself.

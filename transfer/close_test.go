@@ -9,9 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // closing closes r's fetcher, which may take up to patience.

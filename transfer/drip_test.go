@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // A registry that sends a byte now and then keeps a download going for those

@@ -64,7 +64,7 @@ func hang(ctx context.Context) error {
 
 // fakeRig returns a rig in front of f; its registry is nil. It is for a
 // synctest bubble, which it has to leave empty: call end.
-func fakeRig(t *testing.T, dir string, f *fake, policy grants.Site, opts cache.Options) *rig {
+func fakeRig(t *testing.T, dir string, f oci.Upstream, policy grants.Site, opts cache.Options) *rig {
 	t.Helper()
 	events := newEvents()
 	store := grants.OpenShard(dir, opts)

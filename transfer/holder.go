@@ -32,8 +32,11 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 	t := flight.NewTicket(h.f.request(ref))
 	t.ForMember, t.Terms, t.Asker = true, terms, asker
 	a, err := h.f.blobs.open(ctx, t)
+	if errors.Is(err, wait.ErrClosed) {
+		return nil, wait.ErrClosed
+	}
 	if err != nil {
-		return nil, h.explain(ctx, t.Request, oci.BlobResource, err)
+		return nil, err
 	}
 	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
 }
@@ -92,15 +95,13 @@ func (h holder) page(ctx context.Context, ref oci.Ref, get func() (*oci.Page, er
 	return page, explain(ctx, ref, "", err)
 }
 
-// held are the terms of a node that asks whether this one holds content at all. Whether
-// it may be shown to anybody is for that node to see.
-var held = mesh.Terms{Held: true, Vouched: true}
-
-// Presence implements mesh.Holder.
+// Presence implements mesh.Holder. It waits for no disk. Whether the content may be
+// shown to anybody is for the member that asks to see.
 func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 	q := h.f.request(ref)
+	_, _, allowed := h.f.grants.Glance(q)
 	switch {
-	case h.f.grants.ForMember(q, oci.BlobResource, held) != nil:
+	case allowed:
 		return mesh.Held
 	case h.f.flights.Peeked(q, asker):
 		return mesh.Arriving
@@ -109,11 +110,11 @@ func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 	}
 }
 
-// Progress implements mesh.Holder.
+// Progress implements mesh.Holder. It waits for no disk: it is a sign of life.
 func (h holder) Progress(ref oci.Ref) mesh.Progress {
 	q := h.f.request(ref)
 	p := mesh.Progress{Streams: int(h.f.blobs.streams.Load())}
-	if size, ok := q.Shard.Stat(ref.Digest); ok {
+	if size, held, _ := h.f.grants.Glance(q); held {
 		p.Held, p.Offset = true, size
 		p.Unvouched = !h.f.grants.Vouched(q, oci.BlobResource) && !h.f.grants.Vouched(q, oci.ManifestResource)
 		return p
@@ -129,3 +130,6 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 
 // Refused implements mesh.Holder.
 func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.f.request(ref)) }
+
+// Lost implements mesh.Holder.
+func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.f.request(ref), as) }

@@ -81,11 +81,11 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	}
 	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
 	switch {
-	case err == nil && d.Size >= 0 && d.MediaType != "":
+	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && d.MediaType != "":
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
 		}, nil
-	case err != nil && !oci.NoHead(err):
+	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to a HEAD of what a GET finds
 		return nil, err
 	default:
 		return nil, nil

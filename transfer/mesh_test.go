@@ -17,10 +17,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -42,6 +42,7 @@ type meshNode struct {
 	holders []int
 	policy  grants.Site           // of a fakeMesh's node
 	disk    atomic.Int64          // nanoseconds that its disk takes to set bytes aside
+	stall   atomic.Pointer[stall] // of its disk
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
@@ -343,6 +344,15 @@ func (p *fakePeer) Refused(ctx context.Context, ref oci.Ref) error {
 		return err
 	}
 	p.node.Holder().Refused(ref)
+	return nil
+}
+
+// Lost implements transfer.Peer.
+func (p *fakePeer) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Holder().Lost(ref, as)
 	return nil
 }
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// tags knows what tags mean.
+// tags find out what tags mean, and remember it.
 type tags struct {
 	*rooms
 	manifests *manifests
@@ -54,7 +54,7 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 	q := question{Request: of, accept: oci.Acceptable(client), head: head, member: member}
 	q.key = strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, q.accept...), " ")
 	old, known := q.Shard.Tag(q.key)
-	known = known && !t.grants.RefusedSince(q.Request, old.Checked)
+	known = known && t.grants.Stands(q.Request, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
 		if found, ok := t.lastKnown(q, old); ok {
 			return found, nil
@@ -68,12 +68,12 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		return found, nil
 	}
 	err = oci.Lateness(q.Ref, err)
+	t.grants.Revoke(q.Request, oci.ManifestResource, err)
 	if oci.KindOf(err) == oci.NotFound {
 		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
-	t.grants.Revoke(q.Request, oci.ManifestResource, err)
-	if known && !t.grants.RefusedSince(q.Request, old.Checked) {
+	if known && t.grants.Stands(q.Request, old.Checked) {
 		if found, ok := t.stale(ctx, q, old, err); ok {
 			return found, nil
 		}
@@ -144,7 +144,7 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 	}
 	asked := time.Now()
 	d, err := t.upstream.Stat(ctx, q.Ref, false, q.accept)
-	if err == nil && d.Digest != "" {
+	if err == nil && d.By != oci.Middlebox && d.Digest != "" {
 		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
 	}
 	if err != nil && !oci.NoHead(err) {
@@ -157,10 +157,11 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 	return meaning{found: found, how: oci.Provenance{At: found.At}}, nil
 }
 
-// remember notes that the tag means a manifest that is verified. What another node could
-// not check itself is no news.
+// remember notes that the tag means a manifest that is verified. A stale answer of
+// another node is not noted: nobody checked it.
 func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
 	if told.Stale == nil {
+		t.grants.Grant(q.Request, oci.ManifestResource, told.At)
 		q.Shard.SetTag(cache.Tag{Key: q.key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At})
 	}
 	return found

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestAnErrorAnswerComesWithin40s(t *testing.T) {

@@ -2,7 +2,7 @@
 // manifests, tags and lists, from the shard, from another node or from upstream.
 //
 // The story of a pull: oci.ParsePath turns a /v2 path into an oci.Ref. A [Fetcher]
-// puts to it what the registry means at the moment (grants.Site). A tag is checked
+// adds the registry's rules of the moment (grants.Site). A tag is checked
 // with upstream each time, by HEAD, so that no pull quota is spent when nothing has
 // changed (tag.go). A manifest is got by its digest and kept as a blob is, with its
 // media type (manifest.go). A blob is opened from the shard, or else followed while a
@@ -96,9 +96,9 @@ func (f *Fetcher) Sent(registry string, from oci.Origin, n int64) {
 	f.counters.Of(registry).Sent(from, n)
 }
 
-// Open reports whether the shard holds the digest, as content of ref's registry or
+// Public reports whether the shard holds the digest, as content of ref's registry or
 // another, in a way that anybody may know.
-func (f *Fetcher) Open(ref oci.Ref) bool { return f.grants.Open(f.request(ref)) }
+func (f *Fetcher) Public(ref oci.Ref) bool { return f.grants.Public(f.request(ref)) }
 
 // request is what ref means at the moment.
 func (f *Fetcher) request(ref oci.Ref) grants.Request {

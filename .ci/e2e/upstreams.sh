@@ -5,13 +5,13 @@
 upstream_user=reader
 upstream_password=upstream-s3cret
 
-# registry_config PORT [HTPASSWD] prints the config of a docker-registry with the
-# corpus.
+# registry_config PORT [HTPASSWD [FOLDER]] prints the config of a docker-registry, with
+# the corpus unless a folder is given.
 registry_config() {
   cat <<END
 version: 0.1
 log: {level: warn}
-storage: {filesystem: {rootdirectory: $work/registry}}
+storage: {filesystem: {rootdirectory: ${3:-$work/registry}}}
 http: {addr: 127.0.0.1:$1, secret: only-for-this-run}
 ${2:+auth: {htpasswd: {realm: corpus, path: $2\}\}}
 END

@@ -26,7 +26,7 @@ type demoRegistry struct {
 	content  map[string]demoContent // by the last part of the path: a digest or a tag
 	srv      *http.Server
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below; never held during I/O
 	gets map[digest.Digest]int
 }
 

@@ -19,7 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

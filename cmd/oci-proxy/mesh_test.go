@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 

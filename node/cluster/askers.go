@@ -16,7 +16,7 @@ const maxAsked = 256
 type askers struct {
 	own func(registry string) bool // whether this node is configured for it
 
-	mu sync.Mutex // guards the fields below
+	mu sync.Mutex // guards the fields below; never held during I/O
 	at *membership.View
 	by *simplelru.LRU[string, asking] // by registry, for the members in at
 }

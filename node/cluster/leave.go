@@ -34,7 +34,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 	}
 	c.network.members.Draining(ctx)
 	var done HandedOver
-	var mu sync.Mutex // guards done
+	var mu sync.Mutex // guards done; never held during I/O
 	var wg sync.WaitGroup
 	width := make(chan struct{}, handOverWidth)
 	for _, shard := range c.cfg.Registries.Shards() {

@@ -25,7 +25,7 @@ type reports struct {
 	life  *wait.Life
 	calls *wait.Calls[*membership.View, []Report]
 
-	mu   sync.Mutex // guards the fields below
+	mu   sync.Mutex // guards the fields below; never held during I/O
 	at   time.Time
 	of   *membership.View // whose members were asked
 	said []Report

@@ -10,7 +10,7 @@ import (
 	"oci-proxy/transfer/mesh"
 )
 
-// peers make requests to other members, and know which of them are passed over.
+// peers make requests to other members, and know which of them are quarantined.
 type peers interface {
 	Peer(id string) mesh.Peer
 	Healthy(id string) bool
@@ -36,7 +36,7 @@ func (r *router) Peer(id string) mesh.Peer {
 	return r.anyPeer(id)
 }
 
-// anyPeer is Peer for a member that may be passed over now. It answers, too, for
+// anyPeer is Peer for a member that may be quarantined now. It answers, too, for
 // one that has just asked this node: that one lives.
 func (r *router) anyPeer(id string) mesh.Peer {
 	if id != r.Self() && r.alive(id) {
@@ -80,7 +80,7 @@ func (r *router) Holders(_, key string) []mesh.Peer {
 }
 
 // takers are the owners of what key names that are up, whether or not they may
-// ask the registry: whoever looks for it looks there. Those passed over now come
+// ask the registry: whoever looks for it looks there. Those quarantined now come
 // last.
 func (r *router) takers(key string) []mesh.Peer {
 	v := r.view()

@@ -10,7 +10,8 @@
 // The way through the package: decode.go turns YAML into nodes with places,
 // fill.go and key.go put them into a Config by the tables of keys.go, environ.go
 // does the same for variables, registries.go starts each registry from the
-// defaults, and check.go and cluster.go check the rules between keys.
+// defaults, and check.go, stores.go and cluster.go apply the rules between keys.
+// All of them report to problems.go what is wrong; load.go calls them in order.
 package config
 
 import (
@@ -143,9 +144,7 @@ func Find(path string, environ []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := newLoader(path, environ)
-	l.finding = true
-	return l.parse(text, notYet)
+	return load(path, text, environ, notYet, true)
 }
 
 // readConfig reads the config file at path; "" means none.

@@ -45,13 +45,14 @@ const maxDepth = 8
 
 // A decoder converts YAML's nodes into ours.
 type decoder struct {
-	*loader
+	*report
 	done map[*yaml.Node]*node // converts each node once, or aliases of aliases would explode; nil while in progress
 }
 
 // decode returns the file's tree. It is a node of shape nothing if the file is
 // empty or not YAML.
-func (l *loader) decode(text []byte) *node {
+func decode(r *report, text []byte) *node {
+	d := decoder{r, map[*yaml.Node]*node{}}
 	none := &node{shape: nothing}
 	in := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
@@ -60,20 +61,19 @@ func (l *loader) decode(text []byte) *node {
 		return none
 	}
 	if err != nil {
-		l.syntax(text, err)
+		d.syntax(text, err)
 		return none
 	}
 	switch err := in.Decode(&second); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		l.syntax(text, err)
+		d.syntax(text, err)
 	default:
-		l.problem(place{line: second.Line, column: second.Column}, "", "a second YAML document starts here; put everything into one")
+		d.problem(place{line: second.Line, column: second.Column}, "", "a second YAML document starts here; put everything into one")
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
 		return none
 	}
-	d := decoder{l, map[*yaml.Node]*node{}}
 	return d.node(doc.Content[0], "", 0)
 }
 
@@ -84,7 +84,7 @@ var (
 
 // syntax reports an error of the YAML parser, which gives a line at best, and only
 // in its text.
-func (l *loader) syntax(text []byte, err error) {
+func (d decoder) syntax(text []byte, err error) {
 	at := place{line: 1, column: 1}
 	reason := err.Error()
 	if m := yamlAnchor.FindStringSubmatch(reason); m != nil {
@@ -99,7 +99,7 @@ func (l *loader) syntax(text []byte, err error) {
 			at.line = n
 		}
 	}
-	l.problem(at, "", "not valid YAML: %s", reason)
+	d.problem(at, "", "not valid YAML: %s", reason)
 }
 
 // node returns the node for y, converting it if that has not been done yet.

@@ -41,9 +41,8 @@ func TestDeployedConfigMentionsEveryKeyWithItsDefault(t *testing.T) {
 	if c.Cluster == nil || len(c.Registries) != 2 {
 		t.Fatalf("the examples are no longer found: %+v", c)
 	}
-	l := &loader{places: map[string]place{}}
 	said := map[string]string{}
-	flatten(l.decode([]byte(whole)), "", said)
+	flatten(decode(&report{places: map[string]place{}}, []byte(whole)), "", said)
 	exempt := map[string]bool{"registries.<host>.auth.username": true, "registries.<host>.auth.password": true, "cluster.secret": true, "registries.<host>.private": true}
 	for _, k := range Keys() {
 		got, mentioned := said[strings.ReplaceAll(k.Path, "<host>", "registry.example.com")]

@@ -52,7 +52,7 @@ func (l *loader) fillFromEnvironment() {
 		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):
 			// Treated as unset; compose files and charts rely on it.
 		default:
-			fill(l, l.config, configKeys, variableNode(name, value, k), "", "")
+			fill(l.reader, l.config, configKeys, variableNode(name, value, k), "", "")
 		}
 	}
 }

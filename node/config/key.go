@@ -25,7 +25,7 @@ type key[T any] struct {
 	doc    string
 	text   bool
 	shared bool // a registry's key that defaults takes too
-	set    func(l *loader, t *T, n *node, path string)
+	set    func(r *reader, t *T, n *node, path string)
 }
 
 // Keys returns every key, in the order of docs/config.md.
@@ -58,8 +58,8 @@ func shared(keys []key[Registry]) []key[Registry] {
 // one describes a key with a single value of kind k, to be stored in field.
 func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc string) key[T] {
 	_, err := k.parse("")
-	return key[T]{path: path, shape: scalar, typ: k.name, preset: preset, doc: doc, text: err == nil, set: func(l *loader, t *T, n *node, path string) {
-		if v, ok := read(l, n, path, k); ok {
+	return key[T]{path: path, shape: scalar, typ: k.name, preset: preset, doc: doc, text: err == nil, set: func(r *reader, t *T, n *node, path string) {
+		if v, ok := read(r, n, path, k); ok {
 			*field(t) = v
 		}
 	}}
@@ -67,14 +67,14 @@ func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc
 
 // many describes a key with a list of values of kind k, to be stored in field.
 func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key[T] {
-	return key[T]{path: path, shape: list, typ: "list of " + k.name, preset: "[]", doc: doc, text: true, set: func(l *loader, t *T, n *node, path string) {
-		if !l.is(n, list, path) {
+	return key[T]{path: path, shape: list, typ: "list of " + k.name, preset: "[]", doc: doc, text: true, set: func(r *reader, t *T, n *node, path string) {
+		if !r.is(n, list, path) {
 			return
 		}
 		all := make([]V, 0, len(n.items))
 		for i, item := range n.items {
-			l.places[index(path, i)] = item.at
-			if v, ok := read(l, item, index(path, i), k); ok {
+			r.places[index(path, i)] = item.at
+			if v, ok := read(r, item, index(path, i), k); ok {
 				all = append(all, v)
 			}
 		}
@@ -83,7 +83,7 @@ func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key
 }
 
 // section describes a key that holds a section with a table of its own.
-func section[T any](path string, set func(l *loader, t *T, n *node, path string)) key[T] {
+func section[T any](path string, set func(r *reader, t *T, n *node, path string)) key[T] {
 	return key[T]{path: path, shape: mapping, set: set}
 }
 
@@ -94,19 +94,19 @@ func asDefault(k key[Registry]) key[Registry] {
 }
 
 // setMirrors reads a list whose items are hosts or mappings with mirrorKeys.
-func setMirrors(l *loader, r *Registry, n *node, path string) {
-	if !l.is(n, list, path) {
+func setMirrors(r *reader, of *Registry, n *node, path string) {
+	if !r.is(n, list, path) {
 		return
 	}
 	for i, item := range n.items {
 		var m Mirror
 		at := index(path, i)
 		if item.shape != mapping {
-			m.Host, _ = read(l, item, at, hostKind)
-		} else if fill(l, &m, mirrorKeys, item, at, ""); m.Host == "" && !l.failed(at+".host") {
-			l.problem(item.at, at, "has no host; add one as host: NAME")
+			m.Host, _ = read(r, item, at, hostKind)
+		} else if fill(r, &m, mirrorKeys, item, at, ""); m.Host == "" && !r.failed(at+".host") {
+			r.problem(item.at, at, "has no host; add one as host: NAME")
 		}
-		r.Mirrors = append(r.Mirrors, m)
+		of.Mirrors = append(of.Mirrors, m)
 	}
 }
 

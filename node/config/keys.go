@@ -47,16 +47,16 @@ var configKeys = []key[Config]{
 		"How long pulls may go on after SIGTERM. Then they are cut."),
 	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
 		"How long a chunk on disk is trusted after a check. 0: check at each read."),
-	section("defaults", func(l *loader, c *Config, n *node, path string) {
-		fill(l, &c.Defaults, shared(registryKeys), n, path, "")
+	section("defaults", func(r *reader, c *Config, n *node, path string) {
+		fill(r, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
-	section("registries", func(l *loader, _ *Config, n *node, _ string) { l.registries = n }),
-	section("cluster", func(l *loader, c *Config, n *node, path string) {
+	section("registries", func(r *reader, _ *Config, n *node, _ string) { r.registries = n }),
+	section("cluster", func(r *reader, c *Config, n *node, path string) {
 		if c.Cluster == nil {
 			c.Cluster = &Cluster{}
-			preset(l, c.Cluster, clusterKeys)
+			preset(r, c.Cluster, clusterKeys)
 		}
-		fill(l, c.Cluster, clusterKeys, n, path, "")
+		fill(r, c.Cluster, clusterKeys, n, path, "")
 	}),
 }
 
@@ -72,7 +72,7 @@ var registryKeys = []key[Registry]{
 	one("ca_file", pathKind, "", func(r *Registry) *string { return &r.CAFile },
 		"PEM file with certificate authorities to trust in addition to the system's."),
 	one("private", flagKind, "", func(r *Registry) *bool { return &r.Private },
-		"`true`: serve its content only for a repository that vouched for it. A login (`auth`) implies `true` and wins over `false`. `false`: public, including content that was cached as private. Not set: public, but content that was cached as private stays private."),
+		"`true`: serve its content only for a repository that vouched for it. A login (`auth`) implies `true` and wins over `false`. `false`: public, including content that was cached as private, unless another member says now that it is private. Not set: public, but content that was cached as private stays private."),
 	{path: "mirrors", shape: list, typ: "list of host[:port]", preset: "[]", set: setMirrors, doc: "Other hosts with the same repositories, tried in order of health: a host, or `{host: …, tags: true}` to trust it for tags too. Not supported by this version."},
 	one("tag_ttl", durationKind, "0s", func(r *Registry) *time.Duration { return &r.TagTTL },
 		"How long a tag is used after a check with the registry. 0: check at each request."),
@@ -117,7 +117,7 @@ var clusterKeys = []key[Cluster]{
 	many("secrets", secretKind, func(c *Cluster) *[]Secret { return &c.Secrets },
 		"Secrets while rotating, in place of `cluster.secret`. The first is used, all are accepted."),
 	one("peer_tls", flagKind, "true", func(c *Cluster) *bool { return &c.PeerTLS },
-		"TLS between nodes. `false`: plain HTTP with signed requests; use it only on a trusted network."),
+		"TLS between nodes. `false`: plain HTTP with signed requests and answers; use it only on a trusted network."),
 	one("egress", flagKind, "true", func(c *Cluster) *bool { return &c.Egress },
 		"Let this node contact registries itself. `false`: it gets everything from other nodes."),
 	one("zone", textKind, "", func(c *Cluster) *string { return &c.Zone },

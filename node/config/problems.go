@@ -74,27 +74,34 @@ func (ps Problems) sort() {
 	})
 }
 
+// A report knows where each value was set, and gathers what is wrong.
+type report struct {
+	file     string // as errors call it
+	places   map[string]place
+	problems Problems
+}
+
 // problem records that the value set at the place, for the key path, is wrong.
-func (l *loader) problem(at place, path, format string, args ...any) {
+func (r *report) problem(at place, path, format string, args ...any) {
 	p := Problem{Variable: at.variable, Path: path, Text: fmt.Sprintf(format, args...)}
 	if at.variable == "" {
-		p.File, p.Line, p.Column = l.file, at.line, at.column
+		p.File, p.Line, p.Column = r.file, at.line, at.column
 	}
-	l.problems = append(l.problems, p)
+	r.problems = append(r.problems, p)
 }
 
 // failed reports whether path already has a problem, so that its consequences
 // need not be reported too.
-func (l *loader) failed(path string) bool {
-	return slices.ContainsFunc(l.problems, func(p Problem) bool {
+func (r *report) failed(path string) bool {
+	return slices.ContainsFunc(r.problems, func(p Problem) bool {
 		return p.Path == path || strings.HasPrefix(p.Path, path+"[")
 	})
 }
 
 // at returns where the first of paths that is set was set.
-func (l *loader) at(paths ...string) place {
+func (r *report) at(paths ...string) place {
 	for _, path := range paths {
-		if at, set := l.places[path]; set {
+		if at, set := r.places[path]; set {
 			return at
 		}
 	}
@@ -102,7 +109,7 @@ func (l *loader) at(paths ...string) place {
 }
 
 // isSet reports whether the operator set path, rather than left it to its default.
-func (l *loader) isSet(path string) bool {
-	_, set := l.places[path]
+func (r *report) isSet(path string) bool {
+	_, set := r.places[path]
 	return set
 }

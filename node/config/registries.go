@@ -33,7 +33,7 @@ func (l *loader) fillRegistry(p pair) {
 		l.problem(p.at, e.path, "%s %s", shown(&node{text: p.key, literal: true}, false), err)
 	}
 	e.CacheDir = ""
-	fill(l, &e.Registry, registryKeys, p.value, e.path, "")
+	fill(l.reader, &e.Registry, registryKeys, p.value, e.path, "")
 	if e.CacheDir == "" {
 		e.CacheDir = l.config.Defaults.CacheDir
 	}
@@ -58,44 +58,4 @@ func defaultCacheDir() string {
 		return system
 	}
 	return filepath.Join(dir, "oci-proxy")
-}
-
-// boundStores settles the limits of the stores that registries share. A store
-// gets the largest limit set for it, so that no registry has less than the
-// operator gave it. A registry's own limit then applies to its share.
-func (l *loader) boundStores() {
-	home := storeOf(l.config.Defaults.CacheDir)
-	bounds := map[string]int64{home: l.config.Defaults.CacheMaxSize}
-	users := map[string]int{home: 1} // the registries that are not configured
-	for _, e := range l.entries {
-		dir := storeOf(e.CacheDir)
-		bound, known := bounds[dir]
-		switch {
-		case !known:
-			bounds[dir] = e.CacheMaxSize
-		case dir == home && e.CacheMaxSize == 0: // no limit of its own; the store's applies
-		case bound == 0 || e.CacheMaxSize == 0:
-			bounds[dir] = 0
-		default:
-			bounds[dir] = max(bound, e.CacheMaxSize)
-		}
-		users[dir]++
-	}
-	for i := range l.entries {
-		e := &l.entries[i]
-		dir := storeOf(e.CacheDir)
-		if l.isSet(e.path+".cache_max_size") && users[dir] > 1 {
-			e.OwnBound = e.CacheMaxSize
-		}
-		e.CacheMaxSize = bounds[dir]
-	}
-	l.config.Defaults.CacheMaxSize = bounds[home]
-}
-
-// storeOf returns the same name for the same directory, however it is written.
-func storeOf(dir string) string {
-	if abs, err := filepath.Abs(dir); err == nil {
-		return abs
-	}
-	return dir
 }

@@ -3,7 +3,7 @@ package gate
 import (
 	"testing"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -44,7 +44,7 @@ const (
 type throttle struct {
 	delayed chan struct{} // a place for each refusal held back
 
-	mu      sync.Mutex // guards the fields below
+	mu      sync.Mutex // guards the fields below; never held during I/O
 	failing *simplelru.LRU[netip.Prefix, *failures]
 	turns   map[netip.Prefix]*turn
 }

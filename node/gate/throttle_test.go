@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"oci-proxy/node/config"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // A door is access with something behind it.

@@ -33,7 +33,7 @@ type turns struct {
 	reserve  func(more int) // is told how many more pulls run; not under mu
 	refused  atomic.Int64
 
-	mu      sync.Mutex // guards the fields below and every line
+	mu      sync.Mutex // guards the fields below and every line; never held during I/O
 	active  int        // pulls that run
 	waiting int        // pulls that wait
 	lines   map[Client]*line

@@ -21,7 +21,7 @@ import (
 type addressBook struct {
 	dir string // "": in memory only
 
-	mu    sync.Mutex
+	mu    sync.Mutex       // guards the fields below; never held during I/O
 	known map[string]entry // by id
 	fresh bool             // the file lacks a change other than when live members were seen
 	saved time.Time        // when the file was last written

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 var noon = time.Unix(1_800_000_000, 0)

@@ -148,7 +148,7 @@ func (s *seeker) try(ctx context.Context, targets []netip.AddrPort) {
 		work <- t
 	}
 	close(work)
-	var mu sync.Mutex
+	var mu sync.Mutex // guards won; never held during I/O
 	won := 0
 	var joins sync.WaitGroup
 	for range min(abreast, len(targets)) {

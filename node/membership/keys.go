@@ -90,7 +90,7 @@ func (m *Member) accepts(one []byte) bool {
 type gossipKeys struct {
 	ring *memberlist.Keyring // nil: gossip is not encrypted
 
-	mu      sync.Mutex // held while keys change
+	mu      sync.Mutex // guards the fields below; never held during I/O
 	secrets []string
 	tried   int // secrets tried while alone
 }

@@ -21,7 +21,7 @@ const logLines = 100
 type logBridge struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
+	mu      sync.Mutex                        // guards the fields below; never held during I/O
 	quiet   *simplelru.LRU[string, time.Time] // until when a message is not logged again
 	began   time.Time                         // when the window began
 	lines   int                               // logged in this window

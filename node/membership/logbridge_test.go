@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 var quietLog = slog.New(slog.DiscardHandler)

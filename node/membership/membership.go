@@ -87,14 +87,14 @@ type Membership struct {
 	joinFailure atomic.Pointer[string]
 	seedless    atomic.Bool // the seeds stand for this node only
 
-	announcing chan struct{} // holds a value while a change is announced; it guards self
+	announcing chan struct{} // holds a value while a change is announced, for announceTime at most; guards self
 	self       Member
 
 	sought chan struct{}   // closed after the first search for other members
 	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
-	ended  sync.Once
+	ended  sync.Once // held while the Membership ends: see Close
 }
 
 // Open starts gossip. It looks for the other members in the background, for as

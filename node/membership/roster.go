@@ -42,7 +42,7 @@ type roster struct {
 	grace time.Duration
 	dirty chan struct{} // holds one if something has changed
 
-	mu       sync.Mutex
+	mu       sync.Mutex                  // guards the fields below; never held during I/O
 	boots    map[string]map[uint64]*boot // by id and epoch
 	conflict time.Time                   // when another node with this node's title was last seen
 	alone    time.Time                   // since when no other member has been alive

@@ -14,7 +14,7 @@ import (
 
 	"oci-proxy/node/membership/memnet"
 	"oci-proxy/ring"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // memberlist's Shutdown does not wait for its last probes. They end by themselves:

@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"oci-proxy/ring"
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 const (

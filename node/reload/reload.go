@@ -23,7 +23,7 @@ type Files[T any] struct {
 	read  func() (T, error)
 	log   *slog.Logger
 
-	mu      sync.Mutex // guards the fields below; no file is touched under it
+	mu      sync.Mutex // guards the fields below; never held during I/O
 	looked  time.Time
 	looking bool
 	now     reading[T]

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // reader reads a file that must not be empty.

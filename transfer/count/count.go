@@ -44,7 +44,7 @@ const maxRegistries = 512
 // A Book holds the Counters of each registry that has delivered something. The
 // zero value is ready to use.
 type Book struct {
-	mu         sync.Mutex
+	mu         sync.Mutex // guards the fields below; never held during I/O
 	byRegistry map[string]*Counters
 }
 

@@ -162,6 +162,9 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 		}
 	}
 	if !f.ingest.Agrees(size) {
+		if s.By == oci.Middlebox && size >= 0 && size < offset { // a portal's page
+			return f.misfit(src, s, "the answer is not the registry's, and shorter than what came before")
+		}
 		f.ingest.Forget()
 		return errAnew
 	}

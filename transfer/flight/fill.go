@@ -21,7 +21,7 @@ type filler struct {
 	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
-	others  bool        // bytes came from elsewhere too
+	others  bool        // bytes came from other sources too
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
@@ -145,8 +145,8 @@ func (f *filler) adopt(other *Flight) {
 	_ = copyBody(f.ctx(), f.ingest, io.LimitReader(s.Body, n)) // sources have what is missing
 }
 
-// final reports whether err, which src gave, is every source's: another would say the
-// same, or nobody wants to hear it.
+// final reports whether no other source is to be tried after err, which src gave:
+// another would say the same, or nobody wants to hear it.
 func final(src source, err error) bool {
 	if _, redirected := AsRedirect(err); redirected || errors.Is(err, cache.ErrAbandoned) || errors.Is(err, cache.ErrDigest) {
 		return true
@@ -172,7 +172,7 @@ func (f *filler) blame() {
 		p.Fault(mesh.ErrLies)
 		return
 	}
-	f.cfg().Mesh.Quarantine(f.key.Content, f.peers)
+	f.cfg().Mesh.Suspect(f.key.Content, f.peers)
 }
 
 // liar returns the peer that sent all of what is wrong. A node that sent a part may

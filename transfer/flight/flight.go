@@ -53,12 +53,11 @@ type flightKey struct {
 	leads bool
 }
 
-// Flights are the downloads under way. No lock of theirs lies over I/O: mu guards
-// the maps and what an entry says, nothing else.
+// Flights are the downloads under way. What an entry says is guarded by mu too.
 type Flights struct {
 	cfg Config
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below; never held during I/O
 	flights  map[flightKey]*entry
 	intents  *simplelru.LRU[oci.Content, intent] // see lead.go
 	landings uint64
@@ -155,8 +154,10 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 			return e.Flight, true, nil
 		}
 	}
-	// A flight leaves the map after its blob has come into the shard.
-	if landing, ok := f.landed.Get(c); ok && landing > t.looked {
+	// A flight leaves the map after its blob has come into the shard. A ticket is told
+	// once: the shard may not serve the blob for it, however often it lands.
+	if landing, ok := f.landed.Get(c); ok && landing > t.looked && !t.told {
+		t.told = true
 		return nil, false, ErrLanded
 	}
 	if t.Terms.Held {

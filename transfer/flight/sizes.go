@@ -21,31 +21,43 @@ const unknown = -1
 // a client another size, and from sending without end. Anybody can write a manifest,
 // so for its sake no registry is doubted and no peer blamed.
 type Sizes struct {
-	mu sync.Mutex
-	of *simplelru.LRU[oci.Content, int64]
+	mu     sync.Mutex // guards the fields below; never held during I/O
+	of     *simplelru.LRU[oci.Content, int64]
+	learnt *simplelru.LRU[oci.Content, struct{}] // manifests whose parts are noted
 }
 
 // NewSizes returns Sizes that know none.
 func NewSizes() *Sizes {
-	of, _ := simplelru.NewLRU[oci.Content, int64](maxSizes, nil) // the size is right
-	return &Sizes{of: of}
+	of, _ := simplelru.NewLRU[oci.Content, int64](maxSizes, nil) // the sizes are right
+	learnt, _ := simplelru.NewLRU[oci.Content, struct{}](maxSizes, nil)
+	return &Sizes{of: of, learnt: learnt}
 }
 
-// Learn notes what a manifest of the registry tells, and its own size, once.
+// Learn notes what a manifest of the registry tells, and its own size, once. That an
+// index told the manifest's size does not count: it did not tell those of its layers.
 func (s *Sizes) Learn(registry string, d digest.Digest, mediaType string, manifest []byte) {
 	c := oci.Content{Registry: registry, Digest: d}
-	if s.Get(c) >= 0 {
+	if s.known(c) {
 		return
 	}
 	parts := oci.Parts(mediaType, manifest)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.learnt.Add(c, struct{}{})
 	s.note(c, int64(len(manifest)))
 	for _, p := range parts {
 		if p.Size > 0 {
 			s.note(oci.Content{Registry: registry, Digest: p.Digest}, p.Size)
 		}
 	}
+}
+
+// known reports whether a manifest's parts are noted.
+func (s *Sizes) known(c oci.Content) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.learnt.Get(c)
+	return ok
 }
 
 // note is called with mu held.

@@ -77,8 +77,8 @@ func fromFlight(other *Flight) source {
 	}}
 }
 
-// rounds is how often a flight goes along its route that may not ask the registry
-// itself: nodes restart.
+// rounds is how often a flight goes along its route if this node may not ask the
+// registry itself: the nodes there may be restarting.
 const rounds = 3
 
 // sources lists the flight's sources; each is used only when the one before has

@@ -12,7 +12,7 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// errNoRoom: what was offered would have no place on the disk.
+// errNoRoom: the disk has no room for what was offered.
 var errNoRoom = errors.New("there is no room for it here")
 
 // errNoManifest: what was offered as a manifest can't be one.

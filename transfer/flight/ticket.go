@@ -17,6 +17,7 @@ type Ticket struct {
 	not    *Flight // not this one: the request has fallen out of it
 	own    bool    // only a flight for the same repository
 	looked uint64  // how many flights had landed when the shard was looked at
+	told   bool    // that the blob had landed
 }
 
 // NewTicket returns a Ticket for a client. What a private registry delivers for one
@@ -27,8 +28,8 @@ func NewTicket(q grants.Request) *Ticket { return &Ticket{Request: q, own: q.Pri
 func (t *Ticket) Avoid(fl *Flight) { t.not = fl }
 
 // Failed notes that fl failed the ticket. It reports whether fl was for another
-// repository, whose answer is none about the ticket's: from now on only a flight
-// for its own will do.
+// repository. Such an answer says nothing about the ticket's, so from now on only a
+// flight for its own repository will do.
 func (t *Ticket) Failed(fl *Flight) (strange bool) {
 	strange = fl.Ref() != t.Ref
 	t.not, t.own = fl, t.own || strange

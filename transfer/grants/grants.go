@@ -3,8 +3,8 @@
 //
 // Content of a private registry is served only for a repository that the
 // registry vouched for: by answering for that digest there, or by a manifest of
-// that repository that lists it. [Grants.Grant] notes such an answer,
-// [Grants.Revoke] a refusal, and [Grants.Allowed] gives the [Pass] without which
+// that repository that lists the blob. [Grants.Grant] notes such an answer,
+// [Grants.Revoke] what it takes back, and [Grants.Allowed] gives the [Pass] without which
 // nothing in the shard can be opened.
 //
 // Content that one private registry brought is never unlocked by another
@@ -12,8 +12,9 @@
 // the bytes itself. Only the registry and its token server speak for a
 // repository, and only by what they answer about manifests and blobs.
 //
-// The rules stand in this file; ledger.go remembers, notes.go writes down what is
-// remembered, herald.go tells the other members about refusals.
+// The rules stand in this file. ledger.go remembers what each registry's book.go
+// holds, notes.go writes it down, old.go reads what earlier versions wrote, and
+// herald.go tells the other members what was taken back.
 package grants
 
 import (
@@ -40,13 +41,15 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Grants say who may have what. Their methods may be called from any goroutine;
-// none does I/O but Allowed, which may ask the registry, and Revoke, which waits
-// for the disk.
+// Grants say who may have what. Their methods may be called from any goroutine, but
+// not under a lock: those that give a Pass may read the disk. Allowed and MayShow may
+// ask the registry. Revoke, Refused and Lost wait for the disk, a second at most, if
+// they take something back. Glance waits for nobody.
 type Grants struct {
 	cfg    Config
 	asking *wait.Calls[question, time.Time]
 	herald *herald
+	glance *glances
 }
 
 // A question is what a private registry is asked: does the repository have it?
@@ -57,7 +60,7 @@ type question struct {
 
 // New returns Grants. Close them.
 func New(cfg Config) *Grants {
-	return &Grants{cfg: cfg, asking: wait.NewCalls[question, time.Time](cfg.Life, cfg.Within), herald: newHerald(cfg)}
+	return &Grants{cfg: cfg, asking: wait.NewCalls[question, time.Time](cfg.Life, cfg.Within), herald: newHerald(cfg), glance: newGlances(cfg.Life)}
 }
 
 // Close ends the telling of other members. What is asked of the registry ends with
@@ -112,6 +115,14 @@ func (g *Grants) ForMember(q Request, as oci.Resource, terms mesh.Terms) *Pass {
 	return g.Recent(q, as)
 }
 
+// Glance returns whether the shard holds q's digest, its size, and whether a member
+// that knows q's registry as private may have it, as ForMember says. The answer comes
+// at once, also from a disk that hangs: it is a sign of life. It may then miss a blob.
+func (g *Grants) Glance(q Request) (size int64, held, allowed bool) {
+	h, held := g.glance.at(q.Shard, q.Digest)
+	return h.Size, held, held && !g.foreign(q, h.Registry)
+}
+
 // Vouched reports whether the registry need not, or did recently, vouch for q,
 // whether or not the shard holds it.
 func (g *Grants) Vouched(q Request, as oci.Resource) bool {
@@ -123,6 +134,9 @@ func (g *Grants) Vouched(q Request, as oci.Resource) bool {
 func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
 	if g.Vouched(q, as) {
 		return true
+	}
+	if q.Offline {
+		return !g.At(q, as).IsZero()
 	}
 	at, err := g.ask(ctx, q, as)
 	return err == nil && !at.IsZero()
@@ -137,9 +151,9 @@ func (g *Grants) At(q Request, as oci.Resource) time.Time {
 	return q.Shard.ledger.vouchedAt(q.Ref, as)
 }
 
-// Open reports whether the shard holds q's digest as public content, so that
+// Public reports whether the shard holds q's digest as public content, so that
 // anybody may be told that it does.
-func (g *Grants) Open(q Request) bool {
+func (g *Grants) Public(q Request) bool {
 	origin, held := q.Shard.Origin(q.Digest)
 	return held && !g.guarded(origin)
 }
@@ -152,13 +166,17 @@ func (g *Grants) Grant(q Request, as oci.Resource, at time.Time) {
 	}
 }
 
-// GrantParts notes that q's registry vouched for what a manifest of q's repository
-// lists.
+// GrantParts notes that q's registry vouched for the blobs that a manifest of q's
+// repository lists. Manifests are asked for one by one: many registries accept an
+// index that lists manifests which they do not have in that repository.
 func (g *Grants) GrantParts(q Request, mediaType string, manifest []byte, at time.Time) {
 	if !q.Private || at.IsZero() {
 		return
 	}
 	for _, p := range oci.Parts(mediaType, manifest) {
+		if p.As != oci.BlobResource {
+			continue
+		}
 		q.Shard.ledger.vouch(oci.Ref{Registry: q.Registry, Repository: q.Repository, Digest: p.Digest}, p.As, at, q.Stranger)
 	}
 }
@@ -174,8 +192,8 @@ func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
 
 // Revoke draws the consequences of an error that a request about q ended with. If
 // the registry refused, all that it vouched for in the repository before is taken
-// back, here and at the other members. If it says that it does not have the
-// digest, that digest is. Nothing follows from what anybody else says.
+// back, here and at the other members. If it says that it does not have the digest
+// or tag, that is. Nothing follows from what anybody else says.
 func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	e, ok := oci.AsError(err)
 	if !ok || !q.Private || !e.Authoritative() {
@@ -185,13 +203,23 @@ func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	case e.Kind == oci.Denied && e.Status != 0:
 		known := g.refuse(q)
 		if !e.Relayed {
-			g.herald.tell(q.Repo(), e, known)
+			g.herald.tell(news{ref: q.Repo()}, e, known)
 		}
-	case e.Kind == oci.NotFound && q.Digest != "":
-		if q.Shard.ledger.lose(q.Ref, as) {
-			q.Shard.notes.sync(noted)
+	case e.Kind == oci.NotFound:
+		known := g.lose(q, as)
+		if !e.Relayed && (known || q.Digest != "") { // clients ask for tags that never were all the time
+			g.herald.tell(news{missing(q), as, true}, e, known)
 		}
 	}
+}
+
+// missing names what q's registry does not have: the digest if q has one, else the tag.
+func missing(q Request) oci.Ref {
+	ref := q.Ref
+	if ref.Digest != "" {
+		ref.Tag = ""
+	}
+	return ref
 }
 
 // Refused hears that the registry refused another member q's repository.
@@ -202,9 +230,19 @@ func (g *Grants) Refused(q Request) {
 	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
 }
 
-// RefusedSince reports whether q's registry has refused the repository since then.
-func (g *Grants) RefusedSince(q Request, then time.Time) bool {
-	return q.Private && q.Shard.ledger.refusedSince(q.Ref, then)
+// Lost hears that the registry told another member that it does not have q's digest,
+// as that resource, or q's tag.
+func (g *Grants) Lost(q Request, as oci.Resource) {
+	if q.Private {
+		g.lose(q, as)
+	}
+	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
+}
+
+// Stands reports whether what q's tag meant at that time still counts: a private
+// registry takes it back by a refusal, or by not having the tag any more.
+func (g *Grants) Stands(q Request, checked time.Time) bool {
+	return !q.Private || q.Shard.ledger.stands(q.Ref, checked)
 }
 
 // noted is how long Revoke waits for the disk at most. The refusal counts at
@@ -221,19 +259,31 @@ func (g *Grants) refuse(q Request) (known bool) {
 	return known
 }
 
+// lose notes that the registry does not have q's digest or tag, and reports whether
+// it had vouched for that.
+func (g *Grants) lose(q Request, as oci.Resource) (known bool) {
+	known = q.Shard.ledger.lose(q.Ref, as)
+	if known {
+		q.Shard.notes.sync(noted)
+	}
+	return known
+}
+
 // held returns a Pass if the shard holds q's digest, unless another registry
 // brought it that is private and q's own has not delivered it. Whether q's
 // registry vouches for it is for the caller to see.
 func (g *Grants) held(q Request, as oci.Resource) *Pass {
-	size, held := q.Shard.Stat(q.Digest)
-	if !held {
+	h, held := q.Shard.find(q.Digest)
+	if !held || g.foreign(q, h.Registry) {
 		return nil
 	}
-	origin, held := q.Shard.Origin(q.Digest)
-	if !held || origin != q.Registry && g.guarded(origin) && !q.Shard.ledger.delivered(q.Ref, q.Stranger) {
-		return nil
-	}
-	return &Pass{shard: q.Shard, ref: q.Ref, origin: origin, size: size, at: g.At(q, as)}
+	return &Pass{shard: q.Shard, ref: q.Ref, origin: h.Registry, size: h.Size, at: g.At(q, as)}
+}
+
+// foreign reports whether content is not for q's clients because another registry
+// brought it, which is private, and q's own has not delivered it.
+func (g *Grants) foreign(q Request, origin string) bool {
+	return origin != q.Registry && g.guarded(origin) && !q.Shard.ledger.delivered(q.Ref, q.Stranger)
 }
 
 // guarded reports whether what a registry brought is not for the clients of
@@ -247,18 +297,26 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref,
 			func(ctx context.Context) (time.Time, error) {
 				asked := time.Now()
-				_, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+				if err == nil && !fits(d, q) {
+					return time.Time{}, nil
+				}
 				return asked, err
 			},
 			func(ctx context.Context, p mesh.Peer) (time.Time, error) { return askPeer(ctx, p, q.Ref, as) })
 	})
-	if err == nil {
+	last := g.At(q, as)
+	switch {
+	case err == nil && !at.IsZero():
 		g.Grant(q, as, at)
 		return at, nil
+	case err == nil && within(last, q.StaleIfError):
+		return last, nil // the registry could not be asked
+	case err == nil:
+		return time.Time{}, nil // nobody vouches for it, so the GET decides
 	}
 	err = oci.Lateness(q.Ref, err)
 	e, isError := oci.AsError(err)
-	last := g.At(q, as)
 	switch {
 	case !isError:
 		return time.Time{}, err
@@ -269,6 +327,13 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	default:
 		return time.Time{}, err
 	}
+}
+
+// fits reports whether an answer to HEAD can be the registry's word on q: a portal's
+// page is not, and neither is what tells of other content than the shard holds.
+func fits(d oci.Descriptor, q Request) bool {
+	size, held := q.Shard.Stat(q.Digest)
+	return d.By != oci.Middlebox && (d.Digest == "" || d.Digest == q.Digest) && (!held || d.Size <= 0 || d.Size == size)
 }
 
 // askPeer asks another node, which may ask the registry, whether that vouches.

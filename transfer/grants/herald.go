@@ -12,32 +12,40 @@ import (
 )
 
 const (
-	// tellPause is how long nothing more is told about a repository. What is heard
-	// meanwhile is told at its end: there may be new grants by then.
+	// tellPause is how long the same is not told again. What is heard meanwhile is told
+	// at its end: there may be new grants by then.
 	tellPause = 5 * time.Second
-	// tellWidth is about how many repositories is told at a time.
+	// tellWidth is how much is told at a time, of what this node had a grant for and of
+	// the rest.
 	tellWidth = 16
-	// maxTelling bounds the repositories that are told about, or just were.
+	// maxTelling bounds what is being told, or just was.
 	maxTelling = 4096
 )
 
-// A herald tells the other members about refusals, for a member's own grants
-// would outlive them in an outage. Whoever hears a refusal from the registry tells
-// the others, who note it and tell nobody. Clients do not wait for that. A member
-// that is away at the time does not hear it.
+// News is what a registry took back: a repository, or what ref names in it.
+type news struct {
+	ref  oci.Ref
+	as   oci.Resource
+	lost bool // the registry does not have what ref's digest or tag names
+}
+
+// A herald tells the other members what was taken back, for a member's own grants
+// would outlive it in an outage. Whoever hears of it from the registry tells the
+// others, who note it and tell nobody. Clients do not wait for that. A member that is
+// away at the time does not hear it.
 type herald struct {
 	mesh  *mesh.Mesh
 	life  *wait.Life
 	log   *slog.Logger
-	slots chan struct{}
+	slots map[bool]chan struct{} // by whether this node had a grant
 
-	mu   sync.Mutex
-	last map[oci.Ref]*oci.Error // the repositories being told about, and what was heard last
+	mu   sync.Mutex          // guards the fields below; never held during I/O
+	last map[news]*oci.Error // what is being told, and the last answer that said so
 }
 
 // newHerald returns a herald. Close it.
 func newHerald(cfg Config) *herald {
-	return &herald{mesh: cfg.Mesh, life: wait.NewLife(), log: cfg.Log, slots: make(chan struct{}, tellWidth), last: map[oci.Ref]*oci.Error{}}
+	return &herald{mesh: cfg.Mesh, life: wait.NewLife(), log: cfg.Log, slots: map[bool]chan struct{}{true: make(chan struct{}, tellWidth), false: make(chan struct{}, tellWidth)}, last: map[news]*oci.Error{}}
 }
 
 // close ends the telling at once.
@@ -47,35 +55,35 @@ func (h *herald) close() {
 	h.life.Close(now)
 }
 
-// tell lets the other members know of the refusal e, soon. Repositories that this
-// node knows come first: others may not exist.
-func (h *herald) tell(repo oci.Ref, e *oci.Error, known bool) {
+// tell lets the other members know what the answer e took back, soon. What this node
+// had a grant for does not wait for the rest, which may be made up.
+func (h *herald) tell(n news, e *oci.Error, known bool) {
 	if len(h.mesh.Members()) == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := len(h.last)
-	_, telling := h.last[repo]
-	if !telling && (n >= maxTelling || n >= maxTelling/2 && !known) {
+	size := len(h.last)
+	_, telling := h.last[n]
+	if !telling && (size >= maxTelling || size >= maxTelling/2 && !known) {
 		return
 	}
-	if telling || h.life.Go(func() { h.tellAll(repo) }) {
-		h.last[repo] = e
+	if telling || h.life.Go(func() { h.tellAll(n, h.slots[known]) }) {
+		h.last[n] = e
 	}
 }
 
-// tellAll tells all others about a repository's refusals until none is new.
-func (h *herald) tellAll(repo oci.Ref) {
+// tellAll tells all others until no new answer says the same.
+func (h *herald) tellAll(n news, slots chan struct{}) {
 	ctx := h.life.Context()
-	for e := h.news(repo, nil); e != nil; e = h.news(repo, e) {
+	for e := h.next(n, nil); e != nil; e = h.next(n, e) {
 		select {
-		case h.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		h.tellOnce(ctx, repo)
-		<-h.slots
+		h.tellOnce(ctx, n)
+		<-slots
 		if wait.For(ctx, tellPause) != nil {
 			return
 		}
@@ -83,27 +91,34 @@ func (h *herald) tellAll(repo oci.Ref) {
 }
 
 // tellOnce tells all others.
-func (h *herald) tellOnce(ctx context.Context, repo oci.Ref) {
+func (h *herald) tellOnce(ctx context.Context, n news) {
 	var wg sync.WaitGroup
 	for _, p := range h.mesh.Members() {
 		wg.Go(func() {
-			if err := p.Refused(ctx, repo); err != nil {
-				h.log.Debug("a member was not told of a refusal", "peer", p.Name(), "registry", repo.Registry, "repository", repo.Repository, "error", err)
+			if err := n.tell(ctx, p); err != nil {
+				h.log.Debug("a member was not told what a registry took back", "peer", p.Name(), "registry", n.ref.Registry, "repository", n.ref.Repository, "error", err)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// news returns the last refusal of the repository that was heard. Once that is
-// told there is no news, and the repository is told about no more. An error is one
-// refusal however many requests it ends.
-func (h *herald) news(repo oci.Ref, told *oci.Error) *oci.Error {
+// tell tells one member.
+func (n news) tell(ctx context.Context, p mesh.Peer) error {
+	if n.lost {
+		return p.Lost(ctx, n.ref, n.as)
+	}
+	return p.Refused(ctx, n.ref)
+}
+
+// next returns the last answer that was heard. Once that is told there is none, and
+// the news is forgotten. An error is one answer however many requests it ends.
+func (h *herald) next(n news, told *oci.Error) *oci.Error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e := h.last[repo]; e != told {
+	if e := h.last[n]; e != told {
 		return e
 	}
-	delete(h.last, repo)
+	delete(h.last, n)
 	return nil
 }

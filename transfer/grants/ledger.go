@@ -5,9 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"github.com/opencontainers/go-digest"
-
 	"oci-proxy/transfer/oci"
 )
 
@@ -38,11 +35,11 @@ const maxMarked = 4096
 type ledger struct {
 	written func(book string, r record) // told of each change, under mu: does no I/O
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	books  map[string]*book
 	public map[string]bool // registries that the operator says are public
 	marks  map[string]bool // registries marked as private
-	blind  bool            // some notes can't be read: any registry may be private
+	blind  int64           // when notes could not be read: any registry may be private; 0: never
 }
 
 // newLedger returns an empty one.
@@ -62,14 +59,8 @@ func (l *ledger) book(name string) *book {
 	return b
 }
 
-// note applies a change and has it written down if it changed anything.
-func (l *ledger) note(name string, r record) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.apply(name, r)
-}
-
-// apply is note for a caller that holds mu.
+// apply makes a change, and has it written down if it changed anything. The caller
+// holds mu.
 func (l *ledger) apply(name string, r record) bool {
 	changed := l.book(name).apply(r)
 	if changed {
@@ -78,30 +69,44 @@ func (l *ledger) apply(name string, r record) bool {
 	return changed
 }
 
-// vouch notes that ref's registry, which is private, vouched for it then.
+// vouch notes that ref's registry, which is private, vouched for it then. The word
+// of a registry that nobody configured is noted only if a member marked it. A time
+// to come is that of a clock that was set back: it can't be compared with what was
+// taken back.
 func (l *ledger) vouch(ref oci.Ref, as oci.Resource, then time.Time, stranger bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.mark(ref.Registry, stranger) {
-		l.apply(ref.Registry, record{kind: vouched, repo: repoKey(ref), key: contentKey(ref.Digest, as), at: then.UnixNano()})
+	if stranger && !l.marks[ref.Registry] || then.UnixNano() <= l.blind || then.After(time.Now()) {
+		return
 	}
+	l.mark(ref.Registry, stranger)
+	l.apply(ref.Registry, record{kind: vouched, repo: repoKey(ref), key: contentKey(ref, as), at: then.UnixNano()})
 }
 
 // lose notes that ref's registry does not have it, and reports whether it had
 // vouched for it.
 func (l *ledger) lose(ref oci.Ref, as oci.Resource) bool {
-	return l.note(ref.Registry, record{kind: lost, repo: repoKey(ref), key: contentKey(ref.Digest, as), at: time.Now().UnixNano()})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := record{kind: lost, repo: repoKey(ref), key: contentKey(ref, as), at: time.Now().UnixNano()}
+	b := l.books[ref.Registry]
+	return b != nil && b.vouchedAt(r.repo, r.key) != 0 && l.apply(ref.Registry, r)
 }
 
 // refuse notes that ref's registry refused the repository, and reports whether it
-// had ever vouched for anything there.
+// had ever vouched for anything there. Nothing is noted of others: strangers may
+// name any number of them.
 func (l *ledger) refuse(ref oci.Ref) bool {
-	return l.note(ref.Registry, record{kind: refused, repo: repoKey(ref), at: time.Now().UnixNano()})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.books[ref.Registry] != nil && l.apply(ref.Registry, record{kind: refused, repo: repoKey(ref), at: time.Now().UnixNano()})
 }
 
 // deliver notes that ref's registry delivered the bytes of ref's digest.
 func (l *ledger) deliver(ref oci.Ref, stranger bool) {
-	l.note(bookOf(ref, stranger), record{kind: delivered, key: deliveredKey(ref), at: time.Now().UnixNano()})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apply(bookOf(ref, stranger), record{kind: delivered, key: deliveredKey(ref), at: time.Now().UnixNano()})
 }
 
 // delivered reports whether ref's registry delivered the bytes of ref's digest.
@@ -127,18 +132,19 @@ func (l *ledger) vouchedAt(ref oci.Ref, as oci.Resource) time.Time {
 	if b == nil {
 		return time.Time{}
 	}
-	if at := b.vouchedAt(repoKey(ref), contentKey(ref.Digest, as)); at != 0 {
+	if at := b.vouchedAt(repoKey(ref), contentKey(ref, as)); at != 0 {
 		return time.Unix(0, at)
 	}
 	return time.Time{}
 }
 
-// refusedSince reports whether ref's registry refused the repository since then.
-func (l *ledger) refusedSince(ref oci.Ref, then time.Time) bool {
+// stands reports whether what ref's tag meant then still counts: the registry has
+// taken back neither the tag nor, since then, the repository.
+func (l *ledger) stands(ref oci.Ref, then time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.books[ref.Registry]
-	return b != nil && b.refusedAt(repoKey(ref)) >= then.UnixNano()
+	b, repo := l.books[ref.Registry], repoKey(ref)
+	return b != nil && b.vouchedAt(repo, contentKey(ref, oci.ManifestResource)) != 0 && max(b.refusedAt(repo), l.blind) < then.UnixNano()
 }
 
 // markPrivate notes that the registry is private.
@@ -148,18 +154,13 @@ func (l *ledger) markPrivate(registry string, stranger bool) {
 	l.mark(registry, stranger)
 }
 
-// mark is markPrivate for a caller that holds mu. It reports false if there is no
-// room for a registry that nobody configured.
-func (l *ledger) mark(registry string, stranger bool) bool {
-	switch {
-	case l.marks[registry]:
-		return true
-	case stranger && len(l.marks) >= maxMarked:
-		return false
+// mark is markPrivate for a caller that holds mu.
+func (l *ledger) mark(registry string, stranger bool) {
+	if l.marks[registry] || stranger && len(l.marks) >= maxMarked {
+		return
 	}
 	l.marks[registry] = true
 	l.written(registry, record{kind: wasPrivate, at: time.Now().UnixNano()})
-	return true
 }
 
 // markPublic notes that the operator says the registry is public.
@@ -177,30 +178,39 @@ func (l *ledger) markPublic(registry string) {
 func (l *ledger) marked(registry string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return (l.marks[registry] || l.blind) && !l.public[registry]
+	return (l.marks[registry] || l.blind != 0) && !l.public[registry]
 }
 
 // goBlind says that some notes can't be read. As nobody knows which registries they
-// are about, every one counts as private, unless the operator says otherwise.
+// are about, every one counts as private, unless the operator says otherwise, and no
+// earlier word counts that is not noted yet: it may have been taken back.
 func (l *ledger) goBlind() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.blind = true
+	l.blind = time.Now().UnixNano()
 }
 
-// read takes over what was written about a registry.
+// read takes over what was written about a registry. A record that can't be read
+// may have marked it as private. What is known to be private stays so.
 func (l *ledger) read(name string, records []record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	private := false
 	for _, r := range records {
 		switch r.kind {
 		case wasPrivate:
-			l.marks[name] = true
+			private = true
 		case wasPublic:
-			delete(l.marks, name)
+			private = false
+		case damaged:
+			private, r.at = name != strangers, time.Now().UnixNano()
+			l.book(name).apply(r)
 		default:
 			l.book(name).apply(r)
 		}
+	}
+	if private {
+		l.marks[name] = true
 	}
 }
 
@@ -218,7 +228,7 @@ func (l *ledger) records(name string) []record {
 	return out
 }
 
-// size is how many records a registry's file needs at least.
+// size is about how many records a registry's file needs.
 func (l *ledger) size(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,14 +257,18 @@ func (l *ledger) names() []string {
 
 func repoKey(ref oci.Ref) key { return keyOf("repository", ref.Repository) }
 
-// contentKey is what a grant is found by, beside its repository. The kind of
-// content belongs to it: asking for a layer as a manifest changes nothing about
-// the layer.
-func contentKey(d digest.Digest, as oci.Resource) key {
-	if as == oci.BlobResource {
-		return keyOf("blob", d.String())
+// contentKey is what a grant is found by, beside its repository: a digest or a tag.
+// The kind of content belongs to it: asking for a layer as a manifest changes nothing
+// about the layer.
+func contentKey(ref oci.Ref, as oci.Resource) key {
+	switch {
+	case ref.Digest == "":
+		return keyOf("tag", ref.Tag)
+	case as == oci.BlobResource:
+		return keyOf("blob", ref.Digest.String())
+	default:
+		return keyOf("manifest", ref.Digest.String())
 	}
-	return keyOf("manifest", d.String())
 }
 
 func deliveredKey(ref oci.Ref) key { return keyOf("delivered", ref.Registry, ref.Digest.String()) }
@@ -266,167 +280,4 @@ func bookOf(ref oci.Ref, stranger bool) string {
 		return strangers
 	}
 	return ref.Registry
-}
-
-const (
-	// maxGrants bounds the grants of one registry. The oldest goes: it costs a HEAD.
-	maxGrants = 128 << 10
-	// maxRepos bounds the repositories of one registry.
-	maxRepos = 32 << 10
-	// maxDelivered bounds the deliveries that are remembered in one book.
-	maxDelivered = 32 << 10
-)
-
-// A book is what is remembered of one registry. Times are unix nanoseconds.
-type book struct {
-	floor     int64 // what was vouched for until then does not count
-	repos     *simplelru.LRU[key, *repo]
-	grants    *simplelru.LRU[[2]key, grant] // by repository and content
-	delivered *simplelru.LRU[key, int64]
-}
-
-// A repo is a repository that the registry vouched for something in.
-type repo struct{ refused int64 }
-
-// A grant is what the registry said about one digest in a repository. It counts as
-// long as its repository is remembered.
-type grant struct {
-	repo    *repo
-	at      int64 // when the registry vouched for the digest, 0: it does not any more
-	lost    int64 // when it said that it does not have the digest
-	written int64 // the time that the file has
-}
-
-// newBook returns an empty one.
-func newBook() *book {
-	b := &book{}
-	b.repos, _ = simplelru.NewLRU(maxRepos, func(_ key, r *repo) { b.floor = max(b.floor, r.refused) }) // the sizes are right
-	b.clear()
-	return b
-}
-
-// clear forgets what was vouched for and delivered.
-func (b *book) clear() {
-	b.grants, _ = simplelru.NewLRU[[2]key, grant](maxGrants, nil)
-	b.delivered, _ = simplelru.NewLRU[key, int64](maxDelivered, nil)
-}
-
-// apply makes a change, and reports whether anything changed.
-func (b *book) apply(r record) bool {
-	switch r.kind {
-	case vouched:
-		return b.vouch(r)
-	case lost:
-		g, ok := b.grants.Peek([2]key{r.repo, r.key})
-		if !ok || g.lost >= r.at {
-			return false
-		}
-		b.grants.Add([2]key{r.repo, r.key}, grant{repo: g.repo, lost: r.at})
-	case known:
-		b.repoOf(r.repo)
-	case refused:
-		of, remembered := b.repos.Get(r.repo)
-		if !remembered {
-			return false
-		}
-		of.refused = max(of.refused, r.at)
-	case delivered:
-		if _, had := b.delivered.Get(r.key); had {
-			return false
-		}
-		b.delivered.Add(r.key, r.at)
-	case floor:
-		b.floor = max(b.floor, r.at)
-	case damaged:
-		b.clear()
-	}
-	return true
-}
-
-// repoOf returns a repository, which is remembered from now on.
-func (b *book) repoOf(k key) *repo {
-	of, remembered := b.repos.Get(k)
-	if !remembered {
-		of = &repo{}
-		b.repos.Add(k, of)
-	}
-	return of
-}
-
-// rewrite is for how long a grant that is given again is not written again: the
-// file may say that it was given that much earlier.
-const rewrite = time.Minute
-
-// vouch notes a grant, unless a newer word is known. A time to come is that of a
-// clock that was set back, and gives way.
-func (b *book) vouch(r record) bool {
-	if r.at <= b.floor {
-		return false
-	}
-	of := b.repoOf(r.repo)
-	place := [2]key{r.repo, r.key}
-	old, had := b.grants.Get(place)
-	if had && old.repo != of {
-		old, had = grant{}, false
-	}
-	switch {
-	case r.at <= of.refused, r.at <= old.lost:
-		return false
-	case old.at >= r.at && old.at <= time.Now().UnixNano():
-		return false
-	}
-	next := grant{repo: of, at: r.at, written: r.at}
-	changed := !had || old.at == 0 || old.at > r.at || r.at-old.written >= int64(rewrite)
-	if !changed {
-		next.written = old.written
-	}
-	b.grants.Add(place, next)
-	return changed
-}
-
-// vouchedAt returns when the registry last vouched for the content, 0 if that does
-// not count.
-func (b *book) vouchedAt(repo, content key) int64 {
-	g, ok := b.grants.Get([2]key{repo, content})
-	if !ok {
-		return 0
-	}
-	of, remembered := b.repos.Get(repo)
-	if !remembered || of != g.repo || g.at <= of.refused || g.at <= b.floor {
-		return 0
-	}
-	return g.at
-}
-
-// refusedAt returns when the registry last refused the repository, 0 for never.
-func (b *book) refusedAt(repo key) int64 {
-	if of, remembered := b.repos.Peek(repo); remembered {
-		return max(of.refused, b.floor)
-	}
-	return b.floor
-}
-
-// records returns what is known, in an order in which it can be applied.
-func (b *book) records() []record {
-	out := []record{{kind: floor, at: b.floor}}
-	for _, k := range b.repos.Keys() {
-		of, _ := b.repos.Peek(k)
-		out = append(out, record{kind: known, repo: k}, record{kind: refused, repo: k, at: of.refused})
-	}
-	for _, k := range b.grants.Keys() {
-		g, _ := b.grants.Peek(k)
-		of, remembered := b.repos.Peek(k[0])
-		if !remembered || of != g.repo {
-			continue
-		}
-		out = append(out, record{kind: vouched, repo: k[0], key: k[1], at: max(g.at, b.floor+1, of.refused+1)})
-		if g.lost != 0 {
-			out = append(out, record{kind: lost, repo: k[0], key: k[1], at: max(g.lost, b.floor+1, of.refused+1)})
-		}
-	}
-	for _, k := range b.delivered.Keys() {
-		at, _ := b.delivered.Peek(k)
-		out = append(out, record{kind: delivered, key: k, at: at})
-	}
-	return out
 }

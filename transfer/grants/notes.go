@@ -73,9 +73,8 @@ func decode(b []byte) record {
 	return r
 }
 
-// decodeFile reads a file of notes. A record that can't be read may have taken
-// back any of those before it, so that only what takes something back counts of
-// them (see book.apply).
+// decodeFile reads a file of notes. A record that can't be read may have taken back
+// any grant, or have marked the registry as private (see ledger.read).
 func decodeFile(content []byte) (registry string, records []record, ok bool) {
 	line, rest, found := bytes.Cut(content, []byte{'\n'})
 	registry, named := strings.CutPrefix(string(line), heading)
@@ -110,6 +109,11 @@ const (
 	// slack is by how many records a file may be longer than what is known before it is
 	// written anew.
 	slack = 8 << 10
+	// maxFile bounds the records of a file. What is known of one registry always fits;
+	// a Folder reads 16 MiB.
+	maxFile = 300 << 10
+	// writeAgain is how long a write waits that the disk refused.
+	writeAgain = 5 * time.Second
 )
 
 // notes write the ledger down, and read it at the start. Changes are queued and
@@ -119,12 +123,13 @@ type notes struct {
 	log    *slog.Logger
 	life   *wait.Life
 	wake   chan struct{}
-	work   chan struct{} // holds a token: one round of writing at a time
 
-	mu      sync.Mutex
-	folder  *cache.Folder // nil: without a disk
-	pending map[string]*pending
-	waiting []chan struct{} // closed when what is pending now is written
+	mu       sync.Mutex    // guards the fields below; never held during I/O
+	folder   *cache.Folder // nil: without a disk
+	pending  map[string]*pending
+	waiting  []chan struct{} // closed when what is pending now is written
+	unlisted bool            // the folder could not be listed
+	unread   map[string]bool // files that could not be read
 }
 
 // pending is what is to be written to one file.
@@ -139,7 +144,7 @@ func newNotes(l *ledger, log *slog.Logger) *notes {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &notes{ledger: l, log: log, life: wait.NewLife(), wake: make(chan struct{}, 1), work: make(chan struct{}, 1), pending: map[string]*pending{}}
+	n := &notes{ledger: l, log: log, life: wait.NewLife(), wake: make(chan struct{}, 1), pending: map[string]*pending{}, unread: map[string]bool{}}
 	l.written = n.add
 	return n
 }
@@ -147,13 +152,21 @@ func newNotes(l *ledger, log *slog.Logger) *notes {
 // take reads what lies in the folder of a cache directory that is taken into use,
 // and writes down there from now on. What is known already stays known.
 func (n *notes) take(f *cache.Folder) {
-	before := n.ledger.names()
+	known := n.ledger.names()
+	n.mu.Lock()
+	n.unlisted, n.unread = false, map[string]bool{}
+	n.mu.Unlock()
 	old := n.read(f)
 	n.mu.Lock()
-	n.folder = f
-	for _, name := range append(before, old...) {
+	for _, name := range append(known, old...) {
 		n.of(name).anew = true
 	}
+	if n.folder != nil { // what became known meanwhile lies in the directory before
+		for _, p := range n.pending {
+			p.anew = true
+		}
+	}
+	n.folder = f
 	n.mu.Unlock()
 	n.signal()
 }
@@ -163,43 +176,87 @@ func (n *notes) take(f *cache.Folder) {
 func (n *notes) read(f *cache.Folder) (anew []string) {
 	names, err := f.Names()
 	if err != nil {
-		n.ledger.goBlind()
+		n.hide("")
 		n.log.Error("notes about private content not read: every registry is asked before its content is served", "error", err)
 		return nil
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, suffix) })
-	if len(names) == 0 {
-		return readOld(f, n.ledger, n.log)
-	}
+	var have []string
 	for _, name := range names {
+		if !strings.HasSuffix(name, suffix) {
+			continue
+		}
 		switch registry, whole, err := n.readFile(f, name); {
 		case err != nil:
-			n.ledger.goBlind()
+			n.hide(name)
 			n.log.Error("a note about private content not read: every registry is asked before its content is served", "file", name, "error", err)
 		case !whole:
 			n.log.Warn("a note about private content is damaged: its registry is asked again", "registry", registry)
 			anew = append(anew, registry)
+			fallthrough
+		default:
+			have = append(have, registry)
 		}
 	}
-	return anew
+	if slices.Contains(names, oldRead) {
+		return anew
+	}
+	return append(anew, readOld(f, n.ledger, n.log, have)...)
+}
+
+// hide notes that a file can't be read, "" for all.
+func (n *notes) hide(file string) {
+	n.ledger.goBlind()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if file == "" {
+		n.unlisted = true
+		return
+	}
+	n.unread[file] = true
+}
+
+// show reads a registry's file again before it is written over, if it could not be
+// read before. What that vouches for counts no more: it may have been taken back
+// since. If the file still can't be read, the registry counts as private from now
+// on, because the file may say so.
+func (n *notes) show(f *cache.Folder, registry string) {
+	file := fileOf(registry)
+	n.mu.Lock()
+	hidden := n.unlisted || n.unread[file]
+	delete(n.unread, file)
+	n.mu.Unlock()
+	if !hidden {
+		return
+	}
+	_, records, err := load(f, file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		records = []record{{kind: damaged}}
+	}
+	n.ledger.read(registry, slices.DeleteFunc(records, func(r record) bool { return r.kind == vouched }))
 }
 
 // errHeading: a file of notes names no registry, or another than its name does.
 var errHeading = errors.New("the file does not begin with the name of its registry")
 
-// readFile reads a registry's file into the ledger. whole is false if a part of it
-// can't be read.
-func (n *notes) readFile(f *cache.Folder, name string) (registry string, whole bool, err error) {
+// load reads the file of that name.
+func load(f *cache.Folder, name string) (registry string, records []record, err error) {
 	content, err := f.Read(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", true, nil
-	}
 	if err != nil {
-		return "", false, err
+		return "", nil, err
 	}
 	registry, records, ok := decodeFile(content)
 	if !ok || fileOf(registry) != name {
-		return "", false, errHeading
+		return "", nil, errHeading
+	}
+	return registry, records, nil
+}
+
+// readFile reads a registry's file into the ledger. whole is false if a part of it
+// can't be read.
+func (n *notes) readFile(f *cache.Folder, name string) (registry string, whole bool, err error) {
+	registry, records, err := load(f, name)
+	if err != nil {
+		return "", false, err
 	}
 	n.ledger.read(registry, records)
 	n.setSize(registry, len(records))
@@ -242,9 +299,12 @@ func (n *notes) signal() {
 // start begins to write.
 func (n *notes) start() {
 	n.life.Go(func() {
-		ctx := n.life.Context()
-		for wait.Until(ctx, n.wake, 0) == nil {
-			n.write()
+		ctx, again := n.life.Context(), time.Duration(0)
+		for wait.Until(ctx, n.wake, again) == nil {
+			again = 0
+			if !n.write() {
+				again = writeAgain
+			}
 		}
 	})
 }
@@ -267,10 +327,9 @@ func (n *notes) sync(d time.Duration) {
 	_ = wait.Until(n.life.Context(), done, d) // it counts in any case
 }
 
-// write writes all that is pending.
-func (n *notes) write() {
-	n.work <- struct{}{}
-	defer func() { <-n.work }()
+// write writes all that is pending, and reports false if the disk refused some. One
+// goroutine at a time calls it: the writer, and after its end close.
+func (n *notes) write() (done bool) {
 	n.mu.Lock()
 	folder, waiting := n.folder, n.waiting
 	n.waiting = nil
@@ -282,26 +341,30 @@ func (n *notes) write() {
 		}
 	}
 	n.mu.Unlock()
+	done = true
 	for name, p := range batch {
 		if err := n.writeFile(folder, name, p); err != nil {
+			done = false
 			n.log.Debug("note about private content not written", "registry", name, "error", err)
 			n.mu.Lock()
-			n.of(name).anew = true // at the next change
+			n.of(name).anew = true
 			n.mu.Unlock()
 		}
 	}
-	for _, done := range waiting {
-		close(done)
+	for _, written := range waiting {
+		close(written)
 	}
+	return done
 }
 
 // writeFile appends to a registry's file, or writes it anew.
 func (n *notes) writeFile(folder *cache.Folder, name string, p pending) error {
 	size := p.size + len(p.lines)/recordSize
-	if p.size > 0 && !p.anew && size <= 2*n.ledger.size(name)+slack {
+	if p.size > 0 && !p.anew && size <= min(2*n.ledger.size(name)+slack, maxFile) {
 		n.setSize(name, size)
 		return folder.Append(fileOf(name), p.lines)
 	}
+	n.show(folder, name)
 	records := n.ledger.records(name)
 	n.setSize(name, len(records))
 	return folder.Write(fileOf(name), encodeFile(name, records))

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 
 	"oci-proxy/cache"
@@ -19,17 +20,22 @@ const (
 	oldPrivate   = cache.Kept + "private"
 )
 
+// oldRead is the file that says that the notes of earlier versions are read over.
+const oldRead = "earlier-notes-read"
+
 // readOld reads the notes of an earlier version over, once: it writes them in
-// today's form, and then removes the old ones. It returns the registries that
-// could not be written.
-func readOld(f *cache.Folder, l *ledger, log *slog.Logger) (anew []string) {
+// today's form, and then removes the old ones. have are the registries with notes in
+// today's form. Those hold the old ones already, but for marks that could not be read
+// when this was tried before. It returns the registries that could not be written.
+func readOld(f *cache.Folder, l *ledger, log *slog.Logger, have []string) (anew []string) {
 	var all []cache.Tag
-	err := f.OldTags([]string{oldVouched + " ", oldDelivered + " ", oldRefused + " ", oldPrivate + " "}, func(t cache.Tag) error {
+	unread := f.OldTags([]string{""}, func(t cache.Tag) error {
 		all = append(all, t)
 		return nil
 	})
-	if err != nil {
-		log.Warn("some notes of an earlier version not read: their registries are asked again", "error", err)
+	if unread != nil {
+		l.goBlind()
+		log.Error("notes of an earlier version not read: every registry is asked before its content is served; the next start tries again", "error", unread)
 	}
 	repos := map[oci.Ref]cache.Tag{} // the refusals; nothing counts in a repository without one
 	for _, t := range all {
@@ -37,25 +43,43 @@ func readOld(f *cache.Folder, l *ledger, log *slog.Logger) (anew []string) {
 			repos[oci.Ref{Registry: words[1], Repository: words[2]}] = t
 		}
 	}
+	read := map[string]bool{}
 	for _, t := range all {
 		name, records := oldRecords(t, strings.Split(t.Key, " "), repos)
-		l.read(name, records)
+		if slices.Contains(have, name) {
+			records = slices.DeleteFunc(records, func(r record) bool { return r.kind != wasPrivate })
+		}
+		if len(records) > 0 {
+			l.read(name, records)
+			read[name] = true
+		}
 	}
-	for _, name := range append(l.names(), strangers) { // that one always, so that old notes are looked for once
+	for name := range read {
 		if err := f.Write(fileOf(name), encodeFile(name, l.records(name))); err != nil {
 			log.Debug("note about private content not written", "registry", name, "error", err)
 			anew = append(anew, name)
 		}
 	}
-	if len(anew) > 0 {
-		return anew
+	if unread == nil && len(anew) == 0 {
+		finishOld(f, all, log)
+	}
+	return anew
+}
+
+// finishOld says that the old notes are read over, and removes them.
+func finishOld(f *cache.Folder, all []cache.Tag, log *slog.Logger) {
+	if err := f.Write(oldRead, nil); err != nil {
+		log.Debug("old notes are read again at the next start", "error", err)
+		return
 	}
 	for _, t := range all {
-		if err := f.RemoveOldTag(t.Key); err != nil {
-			log.Debug("note of an earlier version not removed", "error", err)
+		switch word, _, _ := strings.Cut(t.Key, " "); word {
+		case oldVouched, oldDelivered, oldRefused, oldPrivate:
+			if err := f.RemoveOldTag(t.Key); err != nil {
+				log.Debug("note of an earlier version not removed", "error", err)
+			}
 		}
 	}
-	return nil
 }
 
 // oldRecords is what one old note says, and the book that it belongs to.
@@ -68,22 +92,29 @@ func oldRecords(t cache.Tag, words []string, repos map[oci.Ref]cache.Tag) (book 
 		return strangers, []record{{kind: delivered, key: deliveredKey(ref), at: t.Checked.UnixNano()}}
 	case words[0] == oldVouched && len(words) == 4:
 		ref := oci.Ref{Registry: words[1], Repository: words[2], Digest: digest.Digest(words[3])}
-		refusal, noted := repos[ref.Repo()]
-		if !noted || !t.Checked.After(refusal.Checked) {
-			return words[1], nil
-		}
 		// The note does not tell as what. If it was the other, the registry says so
 		// when it is asked.
-		at, repo := t.Checked.UnixNano(), repoKey(ref)
-		out = []record{{kind: wasPrivate}, {kind: known, repo: repo}}
-		if !refusal.Checked.IsZero() {
-			out = append(out, record{kind: refused, repo: repo, at: refusal.Checked.UnixNano()})
-		}
-		for _, as := range []oci.Resource{oci.BlobResource, oci.ManifestResource} {
-			out = append(out, record{kind: vouched, repo: repo, key: contentKey(ref.Digest, as), at: at})
-		}
-		return words[1], out
+		return ref.Registry, oldGrant(t, repos[ref.Repo()], repoKey(ref), contentKey(ref, oci.BlobResource), contentKey(ref, oci.ManifestResource))
+	case len(words) >= 3 && !strings.HasPrefix(words[0], "?") && !strings.HasPrefix(words[0], cache.Kept):
+		ref := oci.Ref{Registry: words[0], Repository: words[1], Tag: words[2]}
+		return ref.Registry, oldGrant(t, repos[ref.Repo()], repoKey(ref), contentKey(ref, oci.ManifestResource))
 	default:
 		return strangers, nil
 	}
+}
+
+// oldGrant is what an old note, or a tag, says that a registry vouched for by it,
+// unless it refused the repository later.
+func oldGrant(t, refusal cache.Tag, repo key, content ...key) []record {
+	if refusal.Key == "" || !t.Checked.After(refusal.Checked) {
+		return nil
+	}
+	out := []record{{kind: wasPrivate}, {kind: known, repo: repo}}
+	if !refusal.Checked.IsZero() {
+		out = append(out, record{kind: refused, repo: repo, at: refusal.Checked.UnixNano()})
+	}
+	for _, k := range content {
+		out = append(out, record{kind: vouched, repo: repo, key: k, at: t.Checked.UnixNano()})
+	}
+	return out
 }

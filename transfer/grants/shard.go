@@ -13,6 +13,8 @@ import (
 // keep is what may be done with a store by anybody: all but opening what it
 // holds, which takes a Pass.
 type keep interface {
+	// Known returns what memory knows of a blob; sure says that the disk knows no more.
+	Known(d digest.Digest) (h cache.Held, ok, sure bool)
 	// Stat returns the size of a blob that the store holds.
 	Stat(d digest.Digest) (size int64, ok bool)
 	// Ingest begins to take a blob in.

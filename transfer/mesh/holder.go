@@ -8,9 +8,10 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// A Holder is this node as the other members see it. Each method asks the
-// registry at most, never a third node, so that no loop can form, whatever the
-// members believe about the ring. Errors are *oci.Error if the registry failed;
+// A Holder is this node as the other members see it. No method makes a third node
+// get anything: this node asks the registry, and others only for what they hold or
+// are getting from it. So no loop can form, whatever the members believe about the
+// ring. Errors are *oci.Error if the registry failed;
 // any other error is this node's own failure.
 type Holder interface {
 	// Blob opens a blob. If terms ask for held content, the blob must be in the
@@ -37,6 +38,9 @@ type Holder interface {
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// Refused hears that the registry refused another member ref's repository.
 	Refused(ref oci.Ref)
+	// Lost hears that the registry told another member that it does not have what
+	// ref's digest, as that resource, or ref's tag names.
+	Lost(ref oci.Ref, as oci.Resource)
 }
 
 // Given is a blob that a node gives to another member. Close it.

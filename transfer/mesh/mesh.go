@@ -24,14 +24,15 @@ type Config struct {
 	Log    *slog.Logger          // needed
 	Look   time.Duration         // how often a request to a peer is looked at, 0: 500 ms
 	Drip   time.Duration         // how long a peer may bring next to nothing while this node could ask the registry, 0: 30 s
-	Passed func(registry string) // counts a peer that was passed over, nil: nobody counts
+	Passed func(registry string) // counts a peer that could not help; may be nil
 }
 
 // A Mesh asks the other nodes. Its methods may be called from any goroutine.
 type Mesh struct {
-	cfg        Config
-	self       string
-	quarantine *quarantine
+	cfg      Config
+	self     string
+	suspects *suspects
+	lateness func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 
 // New returns a Mesh.
@@ -48,7 +49,7 @@ func New(cfg Config) *Mesh {
 	if cfg.Passed == nil {
 		cfg.Passed = func(string) {}
 	}
-	return &Mesh{cfg: cfg, self: cfg.Router.Self(), quarantine: newQuarantine()}
+	return &Mesh{cfg: cfg, self: cfg.Router.Self(), suspects: newSuspects(), lateness: lateness}
 }
 
 // alone routes for a node without a cluster.

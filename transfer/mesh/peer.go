@@ -21,7 +21,7 @@ type Router interface {
 	// not theirs to get: the owner's neighbours, and its former owners.
 	Holders(registry, key string) []Peer
 	// Peer returns the member of that id. It returns nil if the member is unknown,
-	// down, passed over or this node.
+	// down, quarantined or this node.
 	Peer(id string) Peer
 	// Members lists all other members that are alive.
 	Members() []Peer
@@ -62,8 +62,11 @@ type Peer interface {
 	Offer(ctx context.Context, ref oci.Ref, mediaType string) error
 	// Refused tells the peer that the registry refused ref's repository.
 	Refused(ctx context.Context, ref oci.Ref) error
+	// Lost tells the peer that the registry does not have what ref's digest, as that
+	// resource, or ref's tag names. A member of an earlier version ignores it.
+	Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error
 	// Fault reports that the peer failed this node: it hung, crawled or lied. It is
-	// passed over until it has shown that it is alive.
+	// quarantined until it has shown that it is alive.
 	Fault(err error)
 }
 

@@ -38,8 +38,8 @@ const (
 	// request; staying on one that crawls costs the pull. A link that picks up
 	// speed, as each one does at first, gets another look.
 	crawlFor = 1.5
-	// turnFor is for how many looks a peer that holds the blob may let this node
-	// wait for its turn: 12 s. This node itself asks for 10 s at most.
+	// turnFor is how many looks a peer that holds the blob may keep this node waiting
+	// for its turn: 12 s. This node itself asks for 10 s at most.
 	turnFor = 24
 	// crawl is the speed in bytes a second below which a link crawls, if the peer
 	// has more to send.
@@ -49,9 +49,9 @@ const (
 	// few is to how many nodes a peer may be sending for that: one that sends to
 	// many is slow to each.
 	few = 4
-	// DripFor is within which time a stream has to bring something, or a request an
-	// answer, whatever the peer says about the registry. After that a node that may
-	// ask the registry does so itself.
+	// DripFor is how long a stream may bring next to nothing, or a request no answer,
+	// whatever the peer says about the registry. After that a node that may ask the
+	// registry does so itself.
 	DripFor = 30 * time.Second
 	// DripRate is the speed in bytes a second below which next to nothing comes.
 	DripRate = 64 << 10
@@ -161,7 +161,7 @@ func (w *Watch) run(ctx context.Context) {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrDrips):
-		case doubts < maxDoubts && max(late, lateness(ctx)) > lateBy:
+		case doubts < maxDoubts && max(late, w.mesh.lateness(ctx)) > lateBy:
 			doubts++
 			continue
 		default:

@@ -28,8 +28,8 @@ var listing = map[string][]string{
 	typeArtifact:   {"blobs"},
 }
 
-// Parts returns what a manifest vouches for: what its registry must have had in
-// the same repository to accept it. mediaType is the registry's word for it.
+// Parts returns what a manifest lists. Of blobs its registry must have had them in
+// the same repository to accept it; of manifests many registries do not check that. mediaType is the registry's word for it.
 //
 // A stranger may push a manifest that names another repository's private
 // content. So only the fields of the manifest's own type count, by their exact

@@ -184,9 +184,17 @@ func (a *answers) postOffer(w *reply, c *call) error {
 	return nil
 }
 
-// postRefusal hears that a registry refused the sender a repository.
+// postRefusal hears that a registry refused the sender a repository, or does not
+// have a digest or tag there.
 func (a *answers) postRefusal(w *reply, c *call) error {
-	a.cfg.Holder.Refused(c.Ref)
+	switch {
+	case !c.lost:
+		a.cfg.Holder.Refused(c.Ref)
+	case c.blob:
+		a.cfg.Holder.Lost(c.Ref, oci.BlobResource)
+	default:
+		a.cfg.Holder.Lost(c.Ref, oci.ManifestResource)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -43,6 +43,7 @@ var names = oci.Names{Canonical: func(s string) string { return s }, Known: func
 func FuzzParseQuery(f *testing.F) {
 	f.Add("registry=ghcr.io&repository=org%2Fapp&tag=v1&accept=a/b&held=1&vouched=1&n=5")
 	f.Add("registry=a:0&digest=sha256:00")
+	f.Add("registry=a:0&repository=nowhere&lost=org%2Fapp&blob=1&tag=v1")
 	f.Add("registry=localhost:5000&repository=a__b/c.d-e&digest=sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824&%")
 	f.Fuzz(func(t *testing.T, raw string) {
 		q, err := parseQuery(raw)
@@ -60,7 +61,7 @@ func FuzzParseQuery(f *testing.F) {
 		}
 		q.inList = q.Digest != ""
 		again, err := parseQuery(q.encode())
-		if err != nil || again.Ref != q.Ref || again.Terms != q.Terms || again.list.Encode() != q.list.Encode() {
+		if err != nil || again.Ref != q.Ref || again.Terms != q.Terms || again.lost != q.lost || again.blob != q.blob || again.list.Encode() != q.list.Encode() {
 			t.Errorf("%q: %+v came back as %+v, %v", raw, q, again, err)
 		}
 	})

@@ -18,7 +18,7 @@ const strikes = 3
 // A health is that of one boot of a member. A member in quarantine is asked for
 // nothing but pings, unless there is nobody else.
 type health struct {
-	mu          sync.Mutex
+	mu          sync.Mutex // guards the fields below; never held during I/O
 	quarantined bool
 	quarantine  time.Duration // until the next ping
 	back        time.Time     // when it was last found alive

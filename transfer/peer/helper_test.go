@@ -19,11 +19,11 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )

@@ -53,6 +53,9 @@ var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 		return b.Offer(ctx, oci.Ref{Registry: somewhere.Registry, Digest: somewhere.Digest}, "")
 	},
 	"refused": func(ctx context.Context, _ *Client, b mesh.Peer) error { return b.Refused(ctx, somewhere) },
+	"lost": func(ctx context.Context, _ *Client, b mesh.Peer) error {
+		return b.Lost(ctx, somewhere, oci.BlobResource)
+	},
 	"stats": func(ctx context.Context, c *Client, _ mesh.Peer) error {
 		_, err := c.Stats(ctx, "b")
 		return err

@@ -20,7 +20,7 @@ type links struct {
 	member roster
 	dial   dialer
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
 	byID   map[string]*link
 }

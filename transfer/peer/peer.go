@@ -24,7 +24,8 @@
 //	GET  /peer/v1/lists/referrers     a page
 //	GET  /peer/v1/progress/{digest}   how much of a blob is here
 //	POST /peer/v1/offers              take this blob from me
-//	POST /peer/v1/refusals            the registry refused me this repository
+//	POST /peer/v1/refusals            the registry refused me this repository;
+//	                                  lost={repository}: it has no such digest or tag there, blob=1: as a blob
 //	GET  /peer/v1/stats               the node's counters
 //	GET  /peer/v1/ping                nothing: a sign of life
 //

@@ -22,6 +22,10 @@ var mediaTypePattern = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+
 // maxAccept bounds how many media types of a client's Accept list are sent.
 const maxAccept = 64
 
+// nowhere is the repository that a loss seems to be about to earlier versions, which
+// take it for the refusal of a whole repository. They know nothing of this one.
+const nowhere = "nowhere"
+
 var errQuery = errors.New("malformed parameters")
 
 // A query is the parameters of a request.
@@ -30,6 +34,8 @@ type query struct {
 	mesh.Terms
 	accept []string
 	inList bool       // the digest is a parameter, not part of the path
+	lost   bool       // the repository does not have what the digest or tag names
+	blob   bool       // and the digest is a blob's
 	list   url.Values // what selects a page of a list
 }
 
@@ -37,7 +43,15 @@ type query struct {
 func (q query) encode() string {
 	v := oci.ListQuery(q.list)
 	v.Set("registry", q.Registry)
-	set(v, "repository", q.Repository)
+	if q.lost {
+		v.Set("lost", q.Repository)
+		v.Set("repository", nowhere)
+	} else {
+		set(v, "repository", q.Repository)
+	}
+	if q.blob {
+		v.Set("blob", "1")
+	}
 	set(v, "tag", q.Tag)
 	if q.inList {
 		v.Set("digest", q.Digest.String())
@@ -76,14 +90,17 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
 	}
 	q := query{accept: v["accept"], list: oci.ListQuery(v)}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
-	q.Held, q.Vouched = v.Get("held") == "1", v.Get("vouched") == "1"
+	q.Held, q.Vouched, q.blob = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1"
+	if in := v.Get("lost"); in != "" {
+		q.lost, q.Repository = true, in
+	}
 	if d := v.Get("digest"); d != "" {
 		if q.Digest, err = parseDigest(d); err != nil {
 			return query{}, err

@@ -275,6 +275,15 @@ func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error
 	return err
 }
 
+// Lost implements mesh.Peer. It takes at most 2 s.
+func (p *remote) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error {
+	_, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodPost, path: root + "refusals",
+		query: query{Ref: ref, inList: ref.Digest != "", lost: true, blob: as == oci.BlobResource},
+	}, 0, p.client.times.progress)
+	return err
+}
+
 // Refused implements mesh.Peer. It takes at most 2 s.
 func (p *remote) Refused(ctx context.Context, ref oci.Ref) error {
 	_, err := p.client.small(ctx, p.id, ask{

@@ -365,3 +365,49 @@ func TestRefused(t *testing.T) {
 	}
 	wantError(t, manifest(), oci.Unavailable)
 }
+
+// A loss that a member tells of takes back that digest, as that kind, or that tag.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{site: grants.Site{Private: true, StaleIfError: time.Hour}})
+	img := r.registry.PutImage(repo, "v1", []byte("a layer"))
+	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
+	manifest := func() error {
+		_, err := r.b.Manifest(t.Context(), r.ref(img.Manifest), mesh.Terms{})
+		return err
+	}
+	means := func() error {
+		_, err := r.b.Tag(t.Context(), tag, nil)
+		return err
+	}
+	if err := errors.Join(manifest(), means()); err != nil {
+		t.Fatal(err)
+	}
+	r.registry.Down()
+	if err := errors.Join(r.b.Lost(t.Context(), r.ref(img.Manifest), oci.BlobResource), manifest(), means()); err != nil {
+		t.Errorf("it is no blob: %v", err)
+	}
+	if err := r.b.Lost(t.Context(), tag, oci.ManifestResource); err != nil {
+		t.Error(err)
+	}
+	wantError(t, means(), oci.Unavailable)
+	if err := errors.Join(manifest(), r.b.Lost(t.Context(), r.ref(img.Manifest), oci.ManifestResource)); err != nil {
+		t.Error(err)
+	}
+	wantError(t, manifest(), oci.Unavailable)
+}
+
+// To members of earlier versions, which ignore the parameters that they do not know,
+// a loss is the refusal of a repository that nobody has.
+func TestALossSaysNothingToEarlierVersions(t *testing.T) {
+	t.Parallel()
+	ref := oci.Ref{Registry: "reg.example", Repository: repo, Digest: digest.FromString("x")}
+	v, err := url.ParseQuery(query{Ref: ref, inList: true, lost: true, blob: true}.encode())
+	if err != nil || v.Get("repository") == repo || v.Get("registry") != ref.Registry {
+		t.Errorf("%v, %v", v, err)
+	}
+	v.Del("lost")
+	if q, err := parseQuery(v.Encode()); err != nil || !repository(q) {
+		t.Errorf("they can't read it: %v", err)
+	}
+}

@@ -50,7 +50,7 @@ func (w *window) take(n uint64) bool {
 type replays struct {
 	member roster
 
-	mu      sync.Mutex
+	mu      sync.Mutex                      // guards the fields below; never held during I/O
 	windows *simplelru.LRU[string, *window] // by sender's id
 }
 

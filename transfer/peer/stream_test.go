@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // A spy is a listener that sees sendfile, and tells when its connections are

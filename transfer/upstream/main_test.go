@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

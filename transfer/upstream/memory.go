@@ -27,7 +27,7 @@ func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
 // challenges remember what each repository of a registry asked for in its last
 // 401, so that the next request needs no 401.
 type challenges struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	byRepo *simplelru.LRU[string, challenge]
 }
 

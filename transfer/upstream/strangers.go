@@ -19,7 +19,7 @@ type strangers struct {
 	life     *wait.Life
 	log      *slog.Logger
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	byHost *simplelru.LRU[string, *registry]
 }
 

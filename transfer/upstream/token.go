@@ -31,7 +31,7 @@ type tokens struct {
 	fetch fetcher
 	calls *wait.Calls[tokenKey, string]
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below; never held during I/O
 	kept *simplelru.LRU[tokenKey, token]
 }
 

@@ -13,7 +13,7 @@ type Calls[K comparable, V any] struct {
 	life   *Life
 	within time.Duration
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	active map[K]*call[V]
 }
 

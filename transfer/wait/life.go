@@ -15,7 +15,7 @@ type Life struct {
 	ctx  context.Context
 	stop context.CancelCauseFunc
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
 	wg     sync.WaitGroup
 }

@@ -58,7 +58,8 @@ func TestCallsShareAResult(t *testing.T) {
 		go ask(t.Context())
 		synctest.Wait()
 		leave()
-		if !<-results || !<-results || made != 1 {
+		first, second := <-results, <-results
+		if !first || !second || made != 1 {
 			t.Errorf("%d calls were made for three callers", made)
 		}
 		life.Close(t.Context())

@@ -15,7 +15,7 @@ import (
 type Ledger struct {
 	maxIdle int
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below; never held during I/O
 	changed *sync.Cond // a connection went or became idle, or the limit changed
 	limit   int
 	conns   map[net.Conn]*entry

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 // deadlines counts how often a deadline is set.

@@ -22,7 +22,7 @@ const (
 
 // A Network connects hosts. Its methods are safe for concurrent use.
 type Network struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below; never held during I/O
 	rand    *rand.Rand
 	hosts   map[netip.AddrPort]*Transport
 	hung    map[netip.Addr]bool

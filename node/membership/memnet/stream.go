@@ -22,7 +22,7 @@ func streamPair(a, b *Transport) (here, there *stream) {
 
 // A half is one direction of a connection.
 type half struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below; never held during I/O
 	data     []byte
 	ready    time.Time // when data arrives
 	closed   bool

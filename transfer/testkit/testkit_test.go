@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
+	"oci-proxy/transfer/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"oci-proxy/testkit"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 
 	"github.com/opencontainers/go-digest"

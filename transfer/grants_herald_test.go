@@ -8,12 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/cache"
-	"oci-proxy/testkit"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -24,7 +26,11 @@ func (m *meshRig) alone() {
 	}
 }
 
-const toldOf = "a member told of a refusal"
+// What a node logs when a member tells it what a registry took back.
+const (
+	toldOf      = "a member told of a refusal"
+	toldOfALoss = "a member told of a loss"
+)
 
 // A refusal that one node hears ends the vouchers of all: none is left to show
 // the content during an outage.
@@ -103,6 +109,10 @@ type listener struct {
 
 func (*listener) Name() string { return "listener" }
 
+func (l *listener) Lost(ctx context.Context, ref oci.Ref, _ oci.Resource) error {
+	return l.Refused(ctx, ref)
+}
+
 func (l *listener) Refused(ctx context.Context, _ oci.Ref) error {
 	l.audience.told.Add(1)
 	if l.audience.hung {
@@ -114,14 +124,18 @@ func (l *listener) Refused(ctx context.Context, _ oci.Ref) error {
 // refusing is a private registry that refuses all, in front of which a node
 // tells a.
 func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fetcher, func()) {
+	return telling(t, dir, a, &fake{stat: func(context.Context) (oci.Descriptor, error) {
+		e := failure(oci.Denied)
+		e.Status, e.By, e.Relayed = 401, oci.Registry, relayed
+		return oci.Descriptor{}, e
+	}})
+}
+
+// telling is a private registry, in front of which a node tells a.
+func telling(t *testing.T, dir string, a *audience, up *fake) (*transfer.Fetcher, func()) {
 	store := grants.OpenShard(dir, cache.Options{})
 	f := transfer.New(transfer.Config{
-		Upstream: &fake{stat: func(context.Context) (oci.Descriptor, error) {
-			e := failure(oci.Denied)
-			e.Status, e.By, e.Relayed = 401, oci.Registry, relayed
-			return oci.Descriptor{}, e
-		}},
-		Mesh: a, Log: slog.New(slog.DiscardHandler),
+		Upstream: up, Mesh: a, Log: slog.New(slog.DiscardHandler),
 		Site: func(string) grants.Site { return grants.Site{Private: true, Shard: store} },
 	})
 	return f, func() {
@@ -164,6 +178,50 @@ func TestRefusalsAreToldNowAndThen(t *testing.T) {
 		want(5*time.Second, 3)
 		want(time.Minute, 3)
 	})
+}
+
+// A digest that the registry does not have is told to the others, though this node
+// knows nothing of it. A tag that never was is not: clients ask for such tags all the
+// time.
+func TestLossesAreTold(t *testing.T) {
+	t.Parallel()
+	absent := func(how oci.Party, relayed bool) *fake {
+		e := failure(oci.NotFound)
+		e.Status, e.By, e.Relayed = 404, how, relayed
+		return &fake{
+			stat:     func(context.Context) (oci.Descriptor, error) { return oci.Descriptor{}, e },
+			manifest: func(context.Context) (oci.Manifest, error) { return oci.Manifest{}, e },
+		}
+	}
+	tag, digested := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}, fakeRef(digest.FromString("x"))
+	for name, tt := range map[string]struct {
+		up   *fake
+		ref  oci.Ref
+		told int64
+	}{
+		"a digest":                       {absent(oci.Registry, false), digested, 1},
+		"a tag that never was":           {absent(oci.Registry, false), tag, 0},
+		"a digest that a member told of": {absent(oci.Registry, true), digested, 0},
+		"a digest, says a middlebox":     {absent(oci.Middlebox, false), digested, 0},
+		"a digest, says storage":         {absent(oci.Storage, false), digested, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testkit.Bubble(t, func(t *testing.T, dir string) {
+				a := &audience{}
+				f, end := telling(t, dir, a, tt.up)
+				defer end()
+				for range 5 {
+					_, err := f.Manifest(t.Context(), tt.ref, nil, false)
+					wantKind(t, err, oci.NotFound)
+				}
+				synctest.Wait()
+				if n := a.told.Load(); n != tt.told {
+					t.Errorf("told %d times, want %d", n, tt.told)
+				}
+			})
+		})
+	}
 }
 
 // Who is told of a refusal, by news or by an answer, does not tell it.

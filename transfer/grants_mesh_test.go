@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -180,5 +181,28 @@ func TestPrivateContentIsHandedOverOnlyToWhoKnowsIt(t *testing.T) {
 		if _, held := m.nodes[i].store.Stat(ref.Digest); held != taken || taken != (err == nil) {
 			t.Errorf("node %d has it: %v, %v", i, held, err)
 		}
+	}
+}
+
+// An index vouches for no manifest, but whoever may pull it gets its manifests in an
+// outage, at a node that never had them, too.
+func TestAPrivateIndexIsPulledInAnOutage(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 3, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
+	layer := random(37, 100*kib)
+	img := m.registry.PutImage(repo, "", layer)
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, upstreamtest.TypeManifest, img.Manifest, len(img.ManifestBytes))
+	m.registry.PutManifest(repo, "multi", "application/vnd.oci.image.index.v1+json", index)
+	pull := func(i int) {
+		t.Helper()
+		n := m.nodes[i]
+		n.mustFind(n.tag("multi"), index, "application/vnd.oci.image.index.v1+json")
+		n.mustFind(n.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+		m.pull(i, img.Layers[0], layer)
+	}
+	pull(2)
+	m.registry.Down()
+	for i := range m.nodes {
+		pull(i)
 	}
 }

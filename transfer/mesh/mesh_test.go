@@ -1,0 +1,183 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"oci-proxy/transfer/oci"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A member is a peer that answers as a test wants. It has no other methods.
+type member struct {
+	Peer
+	id       string
+	presence Presence
+	peekErr  error
+	progress func(ctx context.Context) (Progress, error)
+
+	mu     sync.Mutex
+	faults []error
+	asked  int // how often it was asked for its progress
+}
+
+func (p *member) ID() string   { return p.id }
+func (p *member) Name() string { return p.id }
+
+func (p *member) Peek(context.Context, oci.Ref) (Presence, error) { return p.presence, p.peekErr }
+
+func (p *member) Progress(ctx context.Context, _ oci.Ref) (Progress, error) {
+	p.mu.Lock()
+	p.asked++
+	p.mu.Unlock()
+	return p.progress(ctx)
+}
+
+func (p *member) Fault(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = append(p.faults, err)
+}
+
+// wantFault fails the test unless the peer was called faulty for that reason, once, or
+// never if it is nil.
+func (p *member) wantFault(t *testing.T, want error) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if want == nil && len(p.faults) > 0 || want != nil && (len(p.faults) != 1 || !errors.Is(p.faults[0], want)) {
+		t.Errorf("faults %v, want %v", p.faults, want)
+	}
+}
+
+// A routing has one route for all keys. nil on it is this node.
+type routing struct {
+	alone
+	route []Peer
+}
+
+func (r routing) Route(string, string) []Peer { return r.route }
+
+// passed counts peers that were passed over.
+type passed struct{ n int }
+
+func newMesh(route ...Peer) (*Mesh, *passed) {
+	var p passed
+	m := New(Config{Router: routing{route: route}, Log: slog.New(slog.DiscardHandler), Passed: func(string) { p.n++ }})
+	return m, &p
+}
+
+var ref = oci.Ref{Registry: "reg.example.com", Repository: "team/app", Digest: digest.FromString("content")}
+
+// failure is what a peer says for the registry.
+func failure(kind oci.Kind) error { return &oci.Error{Kind: kind, Registry: ref.Registry} }
+
+var errGone = &PeerError{Peer: "a", Err: errors.New("connection refused")}
+
+func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
+	t.Parallel()
+	a, b, c := &member{id: "a"}, &member{id: "b"}, &member{id: "c"}
+	for name, test := range map[string]struct {
+		route  []Peer
+		says   map[string]error // a peer that is not listed answers
+		want   string           // who answered; "": nobody
+		kind   oci.Kind         // else of the error
+		passed int
+	}{
+		"the first answers":                      {[]Peer{a, b, nil}, nil, "a", 0, 0},
+		"the first is this node":                 {[]Peer{nil, a}, nil, "own", 0, 0},
+		"a peer fails":                           {[]Peer{a, b, nil}, map[string]error{"a": errGone}, "b", 0, 1},
+		"all peers fail":                         {[]Peer{a, b, nil}, map[string]error{"a": errGone, "b": errGone}, "own", 0, 2},
+		"nobody is left":                         {[]Peer{a, b}, map[string]error{"a": errGone, "b": errGone}, "", oci.Unavailable, 2},
+		"nobody may ask":                         {nil, nil, "", oci.Unavailable, 0},
+		"the registry says no":                   {[]Peer{a, b, nil}, map[string]error{"a": failure(oci.NotFound)}, "", oci.NotFound, 0},
+		"the registry asks to wait":              {[]Peer{a, b, nil}, map[string]error{"a": failure(oci.Limited)}, "", oci.Limited, 0},
+		"a peer's way out fails":                 {[]Peer{a, b, nil}, map[string]error{"a": failure(oci.Timeout)}, "b", 0, 1},
+		"the registry fails, two nodes say":      {[]Peer{a, b, c, nil}, map[string]error{"a": failure(oci.Timeout), "b": failure(oci.Unavailable)}, "", oci.Unavailable, 1},
+		"peers and the way out of another fail":  {[]Peer{a, b, c}, map[string]error{"a": errGone, "b": failure(oci.Timeout)}, "c", 0, 2},
+		"the last one's way out fails, no other": {[]Peer{a}, map[string]error{"a": failure(oci.Timeout)}, "", oci.Timeout, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, passed := newMesh(test.route...)
+			who, err := Along(t.Context(), m, ref, "key",
+				func(context.Context) (string, error) { return "own", nil },
+				func(_ context.Context, p Peer) (string, error) { return p.ID(), test.says[p.ID()] })
+			if test.want != "" && (err != nil || who != test.want) || test.want == "" && (err == nil || oci.KindOf(err) != test.kind) {
+				t.Errorf("%q, %v", who, err)
+			}
+			if passed.n != test.passed {
+				t.Errorf("%d peers passed over, want %d", passed.n, test.passed)
+			}
+		})
+	}
+}
+
+// The client has gone: no more nodes are asked.
+func TestAlongEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	m, passed := newMesh(&member{id: "a"}, &member{id: "b"}, nil)
+	ctx, end := context.WithCancelCause(t.Context())
+	left := errors.New("the client has left")
+	_, err := Along(ctx, m, ref, "key",
+		func(context.Context) (int, error) { return 1, nil },
+		func(context.Context, Peer) (int, error) { end(left); return 0, errGone })
+	if !errors.Is(err, left) || passed.n != 0 {
+		t.Errorf("%v, %d passed over", err, passed.n)
+	}
+}
+
+func TestDirectAsksPeersOnlyIfThisNodeMayNot(t *testing.T) {
+	t.Parallel()
+	a := &member{id: "a"}
+	for want, route := range map[string][]Peer{"own": {a, nil}, "a": {a}} {
+		m, _ := newMesh(route...)
+		got, err := Direct(t.Context(), m, ref,
+			func(context.Context) (string, error) { return "own", nil },
+			func(_ context.Context, p Peer) (string, error) { return p.ID(), nil })
+		if err != nil || got != want {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+func TestPeekNamesHoldersFirst(t *testing.T) {
+	t.Parallel()
+	m, _ := newMesh(nil)
+	peers := []Peer{
+		&member{id: "arriving", presence: Arriving}, &member{id: "absent"},
+		&member{id: "gone", presence: Held, peekErr: errGone}, &member{id: "held", presence: Held},
+	}
+	var got []string
+	for _, p := range m.Peek(t.Context(), ref, peers) {
+		got = append(got, p.ID())
+	}
+	if !slices.Equal(got, []string{"held", "arriving"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// endless is a body that brings n bytes each time, d apart, until ctx ends.
+type endless struct {
+	ctx context.Context
+	n   int
+	d   time.Duration
+}
+
+func (b endless) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(b.d):
+		return min(b.n, len(p)), nil
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+}
