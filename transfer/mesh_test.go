@@ -500,6 +500,7 @@ func TestRegistrysWordIsFinal(t *testing.T) {
 
 func TestOwnersOutageIsTriedAtOneMore(t *testing.T) {
 	t.Parallel()
+	testkit.SkipShort(t)
 	m := newMesh(t, 5, setup{})
 	d, _ := m.put(1, 1000)
 	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: d.String()}, Status: 500})
