@@ -24,9 +24,9 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A mesh is n rigs in front of one registry that ask each other by calls, so
-// that each fault can be put where it is wanted. Each has its own view of who
-// is to act.
+// A meshRig is a cluster of rigs in front of one registry. They ask each other by
+// function calls, so that a test can put a fault anywhere. Each has its own view of
+// who leads.
 type meshRig struct {
 	t        testing.TB
 	registry *upstreamtest.Registry
@@ -480,7 +480,7 @@ func TestLyingPeerIsPassedOver(t *testing.T) {
 	m.nodes[0].fails.Store(&fault{wrong: true})
 	m.pull(2, d, content)
 	if m.nodes[0].faulted.Load() == 0 {
-		t.Error("nobody said so")
+		t.Error("the peer was not reported")
 	}
 }
 
@@ -591,7 +591,7 @@ func TestNodeWithoutEgress(t *testing.T) {
 	d, _ = m.put(2, 1000)
 	_, _, err := inner.pull(inner.ref(d), nil, 0, -1)
 	if e := wantKind(t, err, oci.Unavailable); !strings.Contains(e.Error(), "node-000") {
-		t.Errorf("%v does not say who failed", e)
+		t.Errorf("%v does not name the peer that failed", e)
 	}
 }
 
@@ -618,7 +618,7 @@ func TestTakingOverABlob(t *testing.T) {
 		t.Error("it was not taken")
 	}
 	if err := offer(digest.FromString("not held"), ""); err == nil {
-		t.Error("what nobody holds was taken")
+		t.Error("a blob that nobody holds was taken")
 	}
 	if n := m.gets(d); n != 1 {
 		t.Errorf("%d GETs", n)
@@ -682,7 +682,7 @@ func TestDisagreeingRings(t *testing.T) {
 	}
 }
 
-// Who offers a blob and then hangs is not waited for.
+// A member that offers a blob and then hangs is given up.
 func TestAnOfferOfOneThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]int64{"at once": 0, "in the middle": 100 * kib} {
