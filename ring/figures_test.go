@@ -25,7 +25,7 @@ func TestFigures(t *testing.T) {
 	for _, test := range []struct{ n, weight, rounds int }{{10, 1, 12}, {100, 1, 12}, {300, 1, 12}, {30, 0, 5}} {
 		t.Run(fmt.Sprintf("%d members of weight %d", test.n, test.weight), func(t *testing.T) {
 			t.Parallel()
-			if raceEnabled {
+			if raceEnabled || testing.Short() {
 				test.rounds = min(test.rounds, 3) // under the race detector a join takes ten times as long
 			}
 			members := mesh(test.n+test.rounds, test.weight, uint64(test.n))
