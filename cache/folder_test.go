@@ -103,7 +103,7 @@ func TestFolderBoundsWhatItReads(t *testing.T) {
 		t.Error("a link was followed for appending")
 	}
 	if b, err := os.ReadFile(s.dir + "/lock"); len(b) != 0 || err != nil {
-		t.Errorf("what the link leads to: %q, %v", b, err)
+		t.Errorf("the file that the link leads to: %q, %v", b, err)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestFolderSaysWhatTheDiskSays(t *testing.T) {
 			return
 		}
 		if err == nil && !strings.HasPrefix(what, "stat") {
-			t.Errorf("%s failed, and nobody was told", what)
+			t.Errorf("%s failed without an error", what)
 		}
 		got, err := os.ReadFile(filepath.Join(dir, "notes", "a"))
 		if err != nil || !slices.Contains([]string{"old", "old more", "new", "new more"}, string(got)) {

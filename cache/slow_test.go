@@ -87,7 +87,7 @@ func TestSlowRenameOfACommitHoldsUpNobody(t *testing.T) {
 		}
 		var out gate
 		if _, err := follower.Send(t.Context(), &out, 0, 300_000-HoldBack); err != nil || same(out.buf.Bytes(), slow.content[:300_000-HoldBack]) != nil {
-			t.Error("who reads along:", err)
+			t.Error("the follower:", err)
 		}
 	})
 	var out gate

@@ -34,7 +34,7 @@ func (c *testCluster) blobOf(owner int, size int64) testBlob {
 			return b
 		}
 	}
-	c.t.Fatalf("of 200 blobs none is %s's", c.nodes[owner].name)
+	c.t.Fatalf("%s owns none of 200 blobs", c.nodes[owner].name)
 	return testBlob{}
 }
 

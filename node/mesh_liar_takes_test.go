@@ -138,7 +138,7 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 		t.Errorf("of another repository: %v", err)
 	}
 	if _, _, err := p.Stat(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Layers[0]}); err == nil {
-		t.Error("the size of it is told")
+		t.Error("its size was given")
 	}
 	if _, err := p.Manifest(t.Context(), oci.Ref{Registry: up.Host(), Repository: "other/app", Digest: img.Manifest}, mesh.Terms{}); err == nil {
 		t.Error("a manifest of another repository")
@@ -147,9 +147,9 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 		t.Errorf("of its own: %v", err)
 	}
 	if err := open("other/app", mesh.Terms{Held: true}); oci.KindOf(err) != oci.NotFound {
-		t.Errorf("what is held, without a word of the registry: %v", err)
+		t.Errorf("held content without a claimed grant: %v", err)
 	}
 	if err := open("other/app", mesh.Terms{Held: true, Vouched: true}); err != nil {
-		t.Errorf("what is held: %v", err)
+		t.Errorf("held content: %v", err)
 	}
 }

@@ -146,7 +146,7 @@ func (l *liar) blob(size int64) (testBlob, []byte) {
 			return b, l.c.bytes(b)
 		}
 	}
-	l.c.t.Fatal("of 200 blobs none is the liar's")
+	l.c.t.Fatal("the liar owns none of 200 blobs")
 	return testBlob{}, nil
 }
 

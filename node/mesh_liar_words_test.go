@@ -28,7 +28,7 @@ func (l *liar) image(t *testing.T, tagged bool) (tag string, img upstreamtest.Im
 			return tag, img
 		}
 	}
-	t.Fatal("none is the liar's")
+	t.Fatal("the liar owns no image of 200")
 	return "", img
 }
 

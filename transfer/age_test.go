@@ -89,8 +89,8 @@ func (u *tagged) digest() digest.Digest { return digest.FromString(u.now) }
 
 var aTag = oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "v1"}
 
-// What one node knows of a tag for a while, another does not believe for
-// another while.
+// A tag that one node has believed for tag_ttl is not believed by another node for a
+// further tag_ttl.
 func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {
@@ -115,8 +115,8 @@ func TestATagsAnswerIsNoOlderThanItsTimeInTheMesh(t *testing.T) {
 	})
 }
 
-// In an outage what a registry vouched for ends when stale_if_error has passed
-// since it did, whoever tells whom meanwhile.
+// In an outage a registry's grant ends stale_if_error after the registry gave it, even
+// if nodes pass it on to each other meanwhile.
 func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 	t.Parallel()
 	_, blob := fakeBlob(100 * kib)

@@ -6,8 +6,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Honest nodes are not called liars for a registry that sends wrong bytes
-// first, and other ones to who goes on from there.
+// A registry sends wrong bytes first, and other bytes to the node that goes on from
+// there. Honest nodes are not blamed for that.
 func TestARegistrysLiesAreNotItsReaders(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})

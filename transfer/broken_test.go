@@ -191,7 +191,7 @@ func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
 	_, err := r.Blob(t.Context(), r.ref(d))
 	wantKind(t, err, oci.Corrupt)
 	if n := r.gets(d); n > 4 {
-		t.Errorf("%d GETs for what stays wrong", n)
+		t.Errorf("%d GETs of a blob that stays wrong", n)
 	}
 	if _, ok := r.store.Stat(d); ok {
 		t.Error("the store holds a wrong blob")
@@ -220,10 +220,10 @@ func TestASmallBlobThatDawdlesIsSentAsItComes(t *testing.T) {
 	}
 }
 
-// What is wrong with a large blob shows at its end. If the client has none of
-// the wrong bytes by then, the same response goes on from another download. The
-// registry stops half-way, so that it is the test that says what has left when
-// the verdict comes: some of the first half, or nothing.
+// Wrong bytes of a large blob show only at its end. If the client has got none of them
+// by then, the same response goes on from another download. The registry stops
+// half-way, so that the test controls what has been sent by then: some of the first
+// half, or nothing.
 func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 	t.Parallel()
 	const size, half = 5 * mib, 5 * mib / 2
@@ -286,7 +286,8 @@ func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 	}
 }
 
-// A registry that lies again, about what has left in part, has lied enough.
+// A registry that sends wrong bytes a second time is not asked a third time if part of
+// the blob has been sent.
 func TestAWrongByteIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	const size, half, more = 5 * mib, 5 * mib / 2, 4 * mib

@@ -92,7 +92,7 @@ func TestCloseEndsInTime(t *testing.T) {
 					t.Errorf("it took %v", d)
 				}
 				if err := <-ended; err == nil {
-					t.Error("no error for who was cut")
+					t.Error("the client that was cut got no error")
 				}
 			})
 		})
@@ -136,8 +136,8 @@ func TestAfterCloseNothingBegins(t *testing.T) {
 	})
 }
 
-// A node that shuts down tells so to who waits; nobody takes it for the
-// client's own leaving.
+// A node that shuts down says so to waiting clients. It is not mistaken for a client
+// that left.
 func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 	t.Parallel()
 	d, _ := fakeBlob(100)

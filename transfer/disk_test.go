@@ -86,8 +86,8 @@ func TestADiskThatFailsInMidDownloadIsNotNoticed(t *testing.T) {
 	}
 }
 
-// What is larger than the bound passes through memory. The one who is very
-// slow falls behind, and its response goes on from a download of its own.
+// A blob larger than the bound passes through memory. A very slow client falls behind,
+// and its response goes on from a download of its own.
 func TestABlobLargerThanTheBoundWithAVerySlowReader(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{cache: cache.Options{Bound: mib}})

@@ -11,8 +11,8 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// A registry that sends a byte now and then keeps a download going for those
-// who want the blob, not for nobody.
+// A registry that sends a byte now and then keeps a download going only while a client
+// waits for the blob.
 func TestDripForNobodyEnds(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20

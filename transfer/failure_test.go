@@ -129,9 +129,9 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 // lacking are repositories that lack each blob.
 var lacking = []string{"a/lacks", "b/lacks", "c/lacks", "d/lacks", "e/lacks", "f/lacks"}
 
-// lack holds up the registry, which answers that lacking lack what is asked for,
-// and asks for a blob of each, all by the first one's download. The errors come
-// when it is let go on.
+// lack holds the registry up and asks for a blob in each repository of lacking. All
+// join the first one's download. After release the registry answers that the
+// repositories lack the blob, and the errors arrive.
 func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error) {
 	errs = make(chan error, len(lacking))
 	release = r.registry.Hold(get)
@@ -151,7 +151,7 @@ func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error
 	return release, errs
 }
 
-// refusals are what registries answer who ask a repository that lacks the blob.
+// refusals are the answers of registries for a repository that lacks the blob.
 var refusals = map[int]oci.Kind{http.StatusNotFound: oci.NotFound, http.StatusForbidden: oci.Denied}
 
 func TestEachRepositoryThatLacksTheBlobSaysSoItself(t *testing.T) {
@@ -174,11 +174,11 @@ func TestEachRepositoryThatLacksTheBlobSaysSoItself(t *testing.T) {
 	}
 }
 
-// Who joins a download that another repository's request began is not told
-// that the other repository lacks the blob, and gets it from their own.
+// A client that joins a download for another repository is not told that the other
+// repository lacks the blob: it gets the blob from its own.
 func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 	t.Parallel()
-	const size, having = 5 * mib, 3 // too large to be weighed: who follows it is told before its end
+	const size, having = 5 * mib, 3 // too large to be held back as a whole: followers are answered before its end
 	for status := range refusals {
 		r := newRig(t, setup{})
 		d, content := r.put(1, size)
@@ -192,13 +192,13 @@ func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 				a, err := r.Blob(t.Context(), r.ref(d))
 				told.Done()
 				if err != nil {
-					t.Errorf("who has it: %v", err)
+					t.Errorf("a client of a repository that has it: %v", err)
 					return
 				}
 				defer a.Close()
 				k, err := a.Send(t.Context(), &checker{left: content}, 0, -1)
 				if err != nil || k != size || a.Origin != oci.Miss {
-					t.Errorf("who has it: %d bytes as a %v, error %v", k, a.Origin, err)
+					t.Errorf("a client of a repository that has it: %d bytes as a %v, error %v", k, a.Origin, err)
 				}
 			})
 		}
@@ -207,7 +207,7 @@ func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 		told.Wait() // so that none of them finds it in the shard
 		close(rest)
 		sent.Wait()
-		for range lacking { // nil: the registry is public, so that they may get what another repository gives
+		for range lacking { // nil: the registry is public, so they may get the blob from another repository
 			if err := <-errs; err != nil {
 				wantKind(t, err, refusals[status])
 			}

@@ -76,9 +76,9 @@ func attacks(own string, victim digest.Digest) map[string]struct{ mediaType, man
 	}
 }
 
-// What a stranger writes into a manifest of its own opens nothing of another
-// repository, whatever the manifest looks like: not as a blob nor as a manifest, by GET
-// nor by HEAD, at the node that holds the content nor at another, and not in an outage.
+// A stranger's own manifest opens nothing of another repository, however it is
+// written: no blob and no manifest, by GET or by HEAD, at any node, in an outage or
+// not.
 func TestAManifestOfAStrangerOpensNothing(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
@@ -182,7 +182,7 @@ func (m *meshRig) wantNothingTold() {
 	}
 }
 
-// Who may pull and not list loses nothing by asking for a list.
+// A user who may pull but not list loses no grant by asking for a list.
 func TestARefusedListTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const ociError = `{"errors":[{"code":"DENIED","message":"no"}]}`
@@ -216,7 +216,7 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 	}
 }
 
-// What storage, a CDN or something on the way says takes nothing back at any node.
+// An answer of storage, of a CDN or of a middlebox revokes no grant at any node.
 func TestARefusalOfAnybodyElseTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const (
@@ -250,7 +250,7 @@ func TestARefusalOfAnybodyElseTakesNothingBack(t *testing.T) {
 				n.Grant(n.ref(img.Layers[0]), oci.BlobResource, time.Now()) // it stays as recent as it is
 				for _, d := range []digest.Digest{other.Layers[0], other.Config} {
 					if _, _, err := n.pull(n.ref(d), nil, 0, 0); err == nil {
-						t.Errorf("node %d got what it can't get", i)
+						t.Errorf("node %d got content that it must not get", i)
 					}
 				}
 				if _, err := n.Manifest(t.Context(), n.ref(other.Manifest), nil, false); err == nil {

@@ -26,7 +26,7 @@ func (m *meshRig) alone() {
 	}
 }
 
-// What a node logs when a member tells it what a registry took back.
+// The message that a node logs when a member tells it of a revocation.
 const (
 	toldOf      = "a member told of a refusal"
 	toldOfALoss = "a member told of a loss"
@@ -69,8 +69,8 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 	}
 }
 
-// Who never had anything of a repository notes nothing of it, but tells those
-// who may have.
+// A node that never had content of a repository notes no refusal of it, but tells the
+// members that may have some.
 func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
@@ -224,7 +224,7 @@ func TestLossesAreTold(t *testing.T) {
 	}
 }
 
-// Who is told of a refusal, by news or by an answer, does not tell it.
+// A node that hears of a refusal from a member does not tell the other members.
 func TestARefusalIsToldByOneOnly(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {

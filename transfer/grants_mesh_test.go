@@ -25,7 +25,7 @@ func (m *meshRig) held(i int, seed uint64) (upstreamtest.Image, []byte) {
 	return img, layer
 }
 
-// What one node holds of a private registry no other gives away.
+// No node gives away content of a private registry that another node holds.
 func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 	t.Parallel()
 	for name, route := range map[string]func(string) []int{
@@ -53,7 +53,7 @@ func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 					t.Errorf("node %d, another repository's manifest: %v", i, err)
 				}
 			}
-			// Who may have it gets it, wherever it is asked for.
+			// An allowed client gets it at any node.
 			for _, n := range m.nodes {
 				if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); err != nil {
 					t.Error(err)
@@ -136,14 +136,14 @@ func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
 		t.Errorf("another repository's manifest: %v", err)
 	}
 	if way := m.pull(1, img.Layers[0], layer); way.Origin != oci.PeerHit {
-		t.Errorf("what the registry has just vouched for came as a %v", way.Origin)
+		t.Errorf("a blob with a new grant came as a %v", way.Origin)
 	}
 	if found, err := n.Manifest(t.Context(), n.ref(img.Manifest), nil, false); err != nil || found.Origin != oci.PeerHit {
 		t.Errorf("the manifest that it has just vouched for: %v", err)
 	}
 }
 
-// Nor by a word that is no longer recent: the registry has to be asked then.
+// Nor by an old grant: then the registry must be asked.
 func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	t.Parallel()
 	var private atomic.Bool
@@ -166,8 +166,8 @@ func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	}
 }
 
-// What is handed over stays as private as it was: who would show it to anybody
-// does not get it.
+// Content that is handed over stays as private as it was: a node that would show it to
+// everybody does not get it.
 func TestPrivateContentIsHandedOverOnlyToWhoKnowsIt(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, setup{private: all})

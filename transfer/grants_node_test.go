@@ -139,7 +139,7 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 	if _, _, err := r.pull(claim(r.ref(img.Layers[0])), layer, 0, -1); err == nil {
 		t.Error("a claimed blob was delivered")
 	}
-	// Who delivers the bytes has them: nothing is unlocked.
+	// The claiming registry delivers the bytes itself, so nothing is unlocked.
 	evil.ClearFaults()
 	evil.PutBlob(repo, layer)
 	for range 2 {
@@ -148,11 +148,12 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 		}
 	}
 	if n := evil.Count("GET", img.Layers[0].Encoded()); n != 2 { // the first was refused
-		t.Errorf("%d GETs of what it delivered", n)
+		t.Errorf("%d GETs of the blob that it delivered", n)
 	}
 }
 
-// What began before a refusal ends after it as if it had not been vouched for.
+// A request that began before a refusal and ends after it gets nothing by the former
+// grant.
 func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
@@ -184,7 +185,7 @@ func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	}
 }
 
-// Who lost the right to a repository gets nothing of it by an outage either.
+// A user who lost the right to a repository gets nothing of it in an outage either.
 func TestARefusalOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(*rig, upstreamtest.Image) error{
@@ -232,7 +233,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 	}
 }
 
-// What a tag last meant is no new word of the registry.
+// A stale tag is no new grant of the registry.
 func TestAStaleTagVouchesForNothing(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {
@@ -254,14 +255,14 @@ func TestAStaleTagVouchesForNothing(t *testing.T) {
 		}
 		for as, d := range map[oci.Resource]digest.Digest{oci.ManifestResource: digest.FromString(up.now), oci.BlobResource: digest.FromString("a layer")} {
 			if at := n.GrantedAt(fakeRef(d), as); !at.Equal(then) {
-				t.Errorf("the registry vouched at %v, though it is down since %v", at, then)
+				t.Errorf("the grant is of %v, but the registry has been down since %v", at, then)
 			}
 		}
 	})
 }
 
-// The registry's word is noted before the first client has the last byte: who
-// asks for the blob then need not ask the registry.
+// The grant is noted before the first client has the last byte, so a request after
+// that need not ask the registry.
 func TestADeliveryVouchesAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{private: all})

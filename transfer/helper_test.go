@@ -252,7 +252,7 @@ func (e *events) text() string {
 	return strings.Join(*e.all, "\n")
 }
 
-// What the tests wait for.
+// Messages that the tests wait for.
 const (
 	filled    = "blob filled"
 	notFilled = "blob not filled"

@@ -7,7 +7,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// What one registry calls a manifest is no word for another's clients.
+// A media type that one registry gives a manifest does not count for another
+// registry's clients.
 func TestMediaTypeIsTheRegistrysOwn(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{

@@ -113,7 +113,8 @@ func TestAPartThatUpstreamDoesNotGoOnFrom(t *testing.T) {
 	}
 }
 
-// What upstream says before the first byte is what the client hears, part or no.
+// A client hears what upstream answers before the first byte, whether the node has a
+// part or not.
 func TestAPartIsNotServedWhereUpstreamRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -132,8 +133,7 @@ func TestAPartIsNotServedWhereUpstreamRefuses(t *testing.T) {
 	}
 }
 
-// A download that fails for good in one life leaves its part to the next one
-// who asks.
+// A download that fails for good in one life leaves its part to the next request.
 func TestAPartOfADownloadThatFailed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})

@@ -8,8 +8,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A portal's page tells another size than the blob's. What came of the blob before is
-// kept for when the registry can be reached again.
+// A portal's page has another size than the blob. The part of the blob that came
+// before is kept until the registry can be reached again.
 func TestAPortalsPageDoesNotCostAPart(t *testing.T) {
 	t.Parallel()
 	const size, n = 5 * mib, 2 * mib

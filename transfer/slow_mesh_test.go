@@ -18,8 +18,8 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// A registry that does not answer at all is an outage, wherever in the mesh it
-// is noticed: who knows the tag serves it.
+// A registry that does not answer at all is an outage, whichever node notices it:
+// every node that knows the tag serves it.
 func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]int{{0, 1}, {1, 0}, {1, 1}} {
@@ -112,8 +112,8 @@ func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
 	})
 }
 
-// What crawls is left after about a second, what is only slow is not, whenever
-// in between two looks the bytes begin to come.
+// A peer that crawls is left after about a second, one that is only slow is not, no
+// matter when between two looks its first bytes come.
 func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(16 << 20)
@@ -153,8 +153,8 @@ func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	})
 }
 
-// What is held and turns out to be damaged is not got for a member: it goes on
-// elsewhere itself, and may be the one that this node would follow.
+// A node does not repair a damaged copy for a member. The member goes on elsewhere
+// itself, and may be the one that this node would follow.
 func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -184,8 +184,8 @@ func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 	}
 }
 
-// A HEAD finds what a GET would: where the registry is not asked, and where it
-// fails.
+// A HEAD finds what a GET would find, both where the registry is not asked and where
+// it fails.
 func TestHeadOfWhatAnotherHolds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
@@ -204,7 +204,7 @@ func TestHeadOfWhatAnotherHolds(t *testing.T) {
 				t.Errorf("%s: %+v, %v", name, s, err)
 			}
 			if _, err := m.nodes[1].StatBlob(t.Context(), fakeRef(digest.FromString("none"))); err == nil {
-				t.Errorf("%s: what nobody has is there", name)
+				t.Errorf("%s: a blob that nobody has was found", name)
 			}
 		})
 	}

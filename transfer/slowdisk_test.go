@@ -122,8 +122,8 @@ type slowDisk struct {
 	*meshRig
 	dir string
 	up  *catalog
-	// What the first node holds: two large blobs, a small one and the manifest of the
-	// tag one. It does not hold cold and other.
+	// The first node holds two large blobs, a small one and the manifest of the tag
+	// one. It does not hold cold and other.
 	victim, held, small, cold, other []byte
 }
 
@@ -277,7 +277,7 @@ func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 					}
 					s.wantAtOnce(c.about(s))
 					if err := <-ended; err != nil {
-						t.Errorf("what the disk held up: %v", err)
+						t.Errorf("the request that the disk held up: %v", err)
 					}
 				})
 			})

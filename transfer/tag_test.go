@@ -135,7 +135,7 @@ func TestConcurrentChecksOfATagAreOne(t *testing.T) {
 	if k := <-done; k < 1 {
 		t.Errorf("%d of %d joined", k, n)
 	}
-	// Who only began to ask after the answer came asks anew.
+	// A request that began after the answer came asks again.
 	if h := r.registry.Count("HEAD", ""); h > 3 {
 		t.Errorf("%d HEADs", h)
 	}
@@ -285,7 +285,7 @@ func TestARestartKeepsTagAndManifest(t *testing.T) {
 	r.registry.Down()
 	again := newRig(t, setup{dir: dir, registry: r.registry, policy: policy})
 	if m := again.mustFind(again.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest); m.Stale == nil {
-		t.Error("what stands in is not marked")
+		t.Error("the stale manifest is not marked as stale")
 	}
 }
 

@@ -63,7 +63,7 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 	}
 }
 
-// What never gets on must end, not loop.
+// A download that makes no progress must end, not loop.
 func TestADownloadWithoutProgressEnds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 * mib)
@@ -195,7 +195,8 @@ func (s *sleepy) Write(p []byte) (int, error) {
 	return s.checker.Write(p)
 }
 
-// What nobody reads and nothing keeps is given up; who comes then gets it.
+// A download that nobody reads and nothing keeps is given up. A later request gets the
+// blob all the same.
 func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)

@@ -21,25 +21,25 @@ type Fault struct {
 	Name   string `json:"name"`   // as the log has it
 	Method string `json:"method"` // "": any
 	Path   string `json:"path"`   // a part of the path and query, unescaped
-	Times  int    `json:"times"`  // applies to so many requests; 0: to every one
+	Times  int    `json:"times"`  // how many requests it applies to; 0: all
 
 	// Before the answer.
-	Without string `json:"without"` // this header of the request gets lost
-	Wait    int    `json:"wait"`    // nothing happens for so many seconds
+	Without string `json:"without"` // a header of the request to drop
+	Wait    int    `json:"wait"`    // seconds to wait first
 
 	// Instead of it.
 	Status int `json:"status"` // this status
-	Retry  int `json:"retry"`  // with so many seconds as Retry-After
+	Retry  int `json:"retry"`  // Retry-After in seconds
 
 	// In it.
 	NoLength bool   `json:"no_length"` // chunked, without Content-Length
-	Flip     int64  `json:"flip"`      // > 0: the byte there is wrong
-	Slow     int64  `json:"slow"`      // > 0: bytes a second, in small pieces
+	Flip     int64  `json:"flip"`      // > 0: the offset of a wrong byte
+	Slow     int64  `json:"slow"`      // > 0: bytes a second, sent in small pieces
 	End      string `json:"end"`       // the connection is "cut" (FIN) or "reset" (RST), or a "stall"
 	At       int64  `json:"at"`        // at this byte of the body; 0: instead of an answer
 }
 
-// piece is how many bytes are sent at once where they are to be slow.
+// piece is how many bytes a slow answer sends at a time.
 const piece = 4 << 10
 
 // errFault ends a body.
@@ -63,7 +63,7 @@ func readFaults(in io.Reader) (faults []*Fault, err error) {
 	}
 }
 
-// faulty lets the requests to h go wrong as faults say. The log is told.
+// faulty makes the requests to h fail as faults say, and notes it in the log.
 func faulty(h http.Handler, faults []*Fault) http.Handler {
 	var mu sync.Mutex
 	pick := func(r *http.Request) *Fault {
@@ -105,7 +105,7 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		r.Header.Del(f.Without)
 	}
 	if !pause(r, time.Duration(f.Wait)*time.Second) {
-		panic(http.ErrAbortHandler) // whoever asked has gone
+		panic(http.ErrAbortHandler) // the client has gone
 	}
 	body := &badBody{ResponseWriter: w, fault: f, request: r}
 	switch {
@@ -116,13 +116,13 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		http.Error(w, http.StatusText(f.Status), f.Status)
 	case f.End != "" && f.At == 0:
 		_ = body.end()
-		panic(http.ErrAbortHandler) // without an answer of net/http's
+		panic(http.ErrAbortHandler) // so that net/http sends no answer
 	default:
 		h.ServeHTTP(body, r)
 	}
 }
 
-// pause waits, and reports whether who asked is still there.
+// pause waits, and reports whether the client is still there.
 func pause(r *http.Request, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -134,7 +134,7 @@ func pause(r *http.Request, d time.Duration) bool {
 	}
 }
 
-// A badBody is the way of an answer on which its fault strikes.
+// A badBody is an answer whose body the fault changes.
 type badBody struct {
 	http.ResponseWriter
 	fault   *Fault
@@ -149,13 +149,13 @@ func (b *badBody) Unwrap() http.ResponseWriter { return b.ResponseWriter }
 func (b *badBody) WriteHeader(status int) {
 	if from, ok := strings.CutPrefix(b.Header().Get("Content-Range"), "bytes "); ok && status == http.StatusPartialContent {
 		from, _, _ = strings.Cut(from, "-")
-		b.pos, _ = strconv.ParseInt(from, 10, 64) // the registry's own
+		b.pos, _ = strconv.ParseInt(from, 10, 64) // from the registry
 	}
 	if b.fault.NoLength {
 		b.Header().Del("Content-Length")
 	}
 	b.ResponseWriter.WriteHeader(status)
-	if b.fault.NoLength { // nor one that net/http finds out
+	if b.fault.NoLength { // net/http must not add one either
 		_ = http.NewResponseController(b.ResponseWriter).Flush() // the first Write tells
 	}
 }

@@ -26,7 +26,7 @@ type Front struct {
 	TLS      bool     // the front itself speaks it
 }
 
-// Serve returns the Front's face to clients.
+// Serve returns the handler for clients.
 func (f *Front) Serve() http.Handler {
 	reads := &httputil.ReverseProxy{Rewrite: f.toUpstream, ModifyResponse: f.change}
 	writes := &httputil.ReverseProxy{Rewrite: f.toWrites, ModifyResponse: f.prefixLocation}

@@ -65,7 +65,7 @@ func FuzzForwardedFor(f *testing.F) {
 		r.Header.Set("X-Forwarded-For", said)
 		a := addresses{trusted}
 		if got := a.of(r); got.String() != "192.0.2.1" {
-			t.Errorf("%q from nobody trusted made us believe %s", said, got)
+			t.Errorf("%q from an untrusted address was believed: %s", said, got)
 		}
 		r.RemoteAddr = "127.0.0.1:1234"
 		got := a.of(r)

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
 
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // A member is a peer that is only named.
 type member struct {

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // TestMain lets the test binary be the process that kill_test.go kills.
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimDir); dir != "" {
 		victim(dir)
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }
 
 const private = "private.example"

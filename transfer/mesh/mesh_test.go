@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"go.uber.org/goleak"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // A member is a peer that answers as a test wants. It has no other methods.
 type member struct {

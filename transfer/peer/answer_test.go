@@ -28,7 +28,7 @@ func sealed(k key, answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// claims are what an impostor may want a node to believe.
+// claims are answers that an impostor may want a node to believe.
 var claims = map[string]http.HandlerFunc{
 	"yes": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
 	"a presence": func(w http.ResponseWriter, _ *http.Request) {
@@ -69,8 +69,7 @@ func saying(body string) http.HandlerFunc {
 	}
 }
 
-// On the address of a node that crashed, one who does not know the secret is
-// never believed, whatever it says.
+// An impostor without the secret, at the address of a crashed node, is never believed.
 func TestAnImpostorIsNeverBelieved(t *testing.T) {
 	t.Parallel()
 	for how, as := range map[string]func(http.HandlerFunc) http.HandlerFunc{
@@ -202,7 +201,7 @@ func (r *rig) questions() map[string]func(context.Context, mesh.Peer) error {
 	}
 }
 
-// believed reports whether err is none, or the registry's.
+// believed reports whether err is nil or the registry's.
 func believed(err error) bool {
 	_, upstream := errors.AsType[*oci.Error](err)
 	return err == nil || upstream

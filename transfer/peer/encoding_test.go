@@ -54,7 +54,7 @@ func FuzzParseQuery(f *testing.F) {
 			t.Errorf("%q: %+v", raw, q)
 		}
 		if q.Repository != "" {
-			// What peers may ask for, clients may.
+			// Peers may ask for whatever clients may.
 			if _, err := oci.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
 				t.Errorf("%q: %v", raw, err)
 			}
@@ -138,7 +138,7 @@ func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	}
 }
 
-// What a registry said gets no younger on its way from node to node.
+// A registry's answer gets no younger on its way from node to node.
 func TestAges(t *testing.T) {
 	t.Parallel()
 	asked := time.Now()
