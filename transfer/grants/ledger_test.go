@@ -8,79 +8,86 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
+// The blobs that the rules are about.
+var a, b, other = blob("team/app", "a"), blob("team/app", "b"), blob("team/other", "a")
+
+// A rule says what counts after some events, and what does not.
+type rule struct {
+	do      func(l *ledger)
+	counts  []oci.Ref
+	revoked []oci.Ref
+}
+
+var rules = map[string]rule{
+	"a grant is for one digest in one repository of one registry": {
+		func(l *ledger) { l.vouches(time.Minute, a) },
+		[]oci.Ref{a},
+		[]oci.Ref{b, other, blobOf("other.example", "team/app", "a")},
+	},
+	"a refusal takes back the repository and nothing else": {
+		func(l *ledger) { l.vouches(time.Minute, a, b, other); l.refuse(a) },
+		[]oci.Ref{other},
+		[]oci.Ref{a, b},
+	},
+	"a word from before the refusal comes late": {
+		func(l *ledger) { l.vouches(time.Minute, a); l.refuse(a); l.vouches(30*time.Second, a, b) },
+		nil,
+		[]oci.Ref{a, b},
+	},
+	"a word from after the refusal counts": {
+		func(l *ledger) { l.vouches(time.Minute, a, b); l.refuse(a); l.vouches(0, a) },
+		[]oci.Ref{a},
+		[]oci.Ref{b},
+	},
+	"a refusal after a clock that ran ahead": {
+		func(l *ledger) {
+			l.vouches(time.Minute, a)
+			ahead := record{kind: vouched, repo: repoKey(a), key: contentKey(a, oci.BlobResource), at: time.Now().Add(time.Hour).UnixNano()}
+			l.mu.Lock()
+			l.apply(private, ahead)
+			l.mu.Unlock()
+			l.refuse(a)
+		},
+		nil,
+		[]oci.Ref{a},
+	},
+	"a word of a time to come": {
+		func(l *ledger) { l.vouches(time.Minute, b); l.refuse(b); l.vouches(-time.Hour, a, b) },
+		nil,
+		[]oci.Ref{a, b},
+	},
+	"a digest that is lost takes back that digest": {
+		func(l *ledger) { l.vouches(time.Minute, a, b, other); l.lose(a, oci.BlobResource) },
+		[]oci.Ref{b, other},
+		[]oci.Ref{a},
+	},
+	"a word from before the loss comes late": {
+		func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(30*time.Second, a) },
+		nil,
+		[]oci.Ref{a},
+	},
+	"a word from after the loss counts": {
+		func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(0, a) },
+		[]oci.Ref{a},
+		nil,
+	},
+	"a layer asked for as a manifest changes nothing": {
+		func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.ManifestResource) },
+		[]oci.Ref{a},
+		nil,
+	},
+	"a refusal of what was never vouched for takes back nothing": {
+		func(l *ledger) { l.vouches(time.Minute, a); l.refuse(other); l.vouches(30*time.Second, other) },
+		[]oci.Ref{a, other},
+		nil,
+	},
+}
+
 // Each rule is tried on a ledger, and on one that read its notes from a file
 // written anew and from a file to which each change was appended.
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
-	a, b, other := blob("team/app", "a"), blob("team/app", "b"), blob("team/other", "a")
-	for name, tt := range map[string]struct {
-		do      func(l *ledger)
-		counts  []oci.Ref
-		revoked []oci.Ref
-	}{
-		"a grant is for one digest in one repository of one registry": {
-			func(l *ledger) { l.vouches(time.Minute, a) },
-			[]oci.Ref{a},
-			[]oci.Ref{b, other, blobOf("other.example", "team/app", "a")},
-		},
-		"a refusal takes back the repository and nothing else": {
-			func(l *ledger) { l.vouches(time.Minute, a, b, other); l.refuse(a) },
-			[]oci.Ref{other},
-			[]oci.Ref{a, b},
-		},
-		"a word from before the refusal comes late": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(a); l.vouches(30*time.Second, a, b) },
-			nil,
-			[]oci.Ref{a, b},
-		},
-		"a word from after the refusal counts": {
-			func(l *ledger) { l.vouches(time.Minute, a, b); l.refuse(a); l.vouches(0, a) },
-			[]oci.Ref{a},
-			[]oci.Ref{b},
-		},
-		"a refusal after a clock that ran ahead": {
-			func(l *ledger) {
-				l.vouches(time.Minute, a)
-				ahead := record{kind: vouched, repo: repoKey(a), key: contentKey(a, oci.BlobResource), at: time.Now().Add(time.Hour).UnixNano()}
-				l.mu.Lock()
-				l.apply(private, ahead)
-				l.mu.Unlock()
-				l.refuse(a)
-			},
-			nil,
-			[]oci.Ref{a},
-		},
-		"a word of a time to come": {
-			func(l *ledger) { l.vouches(time.Minute, b); l.refuse(b); l.vouches(-time.Hour, a, b) },
-			nil,
-			[]oci.Ref{a, b},
-		},
-		"a digest that is lost takes back that digest": {
-			func(l *ledger) { l.vouches(time.Minute, a, b, other); l.lose(a, oci.BlobResource) },
-			[]oci.Ref{b, other},
-			[]oci.Ref{a},
-		},
-		"a word from before the loss comes late": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(30*time.Second, a) },
-			nil,
-			[]oci.Ref{a},
-		},
-		"a word from after the loss counts": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.BlobResource); l.vouches(0, a) },
-			[]oci.Ref{a},
-			nil,
-		},
-		"a layer asked for as a manifest changes nothing": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.lose(a, oci.ManifestResource) },
-			[]oci.Ref{a},
-			nil,
-		},
-		"a refusal of what was never vouched for takes back nothing": {
-			func(l *ledger) { l.vouches(time.Minute, a); l.refuse(other); l.vouches(30*time.Second, other) },
-			[]oci.Ref{a, other},
-			nil,
-		},
-	} {
+	for name, tt := range rules {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, appended := newLedger(), []record(nil)

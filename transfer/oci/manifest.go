@@ -18,8 +18,7 @@ type Part struct {
 // maxParts bounds the parts of one manifest: each becomes a grant.
 const maxParts = 1000
 
-// listing says which fields of each type of manifest name content that the
-// registry had to have when it took the manifest.
+// listing says which fields of each type of manifest name content.
 var listing = map[string][]string{
 	typeImage:      {"config", "layers"},
 	typeDocker:     {"config", "layers"},
@@ -28,8 +27,10 @@ var listing = map[string][]string{
 	typeArtifact:   {"blobs"},
 }
 
-// Parts returns what a manifest lists. Of blobs its registry must have had them in
-// the same repository to accept it; of manifests many registries do not check that. mediaType is the registry's word for it.
+// Parts returns what a manifest lists; mediaType is the registry's word for it. For
+// blobs that means that the registry had them in the same repository, or it would not
+// have accepted the manifest. For the manifests of an index it means nothing: many
+// registries accept an index whose manifests they do not have.
 //
 // A stranger may push a manifest that names another repository's private
 // content. So only the fields of the manifest's own type count, by their exact
