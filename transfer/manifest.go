@@ -134,10 +134,21 @@ func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Fo
 // fromHolders gets a manifest from a node that holds it. Such a node asks nobody: it
 // would wait for this one.
 func (m *manifests) fromHolders(ctx context.Context, q grants.Request) (*oci.Found, bool) {
-	nodes := m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(q.Content()))
+	nodes := m.holders(ctx, q)
 	if len(nodes) == 0 || !m.grants.MayShow(ctx, q, oci.ManifestResource) {
 		return nil, false
 	}
+	return m.fromNodes(ctx, q, nodes)
+}
+
+// holders returns the nodes that hold a manifest, or can be followed.
+func (m *manifests) holders(ctx context.Context, q grants.Request) []mesh.Peer {
+	return m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(q.Content()))
+}
+
+// fromNodes gets a manifest from one of the nodes that hold it. Whether it may be served
+// for q is for the caller to see.
+func (m *manifests) fromNodes(ctx context.Context, q grants.Request, nodes []mesh.Peer) (*oci.Found, bool) {
 	terms := mesh.Terms{Held: true, Vouched: q.Private}
 	for _, p := range nodes {
 		found, err := mesh.Tend(ctx, m.mesh, p, q.Ref, func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return m.fromPeer(ctx, p, q, terms) })

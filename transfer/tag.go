@@ -179,7 +179,7 @@ func (t *tags) pinned(q question, d digest.Digest) question {
 func (t *tags) keptAt(q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
 	pinned := t.pinned(q, d).Request
 	t.grants.Grant(pinned, oci.ManifestResource, at)
-	pass := t.grants.Known(pinned, oci.ManifestResource, max(q.StaleIfError, q.TagTTL, answerWithin))
+	pass := t.grants.Known(pinned, oci.ManifestResource, t.believed(q))
 	found, ok := t.manifests.kept(pinned, pass)
 	if ok {
 		t.grants.GrantParts(pinned, found.MediaType, found.Bytes, at)
@@ -201,6 +201,31 @@ func (t *tags) lastKnown(q question, old cache.Tag) (*oci.Found, bool) {
 	return found, true
 }
 
+// holdersWithin is how long other nodes are asked for a stale manifest: the client has
+// waited for the registry already.
+const holdersWithin = 5 * time.Second
+
+// fromHolders gets what a tag last meant from a node that holds it. This node may know
+// the tag and lack the manifest: other nodes asked it for the tag alone.
+func (t *tags) fromHolders(ctx context.Context, q question, old cache.Tag) (*oci.Found, bool) {
+	pinned := t.pinned(q, old.Digest).Request
+	if !t.grants.VouchedWithin(pinned, oci.ManifestResource, t.believed(q)) {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdersWithin)
+	defer cancel()
+	found, ok := t.manifests.fromNodes(ctx, pinned, t.manifests.holders(ctx, pinned))
+	if ok {
+		found.At = old.Checked
+	}
+	return found, ok
+}
+
+// believed is how long the registry's word on a tag counts at most.
+func (t *tags) believed(q question) time.Duration {
+	return max(q.StaleIfError, q.TagTTL, answerWithin)
+}
+
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
 func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) (*oci.Found, bool) {
 	e, ok := oci.AsError(err)
@@ -208,6 +233,9 @@ func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) 
 		return nil, false
 	}
 	found, ok := t.lastKnown(q, old)
+	if !ok {
+		found, ok = t.fromHolders(ctx, q, old)
+	}
 	if !ok {
 		return nil, false
 	}

@@ -126,7 +126,13 @@ func (g *Grants) Glance(q Request) (size int64, held, allowed bool) {
 // Vouched reports whether the registry need not, or did recently, vouch for q,
 // whether or not the shard holds it.
 func (g *Grants) Vouched(q Request, as oci.Resource) bool {
-	return !q.Private || within(g.At(q, as), vouchFor)
+	return g.VouchedWithin(q, as, vouchFor)
+}
+
+// VouchedWithin reports whether the registry need not, or did within that time, vouch
+// for q, whether or not the shard holds it.
+func (g *Grants) VouchedWithin(q Request, as oci.Resource, since time.Duration) bool {
+	return !q.Private || within(g.At(q, as), since)
 }
 
 // MayShow is Vouched, but asks the registry if need be: whether content that
