@@ -62,7 +62,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	d, later := up.PutBlob(repo, content), up.PutBlob(repo, random(2, 1000))
 	release := halve(up, d.String(), 1<<20)
 	p, stop, ended := running(t, up, settings{})
-	p.get("/_/ready").want(t, 200)
+	testkit.Await(t, "the node is ready", func() bool { return p.get("/_/ready").StatusCode == http.StatusOK })
 	slow := p.send(http.MethodGet, blobPath(d))
 	stop()
 	fresh := *p // docker opens a connection for each request

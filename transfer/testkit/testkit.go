@@ -21,15 +21,22 @@ import (
 // Patience bounds how long a test waits for something.
 const Patience = 20 * time.Second
 
-// atOnce is how many tests run at a time. Most of them wait for a pause or a
-// time-out, so there can be more than CPUs.
+// atOnce is how many tests of a package run at a time in a short run. Most of them wait
+// for a pause or a time-out, so there can be more than CPUs. A whole run has as many as
+// CPUs, which is what go test does by itself: with the race detector more would starve
+// each other, and nodes that are starved take each other for hung.
 const atOnce = 8
 
 // Main runs the tests of a package, and fails if a goroutine outlives them. The
 // flag -parallel of go test wins over its number of tests at a time.
 func Main(m goleak.TestingM, opts ...goleak.Option) {
-	if err := flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))); err != nil {
-		panic(err) // go test has that flag
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if testing.Short() && !chosen {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))); err != nil {
+			panic(err) // go test has that flag
+		}
 	}
 	goleak.VerifyTestMain(m, opts...)
 }
