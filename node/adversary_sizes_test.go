@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,8 +39,20 @@ type oversize struct {
 	answer     func(w http.ResponseWriter) int64
 }
 
-// slack is what lies in buffers on the way when the node hangs up.
-const slack = 16 << 20
+// slack is what lies in buffers on the way when the node hangs up: at most what the
+// kernel lets a connection's two sockets buffer.
+var slack = max(16<<20, kernelBuffer("tcp_rmem")+kernelBuffer("tcp_wmem"))
+
+// kernelBuffer is the largest buffer of a TCP socket in bytes, 0 if it is not known.
+func kernelBuffer(name string) int64 {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/" + name) // three figures, the last of which is the bound
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(fields[len(fields)-1], 10, 64) // 0 if it is no number
+	return n
+}
 
 var oversizes = []oversize{
 	{"a manifest over its bound", "manifests/v1", 4 << 20, func(w http.ResponseWriter) int64 {
