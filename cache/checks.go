@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"oci-proxy/transfer/wait"
+
 	"github.com/cespare/xxhash/v2"
 )
 
@@ -40,7 +42,7 @@ func (c *checks) once(ctx context.Context, i int64, settled bool, check func() e
 		case right:
 			return nil
 		case busy != nil:
-			if err := pause(ctx, busy, 0); err != nil {
+			if err := wait.Until(ctx, busy, 0); err != nil {
 				return err
 			}
 			continue

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // An index knows what the shard holds, in order of use, and how much room is
@@ -120,7 +122,7 @@ func (x *index) wait(patience time.Duration, ok func() bool) bool {
 		}
 		c := x.changed.wait(math.MaxInt64)
 		x.mu.Unlock()
-		_ = pause(context.Background(), c, left) // the deadline is looked at again
+		_ = wait.Until(context.Background(), c, left) // the deadline is looked at again
 		x.mu.Lock()
 	}
 	return true

@@ -1,9 +1,7 @@
 package cache
 
 import (
-	"context"
 	"math"
-	"time"
 )
 
 // A signal wakes all who wait for it. It is used under a mutex.
@@ -35,22 +33,4 @@ func (s *signal) reach(n int64) {
 	if s.c != nil && n >= s.mark {
 		s.fire()
 	}
-}
-
-// pause waits for c, for ctx's end, or (if d is not 0) for at most d. Only ctx's
-// end is an error.
-func pause(ctx context.Context, c <-chan struct{}, d time.Duration) error {
-	var timeout <-chan time.Time
-	if d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		timeout = t.C
-	}
-	select {
-	case <-c:
-	case <-timeout:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // A stream is the side of an ingest that its readers see: its progress, where its
@@ -170,7 +172,7 @@ func (s *stream) wait(ctx context.Context, mark int64, ok func(view) bool) error
 func (s *stream) pause(ctx context.Context, c <-chan struct{}, d time.Duration) error {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return pause(ctx, c, d)
+	return wait.Until(ctx, c, d)
 }
 
 // advance notes how far a follower has read.

@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"sync"
+
+	"oci-proxy/transfer/wait"
 )
 
 // turns let one goroutine at a time work on a key's files. Others wait for their
@@ -24,7 +26,7 @@ func (t *turns[K]) take(ctx context.Context, k K) (end func(), err error) {
 		if mine != nil {
 			return func() { t.end(k, mine) }, nil
 		}
-		if err := pause(ctx, before, 0); err != nil {
+		if err := wait.Until(ctx, before, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -61,7 +63,7 @@ func (t *turns[K]) end(k K, mine chan struct{}) {
 // ctx ends.
 func (t *turns[K]) close(ctx context.Context) {
 	for c := t.refuse(); c != nil; c = t.refuse() {
-		if pause(ctx, c, 0) != nil {
+		if wait.Until(ctx, c, 0) != nil {
 			return
 		}
 	}
