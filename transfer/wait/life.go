@@ -40,13 +40,6 @@ func (l *Life) Go(fn func()) bool {
 	return !l.closed
 }
 
-// Closed reports whether Close was called: nothing new begins.
-func (l *Life) Closed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed
-}
-
 // Close refuses new work, waits until all work has ended or ctx ends, and then
 // ends what is left. It returns once no work runs.
 func (l *Life) Close(ctx context.Context) {
