@@ -205,9 +205,14 @@ func (d *disk) learnOwner() error {
 	return nil
 }
 
-// close gives the directory up, and the lock with it.
+// close gives the directory up, and the lock with it. It unlocks before it closes:
+// a process that was just forked holds a copy of the descriptor until it runs its
+// program, and the lock would last as long.
 func (d *disk) close() error {
 	var errs []error
+	if d.lock != nil {
+		errs = append(errs, unix.Flock(int(d.lock.Fd()), unix.LOCK_UN))
+	}
 	for _, f := range []*os.File{d.lock, d.self} {
 		if f != nil {
 			errs = append(errs, f.Close())

@@ -241,6 +241,26 @@ func TestOneStoreHasTheDirectory(t *testing.T) {
 	}
 }
 
+// A process that is forked just then holds a copy of the lock's descriptor. The
+// directory is free once Close returns all the same.
+func TestCloseGivesTheLockUp(t *testing.T) {
+	t.Parallel()
+	first := start(t, t.TempDir(), Options{})
+	copied, err := syscall.Dup(int(first.shard.dir.inUse().lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(copied) }()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := Open(first.dir, Options{})
+	defer func() { _ = second.Close() }()
+	if err := second.Health(); err != nil {
+		t.Error("health:", err)
+	}
+}
+
 func TestWideDirectoryIsNarrowed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
