@@ -77,7 +77,7 @@ func TestMeshOwnerKilledInMidStream(t *testing.T) {
 // asked to stand in for it.
 func TestMeshOwnerKilledAndTheNextNodeHasAPart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := newExactCluster(t, 3)
 	b := c.blobOf(0, 8*mib)
 	defer c.gated(b)()
 	second, third := c.others(b)
@@ -119,7 +119,7 @@ func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 
 func TestMeshOwnerHangsBeforeTheHeader(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := newExactCluster(t, 3)
 	b := c.blobOf(0, mib)
 	_, third := c.others(b)
 	c.hang(0)
@@ -130,7 +130,7 @@ func TestMeshOwnerHangsBeforeTheHeader(t *testing.T) {
 
 func TestMeshOwnerHangsInMidBody(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := newExactCluster(t, 3)
 	b := c.blobOf(0, 8*mib)
 	c.pull(0, b)
 	_, third := c.others(b)

@@ -109,7 +109,7 @@ func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 		n = 8
 	}
 	start := time.Now()
-	c := formCluster(t, 0, upstreamtest.New(t), func(int) form { return form{} })
+	c := newExactCluster(t, 0)
 	c.seams.ReportAge = time.Nanosecond // each round asks
 	for range n {
 		c.join()
@@ -143,7 +143,7 @@ func TestMeshFigureCostOfASickOwner(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t, 3)
+			c := newExactCluster(t, 3)
 			layer := c.blobOf(0, 64*mib)
 			at, other := c.others(layer) // each of the two finds out on its own
 			image := []testBlob{c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib)}

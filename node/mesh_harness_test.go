@@ -23,6 +23,9 @@ import (
 const (
 	mib        = 1 << 20
 	meshSecret = "sesame sesame sesame"
+	// peersPatience multiplies the short time-outs between the nodes of a test. On a
+	// busy machine a node would pass over another that is well.
+	peersPatience = 10
 )
 
 // A testCluster is a mesh of real nodes in this process. Gossip and blobs go over
@@ -43,6 +46,7 @@ type testCluster struct {
 type form struct {
 	settings
 	cluster string // members of the config's cluster; "": the secret
+	exact   bool   // the time-outs between nodes are the product's: the test is about them
 }
 
 // A testNode is one node. It keeps its directory and its addresses over a restart.
@@ -65,6 +69,12 @@ type testNode struct {
 func newCluster(t testing.TB, n int) *testCluster {
 	t.Helper()
 	return formCluster(t, n, upstreamtest.New(t), func(int) form { return form{} })
+}
+
+// newExactCluster is newCluster for a test about the time-outs between nodes.
+func newExactCluster(t testing.TB, n int) *testCluster {
+	t.Helper()
+	return formCluster(t, n, upstreamtest.New(t), func(int) form { return form{exact: true} })
 }
 
 // formCluster is newCluster for nodes of that form, in front of up.
@@ -123,7 +133,8 @@ func (c *testCluster) join() int {
 func (c *testCluster) start(i int) {
 	c.t.Helper()
 	one := c.nodes[i]
-	cfg := one.config(c.form(i))
+	f := c.form(i)
+	cfg := one.config(f)
 	var err error
 	if one.port, err = openPort(one.client); err != nil {
 		c.t.Fatal(err)
@@ -134,6 +145,9 @@ func (c *testCluster) start(i int) {
 	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	test := c.seams
 	test.Dial, test.View = c.links.dial(i), one.sees
+	if !f.exact {
+		test.Patience = peersPatience
+	}
 	n, err := build(cfg, log, test)
 	if err != nil {
 		c.t.Fatalf("starting %s: %v", one.name, err)

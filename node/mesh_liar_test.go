@@ -41,7 +41,8 @@ func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Du
 	t.Helper()
 	c := formCluster(t, 0, up, func(int) form { return of })
 	c.seams.ReportAge = time.Nanosecond // it is asked each time
-	if look > 0 {
+	if look > 0 {                       // the test is about how long the liar may keep a node waiting
+		of.exact = true
 		c.seams.transfer = func(cfg *transfer.Config) { cfg.Look, cfg.Drip = look, 60*look }
 	}
 	c.join()

@@ -63,7 +63,7 @@ func (l *links) dial(from int) func(ctx context.Context, network, addr string) (
 		if now, _ := one.look(); now.cut {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
-		d := net.Dialer{Timeout: time.Second}
+		d := net.Dialer{Timeout: patience}
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err

@@ -43,7 +43,7 @@ func TestMeshAsymmetricLink(t *testing.T) {
 	for name, f := range map[string]trouble{"refused": {cut: true}, "dropped": {silent: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t, 3)
+			c := newExactCluster(t, 3)
 			c.links.of(1, 0).set(f) // 0 can ask 1, but 1 cannot ask 0
 			for range 3 {
 				theirs := c.blobOf(0, mib)

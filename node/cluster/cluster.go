@@ -56,6 +56,7 @@ type Seams struct {
 	View func(now *membership.View) *membership.View                       // what requests are routed by
 	// ReportAge is for how long reports are passed on.
 	ReportAge time.Duration
+	Patience  int // as peer.ClientConfig.Patience
 }
 
 // A Cluster is a node's place among the others.

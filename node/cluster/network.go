@@ -45,7 +45,8 @@ func openNetwork(cfg Config) (*network, error) {
 	}
 	self := n.self()
 	n.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
+		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Member: n.member, Log: cfg.Log,
+		Dial: cfg.Seams.Dial, Patience: cfg.Seams.Patience,
 	})
 	return n, nil
 }

@@ -25,9 +25,12 @@ type ClientConfig struct {
 	Log    *slog.Logger
 	// Dial connects to a member's address. nil: over TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Patience is for tests on a busy machine: peeks, signs of life and TLS handshakes
+	// may take that many times as long as in times.go. 0: once.
+	Patience int
 }
 
-// times are how long things take. Tests shorten them.
+// times are how long things take. Tests change them.
 type times struct {
 	call, peek, progress time.Duration // until an answer is complete
 	busy                 time.Duration // how long a busy peer is asked again
@@ -51,11 +54,11 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP
 	}
-	life := wait.NewLife()
+	life, patience := wait.NewLife(), time.Duration(max(1, cfg.Patience))
 	c := &Client{
 		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, life: life,
-		times: times{call: callTime, peek: peekTime, progress: progressTime, busy: busyTime},
-		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, byID: map[string]*link{}},
+		times: times{call: callTime, peek: patience * peekTime, progress: patience * progressTime, busy: busyTime},
+		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: patience * handshakeTime, byID: map[string]*link{}},
 	}
 	c.SetKeys(cfg.Keys)
 	return c

@@ -51,14 +51,14 @@ func (d dialer) to(addr string) dialer {
 	}
 }
 
-// secured does TLS over d's connections.
-func (d dialer) secured(cfg *tls.Config) dialer {
+// secured does TLS over d's connections. A handshake may take that long.
+func (d dialer) secured(cfg *tls.Config, handshake time.Duration) dialer {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := d(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+		ctx, cancel := context.WithTimeout(ctx, handshake)
 		defer cancel()
 		safe := tls.Client(conn, cfg)
 		if err := safe.HandshakeContext(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"time"
 )
 
 // What a link keeps.
@@ -24,14 +25,14 @@ type link struct {
 	health        health
 }
 
-// newLink returns a link to m. life bounds it.
-func newLink(life context.Context, m Member, dial dialer) *link {
+// newLink returns a link to m. life bounds it, handshake each TLS handshake.
+func newLink(life context.Context, m Member, dial dialer, handshake time.Duration) *link {
 	m.Nonce = bytes.Clone(m.Nonce)
 	l := &link{member: m}
 	l.life, l.end = context.WithCancel(life)
 	through := dial
 	if l.pinned() {
-		through = dial.secured(pinned(m.Fingerprint))
+		through = dial.secured(pinned(m.Fingerprint), handshake)
 	}
 	l.bulk = transport(through.to(m.Addr), bulkIdle)
 	l.bulk.ReadBufferSize = bulkBuffer

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 var (
@@ -16,9 +17,10 @@ var (
 // links are the links to members, one for each. There are no more of them than
 // members that gossip knows.
 type links struct {
-	life   context.Context
-	member roster
-	dial   dialer
+	life      context.Context
+	member    roster
+	dial      dialer
+	handshake time.Duration // how long TLS may take to connect
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
@@ -43,7 +45,7 @@ func (b *links) to(id string) (*link, error) {
 		return old, nil
 	}
 	m.ID = id
-	l := newLink(b.life, m, b.dial)
+	l := newLink(b.life, m, b.dial, b.handshake)
 	b.byID[id] = l
 	b.mu.Unlock()
 	if old != nil {

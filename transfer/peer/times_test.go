@@ -13,6 +13,9 @@ func TestTimesAreThoseOfTheProtocol(t *testing.T) {
 	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
 		t.Errorf("%+v, want %+v", c.times, want)
 	}
+	if c.links.handshake != handshakeTime {
+		t.Errorf("a handshake may take %v, want %v", c.links.handshake, handshakeTime)
+	}
 }
 
 // TestTimesAreInOrder states which time-out each has to be shorter than, and by how
