@@ -18,7 +18,7 @@ import (
 // the blob, also in the answer to a Range. Of several faults that match, the
 // first that has not been used up is applied.
 type Fault struct {
-	Name   string `json:"name"`   // as the log has it
+	Name   string `json:"name"`   // as it stands in the log
 	Method string `json:"method"` // "": any
 	Path   string `json:"path"`   // a part of the path and query, unescaped
 	Times  int    `json:"times"`  // how many requests it applies to; 0: all
@@ -42,7 +42,7 @@ type Fault struct {
 // piece is how many bytes a slow answer sends at a time.
 const piece = 4 << 10
 
-// errFault ends a body.
+// errFault is the error that ends a body.
 var errFault = errors.New("the fault asked for")
 
 // readFaults reads a Fault from each line.
@@ -156,7 +156,7 @@ func (b *badBody) WriteHeader(status int) {
 	}
 	b.ResponseWriter.WriteHeader(status)
 	if b.fault.NoLength { // net/http must not add one either
-		_ = http.NewResponseController(b.ResponseWriter).Flush() // the first Write tells
+		_ = http.NewResponseController(b.ResponseWriter).Flush() // the first Write reports the error
 	}
 }
 
@@ -201,8 +201,8 @@ func (b *badBody) send(p []byte) error {
 	return http.NewResponseController(b.ResponseWriter).Flush()
 }
 
-// end ends the answer as the fault says. What was sent before has arrived, but
-// for a reset, which may overtake it.
+// end ends the answer as the fault says. What was sent before has arrived,
+// except after a reset, which may overtake it.
 func (b *badBody) end() error {
 	c := http.NewResponseController(b.ResponseWriter)
 	if b.fault.At > 0 {

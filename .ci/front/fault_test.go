@@ -48,7 +48,7 @@ func parsed(t *testing.T, s string) *url.URL {
 	return u
 }
 
-// got is what a client has of an answer.
+// A got is what a client received of an answer.
 type got struct {
 	*http.Response
 	body string

@@ -19,11 +19,11 @@ const signature = "X-Signature=a%2Fb%2Bc%3D&Expires=600"
 type Front struct {
 	Upstream *url.URL // where requests go
 	Writes   *url.URL // where pushes go instead of Upstream
-	Prefix   string   // leads names at Upstream and is taken off for Writes
+	Prefix   string   // what names begin with at Upstream; taken off for Writes
 	Redirect *url.URL // where GETs of blobs are redirected to
 	Signed   bool     // demand the signature, refuse credentials
 	Slow     int64    // bytes a second for each blob's body
-	TLS      bool     // the front itself speaks it
+	TLS      bool     // the front serves over TLS
 }
 
 // Serve returns the handler for clients.
@@ -103,8 +103,8 @@ func isBlob(path string) bool {
 	return strings.Contains(path, "/blobs/sha")
 }
 
-// isWrite reports whether a request belongs to a push. The GET that asks how
-// far an upload has come does.
+// isWrite reports whether a request belongs to a push. So does the GET that asks
+// how far an upload has come.
 func isWrite(r *http.Request) bool {
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
 	return !read || strings.Contains(r.URL.Path, "/blobs/uploads/")

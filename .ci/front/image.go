@@ -15,8 +15,8 @@ import (
 )
 
 // pushImages pushes an image for each line "URL NAME SIZE" of in: to the registry
-// at URL, as NAME:v1, with one layer of SIZE bytes of noise, which nobody has seen
-// before. For each it prints the name, the digests of manifest, layer and config,
+// at URL, as NAME:v1, with one layer of SIZE random bytes, which no registry has
+// yet. For each it prints the name, the digests of manifest, layer and config,
 // and the layer's size.
 func pushImages(ctx context.Context, in io.Reader, out io.Writer) error {
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -69,8 +69,8 @@ func pushImage(ctx context.Context, out io.Writer, repository, name string, size
 // digestOf returns the digest of b.
 func digestOf(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
 
-// noiseLayer returns a layer with one file, so that the whole has size bytes; less
-// than what an archive needs makes an empty one.
+// noiseLayer returns a layer of size bytes with one file of random bytes. If size is
+// less than an archive needs, the file is empty.
 func noiseLayer(size int64) ([]byte, error) {
 	const around = 512 + 2*512 // the file's header and the archive's end
 	noise := make([]byte, max(size-around, 0)/512*512)

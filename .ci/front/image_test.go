@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A shelf is a registry as far as pushes go.
+// A shelf is a registry that takes pushes and does nothing else.
 type shelf struct {
 	mu   sync.Mutex
 	held map[string][]byte // by path

@@ -59,7 +59,7 @@ func (n *noting) end() {
 	}
 }
 
-// WriteHeader tells the status, but for those that only announce another.
+// WriteHeader tells note the status, unless it only announces another one (1xx).
 func (n *noting) WriteHeader(status int) {
 	if !n.done && status >= http.StatusOK {
 		n.done = true
@@ -68,7 +68,7 @@ func (n *noting) WriteHeader(status int) {
 	n.ResponseWriter.WriteHeader(status)
 }
 
-// Write is an answer of 200 where no status came first.
+// Write tells note 200 if no status was written before.
 func (n *noting) Write(p []byte) (int, error) {
 	if !n.done {
 		n.WriteHeader(http.StatusOK)

@@ -93,8 +93,8 @@ func urlInto(u **url.URL) func(string) error {
 }
 
 // serve answers on addr until ctx ends, over TLS if there is a certificate. It
-// does not wait for answers under way: a registry that goes away is what the
-// runs want to see.
+// does not wait for answers that are being sent: the runs need a registry that
+// disappears.
 func serve(ctx context.Context, addr, cert, key string, h http.Handler) error {
 	srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()

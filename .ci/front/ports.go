@@ -9,8 +9,8 @@ import (
 	"net"
 )
 
-// Ports are looked for below the range that the kernel takes outgoing
-// connections' ports from, so that none of those is in the way later.
+// Ports are chosen below the range from which the kernel takes the ports of
+// outgoing connections, so that no such connection takes one of them later.
 const (
 	firstPort = 20000
 	lastPort  = 32000
