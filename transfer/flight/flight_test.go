@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// A member is a peer that is only named.
+// A member is a peer that has a name and answers nothing.
 type member struct {
 	mesh.Peer
 	id string
@@ -58,7 +58,7 @@ func request(repository, content string) grants.Request {
 	return grants.Request{Ref: oci.Ref{Registry: "reg.example.com", Repository: repository, Digest: digest.FromString(content)}}
 }
 
-// list lists a flight, as begin does, that nobody fills.
+// list lists a flight as begin does. Nothing fills it.
 func (f *Flights) list(q grants.Request, leads bool) *Flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,14 +68,16 @@ func (f *Flights) list(q grants.Request, leads bool) *Flight {
 	return fl
 }
 
-// held is a ticket of a member that asks only for what is held. It begins no flight.
+// held returns the ticket of a member that asks only for content that this node holds.
+// Such a ticket begins no flight.
 func held(q grants.Request, asker string) *Ticket {
 	t := NewTicket(q)
 	t.ForMember, t.Terms, t.Asker = true, mesh.Terms{Held: true}, asker
 	return t
 }
 
-// What lands between a look into the shard and boarding is not downloaded again.
+// Content that lands after the look into the shard and before boarding is not
+// downloaded again.
 func TestWhatHasLandedIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
@@ -95,14 +97,14 @@ func TestWhatHasLandedIsLookedAtAgain(t *testing.T) {
 		board := func() error { _, _, err := f.Board(ticket); return err }
 		f.Look(ticket)
 		if err := board(); oci.KindOf(err) != oci.NotFound {
-			t.Errorf("%s: before that: %v", name, err)
+			t.Errorf("%s: before it landed: %v", name, err)
 		}
 		test.lands()
 		if err := board(); errors.Is(err, ErrLanded) != test.landed {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := board(); errors.Is(err, ErrLanded) {
-			t.Errorf("%s: a ticket is told twice", name)
+			t.Errorf("%s: a ticket is told twice that the content landed", name)
 		}
 	}
 }
@@ -118,15 +120,15 @@ func TestAFlightIsBoardedAndDeserted(t *testing.T) {
 	}
 	f.GetOff(fl)
 	if f.deserted(fl) {
-		t.Error("deserted, with one aboard")
+		t.Error("the flight is deserted although one is aboard")
 	}
 	f.GetOff(fl)
 	if !f.deserted(fl) || f.at(fl.key) != nil {
-		t.Error("nobody is aboard, and it can be boarded")
+		t.Error("the flight can still be boarded although nobody is aboard")
 	}
 }
 
-// Which flights a ticket is good for.
+// A ticket is valid for some flights only.
 func TestTickets(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
@@ -138,13 +140,13 @@ func TestTickets(t *testing.T) {
 		t.Error("public content depends on who asked for it first")
 	}
 	if NewTicket(private).mayBoard(fl) {
-		t.Error("private content came for another repository")
+		t.Error("a ticket for private content boards a flight of another repository")
 	}
 	once := NewTicket(own)
 	if !once.Failed(fl) || once.mayBoard(fl) || once.mayBoard(f.list(others, true)) {
 		t.Error("a ticket that failed for another repository boards such a flight again")
 	}
 	if !once.mayBoard(f.list(own, true)) {
-		t.Error("a ticket that failed for another repository boards none for its own")
+		t.Error("a ticket that failed for another repository does not board a flight for its own")
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Until a flight is settled only higher ids follow it, and it defers to lower ones.
-// Afterwards anybody follows it.
+// Afterwards any node may follow it.
 func TestAnUnsettledFlightDefersToLowerIDs(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
@@ -34,20 +34,20 @@ func TestAnUnsettledFlightDefersToLowerIDs(t *testing.T) {
 		t.Errorf("it defers to %v, want b", p)
 	}
 	if f.Peeked(q, "b") {
-		t.Error("it is settled before it has asked who it defers to")
+		t.Error("the flight is settled before it asked the node that it defers to")
 	}
 	if p := f.settle(fl, true); p != nil {
 		t.Errorf("it defers twice, to %v", p)
 	}
 	if !f.Peeked(q, "b") || !f.Peeked(q, "z") {
-		t.Error("it is settled, and not everybody may follow")
+		t.Error("the flight is settled, and some node may not follow it")
 	}
 	if got, joined, err := f.Board(held(q, "b")); got != fl || !joined || err != nil {
 		t.Errorf("boarding a settled flight: %v, %v", joined, err)
 	}
 }
 
-// A member that is gone is not deferred to.
+// A flight does not defer to a member that is gone.
 func TestAFlightSettlesIfWhoItDefersToIsGone(t *testing.T) {
 	t.Parallel()
 	f, c := newFlights()
@@ -60,8 +60,8 @@ func TestAFlightSettlesIfWhoItDefersToIsGone(t *testing.T) {
 	}
 }
 
-// Two nodes that both believe to lead never follow each other, in whatever order they
-// look.
+// Two nodes that both believe that they lead never follow each other, whichever of them
+// looks first.
 func TestTwoLeadersNeverFollowEachOther(t *testing.T) {
 	t.Parallel()
 	q := request("app", "content")
@@ -72,14 +72,14 @@ func TestTwoLeadersNeverFollowEachOther(t *testing.T) {
 	_, atHigh := low.list(q, true), high.list(q, true)
 	highFollows, lowFollows := low.Peeked(q, "b"), high.Peeked(q, "a")
 	if !highFollows || lowFollows {
-		t.Errorf("the higher follows: %v, the lower: %v", highFollows, lowFollows)
+		t.Errorf("the higher id follows: %v, the lower id follows: %v", highFollows, lowFollows)
 	}
 	if p := high.settle(atHigh, false); p == nil || p.ID() != "a" {
-		t.Errorf("the higher defers to %v", p)
+		t.Errorf("the higher id defers to %v, want a", p)
 	}
 }
 
-// A flight of a private registry for another repository is none for the asker.
+// A node may not follow a flight for another repository of a private registry.
 func TestAPrivateFlightIsNotShownForAnotherRepository(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
@@ -88,17 +88,18 @@ func TestAPrivateFlightIsNotShownForAnotherRepository(t *testing.T) {
 	another := q
 	another.Repository = "other"
 	if f.Peeked(another, "z") || f.Peeked(another, "a") {
-		t.Error("another repository's flight is followed")
+		t.Error("a node may follow a flight for another repository")
 	}
 	if p := f.settle(fl, false); p != nil {
 		t.Errorf("it defers to %v, which asked for another repository", p)
 	}
 	if !f.Peeked(q, "z") {
-		t.Error("its own repository's flight is not followed")
+		t.Error("a node may not follow a flight for the same repository")
 	}
 }
 
-// A node that is peeked at without a flight peeks at that member in turn, for a while.
+// A node without a flight that a member peeks at remembers that member for a while: it
+// is a candidate for the next flight.
 func TestIntentsAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -121,9 +122,9 @@ func TestIntentsAreRemembered(t *testing.T) {
 		f.Peeked(late, "b")
 		f.Peeked(gone, "b")
 		want(q, "h", "b")
-		want(q, "h") // it is told once
+		want(q, "h") // b is a candidate once
 		f.Peeked(q, "h")
-		want(q, "h") // who holds it is asked anyway
+		want(q, "h") // h holds the content, so it is a candidate anyway
 		<-time.After(intentFor + time.Second)
 		want(late, "h")
 		f.Peeked(gone, "b")
@@ -145,17 +146,17 @@ func TestIntentsAreForgottenOneAtATime(t *testing.T) {
 	}
 }
 
-// A flight that followed others leads if no other of this node does.
+// A flight that followed another node leads if this node has no other flight that leads.
 func TestPromote(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
 	q := request("app", "content")
 	follower := f.list(q, false)
 	if other := f.promote(follower); other != nil || f.at(flightKey{q.Content(), true}) != follower {
-		t.Error("it does not lead")
+		t.Error("the flight does not lead")
 	}
 	if other := f.promote(follower); other != nil {
-		t.Error("a flight is promoted behind itself")
+		t.Error("a flight has to follow itself")
 	}
 	leader := f.list(q, true)
 	if other := f.promote(follower); other != leader {
@@ -165,6 +166,6 @@ func TestPromote(t *testing.T) {
 	private.Private, private.Repository = true, "other"
 	own := f.list(private, false)
 	if other := f.promote(own); other != nil || f.at(flightKey{q.Content(), true}) != own {
-		t.Error("private content is had from a flight for another repository")
+		t.Error("a flight for private content follows one for another repository")
 	}
 }

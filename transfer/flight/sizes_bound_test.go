@@ -12,7 +12,7 @@ import (
 
 const imageType = "application/vnd.oci.image.manifest.v1+json"
 
-// learn teaches s a manifest that tells the size of a layer.
+// learn gives s a manifest that tells the size of a layer.
 func learn(s *Sizes, registry, layer string, size int64) oci.Content {
 	m := fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, digest.FromString(layer), size)
 	c := oci.Content{Registry: registry, Digest: digest.FromBytes(m)}
@@ -28,22 +28,22 @@ func TestSizesComeFromManifests(t *testing.T) {
 	s := NewSizes()
 	layer := learn(s, "reg.example.com", "layer", 100)
 	if got := s.Get(layer); got != 100 {
-		t.Errorf("%d bytes", got)
+		t.Errorf("the layer has %d bytes, want 100", got)
 	}
 	if got := s.Get(oci.Content{Registry: "evil.example.com", Digest: layer.Digest}); got != unknown {
-		t.Errorf("another registry's size is %d", got)
+		t.Errorf("the size is %d for another registry, which told none", got)
 	}
 	learn(s, "evil.example.com", "layer", 999)
 	if got := s.Get(layer); got != 100 {
-		t.Errorf("another registry changed it to %d", got)
+		t.Errorf("another registry changed the size to %d", got)
 	}
 	learn(s, "reg.example.com", "layer", 101)
 	if got := s.Get(layer); got != unknown {
-		t.Errorf("manifests disagree, and it is %d", got)
+		t.Errorf("two manifests disagree, and the size is %d", got)
 	}
 	learn(s, "reg.example.com", "layer", 102)
 	if got := s.Get(layer); got != unknown {
-		t.Errorf("manifests disagreed, and it is %d", got)
+		t.Errorf("manifests disagreed before, and the size is %d", got)
 	}
 }
 
@@ -52,10 +52,10 @@ func TestSizesAreForgottenOneAtATime(t *testing.T) {
 	s := NewSizes()
 	first := learn(s, "reg.example.com", "first", 1)
 	second := learn(s, "reg.example.com", "second", 2)
-	for i := range maxSizes/2 - 1 { // two each: all in all two too many
+	for i := range maxSizes/2 - 1 { // each has two sizes, so there are two more than the bound
 		learn(s, "reg.example.com", strconv.Itoa(i), 3)
 	}
 	if s.Get(first) != unknown || s.Get(second) != 2 {
-		t.Errorf("%d and %d bytes, want those of the second alone", s.Get(first), s.Get(second))
+		t.Errorf("the sizes are %d and %d, want only the second to be known", s.Get(first), s.Get(second))
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// Most images are pulled through an index, which tells the size of the manifest
-// before that tells those of its layers.
+// Most images are pulled through an index, which tells the manifest's size
+// before the manifest tells the sizes of its layers.
 func TestSizesAreLearntThroughAnIndex(t *testing.T) {
 	t.Parallel()
 	const image, index = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
