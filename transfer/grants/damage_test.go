@@ -14,8 +14,8 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// eventful is a file to which everything was appended that can happen, what each of
-// its prefixes says, and all that it is about.
+// eventful returns a file with a record of every kind of event, and the blobs that its
+// records are about.
 func eventful(t *testing.T) (content []byte, refs []oci.Ref) {
 	t.Helper()
 	l, records := newLedger(), []record(nil)
@@ -32,8 +32,8 @@ func eventful(t *testing.T) (content []byte, refs []oci.Ref) {
 	return encodeFile(private, records), []oci.Ref{a, b, c, d}
 }
 
-// reread reads a file's bytes as a start does. It is nil if every registry counts
-// as private because of them.
+// reread reads a file's bytes as a node does when it starts. It returns nil if they make
+// every registry count as private.
 func reread(content []byte) *ledger {
 	registry, records, ok := decodeFile(content)
 	if !ok || registry != private {
@@ -44,8 +44,8 @@ func reread(content []byte) *ledger {
 	return l
 }
 
-// After any damage a registry is as private as it was, and no grant counts that the
-// whole file takes back.
+// Damage to a file never makes a private registry public, and no grant counts that the
+// undamaged file takes back.
 func TestDamagedNotesGrantNothing(t *testing.T) {
 	t.Parallel()
 	content, refs := eventful(t)
@@ -85,12 +85,12 @@ func TestDamagedNotesGrantNothing(t *testing.T) {
 		flipped := slices.Clone(content)
 		flipped[at] ^= 1
 		if reread(flipped) != nil || reread(content[:at]) != nil {
-			t.Errorf("the heading is damaged at %d, and nobody minds", at)
+			t.Errorf("the heading is damaged at %d, and the file is read all the same", at)
 		}
 	}
 }
 
-// A file that ends early, after any record, says what it said at that time.
+// A file that ends after any record says what it said when that record was the last.
 func TestNotesThatEndEarly(t *testing.T) {
 	t.Parallel()
 	content, refs := eventful(t)
@@ -106,8 +106,8 @@ func TestNotesThatEndEarly(t *testing.T) {
 	want(t, reread(content), false, refs[0], refs[2], refs[3])
 }
 
-// A damaged file on disk: its registry is asked again, and the file is whole after
-// the next start.
+// If a file on disk is damaged, its registry is asked again. The next start writes the
+// file anew.
 func TestADamagedFileIsWrittenAnew(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -124,7 +124,7 @@ func TestADamagedFileIsWrittenAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content[len(heading)+len(private)+5] ^= 1 // in the record that says private
+	content[len(heading)+len(private)+5] ^= 1 // in the record that marks the registry as private
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +145,8 @@ func TestADamagedFileIsWrittenAnew(t *testing.T) {
 
 func first(_ string, records []record, _ bool) []record { return records }
 
-// While a file or the folder can't be read, every registry counts as private. What
-// is written over it meanwhile does not make the registry public at the next start.
+// While a file or the folder can't be read, every registry counts as private. If the
+// file is written over meanwhile, its registry is still private after the next start.
 func TestUnreadNotesKeepRegistriesPrivate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -184,22 +184,22 @@ func TestUnreadNotesKeepRegistriesPrivate(t *testing.T) {
 			if !s.MarkedPrivate(private) || !s.MarkedPrivate("any.example") {
 				t.Error("a registry is public that may be private")
 			}
-			s.ledger.refuse(ref) // nobody knows of it by now
+			s.ledger.refuse(ref) // the ledger knows no grant that this takes back
 			broken.Store(false)
-			s.ledger.deliver(ref, false) // the file is written, and not because it is private
+			s.ledger.deliver(ref, false) // a reason to write the file other than that the registry is private
 			s = restart(t, s, dir)
 			want(t, s.ledger, false, ref)
 			if !s.MarkedPrivate(private) {
-				t.Error("what could not be read was written over: the registry is public now")
+				t.Error("the file that could not be read was written over, and the registry is public now")
 			}
 			if tt.fault != nil && s.MarkedPrivate("any.example") {
-				t.Error("every registry stays private")
+				t.Error("every registry still counts as private after the file was read")
 			}
 		})
 	}
 }
 
-// failing returns an error of the disk, if yes.
+// failing returns a disk error if yes is true.
 func failing(yes bool) error {
 	if yes {
 		return syscall.EIO
@@ -207,7 +207,7 @@ func failing(yes bool) error {
 	return nil
 }
 
-// A write that fails is made again without a further change.
+// A write that failed is tried again, also if nothing changes meanwhile.
 func TestFailedWritesAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -242,7 +242,7 @@ func TestTheLargestFileIsRead(t *testing.T) {
 	s := start(t, dir, nil)
 	fill(s.ledger, time.Now().Add(-time.Minute))
 	s.notes.sync(time.Minute)
-	for range 3 { // so much is appended that the file is written anew
+	for range 3 { // this appends so much that the file is written anew
 		refuse(s.ledger)
 		s.notes.sync(time.Minute)
 	}
@@ -252,14 +252,14 @@ func TestTheLargestFileIsRead(t *testing.T) {
 	}
 	s = restart(t, s, dir)
 	if !s.MarkedPrivate(private) || s.MarkedPrivate("any.example") {
-		t.Error("the file can't be read")
+		t.Error("the largest file can't be read")
 	}
 	if n := s.ledger.books[private].repos.Len(); n != maxRepos {
 		t.Errorf("%d repositories are left", n)
 	}
 }
 
-// fill makes a book as large as it gets.
+// fill fills a book up to its bounds.
 func fill(l *ledger, at time.Time) {
 	repos := names("r", maxRepos)
 	for i, name := range names("x", maxGrants) {
@@ -270,20 +270,20 @@ func fill(l *ledger, at time.Time) {
 	}
 }
 
-// refuse refuses all repositories that fill made.
+// refuse refuses every repository that fill added.
 func refuse(l *ledger) {
 	for _, name := range names("r", maxRepos) {
 		l.refuse(blob(name, ""))
 	}
 }
 
-// What is known stays known when the cache directory is replaced, and what lies in
-// the other directory takes nothing back.
+// The ledger keeps what it knows when the cache directory is replaced. Older notes in
+// the other directory undo no revocation.
 func TestAReplacedDirectoryKeepsWhatIsKnown(t *testing.T) {
 	t.Parallel()
 	old, dir := t.TempDir(), t.TempDir()
 	a, b, c := blob("one", "a"), blob("two", "b"), blob("three", "c")
-	s := start(t, old, nil) // the other directory: from before the revocations
+	s := start(t, old, nil) // the other directory, written before the revocations
 	s.ledger.vouches(time.Hour, a, b, c)
 	s.MarkPublic(private)
 	if err := s.Close(); err != nil {

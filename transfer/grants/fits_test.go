@@ -15,7 +15,7 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// A telling upstream answers every HEAD alike.
+// A telling upstream gives every HEAD the same answer.
 type telling struct {
 	oci.Upstream
 	said oci.Descriptor
@@ -25,7 +25,8 @@ func (u telling) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor,
 	return u.said, nil
 }
 
-// An answer to HEAD vouches for what the shard holds only if it can be about that.
+// An answer to HEAD vouches for content in the shard only if it can be about that
+// content.
 func TestAHeadThatTellsOfOtherContentVouchesForNothing(t *testing.T) {
 	t.Parallel()
 	content := []byte("private content")

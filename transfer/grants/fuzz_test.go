@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzDecodeFile: no file of notes makes the reader fail, and what is read is what
-// was written.
+// FuzzDecodeFile checks that no file of notes makes the reader fail, and that a file is
+// read as it was written.
 func FuzzDecodeFile(f *testing.F) {
 	l := newLedger()
 	l.vouches(0, blob("team/app", "x"))

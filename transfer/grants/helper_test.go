@@ -32,11 +32,11 @@ func blobOf(registry, repository, content string) oci.Ref {
 // blob names a blob of the private registry.
 func blob(repository, content string) oci.Ref { return blobOf(private, repository, content) }
 
-// start opens a shard, which the test closes at its end.
+// start opens a shard and closes it when the test ends.
 func start(t testing.TB, dir string, fault func(op, name string) error) *Shard {
 	t.Helper()
 	s := OpenShard(dir, cache.Options{Fault: fault})
-	t.Cleanup(func() { _ = s.Close() }) // perhaps the second time
+	t.Cleanup(func() { _ = s.Close() }) // the test may have closed it
 	return s
 }
 
@@ -49,7 +49,7 @@ func restart(t testing.TB, s *Shard, dir string) *Shard {
 	return start(t, dir, nil)
 }
 
-// vouches notes that the registry vouched for these blobs, that long ago.
+// vouches notes that the registry vouched for these blobs that long ago.
 func (l *ledger) vouches(ago time.Duration, refs ...oci.Ref) {
 	for _, ref := range refs {
 		l.vouch(ref, oci.BlobResource, time.Now().Add(-ago), false)
@@ -64,27 +64,27 @@ func want(t testing.TB, l *ledger, counts bool, refs ...oci.Ref) {
 	t.Helper()
 	for _, ref := range refs {
 		if l.counts(ref) != counts {
-			t.Errorf("%s/%s@%s counts: %v", ref.Registry, ref.Repository, ref.Digest, !counts)
+			t.Errorf("the grant of %s/%s@%s counts: %v, want %v", ref.Registry, ref.Repository, ref.Digest, !counts, counts)
 		}
 	}
 }
 
-// rewritten is the ledger that another process reads from a file written anew.
+// rewritten writes a ledger to a new file and returns the ledger that is read from it.
 func rewritten(t testing.TB, l *ledger, registry string) *ledger {
 	t.Helper()
 	name, records, ok := decodeFile(encodeFile(registry, l.records(registry)))
 	if !ok || name != registry {
-		t.Fatalf("file of %q is one of %q, %v", registry, name, ok)
+		t.Fatalf("the file of %q is read as that of %q, %v", registry, name, ok)
 	}
 	next := newLedger()
 	next.read(name, records)
 	return next
 }
 
-// A stall holds up every file call until it is let go.
+// A stall makes file calls hang until it is released.
 type stall struct {
 	mu      sync.Mutex
-	op      string        // only this kind of call, "" for all
+	op      string        // the kind of call that hangs; "": all
 	on      bool          // calls are held up
 	reached chan struct{} // holds a token once a call is held up
 	release chan struct{}

@@ -15,8 +15,8 @@ import (
 // victimDir names the variable that makes the test binary a process to kill.
 const victimDir = "OCI_PROXY_TEST_VICTIM"
 
-// victim grants and revokes, prints which revocations are written down, and goes on
-// until it is killed.
+// victim grants and revokes until it is killed. It prints the number of each round whose
+// revocations are written down.
 func victim(dir string) {
 	s := OpenShard(dir, cache.Options{})
 	var k int
@@ -25,7 +25,7 @@ func victim(dir string) {
 	for i := 0; ; i++ {
 		refused, lost, kept := victims(k, i)
 		s.ledger.vouches(time.Millisecond, refused, lost, kept)
-		for range 50 { // the file is long, and is being written when the end comes
+		for range 50 { // so that the file is long, and the kill comes while it is being written
 			s.ledger.vouches(time.Millisecond, blob("noise", fmt.Sprint(k, i, time.Now().UnixNano())))
 		}
 		g.Revoke(request(s, refused), oci.BlobResource, &oci.Error{Kind: oci.Denied, Status: 403, By: oci.Registry, Relayed: true})
@@ -34,17 +34,17 @@ func victim(dir string) {
 	}
 }
 
-// victims are the i-th blobs of the k-th cycle.
+// victims returns the blobs of round i in cycle k.
 func victims(k, i int) (refused, lost, kept oci.Ref) {
 	return blob(fmt.Sprintf("refused-%d-%d", k, i), "x"), blob("lost", fmt.Sprint(k, i)), blob("kept", fmt.Sprint(k, i))
 }
 
-// request is what ref means on a shard where its registry is private.
+// request makes a request for ref to a shard on which its registry is private.
 func request(s *Shard, ref oci.Ref) Request {
 	return Request{ref, Site{Private: true, StaleIfError: time.Hour, Shard: s}}
 }
 
-// killed runs a victim and kills it once it has told of n rounds.
+// killed runs a victim and kills it once it has printed n rounds.
 func killed(t *testing.T, dir string, k, n int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -65,7 +65,7 @@ func killed(t *testing.T, dir string, k, n int) {
 	_ = cmd.Wait() // it was killed
 }
 
-// What Revoke returned from stays revoked, whenever the process dies.
+// Once Revoke has returned, the revocation holds, whenever the process dies.
 func TestRevocationsSurviveKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -73,7 +73,7 @@ func TestRevocationsSurviveKill(t *testing.T) {
 	if testing.Short() {
 		cycles = 3
 	}
-	torn := 0 // the end came in the middle of a write: then nothing counts
+	torn := 0 // cycles in which the kill came during a write; then no grant counts
 	for k := range cycles {
 		n := 3 + 17*k%60
 		killed(t, dir, k, n)

@@ -8,7 +8,7 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// The blobs that the rules are about.
+// These are the blobs that the rules are about.
 var a, b, other = blob("team/app", "a"), blob("team/app", "b"), blob("team/other", "a")
 
 // A rule says what counts after some events, and what does not.
@@ -83,8 +83,8 @@ var rules = map[string]rule{
 	},
 }
 
-// Each rule is tried on a ledger, and on one that read its notes from a file
-// written anew and from a file to which each change was appended.
+// Each rule is tried on a ledger in memory, on one that was read from a file written
+// anew, and on one that was read from a file to which each change was appended.
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range rules {
@@ -126,7 +126,7 @@ func TestWhetherATagStands(t *testing.T) {
 		}, true},
 		"some notes can't be read":      {func(l *ledger) { l.goBlind() }, false},
 		"the repository was forgotten":  {func(l *ledger) { l.books[private].repos.Remove(repoKey(tag)) }, false},
-		"refused, and vouched for anew": {func(l *ledger) { l.refuse(tag); l.vouch(tag, oci.ManifestResource, time.Now(), false) }, false}, // another answer of the tag did that
+		"refused, and vouched for anew": {func(l *ledger) { l.refuse(tag); l.vouch(tag, oci.ManifestResource, time.Now(), false) }, false}, // a later answer about the tag does not confirm the earlier one
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,13 +134,13 @@ func TestWhetherATagStands(t *testing.T) {
 			l.vouch(tag, oci.ManifestResource, then, false)
 			tt.do(l)
 			if got := l.stands(tag, then); got != tt.want {
-				t.Error("it stands:", got)
+				t.Errorf("the tag stands: %v, want %v", got, tt.want)
 			}
 		})
 	}
 }
 
-// What a registry may fill is bounded, and it fills its own book only.
+// Each book is bounded, and a registry fills only its own.
 func TestBooksAreBounded(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
@@ -178,7 +178,8 @@ func TestBooksAreBounded(t *testing.T) {
 	}
 }
 
-// A repository that is pushed out takes its refusal along, so nothing older counts.
+// When a refused repository is forgotten, nothing counts any more that was vouched for
+// before its refusal.
 func TestAForgottenRefusalIsNotUndone(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
@@ -189,15 +190,15 @@ func TestAForgottenRefusalIsNotUndone(t *testing.T) {
 		l.vouch(blob(name, "x"), oci.BlobResource, time.Now(), false)
 	}
 	if l.books[private].repos.Contains(repoKey(gone)) {
-		t.Fatal("it is still remembered")
+		t.Fatal("the repository is still remembered")
 	}
 	l.vouches(30*time.Second, gone) // an old word
 	want(t, l, false, gone)
 	want(t, rewritten(t, l, private), false, gone)
 }
 
-// Strangers may name any number of registries: none is remembered but by what a
-// member says, and there are so many at most.
+// Strangers may name any number of registries. The ledger remembers only those that a
+// member marked, up to a bound.
 func TestStrangersFillNothing(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
@@ -215,13 +216,13 @@ func TestStrangersFillNothing(t *testing.T) {
 		l.markPrivate(name, true)
 		l.vouch(blobOf(name, "a", "a"), oci.BlobResource, time.Now(), true)
 	}
-	l.markPrivate(private, false) // an operator's has a place always
+	l.markPrivate(private, false) // there is always a place for what the operator configured
 	if len(l.books) != maxMarked || len(l.marks) != maxMarked+1 || !l.marked("member0") {
 		t.Errorf("%d books, %d marks", len(l.books), len(l.marks))
 	}
 }
 
-// What the operator says is public stays so, whatever was marked before.
+// A registry that the operator calls public is public, also if it was marked before.
 func TestMarks(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
@@ -232,11 +233,11 @@ func TestMarks(t *testing.T) {
 	}
 	l.goBlind()
 	if l.marked(private) || !l.marked("other.example") {
-		t.Error("when notes can't be read: ", l.marked(private), l.marked("other.example"))
+		t.Errorf("when notes can't be read, the public registry is private: %v, another is private: %v", l.marked(private), l.marked("other.example"))
 	}
 }
 
-// All may be asked and told at once. The race detector watches.
+// All methods may be called at the same time. The race detector checks this.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), nil)

@@ -26,8 +26,8 @@ func (w *willing) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor
 	return oci.Descriptor{Size: 1}, nil
 }
 
-// A registry that is configured as offline is not asked whether what another node
-// holds may be shown: its last word counts, however old.
+// An offline registry is not asked whether content of another node may be shown. Its
+// last word counts, however old it is.
 func TestAnOfflineRegistryIsNotAskedForAGrant(t *testing.T) {
 	t.Parallel()
 	log, up := slog.New(slog.DiscardHandler), &willing{}
@@ -44,10 +44,10 @@ func TestAnOfflineRegistryIsNotAskedForAGrant(t *testing.T) {
 	known := request("known")
 	g.Grant(known, oci.BlobResource, time.Now().Add(-time.Hour))
 	if !g.MayShow(t.Context(), known, oci.BlobResource) {
-		t.Error("what the registry vouched for is not shown")
+		t.Error("content that the registry vouched for may not be shown")
 	}
 	if g.MayShow(t.Context(), request("unknown"), oci.BlobResource) {
-		t.Error("what nobody vouched for is shown")
+		t.Error("content that the registry never vouched for may be shown")
 	}
 	if up.asked > 0 {
 		t.Errorf("the registry was asked %d times", up.asked)

@@ -11,14 +11,15 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// An earlier cache is a directory as versions before 2026-12 left it.
+// These blobs are in the notes of an earlier cache: a directory as versions before
+// 2026-12 left it.
 var (
 	oldKept    = blob("team/app", "kept")
 	oldGone    = blob("team/gone", "taken back")
 	oldBrought = blobOf("public.example", "", "delivered")
 )
 
-// earlier makes one.
+// earlier makes an earlier cache.
 func earlier(t *testing.T, dir string) {
 	t.Helper()
 	then := time.Now().Add(-time.Hour)
@@ -48,10 +49,10 @@ func wantEarlier(t *testing.T, s *Shard) {
 	want(t, s.ledger, true, oldKept)
 	want(t, s.ledger, false, oldGone, blob("team/unnoted", "taken back"))
 	if s.ledger.vouchedAt(oldKept, oci.ManifestResource).IsZero() {
-		t.Error("the note does not tell the kind, so it is for both")
+		t.Error("an old note, which does not tell the kind, does not count for manifests")
 	}
 	if !s.MarkedPrivate(private) || !s.MarkedPrivate("marked.example") || s.MarkedPrivate("public.example") {
-		t.Error("other registries are private than before")
+		t.Error("not the same registries are private as before")
 	}
 	if !s.ledger.delivered(oldBrought, false) || !s.ledger.delivered(oldBrought, true) {
 		t.Error("a delivery is forgotten")
@@ -59,7 +60,7 @@ func wantEarlier(t *testing.T, s *Shard) {
 	for repo, stands := range map[string]bool{"team/app": true, "team/gone": false} {
 		tag := oci.Ref{Registry: private, Repository: repo, Tag: "v1"}
 		if s.ledger.stands(tag, time.Now().Add(-time.Hour)) != stands {
-			t.Errorf("tag of %s stands: %v", repo, !stands)
+			t.Errorf("the tag of %s stands: %v, want %v", repo, !stands, stands)
 		}
 	}
 }
@@ -76,16 +77,16 @@ func TestNotesOfEarlierVersionsAreReadOverOnce(t *testing.T) {
 		}
 	}
 	s.ledger.refuse(oldKept)
-	s.SetTag(cache.Tag{Key: "!private late.example", Digest: oldKept.Digest}) // nobody looks for it any more
+	s.SetTag(cache.Tag{Key: "!private late.example", Digest: oldKept.Digest}) // old notes are not read any more
 	s = restart(t, s, dir)
 	want(t, s.ledger, false, oldKept)
 	if s.MarkedPrivate("late.example") {
-		t.Error("old notes are looked for again")
+		t.Error("old notes are read a second time")
 	}
 }
 
-// Reading over may end at any file call, by a crash or by an error of the disk: the
-// next start does the rest.
+// A crash or a disk error may end the reading of old notes at any file call. The next
+// start does the rest.
 func TestReadingOverMayEndAnywhere(t *testing.T) {
 	t.Parallel()
 	for n := int64(1); ; n++ {
@@ -116,14 +117,15 @@ func TestReadingOverMayEndAnywhere(t *testing.T) {
 		}
 		if !reached.Load() {
 			if n < 20 {
-				t.Errorf("there are %d calls only", n)
+				t.Errorf("there are only %d calls", n)
 			}
 			return
 		}
 	}
 }
 
-// A version that could not read all old notes goes on with those that it read.
+// A node that could not read all old notes uses those that it read. The next start reads
+// the others.
 func TestOldNotesThatCantBeReadAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -148,6 +150,6 @@ func TestOldNotesThatCantBeReadAreTriedAgain(t *testing.T) {
 	want(t, s.ledger, false, oldKept)
 	marked := []bool{s.MarkedPrivate(private), s.MarkedPrivate("marked.example"), s.MarkedPrivate("any.example")}
 	if !slices.Equal(marked, []bool{true, true, false}) {
-		t.Error("private are", marked)
+		t.Error("whether the registries are private:", marked)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// A disk that answers no call any more holds up nobody who asks or grants, and a
-// refusal counts at once. Only Revoke waits for it, a second at most.
+// A disk that hangs delays neither questions nor grants, and a refusal counts at once.
+// Only Revoke waits for the disk, for a second at most.
 func TestAHungDiskHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"", "create", "write", "close", "rename"} {
