@@ -30,6 +30,11 @@ type ClientConfig struct {
 	Patience int
 }
 
+// patient returns how long this client allows for what takes d at most by times.go.
+func (cfg *ClientConfig) patient(d time.Duration) time.Duration {
+	return d * time.Duration(max(1, cfg.Patience))
+}
+
 // times are how long things take. Tests change them.
 type times struct {
 	call, peek, progress time.Duration // until an answer is complete
@@ -54,11 +59,11 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP
 	}
-	life, patience := wait.NewLife(), time.Duration(max(1, cfg.Patience))
+	life := wait.NewLife()
 	c := &Client{
 		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, life: life,
-		times: times{call: callTime, peek: patience * peekTime, progress: patience * progressTime, busy: busyTime},
-		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: patience * handshakeTime, byID: map[string]*link{}},
+		times: times{call: callTime, peek: cfg.patient(peekTime), progress: cfg.patient(progressTime), busy: busyTime},
+		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), byID: map[string]*link{}},
 	}
 	c.SetKeys(cfg.Keys)
 	return c
