@@ -10,7 +10,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// forbidden are spellings of addresses and names that no host on the internet has.
+// forbidden lists spellings of addresses and names that no host on the internet has.
 var forbidden = strings.Fields(`
 	127.0.0.1 127.1 127.0.1 127.0.0.1. 127.255.255.254 2130706433 0x7f000001 0x7f.1 0x7f.0.0.1 0x7F.0x0.0x0.0x1 017700000001 0177.0.0.1
 	0177.0.0.01 127.0.0.0x1 00000177.0.0.1 127.0.0.01 0 0.0.0.0 0x0 00 [::] [::1] [0:0:0:0:0:0:0:1] [::0001] [::127.0.0.1] [::ffff:127.0.0.1]
@@ -26,8 +26,8 @@ var forbidden = strings.Fields(`
 	nas.home.arpa a.onion a.invalid a.test reg.example.com. 127。0。0。1 １２７.0.0.1 ⑫7.0.0.1 ①②⑦.⓪.⓪.① loc%61lhost 127%2e0.0.1 169.254.169.254.
 	user@127.0.0.1 evil.net@127.0.0.1 127.0.0.1:443 localhost:443 [::1]:443 127.0.0.1:22 evil.net:22 evil.net:80 evil.net:0443 evil.net:8443`)
 
-// doors are the ways in which a client, or a registry that it chose, can tell the
-// node where to go.
+// doors lists the ways in which a client, or a registry that it chose, can name a host
+// for the node to ask.
 var doors = map[string]func(w *world, host string) answer{
 	"as the registry in a name": func(w *world, host string) answer {
 		return w.ask(http.MethodGet, "/v2/"+url.PathEscape(host)+"/a/b/manifests/v1")
@@ -50,7 +50,7 @@ func TestForbiddenAddresses(t *testing.T) {
 	seen := map[string]bool{}
 	for _, host := range forbidden {
 		if seen[host] {
-			t.Errorf("%s is there twice", host)
+			t.Errorf("%s is listed twice", host)
 		}
 		seen[host] = true
 	}
@@ -115,7 +115,7 @@ func TestWellKnownRegistriesAreReached(t *testing.T) {
 func addressAttacks() []attack {
 	rebound := func(name string, addrs ...string) attack {
 		return attack{"a name that a client chose means " + name, "that address is dialled", func(t *testing.T) {
-			inner := upstreamtest.New(t) // something inside the network
+			inner := upstreamtest.New(t) // a server inside the network
 			host := strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), ",", "") + ".rebind.net"
 			dns.say(host, addrs...)
 			p := newProxy(t, inner, settings{registry: "private: false"})

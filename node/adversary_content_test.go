@@ -12,8 +12,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A lie is about a blob of 300 KiB. The node may find the right bytes all the same, or
-// give none. It must not give a whole answer with wrong bytes.
+// A lie is a false answer about a blob of 300 KiB. The node may still find the right
+// bytes, or answer with an error. It must not send a complete answer with wrong bytes.
 var lies = map[string]upstreamtest.Fault{
 	"a length that is too large":        {LieLength: 7},
 	"a length that is too small":        {LieLength: -7},
@@ -67,7 +67,7 @@ func contentAttacks() []attack {
 	return append(all, manifestAttacks()...)
 }
 
-// manifestAttacks are lies about manifests.
+// manifestAttacks are false answers about manifests.
 func manifestAttacks() []attack {
 	path := "/v2/" + repo + "/manifests/"
 	get := upstreamtest.Match{Method: http.MethodGet, PathPart: "/manifests/"}

@@ -10,7 +10,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// hostile are headers that no client may see.
+// hostile lists headers that no client may receive.
 var hostile = http.Header{
 	"Set-Cookie": {"session=evil; Path=/"}, "Www-Authenticate": {`Basic realm="phish"`, `Bearer realm="https://evil.net"`}, "Server": {"evil/1"},
 	"X-Powered-By": {"evil"}, "Access-Control-Allow-Origin": {"*"}, "Access-Control-Allow-Credentials": {"true"}, "Refresh": {"0; url=https://evil.net"},
@@ -21,7 +21,7 @@ var hostile = http.Header{
 	"Oci-Filters-Applied": {"evil\tevil"},
 }
 
-// answersOf are requests for each kind of content.
+// answersOf lists a request for each kind of content.
 func answersOf(img upstreamtest.Image) map[string]string {
 	return map[string]string{
 		"a tag": "/v2/" + repo + "/manifests/v1", "a manifest": "/v2/" + repo + "/manifests/" + img.Manifest.String(),

@@ -17,7 +17,7 @@ import (
 )
 
 // A vault is a node in front of a private registry, with an image that a client has
-// pulled. evil is an attacker's registry that the operator lets through.
+// pulled. evil is an attacker's registry, which the operator allows.
 type vault struct {
 	*proxy
 	evil  *upstreamtest.Registry
@@ -35,8 +35,8 @@ func newVault(t *testing.T, conf string) *vault {
 	return v
 }
 
-// newOldVault is newVault for an image that was pulled that long ago, before a
-// restart: the registry vouched for it then.
+// newOldVault is newVault for an image that was pulled that long ago and before a
+// restart. That is when the registry vouched for it.
 func newOldVault(t *testing.T, conf string, age time.Duration) *vault {
 	t.Helper()
 	v, dir := buildVault(t, conf), t.TempDir()
@@ -72,11 +72,10 @@ func (v *vault) fill() {
 	if a := v.get(v.blob("")); !bytes.Equal(a.body, v.layer) {
 		v.t.Fatalf("%d, %d bytes", a.StatusCode, len(a.body))
 	}
-	v.log.Await(v.t, `"msg":"blob filled"`, 1) // the grant is noted by then
+	v.log.Await(v.t, `"msg":"blob filled"`, 1) // the grant has been noted before this line
 }
 
-// ageGrants makes everything that registries vouched for that old, in the notes that
-// lie in a cache directory.
+// ageGrants makes every grant in the notes of a cache directory that old.
 func ageGrants(t *testing.T, dir string, age time.Duration) {
 	t.Helper()
 	const size = 48 // of a record: its kind, 32 bytes of keys, a time, padding, a checksum

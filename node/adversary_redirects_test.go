@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// hops are redirects that try to take a login along. Each is a chain; its last host
-// answers.
+// hops lists chains of redirects that try to carry a login to another host. The last
+// host of a chain answers.
 var hops = map[string][]string{
 	"to another port":                {"https://reg.example.com:8443/x?Signature=1"},
 	"to another host":                {"https://cdn.evil.net/x?Signature=1"},
@@ -104,9 +104,9 @@ func redirectAttacks() []attack {
 	}})
 }
 
-// along leads a request along the chain: each host redirects to the next. The last one,
-// and any host that is not in the chain, does as end says. "" is a blob or manifest of
-// the registry, once a login is shown.
+// along redirects a request along the chain: each host redirects to the next. The last
+// one, and any host that is not in the chain, answers by end. In a chain "" stands for a
+// blob or manifest of the registry, which it redirects once it has seen a login.
 func along(chain []string, status int, end http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for i, at := range chain[:len(chain)-1] {

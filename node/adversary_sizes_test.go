@@ -17,7 +17,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// endless writes until the node stops reading, and returns how much it took.
+// endless writes until the node stops reading, and returns how many bytes were written.
 func endless(w http.ResponseWriter, piece string) (n int64) {
 	b := bytes.Repeat([]byte(piece), 1+(16<<10)/len(piece))
 	for {
@@ -27,30 +27,30 @@ func endless(w http.ResponseWriter, piece string) (n int64) {
 			return n
 		}
 		if n > 1<<30 {
-			return n // the node did not stop it
+			return n // the node did not stop reading
 		}
 	}
 }
 
-// An oversize is an oversized answer, and how much of it the node may read.
+// An oversize is an answer that is too large, and how many bytes of it the node may read.
 type oversize struct {
 	name, path string
 	most       int64
 	answer     func(w http.ResponseWriter) int64
 }
 
-// slack is what lies in buffers on the way when the node hangs up: at most what the
+// slack is how many bytes can lie in buffers when the node hangs up: at most what the
 // kernel lets a connection's two sockets buffer.
 var slack = max(16<<20, kernelBuffer("tcp_rmem")+kernelBuffer("tcp_wmem"))
 
 // kernelBuffer is the largest buffer of a TCP socket in bytes, 0 if it is not known.
 func kernelBuffer(name string) int64 {
-	b, err := os.ReadFile("/proc/sys/net/ipv4/" + name) // three figures, the last of which is the bound
+	b, err := os.ReadFile("/proc/sys/net/ipv4/" + name) // three numbers; the last one is the bound
 	fields := strings.Fields(string(b))
 	if err != nil || len(fields) == 0 {
 		return 0
 	}
-	n, _ := strconv.ParseInt(fields[len(fields)-1], 10, 64) // 0 if it is no number
+	n, _ := strconv.ParseInt(fields[len(fields)-1], 10, 64) // 0 if it is not a number
 	return n
 }
 
@@ -91,7 +91,7 @@ var oversizes = []oversize{
 	}},
 }
 
-// zipped is a gzip of that many zeros.
+// zipped returns that many zeros, compressed by gzip.
 func zipped(size int) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

@@ -16,9 +16,10 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// The adversary suite: what clients, registries, token servers, CDNs and proxies do to
-// fool the node or to stop it. Each attack runs against a real node over real sockets,
-// and says what is done and what must not happen. There is a file for each theme.
+// This is the adversary suite: attacks by clients, registries, token servers, CDNs and
+// proxies that try to deceive the node or to stop it. Each attack runs against a real node
+// over real sockets. It says what the attacker does and what must not happen. There is a
+// file for each theme.
 
 // An attack is one case.
 type attack struct {
@@ -27,7 +28,7 @@ type attack struct {
 	run   func(t *testing.T)
 }
 
-// themes are all attacks, by theme.
+// themes holds all attacks, by theme.
 var themes = map[string]func() []attack{
 	"tokens":    tokenAttacks,
 	"redirects": redirectAttacks,
@@ -43,7 +44,8 @@ var themes = map[string]func() []attack{
 // enough is the least number of attacks.
 const enough = 100
 
-// atOnce is how many attacks run at a time: most of them wait while the node retries.
+// atOnce is how many attacks run at the same time. Most of them wait for the node to
+// retry.
 const atOnce = 24
 
 func TestAdversary(t *testing.T) {
@@ -53,7 +55,7 @@ func TestAdversary(t *testing.T) {
 	for theme, attacks := range themes {
 		all := attacks()
 		if testing.Short() {
-			all = all[:1] // of each theme: many wait while the node retries
+			all = all[:1] // one of each theme, because many wait for the node to retry
 		}
 		for _, a := range all {
 			slots <- struct{}{}
@@ -81,7 +83,7 @@ func TestThereAreEnoughAttacks(t *testing.T) {
 		known := map[string]bool{}
 		for _, a := range attacks() {
 			if a.name == "" || a.never == "" || known[a.name] {
-				t.Errorf("%s: %q is no attack of its own", theme, a.name)
+				t.Errorf("%s: the attack %q is listed twice or incomplete", theme, a.name)
 			}
 			known[a.name] = true
 			all++
@@ -100,8 +102,8 @@ const (
 	clientsSecret  = canary + "-client"
 )
 
-// A world is a node that reaches the outside only through a proxy, and everything out
-// there. reg.example.com, the default registry, is configured with a login; its token
+// A world is a node that reaches the outside only through a proxy, and all the hosts
+// outside. reg.example.com, the default registry, is configured with a login; its token
 // server is auth.example.com.
 type world struct {
 	*proxy
@@ -111,7 +113,7 @@ type world struct {
 	heard  []string          // answers to clients
 	places map[string]string // where a secret may be seen, in addition to the usual places
 
-	innocence bool // is checked at the end
+	innocence bool // whether innocent is checked at the end
 }
 
 // newWorld starts a world. When the test ends, its node must be innocent.
@@ -147,7 +149,7 @@ func newWorld(t *testing.T, s settings) *world {
 	return w
 }
 
-// ask is a client's request, with secrets that must not go upstream.
+// ask sends a client's request with secrets that must not go upstream.
 func (w *world) ask(method, path string, header ...string) answer {
 	w.t.Helper()
 	a := w.do(method, path, append([]string{
@@ -162,7 +164,7 @@ func (w *world) ask(method, path string, header ...string) answer {
 	return a
 }
 
-// pull asks for a tag's manifest and a blob of reg.example.com's team/app.
+// pull asks for a tag's manifest and a blob of team/app at reg.example.com.
 func (w *world) pull() (manifest, blob answer) {
 	w.t.Helper()
 	return w.ask(http.MethodGet, "/v2/team/app/manifests/v1"), w.ask(http.MethodGet, "/v2/team/app/blobs/"+helloDigest)
@@ -170,8 +172,8 @@ func (w *world) pull() (manifest, blob answer) {
 
 const helloDigest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
 
-// decent fails the test if an answer carries something that only registries say, or
-// that a browser would run.
+// decent fails the test if an answer has a header that only a registry may send, or
+// content that a browser would run.
 func decent(t testing.TB, a answer) {
 	t.Helper()
 	for _, name := range []string{
@@ -287,7 +289,7 @@ func serveHello(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giveToken is a token server that gives the right token to whoever asks.
+// giveToken is a token server that gives the right token to everybody.
 func giveToken(w http.ResponseWriter, _ *http.Request) { giveThe(robotsToken)(w, nil) }
 
 // giveThe is a token server that gives that token.
@@ -314,7 +316,7 @@ func (w *world) wantRefused(a answer) {
 	}
 }
 
-// basicOf is a login as a header carries it.
+// basicOf returns a login as it stands in a header.
 func basicOf(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// realms are those that a registry names to have its credentials shown to somebody else,
-// or to send the node where it must not go. Every host answers with a token.
+// realms lists realms that a registry names so that the node shows credentials to another
+// host, or asks a host that it must not ask. Every host answers with a token.
 var realms = map[string]string{
 	"at another site":                        "https://auth.evil.net/token",
 	"at a name that begins like it":          "https://reg.example.com.evil.net/token",
@@ -104,7 +104,7 @@ func realmAttacks() []attack {
 			_, blob := w.pull()
 			w.wantHello(blob)
 			w.net.host("https://reg.example.com", func(rw http.ResponseWriter, r *http.Request) {
-				r.Header.Del("Authorization") // every token has become invalid
+				r.Header.Del("Authorization") // every token is invalid by now
 				challenge("https://auth.evil.net/token")(rw, r)
 			})
 			w.wantRefused(w.ask(http.MethodGet, "/v2/team/app/manifests/v2"))
@@ -168,7 +168,7 @@ func strangerAttacks() []attack {
 			w.places[robotsToken] = "https://reg.example.com:443 https://reg.evil.net:443" // given to everybody, without a login
 			w.net.others = giveToken
 			w.net.host("https://reg.example.com", challenge("https://auth.example.com/token"))
-			_, blob := w.pull() // so that there is a token to steal
+			_, blob := w.pull() // now the node has a token that could be stolen
 			w.wantHello(blob)
 			before := len(w.net.all())
 			w.net.host("https://reg.evil.net", challenge(realm))
@@ -210,7 +210,7 @@ func strangerAttacks() []attack {
 			w.net.secure.CloseClientConnections()
 			w.ask(http.MethodGet, "/v2/team/app/manifests/v2")
 			if !w.visited("http://reg.example.com") {
-				t.Error("it was not asked by plain http")
+				t.Error("the registry was not asked by plain HTTP")
 			}
 		}},
 	}

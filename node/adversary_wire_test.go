@@ -18,8 +18,8 @@ import (
 // request names it.
 const hidden = "GET /v2/hidden/x/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// A raw request, and the statuses that its first answer may have; 0 means no answer at
-// all. PATH stands for a blob's path, which would be answered with 200.
+// Each raw request comes with the statuses that its first answer may have; 0 means no
+// answer at all. PATH stands for the path of a blob that exists.
 type rawAttack struct {
 	name, text string
 	statuses   []int
@@ -40,7 +40,7 @@ var rawAttacks = []rawAttack{
 	{"two Transfer-Encodings", "GET PATH HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + hidden, []int{400, 501}},
 	{"a list of Transfer-Encodings", "GET PATH HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + hidden, []int{400, 501}},
 	{"a Transfer-Encoding with a vertical tab", "GET PATH HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + hidden, []int{400, 501}},
-	{"a Transfer-Encoding in HTTP/1.0", "GET PATH HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n" + hidden, []int{200, 400, 501}}, // it means nothing there
+	{"a Transfer-Encoding in HTTP/1.0", "GET PATH HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n" + hidden, []int{200, 400, 501}}, // HTTP/1.0 has no Transfer-Encoding
 	{"a space in front of a colon", "GET PATH HTTP/1.1\r\nHost: x\r\nContent-Length : 52\r\n\r\n" + hidden, []int{400}},
 	{"a folded line", "GET PATH HTTP/1.1\r\nHost: x\r\nX-A: a\r\n Content-Length: 52\r\nConnection: close\r\n\r\n" + hidden, []int{200, 400}},
 	{"a folded first line", "GET PATH HTTP/1.1\r\n Host: x\r\nHost: y\r\n\r\n" + hidden, []int{400}},
@@ -187,7 +187,7 @@ func (p *proxy) converse(text string) []answer {
 	p.t.Helper()
 	c := p.dial()
 	if _, err := io.WriteString(c, text); err != nil {
-		return nil // cut while it was sent
+		return nil // the node cut the connection before everything was sent
 	}
 	in := bufio.NewReader(c)
 	var all []answer
@@ -206,8 +206,8 @@ func (p *proxy) converse(text string) []answer {
 	}
 }
 
-// onlyBlobs fails the test if upstream was asked for anything but that blob, plainly and
-// at most once.
+// onlyBlobs fails the test if upstream got any request other than one plain request for
+// that blob.
 func onlyBlobs(t *testing.T, up *upstreamtest.Registry, digest string) {
 	t.Helper()
 	requests := up.Requests()

@@ -127,7 +127,7 @@ func TestTagsAreCheckedEachTimeAndSaySo(t *testing.T) {
 		}
 	}
 	if n := up.Count(http.MethodGet, "/manifests/"); n != 2 {
-		t.Errorf("%d manifests were got, want 2: a check is a HEAD", n)
+		t.Errorf("%d manifests were fetched, want 2: a check is a HEAD", n)
 	}
 	if s := p.stats()[up.Host()]; s["Hits"] != 0 || s["Misses"] != 0 || s["HitBytes"] == 0 || s["MissBytes"] == 0 {
 		t.Errorf("stats %v: a tag's manifest counts as bytes, not as a pull", s)
@@ -216,7 +216,7 @@ func TestWritesAreRefusedAndNeverForwarded(t *testing.T) {
 			}
 			a := read(resp)
 			if method == "CONNECT" && a.StatusCode == http.StatusBadRequest {
-				continue // net/http takes the path for a host
+				continue // net/http reads the path as a host
 			}
 			a.want(t, http.StatusMethodNotAllowed, "Allow", "GET, HEAD")
 			a.wantError(t, http.StatusMethodNotAllowed, "UNSUPPORTED")
@@ -267,7 +267,7 @@ func TestPathsThatNameNothingAreOCIErrors(t *testing.T) {
 	}
 }
 
-// FuzzAccepted checks that Accept headers come apart into lower-case types.
+// FuzzAccepted checks that Accept headers are split into lower-case types.
 func FuzzAccepted(f *testing.F) {
 	for _, s := range []string{"", "*/*", "application/json;q=0.5, text/html", ",,;", "A/B , c/d;x=\",\""} {
 		f.Add(s, s)

@@ -25,14 +25,14 @@ var classes = []string{
 	"clients password", "clients wrong password", "clients token", "clients cookie", "clients query", "registrys cookie", "registrys header",
 }
 
-// secretOf is the canary of a class: a word that occurs nowhere else, long enough for a
-// cluster's secret.
+// secretOf returns the canary of a class: a word that occurs nowhere else, and is long
+// enough to be a cluster's secret.
 func secretOf(class string) string {
 	return "cnry-" + strings.ReplaceAll(class, " ", "-") + "-5e1f"
 }
 
 // TestCanarySweep gives a node a secret of each class and makes it succeed and fail in
-// every way that comes to mind. It then looks for the secrets in everything that the
+// every way that we could think of. It then looks for the secrets in everything that the
 // node answers, logs at the debug level and writes to its disk.
 func TestCanarySweep(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestCanarySweep(t *testing.T) {
 			file, secretOf("second registry password"), secretOf("another upstream proxy"), down.Host()),
 	}
 	w := newWorld(t, s)
-	w.innocence = false // the rest of this test looks closer
+	w.innocence = false // this test makes stricter checks itself
 	sweep := &sweep{world: w}
 	sweep.hosts()
 	sweep.visit()
@@ -65,13 +65,13 @@ func TestCanarySweep(t *testing.T) {
 	sweep.files(s.dir)
 	for _, class := range classes {
 		if !sweep.used(class) {
-			t.Errorf("the %s was never used: this tested nothing of it", class)
+			t.Errorf("the %s was never used, so nothing was tested about it", class)
 		}
 	}
 	sweep.judge()
 }
 
-// A sweep gathers everything that a node says.
+// A sweep collects everything that a node tells anybody.
 type sweep struct {
 	*world
 	said []string // "where: what"
@@ -137,7 +137,7 @@ func (s *sweep) visit() {
 				}
 				resp, err := s.try(http.MethodGet, path+sep+"token="+secretOf("clients query"), append([]string{"Cookie", "s=" + secretOf("clients cookie"), "Referer", "https://x/?" + secretOf("clients query")}, login...)...)
 				if err != nil {
-					results <- "error of the test's client" // which repeats its own URL
+					results <- "error of the test's client" // the error itself repeats the URL
 					continue
 				}
 				a := read(resp)
@@ -173,7 +173,7 @@ func (s *sweep) broken() {
 	s.hear("check", fmt.Sprint(err))
 }
 
-// files gathers what lies on the disk, names included.
+// files collects the content and the names of all files on the disk.
 func (s *sweep) files(dir string) {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -188,7 +188,7 @@ func (s *sweep) files(dir string) {
 	}
 }
 
-// used reports whether the secret was used at all: known to the node, or seen by a host
+// used reports whether the secret was used at all: the node knew it, or a host saw it
 // that may see it.
 func (s *sweep) used(class string) bool {
 	switch class {

@@ -12,12 +12,14 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// asHelper names the release directory of a helper process. A working directory is
-// the whole process's, so a test that changes it needs one of its own.
+// asHelper is the variable that holds the release directory of a helper process. The
+// whole process has one working directory, so a test that changes it needs a process of
+// its own.
 const asHelper = "NODE_TEST_RELEASE"
 
-// A node with a relative cache_dir runs in a release directory. The directory is
-// renamed, or the link that leads to it is turned to the next release: it serves on.
+// A node with a relative cache_dir runs in a release directory. It goes on
+// serving when the directory is renamed, or when the link that leads to it is changed to
+// the next release.
 func TestARenamedWorkingDirectoryChangesNothing(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
@@ -86,8 +88,8 @@ func TestServeInAMovedRelease(t *testing.T) {
 	m.pull("after a restart in an outage", 2)
 }
 
-// A moved is a node whose cache directories are relative: one for a public registry,
-// one for a private one, whose grants lie in notes beside its content.
+// A moved is a node with relative cache directories: one for a public registry, and one
+// for a private registry, with notes about its grants beside the content.
 type moved struct {
 	*proxy
 	registries map[string]*upstreamtest.Registry // by the path's beginning
@@ -124,7 +126,7 @@ func (m *moved) pull(when string, seed uint64) {
 	}
 }
 
-// symlink makes a link, in place of one that may be there.
+// symlink makes a link. It replaces one that exists.
 func symlink(t *testing.T, to, path string) {
 	t.Helper()
 	if err := os.Symlink(to, path+".new"); err != nil {

@@ -18,7 +18,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Each failure of upstream, and what the client is told.
+// For each failure of upstream this says what the client is told.
 func TestFailuresAreOCIErrorsThatSayWhatFailedAndWhere(t *testing.T) {
 	t.Parallel()
 	nowhere := digest.FromString("nowhere").String()
@@ -130,7 +130,7 @@ func TestClientThatHasGoneGetsNothingAndIs499InTheLog(t *testing.T) {
 	c := p.dial()
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
 	up.WaitFor(upstreamtest.Match{PathPart: d.String()}, 1)
-	if err := c.CloseWrite(); err != nil { // half closed: the client could still read a wrong 200
+	if err := c.CloseWrite(); err != nil { // half closed, so that the client could still read a wrong 200
 		t.Fatal(err)
 	}
 	var got bytes.Buffer
@@ -226,7 +226,7 @@ func TestRegistryNobodyConfiguredIsNoWayInside(t *testing.T) {
 		p.get("/v2/a/b/manifests/v1?ns="+ns).wantError(t, http.StatusForbidden, "DENIED")
 	}
 	if n := len(inner.Requests()); n > 0 {
-		t.Errorf("%d requests got inside", n)
+		t.Errorf("%d requests reached the inside of the network", n)
 	}
 }
 

@@ -47,8 +47,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// A patient run waits for the last probes of memberlist, whose shutdown does not. They
-// end by themselves within 8 s.
+// A patient run waits for the last probes of memberlist, because memberlist's own shutdown
+// does not wait for them. They end within 8 s.
 type patient struct{ *testing.M }
 
 func (p patient) Run() int {
@@ -78,7 +78,7 @@ func newNode(t testing.TB, up *upstreamtest.Registry, s settings) (*Node, *testk
 	return newNodeOf(t, s.text(t, up))
 }
 
-// text is the config of a node in front of up.
+// text returns the config of a node in front of up.
 func (s settings) text(t testing.TB, up *upstreamtest.Registry) string {
 	t.Helper()
 	if s.dir == "" {
@@ -248,7 +248,7 @@ func (a answer) wantError(t testing.TB, status int, code string) reply.Detail {
 		}
 	}
 	if err := json.Unmarshal(a.body, &body); err != nil || len(body.Errors) != 1 {
-		t.Fatalf("%s %s: %q is no OCI error: %v", a.Request.Method, a.Request.URL, a.body, err)
+		t.Fatalf("%s %s: %q is not an OCI error: %v", a.Request.Method, a.Request.URL, a.body, err)
 	}
 	e := body.Errors[0]
 	if e.Code != code || e.Message == "" {
@@ -287,13 +287,13 @@ func (p *proxy) line(word string) map[string]any {
 	for _, l := range slices.Backward(strings.Split(strings.TrimSpace(p.log.String()), "\n")) {
 		var line map[string]any
 		if err := json.Unmarshal([]byte(l), &line); err != nil {
-			p.t.Fatalf("no JSON: %q", l)
+			p.t.Fatalf("a line of the log is not JSON: %q", l)
 		}
 		if line["msg"] == "request" && strings.Contains(l, word) {
 			return line
 		}
 	}
-	p.t.Fatalf("no line about %s in\n%s", word, p.log.String())
+	p.t.Fatalf("the log has no line with %s:\n%s", word, p.log.String())
 	return nil
 }
 
@@ -303,7 +303,7 @@ func halve(up *upstreamtest.Registry, part string, size int64) (release func()) 
 	return halved(up, size, upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet, PathPart: part}, Times: 1})
 }
 
-// halved is halve for blobs that have another fault too.
+// halved is halve with another fault added.
 func halved(up *upstreamtest.Registry, size int64, f upstreamtest.Fault) (release func()) {
 	rest := make(chan struct{})
 	f.Stall, f.StallAfter, f.StallUntil = true, size/2, rest

@@ -34,11 +34,11 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// An internet is all the hosts that a node can see through its only way out, a proxy.
+// An internet holds all the hosts that a node can reach through its only way out, a proxy.
 // It records which host was asked for what.
 type internet struct {
 	proxy         *httptest.Server
-	secure, clear *httptest.Server // what the hosts speak behind CONNECT
+	secure, clear *httptest.Server // serve the hosts behind CONNECT, over TLS and in the clear
 	password      string           // of the proxy's login
 	mu            sync.Mutex
 	hosts         map[string]http.HandlerFunc // by scheme://host:port
@@ -46,7 +46,7 @@ type internet struct {
 	visits        []visit
 }
 
-// A visit is one request to a host, or one to the proxy to connect to a host.
+// A visit is one request to a host, or one request to the proxy to connect to a host.
 type visit struct {
 	to            string // scheme://host:port, or connect:// for the proxy
 	method, path  string
@@ -76,7 +76,7 @@ func newInternet(t testing.TB) *internet {
 	return w
 }
 
-// quiet is a server that logs nothing: the tests cause its errors.
+// quiet starts a server that logs nothing, because the tests cause errors on purpose.
 func quiet(h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -126,8 +126,8 @@ func (w *internet) url() string {
 	return strings.Replace(w.proxy.URL, "http://", "http://out:"+w.password+"@", 1)
 }
 
-// serveProxy is the proxy: it serves CONNECT, to TLS or to a plain host that is taken
-// for TLS, and absolute URLs.
+// serveProxy is the proxy. It serves absolute URLs and CONNECT. CONNECT leads to a TLS
+// server, or to a plain one if the host has no other.
 func (w *internet) serveProxy(rw http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte("out:"+w.password)) {
 		rw.WriteHeader(http.StatusProxyAuthRequired)
@@ -229,8 +229,8 @@ func trustAuthority(dir string) error {
 	return errors.Join(os.WriteFile(file, block, 0o600), os.Setenv("SSL_CERT_FILE", file))
 }
 
-// A directory is the DNS of these tests: it knows the names that it was told, and
-// records which ones were asked for. No name is looked up anywhere else.
+// A directory is the DNS server of these tests. It knows the names that a test gave it,
+// and records which names were asked for. No name is looked up anywhere else.
 type directory struct {
 	mu    sync.Mutex
 	names map[string][]netip.Addr // answered one after the other, the last one forever
@@ -239,7 +239,7 @@ type directory struct {
 
 var dns = &directory{names: map[string][]netip.Addr{}, asked: map[string]int{}}
 
-// say gives name these addresses, one at each look-up.
+// say gives name these addresses. Each look-up returns the next one.
 func (d *directory) say(name string, addrs ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -260,8 +260,8 @@ func (d *directory) lookups(suffix string) (n int) {
 	return n
 }
 
-// answer returns the next address of name. A client asks for A and AAAA at once; only A
-// has answers, and uses them up.
+// answer returns the next address of name. A client asks for A and AAAA at the same
+// time. Only a question for A is answered, and moves on to the next address.
 func (d *directory) answer(name string, kind dnsmessage.Type) (netip.Addr, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// served is a proxy with limits, served by the node's own server.
+// served starts a proxy with limits on the node's own server.
 func served(t *testing.T, up *upstreamtest.Registry, s settings, limits gate.Limits) *proxy {
 	t.Helper()
 	p := newProxyOf(t, up, s, seams{limits: &limits})
@@ -33,7 +33,7 @@ func served(t *testing.T, up *upstreamtest.Registry, s settings, limits gate.Lim
 	go func() { over <- serve(srv, l) }()
 	t.Cleanup(func() {
 		p.client.CloseIdleConnections()
-		_ = srv.Close() // it cuts what the test left open
+		_ = srv.Close() // cuts the connections that the test left open
 		<-over
 	})
 	p.url = "http://" + l.Addr().String()
@@ -46,7 +46,7 @@ func TestIdleConnectionsGoWhenDescriptorsRunLow(t *testing.T) {
 	d := up.PutBlob(repo, random(1, 1000))
 	const files = 100
 	p := served(t, up, settings{}, gate.Limits{Files: files, Pulls: 100, Waiting: 100})
-	used := p.dial() // answered once, and idle since
+	used := p.dial() // it got one answer and is idle since then
 	fmt.Fprintf(used, "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := http.ReadResponse(bufio.NewReader(used), nil); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestIdleConnectionsGoWhenDescriptorsRunLow(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	// The listener accepts one after the other, so this one comes after all of them.
+	// The listener accepts one connection after the other, so this one comes last.
 	p.get(blobPath(d)).want(t, 200)
 	for f := p.node.gate.Figures(); f.Connections > files || f.Pulls != 0; f = p.node.gate.Figures() {
 		if f.Connections > files {
@@ -71,7 +71,7 @@ func TestIdleConnectionsGoWhenDescriptorsRunLow(t *testing.T) {
 	last := conns[many-2] // it has sent nothing, and headerTime ends it soon
 	fmt.Fprintf(last, "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	if resp, err := http.ReadResponse(bufio.NewReader(last), nil); err != nil || resp.StatusCode != 200 {
-		t.Errorf("the youngest: %v", err)
+		t.Errorf("the youngest connection got no answer: %v", err)
 	}
 	for i, c := range append([]net.Conn{used}, conns[:many-files]...) {
 		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -91,7 +91,7 @@ func TestNewConnectionsWaitWhenAllArePulls(t *testing.T) {
 	content := random(1, 1<<20)
 	d := up.PutBlob(repo, content)
 	release := halve(up, d.String(), 1<<20)
-	p := served(t, up, settings{}, gate.Limits{Files: 4, Pulls: 8, Waiting: 8}) // one connection and its pull
+	p := served(t, up, settings{}, gate.Limits{Files: 4, Pulls: 8, Waiting: 8}) // enough for one connection and its pull
 	pull := p.send(http.MethodGet, blobPath(d))
 	q := *p
 	q.client = newClient(t)
@@ -115,7 +115,7 @@ func TestNewConnectionsWaitWhenAllArePulls(t *testing.T) {
 func TestSlowReadersLeaveRoomForOthers(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
-	content := random(1, 12<<20) // more than sockets hold
+	content := random(1, 12<<20) // more than the sockets' buffers hold
 	d := up.PutBlob(repo, content)
 	p := served(t, up, settings{top: "trusted_proxies: [127.0.0.0/8]"}, gate.Limits{Files: 18000, Pulls: 20, Waiting: 4500})
 	p.get(blobPath(d)).want(t, 200)
@@ -124,7 +124,7 @@ func TestSlowReadersLeaveRoomForOthers(t *testing.T) {
 		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n", blobPath(d))
 	}
 	for f := p.node.gate.Figures(); f.Pulls != 16 || f.Waiting != 84; f = p.node.gate.Figures() {
-		p.get("/v2/").want(t, 200) // until they hold what one client may, and the rest wait
+		p.get("/v2/").want(t, 200) // until the pulls hold all that one client may, and the rest wait
 	}
 	for i := range 4 {
 		a := p.get(blobPath(d), "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", 2+i))
@@ -146,7 +146,7 @@ func TestBusyAnswersSuitTheClient(t *testing.T) {
 			t.Parallel()
 			code := "UNAVAILABLE"
 			if status == 429 {
-				testkit.SkipShort(t) // the answer is held back; node/gate tests that in virtual time
+				testkit.SkipShort(t) // the answer is delayed; node/gate tests this in virtual time
 				code = "TOOMANYREQUESTS"
 			}
 			q := *p
@@ -157,7 +157,7 @@ func TestBusyAnswersSuitTheClient(t *testing.T) {
 			}
 		})
 	}
-	p.get("/v2/").want(t, 200) // this needs no turn
+	p.get("/v2/").want(t, 200) // this request needs no turn
 	p.get("/_/health").want(t, 200)
 }
 
@@ -214,7 +214,7 @@ func TestHalfRequestsEnd(t *testing.T) {
 				go func() { over <- srv.Serve(l) }()
 				conn := l.dial()
 				start := time.Now()
-				go func() { _, _ = io.WriteString(conn, c.sent) }() // the node may hang up before
+				go func() { _, _ = io.WriteString(conn, c.sent) }() // the node may hang up first
 				_, err := io.Copy(io.Discard, conn)
 				if took := time.Since(start); err != nil || took > c.within {
 					t.Errorf("closed after %s, %v; want %s at most", took, err, c.within)

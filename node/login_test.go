@@ -28,7 +28,7 @@ func TestOneChallengeOnEveryPath(t *testing.T) {
 				"empty": basic("", ""), "bearer": {"Authorization", "Bearer right:one"},
 				"garbage": {"Authorization", "Basic !!!"}, "longer": basic("puller", "right:one "),
 			} {
-				many++ // each from its own address: a single one would be slowed down
+				many++ // each client has its own address, because a single one would be slowed down
 				a := p.do(method, path, append(header, "X-Forwarded-For", fmt.Sprintf("10.0.%d.%d", many/250, many%250))...)
 				a.want(t, http.StatusUnauthorized, "WWW-Authenticate", challenge)
 				if method == http.MethodGet {

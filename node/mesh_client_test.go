@@ -26,7 +26,7 @@ func (c *testCluster) blob(size int64) testBlob {
 	return testBlob{c.up.PutRandomBlob(repo, c.seed, size), size}
 }
 
-// blobOf puts a new blob into the registry that the given node owns.
+// blobOf puts a new blob into the registry. The given node owns the blob.
 func (c *testCluster) blobOf(owner int, size int64) testBlob {
 	c.t.Helper()
 	for range 200 {
@@ -38,8 +38,8 @@ func (c *testCluster) blobOf(owner int, size int64) testBlob {
 	return testBlob{}
 }
 
-// order lists all nodes: first the owners of the digest in order, as the first running
-// node sees them.
+// order lists all nodes: first the owners of the digest in the order that the first
+// running node sees, then the others.
 func (c *testCluster) order(d digest.Digest) (all []int) {
 	v := c.running()[0].node.cluster.Members().View()
 	owners, n := v.Ring.Owners(d.String())
@@ -83,7 +83,7 @@ func (c *testCluster) tryPull(i int, d digest.Digest) (p pulled) {
 	return p
 }
 
-// pull pulls a blob from a node. It must be right.
+// pull pulls a blob from a node and fails the test unless the blob is right.
 func (c *testCluster) pull(i int, b testBlob) pulled {
 	c.t.Helper()
 	p := c.tryPull(i, b.Digest)
@@ -156,7 +156,7 @@ func (c *testCluster) own(i int) figures.Registry {
 
 // gets returns how often the registry was asked for the blob.
 func (c *testCluster) gets(b testBlob) int {
-	return c.up.Count(http.MethodGet, repo+"/blobs/"+b.String()) // not in repositories that lack it
+	return c.up.Count(http.MethodGet, repo+"/blobs/"+b.String()) // in the repository that has it; others do not count
 }
 
 // wantGets fails the test unless the registry was asked for the blob n times.

@@ -42,7 +42,7 @@ func TestMeshCorruptedFileOfTheOwner(t *testing.T) {
 	_, third := c.others(b)
 	p := c.tryPull(third, b.Digest)
 	if !p.whole && p.err == nil && p.n == b.size {
-		t.Error("a client got a whole blob that is wrong")
+		t.Error("a client got a complete blob with wrong bytes")
 	}
 	t.Logf("the pull: whole %v, %d bytes, %v", p.whole, p.n, p.err)
 	c.pull(third, b)

@@ -11,7 +11,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// The failures that a mesh survives, and where each is tested:
+// This table lists the failures that a mesh survives, and where each is tested:
 //
 //	killed in mid-stream            TestMeshOwnerKilledInMidStream (and real processes: cmd/oci-proxy)
 //	hangs                           TestMeshOwnerHangs… (and SIGSTOP: cmd/oci-proxy)
@@ -37,10 +37,10 @@ import (
 // gated makes the registry stop in the middle of the blob at its first GET.
 func (c *testCluster) gated(b testBlob) (release func()) { return halve(c.up, b.String(), b.size) }
 
-// bytes are the last blob's.
+// bytes returns the bytes of the last blob, which must be b.
 func (c *testCluster) bytes(b testBlob) []byte { return random(c.seed, b.size) }
 
-// others are the two nodes that do not own the blob. The first is the one that is asked
+// others returns the two nodes that do not own the blob. The first one is asked next
 // after the owner.
 func (c *testCluster) others(b testBlob) (second, third int) {
 	order := c.order(b.Digest)
@@ -106,12 +106,12 @@ func TestMeshOwnerKilledWhileItServesFromItsDisk(t *testing.T) {
 	c.links.of(third, 0).set(trouble{rate: 4 * mib})
 	done := c.began(third, b)
 	c.await("some of the blob comes", func() bool { return c.own(third)[figures.FromPeersBytes] >= mib })
-	c.links.of(third, 0).set(trouble{rate: 64 << 10}) // not all of it, however long the kill takes
+	c.links.of(third, 0).set(trouble{rate: 64 << 10}) // so slow that the node dies before it has sent everything
 	c.kill(0)
 	p := <-done
 	p.wantWhole(t)
 	t.Logf("%v in all", p.took)
-	c.wantGets(b, 2) // what only the dead node had is downloaded again
+	c.wantGets(b, 2) // what only the dead node had was downloaded again
 	if sent := c.up.BytesSent(); sent > 2*b.size {
 		t.Errorf("the registry sent %d bytes, the blob has %d", sent, b.size)
 	}
@@ -160,6 +160,6 @@ func (c *testCluster) wantLeftOnce(at, sick int) {
 	c.t.Helper()
 	line := fmt.Sprintf(`"msg":"peer quarantined until it answers a ping","peer":%q`, c.nodes[sick].name)
 	if n := strings.Count(c.nodes[at].log.String(), line); n != 1 {
-		c.t.Errorf("node %d was found out %d times", sick, n)
+		c.t.Errorf("node %d was passed over %d times, want once", sick, n)
 	}
 }

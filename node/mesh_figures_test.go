@@ -16,8 +16,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// fullSize runs these measurements at full size, which takes minutes. Otherwise they are
-// small.
+// fullSize says whether these measurements run at full size, which takes minutes.
 var fullSize = os.Getenv("MESH_TEST_FIGURES") != ""
 
 // A thousand clients ask for one cold blob.
@@ -130,7 +129,7 @@ func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 	}
 }
 
-// What a pull costs when the owner is not well.
+// This measures how long a pull takes when the owner is not well.
 func TestMeshFigureCostOfASickOwner(t *testing.T) {
 	t.Parallel()
 	if !fullSize {
@@ -145,7 +144,7 @@ func TestMeshFigureCostOfASickOwner(t *testing.T) {
 			t.Parallel()
 			c := newExactCluster(t, 3)
 			layer := c.blobOf(0, 64*mib)
-			at, other := c.others(layer) // each of the two finds out on its own
+			at, other := c.others(layer) // each of the two has to notice by itself
 			image := []testBlob{c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib), c.blobOf(0, 16*mib)}
 			for _, b := range append(image, layer) {
 				c.pull(0, b)

@@ -39,7 +39,7 @@ type testCluster struct {
 	nodes  []*testNode
 	seed   uint64 // of the last blob
 	dir    string
-	seams  seams // of every node, in addition to its own
+	seams  seams // used for every node, beside those of the harness
 }
 
 // A form is the part of a node's config that a test chooses.
@@ -62,7 +62,7 @@ type testNode struct {
 	stop  context.CancelFunc
 	ended chan error
 
-	stuck atomic.Pointer[membership.View] // what it routes by; nil: what it knows
+	stuck atomic.Pointer[membership.View] // the view it routes by; nil: its own
 }
 
 // newCluster starts n nodes and waits until each knows all others.

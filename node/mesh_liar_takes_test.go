@@ -19,7 +19,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// What a member offers must be what it says, and gets no more room than there is.
+// Content that a member offers is kept only if it is what the member said, and never
+// takes more room than there is.
 func TestMeshLiarOffers(t *testing.T) {
 	t.Parallel()
 	const bound = 8 * mib
@@ -45,7 +46,7 @@ func TestMeshLiarOffers(t *testing.T) {
 					defer cancel()
 					ref := oci.Ref{Registry: l.c.up.Host(), Digest: digest.FromString(fmt.Sprint(name, i))}
 					if err := p.Offer(ctx, ref, ""); err == nil {
-						t.Error("it was taken")
+						t.Error("the node kept what the liar offered")
 					}
 				})
 			}
@@ -76,7 +77,7 @@ func TestMeshLiarOffers(t *testing.T) {
 	}
 }
 
-// diskOf returns how much room the blobs in a directory take.
+// diskOf returns how many bytes the blobs in a directory take.
 func diskOf(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
@@ -91,7 +92,7 @@ func diskOf(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-// A liar's answers take no more memory than right ones.
+// A liar's answers take no more memory than honest answers.
 func TestMeshLiarTakesNoMemory(t *testing.T) {
 	var m runtime.MemStats
 	runtime.GC()
@@ -110,9 +111,10 @@ func TestMeshLiarTakesNoMemory(t *testing.T) {
 	}
 }
 
-// What a hostile member can read of private content: as a client, only what the registry
-// vouches for in a repository; but everything that is held, if it claims that the
-// registry vouched for it. docs/security.md says so.
+// This shows which private content a hostile member can read. If it asks as a client
+// does, it gets only what the registry vouches for in that repository. If it claims that
+// the registry vouched for the content, it gets everything that the node holds.
+// docs/security.md says so.
 func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -123,7 +125,7 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
 	id := l.c.nodes[0].node.cluster.Members().View().Self.ID
-	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until it knows the node
+	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until the liar knows the node
 		runtime.Gosched()
 	}
 	p := l.client.Peer(id)

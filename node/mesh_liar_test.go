@@ -27,7 +27,7 @@ type liar struct {
 	c       *testCluster
 	members *membership.Membership
 	client  *peer.Client
-	asked   atomic.Int64 // with a question that it lies about
+	asked   atomic.Int64 // how often it was asked what it lies about
 	answer  func(l *liar, w http.ResponseWriter, r *http.Request)
 }
 
@@ -40,7 +40,7 @@ func infiltrate(t *testing.T, of form, look time.Duration, answer func(*liar, ht
 func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Duration, answer func(*liar, http.ResponseWriter, *http.Request)) *liar {
 	t.Helper()
 	c := formCluster(t, 0, up, func(int) form { return of })
-	c.seams.ReportAge = time.Nanosecond // it is asked each time
+	c.seams.ReportAge = time.Nanosecond // so that each request asks the liar
 	if look > 0 {                       // the test is about how long the liar may keep a node waiting
 		of.exact = true
 		c.seams.transfer = func(cfg *transfer.Config) { cfg.Look, cfg.Drip = look, 60*look }
@@ -105,8 +105,8 @@ func (l *liar) serve(w http.ResponseWriter, r *http.Request) {
 	l.answer(l, w, r)
 }
 
-// honest answers the questions that a test does not lie about: it holds nothing and
-// knows nobody who does.
+// honest answers the questions that a test does not lie about. It says that it holds
+// nothing and knows no other holder.
 func honest(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/peer/v1/progress/"):
@@ -166,7 +166,8 @@ func (l *liar) truth(r *http.Request) []byte {
 	return b
 }
 
-// wrongAt is the truth except for one byte. It announces more bytes than there are.
+// wrongAt sends the true bytes except for one. It announces that many more bytes than
+// there are.
 func wrongAt(at func(size int) int, more int) func(*liar, http.ResponseWriter, *http.Request) {
 	return on(http.MethodGet, "blobs/", func(l *liar, w http.ResponseWriter, r *http.Request) {
 		b := l.truth(r)
@@ -192,8 +193,8 @@ func pour(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// patiently pulls as clients do: it asks again if a response is cut. It reads no further
-// than a client that knows the size from the manifest.
+// patiently pulls as clients do: it asks again if a response is cut. It reads only
+// as many bytes as the manifest says.
 func (l *liar) patiently(t *testing.T, b testBlob, cut bool) (tries int) {
 	t.Helper()
 	for tries = 1; tries <= 4; tries++ {

@@ -15,7 +15,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// image puts an image into the registry whose tag or manifest the liar owns.
+// image puts an image into the registry. The liar owns its tag or its manifest.
 func (l *liar) image(t *testing.T, tagged bool) (tag string, img upstreamtest.Image) {
 	t.Helper()
 	for i := range 200 {
@@ -86,13 +86,13 @@ func TestMeshLiarAboutManifests(t *testing.T) {
 				}
 			}
 			if l.asked.Load() == 0 {
-				t.Error("it was not asked: nothing is shown")
+				t.Error("the liar was not asked, so nothing was tested")
 			}
 		})
 	}
 }
 
-// A member is believed about what a tag means, but not if it cannot be true.
+// A node believes a member about what a tag means, unless that cannot be true.
 func TestMeshLiarAboutTags(t *testing.T) {
 	t.Parallel()
 	d := digest.FromString("nowhere")

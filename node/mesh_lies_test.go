@@ -13,13 +13,13 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A lie is a way to answer, and its effect on pulls.
+// A lie is a way to answer, and what it may do to pulls.
 type lie struct {
 	answer func(*liar, http.ResponseWriter, *http.Request)
 	size   int64         // of the blob; 0: 2 MiB
-	look   time.Duration // shortened if the lie is a slow one
+	look   time.Duration // a shorter look, if the lie is slow
 	cut    bool          // a response that has begun may be cut, and the client asks again
-	known  bool          // the node has seen a manifest with the size, as before most pulls
+	known  bool          // the node knows the size from a manifest, as in most pulls
 }
 
 const (
@@ -58,7 +58,7 @@ var getBlob = func(do func(*liar, http.ResponseWriter, *http.Request)) func(*lia
 	return on(http.MethodGet, "blobs/", do)
 }
 
-// header lies in the headers and tells the truth in the body.
+// header sends a false header with the true body.
 func header(name, value string) func(*liar, http.ResponseWriter, *http.Request) {
 	return getBlob(func(l *liar, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, value)
@@ -74,7 +74,7 @@ func redirect(to string) func(*liar, http.ResponseWriter, *http.Request) {
 	})
 }
 
-// hijack answers with these bytes and then calls more.
+// hijack sends these bytes and then calls more.
 func hijack(text string, more func(io.Writer) error) func(*liar, http.ResponseWriter, *http.Request) {
 	return getBlob(func(_ *liar, w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -195,8 +195,8 @@ func bomb(l *liar, w http.ResponseWriter, r *http.Request) {
 	})(l, w, r)
 }
 
-// Whatever a member says of a blob, clients get the right one in time, and no client
-// gets a whole answer that is wrong.
+// Whatever a member says about a blob, clients get the right bytes in time, and no
+// client gets a complete answer with wrong bytes.
 func TestMeshLiarAboutBlobs(t *testing.T) {
 	t.Parallel()
 	for name, lie := range liesOfPeers {
@@ -220,14 +220,15 @@ func TestMeshLiarAboutBlobs(t *testing.T) {
 			before := l.asked.Load()
 			second := l.patiently(t, b, false)
 			if second != 1 || l.asked.Load() != before {
-				t.Errorf("the second pull: %d tries, and the liar is asked again", second)
+				t.Errorf("the second pull took %d tries, and the liar was asked again", second)
 			}
 			t.Logf("%d tries, %v", tries, took.Round(time.Millisecond))
 		})
 	}
 }
 
-// A member that claims to hold another's blob and does not deliver costs only a moment.
+// A member that claims to hold a blob of another owner and does not deliver it delays
+// the pull only for a moment.
 func TestMeshLiarClaimsToHoldABlob(t *testing.T) {
 	t.Parallel()
 	for name, then := range map[string]func(*liar, http.ResponseWriter, *http.Request){

@@ -9,7 +9,7 @@ import (
 )
 
 // links are the paths of requests between the nodes of a test, one for each direction.
-// Gossip takes other paths: it does not see what fails here.
+// Gossip takes other paths, so a trouble of a link does not disturb it.
 type links struct {
 	mu  sync.Mutex
 	at  map[string]int // nodes by their peers' address
@@ -17,7 +17,7 @@ type links struct {
 	tap func([]byte) // sees everything that goes over them, if it is set before the nodes start
 }
 
-// A tapped connection is listened to.
+// A tapped connection shows all its bytes to tap.
 type tapped struct {
 	net.Conn
 	tap func([]byte)
@@ -34,7 +34,7 @@ func (c tapped) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// of returns the link over which from asks to.
+// of returns the link for requests of node from to node to.
 func (l *links) of(from, to int) *link {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -184,10 +184,10 @@ func (c *faultyConn) flush() error {
 	return err
 }
 
-// hang makes a node hang: neither requests to it nor its own get through.
+// hang makes a node hang: no request to it and none of its own gets through.
 func (c *testCluster) hang(i int) { c.around(i, trouble{silent: true}) }
 
-// around puts a fault on all links of a node.
+// around puts a trouble on all links of a node.
 func (c *testCluster) around(i int, f trouble) {
 	for j := range c.nodes {
 		if j != i {
@@ -197,7 +197,7 @@ func (c *testCluster) around(i int, f trouble) {
 	}
 }
 
-// heal ends all faults.
+// heal ends all troubles.
 func (l *links) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

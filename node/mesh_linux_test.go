@@ -24,7 +24,7 @@ func TestMeshOwnersDiskIsFull(t *testing.T) {
 		}
 		return form{}
 	})
-	for range 3 { // there is no room for the second
+	for range 3 { // there is no room for the second blob
 		b := c.blobOf(0, 3*mib/2)
 		second, third := c.others(b)
 		c.pull(third, b)

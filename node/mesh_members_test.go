@@ -55,8 +55,8 @@ func TestMeshAllRestartWithoutTheRegistry(t *testing.T) {
 	}
 }
 
-// A blob that only one node holds is missing while that node is down: these are on at
-// least two.
+// Two nodes at least hold each blob. A blob that only one node holds is missing while
+// that node is down.
 func TestMeshRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -83,10 +83,10 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 				b := blobs[n*7%len(blobs)]
 				var p pulled
 				i := n % 3
-				for ; ; i = (i + 1) % 3 { // a load balancer that asks which node is ready
+				for ; ; i = (i + 1) % 3 { // as a load balancer does that asks which node is ready
 					if resp, err := c.ask(http.MethodGet, i, "/_/ready"); err == nil && read(resp).StatusCode == http.StatusOK {
 						if p = c.tryPull(i, b.Digest); p.code != 0 {
-							break // otherwise it is gone by now, and a load balancer tries another
+							break // otherwise the node has just gone, and a load balancer tries another
 						}
 					}
 				}
@@ -119,8 +119,8 @@ func TestMeshRollingRestartUnderLoad(t *testing.T) {
 	}
 }
 
-// starved reports whether a node had no time to say whether it holds a blob. Then
-// another may ask the registry too: that is the price of not waiting.
+// starved reports whether a node did not answer in time whether it holds a blob. Then
+// another node may ask the registry too: that is the price of not waiting.
 func (c *testCluster) starved() bool {
 	c.t.Helper()
 	for _, one := range c.nodes {
@@ -132,7 +132,8 @@ func (c *testCluster) starved() bool {
 	return false
 }
 
-// The nodes know each other but have two different rings, and all are asked at once.
+// The nodes know each other but have two different rings. All of them are asked at the
+// same time.
 func TestMeshRingDisagreement(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -172,8 +173,8 @@ func TestMeshJoinUnderLoad(t *testing.T) {
 		blobs = append(blobs, b)
 	}
 	late := c.join()
-	c.awaitMembersOf(late, 3) // on its own it would ask the registry itself
-	for range 20 {            // some of these before all nodes know of it
+	c.awaitMembersOf(late, 3) // a node that knows no other would ask the registry itself
+	for range 20 {            // some of the pulls come before all nodes know the new one
 		b := c.blob(100_000)
 		c.atOnce(b)
 		blobs = append(blobs, b)
@@ -244,8 +245,8 @@ func TestMeshDuplicateIdentity(t *testing.T) {
 	}
 }
 
-// A node that comes back gets traffic only once it knows the others: on its own it would
-// ask the registry for everything that they hold.
+// A node that comes back is ready only once it knows the others. A node that knows no
+// other would ask the registry for everything that they hold.
 func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -260,6 +261,6 @@ func TestMeshNodeIsReadyWhenItKnowsTheOthers(t *testing.T) {
 	c.stop(0)
 	c.stop(2)
 	c.stop(1)
-	c.start(1) // there is nobody to find
+	c.start(1) // there is no other node to find
 	c.await("it is ready alone", func() bool { return c.get(1, "/_/ready").StatusCode == http.StatusOK })
 }

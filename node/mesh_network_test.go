@@ -24,7 +24,7 @@ func TestMeshPartition(t *testing.T) {
 			c.pull(i, b)
 		}
 		if n := c.gets(b); n > 2 {
-			t.Errorf("two halves asked %d times", n)
+			t.Errorf("the two halves asked the registry %d times", n)
 		}
 	}
 	c.links.heal()
@@ -50,12 +50,12 @@ func TestMeshAsymmetricLink(t *testing.T) {
 				c.pull(1, theirs)
 				c.pull(2, theirs)
 				if n := c.gets(theirs); n > 2 {
-					t.Errorf("asked %d times", n)
+					t.Errorf("the registry was asked %d times", n)
 				}
 			}
 			ours := c.blobOf(1, mib)
 			if p := c.pull(0, ours); !strings.HasPrefix(p.status, "node-1; ") {
-				t.Errorf("the way back is not used: %q", p.status)
+				t.Errorf("the direction that works is not used: %q", p.status)
 			}
 			c.wantGets(ours, 1)
 		})
@@ -69,7 +69,7 @@ func TestMeshCrawlingOwner(t *testing.T) {
 	b := c.blobOf(0, size)
 	second, _ := c.others(b)
 	next := c.blobOf(0, size)
-	for c.order(next.Digest)[1] != second { // another node would find out on its own
+	for c.order(next.Digest)[1] != second { // another second node would have to notice by itself
 		next = c.blobOf(0, size)
 	}
 	c.pull(0, b)

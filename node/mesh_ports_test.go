@@ -17,8 +17,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// The clients' port answers nothing that members ask each other, and the peers' port
-// nothing that clients ask.
+// The clients' port does not answer what members ask each other, and the peers' port
+// does not answer what clients ask.
 func TestMeshPortsDoNotMix(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -67,8 +67,8 @@ func TestMeshPortsDoNotMix(t *testing.T) {
 	}
 }
 
-// Traffic between nodes contains no secret, and a recorded request is worth nothing at
-// any port.
+// Traffic between nodes contains no secret, and no port answers a recorded request when
+// it comes again.
 func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -114,7 +114,7 @@ func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 	said, all := heard.String(), slices.Clone(requests)
 	mu.Unlock()
 	if len(all) < 6 || !strings.Contains(said, "HTTP/1.1 200") {
-		t.Fatalf("%d requests were heard", len(all))
+		t.Fatalf("%d requests were recorded", len(all))
 	}
 	secrets := []string{
 		meshSecret, upstreamPassword, upstreamUser, "password-of-the-clients", "Authorization", "Bearer ", "Basic ", "Set-Cookie", "Www-Authenticate",
@@ -125,22 +125,22 @@ func TestMeshPlainTrafficHoldsNoSecret(t *testing.T) {
 			secrets = append(secrets, token)
 		}
 	}
-	said += fmt.Sprintf("%+v", c.nodes[1].node.cluster.Members().View().Members) // which gossip told
+	said += fmt.Sprintf("%+v", c.nodes[1].node.cluster.Members().View().Members) // what gossip told
 	for _, s := range secrets {
 		if s != "" && strings.Contains(strings.ToLower(said), strings.ToLower(s)) {
-			t.Errorf("%q was said", s)
+			t.Errorf("the secret %q was sent", s)
 		}
 	}
 	for _, port := range []string{c.nodes[0].peer, c.nodes[1].peer, c.nodes[0].client, c.nodes[1].client} {
 		for _, request := range all {
 			if got := tell(t, port, request); strings.Contains(got, "Oci-Peer") || strings.HasPrefix(got, "HTTP/1.1 2") {
-				t.Errorf("once more, at %s: %.300q gets %.300q", port, request, got)
+				t.Errorf("a recorded request, sent again to %s: %.300q gets %.300q", port, request, got)
 			}
 		}
 	}
 }
 
-// tell sends text, and returns what comes back.
+// tell sends text and returns what comes back.
 func tell(t *testing.T, addr, text string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

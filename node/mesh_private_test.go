@@ -8,7 +8,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// The member that says that a registry is private may leave. What its login brought
+// A member that said that a registry is private may leave. Content that came by its login
 // stays private on the disks of members that never had a login.
 func TestPrivateContentStaysPrivateWithoutTheMemberThatSaidSo(t *testing.T) {
 	t.Parallel()
@@ -23,7 +23,7 @@ func TestPrivateContentStaysPrivateWithoutTheMemberThatSaidSo(t *testing.T) {
 		if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: another repository's blob: status %d", when, a.StatusCode)
 		}
-		// A cache in front of a node that only heard of it must not share it either.
+		// A cache in front of a node that was only told of this must not share it either.
 		c.get(1, blobPath(b.Digest)).want(t, http.StatusOK, "Cache-Control", "private, max-age=31536000, immutable")
 	}
 	refused("both are up")
@@ -37,7 +37,7 @@ func TestPrivateContentStaysPrivateWithoutTheMemberThatSaidSo(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// What a node takes over from a leaving one stays as private as it was.
+// Content that a leaving node hands over stays as private as it was.
 func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 2, upstreamtest.New(t), func(i int) form {
@@ -56,7 +56,7 @@ func TestPrivateContentStaysPrivateWhereItIsHandedOver(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// A refusal that one node hears counts at all nodes, in an outage too.
+// A refusal that one node gets counts at all nodes, also in an outage.
 func TestARefusalReachesAllNodes(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 3, upstreamtest.New(t), func(int) form { return form{settings: settings{registry: "private: true"}} })
@@ -74,8 +74,8 @@ func TestARefusalReachesAllNodes(t *testing.T) {
 	}
 }
 
-// What came by a login stays private when the login is taken out of the config, on a
-// node by itself, too. Only `private: false` says otherwise.
+// Content that came by a login stays private when the login is taken out of the config,
+// also on a node without others. Only `private: false` makes it public.
 func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Bearer(upstreamtest.BearerAuth{User: upstreamUser, Password: upstreamPassword}))
@@ -107,9 +107,9 @@ func TestPrivateContentStaysPrivateWithoutTheLogin(t *testing.T) {
 	}
 }
 
-// A member that said by mistake that a registry is private is undone by
-// `private: false`, whether that was in the config at the time or came later. Until
-// then its word stands, over any number of restarts.
+// If a member said by mistake that a registry is private, `private: false` undoes that,
+// whether it was in the config at that time or came later. Until then the registry stays
+// private, over any number of restarts.
 func TestAMistakenPrivateIsUndone(t *testing.T) {
 	t.Parallel()
 	for name, during := range map[string]string{"private: false comes later": "", "private: false was there all the time": "private: false"} {

@@ -54,7 +54,7 @@ func TestMeshImageThroughAllNodes(t *testing.T) {
 			t.Errorf("%s was asked for %d times", d, n)
 		}
 	}
-	c.up.Down() // every node that knows a tag's last manifest serves it
+	c.up.Down() // every node serves the last manifest that it knows of the tag
 	for i := range c.nodes {
 		c.get(i, manifests+"v1").want(t, http.StatusOK, "Docker-Content-Digest", img.Manifest.String())
 	}
@@ -90,8 +90,8 @@ func TestMeshTellsOfTheClusterAsOne(t *testing.T) {
 	})
 }
 
-// wantInfo checks that /_/cluster and /_/owner tell of three nodes and of a blob that
-// node 1 owns.
+// wantInfo checks that /_/cluster lists three nodes, and that /_/owner names node 1 as
+// the owner of a blob.
 func (c *testCluster) wantInfo(b testBlob) {
 	c.t.Helper()
 	rings := map[string]bool{}
@@ -141,7 +141,7 @@ func TestMeshFetchesForThoseWithoutTheLogin(t *testing.T) {
 		c.get(i, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 		c.tryPull(i, img.Layers[0]).wantWhole(t)
 		c.get(i, "/v2/"+repo+"/tags/list").want(t, http.StatusOK)
-		// What one repository delivered is not served for another.
+		// A blob that one repository delivered is not served for another.
 		c.get(i, "/v2/other/app/blobs/"+img.Layers[0].String()).want(t, http.StatusNotFound)
 		c.get(i, "/v2/other/app/blobs/"+other.String()).want(t, http.StatusOK)
 	}
@@ -240,8 +240,8 @@ func TestMeshLeaveHandsOver(t *testing.T) {
 	c.get(0, path).want(t, http.StatusOK, "Content-Type", manifest)
 }
 
-// The node that leaves may be the only one that can ask the registry. The others will
-// have only what it hands over.
+// The node that leaves may be the only one that can ask the registry. Then the others
+// keep only what it hands over.
 func TestMeshLeaveHandsOverToThoseWithoutAWayOut(t *testing.T) {
 	t.Parallel()
 	way := map[bool]string{true: "", false: ", egress: false"}
@@ -264,7 +264,7 @@ func TestMeshLeaveHandsOverToThoseWithoutAWayOut(t *testing.T) {
 	}
 }
 
-// The last node has nobody to hand over to, and says so.
+// The last node has no other to hand over to, and says so.
 func TestMeshLeaveOfTheLast(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
@@ -306,7 +306,7 @@ func TestMeshLeaveIsTheOperators(t *testing.T) {
 		t.Errorf("another site's page with the login: %d", a.StatusCode)
 	}
 	if a := c.get(0, path); a.StatusCode == http.StatusOK {
-		t.Error("GET will do")
+		t.Error("a GET makes the node leave")
 	}
 	c.awaitMembers(2)
 }

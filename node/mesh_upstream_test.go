@@ -26,7 +26,7 @@ func TestMeshUpstreamFailsWhileItIsDown(t *testing.T) {
 		}
 		t.Logf("node %d: %v, %+v", i, time.Since(start), d)
 	}
-	for i := range c.nodes { // a registry that is down is no fault of another node
+	for i := range c.nodes { // no node is blamed for a registry that is down
 		for _, other := range c.nodes {
 			if other.i != i && !c.nodes[i].node.cluster.Client().Healthy(other.node.cluster.Members().View().Self.ID) {
 				t.Errorf("node %d passes over node %d", i, other.i)
@@ -91,8 +91,7 @@ func TestMeshUpstreamFailsInMidBodyAndIsSlow(t *testing.T) {
 	}
 }
 
-// A registry that is slow to answer for a tag or a list does not make its owner look
-// hung.
+// When a registry answers slowly for a tag or a list, the owner does not count as hung.
 func TestMeshSlowTag(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -100,7 +99,7 @@ func TestMeshSlowTag(t *testing.T) {
 	for _, path := range []string{"/manifests/slow", "/tags/list"} {
 		c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: path}, Wrap: func(_ http.ResponseWriter, r *http.Request) bool {
 			select {
-			case <-time.After(3 * time.Second): // longer than a peer may go without a sign of life
+			case <-time.After(3 * time.Second): // longer than a peer may take for a sign of life
 			case <-r.Context().Done():
 			}
 			return false

@@ -17,7 +17,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// many lists more registries than a member can announce.
+// many returns a config with more registries than a member can announce.
 func many() string {
 	var lines strings.Builder
 	for i := range 60 {
@@ -26,8 +26,8 @@ func many() string {
 	return lines.String()
 }
 
-// askers are the numbers of the nodes that may ask the registry, as node i sees it:
-// all those on the routes of any keys.
+// askers returns the numbers of the nodes that may ask the registry, as node i sees it.
+// It looks at the routes of many keys.
 func (c *testCluster) askers(i int, registry string) (all []int) {
 	c.t.Helper()
 	of := c.nodes[i].node.cluster
@@ -81,7 +81,8 @@ func TestMeshWhitelistOfMoreThanItTells(t *testing.T) {
 	}
 }
 
-// If all are in whitelist_mode and none can announce its registries, they still ask.
+// If all nodes are in whitelist_mode and none can announce all its registries, they still
+// ask each other.
 func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
 	t.Parallel()
 	c := formCluster(t, 3, upstreamtest.New(t), func(int) form {
@@ -96,9 +97,9 @@ func TestMeshWhitelistsThatAreTheSame(t *testing.T) {
 	}
 }
 
-// Whatever other members believe, a node in whitelist_mode asks no registry that it is
-// not configured for, and does not speak for one. It does not crash either if it has no
-// place for such content.
+// Whatever other members believe, a node in whitelist_mode asks no registry that its
+// config does not name, and answers nothing about such a registry. It does not crash
+// either if it has no place for the content.
 func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	t.Parallel()
 	const foreign = "stranger.example"

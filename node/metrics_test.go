@@ -12,7 +12,7 @@ import (
 	"oci-proxy/node/config"
 )
 
-// The metrics pass Prometheus's own lint, and need the login if one is set.
+// The metrics pass Prometheus's own lint, and are behind the login if there is one.
 func TestMetricsAreWellFormedAndGuarded(t *testing.T) {
 	t.Parallel()
 	cfg, err := config.Parse("test.yaml", []byte("auth: {username: u, password: pass}\ndefaults: {cache_dir: "+t.TempDir()+"}\n"), nil)

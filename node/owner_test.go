@@ -31,8 +31,8 @@ func wantHolders(t *testing.T, what string, a answer, want ...string) {
 	}
 }
 
-// Without auth anybody may ask who holds a digest. A guess at a private digest must
-// tell a stranger nothing, whether or not the node holds it.
+// Without auth anybody may ask which nodes hold a digest. A stranger who guesses a
+// private digest must not learn whether the node holds it.
 func TestOwnerTellsStrangersNothingOfPrivateContent(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, "")
@@ -63,8 +63,8 @@ func TestOwnerTellsUsersEverything(t *testing.T) {
 	wantHolders(t, "a user", p.get("/_/owner/"+d.String(), append(user, stranger...)...), proxyName)
 }
 
-// What other members hold is told by the same rule, also by a node that knows only
-// from another that a registry is private.
+// The same rule applies to what other members hold, also at a node that was only told by
+// another that a registry is private.
 func TestMeshOwnerTellsStrangersNothingOfPrivateContent(t *testing.T) {
 	t.Parallel()
 	up, other := upstreamtest.New(t), upstreamtest.New(t)

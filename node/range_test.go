@@ -104,7 +104,7 @@ func TestRangesOfABlobThatIsStillArriving(t *testing.T) {
 	}
 }
 
-// wellFormed is one range as RFC 9110 section 14.1.1 has it.
+// wellFormed matches one range by RFC 9110 section 14.1.1.
 var wellFormed = regexp.MustCompile(`^bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*$`)
 
 // FuzzRange asks for ranges of a blob that is arriving or cached, and compares with what
@@ -122,7 +122,7 @@ func FuzzRange(f *testing.F) {
 	p := newProxy(f, up, settings{})
 	f.Fuzz(func(t *testing.T, spec string, size uint32) {
 		if strings.ContainsFunc(spec, func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f }) {
-			t.Skip("no header value")
+			t.Skip("the text is not a header value")
 		}
 		content := random(8, int64(size%200_000))
 		d := up.PutBlob(repo, content)
@@ -146,9 +146,9 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
-// oracle is the right answer to a range. net/http differs twice: it answers 416 to
-// anything that is no range, which RFC 9110 section 14.2 wants ignored, and a part to
-// bytes=-0.
+// oracle returns the right answer to a range. net/http's answer differs in two cases: it
+// answers 416 to a header that is not a range, which RFC 9110 section 14.2 says to ignore,
+// and it answers bytes=-0 with a part.
 func oracle(spec string, content []byte) (status int, said string, body []byte) {
 	whole := func() (int, string, []byte) { return http.StatusOK, "", content }
 	m := wellFormed.FindStringSubmatch(strings.TrimSpace(spec))

@@ -9,8 +9,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// All URLs, and what their classes mean. A URL that is not listed here fails the test:
-// add it, and say who may ask for it.
+// This lists all URLs and what their classes mean. A URL that is not listed fails the
+// test: add it, and say who may ask for it.
 func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)

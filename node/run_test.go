@@ -15,8 +15,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// running is a proxy that Run serves. stop ends its context, and ended delivers what Run
-// returned.
+// running is a proxy that Run serves. stop ends the context of Run, and ended delivers
+// what Run returned.
 func running(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, stop func(), ended <-chan error) {
 	t.Helper()
 	n, log := newNode(t, up, s)
@@ -81,7 +81,7 @@ func TestDrainLetsAPullGoOnFromRequestToRequest(t *testing.T) {
 	}
 	if resp, err := p.try(http.MethodGet, "/v2/"); err == nil {
 		_ = resp.Body.Close()
-		t.Error("it still answers")
+		t.Error("the node still answers after Run has ended")
 	}
 }
 
@@ -151,7 +151,7 @@ func TestQuietWaitsForAPauseBetweenRequests(t *testing.T) {
 		start := time.Now()
 		p.quiet(t.Context())
 		if took := time.Since(start); took != 0 {
-			t.Errorf("nobody ever pulled, but it took %s", took)
+			t.Errorf("no client ever pulled, but the drain took %s", took)
 		}
 		p.begin()
 		p.begin()

@@ -73,7 +73,7 @@ func TestBodyThatCannotBeFinishedEndsByACleanFIN(t *testing.T) {
 			c := p.dial()
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", blobPath(d))
 			in := bufio.NewReaderSize(c, size)
-			if _, err := in.Peek(size/4 + 10<<10); err != nil { // some of the body, after its header
+			if _, err := in.Peek(size/4 + 10<<10); err != nil { // the header and the first part of the body
 				t.Fatal(err)
 			}
 			release()

@@ -75,7 +75,7 @@ func (p pair) config() string {
 	return fmt.Sprintf("tls: {cert_file: %q, key_file: %q}", p.cert, p.key)
 }
 
-// overtls is a proxy that is asked over TLS, by HTTP/2 or HTTP/1.1.
+// overtls returns a proxy whose client uses TLS with HTTP/2 or HTTP/1.1.
 func overtls(t *testing.T, up *upstreamtest.Registry, files pair, two bool) *proxy {
 	t.Helper()
 	p := served(t, up, settings{top: files.config()}, gate.SystemLimits())
@@ -111,8 +111,8 @@ func TestPullsOverTLS(t *testing.T) {
 	}
 }
 
-// A body without a length that cannot be finished looks like a cut connection to clients,
-// over HTTP/2 too: containerd then asks for the rest.
+// If a body without a length cannot be finished, clients see a cut connection, also over
+// HTTP/2. containerd then asks for the rest.
 func TestCutOverHTTP2IsOneThatClientsMend(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -145,7 +145,7 @@ func TestWhatIsNotTLSOrTooOldIsRefused(t *testing.T) {
 	old := &tls.Config{RootCAs: files.pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	if c, err := tls.Dial("tcp", addr, old); err == nil {
 		_ = c.Close()
-		t.Error("TLS 1.1 is spoken")
+		t.Error("the node accepts TLS 1.1")
 	}
 	plain, err := newClient(t).Get("http://" + addr + "/v2/")
 	if err != nil {
@@ -154,7 +154,7 @@ func TestWhatIsNotTLSOrTooOldIsRefused(t *testing.T) {
 	if a := read(plain); a.StatusCode != 400 {
 		t.Errorf("plain HTTP: %d", a.StatusCode)
 	}
-	// In the clear there is no HTTP/2, neither by prior knowledge nor by upgrade.
+	// Without TLS there is no HTTP/2, neither by prior knowledge nor by upgrade.
 	inClear := served(t, upstreamtest.New(t), settings{}, gate.SystemLimits())
 	h2c := inClear.dial()
 	fmt.Fprintf(h2c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -228,7 +228,7 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	p.get("/v2/").want(t, 200)
 }
 
-// Half a handshake ends as half a request does.
+// A connection with half a handshake is closed, as one with half a request is.
 func TestHalfHandshakesEnd(t *testing.T) {
 	t.Parallel()
 	files := newPair(t, "proxy.example")
@@ -243,7 +243,7 @@ func TestHalfHandshakesEnd(t *testing.T) {
 				go func() { over <- serve(srv, l) }()
 				conn := l.dial()
 				start := time.Now()
-				go func() { _, _ = io.WriteString(conn, sent) }() // the node may hang up before
+				go func() { _, _ = io.WriteString(conn, sent) }() // the node may hang up first
 				_, _ = io.Copy(io.Discard, conn)
 				if took := time.Since(start); took > headerTime {
 					t.Errorf("closed after %s", took)
