@@ -17,14 +17,14 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// fakeMesh is newMesh in front of up, for a bubble, in which every registry is
-// treated by policy. Call its end.
+// fakeMesh is newMesh for a bubble: up stands in for the registries, and policy applies
+// to all of them. Call its end.
 func fakeMesh(t *testing.T, dir string, n int, up oci.Upstream, policy grants.Site) *meshRig {
 	return fakeMeshOf(t, dir, n, up, policy, cache.Options{})
 }
 
-// fakeMeshOf is fakeMesh with stores of those options. A node's stall holds up its
-// file calls.
+// fakeMeshOf is fakeMesh with options for the stores. A node's stall makes its file calls
+// hang.
 func fakeMeshOf(t *testing.T, dir string, n int, up oci.Upstream, policy grants.Site, opts cache.Options) *meshRig {
 	m := &meshRig{t: t}
 	for i := range n {
@@ -54,7 +54,7 @@ func (m *meshRig) end() {
 	}
 }
 
-// A tagged is an upstream with one manifest, which a tag means, and one blob.
+// A tagged is an upstream with one blob and one manifest, which has a tag.
 type tagged struct {
 	fake
 	now  string // the manifest
@@ -121,7 +121,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 	t.Parallel()
 	_, blob := fakeBlob(100 * kib)
 	for name, c := range map[string]struct {
-		before func(m *meshRig) // in time
+		before func(m *meshRig) // while the grant counts
 		ask    func(n *meshNode, d, manifest digest.Digest) error
 	}{
 		"a blob": {ask: func(n *meshNode, d, _ digest.Digest) error {
@@ -144,7 +144,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 			before: func(m *meshRig) {
 				n := m.nodes[1]
 				n.route, n.holders = func(string) []int { return []int{1} }, []int{0}
-				if _, err := n.Manifest(context.Background(), aTag, nil, false); err != nil { // it vouches for the blob
+				if _, err := n.Manifest(context.Background(), aTag, nil, false); err != nil { // so that the registry vouches for the blob
 					m.t.Error(err)
 				}
 			},
@@ -174,12 +174,12 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 				up.down = true
 				<-time.After(50 * time.Minute)
 				if err := c.ask(two, d, manifest); err != nil {
-					t.Errorf("in time: %v", err)
+					t.Errorf("while the grant counts: %v", err)
 				}
 				<-time.After(11 * time.Minute)
 				for i, n := range m.nodes {
 					if err := c.ask(n, d, manifest); err == nil {
-						t.Errorf("node %d serves it when the time is over", i)
+						t.Errorf("node %d serves the content after stale_if_error", i)
 					}
 				}
 			})

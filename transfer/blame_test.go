@@ -6,8 +6,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A registry sends wrong bytes first, and other bytes to the node that goes on from
-// there. Honest nodes are not blamed for that.
+// A registry sends wrong bytes first, and other bytes to the node that continues the
+// download. Honest nodes are not blamed for that.
 func TestARegistrysLiesAreNotItsReaders(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})
@@ -16,10 +16,10 @@ func TestARegistrysLiesAreNotItsReaders(t *testing.T) {
 	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, CorruptAt: 5})
 	n := m.nodes[1]
 	if _, _, err := n.pull(n.ref(d), content, 0, -1); err == nil {
-		t.Error("wrong bytes came")
+		t.Error("the client got wrong bytes")
 	}
 	n.events.await(notFilled, 1)
 	if m.nodes[0].faulted.Load() != 0 {
-		t.Error("the node that passed them on is called a liar")
+		t.Error("the node that passed the wrong bytes on is blamed for them")
 	}
 }

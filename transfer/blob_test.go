@@ -119,7 +119,7 @@ func TestParallelOpenEndedRangesDroppedHalfWayFillTheCache(t *testing.T) {
 
 var errQuit = errors.New("the client has hung up")
 
-// A quitter is a client that hangs up once it has what it wants.
+// A quitter is a client that hangs up once it has as many bytes as it wants.
 type quitter struct {
 	buf  bytes.Buffer
 	left int

@@ -13,7 +13,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// get matches GETs of blobs at the registry itself.
+// get matches GETs of blobs at the registry, but not at the CDN.
 var get = upstreamtest.Match{Method: "GET", PathPart: "/blobs/", Server: "registry"}
 
 func TestABrokenDownloadIsTakenUpAgainUnseen(t *testing.T) {
@@ -136,7 +136,7 @@ func TestWhatTheRegistryTellsWronglyIsCut(t *testing.T) {
 
 func TestNobodyCompletesAWrongBlob(t *testing.T) {
 	t.Parallel()
-	const size = 5 * mib // too large to be weighed before it is sent
+	const size = 5 * mib // so large that bytes are sent before the digest is known
 	for name, at := range map[string]int64{"first byte": 0, "in the middle": size / 2, "held back": size - 1000, "last byte": size - 1} {
 		for _, untold := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", size untold"}[untold], func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestNobodyCompletesAWrongBlob(t *testing.T) {
 					off := int64(i) * size / 4
 					k, _, err := r.pull(r.ref(d), bad, off, -1)
 					if k > size-off-cache.HoldBack {
-						t.Errorf("from %d: %d bytes were sent of a blob that is wrong", off, k)
+						t.Errorf("from %d: %d bytes of a wrong blob were sent", off, k)
 					}
 					if !errors.Is(err, cache.ErrDigest) {
 						t.Errorf("error %v for a wrong blob", err)
@@ -198,8 +198,8 @@ func TestASmallBlobThatStaysWrongIsAnError(t *testing.T) {
 	}
 }
 
-// A small blob is weighed before it is sent, but nobody waits long for one that
-// does not come.
+// A small blob is verified before any of it is sent. If it does not come, the client does
+// not wait long for that.
 func TestASmallBlobThatDawdlesIsSentAsItComes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{stall: 5 * time.Second})
@@ -216,12 +216,12 @@ func TestASmallBlobThatDawdlesIsSentAsItComes(t *testing.T) {
 		t.Errorf("%d bytes are missing, error %v", len(c.left), err)
 	}
 	if took := time.Since(start); took < time.Second || took > 4*time.Second {
-		t.Errorf("the first half of a blob that stands still came after %v", took)
+		t.Errorf("the first half of a stalled blob came after %v", took)
 	}
 }
 
-// Wrong bytes of a large blob show only at its end. If the client has got none of them
-// by then, the same response goes on from another download. The registry stops
+// Wrong bytes in a large blob are noticed only at its end. If the client has got none of
+// them by then, the same response goes on from another download. The registry stops
 // half-way, so that the test controls what has been sent by then: some of the first
 // half, or nothing.
 func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
@@ -232,8 +232,8 @@ func TestAWrongByteThatWasNotSentIsReplacedUnseen(t *testing.T) {
 		cut    int64
 		off    int64
 		gets   int
-		untold bool // the size
-		unsent bool // nothing has left when the verdict comes
+		untold bool // the registry does not tell the size
+		unsent bool // nothing has been sent when the digest is checked
 		bad    bool // the response is cut
 	}{
 		"the last byte":                           {at: size - 1, gets: 2},
@@ -315,8 +315,8 @@ func TestAWrongByteIsReplacedOnce(t *testing.T) {
 	r.wantGets(d, 2)
 }
 
-// A registry whose tokens end while a pull is under way is asked with a new one,
-// and the client sees nothing of it.
+// If a token expires during a pull, the registry is asked with a new one. The client does
+// not notice.
 func TestATokenThatEndsInMidPullIsReplacedUnseen(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
@@ -337,7 +337,7 @@ func TestATokenThatEndsInMidPullIsReplacedUnseen(t *testing.T) {
 				t.Errorf("upstream was asked for %q", got)
 			}
 			if n := r.registry.Count("GET", "/Token-Service/"); n != 3 {
-				t.Errorf("%d tokens were asked for, want one and one for each that ended", n)
+				t.Errorf("%d tokens were asked for, want the first and one for each that expired", n)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// unable makes node i one that never asks the registry itself.
+// unable makes node i a node that never asks the registry itself.
 func (m *meshRig) unable(i int, s setup) *rig {
 	n := m.nodes[i]
 	s.registry, s.mesh, s.look = m.registry, &mayNot{n}, 50*time.Millisecond
@@ -46,7 +46,7 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 		t.Errorf("%+v, %v", found, err)
 	}
 	if n := m.gets(ref.Digest); n != 0 {
-		t.Errorf("%d GETs, though a node holds it", n)
+		t.Errorf("the registry got %d GETs although a node holds the manifest", n)
 	}
 	strange := in(ref, "strangers/app")
 	if _, err := inner.Manifest(ctx, strange, nil, false); oci.KindOf(err) != oci.NotFound {
@@ -54,7 +54,7 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 	}
 }
 
-// A slowMesh has two nodes that may ask the registry, which answers neither.
+// A slowMesh has two nodes that may ask the registry. The registry answers neither.
 type slowMesh struct{ mesh.Router }
 
 func (slowMesh) Self() string { return "slow" }

@@ -106,7 +106,7 @@ func timely() context.Context {
 	return ctx
 }
 
-// stuck is a client that has stopped reading, until it gives up after a minute.
+// stuck is a client that stops reading, and gives up after a minute.
 func stuck(r *rig, d digest.Digest) error {
 	a, err := r.Blob(context.Background(), fakeRef(d))
 	if err != nil {
@@ -136,8 +136,8 @@ func TestAfterCloseNothingBegins(t *testing.T) {
 	})
 }
 
-// A node that shuts down says so to waiting clients. It is not mistaken for a client
-// that left.
+// A node that shuts down tells waiting clients so. The error is not that of a client that
+// left.
 func TestWhoWaitsAtTheEndIsTold(t *testing.T) {
 	t.Parallel()
 	d, _ := fakeBlob(100)

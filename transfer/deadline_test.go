@@ -9,8 +9,8 @@ import (
 	"oci-proxy/transfer/upstream"
 )
 
-// TestDeadlinesAreInOrder: what bounds a part ends before what bounds the whole, so that
-// the part's reason is what people read.
+// TestDeadlinesAreInOrder checks that the deadline of a part ends before the deadline of
+// the whole, so that the error tells the part's reason.
 func TestDeadlinesAreInOrder(t *testing.T) {
 	t.Parallel()
 	for _, pair := range []struct {

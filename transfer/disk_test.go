@@ -189,7 +189,8 @@ func TestBitRotInMidResponse(t *testing.T) {
 	r.mustPull(r.ref(d), content, oci.Hit)
 }
 
-// A damaged blob that upstream can't make whole is cut before the damage.
+// If upstream can't replace the damaged bytes of a blob, the response is cut before
+// them.
 func TestBitRotWithoutUpstreamIsCutNotSent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -234,7 +235,7 @@ func TestEvictionUnderLoadNeverGivesAWrongByte(t *testing.T) {
 		evicted += s.Evictions
 	}
 	if evicted == 0 {
-		t.Error("nothing was evicted: the test tests nothing")
+		t.Error("nothing was evicted, so nothing was tested")
 	}
 }
 
@@ -268,12 +269,12 @@ func TestTheLogNamesNoLinkOfTheCDN(t *testing.T) {
 	defer a.Close()
 	r.events.await(notFilled, 1)
 	if all := r.events.text(); strings.Contains(all, "Signature") {
-		t.Errorf("the log tells a signed link:\n%s", all)
+		t.Errorf("a signed link is in the log:\n%s", all)
 	}
 }
 
-// A response that went from one download to another was sent in parts: it comes
-// to its end only if the first was right, too.
+// A response that moved from one download to another consists of parts of both. It is
+// completed only if the first download was right, too.
 func TestAPartOfAWrongDownloadIsNotCompletedFromARightOne(t *testing.T) {
 	t.Parallel()
 	const size = 12 * mib
@@ -297,7 +298,7 @@ func TestAPartOfAWrongDownloadIsNotCompletedFromARightOne(t *testing.T) {
 			slow.send(0)
 			fast.send(0)
 			<-slow.reached
-			<-fast.reached // what slow wants next has passed
+			<-fast.reached // the bytes that slow needs next are out of the window
 			close(slow.open)
 			r.registry.WaitFor(get, 2)
 			close(rest)

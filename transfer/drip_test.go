@@ -32,14 +32,14 @@ func TestDripForNobodyEnds(t *testing.T) {
 		select {
 		case <-time.After(2 * time.Minute):
 		case <-ended:
-			t.Error("it ends though a client waits")
+			t.Error("the download ends although a client waits for the blob")
 		}
 		if err := a.Close(); err != nil {
 			t.Error(err)
 		}
 		select {
 		case <-time.After(time.Minute):
-			t.Error("it goes on for nobody")
+			t.Error("the download goes on although no client waits for the blob")
 		case <-ended:
 		}
 	})

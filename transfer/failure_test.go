@@ -23,7 +23,7 @@ func TestErrorsTellWhatFailedWhere(t *testing.T) {
 		Kind: oci.Limited, Registry: "a.example.com", Host: "b.example.com", Status: 429, Reason: "too many", Err: io.ErrUnexpectedEOF,
 	})
 	if got := err.Error(); got != "a.example.com: too many (at b.example.com): upstream answered 429: unexpected EOF" {
-		t.Errorf("it says %q", got)
+		t.Errorf("the error is %q", got)
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) || oci.KindOf(err).String() != "limited" || oci.KindOf(io.EOF) != oci.Unavailable {
 		t.Errorf("cause or kind of %v are lost", err)
@@ -41,7 +41,7 @@ func TestBytesSentAreCountedByTheirOrigin(t *testing.T) {
 	}
 }
 
-// later makes an upstream's failure final at once: nobody waits that long.
+// later makes an upstream's failure final at once, because no client waits that long.
 var later = http.Header{"Retry-After": {"60"}}
 
 func TestFailuresBeforeTheFirstByteAreErrorsOfTheirKind(t *testing.T) {
@@ -71,7 +71,7 @@ func TestFailuresBeforeTheFirstByteAreErrorsOfTheirKind(t *testing.T) {
 				_, err := r.Blob(t.Context(), r.ref(d))
 				e := wantKind(t, err, test.kind)
 				if e.Registry != r.registry.Host() {
-					t.Errorf("the error is of %q", e.Registry)
+					t.Errorf("the error names the registry %q", e.Registry)
 				}
 				if test.fault.Header != nil && e.RetryAfter.Seconds() != 60 {
 					t.Errorf("Retry-After is %v", e.RetryAfter)
@@ -126,10 +126,10 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 	}
 }
 
-// lacking are repositories that lack each blob.
+// lacking lists repositories that lack every blob.
 var lacking = []string{"a/lacks", "b/lacks", "c/lacks", "d/lacks", "e/lacks", "f/lacks"}
 
-// lack holds the registry up and asks for a blob in each repository of lacking. All
+// lack makes the registry wait and asks for a blob in each repository of lacking. All
 // join the first one's download. After release the registry answers that the
 // repositories lack the blob, and the errors arrive.
 func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error) {
@@ -151,7 +151,7 @@ func (r *rig) lack(d digest.Digest, status int) (release func(), errs chan error
 	return release, errs
 }
 
-// refusals are the answers of registries for a repository that lacks the blob.
+// refusals lists how registries answer for a repository that lacks the blob.
 var refusals = map[int]oci.Kind{http.StatusNotFound: oci.NotFound, http.StatusForbidden: oci.Denied}
 
 func TestEachRepositoryThatLacksTheBlobSaysSoItself(t *testing.T) {
@@ -204,7 +204,7 @@ func TestARepositoryThatLacksTheBlobDoesNotFailAnother(t *testing.T) {
 		}
 		testkit.Await(t, "all are aboard", func() bool { return r.Aboard(r.ref(d)) == len(lacking)+having })
 		release()
-		told.Wait() // so that none of them finds it in the shard
+		told.Wait() // before the blob is in the shard, where they could find it
 		close(rest)
 		sent.Wait()
 		for range lacking { // nil: the registry is public, so they may get the blob from another repository
@@ -260,7 +260,7 @@ func TestARedirectThatIsNotFollowedGoesToEveryClient(t *testing.T) {
 	release()
 	<-done
 	if _, ok := r.store.Stat(d); ok || r.registry.BytesSent() != 0 {
-		t.Error("the blob was got all the same")
+		t.Error("the node downloaded the blob all the same")
 	}
 	for _, what := range []string{"", "HEAD is not offered"} {
 		if what != "" {

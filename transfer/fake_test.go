@@ -62,8 +62,8 @@ func hang(ctx context.Context) error {
 	return &oci.Error{Kind: oci.Timeout, Registry: "reg.example.com", Reason: "given up", Err: context.Cause(ctx)}
 }
 
-// fakeRig returns a rig in front of f; its registry is nil. It is for a
-// synctest bubble, which it has to leave empty: call end.
+// fakeRig returns a rig in front of f, without a registry. It is for a synctest bubble.
+// Call end, so that no goroutine is left in the bubble.
 func fakeRig(t *testing.T, dir string, f oci.Upstream, policy grants.Site, opts cache.Options) *rig {
 	t.Helper()
 	events := newEvents()
@@ -80,13 +80,13 @@ func fakeRef(d digest.Digest) oci.Ref {
 	return oci.Ref{Registry: "reg.example.com", Repository: repo, Digest: d}
 }
 
-// A body is a stream's, whose reads step decides on.
+// A body is the body of a stream. step answers each read.
 type body func(p []byte) (int, error)
 
 func (b body) Read(p []byte) (int, error) { return b(p) }
 func (b body) Close() error               { return nil }
 
-// dripping is a body that gives n bytes of content each time, d apart.
+// dripping returns a body that gives n bytes of content at a time, one piece every d.
 func dripping(ctx context.Context, content []byte, n int, d time.Duration) body {
 	return func(p []byte) (int, error) {
 		if len(content) == 0 {
@@ -103,7 +103,7 @@ func dripping(ctx context.Context, content []byte, n int, d time.Duration) body 
 	}
 }
 
-// endsWith is a body that gives content and then err.
+// endsWith returns a body that gives content and then err.
 func endsWith(content []byte, err error) body {
 	return func(p []byte) (int, error) {
 		if len(content) == 0 {
@@ -131,5 +131,5 @@ func fakeBlob(size int64) (digest.Digest, []byte) {
 	return digest.FromBytes(content), content
 }
 
-// endsWithHello is a body of five bytes.
+// endsWithHello returns a body of five bytes.
 func endsWithHello() body { return endsWith([]byte("hello"), io.EOF) }

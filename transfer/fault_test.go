@@ -39,7 +39,7 @@ func newBadDisk(t *testing.T) *badDisk {
 	return f
 }
 
-// live is two lives of a node: it starts, fills, hits, evicts, stops in the
+// live runs a node twice: it starts, fills its cache, serves hits, evicts, stops in the
 // middle of a download, and starts again.
 func (f *badDisk) live(t *testing.T, dir string, fault func(op, name string) error) {
 	t.Helper()
@@ -79,7 +79,7 @@ func (f *badDisk) pullAll(t *testing.T, r *rig, dir string, life int) {
 	}
 }
 
-// well fails the test unless the store in dir works as if nothing had happened.
+// well fails the test unless the store in dir works as if no call had failed.
 func (f *badDisk) well(t *testing.T, dir string) {
 	t.Helper()
 	r := newRig(t, setup{dir: dir, registry: f.registry, cache: cache.Options{Bound: badDiskBound}})
@@ -100,7 +100,7 @@ func (f *badDisk) well(t *testing.T, dir string) {
 	}
 }
 
-// openBelow is how many descriptors the process has of files below dir.
+// openBelow returns how many files below dir the process has open.
 func openBelow(t *testing.T, dir string) (n int) {
 	t.Helper()
 	all, err := os.ReadDir("/proc/self/fd")
@@ -115,7 +115,7 @@ func openBelow(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// contentBelow is how many bytes of content lie in a store's directory.
+// contentBelow returns how many bytes of content are in a store's directory.
 func contentBelow(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	for _, pattern := range []string{"blobs/*/*/*", "tmp/*"} {
@@ -132,8 +132,8 @@ func contentBelow(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-// Whatever file call fails, no client notices. LONG_TESTS=1 tries every call,
-// without it the test tries some.
+// Clients do not notice when a file call fails, whichever it is. With LONG_TESTS=1 the
+// test tries every call, without it some.
 func TestNoFaultOfTheDiskFailsAPull(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64

@@ -17,9 +17,9 @@ import (
 
 const strangersRepo = "strangers/app"
 
-// attacks are manifests that a stranger may push to a repository of its own and that
-// name the victim's content where registries do not look for it. own is content that
-// the stranger's repository holds, by a descriptor.
+// attacks lists manifests that a stranger may push to a repository of its own. They name
+// the victim's content in places that registries do not check. own is a descriptor of
+// content that the stranger's repository holds.
 func attacks(own string, victim digest.Digest) map[string]struct{ mediaType, manifest string } {
 	v := fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":3}`, victim)
 	const (
@@ -76,9 +76,9 @@ func attacks(own string, victim digest.Digest) map[string]struct{ mediaType, man
 	}
 }
 
-// A stranger's own manifest opens nothing of another repository, however it is
-// written: no blob and no manifest, by GET or by HEAD, at any node, in an outage or
-// not.
+// Whatever a stranger writes in its own manifest, it gets no content of another
+// repository by that: no blob and no manifest, by GET or by HEAD, at any node, in an
+// outage or not.
 func TestAManifestOfAStrangerOpensNothing(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
@@ -101,22 +101,22 @@ func TestAManifestOfAStrangerOpensNothing(t *testing.T) {
 				_, err := n.Manifest(t.Context(), byTag, nil, false)
 				_, again := n.Manifest(t.Context(), in(n.ref(d), strangersRepo), nil, false)
 				if (err != nil || again != nil) && a.mediaType == upstreamtest.TypeManifest && !strings.Contains(name, "more than") {
-					t.Errorf("%s: the stranger does not get its own: %v, %v", name, err, again)
+					t.Errorf("%s: the stranger does not get its own content: %v, %v", name, err, again)
 				}
 			}
 			if got := m.opened(victim, layer, m.nodes[tag%2]); got != "" {
-				t.Errorf("%s opens %s as %s", name, victim, got)
+				t.Errorf("%s gives the stranger %s as %s", name, victim, got)
 			}
 		}
 	}
 	m.registry.Down()
 	for _, victim := range victims {
 		if got := m.opened(victim, layer, m.nodes...); got != "" {
-			t.Errorf("in the outage %s opens as %s", victim, got)
+			t.Errorf("in the outage the stranger gets %s as %s", victim, got)
 		}
 	}
 	if _, _, err := m.nodes[0].pull(m.nodes[0].ref(img.Layers[0]), layer, 0, -1); err != nil {
-		t.Errorf("the owner does not get its own: %v", err)
+		t.Errorf("the owner does not get its own content: %v", err)
 	}
 }
 
@@ -139,7 +139,7 @@ func (m *meshRig) opened(victim digest.Digest, layer []byte, nodes ...*meshNode)
 	return ""
 }
 
-// mine is what all nodes of a mesh of three hold of a private image.
+// mine is a private image that each node of a mesh of three holds.
 func mine(t *testing.T, seed uint64, options ...upstreamtest.Option) (*meshRig, upstreamtest.Image, []byte) {
 	t.Helper()
 	m := newMesh(t, 3, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}, options: options})
@@ -172,17 +172,17 @@ func (m *meshRig) wantServed(img upstreamtest.Image, layer []byte) {
 	}
 }
 
-// wantNothingTold fails the test if a node told another that something was taken back.
+// wantNothingTold fails the test if a node told another of a revocation.
 func (m *meshRig) wantNothingTold() {
 	m.t.Helper()
 	for i, n := range m.nodes {
 		if told := n.events.text(); strings.Contains(told, toldOf) || strings.Contains(told, toldOfALoss) {
-			m.t.Errorf("node %d was told that something was taken back", i)
+			m.t.Errorf("node %d was told of a revocation", i)
 		}
 	}
 }
 
-// A user who may pull but not list loses no grant by asking for a list.
+// A user who may pull but not list asks for a list. That revokes no grant.
 func TestARefusedListTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const ociError = `{"errors":[{"code":"DENIED","message":"no"}]}`
@@ -216,7 +216,7 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 	}
 }
 
-// An answer of storage, of a CDN or of a middlebox revokes no grant at any node.
+// An answer from storage, from a CDN or from a middlebox revokes no grant at any node.
 func TestARefusalOfAnybodyElseTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	const (
@@ -247,7 +247,7 @@ func TestARefusalOfAnybodyElseTakesNothingBack(t *testing.T) {
 			other := m.registry.PutImage(repo, "v2", []byte("another layer"))
 			m.registry.Fault(f)
 			for i, n := range m.nodes {
-				n.Grant(n.ref(img.Layers[0]), oci.BlobResource, time.Now()) // it stays as recent as it is
+				n.Grant(n.ref(img.Layers[0]), oci.BlobResource, time.Now()) // so that the grant is recent
 				for _, d := range []digest.Digest{other.Layers[0], other.Config} {
 					if _, _, err := n.pull(n.ref(d), nil, 0, 0); err == nil {
 						t.Errorf("node %d got content that it must not get", i)

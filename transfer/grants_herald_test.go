@@ -19,21 +19,21 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// alone makes each node one that asks the registry itself.
+// alone makes each node ask the registry itself.
 func (m *meshRig) alone() {
 	for i, n := range m.nodes {
 		n.route = func(string) []int { return []int{i} }
 	}
 }
 
-// The message that a node logs when a member tells it of a revocation.
+// These are the messages that a node logs when a member tells it of a revocation.
 const (
 	toldOf      = "a member told of a refusal"
 	toldOfALoss = "a member told of a loss"
 )
 
-// A refusal that one node hears ends the vouchers of all: none is left to show
-// the content during an outage.
+// A refusal that one node gets ends the grants of all nodes. In an outage no node shows
+// the content any more.
 func TestARefusalIsToldToAllMembers(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
@@ -70,7 +70,7 @@ func TestARefusalIsToldToAllMembers(t *testing.T) {
 }
 
 // A node that never had content of a repository notes no refusal of it, but tells the
-// members that may have some.
+// other members, which may have some.
 func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
@@ -84,7 +84,7 @@ func TestARefusalOfWhatANodeNeverHadIsToldToo(t *testing.T) {
 	m.nodes[0].events.await(toldOf, 1)
 	m.registry.Down()
 	if _, _, err := m.nodes[0].pull(one.ref(img.Layers[0]), layer, 0, -1); err == nil {
-		t.Error("it is served during the outage")
+		t.Error("the content is served during the outage")
 	}
 }
 
@@ -121,8 +121,8 @@ func (l *listener) Refused(ctx context.Context, _ oci.Ref) error {
 	return ctx.Err()
 }
 
-// refusing is a private registry that refuses all, in front of which a node
-// tells a.
+// refusing returns a node whose private registry refuses everything. The node tells a
+// what it hears.
 func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fetcher, func()) {
 	return telling(t, dir, a, &fake{stat: func(context.Context) (oci.Descriptor, error) {
 		e := failure(oci.Denied)
@@ -131,7 +131,8 @@ func refusing(t *testing.T, dir string, a *audience, relayed bool) (*transfer.Fe
 	}})
 }
 
-// telling is a private registry, in front of which a node tells a.
+// telling returns a node in front of the private registry up. The node tells a what it
+// hears.
 func telling(t *testing.T, dir string, a *audience, up *fake) (*transfer.Fetcher, func()) {
 	store := grants.OpenShard(dir, cache.Options{})
 	f := transfer.New(transfer.Config{
@@ -144,8 +145,8 @@ func telling(t *testing.T, dir string, a *audience, up *fake) (*transfer.Fetcher
 	}
 }
 
-// A repository is told of at once, and then every few seconds at most; what is
-// heard meanwhile is not lost.
+// The first refusal of a repository is told at once, later ones at most every few seconds.
+// A refusal that comes meanwhile is not lost.
 func TestRefusalsAreToldNowAndThen(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {
@@ -180,9 +181,9 @@ func TestRefusalsAreToldNowAndThen(t *testing.T) {
 	})
 }
 
-// A digest that the registry does not have is told to the others, though this node
-// knows nothing of it. A tag that never was is not: clients ask for such tags all the
-// time.
+// If the registry does not have a digest, the other members are told, even if this node
+// never had it. They are not told of a tag that never existed, because clients ask for
+// such tags all the time.
 func TestLossesAreTold(t *testing.T) {
 	t.Parallel()
 	absent := func(how oci.Party, relayed bool) *fake {
@@ -242,7 +243,7 @@ func TestARefusalIsToldByOneOnly(t *testing.T) {
 	})
 }
 
-// Members that hang keep neither the client nor the node's end waiting.
+// Members that hang delay neither the client nor the node's shutdown.
 func TestTellingARefusalIsWaitedForByNobody(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {

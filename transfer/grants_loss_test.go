@@ -54,7 +54,7 @@ func newAged(t *testing.T, seed uint64, alone bool) *aged {
 	return &aged{m, img, layer}
 }
 
-// hide makes the registry say that it has nothing whose path contains part.
+// hide makes the registry answer 404 to every path that contains part.
 func (m *aged) hide(part string) {
 	m.registry.Fault(upstreamtest.Fault{
 		Match: upstreamtest.Match{PathPart: part}, Status: 404, Header: http.Header{"Content-Type": {"application/json"}},
@@ -62,13 +62,13 @@ func (m *aged) hide(part string) {
 	})
 }
 
-// served says what a node serves.
+// A served says what a node serves of the image.
 type served struct{ layer, manifest, tag, other bool }
 
-// whole is the whole image.
+// whole means that the node serves the whole image.
 var whole = served{true, true, true, true}
 
-// wantEach fails the test unless each node serves that.
+// wantEach fails the test unless each node serves exactly that.
 func (m *aged) wantEach(when string, want served) {
 	m.t.Helper()
 	each(len(m.nodes), func(i int) {
@@ -138,7 +138,7 @@ func TestWhatA404HidesStaysHiddenInAnOutage(t *testing.T) {
 					t.Fatalf("hidden: %v", err)
 				}
 				for _, n := range m.nodes {
-					if n != asked && (alone || n != m.nodes[0]) { // who heard it from the registry tells the others
+					if n != asked && (alone || n != m.nodes[0]) { // the node that got the 404 from the registry tells the others
 						n.events.await(toldOfALoss, 1)
 					}
 				}
@@ -154,7 +154,7 @@ func TestWhatA404HidesStaysHiddenInAnOutage(t *testing.T) {
 	}
 }
 
-// A 404 of HEAD alone takes nothing back: the GET decides.
+// A 404 to a HEAD alone revokes nothing: the GET decides.
 func TestA404OfHeadAloneHidesNothing(t *testing.T) {
 	t.Parallel()
 	m := newAged(t, 62, true)
@@ -172,7 +172,7 @@ func TestA404OfHeadAloneHidesNothing(t *testing.T) {
 	}
 }
 
-// A 404 that the registry did not give takes nothing back.
+// A 404 that does not come from the registry revokes nothing.
 func TestA404OfAnybodyElseHidesNothing(t *testing.T) {
 	t.Parallel()
 	m := newAged(t, 63, true)
@@ -209,7 +209,7 @@ func TestAskingForTheWrongKindTakesNothingBack(t *testing.T) {
 		}
 	}
 	for _, n := range m.nodes {
-		n.events.await(toldOfALoss, 1) // of the wrong kind
+		n.events.await(toldOfALoss, 1) // a loss of the wrong kind
 	}
 	m.registry.Down()
 	m.wantEach("in the outage", whole)

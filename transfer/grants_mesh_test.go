@@ -25,13 +25,14 @@ func (m *meshRig) held(i int, seed uint64) (upstreamtest.Image, []byte) {
 	return img, layer
 }
 
-// No node gives away content of a private registry that another node holds.
+// No node hands out content of a private registry to clients that may not have it, also
+// if another node holds it.
 func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 	t.Parallel()
 	for name, route := range map[string]func(string) []int{
-		"the owner holds it":                         func(string) []int { return []int{0, 1, 2} },
-		"who asks is the owner, a former one has it": func(string) []int { return []int{1, 2} },
-		"a third node is the owner":                  func(string) []int { return []int{2, 1} },
+		"the owner holds it":                              func(string) []int { return []int{0, 1, 2} },
+		"the asker is the owner, a former owner holds it": func(string) []int { return []int{1, 2} },
+		"a third node is the owner":                       func(string) []int { return []int{2, 1} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,14 +60,14 @@ func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if gets := m.registry.Count("GET", img.Layers[0].String()); gets > 2+2*len(m.nodes) { // refused ones among them
+			if gets := m.registry.Count("GET", img.Layers[0].String()); gets > 2+2*len(m.nodes) { // this counts the refused ones too
 				t.Errorf("%d GETs", gets)
 			}
 		})
 	}
 }
 
-// Another registry's claim unlocks nothing at any node.
+// A claim of another registry unlocks nothing at any node.
 func TestAClaimUnlocksNothingInTheMesh(t *testing.T) {
 	t.Parallel()
 	evil := upstreamtest.New(t)
@@ -81,12 +82,12 @@ func TestAClaimUnlocksNothingInTheMesh(t *testing.T) {
 		ref := n.ref(img.Layers[0])
 		ref.Registry = evil.Host()
 		if _, _, err := n.pull(ref, layer, 0, -1); err == nil {
-			t.Errorf("node %d gave it", i)
+			t.Errorf("node %d handed out the content", i)
 		}
 	}
 }
 
-// A refusal that a node hears from another is one.
+// A refusal that a node hears from another node counts as one from the registry.
 func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
@@ -112,15 +113,15 @@ func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 	}
 }
 
-// unaware makes node i one that does not know that any registry is private.
+// unaware makes node i a node that takes every registry for public.
 func (m *meshRig) unaware(i int) *meshNode {
 	n := m.nodes[i]
 	n.rig = newRig(m.t, setup{registry: m.registry, mesh: n, look: 100 * time.Millisecond})
 	return n
 }
 
-// A node that does not know a registry as private asks for what another holds
-// without minding who may have it. It gets what that one would show to anybody.
+// A node that takes a registry for public asks another node for content and does not say
+// that the registry vouched for it. It gets only what the other would show to anybody.
 func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{private: all})
@@ -166,7 +167,7 @@ func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	}
 }
 
-// Content that is handed over stays as private as it was: a node that would show it to
+// Content that is handed over stays as private as it was. A node that would show it to
 // everybody does not get it.
 func TestPrivateContentIsHandedOverOnlyToWhoKnowsIt(t *testing.T) {
 	t.Parallel()
@@ -184,8 +185,8 @@ func TestPrivateContentIsHandedOverOnlyToWhoKnowsIt(t *testing.T) {
 	}
 }
 
-// An index vouches for no manifest, but whoever may pull it gets its manifests in an
-// outage, at a node that never had them, too.
+// An index vouches for no manifest. But a client that may pull the index gets its
+// manifests in an outage, also at a node that never had them.
 func TestAPrivateIndexIsPulledInAnOutage(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})

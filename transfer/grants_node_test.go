@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// in names the same content in another repository.
+// in returns a ref to the same content in another repository.
 func in(ref oci.Ref, repository string) oci.Ref {
 	ref.Repository = repository
 	return ref
@@ -40,9 +40,9 @@ func TestAPrivateBlobIsServedOnlyForARepositoryThatHoldsIt(t *testing.T) {
 	}
 	r.registry.PutBlob("strangers/app", content)
 	if _, way, err := r.pull(other, content, 0, -1); err != nil || way.Origin != oci.Hit {
-		t.Errorf("a repository that holds it by now: %v, %v", way, err)
+		t.Errorf("a repository that holds the blob by now: %v, %v", way, err)
 	}
-	if n := r.registry.Count("GET", "/blobs/"); n != 3 { // one that delivers; a HEAD's 404 is not the last word
+	if n := r.registry.Count("GET", "/blobs/"); n != 3 { // one delivers the blob; after a 404 to a HEAD a GET decides
 		t.Errorf("%d GETs", n)
 	}
 }
@@ -111,7 +111,7 @@ func TestAPrivateRegistrysWordEnds(t *testing.T) {
 	}
 }
 
-// A registry that claims to hold what a private one holds gets nothing for it.
+// A registry that claims to hold the content of a private one gets none of it.
 func TestAClaimUnlocksNothing(t *testing.T) {
 	t.Parallel()
 	evil := upstreamtest.New(t)
@@ -152,8 +152,8 @@ func TestAClaimUnlocksNothing(t *testing.T) {
 	}
 }
 
-// A request that began before a refusal and ends after it gets nothing by the former
-// grant.
+// A request that began before a refusal and ends after it gets nothing by the grant from
+// before.
 func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
@@ -185,7 +185,7 @@ func TestARefusalInTheMiddleOfADownloadCounts(t *testing.T) {
 	}
 }
 
-// A user who lost the right to a repository gets nothing of it in an outage either.
+// A user who may not read a repository any more gets nothing of it in an outage either.
 func TestARefusalOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(*rig, upstreamtest.Image) error{
@@ -233,7 +233,7 @@ func TestARefusalOutlastsAnOutage(t *testing.T) {
 	}
 }
 
-// A stale tag is no new grant of the registry.
+// Serving a stale tag is not a new grant of the registry.
 func TestAStaleTagVouchesForNothing(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {
@@ -261,8 +261,8 @@ func TestAStaleTagVouchesForNothing(t *testing.T) {
 	})
 }
 
-// The grant is noted before the first client has the last byte, so a request after
-// that need not ask the registry.
+// The grant is noted before the first client has the last byte. A later request need not
+// ask the registry.
 func TestADeliveryVouchesAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{private: all})

@@ -44,7 +44,7 @@ type rig struct {
 	events   *events
 }
 
-// A setup says what a rig is made of. The zero value will do.
+// A setup says what a rig is made of. The zero value is valid.
 type setup struct {
 	dir        string // of the store; "": a new one
 	cache      cache.Options
@@ -92,18 +92,18 @@ func newRig(t testing.TB, s setup) *rig {
 	return r
 }
 
-// withShard is the site of a registry whose content lies in that shard.
+// withShard returns the site of a registry whose content is in that shard.
 func withShard(s grants.Site, shard *grants.Shard) grants.Site {
 	s.Shard = shard
 	return s
 }
 
-// end takes the rig down; more than once does no harm.
+// end takes the rig down. It may be called more than once.
 func (r *rig) end() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	r.Close(ctx)
-	_ = r.store.Close() // perhaps the second time
+	_ = r.store.Close() // it may be closed already
 }
 
 // ref names a blob or a manifest by digest.
@@ -117,8 +117,8 @@ func (r *rig) tag(tag string) oci.Ref {
 }
 
 // pull gets the bytes [off, off+n) of a blob, n < 0 for all that follow, and
-// compares them with content, the whole blob. It returns how many came; wrong
-// ones are an error.
+// compares them with content, the whole blob. It returns how many bytes came.
+// Wrong bytes are an error.
 func (r *rig) pull(ref oci.Ref, content []byte, off, n int64) (int64, oci.Provenance, error) {
 	a, err := r.Blob(context.Background(), ref)
 	if err != nil {
@@ -139,10 +139,10 @@ func (r *rig) pull(ref oci.Ref, content []byte, off, n int64) (int64, oci.Proven
 	return k, a.Provenance, errors.Join(err, a.Close())
 }
 
-// errWrong is what a checker says to wrong bytes.
+// errWrong is a checker's error for wrong bytes.
 var errWrong = errors.New("wrong bytes")
 
-// A checker is a client that keeps nothing but compares.
+// A checker is a client that compares what comes, and keeps none of it.
 type checker struct{ left []byte }
 
 func (c *checker) Write(p []byte) (int, error) {
@@ -153,7 +153,7 @@ func (c *checker) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// mustPull fails the test unless the whole blob comes and is content.
+// mustPull pulls the whole blob and fails the test unless it is content.
 func (r *rig) mustPull(ref oci.Ref, content []byte, from oci.Origin) {
 	r.t.Helper()
 	n, way, err := r.pull(ref, content, 0, -1)
@@ -198,7 +198,7 @@ func wantKind(t testing.TB, err error, kind oci.Kind) *oci.Error {
 	return e
 }
 
-// events are the messages of a log, for tests that wait for one.
+// events collects the messages of a log, for tests that wait for one.
 type events struct {
 	mu   *sync.Mutex
 	all  *[]string
@@ -258,8 +258,8 @@ const (
 	notFilled = "blob not filled"
 )
 
-// A client is a response that stops at each of its limits until it is let on:
-// for that one by a send to open, for good by closing it.
+// A client is a response that stops at each of its limits. A send to open lets it go on
+// to the next limit, closing open lets it go on to the end.
 type client struct {
 	bytes.Buffer
 	rig     *rig
@@ -303,12 +303,12 @@ func (c *client) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom hides that of bytes.Buffer, which would not stop.
+// ReadFrom hides the method of bytes.Buffer, which would not stop at a limit.
 func (c *client) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
-// each runs fn n times at once and waits.
+// each runs fn n times at the same time and waits for all.
 func each(n int, fn func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {
@@ -317,7 +317,7 @@ func each(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// ranges returns the offsets that upstream was asked to go on from, in order.
+// ranges returns the offsets at which upstream was asked to begin, in order.
 func (r *rig) ranges(d digest.Digest) []string {
 	var out []string
 	for _, q := range r.registry.Requests() {

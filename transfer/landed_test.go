@@ -11,9 +11,9 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// A private registry offers no HEAD, so each repository has to deliver a layer that
-// many share. A request may find, each time it was about to ask, that the layer has
-// just come for another repository: that is not a reason to give up.
+// A private registry offers no HEAD, so each repository has to deliver a layer that many
+// share. Each time a request is about to ask, the layer may just have come for another
+// repository. That is no reason to give up.
 func TestOthersLandingsDoNotUseUpTheAttempts(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)

@@ -138,7 +138,7 @@ func TestAManifestThatIsNotWhatItsDigestNamesIsNeitherServedNorKept(t *testing.T
 	}
 }
 
-// forged answers with something else under the right header.
+// forged answers with other bytes under the right header.
 func forged(w http.ResponseWriter, _ *http.Request) bool {
 	w.Header().Set("Content-Type", upstreamtest.TypeManifest)
 	_, _ = w.Write([]byte(`{"forged":true}`))

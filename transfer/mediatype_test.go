@@ -7,8 +7,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A media type that one registry gives a manifest does not count for another
-// registry's clients.
+// The media type that one registry gives a manifest does not count for the clients of
+// another.
 func TestMediaTypeIsTheRegistrysOwn(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{

@@ -26,14 +26,14 @@ import (
 
 // A meshRig is a cluster of rigs in front of one registry. They ask each other by
 // function calls, so that a test can put a fault anywhere. Each has its own view of
-// who leads.
+// which node leads.
 type meshRig struct {
 	t        testing.TB
 	registry *upstreamtest.Registry
 	nodes    []*meshNode
 }
 
-// A meshNode is one of them.
+// A meshNode is one node of a meshRig.
 type meshNode struct {
 	*rig
 	mesh    *meshRig
@@ -41,22 +41,22 @@ type meshNode struct {
 	route   func(key string) []int // nodes by number, this one included
 	holders []int
 	policy  grants.Site           // of a fakeMesh's node
-	disk    atomic.Int64          // nanoseconds that its disk takes to set bytes aside
+	disk    atomic.Int64          // nanoseconds that its disk takes to reserve bytes
 	stall   atomic.Pointer[stall] // of its disk
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
 }
 
-// A fault is what a node does to others.
+// A fault says how a node treats requests of others.
 type fault struct {
 	dead  bool
-	hung  bool          // shows no sign of life
-	after int64         // bytes of a blob that come before that; then it is cut, unless it hangs
-	cut   bool          // and the node is dead from then on
-	every time.Duration // between bytes: it crawls, 4 KiB each
-	wrong bool          // its bytes are not right
-	busy  time.Duration // for so long it lets others wait for their turn
+	hung  bool          // the node gives no sign of life
+	after int64         // bytes of a blob that it sends first; then the stream is cut, or stalls if hung
+	cut   bool          // the node is dead after the cut
+	every time.Duration // the pause between pieces of 4 KiB: the node crawls
+	wrong bool          // it sends wrong bytes
+	busy  time.Duration // how long it makes others wait for their turn
 }
 
 // newMesh builds a mesh in which each key's route is the nodes in order from 0.
@@ -131,7 +131,7 @@ func (n *meshNode) Members() []mesh.Peer {
 	return out
 }
 
-// A fakePeer is a node as another one asks it.
+// A fakePeer is a node as another node sees it.
 type fakePeer struct {
 	node *meshNode
 	from *meshNode
@@ -193,7 +193,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	}, nil
 }
 
-// faulty is a stream with a fault.
+// A faulty is a stream with a fault.
 type faulty struct {
 	w    io.Writer
 	f    *fault
@@ -268,7 +268,7 @@ func (p *fakePeer) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance
 	return size, p.told(way), err
 }
 
-// told is a way as the asker sees it.
+// told returns a way as the asker sees it.
 func (p *fakePeer) told(way oci.Provenance) oci.Provenance {
 	out := oci.Provenance{Via: way.CacheStatus(p.Name(), false), Host: p.Name(), Stale: way.Stale, At: way.At}
 	if out.At.IsZero() {
@@ -286,7 +286,7 @@ func (p *fakePeer) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.
 		return nil, err
 	}
 	p.node.asked.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, 38*time.Second) // as a node's peers' port has it
+	ctx, cancel := context.WithTimeout(ctx, 38*time.Second) // as the peers' port of a node does
 	defer cancel()
 	found, err := p.node.Holder().Tag(ctx, ref, accept)
 	if err != nil {
@@ -362,7 +362,7 @@ func (m *meshRig) put(seed uint64, size int64) (digest.Digest, []byte) {
 	return m.registry.PutBlob(repo, content), content
 }
 
-// pull pulls a blob through a node and fails the test unless it comes right.
+// pull pulls a blob through a node and fails the test unless the bytes are right.
 func (m *meshRig) pull(i int, d digest.Digest, content []byte) oci.Provenance {
 	m.t.Helper()
 	n := m.nodes[i]
@@ -373,7 +373,7 @@ func (m *meshRig) pull(i int, d digest.Digest, content []byte) oci.Provenance {
 	return way
 }
 
-// gets is how often the registry was asked for a blob's or manifest's bytes.
+// gets returns how often the registry was asked for the bytes of a blob or manifest.
 func (m *meshRig) gets(d digest.Digest) int { return m.registry.Count("GET", "/"+d.String()) }
 
 func TestMeshAsksTheRegistryOnce(t *testing.T) {
@@ -414,7 +414,7 @@ func TestPeerHitSaysWhoHadIt(t *testing.T) {
 	}
 }
 
-// A pull is whole in whatever way the owner fails.
+// A pull is complete, however the owner fails.
 func TestPullSurvivesItsOwner(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]fault{
@@ -453,8 +453,8 @@ func TestPullSurvivesItsOwner(t *testing.T) {
 	}
 }
 
-// Each node goes on from the byte that came: with a stand-in that has nothing,
-// the registry sends the rest alone.
+// Each node goes on from the last byte that came. If the stand-in has nothing, the
+// registry sends only the rest.
 func TestRestComesFromTheRegistryAlone(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})
@@ -469,13 +469,13 @@ func TestRestComesFromTheRegistryAlone(t *testing.T) {
 	}
 }
 
-// cutOff is how much of what a node sent may be lost with it.
+// cutOff is how many of the bytes that a node sent may be lost when it dies.
 const cutOff = 300_000
 
 func TestLyingPeerIsPassedOver(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, setup{})
-	d, content := m.put(1, 50_000) // no more than is held back: the client sees nothing of it
+	d, content := m.put(1, 50_000) // all of it is held back, so the client does not notice
 	m.pull(0, d, content)
 	m.nodes[0].fails.Store(&fault{wrong: true})
 	m.pull(2, d, content)
@@ -535,7 +535,7 @@ func TestTagIsCheckedOncePerMesh(t *testing.T) {
 	testkit.Await(t, "all nodes ask the owner", func() bool { return m.nodes[0].asked.Load() >= asked+4 })
 	release()
 	wg.Wait()
-	// One may have been about to join when the answer came.
+	// One request may have been about to join when the answer came.
 	if n := m.registry.Count(head.Method, head.PathPart) - before; n > 2 {
 		t.Errorf("%d checks", n)
 	}
@@ -546,8 +546,8 @@ func TestTagIsCheckedOncePerMesh(t *testing.T) {
 
 const manifestType = "application/vnd.oci.image.manifest.v1+json"
 
-// While the registry is down the owner's last answer is every node's, and
-// without the owner a node's own.
+// While the registry is down, every node serves the owner's last answer. Without the
+// owner it serves its own.
 func TestStaleTagsInTheMesh(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 4, setup{policy: grants.Site{StaleIfError: time.Hour}})
@@ -569,7 +569,7 @@ func TestStaleTagsInTheMesh(t *testing.T) {
 	}
 }
 
-// A node that may not ask the registry lets one that may do everything.
+// A node that may not ask the registry leaves everything to a node that may.
 func TestNodeWithoutEgress(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})
@@ -595,7 +595,7 @@ func TestNodeWithoutEgress(t *testing.T) {
 	}
 }
 
-// mayNot is the mesh of a node that never is on a route.
+// mayNot is the mesh of a node that is never on a route.
 type mayNot struct{ *meshNode }
 
 func (n *mayNot) Route(registry, key string) []mesh.Peer {
@@ -615,24 +615,24 @@ func TestTakingOverABlob(t *testing.T) {
 		t.Fatal(err)
 	}
 	if size, ok := m.nodes[1].store.Stat(d); !ok || size != int64(len(content)) {
-		t.Error("it was not taken")
+		t.Error("the node did not take the blob that was offered")
 	}
 	if err := offer(digest.FromString("not held"), ""); err == nil {
-		t.Error("a blob that nobody holds was taken")
+		t.Error("the node took a blob that no member holds")
 	}
 	if n := m.gets(d); n != 1 {
 		t.Errorf("%d GETs", n)
 	}
 }
 
-// A former owner's disk comes before the registry.
+// A former owner is asked before the registry.
 func TestHolderBeforeTheRegistry(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 4, setup{})
 	d, content := m.put(1, 200_000)
 	manifest := []byte(`{"schemaVersion":2}`)
 	md := m.registry.PutManifest(repo, "v1", manifestType, manifest)
-	for _, n := range m.nodes { // the ring before
+	for _, n := range m.nodes { // the former ring
 		n.route = func(string) []int { return []int{3} }
 	}
 	m.pull(3, d, content)
@@ -650,7 +650,7 @@ func TestHolderBeforeTheRegistry(t *testing.T) {
 	}
 }
 
-// Members that disagree on who is to act still ask the registry once, and
+// Members that disagree on which of them leads ask the registry once all the same. They
 // never wait for each other in a circle.
 func TestDisagreeingRings(t *testing.T) {
 	t.Parallel()
@@ -664,7 +664,7 @@ func TestDisagreeingRings(t *testing.T) {
 		for _, n := range m.nodes {
 			view := r.Perm(5)[:3]
 			n.route = func(string) []int { return view }
-			n.holders = []int{0, 1, 2, 3, 4} // as after a change: all that were owners
+			n.holders = []int{0, 1, 2, 3, 4} // all former owners, as after a change of the ring
 		}
 		d, content := m.put(seed, 150_000)
 		var wg sync.WaitGroup
@@ -697,10 +697,10 @@ func TestAnOfferOfOneThatHangsIsGivenUp(t *testing.T) {
 			ref.Repository = ""
 			err := (&fakePeer{m.nodes[1], m.nodes[0]}).Offer(t.Context(), ref, "")
 			if p, is := errors.AsType[*mesh.PeerError](err); !is || !errors.Is(p, mesh.ErrHangs) {
-				t.Errorf("%v, want that it hangs", err)
+				t.Errorf("%v, want an error that says that the member hangs", err)
 			}
 			if m.nodes[0].faulted.Load() == 0 {
-				t.Error("the node is asked on")
+				t.Error("the member is still asked")
 			}
 		})
 	}

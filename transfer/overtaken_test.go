@@ -8,7 +8,7 @@ import (
 	"oci-proxy/cache"
 )
 
-// An overtaken client is one that, at each MiB, sees another come to its end.
+// An overtaken client waits at each MiB until another client has got the whole blob.
 type overtaken struct {
 	got  bytes.Buffer
 	next int
@@ -24,8 +24,8 @@ func (o *overtaken) Write(p []byte) (int, error) {
 	return o.got.Write(p)
 }
 
-// A slow client of a blob that passes through memory is overtaken again and
-// again by others, and gets the whole blob all the same.
+// A blob passes through memory. Other clients overtake a slow client again and again, and
+// it gets the whole blob all the same.
 func TestSlowClientIsOvertakenAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{cache: cache.Options{Bound: mib}})

@@ -13,7 +13,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// leavePart makes a rig that has n bytes of the blob when its node stops.
+// leavePart runs a rig whose node stops when it has n bytes of the blob.
 func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, oci.Ref, []byte) {
 	t.Helper()
 	r := newRig(t, setup{dir: dir})
@@ -24,7 +24,7 @@ func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, oci.
 		t.Fatal(err)
 	}
 	slow := &checker{left: content}
-	if k, err := a.Send(t.Context(), slow, 0, n); err != nil { // all has come by then
+	if k, err := a.Send(t.Context(), slow, 0, n); err != nil { // the node has all n bytes by then
 		t.Fatal(k, err)
 	}
 	if err := a.Close(); err != nil {
@@ -34,7 +34,7 @@ func leavePart(t *testing.T, dir string, seed uint64, size, n int64) (*rig, oci.
 	return r, r.ref(d), content
 }
 
-// partOf is the file of the one part in a store, and its note.
+// partOf returns the file of the only part in a store, and its note.
 func partOf(t *testing.T, dir string) (part, note string) {
 	t.Helper()
 	notes, err := filepath.Glob(filepath.Join(dir, "tmp", "*.meta"))
@@ -78,7 +78,7 @@ func TestAPartSurvivesARestart(t *testing.T) {
 	}
 }
 
-// answerWith makes upstream answer by status and size, whatever was asked for.
+// answerWith makes upstream answer everything with that status and size.
 func answerWith(r *rig, status int, content []byte, times int) {
 	r.registry.Fault(upstreamtest.Fault{Match: get, Times: times, Wrap: func(w http.ResponseWriter, _ *http.Request) bool {
 		if status == http.StatusPartialContent {
@@ -113,8 +113,8 @@ func TestAPartThatUpstreamDoesNotGoOnFrom(t *testing.T) {
 	}
 }
 
-// A client hears what upstream answers before the first byte, whether the node has a
-// part or not.
+// If upstream answers with an error, the client gets that error before the first byte,
+// whether the node has a part or not.
 func TestAPartIsNotServedWhereUpstreamRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -133,7 +133,7 @@ func TestAPartIsNotServedWhereUpstreamRefuses(t *testing.T) {
 	}
 }
 
-// A download that fails for good in one life leaves its part to the next request.
+// A download that fails for good leaves its part for the next request.
 func TestAPartOfADownloadThatFailed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
@@ -141,7 +141,7 @@ func TestAPartOfADownloadThatFailed(t *testing.T) {
 	r.registry.Fault(upstreamtest.Fault{Match: get, Times: 1, CutAfter: 2 * mib})
 	r.registry.Fault(upstreamtest.Fault{Match: get, Times: 1, Status: http.StatusRequestedRangeNotSatisfiable})
 	if _, _, err := r.pull(r.ref(d), content, 0, -1); err == nil {
-		t.Fatal("it came")
+		t.Fatal("the blob came although the download fails")
 	}
 	r.events.await(notFilled, 1)
 	r.registry.ClearFaults()

@@ -8,8 +8,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A portal's page has another size than the blob. The part of the blob that came
-// before is kept until the registry can be reached again.
+// The page of a login portal does not have the blob's size. The part of the blob that
+// came before is kept until the registry can be reached again.
 func TestAPortalsPageDoesNotCostAPart(t *testing.T) {
 	t.Parallel()
 	const size, n = 5 * mib, 2 * mib
@@ -18,7 +18,7 @@ func TestAPortalsPageDoesNotCostAPart(t *testing.T) {
 	again := newRig(t, setup{dir: dir, registry: r.registry})
 	again.registry.Fault(upstreamtest.PortalPage())
 	if _, _, err := again.pull(ref, content, 0, -1); err == nil {
-		t.Fatal("the page is the blob")
+		t.Fatal("the page was served as the blob")
 	}
 	again.events.await(notFilled, 1)
 	again.registry.ClearFaults()

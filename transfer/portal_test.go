@@ -9,8 +9,9 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A network that wants a login first answers every request with a page and 200. That
-// is not the registry's word, so it opens nothing private; whoever had a grant keeps it.
+// A network that wants a login first answers every request with a page and status 200.
+// The registry did not say that, so the answer opens no private content and revokes no
+// grant.
 func TestAPortalsPageVouchesForNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})

@@ -10,8 +10,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A node that holds a blob and waits for a slow registry to vouch for it does
-// not crawl.
+// A node that holds a blob and waits for a slow registry to vouch for it does not count
+// as crawling.
 func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	t.Parallel()
 	var private atomic.Bool
@@ -24,7 +24,7 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	owner.Grant(owner.ref(d), oci.BlobResource, time.Now().Add(-time.Hour))
 	head := upstreamtest.Match{Method: "HEAD"}
 	release := m.registry.Hold(head)
-	time.AfterFunc(18*100*time.Millisecond, release) // eighteen looks
+	time.AfterFunc(18*100*time.Millisecond, release) // after eighteen looks
 	m.pull(1, d, content)
 	if owner.faulted.Load() != 0 {
 		t.Error("the owner is passed over")

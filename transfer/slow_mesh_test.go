@@ -18,8 +18,8 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// A registry that does not answer at all is an outage, whichever node notices it:
-// every node that knows the tag serves it.
+// A registry that does not answer is an outage, whichever node notices it. Every node
+// that knows the tag serves it.
 func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]int{{0, 1}, {1, 0}, {1, 1}} {
@@ -34,7 +34,7 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 			}
 			up.stat = func(ctx context.Context) (oci.Descriptor, error) {
 				select {
-				case <-time.After(38 * time.Second): // as upstream's client has it
+				case <-time.After(38 * time.Second): // as the upstream client does
 					return oci.Descriptor{}, failure(oci.Timeout)
 				case <-ctx.Done():
 					return oci.Descriptor{}, ctx.Err()
@@ -56,8 +56,7 @@ func TestAHangingRegistryLeavesTheStaleTag(t *testing.T) {
 	}
 }
 
-// meshOfAHolder is a mesh of two nodes, of which the first holds content. Call
-// its end.
+// meshOfAHolder returns a mesh of two nodes. The first one holds content. Call its end.
 func meshOfAHolder(t *testing.T, dir string, content []byte) (*meshRig, *fake) {
 	t.Helper()
 	f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {
@@ -70,19 +69,20 @@ func meshOfAHolder(t *testing.T, dir string, content []byte) (*meshRig, *fake) {
 	return m, f
 }
 
-// wantFromHolder wants the second node to get content from the first, and to
-// find no fault with it.
+// wantFromHolder fails the test unless the second node gets content from the first and
+// does not blame it.
 func (m *meshRig) wantFromHolder(f *fake, content []byte) {
 	m.t.Helper()
 	if _, _, err := m.nodes[1].pull(fakeRef(digest.FromBytes(content)), content, 0, -1); err != nil {
 		m.t.Error(err)
 	}
 	if n := m.nodes[0].faulted.Load(); n != 0 || f.opens != 1 {
-		m.t.Errorf("faulty %d times, %d downloads", n, f.opens)
+		m.t.Errorf("the holder was called faulty %d times, and there were %d downloads", n, f.opens)
 	}
 }
 
-// A node that holds a blob and has others wait for their turn does not crawl.
+// A node that holds a blob and makes others wait for their turn does not count as
+// crawling.
 func TestABusyHolderIsNotLeft(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
@@ -94,7 +94,7 @@ func TestABusyHolderIsNotLeft(t *testing.T) {
 	})
 }
 
-// One that holds a blob, and whose disk hangs, is left all the same.
+// A node that holds a blob but whose disk hangs is left.
 func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
@@ -112,8 +112,8 @@ func TestAHolderThatNeverBeginsIsLeft(t *testing.T) {
 	})
 }
 
-// A peer that crawls is left after about a second, one that is only slow is not, no
-// matter when between two looks its first bytes come.
+// A peer that crawls is left after about a second. A peer that is only slow is not. It
+// does not matter when between two looks the first bytes come.
 func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(16 << 20)
@@ -141,7 +141,7 @@ func TestWhatCrawlsIsLeftAndWhatIsSlowIsNot(t *testing.T) {
 	}
 }
 
-// A disk that makes this node wait says nothing of the peer.
+// If this node waits for its own disk, the peer is not judged.
 func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	t.Parallel()
 	_, content := fakeBlob(8 << 20)
@@ -153,8 +153,8 @@ func TestASlowDiskOfOursIsNoFaultOfThePeer(t *testing.T) {
 	})
 }
 
-// A node does not repair a damaged copy for a member. The member goes on elsewhere
-// itself, and may be the one that this node would follow.
+// A node does not repair a damaged copy for a member. The member asks elsewhere itself,
+// and may be the node that this one would follow.
 func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -184,8 +184,8 @@ func TestHeldContentThatIsDamagedIsCut(t *testing.T) {
 	}
 }
 
-// A HEAD finds what a GET would find, both where the registry is not asked and where
-// it fails.
+// A HEAD finds what a GET would find, both when the registry is not asked and when it
+// fails.
 func TestHeadOfWhatAnotherHolds(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
@@ -204,14 +204,14 @@ func TestHeadOfWhatAnotherHolds(t *testing.T) {
 				t.Errorf("%s: %+v, %v", name, s, err)
 			}
 			if _, err := m.nodes[1].StatBlob(t.Context(), fakeRef(digest.FromString("none"))); err == nil {
-				t.Errorf("%s: a blob that nobody has was found", name)
+				t.Errorf("%s: a blob was found that no node has", name)
 			}
 		})
 	}
 }
 
-// A twoFaced registry has its manifest as a manifest only, and answers HEADs of
-// blobs as it likes.
+// A twoFaced registry has its manifest only as a manifest. A test decides how it answers
+// HEADs of blobs.
 type twoFaced struct {
 	*tagged
 	heads func(blob bool) error
@@ -220,13 +220,13 @@ type twoFaced struct {
 func (u *twoFaced) Stat(ctx context.Context, _ oci.Ref, blob bool, _ []string) (oci.Descriptor, error) {
 	d, err := u.stat(ctx)
 	if err == nil && u.heads != nil {
-		time.Sleep(time.Second) // in the bubble's time: others join
+		time.Sleep(time.Second) // in the bubble's time, so that others join
 		err = u.heads(blob)
 	}
 	return d, err
 }
 
-// Whether a repository has a digest as a blob and as a manifest are two
+// Whether a repository has a digest as a blob and whether it has it as a manifest are two
 // questions.
 func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 	t.Parallel()
@@ -238,7 +238,7 @@ func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 		if _, err := n.Manifest(t.Context(), aTag, nil, false); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(11 * time.Minute) // the voucher has grown old
+		<-time.After(11 * time.Minute) // the grant is too old by now
 		up.heads = func(blob bool) error {
 			if blob {
 				return failure(oci.NotFound)
@@ -267,8 +267,8 @@ func TestAVoucherForAManifestIsNotAskedAsABlobs(t *testing.T) {
 	})
 }
 
-// A registry that answers 404 to HEADs of blobs, as Harbor's proxies do, gives
-// them all the same.
+// Some registries, such as Harbor's proxies, answer 404 to a HEAD of a blob that they
+// deliver. Clients get the blob all the same.
 func TestAHeadOfABlobMayLie(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(1 << 20)
@@ -294,7 +294,7 @@ func TestAHeadOfABlobMayLie(t *testing.T) {
 	})
 }
 
-// A member's word does not make a manifest of a blob.
+// A member cannot turn a blob into a manifest by what it says.
 func TestAnOfferedBlobIsNoManifest(t *testing.T) {
 	t.Parallel()
 	for size, typ := range map[int64]string{100: "application/octet-stream", cache.MaxManifest + 1: ""} {

@@ -23,26 +23,26 @@ import (
 )
 
 const (
-	// stuckFor is how long the disk takes for the one call that it holds up.
+	// stuckFor is how long the call takes that the disk delays.
 	stuckFor = 3 * time.Second
 	// atOnce bounds what everything else may take meanwhile, in the bubble's time.
 	atOnce = 100 * time.Millisecond
 )
 
-// A stall holds up the first file call that it fits.
+// A stall delays the first file call that matches.
 type stall struct {
-	op, name string // of the call; a part of the name
-	full     bool   // the disk has no room for the first bytes that are set aside
+	op, name string // the call matches this op, and its file's name contains this name
+	full     bool   // the disk has no room when bytes are reserved for the first time
 	filled   atomic.Bool
 	met      atomic.Bool
-	reached  chan struct{} // closed when the call is held up
+	reached  chan struct{} // closed when the call begins to wait
 }
 
 func newStall(op, name string) *stall {
 	return &stall{op: op, name: name, reached: make(chan struct{})}
 }
 
-// hold is a cache.Options.Fault.
+// hold is for cache.Options.Fault.
 func (s *stall) hold(op, name string) error {
 	if s == nil {
 		return nil
@@ -78,12 +78,12 @@ func newCatalog(blobs ...[]byte) *catalog {
 	return c
 }
 
-// manifestOf is what a tag of a catalog means.
+// manifestOf returns the manifest that a tag of a catalog means.
 func manifestOf(tag string) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"annotations":{"tag":%q}}`, tag)
 }
 
-// find returns what ref names.
+// find returns the content that ref names.
 func (c *catalog) find(ref oci.Ref) (digest.Digest, []byte, error) {
 	d := ref.Digest
 	if ref.Tag != "" && strings.Contains(catalogTags, ref.Tag) {
@@ -117,13 +117,13 @@ func (c *catalog) Manifest(_ context.Context, ref oci.Ref, _ []string) (oci.Mani
 	return oci.Manifest{Digest: d, MediaType: manifestType, Bytes: b}, err
 }
 
-// A slowDisk is a mesh of two nodes. The first one's disk is held up.
+// A slowDisk is a mesh of two nodes. The disk of the first one is slow.
 type slowDisk struct {
 	*meshRig
 	dir string
 	up  *catalog
 	// The first node holds two large blobs, a small one and the manifest of the tag
-	// one. It does not hold cold and other.
+	// "one". It does not hold cold and other.
 	victim, held, small, cold, other []byte
 }
 
@@ -135,7 +135,7 @@ func newSlowDisk(t *testing.T, dir string) *slowDisk {
 	}
 	s.up = newCatalog(s.victim, s.held, s.small, s.cold, s.other)
 	s.meshRig = fakeMeshOf(t, dir, 2, s.up, grants.Site{}, cache.Options{Bound: 3 * mib})
-	s.nodes[1].policy.Offline = true // it has only the first to ask
+	s.nodes[1].policy.Offline = true // it can ask only the first node
 	for _, b := range [][]byte{s.victim, s.held, s.small} {
 		if err := s.get(0, b); err != nil {
 			t.Fatal(err)
@@ -162,8 +162,8 @@ func (s *slowDisk) tag(node int, tag string) error {
 	return err
 }
 
-// questions are asked of the first node while its disk is held up. Those about slow
-// are about the very content that waits.
+// questions lists what the first node is asked while its disk is slow. The questions
+// about slow are about the content that waits for the disk.
 func (s *slowDisk) questions(slow []byte) map[string]func() error {
 	h := s.nodes[0].Holder()
 	signs := func(content []byte) func() error {
@@ -188,14 +188,14 @@ func (s *slowDisk) questions(slow []byte) map[string]func() error {
 			store := s.nodes[0].store
 			store.Stats()
 			store.Size()
-			_ = store.Health() // the stall may be its reason
+			_ = store.Health() // it may name the stall as the reason
 			return nil
 		},
 	}
 }
 
-// wantAtOnce fails the test unless each question is answered at once, whatever its
-// place in the order.
+// wantAtOnce fails the test unless each question is answered at once, in whatever order
+// they are asked.
 func (s *slowDisk) wantAtOnce(slow []byte) {
 	s.t.Helper()
 	for what, ask := range s.questions(slow) {
@@ -206,12 +206,12 @@ func (s *slowDisk) wantAtOnce(slow []byte) {
 	}
 }
 
-// A slowCall is what makes a node call its disk.
+// A slowCall says which calls of the disk are slow, and what leads to them.
 type slowCall struct {
-	name    string        // of the file; a part of it
-	ops     string        // that are held up, one after the other
+	name    string        // part of the file's name
+	ops     string        // the calls that are slow, one after the other
 	full    bool          // as stall.full
-	wait    time.Duration // before the disk is held up
+	wait    time.Duration // how long to wait before the disk is slow
 	about   func(s *slowDisk) []byte
 	provoke func(s *slowDisk) error
 }
@@ -253,8 +253,8 @@ func victim(s *slowDisk) []byte { return s.victim }
 func getCold(s *slowDisk) error { return s.get(0, s.cold) }
 func tagTwo(s *slowDisk) error  { return s.tag(0, "two") }
 
-// A disk that takes 3 s for any one call delays no sign of life and no pull of
-// anything else.
+// If the disk takes 3 s for one call, whichever it is, this delays no sign of life and no
+// pull of other content.
 func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
 	for name, c := range slowCalls {
@@ -273,11 +273,11 @@ func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 					select {
 					case <-one.reached:
 					case <-time.After(10 * time.Second):
-						t.Fatal("the disk was not asked for this")
+						t.Fatal("the slow call was not made")
 					}
 					s.wantAtOnce(c.about(s))
 					if err := <-ended; err != nil {
-						t.Errorf("the request that the disk held up: %v", err)
+						t.Errorf("the request that waited for the disk: %v", err)
 					}
 				})
 			})
@@ -285,9 +285,9 @@ func TestOneSlowFileCallDelaysNobodyElse(t *testing.T) {
 	}
 }
 
-// While the directory is listed the disk is asked for what the index does not know.
-// If each of its calls takes 3 s, signs of life come all the same; they just don't
-// know everything. Whoever waits for more gets it in the end.
+// While the directory is being listed, the node asks the disk for what the index does not
+// know. If each call of the disk takes 3 s, signs of life still come at once, but they do
+// not tell everything. A request that waits for the disk gets its content in the end.
 func TestASlowListingDelaysNoSignOfLife(t *testing.T) {
 	t.Parallel()
 	testkit.Bubble(t, func(t *testing.T, dir string) {

@@ -10,8 +10,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// The tag's owner was asked by HEAD alone: it knows what the tag means, and lacks the
-// manifest. In an outage it gets that from the node that has it.
+// The tag's owner was only asked by HEAD, so it knows what the tag means but lacks the
+// manifest. In an outage it gets the manifest from the node that has it.
 func TestATagsOwnerServesItInAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, private := range map[string]func(string) bool{"public": nil, "private": all} {
@@ -30,7 +30,7 @@ func TestATagsOwnerServesItInAnOutage(t *testing.T) {
 			asker, owner := m.nodes[2], m.nodes[1]
 			asker.mustFind(asker.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
 			if _, held := owner.store.Stat(img.Manifest); held {
-				t.Fatal("the tag's owner has the manifest: nothing is shown")
+				t.Fatal("the tag's owner has the manifest, so nothing is tested")
 			}
 			m.registry.Down()
 			for i, n := range m.nodes {
@@ -40,7 +40,7 @@ func TestATagsOwnerServesItInAnOutage(t *testing.T) {
 				}
 			}
 			if _, err := owner.Manifest(t.Context(), owner.tag("v2"), nil, false); oci.KindOf(err) != oci.Unavailable {
-				t.Errorf("a tag that nobody knows: %v", err)
+				t.Errorf("a tag that no node knows: %v", err)
 			}
 		})
 	}

@@ -12,7 +12,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// Requests for manifests.
+// These match requests for manifests.
 var (
 	heads        = upstreamtest.Match{Method: "HEAD", PathPart: "/manifests/"}
 	manifestGets = upstreamtest.Match{Method: "GET", PathPart: "/manifests/"}
@@ -144,7 +144,7 @@ func TestConcurrentChecksOfATagAreOne(t *testing.T) {
 	}
 }
 
-// A noticed context tells when it is first waited for or derived from.
+// A noticed context tells when somebody first waits for it or derives a context from it.
 type noticed struct {
 	context.Context
 	notice func()
@@ -183,7 +183,7 @@ func TestTheAcceptListDecidesWhatATagMeans(t *testing.T) {
 	}
 	_, err := r.Manifest(t.Context(), r.tag("latest"), []string{docker}, false)
 	wantKind(t, err, oci.NotFound)
-	// That it is not there for one kind of client changes nothing for another.
+	// If the manifest is missing for one kind of client, nothing changes for another kind.
 	r.registry.Down()
 	r.registry.Up()
 	r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)

@@ -18,7 +18,7 @@ import (
 func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 	t.Parallel()
 	d, _ := fakeBlob(1000)
-	late := func(ctx context.Context) error { // after 30 s; a second question would be too much
+	late := func(ctx context.Context) error { // fails after 30 s, so a second question would take too long
 		select {
 		case <-time.After(30 * time.Second):
 			return nil
@@ -87,7 +87,7 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 				r := fakeRig(t, dir, f, grants.Site{}, cache.Options{})
 				defer r.end()
 				k, _, err := r.pull(fakeRef(d), content, 0, -1)
-				if err == nil || errors.Is(err, errWrong) || k != 0 && k != mib/2 { // 0: it failed before the answer began
+				if err == nil || errors.Is(err, errWrong) || k != 0 && k != mib/2 { // 0: the download failed before the answer began
 					t.Errorf("%d bytes, error %v", k, err)
 				}
 				if f.opens > 7 {
@@ -98,7 +98,7 @@ func TestADownloadWithoutProgressEnds(t *testing.T) {
 	}
 }
 
-// stream is one of a blob of 1 MiB.
+// stream returns a stream of a blob of 1 MiB.
 func stream(offset int64, b body) *oci.Stream {
 	return &oci.Stream{Body: b, Offset: offset, Size: mib, Host: "cdn.example.com"}
 }
@@ -117,7 +117,7 @@ func TestASourceThatBeginsElsewhereIsNotBelieved(t *testing.T) {
 	})
 }
 
-// Progress is progress, however slow; standing still is not.
+// A slow download counts as progress. One that stands still does not.
 func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(mib)
@@ -149,8 +149,7 @@ func TestASlowUpstreamIsWaitedForAndAStalledOneIsNot(t *testing.T) {
 	}
 }
 
-// A download that waits for its only reader, because nothing keeps it, has not
-// stalled.
+// A download that is not kept waits for its only reader. That does not count as a stall.
 func TestWaitingForAReaderIsNoStall(t *testing.T) {
 	t.Parallel()
 	d, content := fakeBlob(8 * mib)
@@ -181,7 +180,7 @@ func TestWaitingForAReaderIsNoStall(t *testing.T) {
 	})
 }
 
-// A sleepy client pauses before its first writes.
+// A sleepy client pauses before each of its first writes.
 type sleepy struct {
 	checker checker
 	every   time.Duration
@@ -195,7 +194,7 @@ func (s *sleepy) Write(p []byte) (int, error) {
 	return s.checker.Write(p)
 }
 
-// A download that nobody reads and nothing keeps is given up. A later request gets the
+// A download that is not kept and has no reader is given up. A later request gets the
 // blob all the same.
 func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 	t.Parallel()
@@ -259,7 +258,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 		<-time.After(30 * time.Minute)
 		_, err := ask()
 		wantKind(t, err, oci.Timeout)
-		synctest.Wait() // the question that came to nothing has ended too
+		synctest.Wait() // the question that failed has ended too
 		up.Store(true)
 		if m, err := ask(); err != nil || m.Stale != nil {
 			t.Errorf("once upstream is back: %+v, error %v", m, err)
