@@ -20,7 +20,7 @@ import (
 	"oci-proxy/transfer/wire"
 )
 
-// sealed makes answer's answers look signed by k, each for its own request.
+// sealed signs each of answer's answers with k, for the request that it answers.
 func sealed(k key, answer http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, _ := parseAuth(r.Header.Get(headerAuth))
@@ -28,7 +28,7 @@ func sealed(k key, answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// claims are answers that an impostor may want a node to believe.
+// claims lists answers that an impostor may want a node to believe.
 var claims = map[string]http.HandlerFunc{
 	"yes": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
 	"a presence": func(w http.ResponseWriter, _ *http.Request) {
@@ -58,7 +58,7 @@ var claims = map[string]http.HandlerFunc{
 	"busy": func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusServiceUnavailable, failedBusy) },
 }
 
-// saying answers with that body, of which it tells the sum.
+// saying answers with that body and the sum of it.
 func saying(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -98,20 +98,20 @@ func TestAnImpostorIsNeverBelieved(t *testing.T) {
 				c, b := impostor(t, as(answer))
 				for name, call := range calls {
 					if e := wantPeerError(t, call(t.Context(), c, b), "sign"); e.Busy {
-						t.Errorf("%s: busy, which is a sign of life", name)
+						t.Errorf("%s: the impostor counts as busy, which is a sign of life", name)
 					}
 				}
 				l, err := c.links.to("b")
 				if err != nil || c.ping(l) == nil || c.Healthy("b") {
-					t.Errorf("it counts as alive: %v", err)
+					t.Errorf("the impostor counts as alive: %v", err)
 				}
 			})
 		}
 	}
 }
 
-// The same claims are believed of one who knows the secret: the test above does
-// not pass for another reason.
+// A node believes the same claims from a member that knows the secret. So the test above
+// does not pass for another reason.
 func TestAMemberIsBelieved(t *testing.T) {
 	t.Parallel()
 	for claim, call := range map[string]string{
@@ -150,21 +150,21 @@ func TestOlderMembersAreBelievedOverTLSOnly(t *testing.T) {
 	wantPeerError(t, err, "signature is wrong")
 }
 
-// A recorded answer is what an attacker on the way may have got hold of.
+// A recorded answer is one that an attacker on the way may have recorded.
 type recorded struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// send sends the answer as it is by now.
+// send sends the answer in its present form.
 func (a *recorded) send(w http.ResponseWriter) {
 	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }
 
-// ask gets the true answer to r.
+// ask returns the true answer to r.
 func (r *rig) ask(req *http.Request) *recorded {
 	w := httptest.NewRecorder()
 	r.server.ServeHTTP(w, req)
@@ -173,8 +173,8 @@ func (r *rig) ask(req *http.Request) *recorded {
 	return &recorded{got.StatusCode, got.Header, w.Body.Bytes()}
 }
 
-// questions are requests that a rig's registry has an answer to. Each ends with
-// an error of the registry or with none.
+// questions lists requests that a rig's registry answers. Each ends without an error or
+// with an error of the registry.
 func (r *rig) questions() map[string]func(context.Context, mesh.Peer) error {
 	img := r.registry.PutImage(repo, "v1", random(1, 10*kib))
 	ref, layer := r.ref(img.Manifest), r.ref(img.Layers[0])
@@ -233,7 +233,7 @@ func TestAnAnswerIsForOneRequest(t *testing.T) {
 // numbers of requests that several clients of one name send to one server.
 var numbers atomic.Uint64
 
-// changes are what an attacker on the way may do to an answer.
+// changes lists what an attacker on the way may do to an answer.
 func changes(a *recorded) map[string]func(*recorded) {
 	out := map[string]func(*recorded){
 		"another status":   func(a *recorded) { a.status ^= 1 },
@@ -268,7 +268,7 @@ func changes(a *recorded) map[string]func(*recorded) {
 	return out
 }
 
-// resize changes the body and what the header tells of its length.
+// resize changes the body and its length in the header.
 func (a *recorded) resize(body []byte) {
 	a.body = body
 	a.header.Set("Content-Length", strconv.Itoa(len(body)))
@@ -290,7 +290,7 @@ func TestAChangedAnswerIsNotBelieved(t *testing.T) {
 			a.send(w)
 		})
 		c.number.Store(numbers.Add(1 << 10))
-		for range 2 { // from the second on it is the same answer
+		for range 2 { // the second answer is the same as the first
 			if err := ask(t.Context(), b); !believed(err) {
 				t.Fatalf("%s unchanged: %v", name, err)
 			}

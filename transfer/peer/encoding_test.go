@@ -54,7 +54,7 @@ func FuzzParseQuery(f *testing.F) {
 			t.Errorf("%q: %+v", raw, q)
 		}
 		if q.Repository != "" {
-			// Peers may ask for whatever clients may.
+			// Peers may ask for everything that clients may ask for.
 			if _, err := oci.ParsePath("/v2/"+q.Repository+"/tags/list", q.Registry, names); err != nil {
 				t.Errorf("%q: %v", raw, err)
 			}
@@ -67,7 +67,7 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
-// FuzzNames checks that peers may ask for whatever clients may.
+// FuzzNames checks that peers may ask for everything that clients may ask for.
 func FuzzNames(f *testing.F) {
 	f.Add("team/app", "ghcr.io")
 	f.Add("a--b/c__d", "localhost:5000")
@@ -91,7 +91,7 @@ func TestWhoAnsweredIsSent(t *testing.T) {
 		}
 	}
 	for sent, want := range map[string]oci.Party{
-		`{"kind":"denied","status":401}`:                               oci.Registry, // an older member's
+		`{"kind":"denied","status":401}`:                               oci.Registry, // as an older member sends it
 		`{"kind":"denied","status":403}`:                               oci.Registry,
 		`{"kind":"not found","status":404}`:                            oci.Registry,
 		`{"kind":"not found"}`:                                         oci.Nobody,
@@ -124,7 +124,7 @@ func TestProgressIsSentAsOlderMembersReadIt(t *testing.T) {
 	}
 }
 
-// An owner that has a blob from a third node's shard has not asked the registry.
+// If the owner got a blob from a third node's shard, the registry was not asked.
 func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[oci.Origin]oci.Origin{
@@ -138,7 +138,7 @@ func TestThirdNodesHitIsAPeersHit(t *testing.T) {
 	}
 }
 
-// A registry's answer gets no younger on its way from node to node.
+// A registry's answer does not become younger on its way from node to node.
 func TestAges(t *testing.T) {
 	t.Parallel()
 	asked := time.Now()

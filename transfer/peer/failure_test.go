@@ -14,7 +14,7 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// failing is a registry that answers everything with one error.
+// failing is a registry that answers everything with the same error.
 type failing struct {
 	oci.Upstream
 	err error

@@ -13,8 +13,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A node is not at fault for what a registry or a client makes up. Else anybody
-// could make nodes quarantine each other.
+// A node is not at fault for what a registry or a client sends. Otherwise anybody could
+// make nodes quarantine each other.
 func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
@@ -72,6 +72,6 @@ func TestANodesOwnCutsAreItsFault(t *testing.T) {
 		_ = s.Body.Close()
 	}
 	if c.Healthy("b") {
-		t.Error("it is not quarantined")
+		t.Error("the node is not quarantined")
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A cable is a network in memory, for tests with virtual time. Nobody listens
-// while refuse is set.
+// A cable is a network in memory, for tests with virtual time. While refuse is set, it
+// refuses connections.
 type cable struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -49,7 +49,7 @@ func (w *cable) set(refuse bool) {
 	w.refuse, w.dials, w.start = refuse, nil, time.Now()
 }
 
-// dialled returns when the cable was dialled, counted from the last set.
+// dialled returns the times at which the cable was dialled, counted from the last set.
 func (w *cable) dialled() []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,14 +157,14 @@ func TestRestartedPeerIsHealthy(t *testing.T) {
 		m.Nonce = []byte("next boot of b")
 		g.put(m)
 		if !c.Healthy("b") {
-			t.Error("its last boot's failure still counts")
+			t.Error("the failure of its last boot still counts")
 		}
 		if err := ask1(c); err == nil || c.Healthy("b") {
 			t.Errorf("%v, healthy %v", err, c.Healthy("b"))
 		}
 		g.drop("b")
 		if c.Healthy("b") {
-			t.Error("it is healthy though it is gone")
+			t.Error("a member that is gone counts as healthy")
 		}
 		time.Sleep(time.Minute) // in the bubble
 		if n := len(w.dialled()); n != 2 || len(linksOf(c)) != 0 {

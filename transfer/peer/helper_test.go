@@ -43,7 +43,7 @@ var (
 	nonceB = []byte("boot of b")
 )
 
-// members stand for gossip.
+// members stand in for gossip.
 type members struct {
 	mu sync.Mutex
 	m  map[string]Member
@@ -89,7 +89,7 @@ type setup struct {
 	peer     func(id string) mesh.Peer
 }
 
-// A rig is a whole node b and the client of a node a.
+// A rig is a complete node b and the client of a node a.
 type rig struct {
 	*Client
 	b        mesh.Peer
@@ -199,7 +199,7 @@ func serve(t testing.TB, srv *http.Server, l net.Listener) {
 	})
 }
 
-// certificate is one for all liars, and its fingerprint.
+// certificate returns the certificate that all liars share, and its fingerprint.
 var certificate = sync.OnceValues(func() (tls.Certificate, [32]byte) {
 	cert, fingerprint, err := NewCertificate()
 	if err != nil {
@@ -208,8 +208,8 @@ var certificate = sync.OnceValues(func() (tls.Certificate, [32]byte) {
 	return cert, fingerprint
 })
 
-// liar is a member b that answers what it likes, and a client that asks it. It
-// does not sign, as an older member does not: TLS proves who it is.
+// liar starts a member b that answers by answer, and returns a client that asks it. Like
+// an older member it does not sign: TLS proves who it is.
 func liar(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
 	cert, fingerprint := certificate()
 	return answering(t, answer, ServerTLS(cert), fingerprint)
@@ -220,7 +220,7 @@ func impostor(t testing.TB, answer http.HandlerFunc) (*Client, mesh.Peer) {
 	return answering(t, answer, nil, [32]byte{})
 }
 
-// answering serves answer at b's address, and returns a client that asks there.
+// answering serves answer at b's address, and returns a client that asks b.
 func answering(t testing.TB, answer http.Handler, secure *tls.Config, fingerprint [32]byte) (*Client, mesh.Peer) {
 	l := listen(t)
 	serve(t, &http.Server{Handler: answer, TLSConfig: secure, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, l)
@@ -240,7 +240,7 @@ func (r *rig) ref(d digest.Digest) oci.Ref {
 // somewhere is a ref for peers that ignore it.
 var somewhere = oci.Ref{Registry: "registry.example.com", Repository: repo, Digest: digest.FromString("x")}
 
-// pull gets a blob to its end.
+// pull reads a blob to its end.
 func pull(ctx context.Context, p mesh.Peer, ref oci.Ref, off int64, held bool) ([]byte, *oci.Stream, error) {
 	s, err := p.Open(ctx, ref, off, mesh.Terms{Held: held})
 	if err != nil || s.Redirect != "" {
@@ -250,7 +250,7 @@ func pull(ctx context.Context, p mesh.Peer, ref oci.Ref, off int64, held bool) (
 	return b, s, errors.Join(err, s.Body.Close())
 }
 
-// wantPeerError fails the test unless err is the peer's own and names part.
+// wantPeerError fails the test unless err is the peer's own and contains part.
 func wantPeerError(t testing.TB, err error, part string) *mesh.PeerError {
 	t.Helper()
 	e, ok := errors.AsType[*mesh.PeerError](err)
@@ -298,7 +298,7 @@ func good(number uint64) raw {
 	}}
 }
 
-// signed signs the request as it is by now.
+// signed signs the request in its present form.
 func (q raw) signed() raw {
 	var k keys
 	k.set([][]byte{q.key})

@@ -29,13 +29,13 @@ func hostileStreams() int {
 	}
 }
 
-// A book knows which requests were signed and which of them may still be let in.
+// A book knows which requests were signed, and which of them may still be accepted.
 type book struct {
 	number  atomic.Uint64
 	mu      sync.Mutex
 	deliver func(string)
 	open    map[uint64]statement
-	reached int      // requests that were let in
+	reached int      // requests that were accepted
 	wrong   []string // requests that nobody signed, or that came twice
 }
 
@@ -69,8 +69,8 @@ func (l *book) signed(rng *rand.Rand) raw {
 	return q
 }
 
-// reach notes a request that was let in. It has to be one that was signed, and has
-// to come for the first time.
+// reach notes a request that was accepted. It must have been signed, and must come for
+// the first time.
 func (l *book) reach(c *call) {
 	path, query, _ := strings.Cut(c.RequestURI, "?")
 	a, err := parseAuth(c.Header.Get(headerAuth))
@@ -96,13 +96,13 @@ func (l *book) watch(s *Server) {
 	}
 }
 
-// taken delivers a request, and returns it to be sent again.
+// taken delivers a request and returns it, so that it can be sent again.
 func (l *book) taken(q raw) string {
 	l.deliver(q.text())
 	return q.text()
 }
 
-// forget forgets what was signed long ago.
+// forget drops requests that were signed long ago.
 func (l *book) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,8 +130,8 @@ func spoilBytes(rng *rand.Rand, b []byte) []byte {
 	}
 }
 
-// hostile are ways to change a signed request. The result must do nothing, or
-// exactly what was signed, once.
+// hostile lists ways to change a signed request. The result must do nothing, or do what
+// was signed exactly once.
 var hostile = []func(l *book, rng *rand.Rand, q raw) string{
 	func(l *book, _ *rand.Rand, q raw) string { return l.taken(q) },
 	func(_ *book, rng *rand.Rand, q raw) string { return string(spoilBytes(rng, []byte(q.text()))) },
@@ -229,8 +229,8 @@ func noise(rng *rand.Rand, most int) []byte {
 	return b
 }
 
-// Only a request that a member signed, exactly as it signed it and once, does
-// anything or gets an answer.
+// A request does something or gets an answer only if a member signed it, if it arrives
+// exactly as it was signed, and if it arrives for the first time.
 func TestHostileRequests(t *testing.T) {
 	for name, secured := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestHostileRequests(t *testing.T) {
 			}
 			close(work)
 			wg.Wait()
-			t.Logf("%d connections in %v: %d without an answer, %d bare 404, %d of net/http's own; %d requests let in as signed; heap at most %d MiB, before %d",
+			t.Logf("%d connections in %v: %d without an answer, %d bare 404, %d of net/http's own; %d requests accepted as signed; heap at most %d MiB, before %d",
 				n, time.Since(start).Round(time.Millisecond), kinds[0].Load(), kinds[1].Load(), kinds[2].Load(), l.reached, peak>>20, before.HeapAlloc>>20)
 			other.Range(func(line, got any) bool {
 				t.Logf("net/http says %q", line)
@@ -298,15 +298,15 @@ func TestHostileRequests(t *testing.T) {
 				return true
 			})
 			for _, w := range l.wrong {
-				t.Errorf("let in: %s", w)
+				t.Errorf("accepted: %s", w)
 			}
 			r.quiet(t, gs, before.HeapAlloc)
 		})
 	}
 }
 
-// quiet fails the test if goroutines or memory are left over, or if the registry
-// was asked.
+// quiet fails the test if goroutines or memory are not released, or if the registry was
+// asked.
 func (r *rig) quiet(t *testing.T, goroutines int, heap uint64) {
 	t.Helper()
 	if n := r.registry.Count("", ""); n != 0 {

@@ -15,7 +15,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// calls are all that a peer can be asked.
+// calls lists everything that a peer can be asked.
 var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 	"open": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, _, err := pull(ctx, b, somewhere, 0, false)
@@ -62,7 +62,7 @@ var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 	},
 }
 
-// endless writes without end.
+// endless writes until the client hangs up.
 func endless(w http.ResponseWriter) {
 	for b := []byte(strings.Repeat(" ", 64*kib)); ; {
 		if _, err := w.Write(b); err != nil {
@@ -159,10 +159,10 @@ func TestSilence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, b := liar(t, func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // else net/http does not notice when the client leaves
+				_, _ = io.Copy(io.Discard, r.Body) // otherwise net/http does not notice that the client leaves
 				<-r.Context().Done()
 			})
-			if name == "open" || name == "offer" { // only the caller bounds them
+			if name == "open" || name == "offer" { // only the caller sets a time limit for these
 				for range strikes {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 					err := call(ctx, c, b)

@@ -312,7 +312,7 @@ func TestUnknownMembers(t *testing.T) {
 	}
 	r.Peer("z").Fault(errLate)
 	if r.Healthy("z") {
-		t.Error("a stranger is healthy")
+		t.Error("an unknown member counts as healthy")
 	}
 	if _, err := r.Stats(t.Context(), "b"); err != nil {
 		t.Fatal(err)
@@ -343,8 +343,7 @@ func TestGoneMembersAreForgotten(t *testing.T) {
 	}
 }
 
-// A refusal that a member tells of takes back at once what the registry vouched
-// for.
+// When a member tells of a refusal, the grants of that repository end at once.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{site: grants.Site{Private: true, StaleIfError: time.Hour}})
@@ -366,7 +365,8 @@ func TestRefused(t *testing.T) {
 	wantError(t, manifest(), oci.Unavailable)
 }
 
-// A loss that a member tells of takes back that digest, as that kind, or that tag.
+// When a member tells of a loss, the grant of that digest, as that kind, or of that tag
+// ends.
 func TestLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{site: grants.Site{Private: true, StaleIfError: time.Hour}})
@@ -397,8 +397,8 @@ func TestLost(t *testing.T) {
 	wantError(t, manifest(), oci.Unavailable)
 }
 
-// To members of earlier versions, which ignore the parameters that they do not know,
-// a loss is the refusal of a repository that nobody has.
+// Members of earlier versions ignore parameters that they do not know. They take a loss
+// for the refusal of a repository that no member has.
 func TestALossSaysNothingToEarlierVersions(t *testing.T) {
 	t.Parallel()
 	ref := oci.Ref{Registry: "reg.example", Repository: repo, Digest: digest.FromString("x")}

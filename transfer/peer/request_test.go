@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// date is all in which two equal answers differ.
+// date matches the only part in which two equal answers differ.
 var date = regexp.MustCompile(`Date: [^\r]*\r\n`)
 
 func TestAnythingElseGetsABare404(t *testing.T) {
@@ -125,7 +125,7 @@ func TestRequestsCountOnce(t *testing.T) {
 	if got := status(good(7).signed()); got != 204 {
 		t.Errorf("after one with a wrong key: %d", got)
 	}
-	// A restarted sender counts from the beginning.
+	// A restarted sender counts from the beginning again.
 	m, _ := r.members.get("a")
 	m.Nonce = []byte("next boot of a")
 	r.members.put(m)
@@ -210,7 +210,7 @@ func TestSendersAreBounded(t *testing.T) {
 		}
 	}
 	if !r.take(Member{ID: "a", Nonce: nonceA}, 1) || r.windows.Len() != maxSenders || r.windows.Contains("gone0") || !r.windows.Contains("gone1") {
-		t.Errorf("%d windows; the sender that is gone and silent for longest has to make room", r.windows.Len())
+		t.Errorf("%d windows; the window of the sender that is gone and was silent for longest should go", r.windows.Len())
 	}
 	for i := range maxSenders {
 		m := Member{ID: "m" + strconv.Itoa(i), Nonce: nonceA}

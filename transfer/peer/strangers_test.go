@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Strangers' connections, with half a request or none, keep no member out: neither
-// one that is connected nor one that connects.
+// Connections of strangers, with half a request or none, do not keep a member out, whether
+// it is connected or connects later.
 func TestStrangersMakeRoom(t *testing.T) {
 	t.Parallel()
 	for name, secured := range map[string]bool{"plain": false, "TLS": true} {

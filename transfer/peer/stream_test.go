@@ -93,5 +93,5 @@ func TestDeadReaderIsCut(t *testing.T) {
 	if _, err := io.WriteString(c, q.signed().text()); err != nil {
 		t.Fatal(err)
 	}
-	<-s.closed // although nobody reads
+	<-s.closed // although the client does not read
 }

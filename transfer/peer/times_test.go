@@ -18,8 +18,8 @@ func TestTimesAreThoseOfTheProtocol(t *testing.T) {
 	}
 }
 
-// TestTimesAreInOrder states which time-out each has to be shorter than, and by how
-// much at least.
+// TestTimesAreInOrder states for each time-out which other one is longer, and by how much
+// at least.
 func TestTimesAreInOrder(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -65,7 +65,7 @@ func TestResumptionIsNoWayAroundThePin(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = io.WriteString(tls.Server(there, serverSide), "x") // the ticket goes before it
+			_, _ = io.WriteString(tls.Server(there, serverSide), "x") // the ticket is sent before this
 			_ = there.Close()
 		})
 		here, err := net.Dial("tcp", l.Addr().String())
