@@ -46,7 +46,7 @@ func TestEachWayOfAskingForALoginIsMet(t *testing.T) {
 			wantHello(t, client, reg.Host())
 			requests := reg.Requests()
 			if first := requests[0].Header.Get("Authorization"); first != "" {
-				t.Errorf("the first request is not bare: %q", first)
+				t.Errorf("the first request has credentials: %q", first)
 			}
 			bare := 0
 			for _, r := range requests {
@@ -55,7 +55,7 @@ func TestEachWayOfAskingForALoginIsMet(t *testing.T) {
 				}
 			}
 			if bare > 1 {
-				t.Errorf("%d bare requests were challenged, want at most 1", bare)
+				t.Errorf("%d requests without credentials were challenged, want at most 1", bare)
 			}
 		})
 	}
@@ -149,7 +149,7 @@ func TestATokenServersRedirectTakesNoCredentialsAlong(t *testing.T) {
 	t.Parallel()
 	other := server(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
-			t.Error("credentials went along")
+			t.Error("the credentials were sent on")
 		}
 		_, _ = io.WriteString(w, `{"token":"t"}`)
 	})
@@ -194,7 +194,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		{"reg.example.com", "https://auth.other.net:8443/t", "auth.other.net:443", false, false, false},
 		{"reg.example.com", "http://auth.other.net/t", "auth.other.net", false, false, false},
 		{"registry-1.docker.io", "https://auth.docker.io/token", "", false, true, false},
-		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix, whose names have many owners
+		{"a.github.io", "https://b.github.io/t", "", false, false, false}, // a public suffix: names below it have different owners
 		{"a.co.uk", "https://b.co.uk/t", "", false, false, false},
 		{"localhost:5000", "https://localhost:5001/t", "", false, false, false},
 		{"10.0.0.1:5000", "https://10.0.0.1:5001/t", "", false, false, false},
@@ -318,7 +318,7 @@ func TestTokenAnswersWithoutEndAreNotRead(t *testing.T) {
 
 func TestALostTokenServerIsLookedForAgain(t *testing.T) {
 	t.Parallel()
-	realm, life := "/old", 1 // of the token, in seconds; below it is refused before it would be renewed
+	realm, life := "/old", 1 // life of the token in seconds; the registry refuses it before it would be renewed
 	c := faked(t, Registry{}, func(r *http.Request) (*http.Response, error) {
 		switch {
 		case r.URL.Path == realm:

@@ -180,7 +180,7 @@ func TestContentRangeIsReadStrictly(t *testing.T) {
 		"bytes 2-4/5, bytes 0-1/5", "bytes 99999999999999999999-4/5", "bytes +2-4/5", "bytes 2-4/-5",
 	} {
 		if _, _, ok := contentRange(v); ok {
-			t.Errorf("%q is taken", v)
+			t.Errorf("%q is accepted", v)
 		}
 	}
 }

@@ -40,8 +40,8 @@ func FuzzErrorBody(f *testing.F) {
 	})
 }
 
-// FuzzGuard: however the host of a registry that nobody configured is spelled, it is
-// never an address and never on a private network.
+// FuzzGuard checks that a registry that nobody configured is never asked if its host is an
+// address or lies on a private network, however the host is spelled.
 func FuzzGuard(f *testing.F) {
 	for _, s := range []string{"ghcr.io", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "a.internal", "ghcr.io:443", "u@ghcr.io", "１２７.0.0.1", "metadata.google.internal", "localhost", "x.lan"} {
 		f.Add(s)
@@ -65,14 +65,14 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// publicUnicast reports whether the standard library takes ip for a public address.
+// publicUnicast reports whether ip is a public address by the standard library.
 func publicUnicast(ip netip.Addr) bool {
 	ip = ip.WithZone("").Unmap()
 	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !ip.IsLoopback()
 }
 
-// FuzzRealm: no realm shows a registry's credentials to another site, or to anybody
-// in the clear.
+// FuzzRealm checks that no realm makes the client show a registry's credentials to another
+// site, or to any host without TLS.
 func FuzzRealm(f *testing.F) {
 	for name := range map[string]bool{"https://auth.example.com/t": true, "//evil.net": true, "/t": true, `https://evil.net\@reg.example.com`: true, "https://reg.example.com@evil.net": true, "http://reg.example.com/": true} {
 		f.Add(name)

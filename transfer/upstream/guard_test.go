@@ -165,8 +165,8 @@ func TestWhereARegistryMayLead(t *testing.T) {
 	}
 }
 
-// Whoever controls the name of a registry with a public address could make it mean a
-// private address the next moment, and then redirect there.
+// An attacker who controls the name of a registry could first give it a public address and
+// a moment later a private one, and then redirect there.
 func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
 	t.Parallel()
 	home, away := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("8.8.8.8")
@@ -185,14 +185,14 @@ func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
 				}
 			}
 			if g.admits(netip.MustParseAddr("10.0.0.2"), false) == nil || g.permits(mustURL(t, "https://vault.internal/x"), true) == nil {
-				t.Error("it leads inside")
+				t.Error("the redirect leads to a private address")
 			}
 		})
 	}
 }
 
-// TestRebinding: the guard checks the address of each connection, whatever the name
-// meant before.
+// TestRebinding checks that the guard looks at the address of each connection, whatever
+// address the name had before.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	outside := server(t, func(w http.ResponseWriter, r *http.Request) {

@@ -39,7 +39,7 @@ func newClient(t *testing.T, registries ...Registry) *Client {
 	return c
 }
 
-// plainly returns the settings of a registry on loopback that speaks plain HTTP.
+// plainly returns the config of a registry on loopback that speaks plain HTTP.
 func plainly(host string) Registry {
 	return Registry{Host: host, Configured: true, Insecure: true, FollowRedirects: true}
 }

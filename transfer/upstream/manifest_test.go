@@ -20,7 +20,7 @@ func TestManifestsAreCheckedAndAskedForOnceMore(t *testing.T) {
 	right512, wrong512 := digest.SHA512.FromString(body), digest.SHA512.FromString("other")
 	const header = "Docker-Content-Digest"
 	for name, c := range map[string]struct {
-		want    digest.Digest // asked for; "": by tag
+		want    digest.Digest // the digest that is asked for; "": by tag
 		header  []string
 		digest  digest.Digest
 		corrupt bool

@@ -11,8 +11,7 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// TestRefusalsTellWhoGaveThem plays refusals in the shapes that real servers give
-// them in.
+// TestRefusalsTellWhoGaveThem tries refusals in the forms that real servers send.
 func TestRefusalsTellWhoGaveThem(t *testing.T) {
 	t.Parallel()
 	type shape = upstreamtest.Fault
@@ -44,7 +43,7 @@ func TestRefusalsTellWhoGaveThem(t *testing.T) {
 			reg := upstreamtest.New(t, upstreamtest.Redirect(), upstreamtest.RedirectManifests())
 			reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{}`))
 			if c.kind == oci.Unavailable {
-				c.fault.Header.Set("Retry-After", "99") // so that it is not waited out
+				c.fault.Header.Set("Retry-After", "99") // so long that the client does not wait for it
 			}
 			reg.Fault(c.fault)
 			_, err := newClient(t, plainly(reg.Host())).Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, nil)
@@ -53,7 +52,7 @@ func TestRefusalsTellWhoGaveThem(t *testing.T) {
 	}
 }
 
-// wantParty fails the test unless err is of that kind and given by that party.
+// wantParty fails the test unless err is of that kind and comes from that party.
 func wantParty(t *testing.T, err error, kind oci.Kind, by oci.Party) {
 	t.Helper()
 	e := wantError(t, err, kind, "")
@@ -62,7 +61,8 @@ func wantParty(t *testing.T, err error, kind oci.Kind, by oci.Party) {
 	}
 }
 
-// TestHeadsTellWhoGaveThem: a HEAD has no body, so only its header can tell.
+// TestHeadsTellWhoGaveThem checks this for HEADs: they have no body, so only the header
+// tells who answered.
 func TestHeadsTellWhoGaveThem(t *testing.T) {
 	t.Parallel()
 	const api = "Docker-Distribution-Api-Version"
@@ -176,8 +176,9 @@ func TestTokenServersAndWhatStandsInFrontOfThem(t *testing.T) {
 	}
 }
 
-// TestRedirectsTellWhoGaveThem: over TLS only the holder of the registry's
-// certificate can redirect. In the clear anybody can.
+// TestRedirectsTellWhoGaveThem checks who counts as the author of what comes after a
+// redirect. Over TLS only the holder of the registry's certificate can redirect. Without
+// TLS anybody can.
 func TestRedirectsTellWhoGaveThem(t *testing.T) {
 	t.Parallel()
 	denied := func() *http.Response {
@@ -252,8 +253,8 @@ func TestWithoutAnAnswerNobodyIsNamed(t *testing.T) {
 	}
 }
 
-// FuzzParty: an answer from another host is never the registry's or its token
-// server's, whatever it looks like.
+// FuzzParty checks that an answer from another host never counts as the registry's or its
+// token server's, whatever it looks like.
 func FuzzParty(f *testing.F) {
 	f.Add(403, "registry/2.0", "application/json", "Bearer realm=x", `{"errors":[{"code":"DENIED"}]}`, true)
 	f.Add(404, "", "text/html", "", "<html>", false)

@@ -17,8 +17,8 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// world starts a server that is, by the name it is asked under, a registry, its token
-// server or its CDN. Its certificate is valid for *.example.com.
+// world starts a server that acts as a registry, as its token server or as its CDN,
+// depending on the name that it is asked by. Its certificate is valid for *.example.com.
 func world(t *testing.T, scheme string) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,8 +80,8 @@ func TestEveryHopGoesThroughTheProxy(t *testing.T) {
 	}
 }
 
-// proxied returns a client for cfg, or with cfg as its fallback if that is not
-// configured.
+// proxied returns a client for the registry cfg. If cfg is not configured, it is the
+// client's fallback.
 func proxied(t *testing.T, cfg Registry) *Client {
 	t.Helper()
 	if cfg.Configured {
@@ -207,17 +207,17 @@ func TestMisconfigurationsAreToldAtOnce(t *testing.T) {
 	}
 	for _, host := range []string{"a", "b", "c", "d", "e"} {
 		if !strings.Contains(err.Error(), host+".example.com") {
-			t.Errorf("nothing about %s.example.com in %v", host, err)
+			t.Errorf("the error does not name %s.example.com: %v", host, err)
 		}
 	}
 	if strings.Contains(err.Error(), canary) {
-		t.Errorf("a secret in %v", err)
+		t.Errorf("a secret is in the error %v", err)
 	}
 }
 
 func TestAPublicRegistryThatResolvesInsideIsNotReached(t *testing.T) {
 	t.Parallel()
-	// As if the name had resolved to loopback: for a stranger, and for a hop.
+	// The names lead to loopback, for a registry of strangers and for a hop.
 	host := server(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	r := newClientFor(t, Registry{Host: "reg.example.com"})
 	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {

@@ -25,7 +25,7 @@ func TestRedirectsToACDNCarryNoPass(t *testing.T) {
 			d := reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
 			client := newClient(t, withLogin(plainly(reg.Host())))
 			wantHello(t, client, reg.Host())
-			reg.RevokeLinks() // the client keeps no target of a redirect
+			reg.RevokeLinks() // the client must not remember where a redirect led
 			wantHello(t, client, reg.Host())
 			m, err := client.Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, []string{"application/x", upstreamtest.TypeManifest})
 			if err != nil || m.Digest != d {
@@ -61,7 +61,7 @@ func TestWhereAPassGoesOnARedirect(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		location string
-		shown    bool // the pass
+		shown    bool // the pass is shown to the target
 		reason   string
 	}{
 		"relative":             {"/artifacts/x?sig=" + canary, true, ""},
@@ -170,7 +170,7 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 }
 
 // A registry may redirect to another that wants a token of its own. It gets one
-// without our login, for that request alone, from a public token server only.
+// without our login, only for that request, and only from a public token server.
 func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 	t.Parallel()
 	for realm, served := range map[string]bool{
@@ -216,8 +216,8 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 	}
 }
 
-// A link may have expired before it is used, or lead to where the blob has yet to
-// arrive. The registry is asked for another, once.
+// A link may expire before it is used, or lead to a place that does not have the blob yet.
+// Then the registry is asked for another link, once.
 func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	for status, kind := range map[int]oci.Kind{403: oci.Denied, 404: oci.NotFound} {
@@ -260,7 +260,7 @@ func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
 			t.Errorf("%s: %+v, %v", location, s, err)
 		}
 	}
-	// A client can't follow a redirect to the registry itself if that wants a login.
+	// A client can't follow a redirect to the registry itself if the registry wants a login.
 	var seen []string
 	client := faked(t, withLogin(Registry{}), leads("/artifacts/x", &seen))
 	wantHello(t, client, "reg.example.com")
@@ -270,7 +270,8 @@ func TestRedirectsAreHandedOverWhereThatIsWanted(t *testing.T) {
 	}
 }
 
-// A request by https does not go on in the clear, even if the registry is insecure.
+// A request over TLS does not follow a redirect to plain HTTP, even if the registry is
+// insecure.
 func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -306,7 +307,7 @@ func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 	}
 }
 
-// A client is never sent where this program would not go itself.
+// A client is never redirected to a host that this program would not ask itself.
 func TestWhereAClientIsSent(t *testing.T) {
 	t.Parallel()
 	for location, ok := range map[string]bool{

@@ -156,7 +156,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 			return reply(401, "", "WWW-Authenticate", `Bearer realm="/token"`), nil
 		}
 	}
-	slow := func(r *http.Request) (*http.Response, error) { // each hop takes almost all of its own time
+	slow := func(r *http.Request) (*http.Response, error) { // each hop takes almost all the time that it may
 		if err := wait.For(r.Context(), headerTimeout-time.Second); err != nil {
 			return nil, err
 		}

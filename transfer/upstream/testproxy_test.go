@@ -15,7 +15,8 @@ import (
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// A testProxy connects every name to one server, and records what it was asked for.
+// A testProxy connects every name to the same server, and records which names it was
+// asked for.
 type testProxy struct {
 	target string // host:port
 	login  string // user:password it wants, "" for none

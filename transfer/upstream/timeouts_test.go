@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTimeoutsAreInOrder states why each time-out is longer than the one before.
+// TestTimeoutsAreInOrder states which time-outs must be shorter than others, and why.
 func TestTimeoutsAreInOrder(t *testing.T) {
 	t.Parallel()
 	const (

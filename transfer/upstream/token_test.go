@@ -13,7 +13,7 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// tokensBy returns tokens that fetch gets. Their life ends with the test.
+// tokensBy returns tokens that are got by fetch. Their life ends with the test.
 func tokensBy(t *testing.T, fetch fetcher) *tokens {
 	t.Helper()
 	life := wait.NewLife()
@@ -34,7 +34,7 @@ func TestFiftyWaitersMakeOneTokenRequest(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, _, err := s.get(first, tokenKey{realm: "r"}); !errors.Is(err, context.Canceled) {
-				t.Errorf("the one who gave up got %v", err)
+				t.Errorf("the caller that gave up got %v", err)
 			}
 		})
 		synctest.Wait()
@@ -46,7 +46,7 @@ func TestFiftyWaitersMakeOneTokenRequest(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		giveUp() // the others do not lose their request with the caller that began it
+		giveUp() // the caller that began the request gives up; the others still get its answer
 		wg.Wait()
 		if n := asked.Load(); n != 1 {
 			t.Errorf("%d requests, want 1", n)
@@ -75,9 +75,9 @@ func TestTokensAreRenewedEarlyAndUsedUpWhileThatFails(t *testing.T) {
 		}
 		step(0, 1, "t")
 		step(50*time.Second, 1, "t") // of 60: still valid
-		step(2*time.Second, 2, "tt") // 8 s before its end: renewed
+		step(2*time.Second, 2, "tt") // renewed 8 s before its end
 		broken = true
-		step(52*time.Second, 3, "tt") // renewal fails, the old one is still valid
+		step(52*time.Second, 3, "tt") // the renewal fails; the old token is still valid
 		step(time.Second, 3, "tt")    // and is not renewed at every request
 		step(5*time.Second, 4, "tt")
 		step(10*time.Second, 5, "") // now it has expired

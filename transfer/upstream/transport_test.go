@@ -25,7 +25,7 @@ func TestAnInsecureRegistryMaySpeakEither(t *testing.T) {
 		_, host, _ := strings.Cut(s.URL, "://")
 		client := newClient(t, plainly(host))
 		wantHello(t, client, host)
-		client.named[host].home.plain.Store(s == secure) // what is remembered is wrong
+		client.named[host].home.plain.Store(s == secure) // the client remembers the wrong protocol
 		wantHello(t, client, host)
 		if got := client.named[host].home.plain.Load(); got != (s == plain) {
 			t.Errorf("%s: plain HTTP remembered: %v", s.URL, got)
@@ -64,7 +64,7 @@ func TestACAFileIsTrusted(t *testing.T) {
 	}
 	for _, file := range []string{empty, empty + ".missing"} {
 		if _, err := New([]Registry{{Host: host, Configured: true, CAFile: file}}, Registry{}, nil); err == nil {
-			t.Errorf("%s is taken for a ca_file", file)
+			t.Errorf("%s is accepted as a ca_file", file)
 		}
 	}
 }
