@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"io"
-	"net/url"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -43,9 +42,9 @@ type Manifest struct {
 type Page struct {
 	MediaType string
 	Bytes     []byte
-	Next      url.Values // the query of the Link to the next page, nil on the last page
-	Filters   string     // OCI-Filters-Applied
-	By        Party      // who sent it
+	Next      Query  // of the link to the next page, "" on the last page
+	Filters   string // OCI-Filters-Applied
+	By        Party  // who sent it
 }
 
 // An Upstream asks registries. Each method builds its request from the fields it
@@ -63,7 +62,7 @@ type Upstream interface {
 	// 4 MiB. If ref has a digest, the bytes are checked against it.
 	Manifest(ctx context.Context, ref Ref, accept []string) (Manifest, error)
 	// Tags gets a page of the repository's tags, at most 32 MiB.
-	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Tags(ctx context.Context, ref Ref, query Query) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB.
-	Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Referrers(ctx context.Context, ref Ref, query Query) (*Page, error)
 }
