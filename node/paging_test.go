@@ -56,12 +56,16 @@ func follow(t *testing.T, first, field string, get func(path string) answer) (it
 // linkForms are ways in which registries link to the next page.
 var linkForms = map[string]func(r *http.Request, cursor string) string{
 	"relative": func(_ *http.Request, c string) string { return fmt.Sprintf(`<?n=1&page_token=%s>; rel="next"`, c) },
-	"a path":   func(r *http.Request, c string) string { return fmt.Sprintf(`<%s?page_token=%s&n=1>; rel=next`, r.URL.Path, c) },
+	"a path": func(r *http.Request, c string) string {
+		return fmt.Sprintf(`<%s?page_token=%s&n=1>; rel=next`, r.URL.Path, c)
+	},
 	"absolute": func(r *http.Request, c string) string {
 		return fmt.Sprintf(`<http://%s%s?page_token=%s>; rel="next"`, r.Host, r.URL.Path, c)
 	},
-	"without brackets": func(r *http.Request, c string) string { return fmt.Sprintf(`%s?page_token=%s; rel="next"`, r.URL.Path, c) },
-	"without rel":      func(r *http.Request, c string) string { return fmt.Sprintf(`<%s?page_token=%s>`, r.URL.Path, c) },
+	"without brackets": func(r *http.Request, c string) string {
+		return fmt.Sprintf(`%s?page_token=%s; rel="next"`, r.URL.Path, c)
+	},
+	"without rel": func(r *http.Request, c string) string { return fmt.Sprintf(`<%s?page_token=%s>`, r.URL.Path, c) },
 	"below a prefix": func(r *http.Request, c string) string {
 		return fmt.Sprintf(`<https://%s/api/docker/x%s?page_token=%s>; rel='next'`, r.Host, r.URL.Path, c)
 	},
@@ -130,5 +134,5 @@ func TestListsThatCannotGoOn(t *testing.T) {
 		}
 	}
 	p := newProxy(t, upstreamtest.New(t), settings{})
-	p.get("/v2/" + repo + "/tags/list?c=" + strings.Repeat("x", 9<<10)).wantError(t, http.StatusBadRequest, "UNSUPPORTED")
+	p.get("/v2/"+repo+"/tags/list?c="+strings.Repeat("x", 9<<10)).wantError(t, http.StatusBadRequest, "UNSUPPORTED")
 }

@@ -82,6 +82,7 @@ type Registry struct {
 	Host                string        // canonical host[:port], as Canonical returns it
 	Username            string        // set together with Password or not at all
 	Password            Secret        // set together with Username or not at all
+	PasswordFile        string        // that Password was read from, "" for none
 	CAFile              string        // PEM file of further certificate authorities, "" for none
 	Private             bool          // serve its content only for a repository that vouched for it; always true if there is a Username
 	Public              bool          // `private: false` is set and there is no Username; neither Private nor Public: not set
@@ -98,8 +99,6 @@ type Registry struct {
 	UpstreamProxy       *url.URL      // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool          // false passes redirects on to the client
 	Insecure            bool          // plain http, or https without verification
-
-	passwordFile string
 }
 
 // A Mirror is another place that holds a registry's repositories.

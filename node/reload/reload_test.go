@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -99,4 +100,86 @@ func TestOpenNeedsGoodFiles(t *testing.T) {
 	if _, err := Open("a.key", []string{path}, reader(path), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "a.key") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Fresh reads although nothing seems to have changed, once for all who ask before the
+// reading begins, and Pause after the last one at the earliest.
+func TestFreshReadsOnceForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reads, value := 0, "one"
+		f, err := Open("a.key", nil, func() (string, error) {
+			reads++
+			if value == "" {
+				return "", errors.New("empty")
+			}
+			return value, nil
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		got := make(chan string)
+		for range 50 {
+			go func() { got <- f.Fresh(t.Context()) }()
+		}
+		synctest.Wait()
+		value = "two" // after they asked, before the reading
+		for range 50 {
+			if v := <-got; v != "two" {
+				t.Errorf("got %q", v)
+			}
+		}
+		if reads != 2 || time.Since(begin) != Pause {
+			t.Errorf("%d readings, after %v", reads, time.Since(begin))
+		}
+		time.Sleep(Pause) // in the bubble
+		value = ""
+		if v := f.Fresh(t.Context()); v != "two" || f.Health() == nil || time.Since(begin) != 2*Pause {
+			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
+		}
+		value = "three"
+		if v := f.Fresh(t.Context()); v != "three" || f.Health() != nil || time.Since(begin) != 3*Pause {
+			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
+		}
+	})
+}
+
+// A disk that hangs holds up neither Last nor, for longer than they have, those who ask
+// for a fresh value. However many ask, one reading and one that waits for it go on.
+func TestADiskThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hung, reads := make(chan struct{}), 0
+		f, err := Open("a.key", nil, func() (string, error) {
+			if reads++; reads > 1 {
+				<-hung
+			}
+			return strings.Repeat("x", reads), nil
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(Every) // in the bubble
+		for range 20 {
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if v := f.Fresh(ctx); v != "x" || time.Since(begin) != time.Second {
+				t.Errorf("fresh: %q after %v", v, time.Since(begin))
+			}
+			cancel()
+			begin = time.Now()
+			if v := f.Last(); v != "x" || time.Since(begin) != 0 {
+				t.Errorf("last: %q after %v", v, time.Since(begin))
+			}
+		}
+		if reads != 2 {
+			t.Errorf("%d readings", reads)
+		}
+		close(hung)
+		if v := f.Fresh(t.Context()); len(v) < 3 {
+			t.Errorf("afterwards: %q", v)
+		}
+		synctest.Wait()
+	})
 }

@@ -35,7 +35,7 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 	}
 	header, asked := "", oci.TokenServer
 	if key.username != "" || key.password != "" {
-		header = s.login.basic()
+		header = basic(key.username, key.password)
 	}
 	a := ask{method: http.MethodGet, accept: "application/json"}
 	for range maxTokenHops {
