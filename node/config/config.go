@@ -187,13 +187,19 @@ func (c *Config) Registry(host string) (r Registry, configured bool) {
 	return r, false
 }
 
-// Canonical returns the one name of a registry: in lower case, and for each name
-// of Docker Hub the host of its API. It does not check host.
+// Canonical returns the one name of a registry: in lower case, for each name of Docker
+// Hub the host of its API, and an IPv6 address in its shortest form (RFC 5952). It does
+// not check host.
 func Canonical(host string) string {
 	switch host = strings.ToLower(host); host {
 	case "docker.io", "index.docker.io":
 		return DockerHub
-	default:
-		return host
 	}
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		address, port, closed := strings.Cut(literal, "]")
+		if ip, err := netip.ParseAddr(address); err == nil && closed {
+			return "[" + ip.String() + "]" + port
+		}
+	}
+	return host
 }
