@@ -32,7 +32,7 @@ type Descriptor struct {
 
 // A Manifest is a manifest's bytes, exactly as upstream sent them.
 type Manifest struct {
-	Digest    digest.Digest // of Bytes, computed by this node
+	Digest    digest.Digest // of Bytes, computed by this node; of what was signed, as Matches says
 	MediaType string        // exactly as upstream sent it
 	Bytes     []byte
 	By        Party // who sent it

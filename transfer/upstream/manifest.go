@@ -75,9 +75,9 @@ func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest
 	switch {
 	case want != "" && !checkable(want):
 		return "", "the manifest's digest is of an algorithm that is not supported"
-	case want != "" && want.Algorithm().FromBytes(bytes) != want:
+	case want != "" && !oci.Matches(want, bytes):
 		return "", "the manifest does not match its digest"
-	case told != "" && told.Algorithm().FromBytes(bytes) != told:
+	case told != "" && !oci.Matches(told, bytes):
 		return "", "the manifest does not match its Docker-Content-Digest"
 	case want != "":
 		return want, ""
@@ -86,5 +86,5 @@ func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest
 	case !plain:
 		return "", "the manifest was sent compressed"
 	}
-	return digest.FromBytes(bytes), ""
+	return oci.DigestOf(bytes), ""
 }
