@@ -73,7 +73,7 @@ func TestRegistriesByIPv6Address(t *testing.T) {
 						t.Errorf("%s of %s: %d bytes", what, name, len(a.body))
 					}
 				}
-				p.get("/v2/" + path + "/tags/list?n=1&" + ns).want(t, http.StatusOK)
+				p.get("/v2/"+path+"/tags/list?n=1&"+ns).want(t, http.StatusOK)
 			}
 			if got := string(p.get("/_/stats?scope=node").body); !strings.Contains(got, fmt.Sprintf("%q", host)) || strings.Contains(got, long) {
 				t.Errorf("stats: %s", got)

@@ -89,7 +89,7 @@ func TestAPasswordThatEndsWith403(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write(t, file, "first")
 	p := newProxy(t, up, settings{registry: fmt.Sprintf("auth: {username: AWS, password_file: %q}", file)})
-	p.get("/v2/" + repo + "/manifests/v1").want(t, http.StatusOK)
+	p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 	up.SetPassword("second")
 	up.Fault(upstreamtest.Fault{BeforeAuth: true, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
 		switch _, password, _ := r.BasicAuth(); password {
@@ -107,8 +107,8 @@ func TestAPasswordThatEndsWith403(t *testing.T) {
 	}})
 	p.get("/v2/"+repo+"/manifests/v1").wantError(t, http.StatusForbidden, "DENIED") // nobody has a new one yet
 	testkit.Replace(t, file, "second\n")
-	p.get("/v2/" + repo + "/manifests/v1").want(t, http.StatusOK)
-	p.get("/v2/" + repo + "/manifests/" + img.Manifest.String()).want(t, http.StatusOK)
+	p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	p.get("/v2/"+repo+"/manifests/"+img.Manifest.String()).want(t, http.StatusOK)
 	p.get(blobPath(img.Layers[0])).want(t, http.StatusOK)
 }
 
@@ -154,7 +154,7 @@ func TestPasswordFilesThatCannotBeRead(t *testing.T) {
 			p.node.passwords[up.Host()].file.Expire()
 			reason := ""
 			for range 3 {
-				p.get("/v2/" + repo + "/manifests/v1").want(t, http.StatusOK)
+				p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 				reason = string(p.get("/_/health").body)
 			}
 			if !strings.Contains(reason, "registries."+up.Host()+".auth.password_file: ") || !strings.Contains(reason, c.says) {
@@ -166,7 +166,7 @@ func TestPasswordFilesThatCannotBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, file, "second")
-			p.get("/v2/" + repo + "/manifests/v1").want(t, http.StatusOK)
+			p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 			if got := string(p.get("/_/health").body); strings.Contains(got, "password_file") {
 				t.Errorf("health: %s", got)
 			}

@@ -81,7 +81,7 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	}
 	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
 	switch {
-	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && d.MediaType != "":
+	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && oci.ToldType(d.MediaType) != oci.Untold:
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
 		}, nil
@@ -105,7 +105,7 @@ func (m *manifests) fromPeer(ctx context.Context, p mesh.Peer, q grants.Request,
 	if err != nil {
 		return nil, err
 	}
-	found.MediaType = oci.TypeFrom(found.MediaType, found.Bytes)
+	found.MediaType = oci.KeptType(found.MediaType, found.Bytes)
 	if terms.Held {
 		found.At = m.grants.At(q, oci.ManifestResource) // nobody asked the registry for this
 	}
@@ -183,7 +183,7 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 	if err != nil {
 		return nil, err
 	}
-	q.Digest = got.Digest
+	q.Digest, got.MediaType = got.Digest, oci.KeptType(got.MediaType, got.Bytes)
 	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {
 		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: got.By, Reason: flight.WrongBytes, Err: err}

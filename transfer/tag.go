@@ -97,7 +97,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		found.Provenance = how
 		return t.remember(q, found, c.how), nil
 	}
-	if q.head && c.Size >= 0 && c.MediaType != "" {
+	if q.head && c.Size >= 0 && oci.ToldType(c.MediaType) != oci.Untold {
 		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: how}
 		if q.member {
 			t.remember(q, found, c.how) // the node that asks gets the manifest, and verifies it

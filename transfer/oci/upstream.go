@@ -33,7 +33,7 @@ type Descriptor struct {
 // A Manifest is a manifest's bytes, exactly as upstream sent them.
 type Manifest struct {
 	Digest    digest.Digest // of Bytes, computed by this node; of what was signed, as Matches says
-	MediaType string        // exactly as upstream sent it
+	MediaType string        // exactly as upstream sent it; once this node has taken it in, its KeptType
 	Bytes     []byte
 	By        Party // who sent it
 }
