@@ -15,6 +15,7 @@ type Stream struct {
 	Size     int64     // of the whole blob, -1 if the source does not tell
 	Host     string    // the host that sends the bytes, for the log; of a peer its name
 	By       Party     // who sends the bytes
+	Coding   string    // what is odd about their encoding, "" if nothing is: only the digest can tell whether they are right
 	Hit      bool      // a peer sends it from its shard
 	At       time.Time // as Provenance.At
 	Via      string    // Cache-Status of the nodes passed, "" from upstream

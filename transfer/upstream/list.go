@@ -43,7 +43,7 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oc
 			return nil, ans.wrong(oci.Corrupt, once, aPage)
 		}
 		if !ans.identity() {
-			return nil, ans.wrong(oci.Corrupt, once, "the list was sent compressed")
+			return nil, ans.wrong(oci.Corrupt, once, "the list can't be read: "+ans.coding())
 		}
 		next, f := ans.next(a)
 		if f != nil {

@@ -62,6 +62,9 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m o
 	}
 	d, reason := verify(bytes, want, ans.digest(), ans.identity())
 	if reason != "" {
+		if !ans.identity() {
+			reason += ": " + ans.coding()
+		}
 		return m, ans.wrong(oci.Corrupt, once, reason)
 	}
 	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes, By: ans.by()}, nil
@@ -84,7 +87,7 @@ func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest
 	case told != "":
 		return told, ""
 	case !plain:
-		return "", "the manifest was sent compressed"
+		return "", "the manifest can't be read"
 	}
 	return oci.DigestOf(bytes), ""
 }
