@@ -107,26 +107,7 @@ const (
 // ManifestTypes is the Accept list of a client that takes any manifest. Without
 // the right type a registry may answer 404, or with the digest of another
 // manifest.
-var ManifestTypes = []string{typeIndex, typeDockerList, typeImage, typeDocker, typeArtifact, typeSigned, typeSchema1, "*/*;q=0.1"}
-
-// Acceptable returns the Accept list that upstream is sent for a client's: all
-// types if the client takes any type or takes lists, else those of ManifestTypes
-// that it named. What a tag means may depend on it, so it is part of the tag's key.
-func Acceptable(client []string) []string {
-	if len(client) == 0 || slices.Contains(client, "*/*") || slices.Contains(client, typeIndex) || slices.Contains(client, typeDockerList) {
-		return ManifestTypes
-	}
-	var named []string
-	for _, t := range ManifestTypes {
-		if slices.Contains(client, t) {
-			named = append(named, t)
-		}
-	}
-	if named == nil {
-		return ManifestTypes
-	}
-	return named
-}
+var ManifestTypes = []string{typeIndex, typeDockerList, typeImage, typeDocker, typeArtifact, typeSigned, typeSchema1, takesAny}
 
 // TypeAgrees reports whether a manifest's bytes bear out the media type that a
 // registry gave it. The shard knows one type for each digest. A type that the
