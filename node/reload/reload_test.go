@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,13 +108,16 @@ func TestOpenNeedsGoodFiles(t *testing.T) {
 func TestFreshReadsOnceForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		reads, value := 0, "one"
+		var reads atomic.Int64
+		var value atomic.Pointer[string]
+		set := func(text string) { value.Store(&text) }
+		set("one")
 		f, err := Open("a.key", nil, func() (string, error) {
-			reads++
-			if value == "" {
+			reads.Add(1)
+			if *value.Load() == "" {
 				return "", errors.New("empty")
 			}
-			return value, nil
+			return *value.Load(), nil
 		}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -124,21 +128,21 @@ func TestFreshReadsOnceForAll(t *testing.T) {
 			go func() { got <- f.Fresh(t.Context()) }()
 		}
 		synctest.Wait()
-		value = "two" // after they asked, before the reading
+		set("two") // after they asked, before the reading
 		for range 50 {
 			if v := <-got; v != "two" {
 				t.Errorf("got %q", v)
 			}
 		}
-		if reads != 2 || time.Since(begin) != Pause {
-			t.Errorf("%d readings, after %v", reads, time.Since(begin))
+		if n := reads.Load(); n != 2 || time.Since(begin) != Pause {
+			t.Errorf("%d readings, after %v", n, time.Since(begin))
 		}
 		time.Sleep(Pause) // in the bubble
-		value = ""
+		set("")
 		if v := f.Fresh(t.Context()); v != "two" || f.Health() == nil || time.Since(begin) != 2*Pause {
 			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
 		}
-		value = "three"
+		set("three")
 		if v := f.Fresh(t.Context()); v != "three" || f.Health() != nil || time.Since(begin) != 3*Pause {
 			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
 		}
@@ -150,12 +154,13 @@ func TestFreshReadsOnceForAll(t *testing.T) {
 func TestADiskThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hung, reads := make(chan struct{}), 0
+		hung, reads := make(chan struct{}), atomic.Int64{}
 		f, err := Open("a.key", nil, func() (string, error) {
-			if reads++; reads > 1 {
+			n := reads.Add(1)
+			if n > 1 {
 				<-hung
 			}
-			return strings.Repeat("x", reads), nil
+			return strings.Repeat("x", int(n)), nil
 		}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -173,8 +178,8 @@ func TestADiskThatHangs(t *testing.T) {
 				t.Errorf("last: %q after %v", v, time.Since(begin))
 			}
 		}
-		if reads != 2 {
-			t.Errorf("%d readings", reads)
+		if n := reads.Load(); n != 2 {
+			t.Errorf("%d readings", n)
 		}
 		close(hung)
 		if v := f.Fresh(t.Context()); len(v) < 3 {
