@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"oci-proxy/node/gate"
@@ -92,14 +93,18 @@ func (a *api) ping(w http.ResponseWriter) {
 	reply.Body(w, "application/json", body)
 }
 
+// refused matches the parameters of a type that a client does not take (RFC 9110
+// section 12.4.2).
+var refused = regexp.MustCompile(`(?i)(^|;)\s*q\s*=\s*0(\.0*)?\s*(;|$)`)
+
 // accepted takes the client's Accept lines apart: some clients send a line for
 // each type, others one line for all.
 func accepted(h http.Header) []string {
 	var out []string
 	for _, line := range h.Values("Accept") {
 		for t := range strings.SplitSeq(line, ",") {
-			t, _, _ = strings.Cut(t, ";")
-			if t = strings.ToLower(strings.TrimSpace(t)); t != "" {
+			t, params, _ := strings.Cut(t, ";")
+			if t = strings.ToLower(strings.TrimSpace(t)); t != "" && !refused.MatchString(params) {
 				out = append(out, t)
 			}
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -15,7 +16,11 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if req.Resource == oci.ReferrersResource {
 		ask, mediaType = a.fetcher.Referrers, "application/vnd.oci.image.index.v1+json"
 	}
-	p, err := ask(r.Context(), req.Ref, oci.ListQuery(r.URL.Query()))
+	query := oci.ListQuery(r.URL.RawQuery)
+	if len(query) > oci.MaxQuery {
+		return &oci.PathError{Code: "UNSUPPORTED", Reason: fmt.Sprintf("the query is longer than %d bytes", oci.MaxQuery)}
+	}
+	p, err := ask(r.Context(), req.Ref, query)
 	if err != nil {
 		return err
 	}
@@ -25,7 +30,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if p.Filters != "" {
 		h.Set("OCI-Filters-Applied", p.Filters)
 	}
-	if p.Next != nil {
+	if p.Next != "" {
 		h.Set("Link", nextLink(r.URL.Path, req.NS, p.Next))
 	}
 	reply.Body(w, mediaType, p.Bytes) // never the type that the registry gave
@@ -33,10 +38,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 }
 
 // nextLink is a link to the next page under the path that the client used.
-func nextLink(path, ns string, query url.Values) string {
-	if ns != "" {
-		query.Set("ns", ns)
-	}
-	u := url.URL{Path: path, RawQuery: query.Encode()}
+func nextLink(path, ns string, query oci.Query) string {
+	u := url.URL{Path: path, RawQuery: query.With(ns)}
 	return "<" + u.String() + `>; rel="next"`
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"net/http"
 
 	"oci-proxy/transfer/oci"
@@ -21,7 +20,7 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	w.Header().Set("Content-Type", cmp.Or(oci.DocumentType(m.MediaType), blobType))
+	w.Header().Set("Content-Type", oci.ShownType(m.MediaType))
 	s := wire.SpanOf(r, m.Size, etag(m.Digest))
 	w.WriteHeader(s.Describe(w.Header(), m.Size))
 	if head || s.Beyond {

@@ -120,8 +120,8 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 		"stat":      func() error { _, _, err := p.Stat(ctx, ref); return err },
 		"manifest":  func() error { _, err := p.Manifest(ctx, ref, mesh.Terms{}); return err },
 		"tag":       func() error { _, err := p.Tag(ctx, tag, nil); return err },
-		"tags":      func() error { _, err := p.Tags(ctx, ref, nil); return err },
-		"referrers": func() error { _, err := p.Referrers(ctx, ref, nil); return err },
+		"tags":      func() error { _, err := p.Tags(ctx, ref, ""); return err },
+		"referrers": func() error { _, err := p.Referrers(ctx, ref, ""); return err },
 		"offer":     func() error { return p.Offer(ctx, oci.Ref{Registry: foreign, Digest: ref.Digest}, "") },
 	}
 	for name, call := range calls {

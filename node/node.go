@@ -41,6 +41,7 @@ type Node struct {
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
+	passwords  passwords
 	api        *api
 	reports    *reports
 	ready      atomic.Bool
@@ -83,7 +84,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
@@ -106,7 +107,10 @@ func (n *Node) open(test seams) (err error) {
 	if n.cert, err = openCertificate(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.log)); err != nil {
+	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
+		return err
+	}
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
 	n.registries = openRegistries(n.cfg, n.log)

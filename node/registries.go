@@ -217,11 +217,14 @@ func (s sites) public(registry string) bool { return !s.of(registry).Private }
 
 // upstreams are the configured registries as the upstream client takes them, and
 // what any other registry is.
-func upstreams(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+func upstreams(cfg *config.Config, files passwords, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r)
 		u.Configured = true
+		if file, ok := files[r.Host]; ok {
+			u.PasswordSource = file
+		}
 		out = append(out, u)
 	}
 	return out, upstreamOf(cfg.Defaults), log

@@ -25,6 +25,7 @@ type reports struct {
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate
+	passwords  passwords
 	ready      *atomic.Bool
 }
 
@@ -47,7 +48,7 @@ func (p *reports) health(w http.ResponseWriter, _ *http.Request) {
 
 // broken lists what keeps the node from working as it should.
 func (p *reports) broken() []string {
-	out := p.registries.health()
+	out := append(p.registries.health(), p.passwords.health()...)
 	for _, err := range []error{p.cert.health(), p.gate.Health(), p.cluster.Health()} {
 		if err != nil {
 			out = append(out, err.Error())

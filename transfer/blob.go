@@ -50,7 +50,7 @@ func (b *blobs) open(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 		}
 		wrong = wrong || lied
 	}
-	return nil, b.explain(ctx, t.Request, oci.BlobResource, t.Host(), last)
+	return nil, b.explain(ctx, t.Request, oci.BlobResource, t.Host(), t.Wrong(last))
 }
 
 // fromShard opens a blob that the shard holds and may serve to whoever asks, nil if
@@ -142,7 +142,7 @@ func (b *blobs) stat(ctx context.Context, q grants.Request) (oci.Sized, error) {
 			func(ctx context.Context) (oci.Sized, error) { return b.statUpstream(ctx, q, false) },
 			func(ctx context.Context, p mesh.Peer) (oci.Sized, error) {
 				size, how, err := p.Stat(ctx, q.Ref)
-				return oci.Sized{Provenance: how, Size: size}, err
+				return oci.Sized{Provenance: how, Size: b.believed(q, size)}, err
 			})
 	}
 	if e, ok := oci.AsError(err); ok && e.Passing() {
@@ -181,6 +181,21 @@ func (b *blobs) statHolders(ctx context.Context, q grants.Request) (oci.Sized, b
 	return oci.Sized{}, false
 }
 
+// believed returns the size that a HEAD told of a blob, -1 if that can't be: some registries
+// say 0 where they do not know. What a manifest tells may be wrong as well, so if the two
+// differ neither is told.
+func (b *blobs) believed(q grants.Request, size int64) int64 {
+	told := b.sizes.Get(q.Content())
+	switch empty := q.Digest == q.Digest.Algorithm().FromBytes(nil); {
+	case empty && size >= 0:
+		return 0
+	case size == 0, told >= 0 && size != told:
+		return -1
+	default:
+		return size
+	}
+}
+
 // statUpstream asks the registry for a blob's size. member says that another node
 // wants to know.
 func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool) (oci.Sized, error) {
@@ -190,7 +205,7 @@ func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool)
 	d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
 	switch {
 	case err == nil && d.By != oci.Middlebox && (d.Size >= 0 || d.Redirect != ""):
-		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: d.Size, Redirect: d.Redirect}, nil
+		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: b.believed(q, d.Size), Redirect: d.Redirect}, nil
 	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
 		return oci.Sized{}, err
 	}

@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"context"
 	"log/slog"
-	"net/url"
 	"testing"
 	"time"
 
@@ -69,7 +68,7 @@ func (slowPeer) Progress(context.Context, oci.Ref) (mesh.Progress, error) {
 	return mesh.Progress{}, nil
 }
 
-func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ url.Values) (*oci.Page, error) {
+func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ oci.Query) (*oci.Page, error) {
 	select {
 	case <-ctx.Done():
 		return nil, &mesh.PeerError{Peer: "slow", Err: context.Cause(ctx)}
@@ -78,7 +77,7 @@ func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ url.Values) (*oci.Page,
 	}
 }
 
-func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
+func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
 	return p.Tags(ctx, ref, q)
 }
 
@@ -91,9 +90,9 @@ func TestListsOfOthersComeInTime(t *testing.T) {
 			Site: func(string) grants.Site { return grants.Site{Shard: store} },
 		})
 		ref := fakeRef(digest.FromString("some"))
-		for _, ask := range []func(context.Context, oci.Ref, url.Values) (*oci.Page, error){f.Tags, f.Referrers} {
+		for _, ask := range []func(context.Context, oci.Ref, oci.Query) (*oci.Page, error){f.Tags, f.Referrers} {
 			var err error
-			d := took(func() { _, err = ask(t.Context(), ref, nil) })
+			d := took(func() { _, err = ask(t.Context(), ref, "") })
 			wantKind(t, err, oci.Timeout)
 			if d > 40*time.Second {
 				t.Errorf("%v after %v", err, d)

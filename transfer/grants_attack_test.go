@@ -199,13 +199,13 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 					m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: part}, Status: status, Header: header, Body: ociError})
 				}
 				for i, n := range m.nodes {
-					if _, err := n.Tags(t.Context(), n.tag(""), nil); err == nil {
+					if _, err := n.Tags(t.Context(), n.tag(""), ""); err == nil {
 						t.Errorf("node %d lists tags", i)
 					}
-					if _, err := n.Referrers(t.Context(), n.ref(img.Manifest), nil); err == nil {
+					if _, err := n.Referrers(t.Context(), n.ref(img.Manifest), ""); err == nil {
 						t.Errorf("node %d lists referrers", i)
 					}
-					if _, err := (&fakePeer{m.nodes[i], m.nodes[(i+1)%3]}).Tags(t.Context(), n.tag(""), nil); err == nil {
+					if _, err := (&fakePeer{m.nodes[i], m.nodes[(i+1)%3]}).Tags(t.Context(), n.tag(""), ""); err == nil {
 						t.Errorf("node %d lists tags for a member", i)
 					}
 				}

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"net/url"
 
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/grants"
@@ -77,12 +76,12 @@ func (h holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*o
 }
 
 // Tags implements mesh.Holder.
-func (h holder) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+func (h holder) Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
 	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Tags(ctx, ref, query) })
 }
 
 // Referrers implements mesh.Holder.
-func (h holder) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+func (h holder) Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
 	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Referrers(ctx, ref, query) })
 }
 

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"net/url"
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
@@ -10,7 +9,7 @@ import (
 
 // Tags gets a page of upstream's list of the repository's tags. Errors are *oci.Error,
 // or ctx's, and come within 40 s.
-func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
 	return f.list(ctx, ref,
 		func(ctx context.Context) (*oci.Page, error) { return f.upstream.Tags(ctx, ref, query) },
 		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Tags(ctx, ref, query) })
@@ -18,7 +17,7 @@ func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest. Errors
 // are as for Tags.
-func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error) {
+func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
 	return f.list(ctx, ref,
 		func(ctx context.Context) (*oci.Page, error) { return f.upstream.Referrers(ctx, ref, query) },
 		func(ctx context.Context, p mesh.Peer) (*oci.Page, error) { return p.Referrers(ctx, ref, query) })

@@ -81,7 +81,7 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	}
 	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
 	switch {
-	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && d.MediaType != "":
+	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && oci.ToldType(d.MediaType) != oci.Untold:
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
 		}, nil
@@ -105,7 +105,7 @@ func (m *manifests) fromPeer(ctx context.Context, p mesh.Peer, q grants.Request,
 	if err != nil {
 		return nil, err
 	}
-	found.MediaType = oci.TypeFrom(found.MediaType, found.Bytes)
+	found.MediaType = oci.KeptType(found.MediaType, found.Bytes)
 	if terms.Held {
 		found.At = m.grants.At(q, oci.ManifestResource) // nobody asked the registry for this
 	}
@@ -183,7 +183,7 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 	if err != nil {
 		return nil, err
 	}
-	q.Digest = got.Digest
+	q.Digest, got.MediaType = got.Digest, oci.KeptType(got.MediaType, got.Bytes)
 	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {
 		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: got.By, Reason: flight.WrongBytes, Err: err}
@@ -194,10 +194,15 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 // keep puts a manifest that came for q into the shard; at is when the registry vouched
 // for it. The error says that it is not what q's digest names.
 func (m *manifests) keep(ctx context.Context, q grants.Request, got *oci.Manifest, at time.Time) (stored bool, err error) {
-	if is := q.Digest.Algorithm().FromBytes(got.Bytes); is != q.Digest {
+	is := q.Digest.Algorithm().FromBytes(got.Bytes)
+	if is != q.Digest && !oci.Matches(q.Digest, got.Bytes) {
 		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, q.Digest, is)
 	}
 	origin, held := q.Shard.Origin(q.Digest)
+	if is != q.Digest { // a signed one: a file holds exactly what its name says, so it has none
+		m.grants.Grant(q, oci.ManifestResource, at)
+		return false, nil
+	}
 	if !held || origin == q.Registry || oci.TypeAgrees(got.MediaType, got.Bytes) {
 		if stored, err = q.Shard.Put(ctx, q.Digest, q.Registry, got.MediaType, got.Bytes); err != nil {
 			return false, err

@@ -171,11 +171,11 @@ func TestListingsArePassedOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	img := r.registry.PutImage(repo, "latest")
-	p, err := r.Tags(t.Context(), r.tag(""), nil)
+	p, err := r.Tags(t.Context(), r.tag(""), "")
 	if err != nil || !bytes.Contains(p.Bytes, []byte(`"latest"`)) {
 		t.Errorf("tags %+v, error %v", p, err)
 	}
-	p, err = r.Referrers(t.Context(), r.ref(img.Manifest), nil)
+	p, err = r.Referrers(t.Context(), r.ref(img.Manifest), "")
 	if err != nil || p.MediaType != upstreamtest.TypeIndex {
 		t.Errorf("referrers %+v, error %v", p, err)
 	}

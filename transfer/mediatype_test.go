@@ -23,9 +23,9 @@ func TestMediaTypeIsTheRegistrysOwn(t *testing.T) {
 				bytes = r.registry.PutImage(repo, "latest").ManifestBytes
 			}
 			d := r.registry.PutManifest(repo, "latest", upstreamtest.TypeManifest, bytes)
-			stranger.PutManifest("evil/app", "", "text/html", bytes)
+			stranger.PutManifest("evil/app", "", "application/vnd.evil+json", bytes)
 			evil := oci.Ref{Registry: stranger.Host(), Repository: "evil/app", Digest: d}
-			r.mustFind(evil, bytes, "text/html")
+			r.mustFind(evil, bytes, "application/vnd.evil+json")
 			for range 2 {
 				r.mustFind(r.tag("latest"), bytes, upstreamtest.TypeManifest)
 				r.mustFind(r.ref(d), bytes, upstreamtest.TypeManifest)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -315,7 +314,7 @@ func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) 
 }
 
 // Tags implements transfer.Peer.
-func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
+func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -323,7 +322,7 @@ func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Pa
 }
 
 // Referrers implements transfer.Peer.
-func (p *fakePeer) Referrers(ctx context.Context, ref oci.Ref, q url.Values) (*oci.Page, error) {
+func (p *fakePeer) Referrers(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -581,7 +580,7 @@ func TestNodeWithoutEgress(t *testing.T) {
 	manifest := []byte(`{"schemaVersion":2}`)
 	m.registry.PutManifest(repo, "v1", manifestType, manifest)
 	inner.mustFind(inner.tag("v1"), manifest, manifestType)
-	if page, err := inner.Tags(t.Context(), inner.tag(""), nil); err != nil || !bytes.Contains(page.Bytes, []byte("v1")) {
+	if page, err := inner.Tags(t.Context(), inner.tag(""), ""); err != nil || !bytes.Contains(page.Bytes, []byte("v1")) {
 		t.Error(page, err)
 	}
 	if c := inner.Counters()[m.registry.Host()]; c.FromUpstreamBytes.Load() != 0 {

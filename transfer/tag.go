@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"oci-proxy/cache"
@@ -42,6 +41,7 @@ func newTags(r *rooms, m *manifests) *tags {
 // A question is a request for what a tag means.
 type question struct {
 	grants.Request
+	client []string // what the client takes
 	accept []string // sent upstream
 	key    string   // what the answer is remembered by: it depends on accept
 	head   bool     // the bytes are not asked for
@@ -51,8 +51,11 @@ type question struct {
 // find gets the manifest that a tag means now, as upstream has it, or if upstream fails
 // the one that it last meant.
 func (t *tags) find(ctx context.Context, of grants.Request, client []string, head, member bool) (*oci.Found, error) {
-	q := question{Request: of, accept: oci.Acceptable(client), head: head, member: member}
-	q.key = strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, q.accept...), " ")
+	q := question{Request: of, client: client, accept: oci.Acceptable(client), head: head, member: member}
+	if member && len(q.accept) == len(oci.ManifestTypes) {
+		q.client = nil // its client takes any type, for which there is no word between nodes
+	}
+	q.key = q.keyFor(q.accept)
 	old, known := q.Shard.Tag(q.key)
 	known = known && t.grants.Stands(q.Request, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
@@ -73,10 +76,8 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
-	if known && t.grants.Stands(q.Request, old.Checked) {
-		if found, ok := t.stale(ctx, q, old, err); ok {
-			return found, nil
-		}
+	if found, ok := t.standIn(ctx, q, old, known, err); ok {
+		return found, nil
 	}
 	return nil, err
 }
@@ -97,7 +98,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		found.Provenance = how
 		return t.remember(q, found, c.how), nil
 	}
-	if q.head && c.Size >= 0 && c.MediaType != "" {
+	if q.head && c.Size >= 0 && oci.ToldType(c.MediaType) != oci.Untold {
 		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: how}
 		if q.member {
 			t.remember(q, found, c.how) // the node that asks gets the manifest, and verifies it
@@ -117,11 +118,11 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 // key, or if that is this node the registry.
 func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err error) {
 	own := func(ctx context.Context) (meaning, error) { return t.check(ctx, q) }
-	if q.member || t.mesh.Only(q.Registry, q.key) {
+	if q.member || t.mesh.Only(q.Registry, q.place()) {
 		return t.forMembers.Do(ctx, q.key, own)
 	}
 	return t.forClients.Do(ctx, q.key, func(ctx context.Context) (meaning, error) {
-		return mesh.Along(ctx, t.mesh, q.Ref, q.key,
+		return mesh.Along(ctx, t.mesh, q.Ref, q.place(),
 			func(ctx context.Context) (meaning, error) {
 				c, _, err := t.forMembers.Do(ctx, q.key, own)
 				return c, err

@@ -60,6 +60,7 @@ var bad = []struct{ name, text, want string }{
 	{"a size past all bounds", "defaults: {cache_max_size: 8388608t}", `c.yaml:1:28: defaults.cache_max_size: "8388608t" is too large; use 0 for no limit`},
 	{"a duration without a unit", "shutdown_timeout: 60", `c.yaml:1:19: shutdown_timeout: "60" is not a duration; use for example 60s, 12h or 0s`},
 	{"a negative duration", "registries: {a.io: {tag_ttl: -5s}}", `c.yaml:1:30: registries.a.io.tag_ttl: "-5s" is negative; use for example 60s, 12h or 0s`},
+	{"an IPv6 address without brackets", "registries: {'::1': {}}", `c.yaml:1:14: registries.::1: "::1" is an IPv6 address; write it in brackets, as [::1] or [::1]:5000`},
 	{"a default registry with a scheme", "default_registry: https://ghcr.io", `c.yaml:1:19: default_registry: "https://ghcr.io" is not a host; use host or host:port, without https:// or a path`},
 	{"a base URL with another scheme", "base_url: ftp://x", `c.yaml:1:11: base_url: "ftp://x" is not an http:// or https:// URL`},
 	{"a base URL without a host", "base_url: 'http://'", `c.yaml:1:11: base_url: "http://" has no valid host`},

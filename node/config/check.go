@@ -71,7 +71,7 @@ func (k *checker) checkTLS(t TLS) {
 func (k *checker) checkRegistries() {
 	for i := range k.entries {
 		e := &k.entries[i]
-		k.credentials(e.path+".auth", e.Username, &e.Password, e.passwordFile)
+		k.credentials(e.path+".auth", e.Username, &e.Password, e.PasswordFile)
 		e.Private = e.Private || e.Username != ""
 		e.Public = k.isSet(e.path+".private") && !e.Private
 		k.checkAuthorities(e.path+".ca_file", e.CAFile)

@@ -82,6 +82,7 @@ type Registry struct {
 	Host                string        // canonical host[:port], as Canonical returns it
 	Username            string        // set together with Password or not at all
 	Password            Secret        // set together with Username or not at all
+	PasswordFile        string        // that Password was read from, "" for none
 	CAFile              string        // PEM file of further certificate authorities, "" for none
 	Private             bool          // serve its content only for a repository that vouched for it; always true if there is a Username
 	Public              bool          // `private: false` is set and there is no Username; neither Private nor Public: not set
@@ -98,8 +99,6 @@ type Registry struct {
 	UpstreamProxy       *url.URL      // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool          // false passes redirects on to the client
 	Insecure            bool          // plain http, or https without verification
-
-	passwordFile string
 }
 
 // A Mirror is another place that holds a registry's repositories.
@@ -188,13 +187,19 @@ func (c *Config) Registry(host string) (r Registry, configured bool) {
 	return r, false
 }
 
-// Canonical returns the one name of a registry: in lower case, and for each name
-// of Docker Hub the host of its API. It does not check host.
+// Canonical returns the one name of a registry: in lower case, for each name of Docker
+// Hub the host of its API, and an IPv6 address in its shortest form (RFC 5952). It does
+// not check host.
 func Canonical(host string) string {
 	switch host = strings.ToLower(host); host {
 	case "docker.io", "index.docker.io":
 		return DockerHub
-	default:
-		return host
 	}
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		address, port, closed := strings.Cut(literal, "]")
+		if ip, err := netip.ParseAddr(address); err == nil && closed {
+			return "[" + ip.String() + "]" + port
+		}
+	}
+	return host
 }

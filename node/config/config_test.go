@@ -331,6 +331,7 @@ func TestCanonicalNames(t *testing.T) {
 	for host, want := range map[string]string{
 		"docker.io": DockerHub, "Index.Docker.io": DockerHub, "registry-1.docker.io": DockerHub,
 		"GHCR.io": "ghcr.io", "localhost:5000": "localhost:5000", "mydocker.io": "mydocker.io",
+		"[::1]:5000": "[::1]:5000", "[0:0:0::1]:5000": "[::1]:5000", "[2001:DB8:0::1]": "[2001:db8::1]", "[::1": "[::1", "[x]": "[x]",
 	} {
 		if got := Canonical(host); got != want {
 			t.Errorf("Canonical(%q) = %q, want %q", host, got, want)

@@ -47,6 +47,13 @@ func unreadable(name string, err error) error {
 	return fmt.Errorf("%q cannot be read: %w", name, err)
 }
 
+// ReadPassword reads a password_file. It cuts the one newline that echo or an editor
+// leaves at the end. Errors name the file and quote nothing of it.
+func ReadPassword(file string) (Secret, error) {
+	s, err := readSecret(file)
+	return Secret(s), err
+}
+
 // readSecret reads a file that holds a secret. It cuts the one newline that echo
 // or an editor leaves at the end.
 func readSecret(name string) (string, error) {

@@ -241,7 +241,10 @@ func parseOneHost(s string) (string, error) {
 }
 
 func parseHost(s string) (string, error) {
-	if !validHostPort(s) {
+	switch {
+	case validIP(s) && strings.Contains(s, ":"):
+		return "", fmt.Errorf("is an IPv6 address; write it in brackets, as [%s] or [%s]:5000", s, s)
+	case !validHostPort(s):
 		return "", errors.New("is not a host; use host or host:port, without https:// or a path")
 	}
 	return strings.ToLower(s), nil

@@ -1,11 +1,13 @@
 package reload
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,4 +101,90 @@ func TestOpenNeedsGoodFiles(t *testing.T) {
 	if _, err := Open("a.key", []string{path}, reader(path), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "a.key") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Fresh reads although nothing seems to have changed, once for all who ask before the
+// reading begins, and Pause after the last one at the earliest.
+func TestFreshReadsOnceForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var reads atomic.Int64
+		var value atomic.Pointer[string]
+		set := func(text string) { value.Store(&text) }
+		set("one")
+		f, err := Open("a.key", nil, func() (string, error) {
+			reads.Add(1)
+			if *value.Load() == "" {
+				return "", errors.New("empty")
+			}
+			return *value.Load(), nil
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		got := make(chan string)
+		for range 50 {
+			go func() { got <- f.Fresh(t.Context()) }()
+		}
+		synctest.Wait()
+		set("two") // after they asked, before the reading
+		for range 50 {
+			if v := <-got; v != "two" {
+				t.Errorf("got %q", v)
+			}
+		}
+		if n := reads.Load(); n != 2 || time.Since(begin) != Pause {
+			t.Errorf("%d readings, after %v", n, time.Since(begin))
+		}
+		time.Sleep(Pause) // in the bubble
+		set("")
+		if v := f.Fresh(t.Context()); v != "two" || f.Health() == nil || time.Since(begin) != 2*Pause {
+			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
+		}
+		set("three")
+		if v := f.Fresh(t.Context()); v != "three" || f.Health() != nil || time.Since(begin) != 3*Pause {
+			t.Errorf("got %q, health %v, after %v", v, f.Health(), time.Since(begin))
+		}
+	})
+}
+
+// A disk that hangs holds up neither Last nor, for longer than they have, those who ask
+// for a fresh value. However many ask, one reading and one that waits for it go on.
+func TestADiskThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hung, reads := make(chan struct{}), atomic.Int64{}
+		f, err := Open("a.key", nil, func() (string, error) {
+			n := reads.Add(1)
+			if n > 1 {
+				<-hung
+			}
+			return strings.Repeat("x", int(n)), nil
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(Every) // in the bubble
+		for range 20 {
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if v := f.Fresh(ctx); v != "x" || time.Since(begin) != time.Second {
+				t.Errorf("fresh: %q after %v", v, time.Since(begin))
+			}
+			cancel()
+			begin = time.Now()
+			if v := f.Last(); v != "x" || time.Since(begin) != 0 {
+				t.Errorf("last: %q after %v", v, time.Since(begin))
+			}
+		}
+		if n := reads.Load(); n != 2 {
+			t.Errorf("%d readings", n)
+		}
+		close(hung)
+		if v := f.Fresh(t.Context()); len(v) < 3 {
+			t.Errorf("afterwards: %q", v)
+		}
+		synctest.Wait()
+	})
 }

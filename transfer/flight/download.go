@@ -136,6 +136,9 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 	if s.Redirect != "" && src.peer != nil && !f.request.PassOn {
 		return nil, nil, mesh.Lied(src.peer, errElsewhere)
 	}
+	if s.Coding != "" {
+		f.coding.Store(&s.Coding)
+	}
 	s.At = cmp.Or(s.At, asked)
 	if src.terms.Held {
 		s.At = f.cfg().Grants.At(f.request, oci.BlobResource) // nobody asked the registry for this

@@ -158,7 +158,7 @@ func final(src source, err error) bool {
 // commit ends a complete download.
 func (f *filler) commit() error {
 	if err := f.ingest.Commit(); err != nil {
-		return &oci.Error{Kind: oci.Corrupt, Registry: f.key.Registry, Host: f.Host(), Reason: WrongBytes, Err: err}
+		return &oci.Error{Kind: oci.Corrupt, Registry: f.key.Registry, Host: f.Host(), Reason: f.wrongBytes(), Err: err}
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ type Flight struct {
 	request grants.Request // that began it
 	ingest  *cache.Ingest
 	source  atomic.Pointer[oci.Provenance] // who delivers: Origin, Host, Via and At
+	coding  atomic.Pointer[string]         // what was odd about the encoding of a source, nil if nothing was
 	entry   *entry                         // for Flights
 }
 
@@ -93,6 +94,15 @@ func (fl *Flight) Provenance() oci.Provenance {
 		return *p
 	}
 	return oci.Provenance{}
+}
+
+// wrongBytes is why the bytes of the flight are refused. What is odd about their encoding
+// most likely explains it.
+func (fl *Flight) wrongBytes() string {
+	if coding := fl.coding.Load(); coding != nil {
+		return WrongBytes + ": " + *coding
+	}
+	return WrongBytes
 }
 
 // Host returns the host that delivers, "" if none does yet.

@@ -2,6 +2,7 @@ package flight
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,8 +79,7 @@ func takeIn(ctx context.Context, in *cache.Ingest, body io.Reader) error {
 	return in.Commit()
 }
 
-// takeManifest reads a manifest into the shard. What the member says about its type
-// counts only as in oci.TypeFrom.
+// takeManifest reads a manifest into the shard.
 func takeManifest(ctx context.Context, q grants.Request, mediaType string, size int64, body io.Reader) error {
 	if size < 0 || size > cache.MaxManifest {
 		return errNoManifest
@@ -88,7 +88,11 @@ func takeManifest(ctx context.Context, q grants.Request, mediaType string, size 
 	if err != nil {
 		return err
 	}
-	stored, err := q.Shard.Put(ctx, q.Digest, q.Registry, oci.TypeFrom(mediaType, content), content)
+	kept := oci.Untold
+	if json.Valid(content) { // a member's word does not make a manifest of a blob
+		kept = oci.KeptType(mediaType, content)
+	}
+	stored, err := q.Shard.Put(ctx, q.Digest, q.Registry, kept, content)
 	if err == nil && !stored {
 		err = errNoRoom
 	}

@@ -1,9 +1,12 @@
 package flight
 
 import (
+	"errors"
+
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
 )
 
 // A Ticket is a request for a blob, and says which flights it may board.
@@ -43,6 +46,15 @@ func (t *Ticket) Host() string {
 		return ""
 	}
 	return t.not.Host()
+}
+
+// Wrong says why, if err is that the flight that failed the ticket brought other bytes
+// than the digest names; else it returns err.
+func (t *Ticket) Wrong(err error) error {
+	if _, told := oci.AsError(err); told || t.not == nil || !errors.Is(err, cache.ErrDigest) {
+		return err
+	}
+	return &oci.Error{Kind: oci.Corrupt, Registry: t.Registry, Host: t.Host(), Reason: t.not.wrongBytes(), Err: err}
 }
 
 // mayBoard reports whether the ticket is good for fl.

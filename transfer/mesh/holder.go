@@ -3,7 +3,6 @@ package mesh
 import (
 	"context"
 	"io"
-	"net/url"
 
 	"oci-proxy/transfer/oci"
 )
@@ -26,9 +25,9 @@ type Holder interface {
 	// Manifest gets the manifest of ref's digest. terms are as for Blob.
 	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
 	// Tags gets a page of the registry's tags of the repository.
-	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
-	Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
 	// Presence answers the Peek of the member of the id asker, and notes that the
 	// member is about to get the blob.
 	Presence(ref oci.Ref, asker string) Presence

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"net/url"
 
 	"oci-proxy/transfer/oci"
 )
@@ -53,9 +52,9 @@ type Peer interface {
 	// bytes.
 	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
 	// Tags gets a page of the registry's tags of the repository.
-	Tags(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest.
-	Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*oci.Page, error)
+	Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
 	// Offer asks the peer to take the blob of ref's registry and digest from this
 	// node's shard; ref has no repository. mediaType is a manifest's, "" for a
 	// blob. nil means that the peer has it.

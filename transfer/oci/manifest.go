@@ -27,7 +27,8 @@ var listing = map[string][]string{
 	typeArtifact:   {"blobs"},
 }
 
-// Parts returns what a manifest lists; mediaType is the registry's word for it. For
+// Parts returns what a manifest lists; mediaType is the registry's word for it, or its
+// KeptType. For
 // blobs that means that the registry had them in the same repository, or it would not
 // have accepted the manifest. For the manifests of an index it means nothing: many
 // registries accept an index whose manifests they do not have.
@@ -40,7 +41,7 @@ var listing = map[string][]string{
 // distributable, vouches for nothing, because registries accept those unseen.
 func Parts(mediaType string, manifest []byte) []Part {
 	m, ok := object(manifest)
-	if !ok {
+	if !ok || strings.HasSuffix(mediaType, guessed) {
 		return nil
 	}
 	mediaType = bare(mediaType)

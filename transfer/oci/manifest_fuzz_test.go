@@ -17,8 +17,18 @@ func FuzzParts(f *testing.F) {
 				t.Errorf("%q lists %q", manifest, p.Digest)
 			}
 		}
-		TypeAgrees(mediaType, manifest)
-		kind := strings.ToLower(DocumentType(mediaType))
+		if !TypeAgrees(Untold, manifest) {
+			t.Errorf("%q does not agree with itself", manifest)
+		}
+		passed := ManifestType(mediaType, manifest)
+		if again := ManifestType(passed, manifest); again != passed {
+			t.Errorf("%q told as %q is %q, and that is %q", manifest, mediaType, passed, again)
+		}
+		kept := KeptType(mediaType, manifest)
+		if ShownType(kept) != passed || KeptType(kept, manifest) != kept || len(Parts(kept, manifest)) > len(Parts(mediaType, manifest)) {
+			t.Errorf("%q told as %q is kept as %q, shown as %q", manifest, mediaType, kept, passed)
+		}
+		kind := strings.ToLower(passed)
 		if strings.ContainsAny(kind, "\r\n\x00,<") || strings.HasPrefix(kind, "text/html") || strings.HasSuffix(kind, "xml") || strings.Contains(kind, "script") && !strings.HasPrefix(kind, "application/vnd.") && !strings.Contains(kind, "json") {
 			t.Errorf("%q passes as %q", mediaType, kind)
 		}

@@ -1,7 +1,7 @@
 package oci
 
 import (
-	"net/url"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -67,11 +67,14 @@ const (
 	maxName = 255
 )
 
+// unescape undoes the escapes that a path may have.
+var unescape = strings.NewReplacer("%3A", ":", "%3a", ":", "%5B", "[", "%5b", "[", "%5D", "]", "%5d", "]")
+
 // ParsePath parses the escaped path of a request and its ?ns=. Errors are *PathError.
-// It accepts no escape except that of a colon, so that no path means one thing here
-// and another upstream.
+// It accepts no escapes except those of a colon and of the brackets around an IPv6
+// address, so that no path means one thing here and another upstream.
 func ParsePath(escaped, ns string, names Names) (Request, error) {
-	path := strings.NewReplacer("%3A", ":", "%3a", ":").Replace(escaped)
+	path := unescape.Replace(escaped)
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok || len(path) > maxPath || strings.ContainsAny(path, "%") {
 		return Request{}, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
@@ -166,16 +169,24 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	return registry, name, nil
 }
 
-// isRegistry reports whether s is a host or host:port.
+// isRegistry reports whether s is a host or host:port. An IPv6 address is in brackets
+// (RFC 3986 section 3.2.2).
 func isRegistry(s string) bool {
+	if literal, ok := strings.CutPrefix(s, "["); ok {
+		address, port, ok := strings.Cut(literal, "]")
+		ip, err := netip.ParseAddr(address)
+		return ok && err == nil && ip.Is6() && ip.Zone() == "" && (port == "" || port[0] == ':' && isPort(port[1:]))
+	}
 	if !registryPattern.MatchString(s) {
 		return false
 	}
 	_, port, ok := strings.Cut(s, ":")
-	if !ok {
-		return true
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
+	return !ok || isPort(port)
+}
+
+// isPort reports whether s is the number of a port.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0
 }
 
@@ -198,19 +209,4 @@ func (n Names) registry(first string) (string, bool) {
 		return n.Canonical(first), true
 	}
 	return "", false
-}
-
-// listKeys are the query parameters of listings that registries know: those of the
-// spec, and those by which large registries page. No other reaches a registry.
-var listKeys = []string{"n", "last", "artifactType", "next_page", "page", "page_size", "nextToken", "marker"}
-
-// ListQuery returns the part of a query that is passed on for a listing.
-func ListQuery(q url.Values) url.Values {
-	out := url.Values{}
-	for _, k := range listKeys {
-		if v := q.Get(k); v != "" {
-			out.Set(k, v)
-		}
-	}
-	return out
 }

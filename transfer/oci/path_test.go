@@ -74,6 +74,26 @@ func TestParsePath(t *testing.T) {
 		{"/v2/localhost:123456/a/manifests/v1", "", "NAME_INVALID"},
 		{"/v2/localhost:65536/a/manifests/v1", "", "NAME_INVALID"},
 		{"/v2/:5000/a/manifests/v1", "", "NAME_INVALID"},
+		// IPv6 addresses.
+		{"/v2/[::1]:5000/a/manifests/v1", "", "[::1]:5000 a v1"},
+		{"/v2/%5B::1%5D:5000/a/manifests/v1", "", "[::1]:5000 a v1"},
+		{"/v2/%5b%3A%3a1%5d%3A5000/a/b/manifests/v1", "", "[::1]:5000 a/b v1"},
+		{"/v2/[2001:db8::1]/a/manifests/v1", "", "[2001:db8::1] a v1"},
+		{"/v2/a/manifests/v1", "[::1]:5000", "[::1]:5000 a v1"},
+		{"/v2/a/manifests/v1", "[FD00::A]", "[fd00::a] a v1"},
+		{"/v2/[::1]:5000/a/manifests/v1", "[::1]:5000", "[::1]:5000 a v1"},
+		{"/v2/a/manifests/v1", "[::1]:0", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[::1]:", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[::1]x", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[::1]5000", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[::1", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "::1", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[::1%25lo]:5000", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[127.0.0.1]:5000", "NAME_INVALID"},
+		{"/v2/a/manifests/v1", "[reg.example.com]", "NAME_INVALID"},
+		{"/v2/[::1/a/manifests/v1", "", "NAME_INVALID"},
+		{"/v2/a/[b]/manifests/v1", "", "NAME_INVALID"},
+		{"/v2/a/manifests/[v1]", "", "MANIFEST_INVALID"},
 		// ?ns=.
 		{"/v2/org/img/manifests/v1", "ghcr.io", "ghcr.io org/img v1"},
 		{"/v2/img/manifests/v1", "ghcr.io", "ghcr.io img v1"},
@@ -240,12 +260,4 @@ func reparses(req oci.Request, lead string) bool {
 	}
 	again, err := oci.ParsePath(path, req.Registry, someNames())
 	return err == nil && again.Ref == req.Ref && again.Resource == req.Resource
-}
-
-func TestListQueryPassesOnWhatRegistriesKnow(t *testing.T) {
-	t.Parallel()
-	in := url.Values{"n": {"10"}, "last": {"a"}, "artifactType": {"t"}, "ns": {"ghcr.io"}, "x": {"y"}, "page": {"", "2"}}
-	if got := oci.ListQuery(in).Encode(); got != "artifactType=t&last=a&n=10" {
-		t.Errorf("%s is passed on", got)
-	}
 }

@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"io"
-	"net/url"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +15,7 @@ type Stream struct {
 	Size     int64     // of the whole blob, -1 if the source does not tell
 	Host     string    // the host that sends the bytes, for the log; of a peer its name
 	By       Party     // who sends the bytes
+	Coding   string    // what is odd about their encoding, "" if nothing is: only the digest can tell whether they are right
 	Hit      bool      // a peer sends it from its shard
 	At       time.Time // as Provenance.At
 	Via      string    // Cache-Status of the nodes passed, "" from upstream
@@ -33,8 +33,8 @@ type Descriptor struct {
 
 // A Manifest is a manifest's bytes, exactly as upstream sent them.
 type Manifest struct {
-	Digest    digest.Digest // of Bytes, computed by this node
-	MediaType string        // exactly as upstream sent it
+	Digest    digest.Digest // of Bytes, computed by this node; of what was signed, as Matches says
+	MediaType string        // exactly as upstream sent it; once this node has taken it in, its KeptType
 	Bytes     []byte
 	By        Party // who sent it
 }
@@ -43,9 +43,9 @@ type Manifest struct {
 type Page struct {
 	MediaType string
 	Bytes     []byte
-	Next      url.Values // the query of the Link to the next page, nil on the last page
-	Filters   string     // OCI-Filters-Applied
-	By        Party      // who sent it
+	Next      Query  // of the link to the next page, "" on the last page
+	Filters   string // OCI-Filters-Applied
+	By        Party  // who sent it
 }
 
 // An Upstream asks registries. Each method builds its request from the fields it
@@ -63,7 +63,7 @@ type Upstream interface {
 	// 4 MiB. If ref has a digest, the bytes are checked against it.
 	Manifest(ctx context.Context, ref Ref, accept []string) (Manifest, error)
 	// Tags gets a page of the repository's tags, at most 32 MiB.
-	Tags(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Tags(ctx context.Context, ref Ref, query Query) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB.
-	Referrers(ctx context.Context, ref Ref, query url.Values) (*Page, error)
+	Referrers(ctx context.Context, ref Ref, query Query) (*Page, error)
 }

@@ -182,8 +182,8 @@ func (r *rig) questions() map[string]func(context.Context, mesh.Peer) error {
 	return map[string]func(context.Context, mesh.Peer) error{
 		"tag":       func(ctx context.Context, b mesh.Peer) error { _, err := b.Tag(ctx, tag, nil); return err },
 		"manifest":  func(ctx context.Context, b mesh.Peer) error { _, err := b.Manifest(ctx, ref, mesh.Terms{}); return err },
-		"tags":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Tags(ctx, tag, nil); return err },
-		"referrers": func(ctx context.Context, b mesh.Peer) error { _, err := b.Referrers(ctx, ref, nil); return err },
+		"tags":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Tags(ctx, tag, ""); return err },
+		"referrers": func(ctx context.Context, b mesh.Peer) error { _, err := b.Referrers(ctx, ref, ""); return err },
 		"peek":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Peek(ctx, layer); return err },
 		"progress":  func(ctx context.Context, b mesh.Peer) error { _, err := b.Progress(ctx, layer); return err },
 		"stat":      func(ctx context.Context, b mesh.Peer) error { _, _, err := b.Stat(ctx, layer); return err },

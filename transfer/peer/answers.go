@@ -259,11 +259,10 @@ func sendPage(w *reply, c *call, page *oci.Page, err error) error {
 			h.Set(key, val)
 		}
 	}
-	next := page.Next.Encode()
-	if len(next) > maxNext {
+	if len(page.Next) > maxNext {
 		return malformed(c.Registry, "link to the next page")
 	}
-	set(headerNext, next)
+	set(headerNext, string(page.Next))
 	set(headerFilters, printable(page.Filters, maxWord))
 	return send(w, page.MediaType, page.Bytes)
 }

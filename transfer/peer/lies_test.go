@@ -42,11 +42,11 @@ var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 		return err
 	},
 	"tags": func(ctx context.Context, _ *Client, b mesh.Peer) error {
-		_, err := b.Tags(ctx, somewhere, nil)
+		_, err := b.Tags(ctx, somewhere, "")
 		return err
 	},
 	"referrers": func(ctx context.Context, _ *Client, b mesh.Peer) error {
-		_, err := b.Referrers(ctx, somewhere, nil)
+		_, err := b.Referrers(ctx, somewhere, "")
 		return err
 	},
 	"offer": func(ctx context.Context, _ *Client, b mesh.Peer) error {
@@ -123,7 +123,8 @@ func TestAnswersThatCannotBeRight(t *testing.T) {
 		"odd redirects": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(headerRedirect, "file:///etc/passwd")
 		}},
-		"odd pages":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "%") }},
+		"odd pages":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "n=1&ns=evil") }},
+		"odd links":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "a=>") }},
 		"odd media types": {[]string{"tags", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "ü") }},
 		"no range asked for": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-4/5")

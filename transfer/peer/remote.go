@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -227,12 +226,12 @@ func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*
 }
 
 // Tags implements mesh.Peer.
-func (p *remote) Tags(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
+func (p *remote) Tags(ctx context.Context, ref oci.Ref, list oci.Query) (*oci.Page, error) {
 	return p.page(ctx, "tags", query{Ref: ref, list: list})
 }
 
 // Referrers implements mesh.Peer.
-func (p *remote) Referrers(ctx context.Context, ref oci.Ref, list url.Values) (*oci.Page, error) {
+func (p *remote) Referrers(ctx context.Context, ref oci.Ref, list oci.Query) (*oci.Page, error) {
 	return p.page(ctx, "referrers", query{Ref: ref, list: list, inList: true})
 }
 
@@ -247,12 +246,9 @@ func (p *remote) page(ctx context.Context, name string, q query) (*oci.Page, err
 	}
 	page := &oci.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
 	next := a.Header.Get(headerNext)
-	values, err := url.ParseQuery(next)
-	if err != nil || len(next) > maxNext || !visible(page.MediaType, maxWord) || !visible(page.Filters, maxWord) {
+	page.Next = oci.ListQuery(next)
+	if string(page.Next) != next || len(next) > maxNext || !visible(page.MediaType, maxWord) || !visible(page.Filters, maxWord) {
 		return nil, p.client.garbled(a.link, errors.New("its page is malformed"))
-	}
-	if values = oci.ListQuery(values); len(values) > 0 {
-		page.Next = values
 	}
 	return page, nil
 }

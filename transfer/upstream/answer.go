@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -127,11 +128,26 @@ func (a *answer) identity() bool {
 	return coding == "" || strings.EqualFold(coding, "identity")
 }
 
-// read returns the body of a 200, at most limit bytes, and closes the answer.
+// isWhole reports whether the answer is the whole of what was asked for. Something on the
+// way that changed the answer may have made a 203 of it (RFC 9110 section 15.3.4): a
+// digest tells whether the content is right all the same.
+func (a *answer) isWhole() bool { return a.is(http.StatusOK, http.StatusNonAuthoritativeInfo) }
+
+// coding is what is wrong with an answer that is not identity.
+func (a *answer) coding() string {
+	return fmt.Sprintf("it was sent with Content-Encoding %s, though none was asked for", printable(a.resp.Header.Get("Content-Encoding")))
+}
+
+// read returns the body of a whole answer, at most limit bytes, and closes the answer.
 func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
-	if a.resp.StatusCode != http.StatusOK {
+	if !a.isWhole() {
 		return nil, a.declined()
 	}
+	return a.content(ctx, limit)
+}
+
+// content returns the body, at most limit bytes, and closes the answer.
+func (a *answer) content(ctx context.Context, limit int64) ([]byte, error) {
 	defer a.resp.Body.Close()
 	if a.resp.ContentLength > limit {
 		return nil, a.tooLarge()

@@ -62,8 +62,11 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 		return s, nil
 	}
 	s.Body = ans.resp.Body
+	if !ans.identity() {
+		s.Coding = ans.coding()
+	}
 	switch ans.resp.StatusCode {
-	case http.StatusOK:
+	case http.StatusOK, http.StatusNonAuthoritativeInfo:
 		s.Size = ans.resp.ContentLength
 		return s, nil
 	case http.StatusPartialContent:
@@ -122,7 +125,7 @@ func (r *registry) stat(ctx context.Context, a ask, blob bool) (d oci.Descriptor
 	if ans.redirect != nil {
 		return oci.Descriptor{Size: -1, By: ans.by(), Redirect: ans.location()}, nil
 	}
-	if ans.resp.StatusCode != http.StatusOK {
+	if !ans.isWhole() {
 		return d, ans.declined()
 	}
 	_ = ans.resp.Body.Close() // a HEAD's body is empty

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"encoding/base64"
 	"net/netip"
 	"net/url"
@@ -10,19 +11,46 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
+// A PasswordSource gives a password that may change while the node runs. Its methods may
+// be called from any goroutine.
+type PasswordSource interface {
+	// Password returns the password of the moment, at once.
+	Password() string
+	// Fresh returns the password after looking for a new one: the old one was refused. It
+	// returns when ctx ends at the latest.
+	Fresh(ctx context.Context) string
+}
+
 // A login is the credentials for a registry, and who may see them.
 type login struct {
 	home               *home
 	username, password string
-	realmHosts         []string // as Registry.RealmHosts
+	source             PasswordSource // of the password, nil: it stays
+	realmHosts         []string       // as Registry.RealmHosts
 }
 
 // given reports whether there are credentials.
-func (l *login) given() bool { return l.username != "" || l.password != "" }
+func (l *login) given() bool { return l.username != "" || l.password != "" || l.source != nil }
 
-// basic returns an Authorization header with the credentials (RFC 7617).
-func (l *login) basic() string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(l.username+":"+l.password))
+// now returns the password of the moment.
+func (l *login) now() string {
+	if l.source == nil {
+		return l.password
+	}
+	return l.source.Password()
+}
+
+// fresh returns the password after a look for a new one.
+func (l *login) fresh(ctx context.Context) string {
+	if l.source == nil {
+		return l.password
+	}
+	return l.source.Fresh(ctx)
+}
+
+// basic returns an Authorization header with credentials (RFC 7617).
+func basic(username, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
 }
 
 // mayBeSeenBy reports whether u's host may see the credentials: the registry

@@ -62,6 +62,9 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m o
 	}
 	d, reason := verify(bytes, want, ans.digest(), ans.identity())
 	if reason != "" {
+		if !ans.identity() {
+			reason += ": " + ans.coding()
+		}
 		return m, ans.wrong(oci.Corrupt, once, reason)
 	}
 	return oci.Manifest{Digest: d, MediaType: ans.mediaType(), Bytes: bytes, By: ans.by()}, nil
@@ -75,16 +78,16 @@ func verify(bytes []byte, want, told digest.Digest, plain bool) (_ digest.Digest
 	switch {
 	case want != "" && !checkable(want):
 		return "", "the manifest's digest is of an algorithm that is not supported"
-	case want != "" && want.Algorithm().FromBytes(bytes) != want:
+	case want != "" && !oci.Matches(want, bytes):
 		return "", "the manifest does not match its digest"
-	case told != "" && told.Algorithm().FromBytes(bytes) != told:
+	case told != "" && !oci.Matches(told, bytes):
 		return "", "the manifest does not match its Docker-Content-Digest"
 	case want != "":
 		return want, ""
 	case told != "":
 		return told, ""
 	case !plain:
-		return "", "the manifest was sent compressed"
+		return "", "the manifest can't be read"
 	}
-	return digest.FromBytes(bytes), ""
+	return oci.DigestOf(bytes), ""
 }

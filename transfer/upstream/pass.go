@@ -61,6 +61,18 @@ func (s *passes) forget(repo string, p pass) {
 	s.challenges.forget(repo)
 }
 
+// renew looks for a new password after one was refused, and reports whether there is one.
+// Then it forgets what the old one got, and what repo asked for: that might show a wrong
+// password twice.
+func (s *passes) renew(ctx context.Context, repo, refused string) bool {
+	if s.login.source == nil || s.login.fresh(ctx) == refused {
+		return false
+	}
+	s.tokens.dropAll(refused)
+	s.challenges.forget(repo)
+	return true
+}
+
 // choose returns the challenge to meet, its realm resolved against at, or the
 // reason why there is none. Bearer goes before Basic: some registries offer both
 // and accept only Bearer (quay.io). But if the token server may not see the
@@ -124,14 +136,14 @@ func (s *passes) realm(at *url.URL, value string) (*url.URL, error) {
 // meet returns the pass that ch asks for.
 func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, error) {
 	if ch.scheme == "basic" {
-		return pass{header: s.login.basic()}, nil
+		return pass{header: basic(s.login.username, s.login.now())}, nil
 	}
 	key := s.key(ch)
 	if key.scope == "" { // NGC leaves it out
 		key.scope = "repository:" + repo + ":pull"
 	}
 	if s.login.mayBeSeenAt(key.realm) {
-		key.username, key.password = s.login.username, s.login.password
+		key.username, key.password = s.login.username, s.login.now()
 	}
 	token, cached, err := s.tokens.get(ctx, key)
 	if err != nil {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,8 @@ type Registry struct {
 	Configured bool
 	// Username and Password are shown only to the registry and its token servers.
 	Username, Password string
+	// PasswordSource gives the password instead, if that may change. Nil: it stays.
+	PasswordSource PasswordSource
 	// Proxy is an http, https, socks5 or socks5h URL, with user:password if need
 	// be. Nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment.
 	Proxy *url.URL
@@ -38,7 +41,7 @@ type Registry struct {
 
 // check returns what is wrong with the settings, and the certificates to trust.
 func (cfg Registry) check() (*x509.CertPool, error) {
-	if (cfg.Username != "" || cfg.Password != "") && !cfg.Configured {
+	if (cfg.Username != "" || cfg.Password != "" || cfg.PasswordSource != nil) && !cfg.Configured {
 		return nil, fmt.Errorf("registry %s: credentials for a registry that is not configured", cfg.Host)
 	}
 	if err := checkProxy(cfg.Proxy); err != nil {
@@ -65,7 +68,7 @@ type registry struct {
 func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
 	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
-	login := &login{home: home, username: cfg.Username, password: cfg.Password, realmHosts: cfg.RealmHosts}
+	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
 		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects,
@@ -81,11 +84,37 @@ func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.
 // and both once more if the token has expired.
 const maxRounds = 6
 
-// do asks for a and answers challenges. The first request is bare, so that public
+// do asks for a as ask does. If the login is refused and there is a new password by now,
+// it asks once more with that: what was right for hours may have just ended (ECR, Artifact
+// Registry).
+func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+	shown := r.passes.login.now()
+	ans, err := r.ask(ctx, a)
+	if !refusesLogin(ans, err) || !r.passes.renew(ctx, a.repo, shown) {
+		return ans, err
+	}
+	r.net.log.InfoContext(ctx, "login refused; trying again with the new password", "registry", r.home.host)
+	if err == nil {
+		ans.discard()
+	}
+	return r.ask(ctx, a)
+}
+
+// refusesLogin reports whether what a request ended with may be the refusal of a login, by
+// the registry or its token server.
+func refusesLogin(ans *answer, err error) bool {
+	if err == nil {
+		return ans.asked == oci.Registry && ans.redirect == nil && ans.is(http.StatusUnauthorized, http.StatusForbidden)
+	}
+	f, ok := errors.AsType[*failure](err)
+	return ok && (f.Status == http.StatusUnauthorized || f.Status == http.StatusForbidden || f.Status == http.StatusBadRequest)
+}
+
+// ask asks for a and answers challenges. The first request is bare, so that public
 // content stays public and does not count against the account's quota. Once a
 // repository has asked for a pass, requests show it at once. If a 401 is returned
 // as the answer, it is final.
-func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 	p, err := r.passes.known(ctx, a.repo)
 	if err != nil {
 		return nil, err

@@ -117,6 +117,17 @@ func (s *tokens) drop(key tokenKey, value string) {
 	}
 }
 
+// dropAll forgets the tokens that a password got.
+func (s *tokens) dropAll(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.kept.Keys() {
+		if key.password == password {
+			s.kept.Remove(key)
+		}
+	}
+}
+
 // margin returns how long before its end a token of that life is renewed: 15 % of
 // it, within 5 to 30 s, so that it does not end while a request is on its way.
 func margin(life time.Duration) time.Duration {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -35,7 +36,7 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 	}
 	header, asked := "", oci.TokenServer
 	if key.username != "" || key.password != "" {
-		header = s.login.basic()
+		header = basic(key.username, key.password)
 	}
 	a := ask{method: http.MethodGet, accept: "application/json"}
 	for range maxTokenHops {
@@ -82,15 +83,18 @@ func tokenURL(key tokenKey) (*url.URL, error) {
 // readToken reads a token server's answer and closes it. withLogin says that
 // credentials were sent.
 func readToken(ctx context.Context, ans *answer, withLogin bool) (string, time.Duration, error) {
-	if ans.resp.StatusCode != http.StatusOK {
+	if ans.resp.StatusCode/100 != 2 { // some answer 201, and proxies make a 203 of 200
 		return "", 0, noToken(ans, withLogin)
 	}
-	body, err := ans.read(ctx, maxTokenAnswer)
+	body, err := ans.content(ctx, maxTokenAnswer)
 	if err != nil {
 		return "", 0, err
 	}
 	value, life, ok := parseToken(body)
-	if !ok {
+	switch {
+	case !ok && !ans.identity():
+		return "", 0, ans.wrong(oci.Unavailable, once, "the token server's answer can't be read: "+ans.coding())
+	case !ok:
 		return "", 0, ans.wrong(oci.Unavailable, never, "the token server's answer holds no token")
 	}
 	return value, life, nil
@@ -115,7 +119,8 @@ func noToken(ans *answer, withLogin bool) *failure {
 }
 
 // parseToken reads a token and its life from a token server's answer. The token is
-// in token or access_token. expires_in is in seconds, a number or a string of one.
+// in token or access_token, perhaps with space around it. expires_in is in seconds, a
+// number or a string of one.
 func parseToken(body []byte) (value string, life time.Duration, ok bool) {
 	var answer struct {
 		Token     any `json:"token"`
@@ -125,16 +130,15 @@ func parseToken(body []byte) (value string, life time.Duration, ok bool) {
 	if json.Unmarshal(body, &answer) != nil {
 		return "", 0, false
 	}
-	value, _ = answer.Token.(string)
-	if value == "" {
-		value, _ = answer.Access.(string)
-	}
+	token, _ := answer.Token.(string)
+	access, _ := answer.Access.(string)
+	value = cmp.Or(strings.TrimSpace(token), strings.TrimSpace(access))
 	if value == "" || len(value) > maxTokenBytes || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return "", 0, false
 	}
 	seconds, _ := answer.ExpiresIn.(float64)
 	if s, isString := answer.ExpiresIn.(string); isString {
-		_ = json.Unmarshal([]byte(s), &seconds) // if it is not a number, it counts as missing
+		_ = json.Unmarshal([]byte(strings.TrimSpace(s)), &seconds) // if it is not a number, it counts as missing
 	}
 	if seconds < 1 {
 		return value, tokenLife, true

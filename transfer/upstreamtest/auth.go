@@ -1,6 +1,7 @@
 package upstreamtest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -54,8 +55,9 @@ type issuer struct {
 
 	mu          sync.Mutex
 	tokens      map[string]grant
-	generation  int // of tokens; those of earlier ones are revoked
-	expireAfter int // authorised requests left until all tokens expire; < 0: they do not
+	generation  int    // of tokens; those of earlier ones are revoked
+	expireAfter int    // authorised requests left until all tokens expire; < 0: they do not
+	password    string // of the login by now, "": as the registry was given it
 }
 
 // newIssuer returns an issuer that behaves as how says.
@@ -82,6 +84,20 @@ func (s *issuer) ExpireTokensAfter(n int) {
 	s.expireAfter = n
 }
 
+// SetPassword changes the password of the registry's login. Tokens stay valid.
+func (s *issuer) SetPassword(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password = password
+}
+
+// right reports whether password is that of the login, which was made with former.
+func (s *issuer) right(password, former string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return password == cmp.Or(s.password, former)
+}
+
 // authorise reports whether req may go on. If not, it has answered req.
 func (r *Registry) authorise(w *wire, req *http.Request) bool {
 	switch {
@@ -89,7 +105,7 @@ func (r *Registry) authorise(w *wire, req *http.Request) bool {
 		return r.authoriseBearer(w, req)
 	case r.opts.basic != nil:
 		user, password, _ := req.BasicAuth()
-		if (credentials{user, password}) == *r.opts.basic {
+		if user == r.opts.basic.user && r.right(password, r.opts.basic.password) {
 			return true
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="Upstream Test"`)
@@ -189,7 +205,7 @@ func (s *issuer) login(req *http.Request) bool {
 		return b.Anonymous || b.User == ""
 	}
 	user, password, ok := req.BasicAuth()
-	return ok && b.User != "" && user == b.User && password == b.Password
+	return ok && b.User != "" && user == b.User && s.right(password, b.Password)
 }
 
 // issue makes a token and returns the token server's answer.

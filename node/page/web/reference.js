@@ -143,6 +143,7 @@ function plainName(word) {
 
 // splitReference splits name[:tag][@digest], and checks the tag and the digest.
 function splitReference(word) {
+  if (word.startsWith("[")) refuse("registry6", { at: word.split("/")[0] });
   const strange = /[^A-Za-z0-9._:/@-]/u.exec(word);
   if (strange) refuse("character", { at: strange[0] });
   const at = word.indexOf("@");
@@ -203,10 +204,12 @@ function fromProxy(name, proxy, aliases) {
 // inPath returns a registry as the first part of a path, in which clients allow no
 // port.
 function inPath(registry, aliases) {
-  const { port, host } = splitPort(registry);
-  if (!port) return registry;
+  const parts = splitPort(registry);
+  if (parts && !parts.port) return registry;
   const alias = Object.hasOwn(aliases, registry) ? aliases[registry] : "";
-  return component.test(alias) ? alias : `${host}_${port}`;
+  if (component.test(alias)) return alias;
+  if (!parts) refuse("registry6", { at: registry });
+  return `${parts.host}_${parts.port}`;
 }
 
 // parse parses what was pasted and returns {tool, sudo, flags, registry, repository,
