@@ -27,13 +27,14 @@ type network struct {
 	tls      *tls.Config // nil: peers speak plain HTTP
 	server   *peer.Server
 	http     *http.Server
+	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
 	log      *slog.Logger
 }
 
 // openNetwork joins the others.
 func openNetwork(cfg Config) (*network, error) {
-	n := &network{log: cfg.Log}
+	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.secrets.Store(&secrets)
 	var err error
@@ -45,7 +46,7 @@ func openNetwork(cfg Config) (*network, error) {
 	}
 	self := n.self()
 	n.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
+		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
 	})
 	return n, nil
 }
@@ -75,7 +76,7 @@ func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config
 		known = append(known, membership.Registry{Host: r.Host, Login: r.Username != "", Private: r.Private})
 	}
 	return membership.Config{
-		Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
+		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
 		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
 		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode,
 		Registries: known, Log: cfg.Log,
@@ -117,7 +118,7 @@ func (n *network) key(m *membership.Member) int {
 
 // serve answers other members from now on. It completes cfg.
 func (n *network) serve(cfg peer.ServerConfig) {
-	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(*n.secrets.Load()), n.member, n.log
+	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(n.id, *n.secrets.Load()), n.member, n.log
 	n.server = peer.NewServer(cfg)
 	n.http = n.server.HTTP(n.tls)
 	go func() {
@@ -139,7 +140,7 @@ func (n *network) rekey(secrets []config.Secret) error {
 	if err := n.members.Rekey(words); err != nil {
 		return fmt.Errorf("replacing the cluster's secrets: %w", err)
 	}
-	keys := membership.PeerKeys(words)
+	keys := membership.PeerKeys(n.id, words)
 	n.server.SetKeys(keys)
 	n.client.SetKeys(keys)
 	n.secrets.Store(&words)

@@ -11,8 +11,17 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// label separates us from other programs that use memberlist.
-const label = "oci-proxy"
+// label separates the cluster of that id from others, and from other programs that
+// use memberlist. It travels in the clear, and is authenticated with what is encrypted.
+func label(cluster string) string {
+	if cluster == defaultCluster {
+		return program
+	}
+	return program + "/" + cluster
+}
+
+// program begins every label of ours.
+const program = "oci-proxy"
 
 // A member is suspected for at least suspicionMult probe intervals, and for at most
 // suspicionMaxMult times that, before it counts as dead. Beyond ten members, both
@@ -29,7 +38,7 @@ func (m *Membership) settings() *memberlist.Config {
 	c.Name = title(m.roster.self, m.roster.epoch)
 	c.BindAddr, c.BindPort = m.at.bind.Addr().String(), int(m.at.bind.Port())
 	c.AdvertiseAddr, c.AdvertisePort = m.at.advertise.String(), int(m.at.bind.Port())
-	c.Label = label
+	c.Label = label(m.cfg.Cluster)
 	c.Keyring = m.keys.ring
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 

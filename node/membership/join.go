@@ -194,6 +194,7 @@ func explain(err error) (slog.Level, string) {
 	for _, known := range []struct{ sign, why string }{
 		{"no installed keys could decrypt", "it has a different secret"},
 		{"encryption is not configured", "it has a secret, this node has none"},
+		{errElsewhere.Error(), "it belongs to another cluster: cluster.id differs"},
 		{"not encrypted", "it has no secret, this node has one"},
 		{"remote state is encrypted", "it has a secret, this node has none"},
 	} {
@@ -202,7 +203,7 @@ func explain(err error) (slog.Level, string) {
 		}
 	}
 	if strings.HasSuffix(text, "EOF") {
-		return slog.LevelWarn, "it closed the connection: it may have a different secret, be overloaded, or not be an oci-proxy"
+		return slog.LevelWarn, "it closed the connection: it may have a different secret or cluster.id, be overloaded, or not be an oci-proxy"
 	}
 	return slog.LevelInfo, text
 }

@@ -20,6 +20,7 @@
 package membership
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,6 +41,7 @@ import (
 
 // Config says who a node is and where it finds the others.
 type Config struct {
+	Cluster     string               // the cluster's id, at most 64 bytes; nodes with another one are not members. "": oci-proxy, which nodes of versions without ids have
 	Dir         string               // keeps the identity and the known members; if "" or unusable, they are not kept and a warning says so
 	Name        string               // for people
 	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
@@ -113,6 +115,7 @@ func Open(cfg Config) (*Membership, error) {
 }
 
 func (c *Config) fill() {
+	c.Cluster = cmp.Or(c.Cluster, defaultCluster)
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
 	}
@@ -145,7 +148,7 @@ func prepare(cfg Config) (*Membership, error) {
 	if err := m.at.guarded(cfg.Secrets); err != nil {
 		return nil, err
 	}
-	if m.keys, err = newGossipKeys(cfg.Secrets); err != nil {
+	if m.keys, err = newGossipKeys(cfg.Cluster, cfg.Secrets); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -195,7 +198,7 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 			return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 		}
 	}
-	settings.Transport = newGate(network, m.keys.encrypted(), m.roster.friend)
+	settings.Transport = newGate(network, label(m.cfg.Cluster), m.keys.encrypted(), m.roster.friend)
 	if m.list, err = memberlist.Create(settings); err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, errors.Join(err, settings.Transport.Shutdown()))
 	}

@@ -167,7 +167,7 @@ func TestRekeyRefusesBadSecrets(t *testing.T) {
 // While keys change, memberlist reads them without a lock.
 func TestKeysAreInstalledInOrder(t *testing.T) {
 	t.Parallel()
-	all := derive([]string{"a", "b", "c", "d", "e"}, forGossip)
+	all := derive(defaultCluster, []string{"a", "b", "c", "d", "e"}, forGossip)
 	for _, test := range [][2][]int{
 		{{0}, {1, 0}}, {{1, 0}, {1}}, {{0, 1, 2}, {2, 0}}, {{0, 1, 2, 3}, {4, 3, 1}}, {{0}, {0}}, {{0, 1}, {1, 0}}, {{0, 1}, {2}},
 	} {
@@ -216,15 +216,15 @@ func TestKeysAreInstalledInOrder(t *testing.T) {
 
 func TestPeerKeysAreNotThoseOfGossip(t *testing.T) {
 	t.Parallel()
-	keys := PeerKeys([]string{oldSecret, newSecret})
-	gossip := derive([]string{oldSecret, newSecret}, forGossip)
+	keys := PeerKeys(defaultCluster, []string{oldSecret, newSecret})
+	gossip := derive(defaultCluster, []string{oldSecret, newSecret}, forGossip)
 	if len(keys) != 2 || len(keys[0]) != 32 || bytes.Equal(keys[0], keys[1]) || bytes.Equal(keys[0], gossip[0]) {
 		t.Error("the keys have the wrong number or length, or equal others")
 	}
-	if !bytes.Equal(keys[0], PeerKeys([]string{oldSecret})[0]) {
+	if !bytes.Equal(keys[0], PeerKeys(defaultCluster, []string{oldSecret})[0]) {
 		t.Error("another node derives a different key")
 	}
-	if none := PeerKeys(nil); len(none) != 1 || !bytes.Equal(none[0], PeerKeys([]string{""})[0]) {
+	if none := PeerKeys(defaultCluster, nil); len(none) != 1 || !bytes.Equal(none[0], PeerKeys(defaultCluster, []string{""})[0]) {
 		t.Error("without a secret there is not exactly the one known key")
 	}
 }
@@ -302,7 +302,7 @@ func TestAliensAreRefused(t *testing.T) {
 		s.form(2)
 		for i, meta := range []string{"", "{}", `{"i":"x","w":1}`, string(*s.nodes[0].meta.Load())} {
 			c := memberlist.DefaultLANConfig()
-			c.Name, c.Label, c.SecretKey = fmt.Sprint("alien-", i), label, derive([]string{secret}, forGossip)[0]
+			c.Name, c.Label, c.SecretKey = fmt.Sprint("alien-", i), program, derive(defaultCluster, []string{secret}, forGossip)[0]
 			c.Transport, c.Delegate = s.net.Host(ip(10+i)+":7946"), alien(meta)
 			c.LogOutput = new(testkit.Log)
 			list, err := memberlist.Create(c)
