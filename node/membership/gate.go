@@ -2,6 +2,7 @@ package membership
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -43,6 +45,7 @@ type gate struct {
 	packets   chan *memberlist.Packet
 	streams   chan net.Conn
 	strangers strangers
+	kept      atomic.Bool   // the network outlives the gate
 	done      chan struct{} // closed at the end
 	passing   sync.WaitGroup
 	die       sync.Once
@@ -83,10 +86,22 @@ func (g *gate) DialTimeout(address string, timeout time.Duration) (net.Conn, err
 
 // Shutdown implements memberlist.Transport.
 func (g *gate) Shutdown() error {
-	err := g.Transport.Shutdown()
+	var err error
+	if !g.kept.Load() {
+		err = g.Transport.Shutdown()
+	}
 	g.die.Do(func() { close(g.done) })
 	g.passing.Wait()
 	return err
+}
+
+// keep makes Shutdown leave the network open.
+func (g *gate) keep() { g.kept.Store(true) }
+
+// detach ends the gate and leaves the network open.
+func (g *gate) detach() error {
+	g.keep()
+	return g.Shutdown()
 }
 
 // passPackets lets packets in.
@@ -226,21 +241,18 @@ func (c *gatedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// listen opens the network as memberlist would. If the port is free to choose, it
-// sets c's to the one chosen.
-func listen(c *memberlist.Config) (memberlist.Transport, error) {
+// listen opens the network as memberlist would. It returns the address, with the port
+// that it chose if c's is 0.
+func listen(c *memberlist.Config) (memberlist.Transport, netip.AddrPort, error) {
 	const tries = 10 // a port that is free for TCP may be taken for UDP
 	for try := 1; ; try++ {
 		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: c.Logger})
 		switch {
-		case err == nil && c.BindPort == 0:
-			c.BindPort = t.GetAutoBindPort()
-			c.AdvertisePort = c.BindPort
-			return t, nil
 		case err == nil:
-			return t, nil
+			at, err := netip.ParseAddr(c.BindAddr)
+			return t, netip.AddrPortFrom(at, uint16(cmp.Or(c.BindPort, t.GetAutoBindPort()))), err
 		case c.BindPort != 0 || try == tries || !strings.Contains(err.Error(), "address already in use"):
-			return nil, err
+			return nil, netip.AddrPort{}, err
 		}
 	}
 }

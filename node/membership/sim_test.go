@@ -29,10 +29,11 @@ const secret = "a secret of the mesh"
 // where waiting takes no time.
 type sim struct {
 	*testing.T
-	net   *memnet.Network
-	nodes map[int]*Membership // the running ones
-	logs  map[int]*testkit.Log
-	next  func(*ring.Ring, []ring.Member) (*ring.Ring, error)
+	net      *memnet.Network
+	nodes    map[int]*Membership // the running ones
+	logs     map[int]*testkit.Log
+	prepared func(i int, m *Membership) // called before a node starts; nil: nothing to do
+	next     func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 }
 
 // bubble runs the test in virtual time.
@@ -69,6 +70,9 @@ func (s *sim) start(i int, change ...func(*Config)) *Membership {
 	}
 	cfg.Transport = s.net.Host(cfg.BindAddr)
 	m, err := prepare(cfg)
+	if err == nil && s.prepared != nil {
+		s.prepared(i, m)
+	}
 	if err == nil {
 		err = m.start(s.next)
 	}
