@@ -65,7 +65,7 @@ func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Du
 	}
 	self := l.members.View().Self
 	l.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(config.DefaultClusterID, secrets), Log: slog.New(slog.DiscardHandler),
+		Self: func() string { return self.ID }, SelfNonce: self.Nonce, Keys: membership.PeerKeys(config.DefaultClusterID, secrets), Log: slog.New(slog.DiscardHandler),
 		Member: func(id string) (peer.Member, bool) {
 			m, ok := l.members.View().Member(id)
 			if !ok {

@@ -46,7 +46,7 @@ func openNetwork(cfg Config) (*network, error) {
 	}
 	self := n.self()
 	n.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
+		Self: func() string { return n.self().ID }, SelfNonce: self.Nonce, Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Log: cfg.Log, Dial: cfg.Seams.Dial,
 	})
 	return n, nil
 }

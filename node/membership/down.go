@@ -12,10 +12,11 @@ import (
 // memberlist tells a newcomer nothing of members that are down or gone; without those
 // that are down the newcomer would make a different ring.
 type report struct {
-	Down []absentee  `json:"d,omitempty"`
-	Gone []departure `json:"g,omitempty"` // not known to versions before this one, as what follows
-	Self *card       `json:"s,omitempty"`
-	Mute []unheard   `json:"u,omitempty"`
+	Down  []absentee  `json:"d,omitempty"`
+	Gone  []departure `json:"g,omitempty"` // not known to versions before this one, as what follows
+	Self  *card       `json:"s,omitempty"`
+	Clash []clash     `json:"c,omitempty"`
+	Mute  []unheard   `json:"u,omitempty"`
 }
 
 // An absentee is a member that is down. It carries no clock time, since clocks

@@ -112,8 +112,12 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 
 // NotifyConflict is called when another node has the name of a live one.
 func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
-	if d.current() && d.m.roster.conflicts(existing.Name) {
+	switch {
+	case !d.current():
+	case d.m.roster.conflicts(existing.Name):
 		d.m.twins.look(other.Address())
+	default:
+		d.m.twins.clash(existing.Name, existing.Address(), other.Address())
 	}
 }
 
@@ -132,7 +136,7 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 // LocalState returns this node's report of the members that are down.
 func (d delegate) LocalState(bool) []byte {
 	now := time.Now()
-	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Mute: d.m.reach.mute(now)})
+	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now)})
 	if err != nil {
 		d.m.log.Error("report of down members not encoded", "error", err)
 		return nil
@@ -157,6 +161,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	d.m.learn(r.Gone, now)
 	d.m.roster.merge(r.Down, now)
 	d.m.twins.meet(r.Self)
+	d.m.twins.hear(r.Clash)
 	d.m.reach.hear(r.Mute, r.Self, now)
 }
 

@@ -50,6 +50,7 @@ const (
 	aloneFor     = 15 * time.Second // how long it may take to find a seed
 	twiceFor     = 15 * time.Second // how long this node's id may live twice: its last boot may not be found dead yet
 	lookAgain    = 2 * time.Second  // between two looks at a node that may have this node's id
+	clashFor     = 30 * time.Second // how long a node tells of other nodes that have one title
 	sameStart    = time.Second      // of two nodes with one id: they started at about the same time
 	replaceTime  = time.Minute      // how long before a loss is noticed a node of that name may have taken the place
 	tryAgain     = 30 * time.Second // between two tries of an address that does not answer

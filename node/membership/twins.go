@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,9 @@ type card struct {
 	Ends  bool   `json:"x"` // it stops or leaves
 }
 
+// maxSought bounds the addresses that wait for a look.
+const maxSought = 16
+
 // twins watches for another node with this node's id, as after copying a cache
 // directory. The one that has run for longer keeps the id. The other takes a new one
 // by itself, and saves it.
@@ -32,12 +36,21 @@ type twins struct {
 	met  chan card   // one that keeps it
 	off  bool        // for tests: a node of an older version, which has no card
 
-	mu    sync.Mutex // guards the field below; never held during I/O
-	twice error      // why a new id could not be saved
+	mu      sync.Mutex       // guards the fields below; never held during I/O
+	twice   error            // why a new id could not be saved
+	clashes map[string]clash // of other nodes, by title
+}
+
+// A clash is a title that several nodes have. memberlist tells each of them of one
+// other at most, which may be another by now. So third nodes tell them whom they saw.
+type clash struct {
+	Title string   `json:"t"`
+	At    []string `json:"a"` // gossip addresses
+	last  time.Time
 }
 
 func newTwins(m *Membership) *twins {
-	return &twins{m: m, born: time.Now(), seek: make(chan string, 1), met: make(chan card, 1)}
+	return &twins{m: m, clashes: map[string]clash{}, born: time.Now(), seek: make(chan string, maxSought), met: make(chan card, 1)}
 }
 
 // card returns this node's card.
@@ -89,16 +102,66 @@ func (t *twins) look(gossip string) {
 	}
 }
 
+// clash notes that other nodes have one title.
+func (t *twins) clash(title string, at ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	for old, c := range t.clashes {
+		if now.Sub(c.last) > clashFor {
+			delete(t.clashes, old)
+		}
+	}
+	c, known := t.clashes[title]
+	if !known && len(t.clashes) >= maxSought {
+		return
+	}
+	for _, a := range at {
+		if !slices.Contains(c.At, a) {
+			c.At = append(c.At, a)
+		}
+	}
+	c.Title, c.last, c.At = title, now, c.At[max(0, len(c.At)-maxSought):]
+	t.clashes[title] = c
+}
+
+// seen returns the clashes that this node saw a moment ago.
+func (t *twins) seen(now time.Time) (all []clash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.clashes {
+		if now.Sub(c.last) <= clashFor {
+			all = append(all, clash{Title: c.Title, At: slices.Clone(c.At)})
+		}
+	}
+	return all
+}
+
+// hear takes the clashes that another node saw.
+func (t *twins) hear(all []clash) {
+	me := t.m.roster.me()
+	for _, c := range all[:min(len(all), maxSought)] {
+		if c.Title == title(me.id, me.epoch) {
+			for _, at := range c.At[:min(len(c.At), maxSought)] {
+				t.look(at)
+			}
+		}
+	}
+}
+
 // run sees to twins until ctx ends.
 func (t *twins) run(ctx context.Context) {
-	last := time.Time{} // when it looked
+	looked := map[string]time.Time{} // by address: when it looked there
 	for {
 		select {
 		case gossip := <-t.seek:
-			if time.Since(last) < lookAgain/2 {
+			if len(looked) > maxSought {
+				clear(looked)
+			}
+			if time.Since(looked[gossip]) < lookAgain/2 {
 				continue // it is told again
 			}
-			last = time.Now()
+			looked[gossip] = time.Now()
 			// An error is none of ours: the last start of this node may have been there.
 			_, _ = t.m.gossip.list().Join([]string{gossip})
 		case theirs := <-t.met:

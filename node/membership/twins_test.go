@@ -117,7 +117,8 @@ func TestGoldenImages(t *testing.T) {
 					s.start(i, dir(home), seeds(ip(0)+":7946", ip(1)+":7946", ip(2)+":7946"))
 					s.pass(spread)
 				}
-				s.Logf("each has an id of its own after %v", s.reach(time.Minute, "each node has its own id", s.apart))
+				s.Logf("each has an id of its own after %v", s.reach(time.Minute, "each node has its own id", func() bool { return len(s.ids()) == n }))
+				s.Logf("and sees all after %v more", s.reach(time.Minute, "each node sees all", s.apart))
 				s.pass(time.Minute)
 				if !s.apart() {
 					s.Errorf("ids %v", s.ids())

@@ -62,7 +62,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 		x.key = all[m.Key]
 	}
 	s := statement{
-		receiver: l.member.Nonce, sender: c.self, nonce: c.nonce, number: c.number.Add(1),
+		receiver: l.member.Nonce, sender: c.self(), nonce: c.nonce, number: c.number.Add(1),
 		method: a.method, path: u.EscapedPath(), query: u.RawQuery, span: a.span, body: a.body,
 	}
 	x.mac = s.sign(x.key)

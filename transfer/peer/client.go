@@ -16,9 +16,9 @@ import (
 
 // ClientConfig is what a Client works with. All fields but Dial are needed.
 type ClientConfig struct {
-	Self      string   // this node's id
-	SelfNonce []byte   // this node's boot nonce, as gossip tells it to the others
-	Keys      [][]byte // the cluster's secrets; the first signs
+	Self      func() string // this node's id by now
+	SelfNonce []byte        // this node's boot nonce, as gossip tells it to the others
+	Keys      [][]byte      // the cluster's secrets; the first signs
 	// Member returns what gossip tells of a node by now. It is asked for each
 	// request and answers at once.
 	Member func(id string) (Member, bool)
@@ -35,7 +35,7 @@ type times struct {
 
 // A Client asks other members. It is safe for concurrent use.
 type Client struct {
-	self   string
+	self   func() string
 	nonce  []byte
 	member roster
 	log    *slog.Logger
