@@ -55,7 +55,7 @@ func (e *entry) replaced(m *Member) bool {
 func (b *addressBook) bury(m *Member, now time.Time) {
 	e, known := b.known[m.ID]
 	left := m.State == Draining
-	if known && !e.alive && e.Epoch == m.Epoch && (e.Left || e.Gone && !left) {
+	if known && (e.Epoch > m.Epoch || !e.alive && e.Epoch == m.Epoch && (e.Left || e.Gone && !left)) {
 		return
 	}
 	e.Name, e.Gossip, e.Epoch = m.Name, m.Gossip, m.Epoch

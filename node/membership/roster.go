@@ -330,9 +330,11 @@ func (r *roster) member(id string, now time.Time) (Member, bool) {
 	return m, true
 }
 
-// prune forgets boots of the id that were lost long ago. It returns next, or when
-// the next boot loses its place or is forgotten if that is earlier.
+// prune forgets boots of the id that were lost long ago, the newest one last: it has the
+// last word on those before it. It returns next, or when the next boot loses its place
+// or is forgotten if that is earlier.
 func (r *roster) prune(id string, now, next time.Time) time.Time {
+	newest, _ := r.newest(id)
 	for epoch, b := range r.boots[id] {
 		if b.member.alive {
 			continue
@@ -342,7 +344,7 @@ func (r *roster) prune(id string, now, next time.Time) time.Time {
 			next = earlier(next, b.until)
 		case now.Before(end):
 			next = earlier(next, end)
-		default:
+		case b != newest || len(r.boots[id]) == 1:
 			delete(r.boots[id], epoch)
 		}
 	}
