@@ -43,7 +43,7 @@ func (m *Membership) learn(told []departure, now time.Time) {
 	}
 }
 
-// rumours are what operators tell: it goes from node to node at once. Who misses it
+// rumours are what must not be missed: it goes from node to node at once. Who misses it
 // learns of it when two nodes exchange what they know.
 type rumours struct {
 	queue memberlist.TransmitLimitedQueue
@@ -70,8 +70,15 @@ func (m *Membership) hear(b []byte) {
 		m.bridge.tell(slog.LevelWarn, "report of down members not understood: another version of oci-proxy?", "error", err)
 		return
 	}
+	now := time.Now()
+	if d.Said {
+		if m.roster.drains(d.ID, d.Epoch, now) {
+			m.rumours.spread(d)
+		}
+		return
+	}
 	if d.Left && !m.book.knowsLeft(d) {
-		m.learn([]departure{d}, time.Now())
+		m.learn([]departure{d}, now)
 		if m.book.knowsLeft(d) {
 			m.rumours.spread(d)
 		}

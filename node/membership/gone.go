@@ -33,6 +33,7 @@ type departure struct {
 	Gossip string `json:"a,omitempty"`
 	Ago    int64  `json:"o"`           // seconds since it was lost
 	Left   bool   `json:"x,omitempty"` // it left for good, or was forgotten
+	Said   bool   `json:"y,omitempty"` // it said itself that it leaves
 }
 
 // old reports whether a member that is not alive need not be remembered. That it left

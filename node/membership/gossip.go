@@ -105,8 +105,10 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
 // NotifyLeave notes the member as lost.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	if d.current() {
-		d.m.roster.lost(n.Name)
+	if d.current() && d.m.roster.lost(n.Name) {
+		// Who has missed that it drains would take it for dead.
+		id, epoch := untitle(n.Name)
+		d.m.rumours.spread(departure{ID: id, Epoch: epoch, Left: true, Said: true})
 	}
 }
 

@@ -185,7 +185,7 @@ func FuzzReport(f *testing.F) {
 	b, _ := encode(someone())
 	one, _ := json.Marshal(report{Down: []absentee{{b, "10.0.0.1:7946", 1000}}})
 	f.Add(one)
-	gone, _ := json.Marshal(report{Gone: []departure{{newID(), 1, "a", "10.0.0.1:1", 5, false}, {ID: newID(), Epoch: 2, Left: true}}, Self: &card{ID: newID()}, Mute: []unheard{{newID(), 1, "10.0.0.1:1", "no answer"}}})
+	gone, _ := json.Marshal(report{Gone: []departure{{ID: newID(), Epoch: 1, Name: "a", Gossip: "10.0.0.1:1", Ago: 5}, {ID: newID(), Epoch: 1, Left: true, Said: true}, {ID: newID(), Epoch: 2, Left: true}}, Self: &card{ID: newID()}, Mute: []unheard{{newID(), 1, "10.0.0.1:1", "no answer"}}})
 	f.Add(gone)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := prepare(Config{Name: "a", BindAddr: "127.0.0.1:0", PeerAddr: ":7947", Weight: 1, Log: quietLog})

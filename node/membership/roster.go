@@ -131,14 +131,14 @@ func (r *roster) put(b *boot) {
 	r.changed()
 }
 
-// lost notes that a boot is no longer alive.
-func (r *roster) lost(name string) {
+// lost notes that a boot is no longer alive. It reports whether that left for good.
+func (r *roster) lost(name string) (left bool) {
 	id, epoch := untitle(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.boots[id][epoch]
 	if b == nil || !b.member.alive {
-		return
+		return false
 	}
 	now := time.Now()
 	b.lose(now, r.grace)
@@ -146,6 +146,24 @@ func (r *roster) lost(name string) {
 		r.alone = now
 	}
 	r.changed()
+	return b.member.State == Draining
+}
+
+// drains notes that a boot has said that it leaves for good, if this node missed that.
+// It reports whether that is news.
+func (r *roster) drains(id string, epoch uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.boots[id][epoch]
+	if b == nil || b.member.State == Draining || id == r.self {
+		return false
+	}
+	b.member.State = Draining
+	if !b.member.alive {
+		b.until = now
+	}
+	r.changed()
+	return true
 }
 
 // conflicts notes that two nodes have one title. It reports whether this node is one

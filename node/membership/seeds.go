@@ -81,7 +81,7 @@ func (b *seedBook) joined(a netip.AddrPort, why error) {
 				continue
 			}
 			s.tried, s.met = true, s.met || why == nil
-			if s.why = why; why != nil {
+			if s.why = why; why != nil && a.String() != s.name {
 				s.why = fmt.Errorf("%s: %w", a, why)
 			}
 		}
