@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
@@ -25,7 +26,7 @@ type network struct {
 	client   *peer.Client
 	listener net.Listener
 	tls      *tls.Config // nil: peers speak plain HTTP
-	server   *peer.Server
+	server   atomic.Pointer[peer.Server]
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
@@ -119,8 +120,9 @@ func (n *network) key(m *membership.Member) int {
 // serve answers other members from now on. It completes cfg.
 func (n *network) serve(cfg peer.ServerConfig) {
 	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(n.id, *n.secrets.Load()), n.member, n.log
-	n.server = peer.NewServer(cfg)
-	n.http = n.server.HTTP(n.tls)
+	s := peer.NewServer(cfg)
+	n.server.Store(s)
+	n.http = s.HTTP(n.tls)
 	go func() {
 		var err error
 		if n.tls != nil {
@@ -134,6 +136,14 @@ func (n *network) serve(cfg peer.ServerConfig) {
 	}()
 }
 
+// asked returns when another member last asked this node something.
+func (n *network) asked() time.Time {
+	if s := n.server.Load(); s != nil {
+		return s.LastAsked()
+	}
+	return time.Time{}
+}
+
 // rekey replaces the secrets.
 func (n *network) rekey(secrets []config.Secret) error {
 	words := reveal(secrets)
@@ -141,7 +151,7 @@ func (n *network) rekey(secrets []config.Secret) error {
 		return fmt.Errorf("replacing the cluster's secrets: %w", err)
 	}
 	keys := membership.PeerKeys(n.id, words)
-	n.server.SetKeys(keys)
+	n.server.Load().SetKeys(keys)
 	n.client.SetKeys(keys)
 	n.secrets.Store(&words)
 	return nil

@@ -15,10 +15,10 @@ import (
 func (s *sim) said(within time.Duration, i int, texts ...string) {
 	s.Helper()
 	took := s.reach(within, strings.Join(texts, ", "), func() bool {
-		err := s.nodes[i].Health()
+		err := health(s.nodes[i])
 		return err != nil && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(err.Error(), text) })
 	})
-	s.Logf("node %d says after %v: %v", i, took, s.nodes[i].Health())
+	s.Logf("node %d says after %v: %v", i, took, health(s.nodes[i]))
 }
 
 // well checks that the nodes are healthy for a minute.
@@ -26,7 +26,7 @@ func (s *sim) well(nodes ...int) {
 	s.Helper()
 	for range 60 {
 		for _, i := range nodes {
-			if err := s.nodes[i].Health(); err != nil {
+			if err := health(s.nodes[i]); err != nil {
 				s.Fatalf("health of node %d: %v", i, err)
 			}
 		}
@@ -92,7 +92,7 @@ func TestSeedsThatDoNotAnswer(t *testing.T) {
 		s.start(0, with)
 		s.start(1, with)
 		s.said(60*time.Second, 0, "the seed none:7946 was never met: ", "no such host", "the seed stale:7946 was never met: "+ip(50)+":7946: connection refused", "the seed cut:7946 was never met: "+ip(60)+":7946: no answer")
-		if err := s.nodes[0].Health().Error(); strings.Contains(err, "pair:") || strings.Contains(err, "self:") {
+		if err := health(s.nodes[0]).Error(); strings.Contains(err, "pair:") || strings.Contains(err, "self:") {
 			s.Errorf("a seed that was met, or is this node, is named: %s", err)
 		}
 		s.said(60*time.Second, 1, "none:7946", "stale:7946", "cut:7946")
@@ -107,12 +107,12 @@ func TestSeedsThatDoNotAnswer(t *testing.T) {
 		resolveNone := resolve
 		_ = resolveNone
 		s.reach(2*time.Minute, "only the name that does not resolve is named", func() bool {
-			err := s.nodes[0].Health()
+			err := health(s.nodes[0])
 			return err != nil && !strings.Contains(err.Error(), "stale") && !strings.Contains(err.Error(), "cut:") && strings.Contains(err.Error(), "none:")
 		})
 		s.kill(50)
 		s.pass(10 * time.Minute)
-		if err := s.nodes[0].Health(); err == nil || strings.Contains(err.Error(), "stale") {
+		if err := health(s.nodes[0]); err == nil || strings.Contains(err.Error(), "stale") {
 			s.Errorf("health %v", err)
 		}
 	})
@@ -206,7 +206,7 @@ func TestAWrongAdvertiseIsTold(t *testing.T) {
 				s.said(90*time.Second, 3, "other members can't reach this node at "+test.address+":7946", test.why, "set cluster.advertise")
 				for range 120 {
 					s.pass(time.Second)
-					if wrong.Health() == nil {
+					if health(wrong) == nil {
 						s.Fatal("it says so no more")
 					}
 				}
@@ -214,7 +214,7 @@ func TestAWrongAdvertiseIsTold(t *testing.T) {
 					s.Errorf("its log: %s", s.logs[3])
 				}
 				for i := range 3 {
-					if err := s.nodes[i].Health(); err != nil {
+					if err := health(s.nodes[i]); err != nil {
 						s.Errorf("health of node %d: %v", i, err)
 					}
 				}

@@ -300,17 +300,21 @@ func (m *Membership) tell(ctx context.Context, s State) {
 
 func (m *Membership) stopped() bool { return m.ctx.Err() != nil }
 
-// Health returns nil while all is well. Else it names everything that is wrong:
-// another node has this node's identity, a seed was never met, the others don't reach
-// this node at its address, the ring can't be built.
-func (m *Membership) Health() error {
+// Health returns everything that is wrong: another node has this node's identity, a
+// seed was never met, the others don't reach this node at its address, the ring can't
+// be built.
+func (m *Membership) Health() (wrong []error) {
 	now := time.Now()
 	others, alone := m.roster.company()
-	errs := []error{m.twins.health(now), m.reach.health(now), m.seeds.health(now, others == 0 && alone >= aloneFor, m.roster.gossips())}
-	if why := m.ringFailure.Load(); why != nil && *why != "" {
-		errs = append(errs, errors.New(*why))
+	for _, err := range append(m.seeds.health(now, others == 0 && alone >= aloneFor, m.roster.gossips()), m.twins.health(now), m.reach.health(now)) {
+		if err != nil {
+			wrong = append(wrong, err)
+		}
 	}
-	return errors.Join(errs...)
+	if why := m.ringFailure.Load(); why != nil && *why != "" {
+		wrong = append(wrong, errors.New(*why))
+	}
+	return wrong
 }
 
 // Gone lists the members that died, and have lost their place in the ring, by name.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 )
@@ -101,9 +100,9 @@ func (b *seedBook) untried() bool {
 	return false
 }
 
-// health returns an error while a seed was never met, or while the node is alone and
-// should not be.
-func (b *seedBook) health(now time.Time, alone bool, live map[string]bool) error {
+// health returns an error for each seed that was never met, and one while the node is
+// alone and should not be.
+func (b *seedBook) health(now time.Time, alone bool, live map[string]bool) []error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var errs []error
@@ -123,9 +122,9 @@ func (b *seedBook) health(now time.Time, alone bool, live map[string]bool) error
 		return nil
 	}
 	if n := len(errs) - maxTold; n > 0 {
-		errs = append(errs[:maxTold], fmt.Errorf("and %d more", n))
+		errs = append(errs[:maxTold], fmt.Errorf("%d more seeds were never met", n))
 	}
-	return joinLine(errs)
+	return errs
 }
 
 // unmet says why the seed was not met, or returns nil.
@@ -138,16 +137,4 @@ func (s *seed) unmet() error {
 	default:
 		return fmt.Errorf("the seed %s was never met: %w", s.name, s.why)
 	}
-}
-
-// joinLine joins errors in one line.
-func joinLine(errs []error) error {
-	var texts []string
-	for _, err := range errs {
-		texts = append(texts, err.Error())
-	}
-	if len(texts) == 0 {
-		return nil
-	}
-	return errors.New(strings.Join(texts, "; "))
 }

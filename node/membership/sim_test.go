@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -242,3 +243,6 @@ func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err er
 func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
 	return (&zone{names: table}).resolve
 }
+
+// health joins what is wrong with a node, nil if nothing is.
+func health(m *Membership) error { return errors.Join(m.Health()...) }

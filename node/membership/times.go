@@ -57,8 +57,8 @@ const (
 	toldFor      = 90 * time.Second // how long it counts that an address does not answer
 	contestedFor = time.Minute      // how long a conflict of names counts; it is seen again at each exchange
 
-	logWindow = time.Minute      // in which a message of gossip is logged once
-	udpAfter  = 30 * time.Second // how long packets are lost before it is logged
+	logWindow = time.Minute // in which a message of gossip is logged once
+	udpAfter  = time.Minute // how long packets are lost before it is logged
 )
 
 // mingling says when, after its first join, a node joins further members. With

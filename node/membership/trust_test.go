@@ -57,10 +57,10 @@ func TestADifferentSecretIsRefusedAndLogged(t *testing.T) {
 				if log := s.logs[0].String(); !strings.Contains(log, test.mesh) {
 					s.Errorf("the mesh's log: %s", log)
 				}
-				if err := s.nodes[3].Health(); err == nil || !strings.Contains(err.Error(), test.joiner) {
+				if err := health(s.nodes[3]); err == nil || !strings.Contains(err.Error(), test.joiner) {
 					s.Errorf("health: %v", err)
 				}
-				if err := s.nodes[0].Health(); err != nil {
+				if err := health(s.nodes[0]); err != nil {
 					s.Errorf("health of the mesh: %v", err)
 				}
 			})
@@ -250,12 +250,12 @@ func TestADuplicateIdentityIsReported(t *testing.T) {
 		copyDir(s.T, home, twin)
 		s.start(4, dir(twin))
 		s.pass(10 * time.Second)
-		if s.nodes[3].Health() != nil || s.nodes[4].Health() != nil {
+		if health(s.nodes[3]) != nil || health(s.nodes[4]) != nil {
 			s.Error("reported too early: it might have been a restart")
 		}
 		s.pass(6 * time.Second)
 		for i := range 5 {
-			err, want := s.nodes[i].Health(), i >= 3
+			err, want := health(s.nodes[i]), i >= 3
 			if (err != nil) != want || s.logs[i].Has(told) != want {
 				s.Errorf("node %d: health %v", i, err)
 			}
@@ -270,7 +270,7 @@ func TestADuplicateIdentityIsReported(t *testing.T) {
 
 		s.kill(4) // the copy
 		s.pass(20 * time.Second)
-		if err := s.nodes[3].Health(); err != nil {
+		if err := health(s.nodes[3]); err != nil {
 			s.Errorf("health after the copy is gone: %v", err)
 		}
 		s.reach(time.Second, "the first one counts again", s.whole)
@@ -293,7 +293,7 @@ func TestTwoNodesWithOneTitleAreReported(t *testing.T) {
 		s.start(3, dir(home))
 		s.start(4, dir(twin))
 		s.reach(30*time.Second, "one of them reports it", func() bool {
-			return s.nodes[3].Health() != nil || s.nodes[4].Health() != nil
+			return health(s.nodes[3]) != nil || health(s.nodes[4]) != nil
 		})
 	})
 }
@@ -352,11 +352,11 @@ func TestARingThatCanNotBeBuiltLeavesTheOldOneInUse(t *testing.T) {
 		broken.Store(true)
 		s.start(2)
 		s.reach(time.Second, "the third is seen", func() bool { return len(m.View().Members) == 3 })
-		if m.View().Ring != old || m.Health() == nil || !s.logs[0].Has("ring not built") {
-			s.Errorf("health %v", m.Health())
+		if m.View().Ring != old || health(m) == nil || !s.logs[0].Has("ring not built") {
+			s.Errorf("health %v", health(m))
 		}
 		broken.Store(false)
 		s.start(3)
-		s.reach(time.Second, "all is well again", func() bool { return s.whole() && m.Health() == nil })
+		s.reach(time.Second, "all is well again", func() bool { return s.whole() && health(m) == nil })
 	})
 }

@@ -70,7 +70,7 @@ func TestATwinTakesANewID(t *testing.T) {
 						s.Fatalf("ids %v", s.ids())
 					}
 					for i, m := range s.nodes {
-						if err := m.Health(); err != nil {
+						if err := health(m); err != nil {
 							s.Fatalf("health of node %d: %v", i, err)
 						}
 					}
@@ -132,7 +132,7 @@ func TestGoldenImages(t *testing.T) {
 					if self.ID != savedID(s.T, homes[i]) {
 						s.Errorf("node %d has id %s, saved is %s", i, self.ID, savedID(s.T, homes[i]))
 					}
-					if err := m.Health(); err != nil {
+					if err := health(m); err != nil {
 						s.Errorf("health of node %d: %v", i, err)
 					}
 					if changes := s.logs[i].Count("takes a new id"); changes > 1 {
@@ -207,6 +207,7 @@ func TestATwinThatCanNotSaveItsID(t *testing.T) {
 		s.start(2, dir(home))
 		s.reach(time.Second, "each node sees all", s.whole)
 		copyDir(s.T, home, twin)
+		s.pass(5 * time.Second)
 		s.prepared = func(i int, m *Membership) {
 			if i == 3 { // between the start and the meeting
 				m.cfg.Dir = filepath.Join(twin, "none", "below")
@@ -214,7 +215,7 @@ func TestATwinThatCanNotSaveItsID(t *testing.T) {
 		}
 		m := s.start(3, dir(twin))
 		s.reach(5*time.Second, "each node has its own id", s.apart)
-		if err := m.Health(); err == nil || !strings.Contains(err.Error(), "saving the id") {
+		if err := health(m); err == nil || !strings.Contains(err.Error(), "saving the id") {
 			s.Errorf("health %v", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,16 +83,17 @@ func (c *Client) Healthy(id string) bool { return c.links.healthy(id) }
 func (c *Client) Peer(id string) mesh.Peer { return &remote{c, id} }
 
 // Stats returns the member's counters, at most 1 MiB of JSON. ctx and 39 s bound
-// it. Errors are *mesh.PeerError.
+// it. Question and answer are large enough that they get lost if the network swallows
+// large packets, as blobs would. Errors are *mesh.PeerError.
 func (c *Client) Stats(ctx context.Context, id string) (json.RawMessage, error) {
-	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats"}, maxJSON, c.times.call)
+	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats", padded: true}, maxJSON, c.times.call)
 	if err != nil {
 		return nil, err
 	}
 	if !json.Valid(a.body) {
 		return nil, c.garbled(a.link, errors.New("its counters are not JSON"))
 	}
-	return a.body, nil
+	return bytes.TrimSpace(a.body), nil
 }
 
 // fails makes an error of the peer itself.
