@@ -72,7 +72,7 @@ func (r *roster) mergeOne(m *Member, left time.Duration, now time.Time) {
 		}
 		return
 	}
-	newest, _ := r.newest(m.ID)
+	newest, _ := r.boots[m.ID].newest()
 	if left == 0 || m.void || newest != nil && newest.member.Epoch > m.Epoch || newest == nil && len(r.boots) >= ring.MaxMembers {
 		return
 	}

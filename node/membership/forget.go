@@ -36,22 +36,17 @@ func (m *Membership) Forget(name string) (int, error) {
 	return len(forgotten), nil
 }
 
-// learn takes what another node tells of members that died or left.
-func (m *Membership) learn(told []departure, now time.Time) {
-	for _, d := range m.book.merge(told, m.roster.me().id, now) {
-		m.roster.leave(d.ID, d.Epoch, now)
-	}
-}
-
 // rumours are what must not be missed: it goes from node to node at once. Who misses it
 // learns of it when two nodes exchange what they know.
 type rumours struct {
+	m     *Membership
 	queue memberlist.TransmitLimitedQueue
 }
 
-// newRumours makes the rumours of a node. size returns the number of members.
-func newRumours(size func() int) *rumours {
-	return &rumours{memberlist.TransmitLimitedQueue{NumNodes: size, RetransmitMult: retransmitMult}}
+func newRumours(m *Membership) *rumours {
+	r := &rumours{m: m, queue: memberlist.TransmitLimitedQueue{RetransmitMult: retransmitMult}}
+	r.queue.NumNodes = func() int { others, _ := m.roster.company(); return others + 1 }
+	return r
 }
 
 // spread tells the others of a member that was forgotten.
@@ -64,24 +59,31 @@ func (r *rumours) spread(d departure) {
 }
 
 // hear takes a message of another node, and passes on what is new.
-func (m *Membership) hear(b []byte) {
+func (r *rumours) hear(b []byte) {
 	var d departure
 	if err := json.Unmarshal(b, &d); err != nil {
-		m.bridge.tell(slog.LevelWarn, "report of down members not understood: another version of oci-proxy?", "error", err)
+		r.m.bridge.tell(slog.LevelWarn, "report of down members not understood: another version of oci-proxy?", "error", err)
 		return
 	}
 	now := time.Now()
 	if d.Said {
-		if m.roster.drains(d.ID, d.Epoch, now) {
-			m.rumours.spread(d)
+		if r.m.roster.drains(d.ID, d.Epoch, now) {
+			r.spread(d)
 		}
 		return
 	}
-	if d.Left && !m.book.knowsLeft(d) {
-		m.learn([]departure{d}, now)
-		if m.book.knowsLeft(d) {
-			m.rumours.spread(d)
+	if d.Left && !r.m.book.knowsLeft(d) {
+		r.learn([]departure{d}, now)
+		if r.m.book.knowsLeft(d) {
+			r.spread(d)
 		}
+	}
+}
+
+// learn takes what another node tells of members that died or left.
+func (r *rumours) learn(told []departure, now time.Time) {
+	for _, d := range r.m.book.merge(told, r.m.roster.me().id, now) {
+		r.m.roster.leave(d.ID, d.Epoch, now)
 	}
 }
 

@@ -126,7 +126,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 // NotifyMsg takes a rumour. memberlist uses the bytes again.
 func (d delegate) NotifyMsg(b []byte) {
 	if d.current() {
-		d.m.hear(b)
+		d.m.rumours.hear(b)
 	}
 }
 
@@ -160,7 +160,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		return
 	}
 	now := time.Now()
-	d.m.learn(r.Gone, now)
+	d.m.rumours.learn(r.Gone, now)
 	d.m.roster.merge(r.Down, now)
 	d.m.twins.meet(r.Self)
 	d.m.twins.hear(r.Clash)

@@ -163,7 +163,7 @@ func prepare(cfg Config) (*Membership, error) {
 	}
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
-	m.rumours = newRumours(m.roster.size)
+	m.rumours = newRumours(m)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }

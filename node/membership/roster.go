@@ -26,6 +26,9 @@ func (b *boot) lose(now time.Time, grace time.Duration) {
 	}
 }
 
+// boots are those of one id, by epoch.
+type boots map[uint64]*boot
+
 // counts reports whether the boot is alive, or is down and keeps its place.
 func (b *boot) counts(now time.Time) bool { return b.member.alive || now.Before(b.until) }
 
@@ -40,18 +43,18 @@ type roster struct {
 	grace time.Duration
 	dirty chan struct{} // holds one if something has changed
 
-	mu       sync.Mutex                  // guards the fields below; never held during I/O
-	self     string                      // this node's id
-	epoch    uint64                      // of this start
-	boots    map[string]map[uint64]*boot // by id and epoch
-	conflict [2]time.Time                // when another node with this node's title was first and last seen
-	alone    time.Time                   // since when no other member has been alive
+	mu       sync.Mutex       // guards the fields below; never held during I/O
+	self     string           // this node's id
+	epoch    uint64           // of this start
+	boots    map[string]boots // by id and epoch
+	conflict [2]time.Time     // when another node with this node's title was first and last seen
+	alone    time.Time        // since when no other member has been alive
 }
 
 func newRoster(self identity, grace time.Duration) *roster {
 	return &roster{
 		self: self.id, epoch: self.epoch, grace: grace, dirty: make(chan struct{}, 1),
-		boots: map[string]map[uint64]*boot{}, alone: time.Now(),
+		boots: map[string]boots{}, alone: time.Now(),
 	}
 }
 
@@ -121,7 +124,7 @@ func (r *roster) live(n *memberlist.Node) (risen bool) {
 // put is called with r.mu held.
 func (r *roster) put(b *boot) {
 	if r.boots[b.member.ID] == nil {
-		r.boots[b.member.ID] = map[uint64]*boot{}
+		r.boots[b.member.ID] = boots{}
 	}
 	b.first = time.Now()
 	if old := r.boots[b.member.ID][b.member.Epoch]; old != nil {
@@ -149,23 +152,6 @@ func (r *roster) lost(name string) (left bool) {
 	return b.member.State == Draining
 }
 
-// drains notes that a boot has said that it leaves for good, if this node missed that.
-// It reports whether that is news.
-func (r *roster) drains(id string, epoch uint64, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b := r.boots[id][epoch]
-	if b == nil || b.member.State == Draining || id == r.self {
-		return false
-	}
-	b.member.State = Draining
-	if !b.member.alive {
-		b.until = now
-	}
-	r.changed()
-	return true
-}
-
 // conflicts notes that two nodes have one title. It reports whether this node is one
 // of them; others notice it themselves.
 func (r *roster) conflicts(name string) bool {
@@ -181,57 +167,6 @@ func (r *roster) conflicts(name string) bool {
 	r.conflict[1] = now
 	r.changed()
 	return true
-}
-
-// best returns the boot that stands for the id; for this node's id that is its own.
-// The newest boot counts alone: one that left for good takes the boots before it
-// along, though they may not be found dead yet. But an older boot that outlives the
-// time for that is a node of its own, and the living one counts. It is called with
-// r.mu held.
-func (r *roster) best(id string, now time.Time) *boot {
-	if own := r.boots[id][r.epoch]; id == r.self && own != nil {
-		return own
-	}
-	newest, living := r.newest(id)
-	if newest == nil || newest.member.alive || living == nil || now.Before(newest.first.Add(r.surely())) {
-		return newest
-	}
-	return living
-}
-
-// newest returns the newest boot of the id, and the newest live one. It is called with
-// r.mu held.
-func (r *roster) newest(id string) (newest, living *boot) {
-	for _, b := range r.boots[id] {
-		if newest == nil || b.member.Epoch > newest.member.Epoch {
-			newest = b
-		}
-		if b.member.alive && (living == nil || b.member.Epoch > living.member.Epoch) {
-			living = b
-		}
-	}
-	return newest, living
-}
-
-// surely returns the time in which a boot that died is certainly found dead. It is
-// called with r.mu held.
-func (r *roster) surely() time.Duration { return foundDead(len(r.boots)) + time.Second }
-
-// leave notes that the id has left for good, or was forgotten, with the boot of that
-// epoch or an earlier one. A boot that has proved to live stays.
-func (r *roster) leave(id string, epoch uint64, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	newest, _ := r.newest(id)
-	if id == r.self || newest == nil || newest.member.Epoch > epoch || newest.member.State == Draining && !newest.counts(now) {
-		return
-	}
-	if newest.member.alive && (newest.member.Epoch == epoch || !now.Before(newest.first.Add(r.surely()))) {
-		return
-	}
-	m := newest.member
-	m.Epoch, m.State, m.alive = epoch, Draining, false
-	r.put(&boot{member: m, since: now, until: now})
 }
 
 // rename makes this node a new one: its own boot goes, and the others have to be met
@@ -262,12 +197,6 @@ func (r *roster) others() (n int) {
 		}
 	}
 	return n
-}
-
-// size returns the number of live members, this node included.
-func (r *roster) size() int {
-	others, _ := r.company()
-	return others + 1
 }
 
 // company returns the number of other live members and, if there is none, for how
@@ -311,7 +240,7 @@ func (r *roster) snapshot(now time.Time) snapshot {
 	s := snapshot{self: r.self, next: now.Add(time.Hour)}
 	for id := range r.boots {
 		s.next = r.prune(id, now, s.next)
-		if newest, living := r.newest(id); newest != living && living != nil {
+		if newest, living := r.boots[id].newest(); newest != living && living != nil {
 			if proof := newest.first.Add(r.surely()); now.Before(proof) {
 				s.next = earlier(s.next, proof)
 			}
@@ -352,7 +281,7 @@ func (r *roster) member(id string, now time.Time) (Member, bool) {
 // last word on those before it. It returns next, or when the next boot loses its place
 // or is forgotten if that is earlier.
 func (r *roster) prune(id string, now, next time.Time) time.Time {
-	newest, _ := r.newest(id)
+	newest, _ := r.boots[id].newest()
 	for epoch, b := range r.boots[id] {
 		if b.member.alive {
 			continue
