@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,10 +49,10 @@ func TestAMemberThatLargePacketsDoNotReachDoesNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(c *Client, w *cable, _ *members) {
-				wide := false
+				var wide atomic.Bool
 				c.links.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					conn, err := w.dial(ctx, network, addr)
-					if err != nil || wide {
+					if err != nil || wide.Load() {
 						return conn, err
 					}
 					return &narrow{Conn: conn, fits: 1460, in: in, done: make(chan struct{})}, nil
@@ -72,7 +73,7 @@ func TestAMemberThatLargePacketsDoNotReachDoesNotAnswer(t *testing.T) {
 				if c.Healthy("b") {
 					t.Error("a ping that is small was enough")
 				}
-				wide = true
+				wide.Store(true)
 				time.Sleep(time.Minute) // in the bubble
 				synctest.Wait()
 				if !c.Healthy("b") {
