@@ -68,7 +68,7 @@ func (c *Cluster) Listen(ctx context.Context) {
 		changed := members.Changed()
 		c.reports.ask(ctx)
 		pause := time.Duration(len(members.View().Members)) * time.Second / 2
-		if awaitChange(ctx, changed, max(10*time.Second, pause)) {
+		if awaitChange(ctx, changed, max(listenTime, pause)) {
 			_ = wait.For(ctx, max(reportAge, pause)) // more may change with it; the loop sees ctx's end
 		}
 	}

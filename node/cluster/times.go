@@ -11,6 +11,8 @@ const (
 	// reportAge is for how long what members said is passed on. A round that was just
 	// made is still fresh.
 	reportAge = time.Second
+	// listenTime is how often members are asked for reports, in a cluster of up to 20.
+	listenTime = 10 * time.Second
 	// silentTime is for how long a member that is alive may fail to answer before it is
 	// told. It is longer than two rounds of questions (see Listen).
 	silentTime = 30 * time.Second

@@ -63,8 +63,8 @@ func (s *sessions) begin() error {
 // list is the memberlist of now.
 func (s *sessions) list() *memberlist.Memberlist { return s.running.Load() }
 
-// renew ends the session and begins one under a new id. The others are told that the
-// old one never was this node's, unless they could not tell the two nodes apart.
+// renew ends the session and begins one under a new id. alike says that the keeper of
+// the old one has this node's title too.
 func (s *sessions) renew(who identity, keeper *card, alike bool) error {
 	m := s.m
 	for _, turn := range []chan struct{}{s.turn, m.announcing} {
@@ -78,9 +78,7 @@ func (s *sessions) renew(who identity, keeper *card, alike bool) error {
 	if s.ended {
 		return errEnded
 	}
-	if !alike {
-		s.withdraw()
-	}
+	s.withdraw(alike)
 	s.gate.keep()
 	if err := s.list().Shutdown(); err != nil {
 		return err
@@ -115,18 +113,30 @@ func (s *sessions) renew(who identity, keeper *card, alike bool) error {
 }
 
 // withdraw tells the others that this start has not been that of its id. Versions that
-// don't know of this take it for one that leaves for good.
-func (s *sessions) withdraw() {
-	self := s.m.self
-	self.State, self.void = Draining, true
-	b, err := encode(&self)
-	if err == nil {
-		s.m.meta.Store(&b)
-		err = errors.Join(s.list().UpdateNode(announceTime), s.list().Leave(leaveTime))
+// don't know of this take it for one that leaves for good. If another node has the very
+// title, the good-bye alone is sent: the other one refutes it, and those that had this
+// node's address for the title then take the other's.
+func (s *sessions) withdraw(alike bool) {
+	var err error
+	if !alike {
+		err = s.void()
 	}
+	err = errors.Join(err, s.list().Leave(leaveTime))
 	if err != nil {
 		s.m.log.Debug("change of the id not told to all: the others find the old one dead later", "error", err)
 	}
+}
+
+// void announces that this start takes another id.
+func (s *sessions) void() error {
+	self := s.m.self
+	self.State, self.void = Draining, true
+	b, err := encode(&self)
+	if err != nil {
+		return err
+	}
+	s.m.meta.Store(&b)
+	return s.list().UpdateNode(announceTime)
 }
 
 // end ends the last session, with a good-bye that takes up to leave.

@@ -18,8 +18,20 @@ func (s *sim) ids() map[string]int {
 	return all
 }
 
-// apart reports whether each node has an id of its own and sees all others.
-func (s *sim) apart() bool { return len(s.ids()) == len(s.nodes) && s.whole() }
+// apart reports whether each node has an id of its own and sees all others, where they
+// are.
+func (s *sim) apart() bool {
+	if len(s.ids()) != len(s.nodes) || !s.whole() {
+		return false
+	}
+	for _, m := range s.nodes {
+		self := m.View().Self
+		if !s.all(func(v *View) bool { o, ok := v.Member(self.ID); return ok && o.Gossip == m.at.gossip })() {
+			return false
+		}
+	}
+	return true
+}
 
 // savedID returns the id that a node finds at its next start.
 func savedID(t *testing.T, home string) string {
