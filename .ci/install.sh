@@ -16,6 +16,7 @@ packages=(
   git             # the checks of the tree
   haproxy         # the balancer of docker-compose.yml and of the failover run
   iproute2        # bridges, and a list of connections
+  iptables        # closed ports in network namespaces
   jq              # reading logs and figures
   libc6-dev       # go test -race
   microsocks      # a proxy under test

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/peer"
@@ -65,7 +66,7 @@ func infiltrateAt(t *testing.T, up *upstreamtest.Registry, of form, look time.Du
 	}
 	self := l.members.View().Self
 	l.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Log: slog.New(slog.DiscardHandler),
+		Self: func() string { return self.ID }, SelfNonce: self.Nonce, Keys: membership.PeerKeys(config.DefaultClusterID, secrets), Log: slog.New(slog.DiscardHandler),
 		Member: func(id string) (peer.Member, bool) {
 			m, ok := l.members.View().Member(id)
 			if !ok {

@@ -49,7 +49,7 @@ func (p *reports) health(w http.ResponseWriter, _ *http.Request) {
 // broken lists what keeps the node from working as it should.
 func (p *reports) broken() []string {
 	out := append(p.registries.health(), p.passwords.health()...)
-	for _, err := range []error{p.cert.health(), p.gate.Health(), p.cluster.Health()} {
+	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health()) {
 		if err != nil {
 			out = append(out, err.Error())
 		}

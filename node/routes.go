@@ -29,6 +29,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/owner/{digest}", gate.Guarded, of(n.reports.owner)},
 		{"GET /_/metrics", gate.Guarded, n.reports.metrics()},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
+		{"POST /_/forget", gate.Operators, of(n.forget)},
 		{"/", gate.Public, newPage(n.cfg)},
 	}
 }

@@ -2,7 +2,7 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, health.go, version.go. target.go asks a running node.
+// status.go, leave.go, forget.go, health.go, version.go. target.go asks a running node.
 package main
 
 import (
@@ -46,6 +46,7 @@ func commands() []command {
 		{"check", "check the config and print every error in it", check},
 		{"status", "show the cluster as a running node sees it", status},
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
+		{"forget", "make the cluster forget a member that died", forget},
 		{"health", "exit with status 0 if a node answers, by default the one on this machine", health},
 		{"version", "print the version, the commit and the Go version", version},
 	}

@@ -24,7 +24,7 @@ func TestExitStatusAndOutput(t *testing.T) {
 		status   int
 		out, err string // what must be in them, separated by |
 	}{
-		{"-h", 0, "usage: oci-proxy|serve|demo|check|status|leave|health|version", ""},
+		{"-h", 0, "usage: oci-proxy|serve|demo|check|status|leave|forget|health|version", ""},
 		{"--help", 0, "usage: oci-proxy", ""},
 		{"help", 0, "usage: oci-proxy", ""},
 		{"serve -h", 0, "", "-port|-c file"},

@@ -58,14 +58,14 @@ func (c *clusterAnswer) print(w io.Writer) error {
 	fmt.Fprintln(tab, "NODE\tSTATE\tSHARE\tBLOBS\tHELD\tBOUND\tHITS\tPEER HITS\tMISSES\tHIT RATIO\tPEERS' ADDRESS\tZONE\tVERSION")
 	for _, m := range c.Members {
 		state, name := m.State, m.Name
-		if !m.Healthy && state != "down" {
+		if !m.Healthy && state != "down" && state != "gone" {
 			state += ", quarantined"
 		}
 		if m.Self {
 			name += " (this node)"
 		}
 		fmt.Fprintf(tab, "%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\n", name, state, 100*m.Share, m.figures(),
-			cmp.Or(m.Peer, "-"), cmp.Or(m.Zone, "-"), m.Version)
+			cmp.Or(m.Peer, "-"), cmp.Or(m.Zone, "-"), cmp.Or(m.Version, "-"))
 	}
 	if err := tab.Flush(); err != nil {
 		return err

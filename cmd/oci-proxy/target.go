@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -47,11 +48,38 @@ func parseTarget(name string, args []string, s streams) (target, error) {
 	if err := parse(fl, args, s); err != nil {
 		return target{}, err
 	}
-	cfg, err := find(*file, s)
+	return targetOf(*file, *addr, s)
+}
+
+// parseNamedTarget parses the flags of a command that asks a running node about one
+// thing. Flags may stand before its name or behind it.
+func parseNamedTarget(command, what string, args []string, s streams) (t target, name string, err error) {
+	fl := flag.NewFlagSet(command, flag.ContinueOnError)
+	fl.SetOutput(s.err)
+	file, addr := nodeFlags(fl)
+	switch err := fl.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return target{}, "", err
+	case err != nil:
+		return target{}, "", errUsage
+	case fl.NArg() == 0 || fl.Arg(0) == "":
+		return target{}, "", badUsage(s, "usage: oci-proxy %s [flags] %s", command, what)
+	}
+	name = fl.Arg(0)
+	if err := parse(fl, fl.Args()[1:], s); err != nil {
+		return target{}, "", err
+	}
+	t, err = targetOf(*file, *addr, s)
+	return t, name, err
+}
+
+// targetOf returns the node at addr, or that of the config file, with the config's login.
+func targetOf(file, addr string, s streams) (target, error) {
+	cfg, err := find(file, s)
 	if err != nil {
 		return target{}, err
 	}
-	t := target{addr: cmp.Or(*addr, ownAddr(cfg)), auth: cfg.Auth}
+	t := target{addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
 	t.base = baseURL(t.addr, cfg.TLS.On())
 	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
 	return t, nil
@@ -144,9 +172,24 @@ func isOwn(a netip.Addr) bool {
 
 // ask sends a request to the node, and returns the body of an answer with status 200.
 func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
+	return t.send(ctx, method, path, nil)
+}
+
+// send is ask with a body of JSON, unless that is nil.
+func (t target) send(ctx context.Context, method, path string, what any) ([]byte, error) {
+	var text []byte
+	if what != nil {
+		var err error
+		if text, err = json.Marshal(what); err != nil {
+			return nil, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
+	}
+	if what != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if t.auth.Username != "" {
 		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())

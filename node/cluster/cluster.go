@@ -161,16 +161,17 @@ func (c *Cluster) Size() int {
 	return up
 }
 
-// Health returns what is wrong with the node's place among the others, nil if
-// nothing is.
-func (c *Cluster) Health() error {
+// Health returns all that is wrong with the node's place among the others.
+func (c *Cluster) Health() (wrong []error) {
 	if c.network == nil {
 		return nil
 	}
-	if err := c.network.members.Health(); err != nil {
-		return fmt.Errorf("cluster: %w", err)
+	for _, err := range append(c.network.members.Health(), c.reports.heard.health(c.network.members.View(), c.network.asked(), time.Now())) {
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("cluster: %w", err))
+		}
 	}
-	return nil
+	return wrong
 }
 
 // AwaitMembers waits until that many members are up, this node included.

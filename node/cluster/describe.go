@@ -24,7 +24,7 @@ type Member struct {
 	Name    string        `json:"name"`
 	Gossip  string        `json:"gossip"`
 	Peer    string        `json:"peer"`
-	State   string        `json:"state"` // active, restarting, draining or down
+	State   string        `json:"state"` // active, restarting, draining, down or gone
 	Since   time.Time     `json:"since"`
 	Share   float64       `json:"share"` // of the keys, 0 to 1
 	Weight  int           `json:"weight"`
@@ -66,6 +66,9 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID],
 		})
 	}
+	for _, g := range c.network.members.Gone() {
+		d.Members = append(d.Members, Member{ID: g.ID, Name: g.Name, Gossip: g.Gossip, State: gone, Since: g.Since})
+	}
 	slices.SortFunc(d.Members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return d
 }
@@ -88,7 +91,27 @@ func (c *Cluster) States() map[string]int64 {
 	for i := range v.Members {
 		out[stateOf(&v.Members[i])]++
 	}
+	out[gone] = int64(len(c.network.members.Gone())) // 0 too: an alert needs the series
 	return out
+}
+
+// gone is the state of a member that died and has lost its place.
+const gone = "gone"
+
+// ErrNoSuchMember says that no member of that name is down or gone.
+var ErrNoSuchMember = membership.ErrNoSuchMember
+
+// Forget makes all members forget those of that name, or id, that are down or gone. It
+// returns how many there are.
+func (c *Cluster) Forget(name string) (int, error) {
+	if c.network == nil {
+		return 0, ErrAlone
+	}
+	n, err := c.network.members.Forget(name)
+	if err != nil {
+		return 0, fmt.Errorf("forgetting %q: %w", name, err)
+	}
+	return n, nil
 }
 
 // stateOf is a member's state in a word.

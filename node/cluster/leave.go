@@ -13,7 +13,7 @@ import (
 // handOverWidth is how many blobs are handed over at a time.
 const handOverWidth = 4
 
-// ErrAlone says that there is no cluster to leave.
+// ErrAlone says that there is no cluster.
 var ErrAlone = errors.New("this node is not in a cluster")
 
 // errNobody says that no other member is up that owns the blob.

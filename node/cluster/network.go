@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
@@ -25,15 +26,16 @@ type network struct {
 	client   *peer.Client
 	listener net.Listener
 	tls      *tls.Config // nil: peers speak plain HTTP
-	server   *peer.Server
+	server   atomic.Pointer[peer.Server]
 	http     *http.Server
+	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
 	log      *slog.Logger
 }
 
 // openNetwork joins the others.
 func openNetwork(cfg Config) (*network, error) {
-	n := &network{log: cfg.Log}
+	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.secrets.Store(&secrets)
 	var err error
@@ -45,7 +47,8 @@ func openNetwork(cfg Config) (*network, error) {
 	}
 	self := n.self()
 	n.client = peer.NewClient(peer.ClientConfig{
-		Self: self.ID, SelfNonce: self.Nonce, Keys: membership.PeerKeys(secrets), Member: n.member, Log: cfg.Log,
+		Self: func() string { return n.self().ID }, SelfNonce: self.Nonce,
+		Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Log: cfg.Log,
 		Dial: cfg.Seams.Dial, Patience: cfg.Seams.Patience,
 	})
 	return n, nil
@@ -76,7 +79,7 @@ func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config
 		known = append(known, membership.Registry{Host: r.Host, Login: r.Username != "", Private: r.Private})
 	}
 	return membership.Config{
-		Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
+		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
 		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
 		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode,
 		Registries: known, Log: cfg.Log,
@@ -118,9 +121,10 @@ func (n *network) key(m *membership.Member) int {
 
 // serve answers other members from now on. It completes cfg.
 func (n *network) serve(cfg peer.ServerConfig) {
-	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(*n.secrets.Load()), n.member, n.log
-	n.server = peer.NewServer(cfg)
-	n.http = n.server.HTTP(n.tls)
+	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(n.id, *n.secrets.Load()), n.member, n.log
+	s := peer.NewServer(cfg)
+	n.server.Store(s)
+	n.http = s.HTTP(n.tls)
 	go func() {
 		var err error
 		if n.tls != nil {
@@ -134,14 +138,22 @@ func (n *network) serve(cfg peer.ServerConfig) {
 	}()
 }
 
+// asked returns when another member last asked this node something.
+func (n *network) asked() time.Time {
+	if s := n.server.Load(); s != nil {
+		return s.LastAsked()
+	}
+	return time.Time{}
+}
+
 // rekey replaces the secrets.
 func (n *network) rekey(secrets []config.Secret) error {
 	words := reveal(secrets)
 	if err := n.members.Rekey(words); err != nil {
 		return fmt.Errorf("replacing the cluster's secrets: %w", err)
 	}
-	keys := membership.PeerKeys(words)
-	n.server.SetKeys(keys)
+	keys := membership.PeerKeys(n.id, words)
+	n.server.Load().SetKeys(keys)
 	n.client.SetKeys(keys)
 	n.secrets.Store(&words)
 	return nil

@@ -22,6 +22,7 @@ type Report struct {
 type reports struct {
 	net   *network
 	age   time.Duration // for how long they are passed on
+	heard *answering
 	life  *wait.Life
 	calls *wait.Calls[*membership.View, []Report]
 
@@ -34,7 +35,7 @@ type reports struct {
 
 func newReports(net *network, age time.Duration) *reports {
 	life := wait.NewLife()
-	return &reports{net: net, age: age, life: life, calls: wait.NewCalls[*membership.View, []Report](life, fanTime)}
+	return &reports{net: net, age: age, heard: newAnswering(), life: life, calls: wait.NewCalls[*membership.View, []Report](life, fanTime)}
 }
 
 // Reports asks the other members for their figures, or returns what they said a
@@ -67,7 +68,7 @@ func (c *Cluster) Listen(ctx context.Context) {
 		changed := members.Changed()
 		c.reports.ask(ctx)
 		pause := time.Duration(len(members.View().Members)) * time.Second / 2
-		if awaitChange(ctx, changed, max(10*time.Second, pause)) {
+		if awaitChange(ctx, changed, max(listenTime, pause)) {
 			_ = wait.For(ctx, max(reportAge, pause)) // more may change with it; the loop sees ctx's end
 		}
 	}
@@ -96,6 +97,7 @@ func (r *reports) ask(ctx context.Context) []Report {
 	said, _, err := r.calls.Do(ctx, v, func(ctx context.Context) ([]Report, error) {
 		said := r.round(ctx, v)
 		r.note(v, said)
+		r.heard.note(said)
 		return said, nil
 	})
 	if err != nil { // the asker left or the node is closing

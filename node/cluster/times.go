@@ -11,6 +11,14 @@ const (
 	// reportAge is for how long what members said is passed on. A round that was just
 	// made is still fresh.
 	reportAge = time.Second
+	// listenTime is how often members are asked for reports, in a cluster of up to 20.
+	listenTime = 10 * time.Second
+	// silentTime is for how long a member that is alive may fail to answer before it is
+	// told. It is longer than two rounds of questions (see Listen).
+	silentTime = 30 * time.Second
+	// unaskedTime is for how long no member may ask before it is told. It is longer than
+	// it takes a member that could not ask to try again.
+	unaskedTime = time.Minute
 	// farewellTime bounds the last words to the others. It is longer than gossip
 	// needs for them (2 s).
 	farewellTime = 3 * time.Second

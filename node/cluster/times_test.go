@@ -23,6 +23,9 @@ func TestTimesAreInOrder(t *testing.T) {
 		{"farewellTime", farewellTime},
 		{"MeetTime", MeetTime},
 		{"what engines wait for a container to stop", stopping},
+		{"two rounds of questions and what they take", 2*listenTime + 2*fanTime},
+		{"silentTime", silentTime},
+		{"unaskedTime", unaskedTime},
 		{"offerTime", offerTime},
 	} {
 		if one.time <= last {

@@ -107,8 +107,13 @@ type Mirror struct {
 	Tags bool   // trusted for tags too, not only for content by digest
 }
 
+// DefaultClusterID is the id of a cluster that sets none. Versions before cluster.id
+// belong to it.
+const DefaultClusterID = "oci-proxy"
+
 // A Cluster holds the settings of this node's cluster.
 type Cluster struct {
+	ID        string   // of the whole cluster: nodes with another one are not members, whatever their secret
 	Name      string   // stable name of this node; default: the host name
 	BindAddr  string   // host:port to listen on for gossip, TCP and UDP; host "" means all interfaces, port 0 a free one
 	PeerAddr  string   // host:port to listen on for other nodes' requests, as BindAddr

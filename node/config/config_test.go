@@ -165,7 +165,7 @@ registries:
     alias: [h, h_5]
     upstream_proxy: ""
     insecure: false
-cluster: {name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
+cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
@@ -178,7 +178,7 @@ cluster: {name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_add
 	if hub, _ := c.Registry(DockerHub); !hub.Insecure || hub.UpstreamProxy.User.String() != "u:p" {
 		t.Errorf("hub: %+v", hub)
 	}
-	cluster := Cluster{Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z"}
+	cluster := Cluster{ID: "Prod-1.eu", Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z"}
 	if !reflect.DeepEqual(*c.Cluster, cluster) {
 		t.Errorf("cluster: got %+v, want %+v", *c.Cluster, cluster)
 	}
@@ -285,7 +285,7 @@ func TestAnEmptyClusterIsOneWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	want := Cluster{Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true}
+	want := Cluster{ID: DefaultClusterID, Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true}
 	if !reflect.DeepEqual(*c.Cluster, want) {
 		t.Errorf("got %+v, want %+v", *c.Cluster, want)
 	}

@@ -100,6 +100,8 @@ var registryKeys = []key[Registry]{
 
 // clusterKeys describes the keys below cluster.
 var clusterKeys = []key[Cluster]{
+	one("id", clusterKind, DefaultClusterID, func(c *Cluster) *string { return &c.ID },
+		"Name of the cluster, the same on all its nodes: 1 to 64 letters, digits, dots, hyphens and underscores. Clusters with different ids never meet, whatever their secrets."),
 	one("name", textKind, "", func(c *Cluster) *string { return &c.Name },
 		"Stable name of this node, at most 64 bytes. Empty: the host name."),
 	one("bind_addr", bindKind, "0.0.0.0:7946", func(c *Cluster) *string { return &c.BindAddr },

@@ -47,6 +47,7 @@ var (
 	bindKind     = kind[string]{"host:port", false, parseBind}
 	seedKind     = kind[string]{"host:port", false, parseSeed}
 	partKind     = kind[string]{"path part", false, parsePart}
+	clusterKind  = kind[string]{"text", false, parseClusterID}
 )
 
 func parseText(s string) (string, error) {
@@ -70,6 +71,17 @@ func parseAnnounced(s string) (string, error) {
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "", errors.New("contains an unprintable character")
+	}
+	return s, nil
+}
+
+var clusterID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$`)
+
+// parseClusterID parses the id of a cluster. Letters differ by their case: the id is
+// compared byte by byte, and keys are made from it.
+func parseClusterID(s string) (string, error) {
+	if !clusterID.MatchString(s) {
+		return "", errors.New("is not an id; use 1 to 64 letters, digits, dots, hyphens and underscores, with a letter or digit at both ends")
 	}
 	return s, nil
 }

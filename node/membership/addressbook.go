@@ -16,10 +16,13 @@ import (
 	"oci-proxy/ring"
 )
 
-// An addressBook keeps the addresses of members over restarts. So a node finds the
-// others even if its seeds are gone, and both sides of a split find each other.
+// An addressBook keeps the members of the last day over restarts. So a node finds the
+// others even if its seeds are gone, both sides of a split find each other, and a member
+// that died is listed as gone (see gone.go).
 type addressBook struct {
-	dir string // "": in memory only
+	dir    string // "": in memory only
+	opened time.Time
+	grace  time.Duration // how long a member that is down keeps its place
 
 	mu    sync.Mutex       // guards the fields below; never held during I/O
 	known map[string]entry // by id
@@ -31,14 +34,19 @@ type addressBook struct {
 type entry struct {
 	Name   string `json:"name"`
 	Gossip string `json:"gossip"`
-	Seen   int64  `json:"seen"` // unix seconds
+	Seen   int64  `json:"seen"`            // unix seconds; of one that is not alive: when it was lost
+	Epoch  uint64 `json:"epoch,omitempty"` // of its last start; 0: not known
+	Gone   bool   `json:"gone,omitempty"`  // it died, and has lost its place
+	Left   bool   `json:"left,omitempty"`  // it left for good, or was forgotten: no late word of others may list it again
 	alive  bool
+	placed bool // it is down and keeps its place
+	taken  bool // its address belongs to another member now
 }
 
 // openAddressBook reads the address book in dir. If it is damaged, it returns an
 // empty one and the error.
-func openAddressBook(dir string, now time.Time) (*addressBook, error) {
-	b := &addressBook{dir: dir, known: map[string]entry{}}
+func openAddressBook(dir string, grace time.Duration, now time.Time) (*addressBook, error) {
+	b := &addressBook{dir: dir, opened: now, grace: grace, known: map[string]entry{}}
 	if dir == "" {
 		return b, nil
 	}
@@ -56,7 +64,7 @@ func openAddressBook(dir string, now time.Time) (*addressBook, error) {
 	for id, e := range b.known {
 		e.Seen = min(e.Seen, now.Unix()) // the clock may have been set back
 		b.known[id] = e
-		if _, err := netip.ParseAddrPort(e.Gossip); err != nil || !validID(id) || len(b.known) > ring.MaxMembers {
+		if _, err := netip.ParseAddrPort(e.Gossip); err != nil && !e.Left || !validID(id) || len(b.known) > ring.MaxMembers {
 			delete(b.known, id)
 		}
 	}
@@ -65,27 +73,60 @@ func openAddressBook(dir string, now time.Time) (*addressBook, error) {
 }
 
 // note updates the entries from the snapshot of the roster.
-func (b *addressBook) note(s snapshot, self string, now time.Time) {
+func (b *addressBook) note(s snapshot, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, id := range s.gone {
-		b.drop(id)
+	for id, e := range b.known {
+		e.placed = false
+		b.known[id] = e
+	}
+	for _, m := range s.gone {
+		b.bury(&m, now)
 	}
 	for _, m := range s.members {
 		old, known := b.known[m.ID]
 		switch {
-		case m.ID == self:
-		case m.State == Draining && !m.alive:
-			b.drop(m.ID)
+		case m.ID == s.self:
 		case m.alive || !known:
-			b.known[m.ID] = entry{m.Name, m.Gossip, now.Unix(), m.alive}
-			b.fresh = b.fresh || !known || old.Gossip != m.Gossip || old.alive != m.alive
-		case old.alive:
-			old.alive, old.Seen, b.fresh = false, now.Unix(), true
+			b.known[m.ID] = entry{Name: m.Name, Gossip: m.Gossip, Seen: now.Unix(), Epoch: m.Epoch, alive: m.alive, placed: !m.alive}
+			b.fresh = b.fresh || !known || old.Gossip != m.Gossip || old.alive != m.alive || old.Epoch != m.Epoch
+		case old.Left && old.Epoch >= m.Epoch: // the roster is told, too
+		default:
+			if old.alive {
+				old.Seen, b.fresh = now.Unix(), true
+			}
+			old.alive, old.placed, old.Gone, old.Left, old.Epoch = false, true, false, false, m.Epoch
 			b.known[m.ID] = old
 		}
 	}
 	b.expire(s, now)
+}
+
+// expire drops members that were not seen for a day. Of those that are not alive it
+// notes whether another member has their address, or took their place.
+func (b *addressBook) expire(s snapshot, now time.Time) {
+	taken, named := map[string]string{}, map[string][]Member{}
+	for _, m := range s.members {
+		if m.alive {
+			taken[m.Gossip] = m.ID
+			named[m.Name] = append(named[m.Name], m)
+		}
+	}
+	for id, e := range b.known {
+		if e.alive {
+			continue
+		}
+		owner, isTaken := taken[e.Gossip]
+		e.taken = isTaken && owner != id
+		if e.Gone && !e.Left && slices.ContainsFunc(named[e.Name], func(m Member) bool { return e.replaced(&m) }) {
+			e.Left, b.fresh = true, true
+		}
+		b.known[id] = e
+		if e.old(now) {
+			b.drop(id)
+		}
+	}
+	b.bound()
 }
 
 func (b *addressBook) drop(id string) {
@@ -95,37 +136,20 @@ func (b *addressBook) drop(id string) {
 	}
 }
 
-// expire drops members that were not seen for a day, and those whose address now
-// belongs to another member.
-func (b *addressBook) expire(s snapshot, now time.Time) {
-	taken := map[string]string{}
-	for _, m := range s.members {
-		if m.alive {
-			taken[m.Gossip] = m.ID
-		}
-	}
-	for id, e := range b.known {
-		owner, isTaken := taken[e.Gossip]
-		if now.Sub(time.Unix(e.Seen, 0)) > remember && !e.alive || isTaken && owner != id {
-			b.drop(id)
-		}
-	}
-}
-
 // lost returns the addresses of members that are not alive, the latest lost first.
 func (b *addressBook) lost() []netip.AddrPort {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var lost []entry
 	for _, e := range b.known {
-		if !e.alive {
+		if !e.alive && !e.Left && !e.taken {
 			lost = append(lost, e)
 		}
 	}
 	slices.SortFunc(lost, func(a, b entry) int { return cmp.Or(-cmp.Compare(a.Seen, b.Seen), cmp.Compare(a.Gossip, b.Gossip)) })
 	var all []netip.AddrPort
 	for _, e := range lost {
-		if a, err := netip.ParseAddrPort(e.Gossip); err == nil {
+		if a, err := netip.ParseAddrPort(e.Gossip); err == nil && !slices.Contains(all, a) {
 			all = append(all, a)
 		}
 	}

@@ -54,7 +54,7 @@ func (b *builder) run(ctx context.Context) {
 func (b *builder) refresh(now time.Time) time.Time {
 	m := b.m
 	s := m.roster.snapshot(now)
-	m.book.note(s, m.roster.self, now)
+	m.book.note(s, now)
 	if len(s.members) > 1 {
 		b.settle(s.members)
 	}
@@ -89,7 +89,7 @@ func (b *builder) retire(old, r *ring.Ring, now time.Time) (next time.Time) {
 
 // settle makes gossip use the secret that all members agree on.
 func (b *builder) settle(members []Member) {
-	number, err := b.m.keys.settle(otherLive(members, b.m.roster.self))
+	number, err := b.m.keys.settle(otherLive(members, b.m.roster.me().id))
 	b.m.tellSecret(number, err)
 }
 
@@ -105,7 +105,7 @@ func otherLive(members []Member, self string) (others []*Member) {
 
 // ring returns the ring of the members, or the old one if it can't be built.
 func (b *builder) ring(old *ring.Ring, members []Member) *ring.Ring {
-	r, err := b.m.next(old, placed(members, b.m.roster.self))
+	r, err := b.m.next(old, placed(members, b.m.roster.me().id))
 	failed := ""
 	if err != nil {
 		r, failed = old, fmt.Sprintf("the ring is not up to date: %v", err)
@@ -139,26 +139,32 @@ func placed(members []Member, self string) (in []ring.Member) {
 	return in
 }
 
-// watch logs once that another node has this node's identity. It returns when to
-// look again.
+// watch makes this node exchange cards with another one that has its identity, and logs
+// once if that does not help. It returns when to look again.
 func (b *builder) watch(now time.Time) time.Time {
-	if since := b.m.roster.overlap(); !since.IsZero() && now.Sub(since) < twiceFor {
-		return since.Add(twiceFor)
-	}
-	err := b.m.duplicate(now)
+	since, gossip := b.m.roster.overlap()
+	err := b.m.twins.health(now)
 	if err != nil && !b.twice {
-		b.m.log.Error("another node has this node's identity", "id", b.m.roster.self, "error", err)
+		b.m.log.Error("another node has this node's identity", "id", b.m.roster.me().id, "error", err)
 	}
 	b.twice = err != nil
-	return now.Add(time.Hour)
+	if since.IsZero() {
+		return now.Add(time.Hour)
+	}
+	b.m.twins.look(gossip)
+	if told := since.Add(twiceFor); now.Before(told) {
+		return earlier(told, now.Add(lookAgain))
+	}
+	return now.Add(lookAgain)
 }
 
 // log logs how the members differ from those of the old View.
 func (b *builder) log(old *View, members []Member) {
+	self := b.m.roster.me().id
 	for i := range members {
 		m := &members[i]
 		was, known := old.Member(m.ID)
-		if m.ID == b.m.roster.self && (!known || was.State == m.State) ||
+		if m.ID == self && (!known || was.State == m.State) ||
 			known && was.alive == m.alive && was.State == m.State && was.Epoch == m.Epoch {
 			continue
 		}

@@ -9,10 +9,14 @@ import (
 )
 
 // A report goes along when two nodes exchange memberlist's state (push/pull).
-// memberlist tells a newcomer nothing of members that are down; without them the
-// newcomer would make a different ring.
+// memberlist tells a newcomer nothing of members that are down or gone; without those
+// that are down the newcomer would make a different ring.
 type report struct {
-	Down []absentee `json:"d,omitempty"`
+	Down  []absentee  `json:"d,omitempty"`
+	Gone  []departure `json:"g,omitempty"` // not known to versions before this one, as what follows
+	Self  *card       `json:"s,omitempty"`
+	Clash []clash     `json:"c,omitempty"`
+	Mute  []unheard   `json:"u,omitempty"`
 }
 
 // An absentee is a member that is down. It carries no clock time, since clocks
@@ -39,12 +43,13 @@ func (r *roster) absent(now time.Time) []absentee {
 
 // merge merges another node's report.
 func (r *roster) merge(all []absentee, now time.Time) {
+	self := r.me().id
 	for _, a := range all[:min(len(all), ring.MaxMembers)] {
 		m, err := decode(a.Meta)
 		if err != nil {
 			continue // from another version, which others may understand
 		}
-		if _, err := netip.ParseAddrPort(a.Gossip); err != nil || m.ID == r.self {
+		if _, err := netip.ParseAddrPort(a.Gossip); err != nil || m.ID == self {
 			continue
 		}
 		m.meta, m.Gossip = string(a.Meta), a.Gossip
@@ -67,8 +72,8 @@ func (r *roster) mergeOne(m *Member, left time.Duration, now time.Time) {
 		}
 		return
 	}
-	best := r.best(m.ID, now)
-	if left == 0 || best != nil && best.member.Epoch > m.Epoch || best == nil && len(r.boots) >= ring.MaxMembers {
+	newest, _ := r.boots[m.ID].newest()
+	if left == 0 || m.void || newest != nil && newest.member.Epoch > m.Epoch || newest == nil && len(r.boots) >= ring.MaxMembers {
 		return
 	}
 	r.put(&boot{member: *m, since: until.Add(-r.grace), until: until})

@@ -2,13 +2,16 @@ package membership
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -18,8 +21,8 @@ import (
 // memberlist itself takes any number of streams, and reads up to 20 MiB of each
 // before it knows the sender.
 const (
-	maxStream    = 1 << 20 // bytes of a stream; a mesh of 1,500 needs that
-	maxStrangers = 64      // streams at a time from addresses that no live member has
+	maxStream = 1 << 20 // bytes of a stream; a mesh of 1,500 needs that
+	maxDrain  = 1 << 16 // bytes read of a stream that belongs elsewhere, so that its sender hears why
 )
 
 // How memberlist's traffic begins.
@@ -41,23 +44,29 @@ type gate struct {
 	head      []byte                // the label as it travels
 	packets   chan *memberlist.Packet
 	streams   chan net.Conn
-	slots     chan struct{} // holds a value for each stream of a stranger
+	strangers strangers
+	kept      atomic.Bool   // the network outlives the gate
 	done      chan struct{} // closed at the end
 	passing   sync.WaitGroup
 	die       sync.Once
 }
 
 // newGate makes a gate and starts to let in traffic. Shutdown ends it.
-func newGate(network memberlist.Transport, encrypted bool, friend func(netip.Addr) bool) *gate {
+func newGate(network memberlist.Transport, label string, encrypted bool, friend func(netip.Addr) bool) *gate {
 	g := &gate{
-		Transport: network, encrypted: encrypted, friend: friend, head: append([]byte{labelByte, byte(len(label))}, label...),
-		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
-		slots: make(chan struct{}, maxStrangers), done: make(chan struct{}),
+		Transport: network, encrypted: encrypted, friend: friend, head: header(label),
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{}),
 	}
 	g.passing.Go(g.passPackets)
 	g.passing.Go(g.passStreams)
 	return g
 }
+
+// header returns a label as it travels.
+func header(label string) []byte { return append([]byte{labelByte, byte(len(label))}, label...) }
+
+// elsewhere answers a stream of another cluster. It does not tell the id of this one.
+var elsewhere = header(program + ":another cluster")
 
 // PacketCh implements memberlist.Transport.
 func (g *gate) PacketCh() <-chan *memberlist.Packet { return g.packets }
@@ -72,15 +81,27 @@ func (g *gate) DialTimeout(address string, timeout time.Duration) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return &gatedConn{Conn: conn, gate: g, leave: func() {}}, nil
+	return &gatedConn{Conn: conn, gate: g, outward: true, leave: func() {}}, nil
 }
 
 // Shutdown implements memberlist.Transport.
 func (g *gate) Shutdown() error {
-	err := g.Transport.Shutdown()
+	var err error
+	if !g.kept.Load() {
+		err = g.Transport.Shutdown()
+	}
 	g.die.Do(func() { close(g.done) })
 	g.passing.Wait()
 	return err
+}
+
+// keep makes Shutdown leave the network open.
+func (g *gate) keep() { g.kept.Store(true) }
+
+// detach ends the gate and leaves the network open.
+func (g *gate) detach() error {
+	g.keep()
+	return g.Shutdown()
 }
 
 // passPackets lets packets in.
@@ -110,7 +131,7 @@ func (g *gate) sound(packet []byte) bool {
 	return !g.encrypted || !labelled || len(sealed) >= cipherLeast && sealed[0] == cipherVersion
 }
 
-// passStreams lets streams in. Those of strangers need a slot.
+// passStreams lets streams in.
 func (g *gate) passStreams() {
 	in := g.Transport.StreamCh()
 	for {
@@ -121,10 +142,6 @@ func (g *gate) passStreams() {
 			return
 		}
 		c := g.admit(conn)
-		if c == nil {
-			_ = conn.Close() // they may come again
-			continue
-		}
 		select {
 		case g.streams <- c:
 		case <-g.done:
@@ -134,36 +151,39 @@ func (g *gate) passStreams() {
 	}
 }
 
-// admit returns the stream as memberlist may read it, or nil to refuse it.
+// admit returns the stream as memberlist may read it. A stranger's may end another.
 func (g *gate) admit(conn net.Conn) net.Conn {
-	leave := func() {}
-	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err != nil || !g.friend(a.Addr().Unmap()) {
-		select {
-		case g.slots <- struct{}{}:
-			leave = func() { <-g.slots }
-		default:
-			return nil
-		}
+	var from netip.Addr
+	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		from = a.Addr().Unmap()
 	}
-	return &gatedConn{Conn: conn, gate: g, leave: sync.OnceFunc(leave)}
+	c := &gatedConn{Conn: conn, gate: g, leave: func() {}}
+	if !from.IsValid() || !g.friend(from) {
+		c.leave = g.strangers.enter(c, from)
+	}
+	return c
 }
 
 // A gatedConn fails as soon as what it reads can't come from a member.
 type gatedConn struct {
 	net.Conn
-	gate  *gate
-	leave func() // gives the slot back
-	came  int    // bytes read
-	first []byte // the first of them, which judge looks at
+	gate    *gate
+	outward bool   // this node dialled
+	leave   func() // the stream ends
+	came    int    // bytes read
+	first   []byte // the first of them, which judge looks at
 }
 
-var errStream = errors.New("not a member's stream")
+var (
+	errStream    = errors.New("not a member's stream")
+	errElsewhere = errors.New("it belongs to another cluster")
+)
 
 // Read implements net.Conn.
 func (c *gatedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.came += n
-	if most := len(c.gate.head) + 6; len(c.first) < most {
+	if most := max(len(c.gate.head)+6, len(elsewhere)); len(c.first) < most {
 		c.first = append(c.first, p[:min(n, most-len(c.first))]...)
 	}
 	if bad := c.judge(); bad != nil {
@@ -176,6 +196,9 @@ func (c *gatedConn) Read(p []byte) (int, error) {
 func (c *gatedConn) judge() error {
 	if c.came > maxStream {
 		return fmt.Errorf("%w: it has more than %d bytes", errStream, maxStream)
+	}
+	if err := c.stray(); err != nil {
+		return err
 	}
 	sealed, labelled := bytes.CutPrefix(c.first, c.gate.head)
 	if !c.gate.encrypted || !labelled || len(sealed) < 5 || sealed[0] != encryptedByte {
@@ -190,27 +213,46 @@ func (c *gatedConn) judge() error {
 	return nil
 }
 
+// stray returns an error if the other end is a node of another cluster. If it dialled,
+// it is told; else it has just said so.
+func (c *gatedConn) stray() error {
+	if c.outward {
+		if bytes.HasPrefix(c.first, elsewhere) {
+			return errElsewhere
+		}
+		return nil
+	}
+	label, ours := c.first, c.gate.head
+	n := min(len(label), len(ours))
+	if len(label) < 2+len(program) || !bytes.HasPrefix(label[2:], []byte(program)) || label[0] != labelByte || bytes.Equal(label[:n], ours[:n]) {
+		return nil
+	}
+	if _, err := c.Conn.Write(elsewhere); err != nil {
+		return fmt.Errorf("%w, and can't be told: %w", errElsewhere, err)
+	}
+	// Closing now, before the rest is read, would reset the stream and lose the answer.
+	_, _ = io.CopyN(io.Discard, c.Conn, maxDrain)
+	return errElsewhere
+}
+
 // Close implements net.Conn.
 func (c *gatedConn) Close() error {
 	c.leave()
 	return c.Conn.Close()
 }
 
-// listen opens the network as memberlist would. If the port is free to choose, it
-// sets c's to the one chosen.
-func listen(c *memberlist.Config) (memberlist.Transport, error) {
+// listen opens the network as memberlist would. It returns the address, with the port
+// that it chose if c's is 0.
+func listen(c *memberlist.Config) (memberlist.Transport, netip.AddrPort, error) {
 	const tries = 10 // a port that is free for TCP may be taken for UDP
 	for try := 1; ; try++ {
 		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: c.Logger})
 		switch {
-		case err == nil && c.BindPort == 0:
-			c.BindPort = t.GetAutoBindPort()
-			c.AdvertisePort = c.BindPort
-			return t, nil
 		case err == nil:
-			return t, nil
+			at, err := netip.ParseAddr(c.BindAddr)
+			return t, netip.AddrPortFrom(at, uint16(cmp.Or(c.BindPort, t.GetAutoBindPort()))), err
 		case c.BindPort != 0 || try == tries || !strings.Contains(err.Error(), "address already in use"):
-			return nil, err
+			return nil, netip.AddrPort{}, err
 		}
 	}
 }

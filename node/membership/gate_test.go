@@ -2,16 +2,22 @@ package membership
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"oci-proxy/transfer/wait"
 )
 
 // A hose is the network of one host, on which a test sends.
@@ -33,9 +39,9 @@ type distant struct {
 
 func (d distant) RemoteAddr() net.Addr { return d.from }
 
-// open opens a stream from an address through the gate. there is nil if the gate
-// refuses it.
-func (h hose) open(g *gate, from string) (here, there net.Conn) {
+// open opens a stream from an address through the gate.
+func (h hose) open(t *testing.T, g *gate, from string) (here, there net.Conn) {
+	t.Helper()
 	here, there = net.Pipe()
 	h.streams <- distant{there, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))}
 	synctest.Wait()
@@ -43,47 +49,155 @@ func (h hose) open(g *gate, from string) (here, there net.Conn) {
 	case c := <-g.streams:
 		return here, c
 	default:
-		return here, nil
+		t.Fatalf("a stream from %s was refused", from)
+		return nil, nil
 	}
 }
 
-func TestStrangersHoldNoMoreThanTheirStreams(t *testing.T) {
+// ended reports whether the other end of a stream is closed.
+func ended(here net.Conn) bool {
+	_ = here.SetReadDeadline(time.Now().Add(time.Millisecond)) // in the bubble
+	_, err := here.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF)
+}
+
+// A new stream always gets in. For it the oldest one ends, of the address that has its
+// share or else of the one that has the most.
+func TestStrangersEndTheirOldestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hose{packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}
-		g := newGate(h, true, func(a netip.Addr) bool { return a.String() == "10.0.0.1" })
-		var held []net.Conn
-		for range maxStrangers {
-			_, c := h.open(g, "192.0.2.7:1")
-			if c == nil {
-				t.Fatalf("stream %d of a stranger was refused", len(held)+1)
-			}
-			held = append(held, c)
+		g := newGate(h, program, true, func(a netip.Addr) bool { return a.String() == "10.0.0.1" })
+		open := func(from string) net.Conn { here, _ := h.open(t, g, from); return here }
+
+		quiet := open("198.51.100.1:1")
+		var one []net.Conn
+		for i := range 100 {
+			one = append(one, open([]string{"[2001:db8::1]:1", "[2001:db8::2]:1"}[i%2])) // one /64
 		}
-		here, c := h.open(g, "192.0.2.8:1")
-		if c != nil {
-			t.Error("one stream of a stranger too many was let in")
-		}
-		if _, err := here.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("the refused stream is not closed: %v", err)
-		}
-		for _, from := range []string{"10.0.0.1:5", "[::ffff:10.0.0.1]:6"} {
-			if _, c = h.open(g, from); c == nil {
-				t.Errorf("a member's stream from %s was refused", from)
+		for i, here := range one {
+			if ended(here) != (i < 100-maxFromOne) {
+				t.Fatalf("of 100 streams from one address, number %d has the wrong end", i)
 			}
 		}
-		for range 2 { // the second Close must not give back another slot
-			_ = held[0].Close()
+		first := make([]net.Conn, 0, 50)
+		for i := range 47 { // 64 in all
+			first = append(first, open(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 1).String()))
 		}
-		if _, c = h.open(g, "192.0.2.8:1"); c == nil {
-			t.Error("the slot of a closed stream was not given back")
+		last := open("192.0.2.8:1")
+		if !ended(one[100-maxFromOne]) || ended(one[100-maxFromOne+1]) {
+			t.Error("the oldest stream of the address that has the most has not ended, or another has")
 		}
-		if _, c = h.open(g, "192.0.2.8:1"); c != nil {
-			t.Error("a slot was given back twice")
+		for name, here := range map[string]net.Conn{"the first": quiet, "a single one": first[0], "the last": last} {
+			if ended(here) {
+				t.Errorf("%s stream has ended", name)
+			}
+		}
+		for range 200 {
+			open("10.0.0.1:5")
+			open("[::ffff:10.0.0.1]:6")
+		}
+		if n := len(g.strangers.all); n != maxStrangers || ended(quiet) {
+			t.Errorf("members' streams count as strangers': there are %d", n)
 		}
 		if err := g.Shutdown(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// A stream that is closed no longer counts.
+func TestAClosedStreamCountsNoMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := hose{packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}
+		g := newGate(h, program, true, func(netip.Addr) bool { return false })
+		_, first := h.open(t, g, "192.0.2.7:1")
+		second, _ := h.open(t, g, "192.0.2.7:1")
+		for range 2 {
+			_ = first.Close()
+		}
+		for range maxFromOne - 1 {
+			h.open(t, g, "192.0.2.7:1")
+		}
+		if n := len(g.strangers.all); n != maxFromOne || ended(second) {
+			t.Errorf("%d streams, want %d", n, maxFromOne)
+		}
+		h.open(t, g, "192.0.2.7:1")
+		if !ended(second) {
+			t.Error("the share was exceeded")
+		}
+		if err := g.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Whatever strangers leave half said, a new member joins.
+func TestAMemberJoinsBesideHalfStreams(t *testing.T) {
+	t.Parallel()
+	label := header(program)
+	for name, test := range map[string]struct {
+		hosts int
+		said  []byte
+		pause time.Duration // between two bytes
+	}{
+		"nothing":                        {1, nil, 0},
+		"the label":                      {1, label, 0},
+		"the label byte for byte":        {1, bytes.Repeat(label[:1], 40), 100 * time.Millisecond},
+		"a megabyte announced":           {1, append(bytes.Clone(label), encryptedByte, 0, 16, 0, 0, 1), 0},
+		"from 5 addresses":               {5, label, 0},
+		"from 100 addresses, each a few": {100, label, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, 1, func(s *sim) {
+				s.form(2)
+				ctx, stop := context.WithCancel(s.Context())
+				var attack sync.WaitGroup
+				for i := range 500 {
+					thief := s.net.Host(fmt.Sprintf("192.0.2.%d:%d", 1+i%test.hosts, 1000+i))
+					attack.Go(func() {
+						for ctx.Err() == nil {
+							half(ctx, thief, ip(0)+":7946", test.said, test.pause)
+							_ = wait.For(ctx, 200*time.Millisecond)
+						}
+						_ = thief.Shutdown()
+					})
+				}
+				s.pass(time.Second)
+				began := time.Now()
+				s.start(2)
+				s.Logf("joined in %v", s.reach(5*time.Second, "each node sees all", s.whole))
+				if time.Since(began) > 5*time.Second {
+					s.Error("too late")
+				}
+				stop()
+				attack.Wait()
+			})
+		})
+	}
+}
+
+// half opens a stream, says the beginning of something, and waits until it is closed.
+func half(ctx context.Context, from memberlist.Transport, to string, said []byte, pause time.Duration) {
+	conn, err := from.DialTimeout(to, time.Second)
+	if err != nil {
+		_ = wait.For(ctx, 100*time.Millisecond)
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	size := max(1, len(said))
+	if pause > 0 {
+		size = 1
+	}
+	for step := range slices.Chunk(said, size) {
+		if _, err := conn.Write(step); err != nil {
+			return
+		}
+		_ = wait.For(ctx, pause)
+	}
+	_, _ = conn.Read(make([]byte, 1))
 }
 
 func TestStreamsThatNoMemberSends(t *testing.T) {
@@ -134,7 +248,7 @@ func TestReplayOfAMemberThatIsGone(t *testing.T) {
 		s.form(3)
 		gone := s.nodes[2]
 		meta, name := *gone.meta.Load(), title(gone.self.ID, gone.self.Epoch)
-		said := seal(1, derive([]string{secret}, forGossip)[0], append([]byte{byte(4)}, message(
+		said := seal(1, derive(defaultCluster, []string{secret}, forGossip)[0], append([]byte{byte(4)}, message(
 			"Incarnation", 1, "Node", name, "Addr", []byte{10, 0, 0, 3}, "Port", 7946, "Meta", meta, "Vsn", []byte{1, 5, 2, 0, 0, 0})...), false)
 		s.kill(2)
 		s.pass(10 * time.Minute)

@@ -11,29 +11,38 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// label separates us from other programs that use memberlist.
-const label = "oci-proxy"
+// label separates the cluster of that id from others, and from other programs that
+// use memberlist. It travels in the clear, and is authenticated with what is encrypted.
+func label(cluster string) string {
+	if cluster == defaultCluster {
+		return program
+	}
+	return program + "/" + cluster
+}
+
+// program begins every label of ours.
+const program = "oci-proxy"
 
 // A member is suspected for at least suspicionMult probe intervals, and for at most
 // suspicionMaxMult times that, before it counts as dead. Beyond ten members, both
 // grow with their logarithm. With a maximum of 6, a second loss within 30 s would
 // take 14 s to notice.
 const (
+	retransmitMult   = 8 // how often a node tells of a change, times the logarithm of their number
 	suspicionMult    = 4
 	suspicionMaxMult = 3
 )
 
 // settings returns memberlist's settings. For the times see times.go.
-func (m *Membership) settings() *memberlist.Config {
+func (m *Membership) settings(d delegate) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
-	c.Name = title(m.roster.self, m.roster.epoch)
 	c.BindAddr, c.BindPort = m.at.bind.Addr().String(), int(m.at.bind.Port())
 	c.AdvertiseAddr, c.AdvertisePort = m.at.advertise.String(), int(m.at.bind.Port())
-	c.Label = label
+	c.Label = label(m.cfg.Cluster)
 	c.Keyring = m.keys.ring
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 
-	c.RetransmitMult = 8
+	c.RetransmitMult = retransmitMult
 	c.GossipNodes = 4
 	c.GossipInterval = gossipInterval
 	c.PushPullInterval = pushPullInterval
@@ -47,7 +56,6 @@ func (m *Membership) settings() *memberlist.Config {
 	c.UDPBufferSize = 1400
 	c.EnableCompression = false // most bytes are random: it would cost a quarter of gossip's CPU and save little
 
-	d := delegate{m}
 	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
 	c.Logger = log.New(m.bridge, "", 0)
 	return c
@@ -55,7 +63,10 @@ func (m *Membership) settings() *memberlist.Config {
 
 // A delegate receives memberlist's calls. They come under memberlist's lock, so a
 // delegate must not call memberlist.
-type delegate struct{ m *Membership }
+type delegate struct {
+	m       *Membership
+	current func() bool // its session is the current one: an earlier one has no say
+}
 
 var (
 	_ memberlist.Delegate         = delegate{}
@@ -83,26 +94,51 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 }
 
 // NotifyJoin notes the member as alive.
-func (d delegate) NotifyJoin(n *memberlist.Node) { d.m.roster.live(n) }
+func (d delegate) NotifyJoin(n *memberlist.Node) {
+	if d.current() && d.m.roster.live(n) {
+		d.m.reach.doubt(n.Name, n.Address())
+	}
+}
 
 // NotifyUpdate does what NotifyJoin does.
-func (d delegate) NotifyUpdate(n *memberlist.Node) { d.m.roster.live(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
 // NotifyLeave notes the member as lost.
-func (d delegate) NotifyLeave(n *memberlist.Node) { d.m.roster.lost(n.Name) }
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	if d.current() && d.m.roster.lost(n.Name) {
+		// Who has missed that it drains would take it for dead.
+		id, epoch := untitle(n.Name)
+		d.m.rumours.spread(departure{ID: id, Epoch: epoch, Left: true, Said: true})
+	}
+}
 
 // NotifyConflict is called when another node has the name of a live one.
-func (d delegate) NotifyConflict(existing, _ *memberlist.Node) { d.m.roster.conflicts(existing.Name) }
+func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
+	switch {
+	case !d.current():
+	case d.m.roster.conflicts(existing.Name):
+		d.m.twins.look(other.Address())
+	default:
+		d.m.twins.clash(existing.Name, existing.Address(), other.Address())
+	}
+}
 
-// NotifyMsg does nothing: we send no messages of our own.
-func (d delegate) NotifyMsg([]byte) {}
+// NotifyMsg takes a rumour. memberlist uses the bytes again.
+func (d delegate) NotifyMsg(b []byte) {
+	if d.current() {
+		d.m.rumours.hear(b)
+	}
+}
 
-// GetBroadcasts returns none.
-func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
+// GetBroadcasts returns the rumours that are to be passed on.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.m.rumours.queue.GetBroadcasts(overhead, limit)
+}
 
 // LocalState returns this node's report of the members that are down.
 func (d delegate) LocalState(bool) []byte {
-	b, err := json.Marshal(report{d.m.roster.absent(time.Now())})
+	now := time.Now()
+	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now)})
 	if err != nil {
 		d.m.log.Error("report of down members not encoded", "error", err)
 		return nil
@@ -120,7 +156,15 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		d.m.bridge.tell(slog.LevelWarn, "report of down members not understood: another version of oci-proxy?", "error", err)
 		return
 	}
-	d.m.roster.merge(r.Down, time.Now())
+	if !d.current() {
+		return
+	}
+	now := time.Now()
+	d.m.rumours.learn(r.Gone, now)
+	d.m.roster.merge(r.Down, now)
+	d.m.twins.meet(r.Self)
+	d.m.twins.hear(r.Clash)
+	d.m.reach.hear(r.Mute, r.Self, now)
 }
 
 var errEnded = errors.New("this node has left the mesh")
@@ -131,7 +175,7 @@ var errEnded = errors.New("this node has left the mesh")
 // well. After an error the secrets are as before. A node that was started without
 // a secret can't get one.
 func (m *Membership) Rekey(secrets []string) error {
-	if err := m.keys.replace(secrets, otherLive(m.View().Members, m.roster.self)); err != nil {
+	if err := m.keys.replace(secrets, otherLive(m.View().Members, m.roster.me().id)); err != nil {
 		return err
 	}
 	if m.keys.encrypted() {
@@ -180,5 +224,5 @@ func (m *Membership) announce(change func(self *Member)) error {
 	}
 	m.self = self
 	m.meta.Store(&b)
-	return m.list.UpdateNode(announceTime)
+	return m.gossip.list().UpdateNode(announceTime)
 }

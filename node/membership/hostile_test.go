@@ -155,7 +155,7 @@ type attacker struct {
 	kind  bool     // streams
 }
 
-var hostileHead = append([]byte{labelByte, byte(len(label))}, label...)
+var hostileHead = append([]byte{labelByte, byte(len(program))}, program...)
 
 // seal encrypts as memberlist does.
 func seal(version byte, key, plain []byte, streamed bool) []byte {
@@ -171,10 +171,10 @@ func seal(version byte, key, plain []byte, streamed bool) []byte {
 	for i := range gcm.NonceSize() {
 		sealed[1+i] = byte(rand.Uint32())
 	}
-	front, with := bytes.Clone(hostileHead), []byte(label)
+	front, with := bytes.Clone(hostileHead), []byte(program)
 	if streamed {
 		size := binary.BigEndian.AppendUint32([]byte{encryptedByte}, uint32(1+gcm.NonceSize()+len(plain)+gcm.Overhead()))
-		front, with = append(front, size...), append(bytes.Clone(size), label...)
+		front, with = append(front, size...), append(bytes.Clone(size), program...)
 	}
 	return append(front, gcm.Seal(sealed, sealed[1:], plain, with)...)
 }
@@ -182,9 +182,9 @@ func seal(version byte, key, plain []byte, streamed bool) []byte {
 // unseal decrypts what seal has made. It returns nil if it can't.
 func unseal(key, b []byte, streamed bool) []byte {
 	b, ok := bytes.CutPrefix(b, hostileHead)
-	with := []byte(label)
+	with := []byte(program)
 	if streamed && ok && len(b) > 5 {
-		with = append(bytes.Clone(b[:5]), label...)
+		with = append(bytes.Clone(b[:5]), program...)
 		b = b[5:]
 	}
 	block, err := aes.NewCipher(key)
@@ -272,7 +272,7 @@ func (a *attacker) join() []byte {
 
 // strange returns a message that no member has sealed.
 func (a *attacker) strange() []byte {
-	other := derive([]string{"the secret of other people"}, forGossip)[0]
+	other := derive(defaultCluster, []string{"the secret of other people"}, forGossip)[0]
 	switch a.IntN(10) {
 	case 0: // a replay
 		return a.pick(a.heard)
@@ -305,7 +305,7 @@ func (a *attacker) strange() []byte {
 
 // traitorous returns a message that is sealed with the right key, and wrong inside.
 func (a *attacker) traitorous() []byte {
-	key := derive([]string{secret}, forGossip)[0]
+	key := derive(defaultCluster, []string{secret}, forGossip)[0]
 	switch a.IntN(8) {
 	case 0:
 		return seal(1, key, a.noise(1000), a.kind)
@@ -348,7 +348,7 @@ func newPair(t *testing.T, change ...func(*Config)) (*pair, *attacker, *attacker
 	p.b = open(t, append(change, seeds(at))...)
 	sees(t, p.a, 2)
 	sees(t, p.b, 2)
-	key := derive([]string{secret}, forGossip)[0]
+	key := derive(defaultCluster, []string{secret}, forGossip)[0]
 	packets, streams := &attacker{Rand: rand.New(rand.NewPCG(1, 1))}, &attacker{Rand: rand.New(rand.NewPCG(2, 2)), kind: true}
 	poll(t, "enough messages were heard", func() bool {
 		packets.heard, streams.heard = p.tap.heard()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -41,16 +42,35 @@ func identify(dir string, now time.Time) (identity, error) {
 	}
 	id, err := readID(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		id, err = fresh.id, replace(dir, idFile, []byte(fresh.id+"\n"))
+		id, err = fresh.id, fresh.saveID(dir)
 	}
 	if err != nil {
 		return fresh, fmt.Errorf("saving the id: %w", err)
 	}
-	epoch := epochAfter(readEpoch(dir), now)
-	if err := replace(dir, epochFile, []byte(strconv.FormatUint(epoch, 10)+"\n")); err != nil {
-		return identity{id, epoch}, fmt.Errorf("saving the epoch: %w", err)
+	who := identity{id, epochAfter(readEpoch(dir), now)}
+	return who, who.saveEpoch(dir)
+}
+
+// save saves the identity in dir.
+func (w identity) save(dir string) error {
+	if dir == "" {
+		return errors.New("there is no directory for it")
 	}
-	return identity{id, epoch}, nil
+	return errors.Join(w.saveID(dir), w.saveEpoch(dir))
+}
+
+func (w identity) saveID(dir string) error {
+	if err := replace(dir, idFile, []byte(w.id+"\n")); err != nil {
+		return fmt.Errorf("saving the id: %w", err)
+	}
+	return nil
+}
+
+func (w identity) saveEpoch(dir string) error {
+	if err := replace(dir, epochFile, []byte(strconv.FormatUint(w.epoch, 10)+"\n")); err != nil {
+		return fmt.Errorf("saving the epoch: %w", err)
+	}
+	return nil
 }
 
 func newID() string {
@@ -95,8 +115,9 @@ func replace(dir, name string, b []byte) (err error) {
 	if err != nil {
 		return err
 	}
+	renamed := false
 	defer func() {
-		if err != nil {
+		if err != nil && !renamed {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
@@ -107,5 +128,22 @@ func replace(dir, name string, b []byte) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	renamed = true
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in the directory survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil // this file system can't
+	}
+	return errors.Join(err, d.Close())
 }

@@ -76,22 +76,22 @@ func TestWithoutADirectoryTheIdentityIsNew(t *testing.T) {
 func TestTheAddressBookKeepsLostMembersForADay(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	b, err := openAddressBook(home, noon)
+	b, err := openAddressBook(home, defaultGrace, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, c, d, e := newID(), newID(), newID(), newID()
-	b.note(snapshot{members: []Member{
-		{ID: a, Gossip: "10.0.0.1:1", alive: true},
-		{ID: c, Gossip: "10.0.0.2:1", alive: true},
-		{ID: d, Gossip: "10.0.0.3:1", alive: true},
-		{ID: e, Gossip: "10.0.0.4:1", alive: true},
-	}}, a, noon)
+	b.note(snapshot{self: a, members: []Member{
+		{ID: a, Name: "a", Gossip: "10.0.0.1:1", alive: true},
+		{ID: c, Name: "c", Gossip: "10.0.0.2:1", alive: true},
+		{ID: d, Name: "d", Gossip: "10.0.0.3:1", alive: true},
+		{ID: e, Name: "e", Gossip: "10.0.0.4:1", alive: true},
+	}}, noon)
 	if n := len(b.lost()); n != 0 {
 		t.Errorf("%d members are lost, want none", n)
 	}
 	// c is down; d has gone for good; a newcomer has e's address.
-	b.note(snapshot{members: []Member{{ID: c, Gossip: "10.0.0.2:1"}, {ID: newID(), Gossip: "10.0.0.4:1", alive: true}}, gone: []string{d}}, a, noon)
+	b.note(snapshot{self: a, members: []Member{{ID: c, Name: "c", Gossip: "10.0.0.2:1"}, {ID: newID(), Name: "f", Gossip: "10.0.0.4:1", alive: true}}, gone: []Member{{ID: d, State: Draining}}}, noon)
 	if err := b.save(noon, renewed); err != nil {
 		t.Fatal(err)
 	}
@@ -99,21 +99,21 @@ func TestTheAddressBookKeepsLostMembersForADay(t *testing.T) {
 		after time.Duration
 		lost  int
 	}{{0, 2}, {23 * time.Hour, 2}, {-time.Hour, 2}, {25 * time.Hour, 0}} {
-		again, err := openAddressBook(home, noon.Add(test.after))
+		again, err := openAddressBook(home, defaultGrace, noon.Add(test.after))
 		if err != nil {
 			t.Fatal(err)
 		}
-		again.note(snapshot{}, a, noon.Add(test.after))
+		again.note(snapshot{self: a}, noon.Add(test.after))
 		if got := again.lost(); len(got) != test.lost {
 			t.Errorf("after %v the lost members are %v", test.after, got)
 		}
 	}
 	os.WriteFile(filepath.Join(home, membersFile), []byte(`{"x":{"gossip":"nowhere"}}`), 0o600)
-	if b, err := openAddressBook(home, noon); err != nil || len(b.known) != 0 {
+	if b, err := openAddressBook(home, defaultGrace, noon); err != nil || len(b.known) != 0 {
 		t.Errorf("%v, %v", b.known, err)
 	}
 	os.WriteFile(filepath.Join(home, membersFile), []byte("{"), 0o600)
-	if b, err := openAddressBook(home, noon); err == nil || len(b.known) != 0 {
+	if b, err := openAddressBook(home, defaultGrace, noon); err == nil || len(b.known) != 0 {
 		t.Errorf("%v, %v", b.known, err)
 	}
 }
@@ -123,7 +123,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		home := t.TempDir()
-		b, err := openAddressBook(home, time.Now())
+		b, err := openAddressBook(home, defaultGrace, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,9 +132,9 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 		m.ctx, m.stop = context.WithCancel(t.Context())
 		m.tasks.Go(m.keep)
 		self, other := newID(), newID()
-		b.note(snapshot{members: []Member{{ID: self, Gossip: "10.0.0.1:1", alive: true}, {ID: other, Gossip: "10.0.0.2:1", alive: true}}}, self, time.Now())
+		b.note(snapshot{self: self, members: []Member{{ID: self, Gossip: "10.0.0.1:1", alive: true}, {ID: other, Gossip: "10.0.0.2:1", alive: true}}}, time.Now())
 		seen := func() time.Duration { // as a node that starts now reads it
-			again, err := openAddressBook(home, time.Now())
+			again, err := openAddressBook(home, defaultGrace, time.Now())
 			if err != nil || len(again.known) != 1 {
 				t.Fatalf("after a crash, %v are known, %v", again.known, err)
 			}
@@ -164,7 +164,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 		if err := os.Rename(home, home+".away"); err != nil {
 			t.Fatal(err)
 		}
-		b.note(snapshot{members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, self, time.Now())
+		b.note(snapshot{self: self, members: []Member{{ID: other, Gossip: "10.0.0.3:1", alive: true}}}, time.Now())
 		pass(time.Minute)
 		if !log.Has("known members not saved") {
 			t.Error("the failure was not logged")
@@ -173,7 +173,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(saveEvery)
-		if again, err := openAddressBook(home, time.Now()); err != nil || again.known[other].Gossip != "10.0.0.3:1" {
+		if again, err := openAddressBook(home, defaultGrace, time.Now()); err != nil || again.known[other].Gossip != "10.0.0.3:1" {
 			t.Errorf("%v, %v", again.known, err)
 		}
 

@@ -3,7 +3,6 @@ package membership
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -44,7 +43,7 @@ func (s *seeker) run(ctx context.Context) {
 		s.settle(ctx)
 		// Jitter, as all nodes may have been started at the same moment.
 		pause := time.Duration((0.75 + rand.Float64()/4) * float64(s.pause))
-		if wait.For(ctx, max(pause-time.Since(began), firstPause/2)) != nil {
+		if wait.Until(ctx, s.m.anew, max(pause-time.Since(began), firstPause/2)) != nil {
 			return
 		}
 	}
@@ -74,13 +73,14 @@ func (s *seeker) round(ctx context.Context) {
 	lost := s.m.book.lost()
 	// The smaller side of a split tries in each round. If one of a hundred is
 	// missing, one of the hundred tries.
-	if others > 0 && rand.Float64()*float64(others+1) >= float64(max(len(lost)+s.missing, 1)) {
+	// Each tries a seed once, to know what is wrong with it.
+	untried := s.m.seeds.untried()
+	if others > 0 && !untried && rand.Float64()*float64(others+1) >= float64(max(len(lost)+s.missing, 1)) {
 		return
 	}
-	seeds, failed := s.seeds(ctx)
+	seeds := s.seeds(ctx)
 	s.missing = len(seeds)
-	s.m.seedless.Store(len(seeds) == 0 && !failed)
-	if others > 0 {
+	if others > 0 && !(untried && s.m.seeds.untried()) {
 		s.try(ctx, append(seeds[:min(1, len(seeds))], recent(lost, abreast-1)...))
 		return
 	}
@@ -101,8 +101,8 @@ func recent(all []netip.AddrPort, n int) (picked []netip.AddrPort) {
 }
 
 // seeds returns the addresses of the seeds in random order, without this node's own
-// and those of live members. failed reports that a name was not resolved.
-func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort, failed bool) {
+// and those of live members.
+func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	found := make([][]netip.AddrPort, len(s.m.cfg.Seeds))
@@ -116,13 +116,16 @@ func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort, failed bool) 
 		s.m.bridge.tell(slog.LevelWarn, "seed not resolved", "error", err)
 	}
 	alive := s.m.roster.gossips()
+	for i := range found {
+		s.m.seeds.resolved(i, found[i], s.m.at.own, alive, errs[i])
+	}
 	for _, a := range slices.Concat(found...) {
 		if !alive[a.String()] && !slices.Contains(all, a) && !s.m.at.own(a) {
 			all = append(all, a)
 		}
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all, errors.Join(errs...) != nil
+	return all
 }
 
 // addresses returns all addresses that the seed, host:port, stands for.
@@ -174,17 +177,19 @@ func (s *seeker) try(ctx context.Context, targets []netip.AddrPort) {
 // join joins the address and reports whether there are other members then.
 // memberlist's own success does not tell: a node may join itself.
 func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
-	_, err := s.m.list.Join([]string{a.String()})
+	_, err := s.m.gossip.list().Join([]string{a.String()})
 	if err != nil {
 		level, why := explain(err)
-		failure := fmt.Sprintf("%s: %s", a, why)
-		s.m.joinFailure.Store(&failure)
+		s.m.seeds.joined(a, errors.New(why))
 		if ctx.Err() == nil {
 			s.m.bridge.tell(level, "joining a member failed", "address", a.String(), "error", why)
 		}
 		return false
 	}
 	others, _ := s.m.roster.company()
+	if others > 0 {
+		s.m.seeds.joined(a, nil)
+	}
 	return others > 0
 }
 
@@ -194,6 +199,7 @@ func explain(err error) (slog.Level, string) {
 	for _, known := range []struct{ sign, why string }{
 		{"no installed keys could decrypt", "it has a different secret"},
 		{"encryption is not configured", "it has a secret, this node has none"},
+		{errElsewhere.Error(), "it belongs to another cluster: cluster.id differs"},
 		{"not encrypted", "it has no secret, this node has one"},
 		{"remote state is encrypted", "it has a secret, this node has none"},
 	} {
@@ -202,7 +208,18 @@ func explain(err error) (slog.Level, string) {
 		}
 	}
 	if strings.HasSuffix(text, "EOF") {
-		return slog.LevelWarn, "it closed the connection: it may have a different secret, be overloaded, or not be an oci-proxy"
+		return slog.LevelWarn, "it closed the connection: it may have a different secret or cluster.id, be overloaded, or not be an oci-proxy"
+	}
+	for _, known := range []struct{ sign, why string }{
+		{"connection refused", "connection refused: nothing listens there"},
+		{"timeout", "no answer"},
+		{"timed out", "no answer"},
+		{"no route to host", "no route to that host"},
+		{"network is unreachable", "no route to that network"},
+	} {
+		if strings.Contains(text, known.sign) {
+			return slog.LevelInfo, known.why
+		}
 	}
 	return slog.LevelInfo, text
 }

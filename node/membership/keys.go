@@ -25,20 +25,34 @@ const (
 
 var errSecret = errors.New("bad cluster secret")
 
-// PeerKeys derives the keys, of 32 bytes, that sign requests between nodes: the
-// first one signs, all are accepted. They reveal nothing about the keys of gossip.
-// Without secrets there is one key, which everybody knows.
-func PeerKeys(secrets []string) [][]byte {
+// defaultCluster is the id of a cluster that sets none. Its keys and its label are
+// those of the versions before clusters had ids, so such nodes are its members.
+const defaultCluster = "oci-proxy"
+
+// salt returns the salt of the keys of a cluster (RFC 5869 section 3.1). Two
+// clusters with one secret have different keys.
+func salt(cluster string) []byte {
+	if cluster == defaultCluster {
+		return nil
+	}
+	return []byte("oci-proxy cluster " + cluster)
+}
+
+// PeerKeys derives the keys, of 32 bytes, that sign requests between the nodes of
+// the cluster with that id: the first one signs, all are accepted. They reveal
+// nothing about the keys of gossip. Without secrets there is one key, which everybody
+// knows.
+func PeerKeys(cluster string, secrets []string) [][]byte {
 	if len(secrets) == 0 {
 		secrets = []string{""}
 	}
-	return derive(secrets, forPeers)
+	return derive(cluster, secrets, forPeers)
 }
 
-func derive(secrets []string, purpose string) [][]byte {
+func derive(cluster string, secrets []string, purpose string) [][]byte {
 	var keys [][]byte
 	for _, s := range secrets {
-		key, err := hkdf.Key(sha256.New, []byte(s), nil, purpose, 32)
+		key, err := hkdf.Key(sha256.New, []byte(s), salt(cluster), purpose, 32)
 		if err != nil {
 			panic("membership: " + err.Error()) // only for keys longer than 8,160 bytes
 		}
@@ -65,7 +79,7 @@ const sketchSize = 3
 // sketch returns what a node tells of its secrets: a few bytes for each, which
 // only a node that knows the secret can compare.
 func sketch(secrets []string) (all []byte) {
-	for _, key := range derive(secrets[:min(len(secrets), maxSketch)], forSketch) {
+	for _, key := range derive(defaultCluster, secrets[:min(len(secrets), maxSketch)], forSketch) {
 		all = append(all, key[:sketchSize]...)
 	}
 	return all
@@ -88,7 +102,8 @@ func (m *Member) accepts(one []byte) bool {
 // every other live member accepts is used: a node that used a secret which
 // another one does not know would look dead to it.
 type gossipKeys struct {
-	ring *memberlist.Keyring // nil: gossip is not encrypted
+	cluster string              // its id
+	ring    *memberlist.Keyring // nil: gossip is not encrypted
 
 	mu      sync.Mutex // guards the fields below; never held during I/O
 	secrets []string
@@ -97,12 +112,12 @@ type gossipKeys struct {
 
 // newGossipKeys makes the keys of the secrets. Without secrets gossip is not
 // encrypted: memberlist then refuses what is.
-func newGossipKeys(secrets []string) (*gossipKeys, error) {
-	k := &gossipKeys{secrets: slices.Clone(secrets)}
+func newGossipKeys(cluster string, secrets []string) (*gossipKeys, error) {
+	k := &gossipKeys{cluster: cluster, secrets: slices.Clone(secrets)}
 	if err := checkSecrets(secrets); err != nil || len(secrets) == 0 {
 		return k, err
 	}
-	keys := derive(secrets, forGossip)
+	keys := derive(cluster, secrets, forGossip)
 	ring, err := memberlist.NewKeyring(keys, keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errSecret, err)
@@ -127,7 +142,7 @@ func (k *gossipKeys) replace(secrets []string, others []*Member) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := install(k.ring, derive(secrets, forGossip), max(agreed(secrets, others), 0)); err != nil {
+	if err := install(k.ring, derive(k.cluster, secrets, forGossip), max(agreed(secrets, others), 0)); err != nil {
 		return fmt.Errorf("changing the secrets: %w", err)
 	}
 	k.secrets = slices.Clone(secrets)
@@ -179,7 +194,7 @@ func (k *gossipKeys) tryNext() (number int, err error) {
 
 // use is called with k.mu held.
 func (k *gossipKeys) use(i int) (number int, err error) {
-	key := derive(k.secrets[i:i+1], forGossip)[0]
+	key := derive(k.cluster, k.secrets[i:i+1], forGossip)[0]
 	if bytes.Equal(k.ring.GetPrimaryKey(), key) {
 		return 0, nil
 	}

@@ -19,13 +19,15 @@ const logLines = 100
 // A logBridge logs each message at most once a minute. It also takes memberlist's
 // own log, which writes thousands of lines about the same few things in an outage.
 type logBridge struct {
-	log *slog.Logger
+	log       *slog.Logger
+	misplaced func() bool // the others don't reach this node at all; nil: they do
 
 	mu      sync.Mutex                        // guards the fields below; never held during I/O
 	quiet   *simplelru.LRU[string, time.Time] // until when a message is not logged again
 	began   time.Time                         // when the window began
 	lines   int                               // logged in this window
 	dropped int                               // not logged in this window, as there were too many
+	udp     [2]time.Time                      // when packets to members that answer were first and last found lost
 }
 
 func newLogBridge(log *slog.Logger) *logBridge {
@@ -62,12 +64,26 @@ func (b *logBridge) Write(line []byte) (int, error) {
 		}
 	}
 	if strings.Contains(text, "but UDP probes failed") { // memberlist says so for each member
-		b.tell(level, "members answer over TCP but not over UDP: open the gossip port for UDP, or dead members are noticed late")
+		if b.lasts(time.Now()) && (b.misplaced == nil || !b.misplaced()) {
+			b.tell(level, "members answer over TCP but not over UDP: open the gossip port for UDP, or dead members are noticed late")
+		}
 		return len(line), nil
 	}
 	text, _, _ = strings.Cut(text, " meta:(") // bytes as numbers follow
 	b.tell(level, "message from memberlist", "text", text)
 	return len(line), nil
+}
+
+// lasts notes that packets are lost, and reports whether they have been for a while. A
+// node that advertises a wrong address looks just so, until the others have told it.
+func (b *logBridge) lasts(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Sub(b.udp[1]) > logWindow {
+		b.udp[0] = now
+	}
+	b.udp[1] = now
+	return now.Sub(b.udp[0]) >= udpAfter
 }
 
 // port matches the only difference between lines about two connections.

@@ -13,13 +13,16 @@
 // Start with membership.go (start, end, what a node says of itself) and view.go
 // (what the rest of the program sees). Then roster.go (which members are alive),
 // down.go (reports of those that are down), build.go (views and the ring),
-// join.go (how a node finds the others), gossip.go (memberlist and its traps),
-// gate.go (what is kept from memberlist), meta.go (what travels), identity.go and
-// addressbook.go (what survives a restart), times.go, keys.go, address.go,
-// logbridge.go.
+// gone.go (those that died), join.go (how a node finds the others), seeds.go (which
+// seeds it met), twins.go (another node with its id), reach.go (members whose address
+// does not answer), gossip.go (memberlist and its traps), session.go (a run of
+// memberlist), gate.go and strangers.go (what is kept from memberlist), meta.go (what
+// travels), identity.go and addressbook.go (what survives a restart), times.go, keys.go,
+// address.go, logbridge.go.
 package membership
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -28,7 +31,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,7 @@ import (
 
 // Config says who a node is and where it finds the others.
 type Config struct {
+	Cluster     string               // the cluster's id, at most 64 bytes; nodes with another one are not members. "": oci-proxy, which nodes of versions without ids have
 	Dir         string               // keeps the identity and the known members; if "" or unusable, they are not kept and a warning says so
 	Name        string               // for people
 	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
@@ -71,25 +74,28 @@ type Registry struct {
 // A Membership is a running node's membership of the mesh. Its methods are safe
 // for concurrent use.
 type Membership struct {
-	cfg    Config
-	at     endpoint
-	log    *slog.Logger
-	bridge *logBridge
-	roster *roster
-	book   *addressBook
-	keys   *gossipKeys
-	list   *memberlist.Memberlist
-	next   func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
+	cfg     Config
+	at      endpoint
+	log     *slog.Logger
+	bridge  *logBridge
+	roster  *roster
+	book    *addressBook
+	keys    *gossipKeys
+	twins   *twins
+	seeds   *seedBook
+	reach   *reach
+	gossip  *sessions
+	rumours *rumours
+	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
 	meta        atomic.Pointer[[]byte] // what this node says of itself, encoded
 	ringFailure atomic.Pointer[string]
-	joinFailure atomic.Pointer[string]
-	seedless    atomic.Bool // the seeds stand for this node only
 
 	announcing chan struct{} // holds a value while a change is announced, for announceTime at most; guards self
 	self       Member
 
+	anew   chan struct{}   // holds a value if the search for other members begins anew
 	sought chan struct{}   // closed after the first search for other members
 	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
@@ -113,6 +119,7 @@ func Open(cfg Config) (*Membership, error) {
 }
 
 func (c *Config) fill() {
+	c.Cluster = cmp.Or(c.Cluster, defaultCluster)
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
 	}
@@ -131,21 +138,19 @@ func prepare(cfg Config) (*Membership, error) {
 	cfg.fill()
 	m := &Membership{
 		cfg: cfg, log: cfg.Log, bridge: newLogBridge(cfg.Log),
-		announcing: make(chan struct{}, 1), sought: make(chan struct{}),
-	}
-	for _, seed := range cfg.Seeds {
-		if _, _, err := splitAddress(seed); err != nil {
-			return nil, fmt.Errorf("the seed %q is not host:port: %w", seed, err)
-		}
+		announcing: make(chan struct{}, 1), sought: make(chan struct{}), anew: make(chan struct{}, 1),
 	}
 	var err error
+	if m.seeds, err = newSeedBook(cfg.Seeds); err != nil {
+		return nil, err
+	}
 	if m.at, err = place(&cfg); err != nil {
 		return nil, err
 	}
 	if err := m.at.guarded(cfg.Secrets); err != nil {
 		return nil, err
 	}
-	if m.keys, err = newGossipKeys(cfg.Secrets); err != nil {
+	if m.keys, err = newGossipKeys(cfg.Cluster, cfg.Secrets); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -153,10 +158,13 @@ func prepare(cfg Config) (*Membership, error) {
 	if err != nil {
 		m.log.Warn("identity not saved: after a restart this node may count as a new member", "error", err)
 	}
-	if m.book, err = openAddressBook(cfg.Dir, now); err != nil {
+	if m.book, err = openAddressBook(cfg.Dir, cfg.Grace, now); err != nil {
 		m.log.Warn("known members not read: only the seeds are tried", "error", err)
 	}
 	m.roster = newRoster(who, cfg.Grace)
+	m.twins, m.reach = newTwins(m), newReach(m)
+	m.rumours = newRumours(m)
+	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
 
@@ -189,22 +197,16 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	if err != nil {
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}
-	settings, network := m.settings(), m.cfg.Transport
-	if network == nil {
-		if network, err = listen(settings); err != nil {
-			return fmt.Errorf("listening on %s: %w", m.at.bind, err)
-		}
+	if m.gossip, err = m.openSessions(); err != nil {
+		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 	}
-	settings.Transport = newGate(network, m.keys.encrypted(), m.roster.friend)
-	if m.list, err = memberlist.Create(settings); err != nil {
-		return fmt.Errorf("listening on %s: %w", m.at.bind, errors.Join(err, settings.Transport.Shutdown()))
-	}
-	m.at.gossip = net.JoinHostPort(m.at.advertise.String(), strconv.Itoa(settings.AdvertisePort))
 	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
 	m.tasks.Go(func() { (&seeker{m: m}).run(m.ctx) })
 	m.tasks.Go(m.keep)
+	m.tasks.Go(func() { m.twins.run(m.ctx) })
+	m.tasks.Go(func() { m.reach.run(m.ctx) })
 	return nil
 }
 
@@ -242,7 +244,7 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
 	for _, p := range former {
 		v.Former = append(v.Former, p.ring)
 	}
-	if self, ok := v.Member(m.roster.self); ok {
+	if self, ok := v.Member(m.roster.me().id); ok {
 		v.Self = *self
 	}
 	if old := m.view.Swap(v); old != nil {
@@ -298,31 +300,31 @@ func (m *Membership) tell(ctx context.Context, s State) {
 
 func (m *Membership) stopped() bool { return m.ctx.Err() != nil }
 
-// Health returns nil while all is well. Else it names everything that is wrong:
-// another node has this node's identity, no seed answers, the ring can't be built.
-func (m *Membership) Health() error {
-	errs := []error{m.duplicate(time.Now())}
-	if others, alone := m.roster.company(); others == 0 && alone >= aloneFor && len(m.cfg.Seeds) > 0 && !m.seedless.Load() {
-		err := errors.New("no other member found, although there are seeds")
-		if why := m.joinFailure.Load(); why != nil {
-			err = fmt.Errorf("%w; the last one tried was %s", err, *why)
+// Health returns everything that is wrong: another node has this node's identity, a
+// seed was never met, the others don't reach this node at its address, the ring can't
+// be built.
+func (m *Membership) Health() (wrong []error) {
+	now := time.Now()
+	others, alone := m.roster.company()
+	for _, err := range append(m.seeds.health(now, others == 0 && alone >= aloneFor, m.roster.gossips()), m.twins.health(now), m.reach.health(now)) {
+		if err != nil {
+			wrong = append(wrong, err)
 		}
-		errs = append(errs, err)
 	}
 	if why := m.ringFailure.Load(); why != nil && *why != "" {
-		errs = append(errs, errors.New(*why))
+		wrong = append(wrong, errors.New(*why))
 	}
-	return errors.Join(errs...)
+	return wrong
 }
 
-// duplicate returns an error while another node has this node's identity.
-func (m *Membership) duplicate(now time.Time) error {
-	since := m.roster.overlap()
-	contested := m.roster.contested()
-	if !since.IsZero() && now.Sub(since) >= twiceFor || !contested.IsZero() && now.Sub(contested) < contestedFor {
-		return fmt.Errorf("another node has this node's id %s, as after copying a cache directory: delete the file %s of one of the two and restart it", m.roster.self, idFile)
+// Gone lists the members that died, and have lost their place in the ring, by name.
+func (m *Membership) Gone() []Gone {
+	select {
+	case <-m.sought:
+		return m.book.gone(time.Now())
+	default: // those that an earlier run knew may be met in a moment
+		return nil
 	}
-	return nil
 }
 
 // Close says good-bye and stops. It takes at most about 2 s, plus the time of joins
@@ -339,12 +341,10 @@ func (m *Membership) end(ctx context.Context, leave time.Duration) (err error) {
 		if until, ok := ctx.Deadline(); ok {
 			leave = min(leave, time.Until(until))
 		}
-		if leave > 0 && ctx.Err() == nil {
-			if lerr := m.list.Leave(leave); lerr != nil {
-				m.log.Debug("good-bye not sent: the others find this node dead later", "error", lerr)
-			}
+		if ctx.Err() != nil {
+			leave = 0
 		}
-		if err = m.list.Shutdown(); err != nil {
+		if err = m.gossip.end(ctx, leave); err != nil {
 			err = fmt.Errorf("leaving the mesh: %w", err)
 		}
 		done := make(chan struct{})

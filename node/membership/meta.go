@@ -43,6 +43,7 @@ const (
 	whitelist
 	anyRegistry // the member is configured for more registries than fit
 	anyPrivate  // and some of those that don't fit are private
+	void        // this start takes another id, since it met another node with this one
 )
 
 // states are the letters that stand for the states in a meta.
@@ -113,7 +114,7 @@ func encode(m *Member) ([]byte, error) {
 
 func (m *Member) flags() int {
 	flags := 0
-	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret} {
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void} {
 		if on {
 			flags |= flag
 		}
@@ -138,6 +139,7 @@ func decode(b []byte) (*Member, error) {
 	m := &Member{
 		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
 		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
+		void: w.Flags&void != 0,
 	}
 	for s, letter := range states {
 		if letter == w.State {

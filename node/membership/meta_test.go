@@ -183,14 +183,23 @@ func checkRing(m *Member) error {
 
 func FuzzReport(f *testing.F) {
 	b, _ := encode(someone())
-	one, _ := json.Marshal(report{[]absentee{{b, "10.0.0.1:7946", 1000}}})
+	one, _ := json.Marshal(report{Down: []absentee{{b, "10.0.0.1:7946", 1000}}})
 	f.Add(one)
+	gone, _ := json.Marshal(report{Gone: []departure{{ID: newID(), Epoch: 1, Name: "a", Gossip: "10.0.0.1:1", Ago: 5}, {ID: newID(), Epoch: 1, Left: true, Said: true}, {ID: newID(), Epoch: 2, Left: true}}, Self: &card{ID: newID()}, Mute: []unheard{{newID(), 1, "10.0.0.1:1", "no answer"}}})
+	f.Add(gone)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m := &Membership{roster: newRoster(identity{newID(), 1}, defaultGrace)}
-		m.bridge = newLogBridge(quietLog)
-		delegate{m}.MergeRemoteState(b, false)
-		m.log = quietLog
-		delegate{m}.LocalState(false)
+		m, err := prepare(Config{Name: "a", BindAddr: "127.0.0.1:0", PeerAddr: ":7947", Weight: 1, Log: quietLog})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.publish(nil, nil, nil)
+		d := delegate{m, func() bool { return true }}
+		d.MergeRemoteState(b, false)
+		d.LocalState(false)
+		d.NotifyMsg(b)
+		if n := len(m.book.known); n > maxGone+maxLeft {
+			t.Errorf("%d members are known", n)
+		}
 	})
 }
 

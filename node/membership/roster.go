@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 // A boot is one start of a member. To memberlist each boot is a node.
 type boot struct {
 	member Member
+	first  time.Time // when it was first heard of
 	since  time.Time // when it was first seen alive, or lost
 	until  time.Time // when it loses its place, once it is lost
 }
@@ -25,6 +25,9 @@ func (b *boot) lose(now time.Time, grace time.Duration) {
 		b.until = now // it left for good
 	}
 }
+
+// boots are those of one id, by epoch.
+type boots map[uint64]*boot
 
 // counts reports whether the boot is alive, or is down and keeps its place.
 func (b *boot) counts(now time.Time) bool { return b.member.alive || now.Before(b.until) }
@@ -37,21 +40,21 @@ func (b *boot) counts(now time.Time) bool { return b.member.alive || now.Before(
 // A lost boot stays for another grace time after it has lost its place, so a late
 // report of another node can't bring it back.
 type roster struct {
-	self  string // this node's id
-	epoch uint64
 	grace time.Duration
 	dirty chan struct{} // holds one if something has changed
 
-	mu       sync.Mutex                  // guards the fields below; never held during I/O
-	boots    map[string]map[uint64]*boot // by id and epoch
-	conflict time.Time                   // when another node with this node's title was last seen
-	alone    time.Time                   // since when no other member has been alive
+	mu       sync.Mutex       // guards the fields below; never held during I/O
+	self     string           // this node's id
+	epoch    uint64           // of this start
+	boots    map[string]boots // by id and epoch
+	conflict [2]time.Time     // when another node with this node's title was first and last seen
+	alone    time.Time        // since when no other member has been alive
 }
 
 func newRoster(self identity, grace time.Duration) *roster {
 	return &roster{
 		self: self.id, epoch: self.epoch, grace: grace, dirty: make(chan struct{}, 1),
-		boots: map[string]map[uint64]*boot{}, alone: time.Now(),
+		boots: map[string]boots{}, alone: time.Now(),
 	}
 }
 
@@ -85,40 +88,60 @@ func (r *roster) knows(name string, meta []byte) bool {
 	return b != nil && b.member.meta == string(meta)
 }
 
-// live notes that a boot is alive, or has said something new.
-func (r *roster) live(n *memberlist.Node) {
+// me returns who this node is by now.
+func (r *roster) me() identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return identity{r.self, r.epoch}
+}
+
+// live notes that a boot is alive, or has said something new. It reports whether the
+// boot had been found dead.
+func (r *roster) live(n *memberlist.Node) (risen bool) {
 	m, err := decode(n.Meta)
 	if err != nil {
-		return // NotifyAlive has refused it
+		return false // NotifyAlive has refused it
 	}
 	m.meta, m.alive = string(n.Meta), true
 	m.Gossip = net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	since := time.Now()
-	if b := r.boots[m.ID][m.Epoch]; b != nil && b.member.alive {
-		since = b.since
+	since, old := time.Now(), r.boots[m.ID][m.Epoch]
+	switch own := m.ID == r.self && m.Epoch == r.epoch; {
+	case m.void && !own: // a twin that takes another id: it never was this one
+		delete(r.boots[m.ID], m.Epoch)
+		r.changed()
+		return false
+	case old != nil && old.member.alive:
+		since = old.since
+	case old != nil:
+		risen = old.member.State == Active && m.State == Active && !own
 	}
 	r.put(&boot{member: *m, since: since})
+	return risen
 }
 
 // put is called with r.mu held.
 func (r *roster) put(b *boot) {
 	if r.boots[b.member.ID] == nil {
-		r.boots[b.member.ID] = map[uint64]*boot{}
+		r.boots[b.member.ID] = boots{}
+	}
+	b.first = time.Now()
+	if old := r.boots[b.member.ID][b.member.Epoch]; old != nil {
+		b.first = old.first
 	}
 	r.boots[b.member.ID][b.member.Epoch] = b
 	r.changed()
 }
 
-// lost notes that a boot is no longer alive.
-func (r *roster) lost(name string) {
+// lost notes that a boot is no longer alive. It reports whether that left for good.
+func (r *roster) lost(name string) (left bool) {
 	id, epoch := untitle(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.boots[id][epoch]
 	if b == nil || !b.member.alive {
-		return
+		return false
 	}
 	now := time.Now()
 	b.lose(now, r.grace)
@@ -126,33 +149,41 @@ func (r *roster) lost(name string) {
 		r.alone = now
 	}
 	r.changed()
+	return b.member.State == Draining
 }
 
-// conflicts notes that two nodes have one title.
-func (r *roster) conflicts(name string) {
-	if name != title(r.self, r.epoch) {
-		return // those two nodes notice it themselves
-	}
+// conflicts notes that two nodes have one title. It reports whether this node is one
+// of them; others notice it themselves.
+func (r *roster) conflicts(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conflict = time.Now()
+	if name != title(r.self, r.epoch) {
+		return false
+	}
+	now := time.Now()
+	if now.Sub(r.conflict[1]) > contestedFor {
+		r.conflict[0] = now
+	}
+	r.conflict[1] = now
 	r.changed()
+	return true
 }
 
-// best returns the boot that stands for the id: the latest one that has a place, or
-// for this node's id its own. It is called with r.mu held.
-func (r *roster) best(id string, now time.Time) *boot {
-	if own := r.boots[id][r.epoch]; id == r.self && own != nil {
-		return own
-	}
-	var best *boot
-	for _, b := range r.boots[id] {
-		if best == nil || b.counts(now) && !best.counts(now) ||
-			b.counts(now) == best.counts(now) && b.member.Epoch > best.member.Epoch {
-			best = b
+// rename makes this node a new one: its own boot goes, and the others have to be met
+// again.
+func (r *roster) rename(self Member, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.boots[r.self], r.epoch)
+	for _, boots := range r.boots {
+		for _, b := range boots {
+			if b.member.alive {
+				b.lose(now, r.grace)
+			}
 		}
 	}
-	return best
+	r.self, r.epoch, r.conflict, r.alone = self.ID, self.Epoch, [2]time.Time{}, now
+	r.put(&boot{member: self, since: now})
 }
 
 // others counts the other live members. It is called with r.mu held.
@@ -196,8 +227,9 @@ func (r *roster) gossips() map[string]bool {
 
 // A snapshot is what the roster says at one moment.
 type snapshot struct {
+	self    string    // this node's id
 	members []Member  // by ID
-	gone    []string  // ids that left for good
+	gone    []Member  // that have lost their place; those that drained left for good
 	next    time.Time // when a snapshot would differ even if nothing happens
 }
 
@@ -205,9 +237,14 @@ type snapshot struct {
 func (r *roster) snapshot(now time.Time) snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := snapshot{next: now.Add(time.Hour)}
+	s := snapshot{self: r.self, next: now.Add(time.Hour)}
 	for id := range r.boots {
 		s.next = r.prune(id, now, s.next)
+		if newest, living := r.boots[id].newest(); newest != living && living != nil {
+			if proof := newest.first.Add(r.surely()); now.Before(proof) {
+				s.next = earlier(s.next, proof)
+			}
+		}
 		b := r.best(id, now)
 		switch {
 		case b == nil:
@@ -216,8 +253,10 @@ func (r *roster) snapshot(now time.Time) snapshot {
 			m.Since, m.alive = b.since, m.alive || id == r.self
 			m.Up = m.alive && (m.State == Active || id == r.self)
 			s.members = append(s.members, m)
-		case b.member.State == Draining:
-			s.gone = append(s.gone, id)
+		default:
+			m := b.member
+			m.Since = b.since
+			s.gone = append(s.gone, m)
 		}
 	}
 	slices.SortFunc(s.members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
@@ -238,9 +277,11 @@ func (r *roster) member(id string, now time.Time) (Member, bool) {
 	return m, true
 }
 
-// prune forgets boots of the id that were lost long ago. It returns next, or when
-// the next boot loses its place or is forgotten if that is earlier.
+// prune forgets boots of the id that were lost long ago, the newest one last: it has the
+// last word on those before it. It returns next, or when the next boot loses its place
+// or is forgotten if that is earlier.
 func (r *roster) prune(id string, now, next time.Time) time.Time {
+	newest, _ := r.boots[id].newest()
 	for epoch, b := range r.boots[id] {
 		if b.member.alive {
 			continue
@@ -250,7 +291,7 @@ func (r *roster) prune(id string, now, next time.Time) time.Time {
 			next = earlier(next, b.until)
 		case now.Before(end):
 			next = earlier(next, end)
-		default:
+		case b != newest || len(r.boots[id]) == 1:
 			delete(r.boots[id], epoch)
 		}
 	}
@@ -267,24 +308,24 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// overlap returns since when another live boot has this node's id, or zero.
-func (r *roster) overlap() (since time.Time) {
+// overlap returns since when another live boot has this node's id, or zero, and that
+// boot's gossip address.
+func (r *roster) overlap() (since time.Time, gossip string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	own := r.boots[r.self][r.epoch]
 	if own == nil {
-		return since
+		return since, ""
 	}
-	for _, epoch := range slices.Sorted(maps.Keys(r.boots[r.self])) {
-		b := r.boots[r.self][epoch]
+	for epoch, b := range r.boots[r.self] {
 		if epoch == r.epoch || !b.member.alive {
 			continue
 		}
 		if s := later(own.since, b.since); since.IsZero() || s.Before(since) {
-			since = s
+			since, gossip = s, b.member.Gossip
 		}
 	}
-	return since
+	return since, gossip
 }
 
 func later(a, b time.Time) time.Time {
@@ -294,9 +335,10 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// contested returns when another node with this node's title was last seen.
-func (r *roster) contested() time.Time {
+// contested reports whether another node with this node's title has been seen for so
+// long that it does not go away by itself.
+func (r *roster) contested(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.conflict
+	return now.Sub(r.conflict[1]) < contestedFor && r.conflict[1].Sub(r.conflict[0]) >= twiceFor
 }

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -29,10 +30,11 @@ const secret = "a secret of the mesh"
 // where waiting takes no time.
 type sim struct {
 	*testing.T
-	net   *memnet.Network
-	nodes map[int]*Membership // the running ones
-	logs  map[int]*testkit.Log
-	next  func(*ring.Ring, []ring.Member) (*ring.Ring, error)
+	net      *memnet.Network
+	nodes    map[int]*Membership // the running ones
+	logs     map[int]*testkit.Log
+	prepared func(i int, m *Membership) // called before a node starts; nil: nothing to do
+	next     func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 }
 
 // bubble runs the test in virtual time.
@@ -69,6 +71,9 @@ func (s *sim) start(i int, change ...func(*Config)) *Membership {
 	}
 	cfg.Transport = s.net.Host(cfg.BindAddr)
 	m, err := prepare(cfg)
+	if err == nil && s.prepared != nil {
+		s.prepared(i, m)
+	}
 	if err == nil {
 		err = m.start(s.next)
 	}
@@ -238,3 +243,6 @@ func (z *zone) resolve(_ context.Context, host string) (all []netip.Addr, err er
 func names(table map[string][]string) func(context.Context, string) ([]netip.Addr, error) {
 	return (&zone{names: table}).resolve
 }
+
+// health joins what is wrong with a node, nil if nothing is.
+func health(m *Membership) error { return errors.Join(m.Health()...) }

@@ -85,7 +85,7 @@ func TestGarbageKillsNobodyAndAdmitsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer packets.Close()
-			head := append([]byte{244, byte(len(label))}, label...) // memberlist's label header
+			head := append([]byte{244, byte(len(program))}, program...) // memberlist's label header
 			for i := range 2000 {
 				b := make([]byte, 1+i%200)
 				rand.Read(b)

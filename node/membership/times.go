@@ -1,6 +1,16 @@
 package membership
 
-import "time"
+import (
+	"math"
+	"time"
+)
+
+// foundDead returns how long memberlist takes at most to find a member dead that died,
+// in a mesh of n. Beyond ten members, a suspicion takes longer by their logarithm.
+func foundDead(n int) time.Duration {
+	suspected := suspicionMult * suspicionMaxMult * max(1, math.Log10(float64(n)))
+	return probeInterval + time.Duration(suspected*float64(probeInterval))
+}
 
 // All times of this package. TestTimesAreInOrder states which must be shorter
 // than which, and why.
@@ -39,9 +49,16 @@ const (
 	// What Health reports.
 	aloneFor     = 15 * time.Second // how long it may take to find a seed
 	twiceFor     = 15 * time.Second // how long this node's id may live twice: its last boot may not be found dead yet
+	lookAgain    = 2 * time.Second  // between two looks at a node that may have this node's id
+	clashFor     = 30 * time.Second // how long a node tells of other nodes that have one title
+	sameStart    = time.Second      // of two nodes with one id: they started at about the same time
+	replaceTime  = time.Minute      // how long before a loss is noticed a node of that name may have taken the place
+	tryAgain     = 30 * time.Second // between two tries of an address that does not answer
+	toldFor      = 90 * time.Second // how long it counts that an address does not answer
 	contestedFor = time.Minute      // how long a conflict of names counts; it is seen again at each exchange
 
 	logWindow = time.Minute // in which a message of gossip is logged once
+	udpAfter  = time.Minute // how long packets are lost before it is logged
 )
 
 // mingling says when, after its first join, a node joins further members. With

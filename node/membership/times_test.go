@@ -8,8 +8,6 @@ import (
 
 func TestTimesAreInOrder(t *testing.T) {
 	t.Parallel()
-	// In a mesh of up to ten, memberlist takes this long at most to find a member dead.
-	foundDead := probeInterval + suspicionMult*suspicionMaxMult*probeInterval
 	for _, order := range []struct {
 		shorter, longer time.Duration
 		why             string
@@ -19,8 +17,13 @@ func TestTimesAreInOrder(t *testing.T) {
 		{debounce, announceTime, "the views have the change by then"},
 		{pushPullInterval, defaultGrace, "a newcomer must hear of a member that is down while it keeps its place, or their rings differ"},
 		{pushPullInterval, contestedFor, "a conflict of names must be seen again while it counts, or Health flickers"},
-		{foundDead, twiceFor, "after a restart, the last boot must be found dead before it counts as a duplicate"},
-		{foundDead, defaultGrace, "a member found dead must keep its place for a while, or a restart moves keys"},
+		{foundDead(10), twiceFor, "after a restart, the last boot must be found dead before it counts as a duplicate"},
+		{foundDead(10), defaultGrace, "a member found dead must keep its place for a while, or a restart moves keys"},
+		{lookAgain, twiceFor, "twins must have looked at each other before Health reports them"},
+		{pushPullInterval, clashFor, "two nodes with one title must hear of each other while it is told"},
+		{tryAgain, toldFor, "an address that does not answer must be tried again while it is told"},
+		{pushPullInterval, toldFor, "a node must hear that its address does not answer while it is told"},
+		{gossipToDead, udpAfter, "a wrong address is told before lost packets are logged"},
 		{firstPause, lastPause, "the pause between tries grows"},
 		{lastPause, gossipToDead, "a lost member must be sought before memberlist forgets it"},
 		{lookupTime + streamTimeout, aloneFor, "a seed must be tried at least once before the node reports that it is alone"},

@@ -57,6 +57,7 @@ type Member struct {
 	keys       []byte // see sketch
 	any        bool   // it is configured for more registries than it lists
 	anySecret  bool   // and some of those are private
+	void       bool   // this start takes another id
 	alive      bool
 	meta       string // what it said of itself, encoded
 }

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -200,12 +201,29 @@ func (a *answers) postRefusal(w *reply, c *call) error {
 }
 
 // getStats sends the node's counters.
-func (a *answers) getStats(w *reply, _ *call) error { return sendJSON(w, a.cfg.Stats()) }
+func (a *answers) getStats(w *reply, c *call) error {
+	b, err := encodeJSON(a.cfg.Stats())
+	if err != nil {
+		return err
+	}
+	return send(w, "application/json", padded(c, b))
+}
 
 // getPing shows that the node lives.
-func (a *answers) getPing(w *reply, _ *call) error {
+func (a *answers) getPing(w *reply, c *call) error {
+	if b := padded(c, nil); len(b) > 0 {
+		return send(w, "text/plain", b)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// padded returns b with spaces at its end, if it is short and the call is padded too.
+func padded(c *call, b []byte) []byte {
+	if c.Header.Get(headerPadding) == "" {
+		return b
+	}
+	return append(b, bytes.Repeat([]byte{' '}, max(0, padding-len(b)))...)
 }
 
 // tellable refuses a media type that the other node would not take. The registry
@@ -235,14 +253,23 @@ func send(w *reply, mediaType string, b []byte) error {
 
 // sendJSON sends v.
 func sendJSON(w *reply, v any) error {
-	b, err := json.Marshal(v)
+	b, err := encodeJSON(v)
 	if err != nil {
-		return fmt.Errorf("writing an answer: %w", err)
-	}
-	if len(b) > maxJSON {
-		return fmt.Errorf("writing an answer: %d bytes of JSON are over the limit of %d", len(b), maxJSON)
+		return err
 	}
 	return send(w, "application/json", b)
+}
+
+// encodeJSON encodes v, if that fits in an answer.
+func encodeJSON(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("writing an answer: %w", err)
+	}
+	if len(b) > maxJSON {
+		return nil, fmt.Errorf("writing an answer: %d bytes of JSON are over the limit of %d", len(b), maxJSON)
+	}
+	return b, nil
 }
 
 // sendPage sends a page, or returns err.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"oci-proxy/transfer/mesh"
@@ -25,6 +26,7 @@ type ask struct {
 	span   string // Range
 	body   []byte
 	bulk   bool
+	padded bool // the request is as large as padding, to find out whether large packets arrive
 }
 
 // An answer is a small one, read to its end.
@@ -62,12 +64,15 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 		x.key = all[m.Key]
 	}
 	s := statement{
-		receiver: l.member.Nonce, sender: c.self, nonce: c.nonce, number: c.number.Add(1),
+		receiver: l.member.Nonce, sender: c.self(), nonce: c.nonce, number: c.number.Add(1),
 		method: a.method, path: u.EscapedPath(), query: u.RawQuery, span: a.span, body: a.body,
 	}
 	x.mac = s.sign(x.key)
 	req.Header.Set(headerAuth, auth{s.sender, s.number, x.mac}.String())
 	req.Header.Set("User-Agent", "")
+	if a.padded {
+		req.Header.Set(headerPadding, strings.Repeat("0", padding))
+	}
 	if a.span != "" {
 		req.Header.Set("Range", a.span)
 	}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,9 +17,9 @@ import (
 
 // ClientConfig is what a Client works with. All fields but Dial are needed.
 type ClientConfig struct {
-	Self      string   // this node's id
-	SelfNonce []byte   // this node's boot nonce, as gossip tells it to the others
-	Keys      [][]byte // the cluster's secrets; the first signs
+	Self      func() string // this node's id by now
+	SelfNonce []byte        // this node's boot nonce, as gossip tells it to the others
+	Keys      [][]byte      // the cluster's secrets; the first signs
 	// Member returns what gossip tells of a node by now. It is asked for each
 	// request and answers at once.
 	Member func(id string) (Member, bool)
@@ -43,7 +44,7 @@ type times struct {
 
 // A Client asks other members. It is safe for concurrent use.
 type Client struct {
-	self   string
+	self   func() string
 	nonce  []byte
 	member roster
 	log    *slog.Logger
@@ -90,16 +91,17 @@ func (c *Client) Healthy(id string) bool { return c.links.healthy(id) }
 func (c *Client) Peer(id string) mesh.Peer { return &remote{c, id} }
 
 // Stats returns the member's counters, at most 1 MiB of JSON. ctx and 39 s bound
-// it. Errors are *mesh.PeerError.
+// it. Question and answer are large enough that they get lost if the network swallows
+// large packets, as blobs would. Errors are *mesh.PeerError.
 func (c *Client) Stats(ctx context.Context, id string) (json.RawMessage, error) {
-	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats"}, maxJSON, c.times.call)
+	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats", padded: true}, maxJSON, c.times.call)
 	if err != nil {
 		return nil, err
 	}
 	if !json.Valid(a.body) {
 		return nil, c.garbled(a.link, errors.New("its counters are not JSON"))
 	}
-	return a.body, nil
+	return bytes.TrimSpace(a.body), nil
 }
 
 // fails makes an error of the peer itself.

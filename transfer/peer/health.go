@@ -120,16 +120,18 @@ func (c *Client) revive(l *link) {
 	}
 }
 
-// ping asks the link's peer for a sign of life. A busy peer gives one.
+// ping asks the link's peer for a sign of life, which is padded as Stats is. A busy peer
+// gives one.
 func (c *Client) ping(l *link) error {
 	ctx, cancel := context.WithTimeout(l.life, c.times.progress)
 	defer cancel()
-	resp, err := c.once(ctx, l, ask{method: http.MethodGet, path: root + "ping"})
+	resp, err := c.once(ctx, l, ask{method: http.MethodGet, path: root + "ping", padded: true})
 	if _, isBusy := errors.AsType[*busy](err); isBusy {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	_, err = c.content(ctx, l, resp, maxJSON)
+	return errors.Join(err, resp.Body.Close())
 }

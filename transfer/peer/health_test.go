@@ -81,7 +81,7 @@ func inBubble(t *testing.T, fn func(*Client, *cable, *members)) {
 		srv := s.HTTP(nil)
 		var served sync.WaitGroup
 		served.Go(func() { _ = srv.Serve(w) })
-		c := NewClient(ClientConfig{Self: "a", SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler), Dial: w.dial})
+		c := NewClient(ClientConfig{Self: func() string { return "a" }, SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler), Dial: w.dial})
 		fn(c, w, g)
 		c.Close()
 		_ = srv.Close()

@@ -76,6 +76,7 @@ const (
 	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
 	headerNext      = "Oci-Peer-Next"      // query of the next page
+	headerPadding   = "Oci-Peer-Padding"   // makes a request large
 	headerVia       = "Cache-Status"
 	headerFilters   = "Oci-Filters-Applied"
 )
@@ -93,6 +94,7 @@ const (
 	maxManifest = 4 << 20
 	maxList     = 32 << 20
 	maxJSON     = 1 << 20
+	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
 	maxOffer    = 4 << 10
 	maxQuery    = 16 << 10
 	maxNext     = 8 << 10 // of a link to a next page, and of a redirect

@@ -51,6 +51,7 @@ type Server struct {
 	conns               *wire.Ledger
 	pieceTime           time.Duration // tests shorten it
 	refused, turnedAway atomic.Int64
+	asked               atomic.Int64 // when a member last asked something, in unix nanoseconds; 0: never
 }
 
 // NewServer returns a Server.
@@ -103,6 +104,15 @@ func (s *Server) HTTP(cfg *tls.Config) *http.Server {
 	return srv
 }
 
+// LastAsked returns when a member last asked something, the zero time if none has.
+func (s *Server) LastAsked() time.Time {
+	at := s.asked.Load()
+	if at == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, at)
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := wire.Pace(rw, r, s.pieceTime)
@@ -118,6 +128,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.conns.Keep(r)
+	s.asked.Store(time.Now().UnixNano())
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	if !to.slots.take() {
 		s.busy(answer)

@@ -30,8 +30,12 @@ type Transport struct {
 
 var _ memberlist.Transport = (*Transport)(nil)
 
-// FinalAdvertiseAddr returns the host's own address.
-func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+// FinalAdvertiseAddr returns the address that is to be advertised, or else the host's
+// own.
+func (t *Transport) FinalAdvertiseAddr(ip string, _ int) (net.IP, int, error) {
+	if a, err := netip.ParseAddr(ip); err == nil {
+		return a.AsSlice(), int(t.at.Port()), nil
+	}
 	return t.at.Addr().AsSlice(), int(t.at.Port()), nil
 }
 
