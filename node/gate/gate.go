@@ -67,6 +67,7 @@ func (g *Gate) Watch(srv *http.Server) { g.conns.ledger.Watch(srv) }
 func (g *Gate) Screen(w http.ResponseWriter, r *http.Request) bool {
 	g.conns.ledger.Begin(r)
 	boundBody(w, r)
+	endUnclear(w, r)
 	reason := misframed(r)
 	if reason != "" {
 		refuseMisframed(w, reason)
