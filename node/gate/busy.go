@@ -14,13 +14,18 @@ import (
 // containerd and clients built on containers/image it is the other way round, but
 // they try again at once, so their answer is held back for a moment.
 func (g *Gate) RefuseBusy(w http.ResponseWriter, r *http.Request) {
+	g.access.refuseBusy(w, r, ErrBusy)
+}
+
+// refuseBusy is RefuseBusy for any reason.
+func (a *access) refuseBusy(w http.ResponseWriter, r *http.Request, why error) {
 	status, code := http.StatusServiceUnavailable, "UNAVAILABLE"
 	if retriesAt429(r.UserAgent()) {
 		status, code = http.StatusTooManyRequests, "TOOMANYREQUESTS"
-		g.access.throttle.delay(r.Context(), busyDelay)
+		a.throttle.delay(r.Context(), busyDelay)
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(int(busyRetry.Seconds())))
-	reply.Fail(w, status, reply.Error{Code: code, Message: ErrBusy.Error(), Detail: &reply.Detail{Reason: ErrBusy.Error(), RetryAfter: busyRetry.Seconds()}})
+	reply.Fail(w, status, reply.Error{Code: code, Message: why.Error(), Detail: &reply.Detail{Reason: why.Error(), RetryAfter: busyRetry.Seconds()}})
 }
 
 // retriesAt429 tells clients by how their User-Agent begins.
