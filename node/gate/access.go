@@ -110,7 +110,7 @@ func (a *access) anonymous(r *http.Request) bool { return within(a.nologin, a.ad
 // later.
 func (a *access) refuse(w http.ResponseWriter, r *http.Request, v verdict) {
 	if v.busy {
-		a.refuseBusy(w, r, errCrowded)
+		a.refuseBusy(w, r, errCrowded.Error(), &reply.Detail{Reason: errCrowded.Error()})
 		return
 	}
 	if v.level >= barred || v.level == slowed && !a.throttle.delay(r.Context(), refusalDelay) {

@@ -29,11 +29,15 @@ const (
 	Invalid
 	// Offline: the configuration says never to ask the registry.
 	Offline
+	// Busy: too many requests are at the registry, and no turn came for this one.
+	Busy
+	// Looped: the registry's name leads back to this proxy.
+	Looped
 )
 
 // String returns the kind as logs show it.
 func (k Kind) String() string {
-	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline"}[k]
+	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline", "busy", "looped"}[k]
 }
 
 // A Party is who gave an answer.
@@ -90,7 +94,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // source, so that stale content may stand in for a fresh answer.
 func (e *Error) Passing() bool {
 	switch e.Kind {
-	case Unavailable, Timeout, Limited, Corrupt, Offline:
+	case Unavailable, Timeout, Limited, Corrupt, Offline, Busy:
 		return true
 	default:
 		return false

@@ -118,6 +118,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.conns.Keep(r)
+	c.Request = c.WithContext(oci.ForClient(c.Context(), "member "+c.sender))
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	if !to.slots.take() {
 		s.busy(answer)

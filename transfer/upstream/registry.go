@@ -34,6 +34,9 @@ type Registry struct {
 	// RealmHosts are token servers on other sites that may see the credentials:
 	// host (any port) or host:port.
 	RealmHosts []string
+	// Requests is how many requests may be at the registry at a time; 0:
+	// DefaultRequests.
+	Requests int
 }
 
 // check returns what is wrong with the settings, and the certificates to trust.
@@ -57,18 +60,20 @@ type registry struct {
 	net             *network
 	hops            hops
 	passes          *passes
+	turns           *turns
 	followRedirects bool
 }
 
 // newRegistry returns the registry that cfg describes. roots are the certificates
-// to trust. Token requests end with life.
-func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.Logger) *registry {
+// to trust, and strangers the turns of all registries that nobody configured, nil if
+// this one is. Token requests end with life.
+func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
 	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
-		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects,
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, turns: newTurns(home, cfg.Requests, strangers),
 		passes: &passes{
 			home: home, net: net, login: login,
 			challenges: newChallenges(),
@@ -81,11 +86,11 @@ func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.
 // and both once more if the token has expired.
 const maxRounds = 6
 
-// do asks for a and answers challenges. The first request is bare, so that public
+// meetAll asks for a and answers challenges. The first request is bare, so that public
 // content stays public and does not count against the account's quota. Once a
 // repository has asked for a pass, requests show it at once. If a 401 is returned
 // as the answer, it is final.
-func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
 	p, err := r.passes.known(ctx, a.repo)
 	if err != nil {
 		return nil, err
