@@ -216,21 +216,21 @@ func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) boo
 func (s sites) public(registry string) bool { return !s.of(registry).Private }
 
 // upstreams are the configured registries as the upstream client takes them, and
-// what any other registry is.
-func upstreams(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+// what any other registry is. mark is the node's pseudonym in requests to them.
+func upstreams(cfg *config.Config, mark func() string, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
 	for _, r := range cfg.Registries {
-		u := upstreamOf(r)
+		u := upstreamOf(r, mark)
 		u.Configured = true
 		out = append(out, u)
 	}
-	return out, upstreamOf(cfg.Defaults), log
+	return out, upstreamOf(cfg.Defaults, mark), log
 }
 
-func upstreamOf(r config.Registry) upstream.Registry {
+func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
-		Requests: r.UpstreamRequests,
+		Requests: r.UpstreamRequests, Mark: mark,
 	}
 }

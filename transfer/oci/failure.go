@@ -94,7 +94,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // source, so that stale content may stand in for a fresh answer.
 func (e *Error) Passing() bool {
 	switch e.Kind {
-	case Unavailable, Timeout, Limited, Corrupt, Offline, Busy:
+	case Unavailable, Timeout, Limited, Corrupt, Offline, Busy, Looped:
 		return true
 	default:
 		return false
@@ -103,7 +103,7 @@ func (e *Error) Passing() bool {
 
 // OtherNodeMayHelp reports whether another node, with its own way to the
 // registry, may get a better answer.
-func (e *Error) OtherNodeMayHelp() bool { return e.Passing() && e.Kind != Limited }
+func (e *Error) OtherNodeMayHelp() bool { return e.Passing() && e.Kind != Limited && e.Kind != Looped }
 
 // Authoritative reports whether the registry or its token server gave the
 // answer. What anybody else says tells nothing about the right to pull.

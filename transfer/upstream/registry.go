@@ -37,6 +37,9 @@ type Registry struct {
 	// Requests is how many requests may be at the registry at a time; 0:
 	// DefaultRequests.
 	Requests int
+	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
+	// knows its own requests should they come back. Nil: none.
+	Mark func() string
 }
 
 // check returns what is wrong with the settings, and the certificates to trust.
@@ -70,6 +73,7 @@ type registry struct {
 func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
 	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
+	net.mark = cfg.Mark
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
