@@ -62,7 +62,7 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	add := func(dir string, one config.Registry) {
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Log: log}
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, Log: log}
 		}
 		if one.OwnBound > 0 {
 			o.Shares[one.Host] = one.OwnBound
@@ -76,6 +76,16 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 		add(r.dirOf[one.Host], one)
 	}
 	return opts
+}
+
+// group says with whom a registry shares places for tags: with nobody if it is
+// configured, else with all of its domain, since whoever has a domain has any number
+// of hosts.
+func (r *registries) group(registry string) cache.Group {
+	if r.Configured(registry) {
+		return cache.Group{Name: registry}
+	}
+	return cache.Group{Name: upstream.Domain(registry), Stranger: true}
 }
 
 // names is how clients' names become registries'.
