@@ -3,10 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"regexp"
-	"slices"
-	"strings"
 )
 
 // maxNote bounds, in bytes, what [Folder.Read] returns.
@@ -108,62 +105,4 @@ func wrapNote(doing, name string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s note %s: %w", doing, name, err)
-}
-
-// OldTags calls yield for each tag whose key begins with one of the prefixes.
-// Earlier versions kept notes among the tags; this is for reading them over,
-// once. It goes on after a file that can't be read, and then returns an error.
-// An error of yield ends it.
-func (f *Folder) OldTags(prefixes []string, yield func(Tag) error) error {
-	dirs, err := f.disk.list("notes", "tags")
-	if err != nil {
-		return fmt.Errorf("listing the tags: %w", err)
-	}
-	onlyKept := !slices.ContainsFunc(prefixes, func(p string) bool { return !strings.HasPrefix(p, Kept) })
-	var errs []error
-	for _, dir := range dirs {
-		if !dir.IsDir() || onlyKept && !strings.HasPrefix(dir.Name(), Kept) {
-			continue
-		}
-		unread, err := f.oldTagsIn("tags/"+dir.Name(), prefixes, yield)
-		if err != nil {
-			return err
-		}
-		errs = append(errs, unread)
-	}
-	return errors.Join(errs...)
-}
-
-// oldTagsIn is OldTags for one directory. unread says which files could not be
-// read; err is yield's.
-func (f *Folder) oldTagsIn(dir string, prefixes []string, yield func(Tag) error) (unread, err error) {
-	files, err := f.disk.list("notes", dir)
-	if err != nil {
-		return fmt.Errorf("listing the tags: %w", err), nil
-	}
-	var errs []error
-	for _, file := range files {
-		t, err := readTag(&f.disk.root, dir+"/"+file.Name())
-		switch {
-		case errors.Is(err, errTag) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeign):
-			continue // no tag of ours
-		case err != nil:
-			errs = append(errs, fmt.Errorf("reading a tag: %w", err))
-			continue
-		case !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(t.Key, p) }):
-			continue
-		}
-		if err := yield(t); err != nil {
-			return nil, err
-		}
-	}
-	return errors.Join(errs...), nil
-}
-
-// RemoveOldTag deletes the file of the tag of that key.
-func (f *Folder) RemoveOldTag(key string) error {
-	if err := f.disk.remove(tagPath(key)); err != nil {
-		return fmt.Errorf("removing an old tag: %w", err)
-	}
-	return nil
 }

@@ -193,9 +193,11 @@ func TestOldTagsAreReadOver(t *testing.T) {
 	s, f := folderOf(t, t.TempDir(), Options{})
 	d := digest.FromString("x")
 	for _, key := range []string{"?vouched r a", "?vouched r b", "?delivered r", Kept + "refused r", "plain"} {
-		s.SetTag(Tag{Key: key, Digest: d})
+		if err := f.WriteOldTag(Tag{Key: key, Digest: d}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(s.dir+"/"+tagPath("?vouched r b"), []byte("torn"), 0o600); err != nil {
+	if err := os.WriteFile(s.dir+"/"+oldTagPath("?vouched r b"), []byte("torn"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	read := func(prefixes ...string) (keys []string) {
@@ -226,7 +228,7 @@ func TestOldTagsAreReadOver(t *testing.T) {
 	if got := read("?delivered "); len(got) != 0 {
 		t.Errorf("%q were removed", got)
 	}
-	if got, err := os.ReadFile(s.dir + "/" + tagPath("plain")); err != nil || !bytes.Contains(got, []byte("plain")) {
+	if got, err := os.ReadFile(s.dir + "/" + oldTagPath("plain")); err != nil || !bytes.Contains(got, []byte("plain")) {
 		t.Errorf("another tag: %q, %v", got, err)
 	}
 }

@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,7 +91,7 @@ func TestTagsAreRemembered(t *testing.T) {
 		}
 		s = restart(t, s, Options{})
 	}
-	path := s.dir + "/" + tagPath("a")
+	path := s.dir + "/" + placesOf(t, s).of("a")
 	for at := range int64(100) {
 		s = restart(t, s, Options{})
 		flip(t, path, at)
@@ -102,72 +99,6 @@ func TestTagsAreRemembered(t *testing.T) {
 			t.Errorf("flipped at %d: %+v", at, got)
 		}
 		flip(t, path, at)
-	}
-}
-
-func TestTagsOnDiskAreBounded(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	s := start(t, dir, Options{})
-	s.SetTag(Tag{Key: Kept, Digest: digest.FromString("")})
-	var keys []string // of one directory
-	for i := 0; len(keys) < maxTagFiles+10; i++ {
-		if key := fmt.Sprint(i); strings.HasPrefix(tagPath(key), path.Dir(strings.Replace(tagPath(Kept), Kept, "", 1))+"/") {
-			keys = append(keys, key)
-		}
-	}
-	for i, key := range keys {
-		s.SetTag(Tag{Key: key, Digest: digest.FromString(key), Checked: time.Now()})
-		written := time.Now().Add(time.Duration(i-len(keys)) * time.Second)
-		if err := os.Chtimes(filepath.Join(dir, tagPath(key)), written, written); err != nil {
-			t.Fatal(err)
-		}
-	}
-	files, err := os.ReadDir(filepath.Join(dir, path.Dir(tagPath(keys[0]))))
-	if err != nil || len(files) > maxTagFiles || len(files) < maxTagFiles/2 {
-		t.Errorf("%d files, %v", len(files), err)
-	}
-	s = restart(t, s, Options{})
-	if _, ok := s.Tag(keys[0]); ok {
-		t.Error("the oldest tag was not removed")
-	}
-	if _, ok := s.Tag(Kept); !ok {
-		t.Error("a kept tag was removed")
-	}
-	for _, key := range keys[len(keys)-len(files):] {
-		if _, ok := s.Tag(key); !ok {
-			t.Errorf("%s of the newest %d is gone", key, len(files))
-		}
-	}
-}
-
-func TestKeptTagsAreBounded(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("it hashes a quarter of a million keys")
-	}
-	s := start(t, t.TempDir(), Options{})
-	dir := path.Dir(tagPath(Kept))
-	n, known := 0, ""
-	for i := 0; n < maxKept+10; i++ {
-		key := fmt.Sprint(Kept, i)
-		if path.Dir(tagPath(key)) != dir {
-			continue
-		}
-		n++
-		s.SetTag(Tag{Key: key, Digest: digest.FromString(key), Checked: time.Now()})
-		if _, ok := s.Tag(key); ok != (n <= maxKept) {
-			t.Fatalf("number %d is known: %v", n, ok)
-		}
-		if n == 1 {
-			known = key
-		}
-	}
-	later := Tag{Key: known, Digest: digest.FromString("later"), Checked: time.Now().UTC().Round(0)}
-	s.SetTag(later)
-	s = restart(t, s, Options{})
-	if got, ok := s.Tag(known); !ok || got != later {
-		t.Errorf("%+v, want %+v", got, later)
 	}
 }
 
@@ -183,6 +114,10 @@ func TestTagsAreWrittenWhenTheyChange(t *testing.T) {
 		}
 		return nil
 	}})
+	placesOf(t, s) // draws the key, which is written once
+	mu.Lock()
+	writes = 0
+	mu.Unlock()
 	now := time.Now()
 	one, two := digest.FromString("1"), digest.FromString("2")
 	steps := []struct {

@@ -56,7 +56,9 @@ func (x *rotten) fileAt() string {
 	b := x.blobs[x.r.IntN(len(x.blobs))].path(x.dir)
 	switch x.r.IntN(8) {
 	case 0:
-		return filepath.Join(x.dir, tagPath(rotTag))
+		tags, _ := filepath.Glob(x.dir + "/tags/*/*/*")
+		tags = append(tags, filepath.Join(x.dir, placesKey))
+		return tags[x.r.IntN(len(tags))]
 	case 1, 2:
 		parts, _ := filepath.Glob(x.dir + "/tmp/*")
 		if len(parts) > 0 {

@@ -160,8 +160,9 @@ func TestSlowUnlinkIsNotAwaitedForEver(t *testing.T) {
 func TestSlowTagHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	held := newSample(730, 200_000)
-	st := newStall("rename", tagPath("slow"))
-	s := start(t, t.TempDir(), Options{Fault: st.fault})
+	s := start(t, t.TempDir(), Options{})
+	st := newStall("rename", placesOf(t, s).of("slow"))
+	s = restart(t, s, Options{Fault: st.fault})
 	keep(t, s, held)
 	first, last := digest.FromString("first"), digest.FromString("last")
 	var second sync.WaitGroup

@@ -218,7 +218,7 @@ func TestTurnsEndWithClose(t *testing.T) {
 // Many tags push out the least recently used one, not all.
 func TestTagsInMemoryGoSingly(t *testing.T) {
 	t.Parallel()
-	tags := newTags(nil, &directory{})
+	tags := newTags(nil, &directory{}, nil)
 	tags.keep(Tag{Key: "used"})
 	tags.keep(Tag{Key: "unused"})
 	for i := range maxTags - 1 {

@@ -17,6 +17,10 @@ type Options struct {
 	Verify time.Duration    // how long a checked chunk counts as right, 0: 24 h
 	Log    *slog.Logger     // nil: none
 
+	// Group, if set, says with whom a registry shares places for tags. It is called
+	// often. Nil: each registry is by itself.
+	Group func(registry string) Group
+
 	// Taken, if set, is called each time a directory is taken into use, before
 	// anything in it is served: by Open, and by the goroutine that opens a
 	// directory which was lost or not there at first. The Folder is in that
@@ -52,7 +56,7 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 	ctx, stop := context.WithCancel(context.Background())
 	shard := newShard(log, opts, ctx.Done())
 	s := &Store{
-		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir), stop: stop,
+		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
 		care: &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, retry: retry},
 	}
 	err := s.care.open()

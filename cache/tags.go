@@ -2,15 +2,9 @@ package cache
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"path"
-	"slices"
-	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -19,7 +13,7 @@ import (
 
 // A Tag says which manifest a tag named when upstream was last asked.
 type Tag struct {
-	Key       string        `json:"key"` // names the tag, in the caller's words; see Kept
+	Key       string        `json:"key"` // registry, space, repository, space, and more words of the caller's
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
 	Size      int64         `json:"size"`
@@ -30,8 +24,10 @@ type Tag struct {
 type tags struct {
 	log    *slog.Logger
 	dir    *directory
+	places *places
 	files  turns[string] // by key, so that the file has what was set last
-	memory *lru.Cache[string, tagInMemory]
+	// memory is of configured registries, strangers of all others.
+	memory, strangers *lru.Cache[string, tagInMemory]
 }
 
 // A tagInMemory is a tag, and the time of its last check as its file has it.
@@ -40,36 +36,26 @@ type tagInMemory struct {
 	noted time.Time
 }
 
-// maxTags bounds the tags in memory. Other tags are read from their files.
-const maxTags = 16 << 10
+// maxTags bounds the tags in memory, of configured registries and of others. Other
+// tags are read from their files.
+const maxTags = 8 << 10
 
 // tagNoted is how long a tag that has not changed is not written again. Its file may
 // give a time of the last check that is so much too early.
 const tagNoted = time.Minute
 
-// Kept is the prefix of keys whose tags are never removed for others, so that no
-// client can push one out. When there are too many, a new one is not remembered.
-const Kept = "!"
-
-// maxKept bounds such tags in each of 256 directories of their own.
-const maxKept = 1024
-
-// maxTagFiles bounds the other tags in each of 256 directories: 64 Ki of them, a
-// page each.
-const maxTagFiles = 256
-
-func newTags(log *slog.Logger, dir *directory) *tags {
+func newTags(log *slog.Logger, dir *directory, group func(registry string) Group) *tags {
 	memory, _ := lru.New[string, tagInMemory](maxTags) // fails only for a size below 1
-	return &tags{log: log, dir: dir, memory: memory}
+	strangers, _ := lru.New[string, tagInMemory](maxTags)
+	return &tags{log: log, dir: dir, places: newPlaces(group), memory: memory, strangers: strangers}
 }
 
-// tagPath is the file of a tag.
-func tagPath(key string) string {
-	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(key)))
-	if strings.HasPrefix(key, Kept) {
-		return "tags/" + Kept + sum[:2] + "/" + sum
+// inMemory is where a tag is remembered.
+func (t *tags) inMemory(key string) *lru.Cache[string, tagInMemory] {
+	if t.places.group(registryOf(key)).Stranger {
+		return t.strangers
 	}
-	return "tags/" + sum[:2] + "/" + sum
+	return t.memory
 }
 
 // Tag returns the tag named by key as it was set last. It may read the disk.
@@ -84,23 +70,45 @@ func (s *Store) ForgetTag(key string) { s.tags.forget(key) }
 
 // get returns a tag from memory or from its file.
 func (t *tags) get(key string) (Tag, bool) {
-	if known, ok := t.memory.Get(key); ok {
+	memory := t.inMemory(key)
+	if known, ok := memory.Get(key); ok {
 		return known.Tag, true
 	}
 	defer t.turn(key)() // a tag set meanwhile is newer than the file
-	if known, ok := t.memory.Get(key); ok {
+	if known, ok := memory.Get(key); ok {
 		return known.Tag, true
 	}
 	d := t.dir.inUse()
 	if d == nil {
 		return Tag{}, false
 	}
-	tag, err := readTag(&d.root, tagPath(key))
-	if err != nil || tag.Key != key {
+	tag, ok := t.read(d, key)
+	if ok {
+		memory.Add(key, tagInMemory{tag, tag.Checked})
+	}
+	return tag, ok
+}
+
+// read reads a tag from its file, or from where it lay before: then it moves.
+func (t *tags) read(d *disk, key string) (Tag, bool) {
+	in, err := t.places.in(d)
+	if err != nil {
+		t.log.Debug("tag not read from disk", "error", err)
 		return Tag{}, false
 	}
-	t.memory.Add(key, tagInMemory{tag, tag.Checked})
-	return tag, true
+	for i, at := range in.all(key) {
+		tag, err := readTag(&d.root, at)
+		if err != nil || tag.Key != key {
+			continue
+		}
+		if i > 0 {
+			if err := t.write(d, tag); err != nil {
+				t.log.Debug("tag not moved to its place on disk", "error", err)
+			}
+		}
+		return tag, true
+	}
+	return Tag{}, false
 }
 
 // turn waits for the key's turn, and returns what ends it.
@@ -113,46 +121,66 @@ func (t *tags) turn(key string) (end func()) {
 func (t *tags) set(tag Tag) {
 	defer t.turn(tag.Key)()
 	d := t.dir.inUse()
-	if d != nil && !hasPlace(&d.root, tag.Key) || !t.keep(tag) || d == nil {
+	if !t.keep(tag) || d == nil {
 		return
 	}
-	raw, err := json.Marshal(tag)
-	if err == nil {
-		err = d.writeFile(tagPath(tag.Key), seal(raw))
-	}
-	if err != nil {
+	if err := t.write(d, tag); err != nil {
 		t.log.Debug("tag not written to disk", "error", err)
 	}
-	if strings.HasPrefix(tag.Key, Kept) {
-		return
+}
+
+// write writes a tag's file, and makes sure that there is no other of that tag, and
+// that there are not too many in its directory.
+func (t *tags) write(d *disk, tag Tag) error {
+	in, err := t.places.in(d)
+	if err != nil {
+		return err
 	}
-	if err := thin(&d.root, path.Dir(tagPath(tag.Key)), maxTagFiles); err != nil {
-		t.log.Debug("old tags not removed from disk", "error", err)
+	raw, err := json.Marshal(tag)
+	if err != nil {
+		return err
 	}
+	all := in.all(tag.Key)
+	if err := d.writeFile(all[0], seal(raw)); err != nil {
+		return err
+	}
+	for _, before := range all[1:] {
+		if err := d.remove(before); err != nil {
+			return err
+		}
+	}
+	return thin(&d.root, all[0])
 }
 
 // keep remembers a tag in memory, and reports whether its file has to be
 // written. The caller has the key's turn.
 func (t *tags) keep(tag Tag) bool {
-	old, known := t.memory.Get(tag.Key)
+	memory := t.inMemory(tag.Key)
+	old, known := memory.Get(tag.Key)
 	same := known && old.Digest == tag.Digest && old.MediaType == tag.MediaType
 	if same && tag.Checked.Sub(old.noted) < tagNoted {
-		t.memory.Add(tag.Key, tagInMemory{tag, old.noted})
+		memory.Add(tag.Key, tagInMemory{tag, old.noted})
 		return false
 	}
-	t.memory.Add(tag.Key, tagInMemory{tag, tag.Checked})
+	memory.Add(tag.Key, tagInMemory{tag, tag.Checked})
 	return true
 }
 
 // forget forgets a tag and removes its file.
 func (t *tags) forget(key string) {
 	defer t.turn(key)()
-	t.memory.Remove(key)
+	t.inMemory(key).Remove(key)
 	d := t.dir.inUse()
 	if d == nil {
 		return
 	}
-	if err := d.remove(tagPath(key)); err != nil {
+	in, err := t.places.in(d)
+	if err == nil {
+		for _, at := range in.all(key) {
+			err = errors.Join(err, d.remove(at))
+		}
+	}
+	if err != nil {
 		t.log.Warn("tag not removed from disk: it may come back after a restart", "error", err)
 	}
 }
@@ -167,38 +195,8 @@ func readTag(r *root, path string) (tag Tag, err error) {
 		return Tag{}, err
 	}
 	raw, ok := unseal(raw)
-	if !ok || json.Unmarshal(raw, &tag) != nil || tag.Digest.Validate() != nil || path != tagPath(tag.Key) {
+	if !ok || json.Unmarshal(raw, &tag) != nil || tag.Digest.Validate() != nil {
 		return Tag{}, errTag
 	}
 	return tag, nil
-}
-
-// hasPlace reports whether there is a place for the tag of that key.
-func hasPlace(r *root, key string) bool {
-	if !strings.HasPrefix(key, Kept) || r.exists(tagPath(key)) {
-		return true
-	}
-	entries, err := r.list("list", path.Dir(tagPath(key)))
-	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) < maxKept
-}
-
-// thin removes from a directory of more than n files those that were written
-// the longest ago, a quarter at once.
-func thin(r *root, dir string, n int) error {
-	entries, err := r.list("list", dir)
-	if err != nil || len(entries) <= n {
-		return err
-	}
-	written := make(map[string]time.Time, len(entries))
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil { // else it is gone, or the first to go
-			written[e.Name()] = info.ModTime()
-		}
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return written[a.Name()].Compare(written[b.Name()]) })
-	var errs []error
-	for _, e := range entries[:len(entries)-n+n/4] {
-		errs = append(errs, r.removeAll(path.Join(dir, e.Name())))
-	}
-	return errors.Join(errs...)
 }

@@ -216,7 +216,7 @@ func onlyBlobs(t *testing.T, up *upstreamtest.Registry, digest string) {
 	}
 	for _, r := range requests {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Path != blobPathOf(digest) || r.RawQuery != "" ||
-			r.Header.Get("Content-Length") != "" || r.Header.Get("Transfer-Encoding") != "" || len(r.Header) != 3 {
+			r.Header.Get("Content-Length") != "" || r.Header.Get("Transfer-Encoding") != "" || len(r.Header) != 4 || len(r.Header["Via"]) != 1 {
 			t.Errorf("upstream was asked %s %s?%s %v", r.Method, r.Path, r.RawQuery, r.Header)
 		}
 	}

@@ -66,7 +66,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		return err
 	}
 	defer end()
-	return a.answer(w, r, req)
+	return a.answer(w, r.WithContext(oci.ForClient(r.Context(), who.String())), req)
 }
 
 // answer answers a request. An error means that nothing has been written.

@@ -30,11 +30,14 @@ func fail(w http.ResponseWriter, r *http.Request, g *gate.Gate, resource oci.Res
 		return
 	}
 	if errors.Is(err, gate.ErrBusy) {
-		g.RefuseBusy(w, r)
+		g.RefuseBusy(w, r, err.Error(), &reply.Detail{Reason: err.Error()})
 		return
 	}
 	e, ok := errors.AsType[*oci.Error](err)
 	switch {
+	case ok && e.Kind == oci.Busy:
+		g.RefuseBusy(w, r, message(e), &reply.Detail{Registry: e.Registry, Reason: e.Reason})
+		return
 	case ok:
 	case errors.Is(err, context.Canceled): // a download was ended, not the client's request
 		e = &oci.Error{Reason: "this node is shutting down"}
@@ -93,6 +96,8 @@ func statusOf(k oci.Kind, resource oci.Resource) (int, string) {
 		return http.StatusTooManyRequests, "TOOMANYREQUESTS"
 	case oci.Timeout, oci.Offline:
 		return http.StatusGatewayTimeout, "UNAVAILABLE"
+	case oci.Looped:
+		return http.StatusLoopDetected, "UNAVAILABLE"
 	default:
 		return http.StatusBadGateway, "UNAVAILABLE"
 	}

@@ -110,7 +110,7 @@ func (n *Node) open(test seams) (err error) {
 	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, n.log)); err != nil {
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, n.mark, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
 	n.registries = openRegistries(n.cfg, n.log)
@@ -119,6 +119,9 @@ func (n *Node) open(test seams) (err error) {
 	})
 	return err
 }
+
+// mark is the node's pseudonym in the requests that it sends to registries.
+func (n *Node) mark() string { return n.cluster.Marks().Own() }
 
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {

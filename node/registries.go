@@ -62,7 +62,7 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	add := func(dir string, one config.Registry) {
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Log: log}
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, Log: log}
 		}
 		if one.OwnBound > 0 {
 			o.Shares[one.Host] = one.OwnBound
@@ -76,6 +76,16 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 		add(r.dirOf[one.Host], one)
 	}
 	return opts
+}
+
+// group says with whom a registry shares places for tags: with nobody if it is
+// configured, else with all of its domain, since whoever has a domain has any number
+// of hosts.
+func (r *registries) group(registry string) cache.Group {
+	if r.Configured(registry) {
+		return cache.Group{Name: registry}
+	}
+	return cache.Group{Name: upstream.Domain(registry), Stranger: true}
 }
 
 // names is how clients' names become registries'.
@@ -216,23 +226,24 @@ func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) boo
 func (s sites) public(registry string) bool { return !s.of(registry).Private }
 
 // upstreams are the configured registries as the upstream client takes them, and
-// what any other registry is.
-func upstreams(cfg *config.Config, files passwords, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+// what any other registry is. mark is the node's pseudonym in requests to them.
+func upstreams(cfg *config.Config, files passwords, mark func() string, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
 	for _, r := range cfg.Registries {
-		u := upstreamOf(r)
+		u := upstreamOf(r, mark)
 		u.Configured = true
 		if file, ok := files[r.Host]; ok {
 			u.PasswordSource = file
 		}
 		out = append(out, u)
 	}
-	return out, upstreamOf(cfg.Defaults), log
+	return out, upstreamOf(cfg.Defaults, mark), log
 }
 
-func upstreamOf(r config.Registry) upstream.Registry {
+func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
+		Requests: r.UpstreamRequests, Mark: mark,
 	}
 }

@@ -44,7 +44,7 @@ func (n *Node) Handler() http.Handler {
 	}
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		protect(w.Header())
-		if !n.gate.Screen(w, r) {
+		if !n.gate.Screen(w, r) || n.looped(w, r) {
 			return
 		}
 		// The mux would redirect a path that is not clean, and what that leads to would

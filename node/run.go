@@ -19,7 +19,9 @@ const maxHeader = 32 << 10
 func (n *Node) server() *http.Server {
 	srv := &http.Server{
 		Handler: n.Handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		TLSConfig: n.cert.server(), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+		// net/http would answer OPTIONS * by itself, past the gate.
+		DisableGeneralOptionsHandler: true,
+		TLSConfig:                    n.cert.server(), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
 	setProtocols(srv)
 	n.gate.Watch(srv)

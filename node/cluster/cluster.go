@@ -66,13 +66,14 @@ type Cluster struct {
 	network *network // nil for a node on its own
 	router  *router  // nil for a node on its own
 	reports *reports
+	marks   *Marks
 	own     func() *figures.Node // set by Serve
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
 // called. Close the Cluster.
 func Open(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, since: time.Now()}
+	c := &Cluster{cfg: cfg, since: time.Now(), marks: newMarks(nil)}
 	if cfg.Node.Cluster == nil {
 		return c, nil
 	}
@@ -85,6 +86,7 @@ func Open(cfg Config) (*Cluster, error) {
 		view = func() *membership.View { return seen(c.network.members.View()) }
 	}
 	c.router = &router{view: view, alive: c.network.alive, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
+	c.marks = newMarks(c.network.members.View)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
 	return c, nil
 }
@@ -108,6 +110,9 @@ func (c *Cluster) Router() mesh.Router {
 	}
 	return c.router
 }
+
+// Marks are by which members' requests to registries are known again.
+func (c *Cluster) Marks() *Marks { return c.marks }
 
 // Private reports whether any member treats the registry's content as private now.
 func (c *Cluster) Private(registry string) bool {

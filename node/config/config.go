@@ -91,6 +91,7 @@ type Registry struct {
 	StaleIfError        time.Duration // how long to serve a tag's last manifest while upstream fails; 0: never
 	Offline             bool          // never contact the registry
 	UpstreamConnections int           // parallel ranges for a large blob, at least 1
+	UpstreamRequests    int           // at the registry at a time, at least 1
 	RealmHosts          []string      // token servers on other sites that may see the credentials, lower-case host[:port]
 	Alias               []string      // other first parts of a path that mean this registry; no two registries share one
 	CacheDir            string        // where its content is kept; registries with the same directory share one store

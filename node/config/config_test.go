@@ -40,7 +40,7 @@ func TestWithoutFileBuiltInDefaultsServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defaults := Registry{
-		StaleIfError: 720 * time.Hour, UpstreamConnections: 1, CacheDir: defaultCacheDir(),
+		StaleIfError: 720 * time.Hour, UpstreamConnections: 1, UpstreamRequests: 32, CacheDir: defaultCacheDir(),
 		CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
 	hub := defaults
@@ -161,6 +161,7 @@ registries:
     stale_if_error: 0
     offline: on
     upstream_connections: 4
+    upstream_requests: 8
     realm_hosts: [Auth.example]
     alias: [h, h_5]
     upstream_proxy: ""
@@ -169,7 +170,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, RealmHosts: []string{"auth.example"},
+		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"},
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
 	if got, _ := c.Registry("h.example"); !reflect.DeepEqual(got, want) {

@@ -82,6 +82,8 @@ var registryKeys = []key[Registry]{
 		"Never contact the registry; serve only what is cached."),
 	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
 		"Parallel connections for one large blob. This version supports only 1."),
+	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
+		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
 	many("realm_hosts", hostKind, func(r *Registry) *[]string { return &r.RealmHosts },
 		"Token servers on other sites that may receive these credentials."),
 	many("alias", partKind, func(r *Registry) *[]string { return &r.Alias },

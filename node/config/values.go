@@ -33,6 +33,7 @@ var (
 	flagKind     = kind[bool]{"true/false", false, parseFlag}
 	portKind     = kind[int]{"port", false, parsePort}
 	parallelKind = kind[int]{"number", false, parseParallel}
+	requestsKind = kind[int]{"number", false, parseRequests}
 	sizeKind     = kind[int64]{"size", false, parseSize}
 	durationKind = kind[time.Duration]{"duration", false, parseDuration}
 	levelKind    = kind[slog.Level]{"level", false, parseLevel}
@@ -125,6 +126,14 @@ func parseParallel(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > 64 {
 		return 0, errors.New("is not a number from 1 to 64")
+	}
+	return n, nil
+}
+
+func parseRequests(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 4096 {
+		return 0, errors.New("is not a number from 1 to 4096")
 	}
 	return n, nil
 }

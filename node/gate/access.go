@@ -42,6 +42,7 @@ type verdict struct {
 	ok    bool   // the login is right, or none is asked for
 	level level  // otherwise: how the address is treated
 	left  time.Duration
+	busy  bool // nobody knows: too many logins wait
 }
 
 // judge looks at a request's login. A request without one is no failure: that is
@@ -78,7 +79,7 @@ func (a *access) judge(r *http.Request) verdict {
 		a.throttle.succeeded(from, user)
 		return verdict{user: user, ok: true}
 	case err != nil || r.Context().Err() != nil:
-		return verdict{} // nobody knows whether it was right
+		return verdict{busy: true} // nobody knows whether it was right
 	}
 	return a.failed(r, from, user)
 }
@@ -108,6 +109,10 @@ func (a *access) anonymous(r *http.Request) bool { return within(a.nologin, a.ad
 // address that failed too often waits for the refusal, or is told to come back
 // later.
 func (a *access) refuse(w http.ResponseWriter, r *http.Request, v verdict) {
+	if v.busy {
+		a.refuseBusy(w, r, errCrowded.Error(), &reply.Detail{Reason: errCrowded.Error()})
+		return
+	}
 	if v.level >= barred || v.level == slowed && !a.throttle.delay(r.Context(), refusalDelay) {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(v.left.Seconds())))))
 		reply.Fail(w, http.StatusTooManyRequests, reply.Error{Code: "TOOMANYREQUESTS", Message: "too many failed logins from your address: try again later"})

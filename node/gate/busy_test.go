@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oci-proxy/node/reply"
+
 	"oci-proxy/node/config"
 )
 
@@ -38,7 +40,7 @@ func TestBusyAnswersAreHeldBackFromClientsInAHurry(t *testing.T) {
 				held = busyDelay
 			}
 			start := time.Now()
-			g.RefuseBusy(w, r)
+			g.RefuseBusy(w, r, ErrBusy.Error(), &reply.Detail{Reason: ErrBusy.Error()})
 			if took := time.Since(start); w.Code != status || took != held || w.Header().Get("Retry-After") != "10" {
 				t.Errorf("%q: status %d after %v with %v, want %d after %v", agent, w.Code, took, w.Header(), status, held)
 			}

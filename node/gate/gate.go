@@ -13,12 +13,14 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/wait"
 )
 
 // A Class says who may ask for a URL.
@@ -37,7 +39,7 @@ const (
 type Gate struct {
 	access  *access
 	hosts   hosts
-	turns   *turns
+	turns   *wait.Turns[Client]
 	conns   *connections
 	address string // that the node listens on, "" for all
 }
@@ -51,7 +53,7 @@ func New(cfg *config.Config, limits Limits, log *slog.Logger) (*Gate, error) {
 	conns := newConnections(limits)
 	return &Gate{
 		access: access, hosts: newHosts(cfg), address: cfg.Address,
-		conns: conns, turns: newTurns(limits, cfg.QueueTimeout, conns.reserve),
+		conns: conns, turns: wait.NewTurns[Client](wait.Bounds{Running: limits.Pulls, Waiting: limits.Waiting}, cfg.QueueTimeout, conns.reserve),
 	}, nil
 }
 
@@ -67,6 +69,7 @@ func (g *Gate) Watch(srv *http.Server) { g.conns.ledger.Watch(srv) }
 func (g *Gate) Screen(w http.ResponseWriter, r *http.Request) bool {
 	g.conns.ledger.Begin(r)
 	boundBody(w, r)
+	endUnclear(w, r)
 	reason := misframed(r)
 	if reason != "" {
 		refuseMisframed(w, reason)
@@ -113,7 +116,10 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
 // Turn waits for a pull's turn. The caller calls end when the pull is answered.
 // The error is ErrBusy if the node is at its limits.
 func (g *Gate) Turn(ctx context.Context, who Client) (end func(), err error) {
-	return g.turns.begin(ctx, who)
+	if end, err = g.turns.Begin(ctx, who); errors.Is(err, wait.ErrBusy) {
+		err = ErrBusy
+	}
+	return end, err
 }
 
 // Open reports whether no login is asked for.
@@ -147,10 +153,10 @@ type Figures struct {
 
 // Figures returns what the gate counts.
 func (g *Gate) Figures() Figures {
-	active, waiting := g.turns.figures()
+	active, waiting, refused := g.turns.Figures()
 	return Figures{
 		Connections: g.conns.ledger.Len(), Pulls: active, Waiting: waiting,
-		Refused: g.turns.refused.Load(), FailedLogins: g.access.failures.Load(),
+		Refused: refused, FailedLogins: g.access.failures.Load(),
 	}
 }
 

@@ -33,7 +33,7 @@ type logins struct {
 	hash   [sha256.Size]byte
 	users  *reload.Files[*users] // nil for no file
 	secret [sha256.Size]byte
-	turns  chan struct{} // bcrypt takes a core and must not take all of them
+	desk   *desk // bcrypt takes a core and must not take all of them
 	// compare is bcrypt's; tests look at what it is given.
 	compare func(hash, password []byte) error
 
@@ -67,7 +67,7 @@ func newLogins(cfg *config.Config, log *slog.Logger) (*logins, error) {
 	}
 	l := &logins{
 		user: cfg.Auth.Username, hash: hashLogin(cfg.Auth.Username, cfg.Auth.Password.Reveal()),
-		turns:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		desk:    newDesk(max(1, runtime.GOMAXPROCS(0)/2)),
 		compare: bcrypt.CompareHashAndPassword,
 		life:    wait.NewLife(), right: right,
 	}
@@ -132,12 +132,12 @@ func (l *logins) listed() *users {
 }
 
 // check reports whether a login is right. An error means that nobody knows: ctx
-// ended, or the hash took too long.
+// ended, the hash took too long, or too many wait for theirs (errCrowded).
 func (l *logins) check(ctx context.Context, from netip.Prefix, user, password string) (bool, error) {
 	got := outcome{ok: l.configured(user, password), of: l.listed()}
 	if !got.ok && got.of != nil {
 		var err error
-		if got, err = l.compared(ctx, got.of, user, password); err != nil {
+		if got, err = l.compared(ctx, got.of, from, user, password); err != nil {
 			return false, err
 		}
 	}
@@ -169,13 +169,13 @@ func (l *logins) configured(user, password string) bool {
 
 // compared compares with the htpasswd file. All who send the same login at a
 // time share one computation.
-func (l *logins) compared(ctx context.Context, now *users, user, password string) (outcome, error) {
+func (l *logins) compared(ctx context.Context, now *users, from netip.Prefix, user, password string) (outcome, error) {
 	k := l.key(anywhere, user, password)
 	if l.recall(k, now) {
 		return outcome{true, now}, nil
 	}
 	got, _, err := l.hashes.Do(ctx, k, func(ctx context.Context) (outcome, error) {
-		ok, err := l.compute(ctx, now, user, password)
+		ok, err := l.compute(ctx, now, from, user, password)
 		if ok {
 			l.remember(k, now)
 		}
@@ -186,13 +186,12 @@ func (l *logins) compared(ctx context.Context, now *users, user, password string
 
 // compute compares with a hash in its turn. An unknown user costs as much as a
 // known one.
-func (l *logins) compute(ctx context.Context, now *users, user, password string) (bool, error) {
-	select {
-	case l.turns <- struct{}{}:
-		defer func() { <-l.turns }()
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
+func (l *logins) compute(ctx context.Context, now *users, from netip.Prefix, user, password string) (right bool, err error) {
+	end, err := l.desk.take(ctx, from, user)
+	if err != nil {
+		return false, err
 	}
+	defer func() { end(right) }()
 	hash, exists := now.hashes[user]
 	against := []byte(hash.Reveal())
 	if !exists {

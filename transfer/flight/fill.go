@@ -18,6 +18,7 @@ import (
 type filler struct {
 	*Flight
 	flights *Flights
+	client  string      // whose request began the flight
 	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
@@ -25,7 +26,7 @@ type filler struct {
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
-func (f *filler) ctx() context.Context { return f.flights.cfg.Life.Context() }
+func (f *filler) ctx() context.Context { return oci.ForClient(f.flights.cfg.Life.Context(), f.client) }
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
 // end: they may ask again at once.

@@ -15,6 +15,7 @@ type Ticket struct {
 	ForMember bool       // another member asks: this node gets the blob from the registry itself
 	Terms     mesh.Terms // by which that member asks,
 	Asker     string     // and its id
+	Client    string     // that it is for: see oci.ClientOf
 	Damaged   cache.Blob // a copy from the shard; what is right of it need not come again
 
 	not    *Flight // not this one: the request has fallen out of it

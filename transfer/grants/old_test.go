@@ -23,7 +23,7 @@ var (
 func earlier(t *testing.T, dir string) {
 	t.Helper()
 	then := time.Now().Add(-time.Hour)
-	c := cache.Open(dir, cache.Options{})
+	var tags []cache.Tag
 	for key, checked := range map[string]time.Time{
 		"?vouched " + private + " team/app " + oldKept.Digest.String():     then,
 		"?vouched " + private + " team/gone " + oldGone.Digest.String():    then,
@@ -36,7 +36,20 @@ func earlier(t *testing.T, dir string) {
 		private + " team/app v1 */*":                                       then,
 		private + " team/gone v1 */*":                                      then,
 	} {
-		c.SetTag(cache.Tag{Key: key, Digest: oldKept.Digest, Checked: checked})
+		tags = append(tags, cache.Tag{Key: key, Digest: oldKept.Digest, Checked: checked})
+	}
+	writeOld(t, dir, tags...)
+}
+
+// writeOld writes tags as an earlier version did.
+func writeOld(t *testing.T, dir string, tags ...cache.Tag) {
+	t.Helper()
+	var folder *cache.Folder
+	c := cache.Open(dir, cache.Options{Taken: func(f *cache.Folder) { folder = f }})
+	for _, tag := range tags {
+		if err := folder.WriteOldTag(tag); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -77,8 +90,11 @@ func TestNotesOfEarlierVersionsAreReadOverOnce(t *testing.T) {
 		}
 	}
 	s.ledger.refuse(oldKept)
-	s.SetTag(cache.Tag{Key: "!private late.example", Digest: oldKept.Digest}) // old notes are not read any more
-	s = restart(t, s, dir)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeOld(t, dir, cache.Tag{Key: "!private late.example", Digest: oldKept.Digest}) // nobody looks for it any more
+	s = start(t, dir, nil)
 	want(t, s.ledger, false, oldKept)
 	if s.MarkedPrivate("late.example") {
 		t.Error("old notes are read a second time")

@@ -29,11 +29,15 @@ const (
 	Invalid
 	// Offline: the configuration says never to ask the registry.
 	Offline
+	// Busy: too many requests are at the registry, and no turn came for this one.
+	Busy
+	// Looped: the registry's name leads back to this proxy.
+	Looped
 )
 
 // String returns the kind as logs show it.
 func (k Kind) String() string {
-	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline"}[k]
+	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline", "busy", "looped"}[k]
 }
 
 // A Party is who gave an answer.
@@ -90,7 +94,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // source, so that stale content may stand in for a fresh answer.
 func (e *Error) Passing() bool {
 	switch e.Kind {
-	case Unavailable, Timeout, Limited, Corrupt, Offline:
+	case Unavailable, Timeout, Limited, Corrupt, Offline, Busy, Looped:
 		return true
 	default:
 		return false
@@ -99,7 +103,7 @@ func (e *Error) Passing() bool {
 
 // OtherNodeMayHelp reports whether another node, with its own way to the
 // registry, may get a better answer.
-func (e *Error) OtherNodeMayHelp() bool { return e.Passing() && e.Kind != Limited }
+func (e *Error) OtherNodeMayHelp() bool { return e.Passing() && e.Kind != Limited && e.Kind != Looped }
 
 // Authoritative reports whether the registry or its token server gave the
 // answer. What anybody else says tells nothing about the right to pull.

@@ -12,6 +12,7 @@ import (
 // A failure is an oci.Error as it is sent. The cause stays behind.
 type failure struct {
 	Kind       string  `json:"kind"`
+	Exactly    string  `json:"exactly,omitempty"` // a kind that older members don't know; to them it is Kind
 	Registry   string  `json:"registry,omitempty"`
 	Host       string  `json:"host,omitempty"`
 	By         string  `json:"by,omitempty"` // older members don't tell
@@ -22,8 +23,12 @@ type failure struct {
 
 // encodeError writes e as one line.
 func encodeError(e *oci.Error) string {
+	kind, exactly := e.Kind, ""
+	if kind > oci.Offline {
+		kind, exactly = oci.Unavailable, e.Kind.String()
+	}
 	b, err := json.Marshal(failure{
-		Kind: e.Kind.String(), Registry: e.Registry, Host: printable(e.Host, maxWord), By: e.By.String(), Status: e.Status,
+		Kind: kind.String(), Exactly: exactly, Registry: e.Registry, Host: printable(e.Host, maxWord), By: e.By.String(), Status: e.Status,
 		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(),
 	})
 	if err != nil { // never, for strings and numbers
@@ -42,6 +47,9 @@ func decodeError(s, registry string) (*oci.Error, error) {
 		return nil, errFailure
 	}
 	kind, ok := kindOf(f.Kind)
+	if exactly, known := kindOf(f.Exactly); known {
+		kind = exactly
+	}
 	if !ok || f.Status != 0 && (f.Status < 100 || f.Status > 999) {
 		return nil, errFailure
 	}
@@ -56,7 +64,7 @@ func decodeError(s, registry string) (*oci.Error, error) {
 
 // kindOf returns the kind of that name.
 func kindOf(name string) (oci.Kind, bool) {
-	for k := oci.Unavailable; k <= oci.Offline; k++ {
+	for k := oci.Unavailable; k <= oci.Looped; k++ {
 		if k.String() == name {
 			return k, true
 		}

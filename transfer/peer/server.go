@@ -129,6 +129,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
+	c.Request = c.WithContext(oci.ForClient(c.Context(), "member "+c.sender))
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	if !to.slots.take() {
 		s.busy(answer)

@@ -185,6 +185,7 @@ var meanings = map[int]meaning{
 	http.StatusGatewayTimeout:               {oci.Timeout, patiently, "no answer in time"},
 	http.StatusMethodNotAllowed:             {oci.Invalid, never, "the server does not support this request"},
 	http.StatusNotImplemented:               {oci.Invalid, never, "the server does not support this request"},
+	http.StatusLoopDetected:                 {oci.Looped, never, "the name leads back to this proxy, or around through others: use the registry's own name, and check default_registry, alias and the DNS"},
 	http.StatusRequestedRangeNotSatisfiable: {oci.Invalid, never, "no such range"},
 }
 

@@ -79,7 +79,7 @@ func FuzzRealm(f *testing.F) {
 	}
 	life := wait.NewLife()
 	f.Cleanup(func() { life.Close(f.Context()) })
-	r := newRegistry(Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, nil, life, slog.New(slog.DiscardHandler))
+	r := newRegistry(Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, nil, nil, life, slog.New(slog.DiscardHandler))
 	at := &url.URL{Scheme: "https", Host: "reg.example.com", Path: "/v2/a/blobs/x"}
 	f.Fuzz(func(t *testing.T, value string) {
 		u, err := r.passes.realm(at, value)

@@ -229,7 +229,7 @@ func newClientFor(t *testing.T, cfg Registry) *registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newRegistry(cfg, roots, newClient(t).life, slog.New(slog.DiscardHandler))
+	return newRegistry(cfg, roots, nil, newClient(t).life, slog.New(slog.DiscardHandler))
 }
 
 func TestStrangersAreForgottenBeyondTheirBound(t *testing.T) {

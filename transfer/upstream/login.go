@@ -79,6 +79,16 @@ func (l *login) mayBeSeenAt(realm string) bool {
 	return err == nil && l.mayBeSeenBy(u)
 }
 
+// Domain returns the registrable domain of a registry's host, or host itself if it
+// has none.
+func Domain(host string) string {
+	name := (&url.URL{Host: host}).Hostname()
+	if domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(name)); err == nil {
+		return domain
+	}
+	return host
+}
+
 // sameSite reports whether a and b have their registrable domain in common.
 func sameSite(a, b string) bool {
 	for _, name := range []string{a, b} {

@@ -37,6 +37,12 @@ type Registry struct {
 	// RealmHosts are token servers on other sites that may see the credentials:
 	// host (any port) or host:port.
 	RealmHosts []string
+	// Requests is how many requests may be at the registry at a time; 0:
+	// DefaultRequests.
+	Requests int
+	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
+	// knows its own requests should they come back. Nil: none.
+	Mark func() string
 }
 
 // check returns what is wrong with the settings, and the certificates to trust.
@@ -60,18 +66,21 @@ type registry struct {
 	net             *network
 	hops            hops
 	passes          *passes
+	turns           *turns
 	followRedirects bool
 }
 
 // newRegistry returns the registry that cfg describes. roots are the certificates
-// to trust. Token requests end with life.
-func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.Logger) *registry {
+// to trust, and strangers the turns of all registries that nobody configured, nil if
+// this one is. Token requests end with life.
+func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
 	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
+	net.mark = cfg.Mark
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
-		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects,
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, turns: newTurns(home, cfg.Requests, strangers),
 		passes: &passes{
 			home: home, net: net, login: login,
 			challenges: newChallenges(),
@@ -84,12 +93,12 @@ func newRegistry(cfg Registry, roots *x509.CertPool, life *wait.Life, log *slog.
 // and both once more if the token has expired.
 const maxRounds = 6
 
-// do asks for a as ask does. If the login is refused and there is a new password by now,
+// ask asks for a as meetAll does. If the login is refused and there is a new password by now,
 // it asks once more with that: what was right for hours may have just ended (ECR, Artifact
 // Registry).
-func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 	shown := r.passes.login.now()
-	ans, err := r.ask(ctx, a)
+	ans, err := r.meetAll(ctx, a)
 	if !refusesLogin(ans, err) || !r.passes.renew(ctx, a.repo, shown) {
 		return ans, err
 	}
@@ -97,7 +106,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 	if err == nil {
 		ans.discard()
 	}
-	return r.ask(ctx, a)
+	return r.meetAll(ctx, a)
 }
 
 // refusesLogin reports whether what a request ended with may be the refusal of a login, by
@@ -110,11 +119,11 @@ func refusesLogin(ans *answer, err error) bool {
 	return ok && (f.Status == http.StatusUnauthorized || f.Status == http.StatusForbidden || f.Status == http.StatusBadRequest)
 }
 
-// ask asks for a and answers challenges. The first request is bare, so that public
+// meetAll asks for a and answers challenges. The first request is bare, so that public
 // content stays public and does not count against the account's quota. Once a
 // repository has asked for a pass, requests show it at once. If a 401 is returned
 // as the answer, it is final.
-func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
+func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
 	p, err := r.passes.known(ctx, a.repo)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 type strangers struct {
 	defaults Registry // for each of them
 	roots    *x509.CertPool
+	turns    *wait.Turns[string] // at all of them together
 	life     *wait.Life
 	log      *slog.Logger
 
@@ -45,7 +46,7 @@ func (s *strangers) find(host string) (r, forgotten *registry, err error) {
 	}
 	cfg := s.defaults
 	cfg.Host = strings.TrimSuffix(host, ":443")
-	r = newRegistry(cfg, s.roots, s.life, s.log)
+	r = newRegistry(cfg, s.roots, s.turns, s.life, s.log)
 	if s.byHost.Len() >= maxStrangers {
 		_, forgotten, _ = s.byHost.RemoveOldest()
 	}

@@ -34,9 +34,16 @@ const (
 	// tryTimeout bounds one try for a document, the body included, and one token
 	// request.
 	tryTimeout = 20 * time.Second
+	// turnWithin bounds the wait for a turn at the registry. The rest of Within is for
+	// the request, and another node that waits for ours hears of it before it gives us
+	// up (mesh.DripFor).
+	turnWithin = 25 * time.Second
 	// retryBudget: no try begins later. The rest of Within is for the last try.
 	retryBudget = 30 * time.Second
 )
+
+// busyRetry is when a request that got no turn may come again.
+const busyRetry = 10 * time.Second
 
 // How often a request is tried.
 const (

@@ -23,6 +23,8 @@ func TestTimeoutsAreInOrder(t *testing.T) {
 		{"a Retry-After that is waited out leaves time for a try", longestRetryAfter, retryBudget},
 		{"the header comes before the try ends", headerTimeout - 1, tryTimeout},
 		{"a second request fits after one that hung", headerTimeout + handshakeTimeout, Within},
+		{"a request that had to wait for its turn has time for a hop", turnWithin + dialTimeout, Within},
+		{"another node hears that no turn came before it gives up", turnWithin, 30 * time.Second},
 		{"a try may begin after one that hung", tryTimeout + pause, retryBudget},
 		{"a token request ends before its callers leave", tryTimeout, Within},
 		{"the last try has some time", retryBudget + dialTimeout, Within},

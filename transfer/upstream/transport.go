@@ -43,6 +43,7 @@ type network struct {
 	guard *guard
 	proxy *url.URL // nil: as the environment says
 	log   *slog.Logger
+	mark  func() string // this node's, in every request; nil: none
 
 	// The certificate of an insecure registry is not verified. That goes for its own
 	// host:port alone, so requests to elsewhere have another transport then. Otherwise
@@ -173,6 +174,9 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 	proxy, err := n.permitted(req.URL)
 	t := &trip{proxy: proxy}
 	var resp *http.Response
+	if n.mark != nil {
+		req.Header.Set("Via", "1.1 "+n.mark())
+	}
 	if err == nil {
 		resp, err = n.over(req.URL).RoundTrip(req.WithContext(t.trace(req.Context())))
 	}

@@ -6,6 +6,7 @@
 //
 //	blob.go, manifest.go, list.go   what is asked, and what an answer must look like
 //	link.go                         where a list goes on
+//	turns.go                        whose turn it is
 //	retry.go, timeouts.go           what is tried again, how often and for how long
 //	registry.go, pass.go, login.go  challenges, and who may see credentials
 //	token.go, tokenserver.go        tokens
@@ -65,7 +66,7 @@ func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, e
 			wrong = append(wrong, err)
 			continue
 		}
-		r := newRegistry(cfg, roots, c.life, log)
+		r := newRegistry(cfg, roots, nil, c.life, log)
 		if c.named[r.home.host] != nil {
 			wrong = append(wrong, fmt.Errorf("registry %s is given twice", r.home.host))
 		}
@@ -76,7 +77,7 @@ func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, e
 		wrong = append(wrong, err)
 	}
 	c.strangers = &strangers{
-		defaults: fallback, roots: roots, life: c.life, log: log,
+		defaults: fallback, roots: roots, turns: turnsOf(strangersRequests), life: c.life, log: log,
 		byHost: newMemory[string, *registry](maxStrangers),
 	}
 	if len(wrong) > 0 {

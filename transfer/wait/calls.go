@@ -30,10 +30,10 @@ func NewCalls[K comparable, V any](life *Life, within time.Duration) *Calls[K, V
 }
 
 // Do returns what fn returns for key, or joins the call that runs for it.
-// joined reports the latter. ctx bounds only the caller's own wait; its cause is
+// joined reports the latter. fn's context has the values of the first caller's. ctx bounds only the caller's own wait; its cause is
 // then the error. After the Life was closed the error is ErrClosed.
 func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, joined bool, err error) {
-	one, joined := c.join(key, fn)
+	one, joined := c.join(ctx, key, fn)
 	if one == nil {
 		return v, false, ErrClosed
 	}
@@ -47,14 +47,14 @@ func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V
 
 // join returns the call that runs for key, or begins one. It returns nil once
 // the Life was closed.
-func (c *Calls[K, V]) join(key K, fn func(context.Context) (V, error)) (one *call[V], joined bool) {
+func (c *Calls[K, V]) join(values context.Context, key K, fn func(context.Context) (V, error)) (one *call[V], joined bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one, joined = c.active[key]; joined {
 		return one, true
 	}
 	one = &call[V]{done: make(chan struct{})}
-	if !c.life.Go(func() { c.run(one, key, fn) }) {
+	if !c.life.Go(func() { c.run(values, one, key, fn) }) {
 		return nil, false
 	}
 	c.active[key] = one
@@ -62,12 +62,26 @@ func (c *Calls[K, V]) join(key K, fn func(context.Context) (V, error)) (one *cal
 }
 
 // run makes the call, and forgets it before its callers hear of the result.
-func (c *Calls[K, V]) run(one *call[V], key K, fn func(context.Context) (V, error)) {
+func (c *Calls[K, V]) run(values context.Context, one *call[V], key K, fn func(context.Context) (V, error)) {
 	defer close(one.done)
-	ctx, cancel := context.WithTimeout(c.life.Context(), c.within)
+	ctx, cancel := context.WithTimeout(borrowed{c.life.Context(), values}, c.within)
 	defer cancel()
 	one.value, one.err = fn(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.active, key)
+}
+
+// A borrowed context ends as one context does, and has the values of another.
+type borrowed struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements context.Context.
+func (b borrowed) Value(key any) any {
+	if v := b.Context.Value(key); v != nil {
+		return v
+	}
+	return b.values.Value(key)
 }

@@ -1,67 +1,69 @@
-package gate
+package wait
 
 import (
 	"container/list"
 	"context"
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// ErrBusy says that a pull was refused because of others.
-var ErrBusy = errors.New("the node is at its limits and has no turn for this pull: try again later")
+// ErrBusy ends a wait for a turn that lasts too long, or among too many.
+var ErrBusy = errors.New("no turn: too many others wait or run")
 
 // share is how many times as much as is free a client may hold: a client alone
 // holds 4/5 of all turns, so that the next client finds room at once.
 const share = 4
 
-// A Client is whom a pull is for: a user and an address together, since many
-// machines may share one or the other.
-type Client struct {
-	user string // "" for none
-	from netip.Prefix
-}
-
-// turns let a bounded number of pulls run. When all turns are taken, pulls wait:
+// Turns let a bounded number of jobs run. When all turns are taken, jobs wait:
 // clients that have none running come first, then the others in turn. A client
 // that asks for a thousand at once only delays itself.
-type turns struct {
-	most     Limits
+type Turns[C comparable] struct {
+	most     Bounds
 	patience time.Duration
-	reserve  func(more int) // is told how many more pulls run; not under mu
+	reserve  func(more int) // is told how many more jobs run; not under mu
 	refused  atomic.Int64
 
 	mu      sync.Mutex // guards the fields below and every line; never held during I/O
-	active  int        // pulls that run
-	waiting int        // pulls that wait
-	lines   map[Client]*line
-	fresh   list.List // of *line: pulls wait and none runs
-	others  list.List // of *line: pulls wait and some run
+	active  int        // jobs that run
+	waiting int        // jobs that wait
+	lines   map[C]*line[C]
+	fresh   list.List // of *line: jobs wait and none runs
+	others  list.List // of *line: jobs wait and some run
 }
 
-// A line is one client's pulls.
-type line struct {
-	client Client
+// Bounds are how many jobs may run at a time, and how many more may wait.
+type Bounds struct{ Running, Waiting int }
+
+// A line is one client's jobs.
+type line[C comparable] struct {
+	client C
 	active int
 	queue  list.List     // of *waiter
 	in     *list.List    // fresh, others or nil
 	place  *list.Element // in it
 }
 
-// A waiter is a pull that waits.
+// A waiter is a job that waits.
 type waiter struct {
 	ready   chan struct{} // closed when it may run, or is refused
 	refused bool          // set before ready is closed
 }
 
-func newTurns(most Limits, patience time.Duration, reserve func(more int)) *turns {
-	return &turns{most: most, patience: patience, reserve: reserve, lines: map[Client]*line{}}
+// NewTurns returns turns that a job waits for as long as patience lasts. reserve is
+// told how many more jobs run than before, fewer if it is negative, before they
+// begin; nil for nobody.
+func NewTurns[C comparable](most Bounds, patience time.Duration, reserve func(more int)) *Turns[C] {
+	if reserve == nil {
+		reserve = func(int) {}
+	}
+	return &Turns[C]{most: most, patience: patience, reserve: reserve, lines: map[C]*line[C]{}}
 }
 
-// begin waits for a pull's turn. The caller calls end when the pull is answered.
-func (t *turns) begin(ctx context.Context, who Client) (end func(), err error) {
+// Begin waits for a job's turn. The caller calls end when the job is done. The error
+// is ErrBusy, or the cause of ctx's end.
+func (t *Turns[C]) Begin(ctx context.Context, who C) (end func(), err error) {
 	l, w := t.join(who)
 	if err := t.wait(ctx, l, w); err != nil {
 		return nil, err
@@ -69,13 +71,13 @@ func (t *turns) begin(ctx context.Context, who Client) (end func(), err error) {
 	return sync.OnceFunc(func() { t.end(l) }), nil
 }
 
-// join adds a pull to its client's line, and lets run what may run.
-func (t *turns) join(who Client) (*line, *waiter) {
+// join adds a job to its client's line, and lets run what may run.
+func (t *Turns[C]) join(who C) (*line[C], *waiter) {
 	w := &waiter{ready: make(chan struct{})}
 	t.mu.Lock()
 	l := t.lines[who]
 	if l == nil {
-		l = &line{client: who}
+		l = &line[C]{client: who}
 		t.lines[who] = l
 	}
 	l.queue.PushBack(w)
@@ -90,9 +92,9 @@ func (t *turns) join(who Client) (*line, *waiter) {
 	return l, w
 }
 
-// run begins pulls once there are descriptors for them; more is how many more
-// pulls run than before.
-func (t *turns) run(begun []*waiter, more int) {
+// run begins jobs once reserve knows of them; more is how many more
+// jobs run than before.
+func (t *Turns[C]) run(begun []*waiter, more int) {
 	if more != 0 {
 		t.reserve(more)
 	}
@@ -102,7 +104,7 @@ func (t *turns) run(begun []*waiter, more int) {
 }
 
 // wait waits until w is ready.
-func (t *turns) wait(ctx context.Context, l *line, w *waiter) error {
+func (t *Turns[C]) wait(ctx context.Context, l *line[C], w *waiter) error {
 	select {
 	case <-w.ready: // most never wait
 	default:
@@ -118,7 +120,7 @@ func (t *turns) wait(ctx context.Context, l *line, w *waiter) error {
 }
 
 // waitFor waits for a turn as long as patience lasts.
-func (t *turns) waitFor(ctx context.Context, ready <-chan struct{}) error {
+func (t *Turns[C]) waitFor(ctx context.Context, ready <-chan struct{}) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.patience, ErrBusy)
 	defer cancel()
 	select {
@@ -129,8 +131,8 @@ func (t *turns) waitFor(ctx context.Context, ready <-chan struct{}) error {
 	}
 }
 
-// refusal counts pulls that got no turn.
-func (t *turns) refusal(err error) error {
+// refusal counts jobs that got no turn.
+func (t *Turns[C]) refusal(err error) error {
 	if errors.Is(err, ErrBusy) {
 		t.refused.Add(1)
 	}
@@ -139,7 +141,7 @@ func (t *turns) refusal(err error) error {
 
 // withdraw takes a waiter back. It reports false if the waiter left the line
 // before.
-func (t *turns) withdraw(l *line, w *waiter) bool {
+func (t *Turns[C]) withdraw(l *line[C], w *waiter) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := l.queue.Front(); e != nil; e = e.Next() {
@@ -153,8 +155,8 @@ func (t *turns) withdraw(l *line, w *waiter) bool {
 	return false
 }
 
-// end gives a pull's turn to the next.
-func (t *turns) end(l *line) {
+// end gives a job's turn to the next.
+func (t *Turns[C]) end(l *line[C]) {
 	t.mu.Lock()
 	t.active--
 	l.active--
@@ -164,17 +166,17 @@ func (t *turns) end(l *line) {
 	t.run(begun, len(begun)-1)
 }
 
-// figures are how many pulls run and how many wait.
-func (t *turns) figures() (active, waiting int) {
+// Figures returns how many jobs run and wait now, and how many got no turn so far.
+func (t *Turns[C]) Figures() (running, waiting int, refused int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.active, t.waiting
+	return t.active, t.waiting, t.refused.Load()
 }
 
 // The caller of the methods below holds mu.
 
 // file puts a line where its turn is looked for: nowhere if nothing waits.
-func (t *turns) file(l *line) {
+func (t *Turns[C]) file(l *line[C]) {
 	var in *list.List
 	switch {
 	case l.queue.Len() == 0:
@@ -198,8 +200,8 @@ func (t *turns) file(l *line) {
 }
 
 // dispatch takes out of the lines what may run now.
-func (t *turns) dispatch() (begun []*waiter) {
-	for t.active < t.most.Pulls {
+func (t *Turns[C]) dispatch() (begun []*waiter) {
+	for t.active < t.most.Running {
 		l := t.next()
 		if l == nil {
 			break
@@ -217,24 +219,24 @@ func (t *turns) dispatch() (begun []*waiter) {
 }
 
 // next is the line whose turn it is, nil if there is none.
-func (t *turns) next() *line {
+func (t *Turns[C]) next() *line[C] {
 	if e := t.fresh.Front(); e != nil {
-		return e.Value.(*line)
+		return e.Value.(*line[C])
 	}
 	for e := t.others.Front(); e != nil; e = e.Next() {
-		if l := e.Value.(*line); l.active < share*(t.most.Pulls-t.active) {
+		if l := e.Value.(*line[C]); l.active < share*(t.most.Running-t.active) {
 			return l
 		}
 	}
 	return nil
 }
 
-// refuseOne refuses the last pull of the longest line.
-func (t *turns) refuseOne() {
-	var longest *line
+// refuseOne refuses the last job of the longest line.
+func (t *Turns[C]) refuseOne() {
+	var longest *line[C]
 	for _, in := range []*list.List{&t.others, &t.fresh} {
 		for e := in.Front(); e != nil; e = e.Next() {
-			if l := e.Value.(*line); longest == nil || l.queue.Len() > longest.queue.Len() {
+			if l := e.Value.(*line[C]); longest == nil || l.queue.Len() > longest.queue.Len() {
 				longest = l
 			}
 		}

@@ -1,0 +1,19 @@
+package gate
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// ErrBusy says that a pull was refused because of others.
+var ErrBusy = errors.New("the node is at its limits and has no turn for this pull: try again later")
+
+// A Client is whom a pull is for: a user and an address together, since many
+// machines may share one or the other.
+type Client struct {
+	user string // "" for none
+	from netip.Prefix
+}
+
+// String names the client for those who only tell one from the other.
+func (c Client) String() string { return c.from.String() + " " + c.user }

@@ -1,0 +1,127 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+const (
+	// DefaultRequests is how many requests may be at one registry at a time, if its
+	// settings do not say.
+	DefaultRequests = 32
+	// strangersRequests is how many may be at all registries together that nobody
+	// configured.
+	strangersRequests = 256
+	// maxWaiting is how many requests to one registry may wait for their turn. Of more,
+	// the last one of the client with the most is refused.
+	maxWaiting = 2048
+)
+
+// turns bound the requests that are at one registry at a time, fairly among the
+// clients that they are for (oci.ClientOf). A request has its turn until its answer
+// is read or given up, and token requests, redirects and challenges belong to it. So
+// nobody who has a turn waits for another one.
+//
+// A download may take hours. So downloads leave an eighth of the turns to requests
+// that are short: tags, manifests, lists.
+type turns struct {
+	home      *home
+	most      int
+	downloads *wait.Turns[string]
+	all       *wait.Turns[string]
+	strangers *wait.Turns[string] // of all registries that nobody configured; nil: this one is configured
+}
+
+// newTurns returns the turns at a registry. strangers are those of all registries
+// that nobody configured, nil if this one is.
+func newTurns(home *home, most int, strangers *wait.Turns[string]) *turns {
+	if most < 1 {
+		most = DefaultRequests
+	}
+	downloads := max(1, most-max(1, most/8))
+	return &turns{home: home, most: most, downloads: turnsOf(downloads), all: turnsOf(most), strangers: strangers}
+}
+
+// turnsOf returns so many turns.
+func turnsOf(n int) *wait.Turns[string] {
+	return wait.NewTurns[string](wait.Bounds{Running: n, Waiting: maxWaiting}, turnWithin, nil)
+}
+
+// begin waits for the turn of a. The caller calls end when the answer is read. The
+// error is a *failure of kind Busy, or says that ctx was cancelled.
+func (t *turns) begin(ctx context.Context, a ask) (end func(), err error) {
+	chain := []*wait.Turns[string]{t.all}
+	if a.method == http.MethodGet && strings.HasPrefix(a.path, "blobs/") {
+		chain = []*wait.Turns[string]{t.downloads, t.all}
+	}
+	if t.strangers != nil {
+		chain = append(chain, t.strangers)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, turnWithin, wait.ErrBusy) // for all of them together
+	defer cancel()
+	var ends []func()
+	end = func() {
+		for _, e := range ends {
+			e()
+		}
+	}
+	for _, one := range chain {
+		e, err := one.Begin(limited, oci.ClientOf(ctx))
+		if err != nil {
+			end()
+			return nil, t.none(ctx, err)
+		}
+		ends = append(ends, e)
+	}
+	return end, nil
+}
+
+// none is the failure of a request that got no turn.
+func (t *turns) none(ctx context.Context, err error) *failure {
+	f := t.home.fail(oci.Busy, never, t.home.host, fmt.Sprintf("%d requests to this registry are under way, and no turn came for this one: try again later, or raise upstream_requests", t.most))
+	f.RetryAfter = busyRetry
+	if !errors.Is(err, wait.ErrBusy) && !isLate(context.Cause(ctx)) {
+		f.ended(ctx)
+	}
+	return f
+}
+
+// isLate reports whether time ended a request, and not the caller.
+func isLate(cause error) bool {
+	return errors.Is(cause, errLate) || errors.Is(cause, errTry) || errors.Is(cause, context.DeadlineExceeded)
+}
+
+// do asks for a in its turn, and answers challenges.
+func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+	end, err := r.turns.begin(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := r.ask(ctx, a)
+	if err != nil || ans.redirect != nil { // then nothing is left to read
+		end()
+		return ans, err
+	}
+	ans.resp.Body = &turnBody{ans.resp.Body, sync.OnceFunc(end)}
+	return ans, nil
+}
+
+// A turnBody is an answer's body that has a turn until it is closed.
+type turnBody struct {
+	io.ReadCloser
+	end func()
+}
+
+// Close implements io.Closer.
+func (b *turnBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
+}
