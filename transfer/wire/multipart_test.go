@@ -44,6 +44,9 @@ func FuzzMultipart(f *testing.F) {
 		if h.Get("Content-Length") != strconv.Itoa(body.Len()) {
 			t.Errorf("%d bytes with a length of %s", body.Len(), h.Get("Content-Length"))
 		}
+		for i := range spans {
+			spans[i].Open = false // an answer does not tell
+		}
 		if got := readParts(t, h.Get("Content-Type"), &body, mediaType, content); !slices.Equal(got, spans) {
 			t.Errorf("%q: parts %+v, want %+v", set, got, spans)
 		}

@@ -13,6 +13,7 @@ import (
 type Span struct {
 	Offset, Length int64 // Length is -1 to an end that is not known
 	Partial        bool  // 206: a part was asked for
+	Open           bool  // no end was asked for
 	Beyond         bool  // 416: the part that was asked for does not exist
 }
 
@@ -101,7 +102,7 @@ func parseRange(spec string, size int64) (s Span, ok bool) {
 	if off >= size {
 		return Span{Beyond: true}, true
 	}
-	return Span{Offset: off, Length: min(end, size-1) - off + 1, Partial: true}, true
+	return Span{Offset: off, Length: min(end, size-1) - off + 1, Partial: true, Open: last == ""}, true
 }
 
 // suffix is the last bytes of the content, as many as s says.

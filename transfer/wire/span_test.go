@@ -153,7 +153,7 @@ func spanByRFC(spec string, size int64) (s Span, heeded bool) {
 	if first.Cmp(most) >= 0 {
 		return Span{Beyond: true}, true
 	}
-	return Span{Offset: first.Int64(), Length: end.Int64() - first.Int64(), Partial: true}, true
+	return Span{Offset: first.Int64(), Length: end.Int64() - first.Int64(), Partial: true, Open: m[2] == "" && m[3] == ""}, true
 }
 
 func TestSpansFromAnOffset(t *testing.T) {

@@ -1,0 +1,107 @@
+// Package excerpt gets ranges of blobs by themselves, for readers that do not want
+// the whole: lazy ones, and those that are far ahead of a download.
+//
+// [Excerpts.Open] decides by simple rules whether ranges are worth that (bill.go),
+// and gets the first bytes. An [Excerpt] is then read as any blob is. It comes in
+// pieces of up to a MiB, each asked of the registry, or of the node that leads, once
+// for all who want it at the time (fetch.go). A small piece stays on a shelf in memory
+// for a while, since each reader of an image begins with the same ones (shelf.go).
+//
+// Nobody can verify a range: a digest names the whole. So what comes here never gets
+// into the shard, and whoever can't live with that reads the whole. docs/security.md
+// says what that means for clients.
+package excerpt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"oci-proxy/transfer/count"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
+)
+
+const (
+	// PieceSize is how many bytes are asked for at once at most.
+	PieceSize = 1 << 20
+	// maxHeld bounds the bytes that all excerpts hold together while they are sent.
+	maxHeld = 64 << 20
+)
+
+// Errors that a caller decides on.
+var (
+	// ErrWhole: the ranges are not worth being got by themselves, or can't be. Get the
+	// whole blob.
+	ErrWhole = errors.New("the whole blob is to be got")
+	// ErrBroke: the rest of an excerpt can't be got. The whole blob has it, too.
+	ErrBroke = errors.New("a range of the blob can't be got by itself")
+)
+
+// Config is what Excerpts work with. All fields are needed.
+type Config struct {
+	Upstream oci.Upstream
+	Mesh     *mesh.Mesh
+	Grants   *grants.Grants
+	Life     *wait.Life    // that requests belong to
+	Within   time.Duration // how long getting a piece may take
+	Counters *count.Book
+}
+
+// Excerpts get ranges of blobs. Their methods may be called from any goroutine.
+type Excerpts struct {
+	cfg   Config
+	calls *wait.Calls[key, *piece]
+	shelf *shelf
+	bills *bills
+	held  *budget
+}
+
+// New returns Excerpts. What they ask for ends with cfg.Life.
+func New(cfg Config) *Excerpts {
+	return &Excerpts{
+		cfg: cfg, calls: wait.NewCalls[key, *piece](cfg.Life, cfg.Within),
+		shelf: newShelf(), bills: newBills(), held: &budget{free: maxHeld},
+	}
+}
+
+// Learn notes a blob's size in bytes as its registry tells it.
+func (x *Excerpts) Learn(c oci.Content, size int64) { x.bills.learn(c, size) }
+
+// Size returns what Learn noted lately, -1 if it was nothing.
+func (x *Excerpts) Size(c oci.Content) int64 { return x.bills.size(c) }
+
+// Open opens spans of q's blob, which lie within its size and do not overlap. It gets
+// the first piece. member says that another node asks: then this node asks the registry
+// itself. The error is ErrWhole, an *oci.Error, a *mesh.PeerError or ctx's. Whoever
+// asks must be one to whom the registry may deliver for q. Close the Excerpt.
+func (x *Excerpts) Open(ctx context.Context, q grants.Request, size int64, spans []oci.Span, member bool) (*Excerpt, error) {
+	total, largest, ok := measure(spans, size)
+	if !ok || !x.bills.take(q.Content(), size, total) {
+		return nil, ErrWhole
+	}
+	e := &Excerpt{all: x, request: q, size: size, spans: spans, member: member, holds: min(largest, PieceSize)}
+	if !x.held.take(e.holds) {
+		x.bills.giveBack(q.Content(), total)
+		return nil, ErrWhole
+	}
+	if err := e.turn(ctx, spans[0].Offset); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// measure returns how many bytes the spans have together, and the largest one. It
+// reports false if one is empty or not within the blob.
+func measure(spans []oci.Span, size int64) (total, largest int64, ok bool) {
+	for _, s := range spans {
+		if s.Offset < 0 || s.Length <= 0 || s.Length > size || s.Offset > size-s.Length {
+			return 0, 0, false
+		}
+		total += s.Length
+		largest = max(largest, s.Length)
+	}
+	return total, largest, total > 0 && total <= size
+}

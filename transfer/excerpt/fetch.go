@@ -1,0 +1,112 @@
+package excerpt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"oci-proxy/transfer/count"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// A key says which requests share a piece: those for the same bytes of a digest in
+// the same repository. What one repository delivers is not for those who ask for
+// another. direct says that this node asks the registry itself. Such a request never
+// waits for another node, so other nodes may wait for it.
+type key struct {
+	oci.Ref
+	oci.Span
+	direct bool
+}
+
+// A piece is bytes of a blob that nobody has verified.
+type piece struct {
+	bytes []byte
+	from  oci.Provenance
+}
+
+// errOther: what came is not the range asked for.
+var errOther = errors.New("the range that came is not the one asked for")
+
+// get gets a piece of q's blob. cheap says that it came without a request of its own.
+func (x *Excerpts) get(ctx context.Context, q grants.Request, span oci.Span, size int64, member bool) (p *piece, cheap bool, err error) {
+	k := key{q.Ref, span, member || x.cfg.Mesh.Leads(q.Registry, q.Digest.String())}
+	if p := x.shelf.get(k); p != nil && x.cfg.Grants.Vouched(q, oci.BlobResource) {
+		return p, true, nil
+	}
+	return x.calls.Do(ctx, k, func(ctx context.Context) (*piece, error) {
+		p, err := x.fetch(ctx, q, k, size)
+		if err != nil {
+			return nil, err
+		}
+		x.cfg.Grants.Grant(q, oci.BlobResource, p.from.At)
+		x.shelf.put(k, p)
+		return p, nil
+	})
+}
+
+// fetch asks for a piece.
+func (x *Excerpts) fetch(ctx context.Context, q grants.Request, k key, size int64) (*piece, error) {
+	own := func(ctx context.Context) (*piece, error) { return x.fromRegistry(ctx, q, k.Span, size) }
+	if k.direct {
+		return own(ctx)
+	}
+	return mesh.Along(ctx, x.cfg.Mesh, q.Ref, q.Digest.String(), own, func(ctx context.Context, p mesh.Peer) (*piece, error) {
+		return x.fromPeer(ctx, p, q, k.Span, size)
+	})
+}
+
+// fromRegistry asks the registry.
+func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.Span, size int64) (*piece, error) {
+	asked := time.Now()
+	s, err := x.cfg.Upstream.Range(ctx, q.Ref, span)
+	if err != nil {
+		if e, ok := oci.AsError(err); ok && e.Kind == oci.Invalid && e.Status < 300 {
+			x.bills.silence(q.Registry)
+		}
+		return nil, err
+	}
+	p, err := read(s, span, size, &x.cfg.Counters.Of(q.Registry).FromUpstreamBytes)
+	if err != nil {
+		return nil, &oci.Error{Kind: oci.Unavailable, Registry: q.Registry, Host: s.Host, By: s.By, Reason: "a range of a blob did not come", Err: err}
+	}
+	p.from.At = asked
+	return p, nil
+}
+
+// fromPeer asks another node.
+func (x *Excerpts) fromPeer(ctx context.Context, from mesh.Peer, q grants.Request, span oci.Span, size int64) (*piece, error) {
+	s, err := from.Open(ctx, q.Ref, span.Offset, mesh.Terms{Part: span})
+	if err != nil {
+		return nil, err
+	}
+	p, err := read(s, span, size, &x.cfg.Counters.Of(q.Registry).FromPeersBytes)
+	if err != nil {
+		return nil, &mesh.PeerError{Peer: from.Name(), Err: err}
+	}
+	return p, nil
+}
+
+// read reads a piece to its end and closes the stream.
+func read(s *oci.Stream, span oci.Span, size int64, counted *atomic.Int64) (*piece, error) {
+	if s.Body == nil {
+		return nil, errOther
+	}
+	defer func() { _ = s.Body.Close() }() // only read
+	if s.Offset != span.Offset || s.Size >= 0 && s.Size != size || s.By == oci.Middlebox {
+		return nil, errOther
+	}
+	p := &piece{bytes: make([]byte, span.Length), from: oci.Provenance{Host: s.Host, Via: s.Via, At: s.At}}
+	if s.Hit {
+		p.from.Origin = oci.PeerHit
+	}
+	if _, err := io.ReadFull(count.Reader(s.Body, counted), p.bytes); err != nil {
+		return nil, fmt.Errorf("the range broke off: %w", err)
+	}
+	return p, nil
+}
