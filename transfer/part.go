@@ -44,7 +44,7 @@ func (b *blobs) part(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 	for _, s := range spans {
 		end = max(end, s.End())
 	}
-	if o := b.flights.Outlook(t, end); o != nil && o.Soon {
+	if fl := b.flights.UnderWay(t); fl != nil && fl.Brings(ctx, end) {
 		return nil, nil
 	}
 	e, err := b.excerpts.Open(ctx, t.Request, size, spans, t.ForMember)
@@ -62,8 +62,8 @@ func (b *blobs) part(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 
 // sizeFor returns the size of the ticket's blob in bytes, -1 if nobody tells it.
 func (b *blobs) sizeFor(ctx context.Context, t *flight.Ticket) (int64, error) {
-	if o := b.flights.Outlook(t, 0); o != nil && o.Size >= 0 {
-		return o.Size, nil
+	if fl := b.flights.UnderWay(t); fl != nil && fl.Ingest().Size() >= 0 {
+		return fl.Ingest().Size(), nil
 	}
 	if size := b.sizes.Get(t.Content()); size >= 0 {
 		return size, nil

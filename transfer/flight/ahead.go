@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"time"
 
 	"oci-proxy/cache"
@@ -14,33 +15,37 @@ const (
 	near = 1 << 20
 )
 
-// An Outlook is what a flight under way promises.
-type Outlook struct {
-	Size int64 // of the blob in bytes, -1: not known
-	Soon bool  // the bytes asked about are here, or will be within a second as it seems
-}
-
-// Outlook returns what the flight that the ticket could board promises about the bytes
-// before end, nil if there is no such flight.
-func (f *Flights) Outlook(t *Ticket, end int64) *Outlook {
+// UnderWay returns the flight that the ticket could board, nil if there is none.
+func (f *Flights) UnderWay(t *Ticket) *Flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := f.boardable(t)
-	if e == nil {
-		return nil
+	if e := f.boardable(t); e != nil {
+		return e.Flight
 	}
-	return &Outlook{Size: e.ingest.Size(), Soon: e.soon(end, time.Now())}
+	return nil
 }
 
-// soon reports whether the flight brings the bytes before end soon, at the mean speed
-// it has had. The last bytes of a blob need all the others.
-func (fl *Flight) soon(end int64, now time.Time) bool {
+// Brings reports whether the flight brings the blob's bytes before end soon. If it seems
+// so, it waits for them, a second at most. It reports true, too, if the flight ends
+// meanwhile: whoever boards it hears how.
+func (fl *Flight) Brings(ctx context.Context, end int64) bool {
+	if !fl.seemsNear(end, time.Now()) {
+		return false
+	}
+	within, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	return fl.ingest.Await(within, end) == nil || within.Err() == nil
+}
+
+// seemsNear judges by the mean speed that the flight has had. The last bytes of a blob
+// need all the others.
+func (fl *Flight) seemsNear(end int64, now time.Time) bool {
 	size, came := fl.ingest.Size(), fl.ingest.Offset()
 	if size >= 0 && end > size-cache.HoldBack {
 		end = size
 	}
 	left := end - came
-	if left <= cache.HoldBack || came == 0 && left <= near {
+	if left <= 0 || came == 0 && left <= near {
 		return true
 	}
 	speed := float64(came) / now.Sub(fl.began).Seconds()
