@@ -33,6 +33,9 @@ func (p *remote) part(ctx context.Context, l *link, resp *http.Response, ref oci
 	if err != nil {
 		return nil, err
 	}
+	if bodySum(b) != resp.Header.Get(headerBody) { // even of an answer that is not signed
+		return nil, p.client.garbled(l, errWrongBody)
+	}
 	return &oci.Stream{
 		Body: io.NopCloser(bytes.NewReader(b)), Offset: part.Offset, Size: size,
 		Host: prov.Host, Hit: prov.Origin == oci.PeerHit, At: prov.At, Via: prov.Via,
