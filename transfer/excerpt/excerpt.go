@@ -28,7 +28,7 @@ const (
 	// PieceSize is how many bytes are asked for at once at most.
 	PieceSize = 1 << 20
 	// maxHeld bounds the bytes that all excerpts hold together while they are sent.
-	maxHeld = 64 << 20
+	maxHeld = 32 << 20
 )
 
 // Errors that a caller decides on.

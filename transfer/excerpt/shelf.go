@@ -9,11 +9,9 @@ import (
 
 const (
 	// shelfSize is how many bytes the shelf holds.
-	shelfSize = 16 << 20
-	// shelfPiece is how large a piece on the shelf may be: tables of contents are
-	// smaller, and these are what each reader of an image begins with.
-	shelfPiece = 256 << 10
-	// shelfFor is how long a piece stays.
+	shelfSize = 32 << 20
+	// shelfFor is how long a piece stays. The readers of an image begin with the same
+	// pieces, on each node.
 	shelfFor = time.Minute
 	// maxShelved bounds the pieces, however small.
 	maxShelved = 1024
@@ -55,9 +53,6 @@ func (s *shelf) get(k key) *piece {
 
 // put puts a piece on the shelf. Those that were used least make room.
 func (s *shelf) put(k key, p *piece) {
-	if len(p.bytes) > shelfPiece {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept.Remove(k)
