@@ -88,7 +88,7 @@ func (b *bills) take(c oci.Content, size, n int64) bool {
 		return false
 	}
 	one := b.at(c)
-	if size <= small || n > most || n > size/mostOf-one.spent {
+	if size <= small || n > most || n > size/mostOf-one.spent && n > 0 {
 		return false
 	}
 	one.spent += n

@@ -27,6 +27,8 @@ import (
 const (
 	// PieceSize is how many bytes are asked for at once at most.
 	PieceSize = 1 << 20
+	// ahead is how many pieces are asked for beside the one that is sent.
+	ahead = 3
 	// maxHeld bounds the bytes that all excerpts hold together while they are sent.
 	maxHeld = 32 << 20
 )
@@ -78,11 +80,20 @@ func (x *Excerpts) Size(c oci.Content) int64 { return x.bills.size(c) }
 // itself. The error is ErrWhole, an *oci.Error, a *mesh.PeerError or ctx's. Whoever
 // asks must be one to whom the registry may deliver for q. Close the Excerpt.
 func (x *Excerpts) Open(ctx context.Context, q grants.Request, size int64, spans []oci.Span, member bool) (*Excerpt, error) {
-	total, largest, ok := measure(spans, size)
-	if !ok || !x.bills.take(q.Content(), size, total) {
+	if !within(spans, size) {
 		return nil, ErrWhole
 	}
-	e := &Excerpt{all: x, request: q, size: size, spans: spans, member: member, holds: min(largest, PieceSize)}
+	e := &Excerpt{all: x, request: q, size: size, plan: pieces(spans), member: member}
+	total := int64(0)
+	for _, p := range e.plan {
+		e.holds = max(e.holds, p.Length)
+		if x.shelved(q, x.key(q, p, member)) == nil {
+			total += p.Length
+		}
+	}
+	if !x.bills.take(q.Content(), size, total) {
+		return nil, ErrWhole
+	}
 	if !x.held.take(e.holds) {
 		x.bills.giveBack(q.Content(), total)
 		return nil, ErrWhole
@@ -93,15 +104,27 @@ func (x *Excerpts) Open(ctx context.Context, q grants.Request, size int64, spans
 	return e, nil
 }
 
-// measure returns how many bytes the spans have together, and the largest one. It
-// reports false if one is empty or not within the blob.
-func measure(spans []oci.Span, size int64) (total, largest int64, ok bool) {
+// pieces returns the pieces that the spans come in.
+func pieces(spans []oci.Span) (plan []oci.Span) {
+	for _, s := range spans {
+		for off := s.Offset; off < s.End(); off += PieceSize {
+			plan = append(plan, oci.Span{Offset: off, Length: min(PieceSize, s.End()-off)})
+		}
+	}
+	return plan
+}
+
+// within reports whether there are spans, none is empty, and all lie within a blob of
+// that size and are no more than it together.
+func within(spans []oci.Span, size int64) bool {
+	total := int64(0)
 	for _, s := range spans {
 		if s.Offset < 0 || s.Length <= 0 || s.Length > size || s.Offset > size-s.Length {
-			return 0, 0, false
+			return false
 		}
-		total += s.Length
-		largest = max(largest, s.Length)
+		if total += s.Length; total > size {
+			return false
+		}
 	}
-	return total, largest, total > 0 && total <= size
+	return total > 0
 }

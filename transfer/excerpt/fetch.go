@@ -33,12 +33,31 @@ type piece struct {
 // errOther: what came is not the range asked for.
 var errOther = errors.New("the range that came is not the one asked for")
 
-// get gets a piece of q's blob. cheap says that it came without a request of its own.
-func (x *Excerpts) get(ctx context.Context, q grants.Request, span oci.Span, size int64, member bool) (p *piece, cheap bool, err error) {
-	k := key{q.Ref, span, member || x.cfg.Mesh.Leads(q.Registry, q.Digest.String())}
+// key returns which piece is wanted.
+func (x *Excerpts) key(q grants.Request, span oci.Span, member bool) key {
+	return key{q.Ref, span, member || x.cfg.Mesh.Leads(q.Registry, q.Digest.String())}
+}
+
+// shelved returns a piece of the shelf that q may have, nil if there is none.
+func (x *Excerpts) shelved(q grants.Request, k key) *piece {
 	if p := x.shelf.get(k); p != nil && x.cfg.Grants.Vouched(q, oci.BlobResource) {
-		return p, true, nil
+		return p
 	}
+	return nil
+}
+
+// get gets a piece of q's blob.
+func (x *Excerpts) get(ctx context.Context, q grants.Request, span oci.Span, size int64, member bool) (*piece, error) {
+	k := x.key(q, span, member)
+	if p := x.shelved(q, k); p != nil {
+		return p, nil
+	}
+	p, _, err := x.ask(ctx, q, k, size)
+	return p, err
+}
+
+// ask asks for a piece once for all who want it at the time, and puts it on the shelf.
+func (x *Excerpts) ask(ctx context.Context, q grants.Request, k key, size int64) (p *piece, joined bool, err error) {
 	return x.calls.Do(ctx, k, func(ctx context.Context) (*piece, error) {
 		p, err := x.fetch(ctx, q, k, size)
 		if err != nil {
@@ -48,6 +67,17 @@ func (x *Excerpts) get(ctx context.Context, q grants.Request, span oci.Span, siz
 		x.shelf.put(k, p)
 		return p, nil
 	})
+}
+
+// begin begins to get a piece, and waits for nothing. get hears what becomes of it.
+// joined says that somebody else was getting it already.
+func (x *Excerpts) begin(q grants.Request, span oci.Span, size int64, member bool) (joined bool) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if k := x.key(q, span, member); x.shelved(q, k) == nil {
+		_, joined, _ = x.ask(now, q, k, size) // its end is not awaited
+	}
+	return joined
 }
 
 // fetch asks for a piece.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
@@ -15,8 +16,9 @@ import (
 type Excerpt struct {
 	all     *Excerpts
 	request grants.Request
-	size    int64 // of the blob
-	spans   []oci.Span
+	size    int64      // of the blob
+	plan    []oci.Span // the pieces that it comes in
+	begun   int        // so many of them have been asked for
 	member  bool
 	holds   int64 // bytes of the budget
 	closed  bool
@@ -59,28 +61,28 @@ func (e *Excerpt) Send(ctx context.Context, w io.Writer, off, n int64) (sent int
 	return sent, nil
 }
 
-// turn turns to the piece that holds the byte at off.
+// turn turns to the piece that holds the byte at off, and begins to get the next ones:
+// they wait on the shelf.
 func (e *Excerpt) turn(ctx context.Context, off int64) error {
 	if e.piece != nil && off >= e.at.Offset && off < e.at.End() {
 		return nil
 	}
-	for _, s := range e.spans {
-		if off < s.Offset || off >= s.End() {
-			continue
-		}
-		begin := off - (off-s.Offset)%PieceSize
-		at := oci.Span{Offset: begin, Length: min(PieceSize, s.End()-begin)}
-		p, cheap, err := e.all.get(ctx, e.request, at, e.size, e.member)
-		if err != nil {
-			return err
-		}
-		if cheap {
-			e.all.bills.giveBack(e.request.Content(), at.Length)
-		}
-		e.at, e.piece = at, p
-		return nil
+	i := slices.IndexFunc(e.plan, func(s oci.Span) bool { return off >= s.Offset && off < s.End() })
+	if i < 0 {
+		return ErrWhole
 	}
-	return ErrWhole
+	for e.begun = max(i, e.begun); e.begun < min(i+1+ahead, len(e.plan)); e.begun++ {
+		at := e.plan[e.begun]
+		if e.all.begin(e.request, at, e.size, e.member) {
+			e.all.bills.giveBack(e.request.Content(), at.Length) // somebody else pays
+		}
+	}
+	p, err := e.all.get(ctx, e.request, e.plan[i], e.size, e.member)
+	if err != nil {
+		return err
+	}
+	e.at, e.piece = e.plan[i], p
+	return nil
 }
 
 // Close implements cache.Blob.
