@@ -27,7 +27,7 @@ import (
 const (
 	// PieceSize is how many bytes are asked for at once at most.
 	PieceSize = 1 << 20
-	// ahead is how many pieces are asked for beside the one that is sent.
+	// ahead is how many pieces are asked for at most beside the one that is sent.
 	ahead = 3
 	// maxHeld bounds the bytes that all excerpts hold together while they are sent.
 	maxHeld = 32 << 20

@@ -71,7 +71,7 @@ func (e *Excerpt) turn(ctx context.Context, off int64) error {
 	if i < 0 {
 		return ErrWhole
 	}
-	for e.begun = max(i, e.begun); e.begun < min(i+1+ahead, len(e.plan)); e.begun++ {
+	for e.begun = max(i, e.begun); e.begun < e.ahead(i); e.begun++ {
 		at := e.plan[e.begun]
 		if e.all.begin(e.request, at, e.size, e.member) {
 			e.all.bills.giveBack(e.request.Content(), at.Length) // somebody else pays
@@ -83,6 +83,18 @@ func (e *Excerpt) turn(ctx context.Context, off int64) error {
 	}
 	e.at, e.piece = e.plan[i], p
 	return nil
+}
+
+// ahead returns the end of the pieces that are asked for when piece i is wanted: those
+// ahead are no more than a piece together, or the shelf could not hold them for all.
+func (e *Excerpt) ahead(i int) (end int) {
+	left := int64(PieceSize)
+	for end = i + 1; end < min(i+1+ahead, len(e.plan)); end++ {
+		if left -= e.plan[end].Length; left < 0 {
+			break
+		}
+	}
+	return end
 }
 
 // Close implements cache.Blob.
