@@ -250,6 +250,33 @@ func TestARegistryWithoutRangesIsRemembered(t *testing.T) {
 	}
 }
 
+// A wrong byte of a range can't be seen until the blob is whole; then it is told.
+func TestARangeThatWasWrongIsTold(t *testing.T) {
+	t.Parallel()
+	const told = "a range was served whose bytes are not the blob's"
+	for _, wrong := range []bool{false, true} {
+		l := newLazy(t, 4<<20)
+		if wrong {
+			l.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet}, Times: 1, Corrupt: true, CorruptAt: 3_000_005})
+		}
+		a := l.get(blobPath(l.d), "Range", "bytes=3000000-3000999")
+		if bytes.Equal(a.body, l.content[3_000_000:3_001_000]) == wrong {
+			t.Fatalf("wrong %v: status %d", wrong, a.StatusCode)
+		}
+		for range 2 {
+			if a := l.get(blobPath(l.d)); !bytes.Equal(a.body, l.content) {
+				t.Error("the whole is wrong")
+			}
+		}
+		if wrong {
+			l.log.Await(t, told, 1)
+			l.reads(t, "bytes=3000000-3000999")
+		} else if strings.Contains(l.log.String(), told) {
+			t.Error("a right range is called wrong")
+		}
+	}
+}
+
 // HEAD has no ranges, and If-Range of something else wants the whole.
 func TestSeveralRangesOnlyOfWhatTheClientHas(t *testing.T) {
 	t.Parallel()

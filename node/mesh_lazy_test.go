@@ -69,3 +69,21 @@ func TestMeshServesRangesOfWhatTheOwnerHas(t *testing.T) {
 	}
 	c.wantGets(b, 2)
 }
+
+// The owner died, and a node that has just joined is asked: the range comes from the one
+// that has the blob.
+func TestMeshFindsARangeAtAnotherHolder(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	b := c.blobOf(1, 4*mib)
+	c.pull(0, b).wantWhole(t)
+	c.kill(1)
+	i := c.join()
+	c.awaitMembersOf(i, 2)
+	sent := c.up.BytesSent()
+	a := c.get(i, blobPath(b.Digest), "Range", "bytes=-1000")
+	a.want(t, http.StatusPartialContent)
+	if content := c.bytes(b); !bytes.Equal(a.body, content[4*mib-1000:]) || c.up.BytesSent() != sent {
+		t.Errorf("the registry sent %d bytes", c.up.BytesSent()-sent)
+	}
+}

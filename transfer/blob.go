@@ -72,6 +72,7 @@ func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error
 		return nil, err
 	}
 	if blob, err := pass.Blob(); err == nil {
+		b.excerpts.Review(t.Request, pass.Blob)
 		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
 	}
 	return nil, nil // a shard that can't serve it does not have it

@@ -78,7 +78,7 @@ func New(cfg Config) *Fetcher {
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
 	})
 	r.excerpts = excerpt.New(excerpt.Config{
-		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters,
+		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,
 	})
 	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
 	f.tags = newTags(r, f.manifests)

@@ -29,10 +29,11 @@ const (
 	maxMute = 1024
 )
 
-// A bill is what was asked by ranges of one blob lately.
+// A bill is what was asked by ranges of one blob lately, and what came.
 type bill struct {
 	size  int64 // as the registry tells it, -1: not known
 	spent int64 // bytes
+	notes []note
 	until time.Time
 }
 

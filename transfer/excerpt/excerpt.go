@@ -4,17 +4,18 @@
 // [Excerpts.Open] decides by simple rules whether ranges are worth that (bill.go),
 // and gets the first bytes. An [Excerpt] is then read as any blob is. It comes in
 // pieces of up to a MiB, each asked of the registry, or of the node that leads, once
-// for all who want it at the time (fetch.go). A small piece stays on a shelf in memory
-// for a while, since each reader of an image begins with the same ones (shelf.go).
+// for all who want it at the time (fetch.go). Pieces stay on a shelf in memory for a minute,
+// since the readers of an image begin with the same ones (shelf.go).
 //
 // Nobody can verify a range: a digest names the whole. So what comes here never gets
-// into the shard, and whoever can't live with that reads the whole. docs/security.md
-// says what that means for clients.
+// into the shard. If the whole comes later, the two are compared (review.go).
+// docs/security.md says what that means for clients.
 package excerpt
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -50,6 +51,7 @@ type Config struct {
 	Life     *wait.Life    // that requests belong to
 	Within   time.Duration // how long getting a piece may take
 	Counters *count.Book
+	Log      *slog.Logger
 }
 
 // Excerpts get ranges of blobs. Their methods may be called from any goroutine.

@@ -72,7 +72,7 @@ func newExcerpts(size int) (x *Excerpts, s *source, q grants.Request, end func()
 	life, log := wait.NewLife(), slog.New(slog.DiscardHandler)
 	m := mesh.New(mesh.Config{Log: log})
 	g := grants.New(grants.Config{Upstream: s, Mesh: m, Site: func(string) grants.Site { return grants.Site{} }, Life: life, Within: time.Minute, Log: log})
-	x = New(Config{Upstream: s, Mesh: m, Grants: g, Life: life, Within: time.Minute, Counters: &count.Book{}})
+	x = New(Config{Upstream: s, Mesh: m, Grants: g, Life: life, Within: time.Minute, Counters: &count.Book{}, Log: log})
 	q.Ref = oci.Ref{Registry: "reg.example.com", Repository: "team/app", Digest: digest.FromBytes(s.content)}
 	return x, s, q, func() {
 		life.Close(context.Background())

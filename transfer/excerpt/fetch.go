@@ -65,6 +65,7 @@ func (x *Excerpts) ask(ctx context.Context, q grants.Request, k key, size int64)
 		}
 		x.cfg.Grants.Grant(q, oci.BlobResource, p.from.At)
 		x.shelf.put(k, p)
+		x.bills.remember(q.Content(), k.Span, p)
 		return p, nil
 	})
 }
@@ -82,13 +83,39 @@ func (x *Excerpts) begin(q grants.Request, span oci.Span, size int64, member boo
 
 // fetch asks for a piece.
 func (x *Excerpts) fetch(ctx context.Context, q grants.Request, k key, size int64) (*piece, error) {
-	own := func(ctx context.Context) (*piece, error) { return x.fromRegistry(ctx, q, k.Span, size) }
+	own := func(ctx context.Context) (*piece, error) {
+		if p := x.fromHolders(ctx, q, k.Span, size); p != nil {
+			return p, nil
+		}
+		return x.fromRegistry(ctx, q, k.Span, size)
+	}
 	if k.direct {
 		return own(ctx)
 	}
 	return mesh.Along(ctx, x.cfg.Mesh, q.Ref, q.Digest.String(), own, func(ctx context.Context, p mesh.Peer) (*piece, error) {
-		return x.fromPeer(ctx, p, q, k.Span, size)
+		return x.fromPeer(ctx, p, q, mesh.Terms{Part: k.Span}, size)
 	})
+}
+
+// fromHolders asks the nodes that hold the blob although it is not theirs to get, if what
+// they hold may be shown for q. It returns nil if there are none.
+func (x *Excerpts) fromHolders(ctx context.Context, q grants.Request, span oci.Span, size int64) *piece {
+	m := x.cfg.Mesh
+	holders := m.Held(ctx, q.Ref, m.Holders(q.Content()))
+	if len(holders) == 0 || !x.cfg.Grants.MayShow(ctx, q, oci.BlobResource) {
+		return nil
+	}
+	for _, p := range holders {
+		got, err := mesh.Tend(ctx, m, p, q.Ref, func(ctx context.Context, p mesh.Peer) (*piece, error) {
+			return x.fromPeer(ctx, p, q, mesh.Terms{Held: true, Vouched: q.Private, Part: span}, size)
+		})
+		if err == nil {
+			got.from.At = x.cfg.Grants.At(q, oci.BlobResource) // nobody asked the registry for this
+			return got
+		}
+		m.PassOver(q.Ref, p, err)
+	}
+	return nil
 }
 
 // fromRegistry asks the registry.
@@ -110,12 +137,12 @@ func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.
 }
 
 // fromPeer asks another node.
-func (x *Excerpts) fromPeer(ctx context.Context, from mesh.Peer, q grants.Request, span oci.Span, size int64) (*piece, error) {
-	s, err := from.Open(ctx, q.Ref, span.Offset, mesh.Terms{Part: span})
+func (x *Excerpts) fromPeer(ctx context.Context, from mesh.Peer, q grants.Request, terms mesh.Terms, size int64) (*piece, error) {
+	s, err := from.Open(ctx, q.Ref, terms.Part.Offset, terms)
 	if err != nil {
 		return nil, err
 	}
-	p, err := read(s, span, size, &x.cfg.Counters.Of(q.Registry).FromPeersBytes)
+	p, err := read(s, terms.Part, size, &x.cfg.Counters.Of(q.Registry).FromPeersBytes)
 	if err != nil {
 		return nil, &mesh.PeerError{Peer: from.Name(), Err: err}
 	}
