@@ -173,6 +173,40 @@ func TestTheEndOfAColdBlobComesAtOnce(t *testing.T) {
 	l.bears(t, 3003)
 }
 
+// What real lazy readers asked for, as a registry's log had it: the stargz snapshotter's
+// remote reader (v0.19.1) opens a layer of 80 files and reads four; podman's library
+// (go.podman.io/image v5.42.1) pulls a zstd:chunked layer of which four files are new, and
+// one of which twenty are.
+var realReads = map[string]struct {
+	size  int64
+	specs []string
+}{
+	"stargz": {30093270, []string{"bytes=0-1", "bytes=30050000-30093269", "bytes=28050000-28099999", "bytes=8000000-8549999", "bytes=500000-549999", "bytes=15000000-15549999"}},
+	"podman": {30114000, []string{"bytes=30076346-30111065,30111074-30113551", "bytes=13034268-13037281,14044096-14544356,15044534-15544710,17545730-18045991"}},
+	"podman, many files": {30114000, []string{
+		"bytes=30076394-30111300,30111309-30113798",
+		"bytes=2513615-3013820,5518049-6018350,6524744-7025005,8528922-9529368,10529914-11030178,11533545-12534028,13543812-14044115,14544336-15044581," +
+			"15544816-16045035,16545272-18546331,21053727-21553975,25558912-26059160,26062262-26562395,27562807-28063053,28072356-28572642",
+	}},
+}
+
+func TestTheReadsOfRealClientsCostWhatTheyAskFor(t *testing.T) {
+	t.Parallel()
+	testkit.SkipShort(t)
+	for name, c := range realReads {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLazy(t, c.size)
+			asked := int64(0)
+			for _, spec := range c.specs {
+				asked += l.reads(t, spec)
+			}
+			l.bears(t, asked)
+			t.Logf("the registry sent %d bytes for %d: %.3f", l.up.BytesSent(), asked, float64(l.up.BytesSent())/float64(asked))
+		})
+	}
+}
+
 // A herd asks for the same bytes: one request, and for a while none.
 func TestEqualRangesAreAskedForOnce(t *testing.T) {
 	t.Parallel()

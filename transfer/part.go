@@ -13,8 +13,9 @@ import (
 
 // maxOpen is how long the rest of a blob may be, in bytes, to be got by itself when a
 // request names no end. Clients that read a blob in several streams, or go on with one
-// that broke off, ask like that, and want the whole.
-const maxOpen = cache.HoldBack
+// that broke off, ask like that, and want the whole. It is less than what is held back of
+// a blob: whoever goes on with one that came out wrong gets the end only when it is right.
+const maxOpen = cache.HoldBack / 2
 
 // Part opens the blob that ref names, for a client that wants parts of it. If they are
 // neither here nor about to arrive, they are got by themselves, as long as that is worth

@@ -52,6 +52,7 @@ func (s *source) Range(ctx context.Context, _ oci.Ref, span oci.Span) (*oci.Stre
 var errUnused = errors.New("not part of these tests")
 
 func (s *source) Open(context.Context, oci.Ref, int64) (*oci.Stream, error) { return nil, errUnused }
+
 func (s *source) Stat(context.Context, oci.Ref, bool, []string) (oci.Descriptor, error) {
 	return oci.Descriptor{}, errUnused
 }
