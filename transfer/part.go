@@ -33,8 +33,8 @@ func (b *blobs) part(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 	if t.Parts == nil || t.Terms.Held || t.Offline || t.PassOn {
 		return nil, nil
 	}
-	size, err := b.sizeFor(ctx, t)
-	if err != nil || size < 0 {
+	size := b.sizeFor(ctx, t)
+	if size < 0 {
 		return nil, nil // getting the whole says what is wrong
 	}
 	spans, rest := t.Parts(size)
@@ -62,16 +62,27 @@ func (b *blobs) part(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 }
 
 // sizeFor returns the size of the ticket's blob in bytes, -1 if nobody tells it.
-func (b *blobs) sizeFor(ctx context.Context, t *flight.Ticket) (int64, error) {
+func (b *blobs) sizeFor(ctx context.Context, t *flight.Ticket) int64 {
 	if fl := b.flights.UnderWay(t); fl != nil && fl.Ingest().Size() >= 0 {
-		return fl.Ingest().Size(), nil
+		return fl.Ingest().Size()
 	}
 	if size := b.sizes.Get(t.Content()); size >= 0 {
-		return size, nil
+		return size
 	}
 	if size := b.excerpts.Size(t.Content()); size >= 0 {
-		return size, nil
+		return size
 	}
+	ctx, cancel := context.WithTimeout(ctx, sizeWithin)
+	defer cancel()
+	size, err := b.askSize(ctx, t)
+	if err != nil {
+		return -1
+	}
+	return size
+}
+
+// askSize asks for the size of the ticket's blob: the registry, or the node that leads.
+func (b *blobs) askSize(ctx context.Context, t *flight.Ticket) (int64, error) {
 	own := func(ctx context.Context) (int64, error) {
 		if _, err := b.head(ctx, t.Request); err != nil {
 			return -1, err

@@ -155,7 +155,7 @@ func read(s *oci.Stream, span oci.Span, size int64, counted *atomic.Int64) (*pie
 		return nil, errOther
 	}
 	defer func() { _ = s.Body.Close() }() // only read
-	if s.Offset != span.Offset || s.Size >= 0 && s.Size != size || s.By == oci.Middlebox {
+	if s.Offset != span.Offset || s.Size != size || s.By == oci.Middlebox {
 		return nil, errOther
 	}
 	p := &piece{bytes: make([]byte, span.Length), from: oci.Provenance{Host: s.Host, Via: s.Via, At: s.At}}

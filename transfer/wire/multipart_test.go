@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -62,7 +63,7 @@ func readParts(t *testing.T, contentType string, body io.Reader, mediaType strin
 	}
 	for mr := multipart.NewReader(body, params["boundary"]); ; {
 		p, err := mr.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return spans
 		}
 		if err != nil {
