@@ -119,6 +119,12 @@ func (in *Ingest) Sendable() int64 { return in.stream.look().sendable() }
 // Begun reports whether SetSize was called.
 func (in *Ingest) Begun() bool { return in.stream.look().begun }
 
+// Await waits until readers can get all bytes before end, or all of a blob that ends
+// earlier. The error is ctx's, or why the ingest failed.
+func (in *Ingest) Await(ctx context.Context, end int64) error {
+	return in.stream.wait(ctx, end, func(v view) bool { return v.isRight() || v.begun && v.limit(end) >= end })
+}
+
 // Keeping reports whether the blob entered the shard, or will as far as can be seen
 // now.
 func (in *Ingest) Keeping() bool { return in.stream.look().keeping() }

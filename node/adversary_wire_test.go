@@ -168,7 +168,7 @@ func wireAttacks() []attack {
 		up := upstreamtest.New(t)
 		d := up.PutBlob(repo, []byte("hello"))
 		p := newProxy(t, up, settings{})
-		for _, ranges := range []string{"bytes=" + strings.Repeat("0-,", 1000) + "0-", "bytes=0-0,-1", "bytes=0-18446744073709551616", "bytes=-18446744073709551616", "bytes=5-2", "bytes=a-b", "octets=0-1"} {
+		for _, ranges := range []string{"bytes=" + strings.Repeat("0-,", 1000) + "0-", "bytes=" + strings.Repeat("0-0,", 100) + "-1", "bytes=0-18446744073709551616", "bytes=-18446744073709551616", "bytes=5-2", "bytes=a-b", "octets=0-1"} {
 			a := p.get(blobPath(d), "Range", ranges)
 			if len(a.body) > 5 || a.StatusCode != http.StatusOK && a.StatusCode != http.StatusPartialContent {
 				t.Errorf("%.30s: %d, %d bytes", ranges, a.StatusCode, len(a.body))

@@ -47,7 +47,7 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) e
 	if unchanged(r, req.Digest) {
 		return a.headBlob(w, r, req)
 	}
-	b, err := a.fetcher.Blob(r.Context(), req.Ref)
+	b, err := a.open(r, req)
 	if err != nil {
 		return err
 	}
@@ -59,12 +59,56 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) e
 	}
 	a.identify(w, req, req.Digest, b.Provenance)
 	w.Header().Set("Content-Type", blobType)
-	s := wire.SpanOf(r, b.Size(), etag(req.Digest))
-	w.WriteHeader(s.Describe(w.Header(), b.Size()))
-	if !s.Beyond {
-		a.sendBlob(w, r, req, b, s)
+	spans := wire.SpansOf(r, b.Size(), etag(req.Digest))
+	if len(spans) > 1 {
+		a.sendParts(w, r, req, b, spans)
+		return nil
+	}
+	w.WriteHeader(spans[0].Describe(w.Header(), b.Size()))
+	if !spans[0].Beyond {
+		a.sendBlob(w, r, req, b, spans[0])
 	}
 	return nil
+}
+
+// open opens the blob, or the parts of it that are asked for.
+func (a *api) open(r *http.Request, req oci.Request) (*transfer.Answer, error) {
+	if r.Header.Get("Range") == "" {
+		return a.fetcher.Blob(r.Context(), req.Ref)
+	}
+	return a.fetcher.Part(r.Context(), req.Ref, func(size int64) (wanted []oci.Span, rest int64) {
+		for _, s := range wire.SpansOf(r, size, etag(req.Digest)) {
+			if s.Partial {
+				wanted = append(wanted, oci.Span{Offset: s.Offset, Length: s.Length})
+			}
+			if s.Open {
+				rest = max(rest, s.Length)
+			}
+		}
+		return wanted, rest
+	})
+}
+
+// sendParts sends the parts of a blob, each with a header of its own. If one breaks off,
+// the connection ends: a length was promised.
+func (a *api) sendParts(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, spans []wire.Span) {
+	m := wire.NewMultipart(spans, b.Size(), blobType)
+	w.WriteHeader(m.Describe(w.Header()))
+	for i, s := range spans {
+		if _, err := w.Write(m.Before(i)); err != nil {
+			noteFailure(r, err)
+			return
+		}
+		k, err := b.Send(r.Context(), w, s.Offset, s.Length)
+		a.fetcher.Sent(req.Registry, b.Origin, k)
+		if err != nil {
+			noteFailure(r, err)
+			return
+		}
+	}
+	if _, err := w.Write(m.End()); err != nil {
+		noteFailure(r, err)
+	}
 }
 
 // sendBlob sends the body. If it breaks off, the connection ends: by the server's

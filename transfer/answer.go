@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/excerpt"
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/oci"
 )
@@ -75,7 +76,7 @@ func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (sent int6
 // anotherCopy reports whether the response may go on from another copy of the blob
 // after err.
 func anotherCopy(err error) bool {
-	return errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrBehind) || errors.Is(err, cache.ErrAbandoned)
+	return errors.Is(err, cache.ErrDamaged) || errors.Is(err, cache.ErrBehind) || errors.Is(err, cache.ErrAbandoned) || errors.Is(err, excerpt.ErrBroke)
 }
 
 // send sends from where the blob is now. A response that was sent in parts reaches the

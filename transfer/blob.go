@@ -11,12 +11,18 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // blobs opens blobs, and tells their sizes.
 type blobs struct {
 	*rooms
 	streams atomic.Int64 // answers to peers being sent
+	heads   *wait.Calls[oci.Ref, oci.Descriptor]
+}
+
+func newBlobs(r *rooms) *blobs {
+	return &blobs{rooms: r, heads: wait.NewCalls[oci.Ref, oci.Descriptor](r.life, answerWithin)}
 }
 
 // attempts bounds how often a request boards a flight. It does so more than once if
@@ -35,6 +41,11 @@ func (b *blobs) open(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 		a, err := b.fromShard(limited, t)
 		if err != nil {
 			return nil, b.explain(ctx, t.Request, oci.BlobResource, "", err)
+		}
+		if a == nil {
+			if a, err = b.part(limited, t); err != nil {
+				return nil, b.explain(ctx, t.Request, oci.BlobResource, "", err)
+			}
 		}
 		if a != nil {
 			return a, nil
@@ -61,6 +72,7 @@ func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error
 		return nil, err
 	}
 	if blob, err := pass.Blob(); err == nil {
+		b.excerpts.Review(t.Request, pass.Blob)
 		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
 	}
 	return nil, nil // a shard that can't serve it does not have it
@@ -197,13 +209,25 @@ func (b *blobs) believed(q grants.Request, size int64) int64 {
 	}
 }
 
+// head asks the registry by HEAD about a blob, once for all who ask at the time.
+func (b *blobs) head(ctx context.Context, q grants.Request) (oci.Descriptor, error) {
+	d, _, err := b.heads.Do(ctx, q.Ref, func(ctx context.Context) (oci.Descriptor, error) {
+		d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
+		if err == nil && d.By != oci.Middlebox && d.Size > 0 {
+			b.excerpts.Learn(q.Content(), d.Size)
+		}
+		return d, err
+	})
+	return d, err
+}
+
 // statUpstream asks the registry for a blob's size. member says that another node
 // wants to know.
 func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool) (oci.Sized, error) {
 	if q.Offline {
 		return oci.Sized{}, oci.OfflineError(q.Ref)
 	}
-	d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
+	d, err := b.head(ctx, q)
 	switch {
 	case err == nil && d.By != oci.Middlebox && (d.Size >= 0 || d.Redirect != ""):
 		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: b.believed(q, d.Size), Redirect: d.Redirect}, nil

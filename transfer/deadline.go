@@ -12,6 +12,9 @@ import (
 const (
 	// stall is how long a download may stand still before it is tried again.
 	stall = 20 * time.Second
+	// sizeWithin is how long a client that asks for a range waits to hear the blob's size. A
+	// registry that is slow to tell it is asked for the whole, and time is left for that.
+	sizeWithin = 5 * time.Second
 	// answerWithin is how long a client waits until its answer begins, or it is told why
 	// not: some answers take two requests. Upstream has a second less for one request
 	// (upstream.Within), since what it says about a failure says more.

@@ -23,6 +23,7 @@ func (f *Fetcher) Aboard(ref oci.Ref) int { return f.flights.Aboard(ref.Content(
 // The deadlines, for the test of their order.
 const (
 	Stall        = stall
+	SizeWithin   = sizeWithin
 	AnswerWithin = answerWithin
 	Promised     = promised
 )

@@ -35,6 +35,10 @@ func (f *fake) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream
 	return f.open(ctx, ref, offset)
 }
 
+func (f *fake) Range(context.Context, oci.Ref, oci.Span) (*oci.Stream, error) {
+	return nil, failure(oci.Invalid)
+}
+
 func (f *fake) Stat(ctx context.Context, _ oci.Ref, _ bool, _ []string) (oci.Descriptor, error) {
 	return f.stat(ctx)
 }

@@ -30,6 +30,9 @@ func (h holder) explain(ctx context.Context, q grants.Request, as oci.Resource, 
 func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker string) (*mesh.Given, error) {
 	t := flight.NewTicket(h.f.request(ref))
 	t.ForMember, t.Terms, t.Asker = true, terms, asker
+	if terms.Part.Length > 0 {
+		t.Parts = func(int64) ([]oci.Span, int64) { return []oci.Span{terms.Part}, 0 }
+	}
 	a, err := h.f.blobs.open(ctx, t)
 	if errors.Is(err, wait.ErrClosed) {
 		return nil, wait.ErrClosed

@@ -179,7 +179,11 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 	go func() {
-		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, -1)
+		n := int64(-1)
+		if terms.Part.Length > 0 {
+			n = terms.Part.Length
+		}
+		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, n)
 		if err != nil {
 			err = io.ErrUnexpectedEOF // a stream that is cut does not say why
 		}

@@ -35,7 +35,11 @@ func TestAnErrorAnswerComesWithin40s(t *testing.T) {
 	}
 	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	for name, ask := range map[string]func(context.Context, *rig) error{
-		"GET of a blob":  func(ctx context.Context, r *rig) error { _, err := r.Blob(ctx, fakeRef(d)); return err },
+		"GET of a blob": func(ctx context.Context, r *rig) error { _, err := r.Blob(ctx, fakeRef(d)); return err },
+		"GET of a range": func(ctx context.Context, r *rig) error {
+			_, err := r.Part(ctx, fakeRef(d), func(int64) ([]oci.Span, int64) { return []oci.Span{{Offset: 5, Length: 5}}, 0 })
+			return err
+		},
 		"HEAD of a blob": func(ctx context.Context, r *rig) error { _, err := r.StatBlob(ctx, fakeRef(d)); return err },
 		"GET of a tag":   func(ctx context.Context, r *rig) error { _, err := r.Manifest(ctx, tag, nil, false); return err },
 		"HEAD of a tag":  func(ctx context.Context, r *rig) error { _, err := r.Manifest(ctx, tag, nil, true); return err },

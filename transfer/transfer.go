@@ -21,6 +21,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/count"
+	"oci-proxy/transfer/excerpt"
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
@@ -55,6 +56,7 @@ type rooms struct {
 	mesh     *mesh.Mesh
 	grants   *grants.Grants
 	flights  *flight.Flights
+	excerpts *excerpt.Excerpts
 	sizes    *flight.Sizes
 	counters *count.Book
 	life     *wait.Life
@@ -75,7 +77,10 @@ func New(cfg Config) *Fetcher {
 	r.flights = flight.New(flight.Config{
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
 	})
-	f := &Fetcher{rooms: r, site: cfg.Site, blobs: &blobs{rooms: r}, manifests: newManifests(r)}
+	r.excerpts = excerpt.New(excerpt.Config{
+		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,
+	})
+	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
 	f.tags = newTags(r, f.manifests)
 	return f
 }
@@ -109,11 +114,16 @@ func (f *Fetcher) request(ref oci.Ref) grants.Request {
 // arrives. It returns once the first bytes can be sent, after 40 s at the latest.
 // Errors are *oci.Error, or ctx's. It counts as a hit or a miss of the registry.
 func (f *Fetcher) Blob(ctx context.Context, ref oci.Ref) (*Answer, error) {
-	a, err := f.blobs.open(ctx, flight.NewTicket(f.request(ref)))
+	return f.answer(ctx, flight.NewTicket(f.request(ref)))
+}
+
+// answer opens the blob of a client's ticket, and counts it.
+func (f *Fetcher) answer(ctx context.Context, t *flight.Ticket) (*Answer, error) {
+	a, err := f.blobs.open(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	f.counters.Of(ref.Registry).Request(a.Origin)
+	f.counters.Of(t.Registry).Request(a.Origin)
 	return a, nil
 }
 

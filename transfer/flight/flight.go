@@ -77,6 +77,7 @@ type Flight struct {
 	key     flightKey
 	request grants.Request // that began it
 	ingest  *cache.Ingest
+	began   time.Time
 	source  atomic.Pointer[oci.Provenance] // who delivers: Origin, Host, Via and At
 	coding  atomic.Pointer[string]         // what was odd about the encoding of a source, nil if nothing was
 	entry   *entry                         // for Flights
@@ -157,12 +158,9 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 	leads := t.ForMember || f.cfg.Mesh.Leads(t.Registry, t.Digest.String())
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, key := range []flightKey{{c, true}, {c, false}} {
-		e, ok := f.flights[key]
-		if ok && t.mayBoard(e.Flight) && (key.leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) {
-			e.aboard++
-			return e.Flight, true, nil
-		}
+	if e := f.boardable(t); e != nil {
+		e.aboard++
+		return e.Flight, true, nil
 	}
 	// A flight leaves the map after its blob has come into the shard. A ticket is told
 	// once: the shard may not serve the blob for it, however often it lands.
@@ -177,6 +175,18 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 	return fl, false, err
 }
 
+// boardable returns the flight under way that the ticket is for, nil if there is none.
+// The caller holds mu.
+func (f *Flights) boardable(t *Ticket) *entry {
+	for _, leads := range []bool{true, false} {
+		e, ok := f.flights[flightKey{t.Content(), leads}]
+		if ok && t.mayBoard(e.Flight) && (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) {
+			return e
+		}
+	}
+	return nil
+}
+
 // begin begins a flight. The caller holds mu.
 func (f *Flights) begin(t *Ticket, key flightKey) (*Flight, error) {
 	in, err := t.Shard.Ingest(f.cfg.Life.Context(), t.Digest, t.Registry, "")
@@ -189,7 +199,7 @@ func (f *Flights) begin(t *Ticket, key flightKey) (*Flight, error) {
 	if t.Stranger {
 		in.Doubt()
 	}
-	fl := &Flight{key: key, request: t.Request, ingest: in}
+	fl := &Flight{key: key, request: t.Request, ingest: in, began: time.Now()}
 	fl.entry = &entry{Flight: fl, aboard: 1}
 	filler := &filler{Flight: fl, flights: f, client: t.Client, damaged: t.Damaged}
 	if other := f.flights[flightKey{key.Content, false}]; key.leads && other != nil && t.mayBoard(other.Flight) {

@@ -17,12 +17,17 @@ type Ticket struct {
 	Asker     string     // and its id
 	Client    string     // that it is for: see oci.ClientOf
 	Damaged   cache.Blob // a copy from the shard; what is right of it need not come again
+	Parts     Parts      // what of the blob is wanted, nil for the whole
 
 	not    *Flight // not this one: the request has fallen out of it
 	own    bool    // only a flight for the same repository
 	looked uint64  // how many flights had landed when the shard was looked at
 	told   bool    // that the blob had landed
 }
+
+// Parts returns the spans of a blob of that size that a request wants, none if it wants
+// the whole. rest is the length of a span for which the request named no end, else 0.
+type Parts func(size int64) (spans []oci.Span, rest int64)
 
 // NewTicket returns a Ticket for a client. What a private registry delivers for one
 // repository is not for those who ask for another.

@@ -103,6 +103,18 @@ func (m *Mesh) MayAsk(ref oci.Ref) bool {
 // Peek asks all of peers at once whether they have the blob. It returns those
 // that hold it or can be followed, in the order in which to ask them.
 func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
+	held, arriving := m.peek(ctx, ref, peers)
+	return append(held, arriving...)
+}
+
+// Held is Peek for those that hold the blob.
+func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
+	held, _ := m.peek(ctx, ref, peers)
+	return held
+}
+
+// peek asks all of peers at once whether they have the blob.
+func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriving []Peer) {
 	answers := make([]Presence, len(peers))
 	var wg sync.WaitGroup
 	for i, p := range peers {
@@ -116,7 +128,6 @@ func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
 		})
 	}
 	wg.Wait()
-	var held, arriving []Peer
 	for i, p := range peers {
 		switch answers[i] {
 		case Held:
@@ -125,7 +136,7 @@ func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
 			arriving = append(arriving, p)
 		}
 	}
-	return append(held, arriving...)
+	return held, arriving
 }
 
 // PassOver logs and counts that a peer could not help.

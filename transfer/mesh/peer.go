@@ -78,6 +78,9 @@ type Terms struct {
 	// peer that knows the registry as private gives only what it has itself a recent
 	// grant for.
 	Vouched bool
+	// Part says that no more than these bytes are wanted, from the offset asked for on.
+	// A Length of 0 stands for all. A member of an earlier version sends all.
+	Part oci.Span
 }
 
 // A PeerError says that another node failed, not the registry.

@@ -8,6 +8,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// A Span is the bytes [Offset, Offset+Length) of a blob.
+type Span struct{ Offset, Length int64 }
+
+// End returns the offset of the byte after the span.
+func (s Span) End() int64 { return s.Offset + s.Length }
+
 // A Stream is a blob on its way to this node, from some offset on.
 type Stream struct {
 	Body     io.ReadCloser
@@ -50,11 +56,15 @@ type Page struct {
 
 // An Upstream asks registries. Each method builds its request from the fields it
 // is given and nothing else. Errors are *Error. Each method returns within 40 s,
-// retries included; Open returns within that time once the header is there.
+// retries included; Open and Range return within that time once the header is there.
 type Upstream interface {
 	// Open returns the blob's bytes from offset on. ctx bounds the whole stream,
 	// not only the header.
 	Open(ctx context.Context, ref Ref, offset int64) (*Stream, error)
+	// Range returns the bytes of span and no others, for a span of at least one byte
+	// that lies within the blob. If the registry answers with the whole instead, or
+	// knows no such bytes, the *Error is of kind Invalid. ctx bounds the whole stream.
+	Range(ctx context.Context, ref Ref, span Span) (*Stream, error)
 	// Stat asks by HEAD: for a blob if blob is set, else for the manifest that
 	// ref's tag or digest names, with accept as the Accept list. If the registry
 	// does not offer HEAD, the *Error is of kind Invalid with Status 405 or 501.

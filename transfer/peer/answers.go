@@ -3,6 +3,8 @@ package peer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
 )
@@ -56,6 +59,9 @@ func (a *answers) inTime(c *call) (context.Context, context.CancelFunc) {
 
 // getBlob sends a blob.
 func (a *answers) getBlob(w *reply, c *call) error {
+	if c.Part.Length > 0 {
+		c.Part.Offset = c.offset
+	}
 	given, err := a.cfg.Holder.Blob(c.Context(), c.Ref, c.Terms, c.sender)
 	if err != nil {
 		return err
@@ -72,6 +78,9 @@ func (a *answers) getBlob(w *reply, c *call) error {
 		return nil
 	}
 	h.Set("Content-Type", "application/octet-stream")
+	if c.Part.Length > 0 && c.Part.End() <= given.Size() {
+		return a.sendPart(w, c, given)
+	}
 	size, n := given.Size(), int64(-1)
 	status := wire.SpanFrom(c.offset, size).Describe(h, size)
 	w.WriteHeader(status)
@@ -83,6 +92,23 @@ func (a *answers) getBlob(w *reply, c *call) error {
 		n = size - c.offset
 	}
 	if _, err := given.Send(c.Context(), w, c.offset, n); err != nil {
+		a.cfg.Log.Debug("sending a blob to a peer broke off", "peer", roster(a.cfg.Member).name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
+		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
+	}
+	return nil
+}
+
+// sendPart sends a part of a blob and signs its bytes: nobody can verify them by the
+// digest. They are read twice.
+func (a *answers) sendPart(w *reply, c *call, given *mesh.Given) error {
+	sum := sha256.New()
+	if _, err := given.Send(c.Context(), sum, c.Part.Offset, c.Part.Length); err != nil {
+		return fmt.Errorf("reading a part of a blob: %w", err)
+	}
+	h := w.Header()
+	h.Set(headerBody, hex.EncodeToString(sum.Sum(nil)))
+	w.WriteHeader(wire.Span{Offset: c.Part.Offset, Length: c.Part.Length, Partial: true}.Describe(h, given.Size()))
+	if _, err := given.Send(c.Context(), w, c.Part.Offset, c.Part.Length); err != nil {
 		a.cfg.Log.Debug("sending a blob to a peer broke off", "peer", roster(a.cfg.Member).name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
 		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
 	}

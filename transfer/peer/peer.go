@@ -16,7 +16,8 @@
 // mesh.Holder (answers.go). The time-outs of both ends stand in times.go.
 //
 //	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only those that are held or arriving;
-//	                                  vouched=1: the asker checks who may have them
+//	                                  vouched=1: the asker checks who may have them;
+//	                                  part=N: N bytes from the Range's offset on are enough
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
 //	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only if they are held; vouched=1
 //	GET  /peer/v1/tags                what a tag means
@@ -95,6 +96,7 @@ const (
 	maxList     = 32 << 20
 	maxJSON     = 1 << 20
 	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
+	maxPart     = 1 << 20  // of a blob, that is asked for by itself
 	maxOffer    = 4 << 10
 	maxQuery    = 16 << 10
 	maxNext     = 8 << 10 // of a link to a next page, and of a redirect

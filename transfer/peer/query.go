@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 
@@ -63,6 +64,9 @@ func (q query) encode() string {
 	if q.Vouched {
 		v.Set("vouched", "1")
 	}
+	if q.Part.Length > 0 {
+		v.Set("part", strconv.FormatInt(q.Part.Length, 10))
+	}
 	for _, t := range q.accept {
 		if acceptable(t) && len(v["accept"]) < maxAccept && !slices.Contains(v["accept"], t) {
 			v.Add("accept", t)
@@ -104,7 +108,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -121,6 +125,11 @@ func parseQuery(raw string) (query, error) {
 	if d := v.Get("digest"); d != "" {
 		if q.Digest, err = parseDigest(d); err != nil {
 			return query{}, err
+		}
+	}
+	if in := v.Get("part"); in != "" {
+		if q.Part.Length, err = strconv.ParseInt(in, 10, 64); err != nil || q.Part.Length <= 0 || q.Part.Length > maxPart {
+			return query{}, errQuery
 		}
 	}
 	if len(q.accept) > maxAccept || slices.ContainsFunc(q.accept, func(t string) bool { return !acceptable(t) }) || !q.WellFormed() {

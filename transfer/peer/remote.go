@@ -51,6 +51,9 @@ func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh
 	if err != nil {
 		return nil, err
 	}
+	if isPart(resp, terms.Part) {
+		return p.part(ctx, l, resp, ref, terms.Part, asked)
+	}
 	s, err := p.stream(resp, ref, offset, asked)
 	if err != nil {
 		_ = resp.Body.Close() // nothing of it is wanted

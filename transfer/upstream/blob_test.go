@@ -171,7 +171,7 @@ func TestContentRangeIsReadStrictly(t *testing.T) {
 	for v, want := range map[string][2]int64{
 		"bytes 0-4/5": {0, 5}, "bytes 2-4/*": {2, -1}, "Bytes 2-4/5": {2, 5},
 	} {
-		if from, size, ok := contentRange(v); !ok || from != want[0] || size != want[1] {
+		if from, _, size, ok := contentRange(v); !ok || from != want[0] || size != want[1] {
 			t.Errorf("%q: %d, %d, %v", v, from, size, ok)
 		}
 	}
@@ -179,7 +179,7 @@ func TestContentRangeIsReadStrictly(t *testing.T) {
 		"", "bytes", "bytes */5", "bytes 2-1/5", "bytes 2-5/5", "bytes -1-4/5", "bytes 2-4", "items 2-4/5",
 		"bytes 2-4/5, bytes 0-1/5", "bytes 99999999999999999999-4/5", "bytes +2-4/5", "bytes 2-4/-5",
 	} {
-		if _, _, ok := contentRange(v); ok {
+		if _, _, _, ok := contentRange(v); ok {
 			t.Errorf("%q is accepted", v)
 		}
 	}
@@ -189,7 +189,7 @@ func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 0-4/5")
 	f.Add("bytes 2-4/*")
 	f.Fuzz(func(t *testing.T, v string) {
-		if from, size, ok := contentRange(v); ok && (from < 0 || size < -1 || size >= 0 && from >= size) {
+		if from, _, size, ok := contentRange(v); ok && (from < 0 || size < -1 || size >= 0 && from >= size) {
 			t.Errorf("%q: %d, %d", v, from, size)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,6 +23,7 @@ type ask struct {
 	query    oci.Query
 	accept   string
 	offset   int64 // > 0: from that byte on
+	length   int64 // > 0: that many bytes
 	handOver bool  // a redirect is not followed but is the answer
 }
 
@@ -38,7 +40,10 @@ func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Req
 	if a.accept == "" {
 		h.Set("Accept", "*/*")
 	}
-	if a.offset > 0 {
+	switch {
+	case a.length > 0:
+		h.Set("Range", fmt.Sprintf("bytes=%d-%d", a.offset, a.offset+a.length-1))
+	case a.offset > 0:
 		h.Set("Range", "bytes="+strconv.FormatInt(a.offset, 10)+"-")
 	}
 	if authorization != "" {

@@ -48,3 +48,18 @@ func ReadSpanFrom(resp *http.Response, off int64) (from, size int64, err error) 
 	}
 	return off, size, nil
 }
+
+// ReadSpan reads the header of an answer that holds span, a part with both ends, and
+// returns the size of the whole. Right is what Describe says.
+func ReadSpan(resp *http.Response, span Span) (size int64, err error) {
+	got := resp.Header.Get("Content-Range")
+	i := strings.LastIndexByte(got, '/')
+	if size, err = strconv.ParseInt(got[i+1:], 10, 64); err != nil || size < span.Offset+span.Length {
+		return 0, fmt.Errorf("malformed Content-Range %.100q", got)
+	}
+	want := http.Header{}
+	if status := span.Describe(want, size); status != resp.StatusCode || got != want.Get("Content-Range") || resp.ContentLength != span.Length {
+		return 0, fmt.Errorf("status %d with Content-Range %.100q and length %d does not answer a request for %d bytes from %d on", resp.StatusCode, got, resp.ContentLength, span.Length, span.Offset)
+	}
+	return size, nil
+}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,6 +53,9 @@ func FuzzSpan(f *testing.F) {
 	for _, s := range []string{
 		"bytes=0-0", "bytes=0-", "bytes=-1", "bytes=-0", "bytes=5-2", "bytes= 1-2 ", "bytes=1-2,3-4", "bytes=-99999999999999999999",
 		"bytes=00001-00002", "bytes=9223372036854775807-9223372036854775808", "bytes", "", "bytes=1 - 2",
+		"bytes=5-6,1-2", "bytes=0-5,5-9", "bytes=0-1,-1", "bytes=,1-2,,", "bytes=,", "bytes=0-0,99999999-", "bytes=99999999-,-0", "bytes=0-1,x", "bytes=0-1;2-3",
+		"bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14,16-16,18-18,20-20,22-22,24-24,26-26,28-28,30-30",
+		"bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14,16-16,18-18,20-20,22-22,24-24,26-26,28-28,30-30,32-32",
 	} {
 		f.Add(s, uint32(70000))
 	}
@@ -61,24 +65,69 @@ func FuzzSpan(f *testing.F) {
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Range", strings.TrimSpace(spec)) // as a server reads it
-		got := SpanOf(r, int64(size), "")
-		want, heeded := spanByRFC(spec, int64(size))
-		if !heeded {
-			want = Span{Length: int64(size)}
-		}
-		if got != want || got.Length < 0 || got.Offset < 0 || got.Offset+got.Length > int64(size) {
+		got := SpansOf(r, int64(size), "")
+		want := spansByRFC(spec, int64(size))
+		if !slices.Equal(got, want) {
 			t.Errorf("%q of %d bytes: %+v, want %+v", spec, size, got, want)
+		}
+		one := want[0]
+		if len(want) > 1 {
+			one = Span{Length: int64(size)}
+		}
+		if got := SpanOf(r, int64(size), ""); got != one {
+			t.Errorf("one of %q of %d bytes: %+v, want %+v", spec, size, got, one)
 		}
 	})
 }
 
 // wellFormed is one range as RFC 9110 section 14.1.1 has it.
-var wellFormed = regexp.MustCompile(`^bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*$`)
+var wellFormed = regexp.MustCompile(`^[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*$`)
 
-// spanByRFC is the slow way. It reports false for what is not a single range.
+// spansByRFC is the slow way. What it does not heed is the whole.
+func spansByRFC(spec string, size int64) []Span {
+	whole := []Span{{Length: size}}
+	set, ok := strings.CutPrefix(strings.TrimSpace(spec), "bytes=")
+	if !ok || size == 0 {
+		return whole
+	}
+	elements := strings.Split(set, ",")
+	if len(elements) > 32 {
+		return whole
+	}
+	var there []Span
+	asked := 0
+	for _, e := range elements {
+		if strings.Trim(e, " \t") == "" {
+			continue
+		}
+		s, ok := spanByRFC(e, size)
+		if !ok {
+			return whole
+		}
+		if asked++; !s.Beyond {
+			there = append(there, s)
+		}
+	}
+	for i, a := range there {
+		for _, b := range there[:i] {
+			if a.Offset < b.Offset+b.Length && b.Offset < a.Offset+a.Length {
+				return whole
+			}
+		}
+	}
+	switch {
+	case asked == 0 || asked > 16:
+		return whole
+	case len(there) == 0:
+		return []Span{{Beyond: true}}
+	}
+	return there
+}
+
+// spanByRFC understands one range. It reports false for what is none.
 func spanByRFC(spec string, size int64) (s Span, heeded bool) {
-	m := wellFormed.FindStringSubmatch(strings.TrimSpace(spec))
-	if m == nil || size == 0 {
+	m := wellFormed.FindStringSubmatch(spec)
+	if m == nil {
 		return Span{}, false
 	}
 	number := func(s string) *big.Int { n, _ := new(big.Int).SetString(s, 10); return n }
@@ -104,7 +153,7 @@ func spanByRFC(spec string, size int64) (s Span, heeded bool) {
 	if first.Cmp(most) >= 0 {
 		return Span{Beyond: true}, true
 	}
-	return Span{Offset: first.Int64(), Length: end.Int64() - first.Int64(), Partial: true}, true
+	return Span{Offset: first.Int64(), Length: end.Int64() - first.Int64(), Partial: true, Open: m[2] == "" && m[3] == ""}, true
 }
 
 func TestSpansFromAnOffset(t *testing.T) {
