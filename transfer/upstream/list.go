@@ -33,10 +33,10 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oc
 	if err != nil {
 		return nil, err
 	}
-	a.method, a.repo, a.query = http.MethodGet, ref.Repository, oci.ListQuery(a.query)
+	a.method, a.repo, a.query, a.budget = http.MethodGet, ref.Repository, oci.ListQuery(a.query), newBudget()
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r.home, func(ctx context.Context) (*oci.Page, error) {
+	return persist(ctx, r.home, a.budget, func(ctx context.Context) (*oci.Page, error) {
 		ans, err := r.do(ctx, a)
 		if err != nil {
 			return nil, err

@@ -22,7 +22,9 @@ type ask struct {
 	query    url.Values
 	accept   string
 	offset   int64 // > 0: from that byte on
+	probe    bool  // the first byte will do: the header is what counts
 	handOver bool  // a redirect is not followed but is the answer
+	budget   *budget
 }
 
 // at returns the request for a at u. authorization is its header of that name. Each
@@ -38,7 +40,10 @@ func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Req
 	if a.accept == "" {
 		h.Set("Accept", "*/*")
 	}
-	if a.offset > 0 {
+	switch {
+	case a.probe:
+		h.Set("Range", "bytes=0-0")
+	case a.offset > 0:
 		h.Set("Range", "bytes="+strconv.FormatInt(a.offset, 10)+"-")
 	}
 	if authorization != "" {
@@ -99,6 +104,9 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 			header = p.header
 		}
 		resp, err := h.net.roundTrip(a.at(ctx, next, header))
+		if err != nil && a.method == http.MethodHead && asked == oci.Storage && ans.digest() != "" {
+			return ans, nil // the redirect has told what a HEAD is for
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -127,9 +135,9 @@ func (h hops) next(ans *answer) (*url.URL, *failure) {
 		return to, nil
 	}
 	ans.discard()
-	f := h.home.fail(oci.Denied, never, shown(to), "a redirect to anything but https is not followed")
+	f := h.home.fail(oci.Unavailable, never, shown(to), "a redirect to anything but https is not followed")
 	if ans.by() == oci.Middlebox {
-		f.By = oci.Middlebox
+		f.By, f.again = oci.Middlebox, shortly
 	}
 	return nil, f
 }
