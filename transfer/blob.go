@@ -229,10 +229,10 @@ func (b *blobs) statUpstream(ctx context.Context, q grants.Request, member bool)
 	}
 	d, err := b.head(ctx, q)
 	switch {
-	case err == nil && d.By != oci.Middlebox && (d.Size >= 0 || d.Redirect != ""):
-		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: b.believed(q, d.Size), Redirect: d.Redirect}, nil
-	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to HEADs of blobs (Harbor's proxies)
+	case err != nil:
 		return oci.Sized{}, err
+	case d.Size >= 0 || d.Redirect != "":
+		return oci.Sized{Provenance: oci.Provenance{Host: q.Registry}, Size: b.believed(q, d.Size), Redirect: d.Redirect}, nil
 	}
 	t := flight.NewTicket(q)
 	t.ForMember = member

@@ -79,14 +79,17 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	if q.Offline {
 		return nil, oci.OfflineError(q.Ref)
 	}
+	asked := time.Now()
 	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
 	switch {
-	case err == nil && d.By != oci.Middlebox && d.Size >= 0 && oci.ToldType(d.MediaType) != oci.Untold:
+	case err != nil:
+		return nil, err
+	case d.Manifest != nil:
+		return m.take(ctx, q, *d.Manifest, asked)
+	case d.Size >= 0 && oci.ToldType(d.MediaType) != oci.Untold:
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
 		}, nil
-	case err != nil && !oci.NoHead(err) && oci.KindOf(err) != oci.NotFound: // some answer 404 to a HEAD of what a GET finds
-		return nil, err
 	default:
 		return nil, nil
 	}
@@ -183,6 +186,11 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 	if err != nil {
 		return nil, err
 	}
+	return m.take(ctx, q, got, asked)
+}
+
+// take keeps a manifest that upstream was asked for at that time.
+func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest, asked time.Time) (*oci.Found, error) {
 	q.Digest, got.MediaType = got.Digest, oci.KeptType(got.MediaType, got.Bytes)
 	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {

@@ -72,7 +72,7 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 	}
 	err = oci.Lateness(q.Ref, err)
 	t.grants.Revoke(q.Request, oci.ManifestResource, err)
-	if oci.KindOf(err) == oci.NotFound {
+	if e, ok := oci.AsError(err); ok && e.Kind == oci.NotFound && e.Authoritative() {
 		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
@@ -107,6 +107,9 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		return found, nil
 	}
 	found, err := t.manifests.byDigest(ctx, t.pinned(q, c.Digest).Request, false, q.member)
+	if e, ok := oci.AsError(err); ok && e.Kind == oci.NotFound {
+		return t.whole(ctx, q, *e)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +140,25 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 	})
 }
 
+// whole gets the manifest that a tag means when the registry does not have the one
+// that its HEAD named: the tag may just have moved, and some registries answer HEAD
+// wrongly. absent is that answer. It says nothing about the tag.
+func (t *tags) whole(ctx context.Context, q question, absent oci.Error) (*oci.Found, error) {
+	if !t.mesh.MayAsk(q.Ref) {
+		absent.By = oci.Nobody
+		return nil, &absent
+	}
+	c, joined, err := t.forMembers.Do(ctx, q.key+" whole", func(ctx context.Context) (meaning, error) {
+		found, err := t.manifests.fetch(ctx, q.Request, q.accept)
+		return meaning{found: found}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, _ := shared(c.found, joined, nil)
+	return t.remember(q, found, oci.Provenance{At: found.At}), nil
+}
+
 // check asks upstream what a tag means: by HEAD, which costs no pull quota, and by GET
 // if HEAD does not tell.
 func (t *tags) check(ctx context.Context, q question) (meaning, error) {
@@ -145,13 +167,13 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 	}
 	asked := time.Now()
 	d, err := t.upstream.Stat(ctx, q.Ref, false, q.accept)
-	if err == nil && d.By != oci.Middlebox && d.Digest != "" {
-		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
-	}
-	if err != nil && !oci.NoHead(err) {
+	if err != nil {
 		return meaning{}, err
 	}
-	found, err := t.manifests.fetch(ctx, q.Request, q.accept)
+	if d.Manifest == nil {
+		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
+	}
+	found, err := t.manifests.take(ctx, q.Request, *d.Manifest, asked)
 	if err != nil {
 		return meaning{}, err
 	}

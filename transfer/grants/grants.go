@@ -328,8 +328,6 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 		return time.Time{}, err
 	case e.Passing() && within(last, q.StaleIfError):
 		return last, nil
-	case oci.NoHead(err), e.Kind == oci.NotFound:
-		return time.Time{}, nil // some answer 404 to a HEAD of what a GET finds: the GET decides
 	default:
 		return time.Time{}, err
 	}

@@ -120,12 +120,6 @@ func KindOf(err error) Kind {
 	return Unavailable
 }
 
-// NoHead reports whether err says that upstream does not offer HEAD.
-func NoHead(err error) bool {
-	e, ok := AsError(err)
-	return ok && e.Kind == Invalid
-}
-
 // OfflineError is the answer for content that is not cached while the
 // configuration says never to ask the registry.
 func OfflineError(ref Ref) error {

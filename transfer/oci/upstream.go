@@ -35,6 +35,7 @@ type Descriptor struct {
 	Size      int64         // -1 if upstream does not tell
 	By        Party         // who answered
 	Redirect  string        // of a blob: where the registry sends the client (follow_redirects: false); nothing else is known then
+	Manifest  *Manifest     // set if it took a GET to learn this; MediaType and Size are its own then
 }
 
 // A Manifest is a manifest's bytes, exactly as upstream sent them.
@@ -66,8 +67,8 @@ type Upstream interface {
 	// knows no such bytes, the *Error is of kind Invalid. ctx bounds the whole stream.
 	Range(ctx context.Context, ref Ref, span Span) (*Stream, error)
 	// Stat asks by HEAD: for a blob if blob is set, else for the manifest that
-	// ref's tag or digest names, with accept as the Accept list. If the registry
-	// does not offer HEAD, the *Error is of kind Invalid with Status 405 or 501.
+	// ref's tag or digest names, with accept as the Accept list. What HEAD does not
+	// tell, a GET does: its error is final. Of a tag the digest is always told.
 	Stat(ctx context.Context, ref Ref, blob bool, accept []string) (Descriptor, error)
 	// Manifest gets the manifest that ref's digest or else its tag names, at most
 	// 4 MiB. If ref has a digest, the bytes are checked against it.

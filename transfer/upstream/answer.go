@@ -21,7 +21,9 @@ type answer struct {
 	home     *home       // of the registry that the request was for
 	url      *url.URL    // that answered
 	asked    oci.Party   // who is at that URL: the registry, its token server, or where a redirect led
+	heard    bool        // the body of an error was read: oci and said are known
 	oci      bool        // it is an error in the form that registries share
+	said     string      // the message in it
 	before   http.Header // of the registry's redirect, nil without one
 	redirect *url.URL    // where the registry sends the client (handOver); resp is closed
 }
@@ -77,11 +79,18 @@ func (a *answer) challenged(p pass) bool {
 	}
 	switch a.resp.StatusCode {
 	case http.StatusUnauthorized:
-		return true
+		return p.header != "" || len(challengesOf(a.resp.Header)) > 0
 	case http.StatusForbidden:
 		return p.cached || p.header == "" && a.resp.Header.Get("WWW-Authenticate") != ""
 	}
 	return false
+}
+
+// turnsAway reports whether the registry refuses a bare request without a challenge:
+// some say so, some pretend to have nothing, and some give guests a small quota.
+func (a *answer) turnsAway() bool {
+	return a.redirect == nil && a.asked == oci.Registry &&
+		a.is(http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests)
 }
 
 // bareType returns the answer's media type without parameters.
@@ -141,7 +150,7 @@ func (a *answer) coding() string {
 // read returns the body of a whole answer, at most limit bytes, and closes the answer.
 func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
 	if !a.isWhole() {
-		return nil, a.declined()
+		return nil, a.refused()
 	}
 	return a.content(ctx, limit)
 }

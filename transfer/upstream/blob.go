@@ -31,10 +31,10 @@ func (c *Client) open(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Str
 	}
 	a := ask{
 		method: http.MethodGet, repo: ref.Repository, path: "blobs/" + ref.Digest.String(),
-		offset: span.Offset, length: span.Length, handOver: !r.followRedirects,
+		offset: span.Offset, length: span.Length, handOver: !r.followRedirects, budget: newBudget(),
 	}
 	ctx, keep, stop := inTime(ctx)
-	s, err := persist(ctx, r.home, func(ctx context.Context) (*oci.Stream, error) { return r.stream(ctx, a) })
+	s, err := persist(ctx, r.home, a.budget, func(ctx context.Context) (*oci.Stream, error) { return r.stream(ctx, a) })
 	if err != nil {
 		stop()
 		return nil, err
@@ -92,7 +92,7 @@ func (r *registry) stream(ctx context.Context, a ask) (*oci.Stream, error) {
 		s.Offset, s.Size = from, size
 		return s, nil
 	}
-	return nil, ans.declined()
+	return nil, ans.refused()
 }
 
 // rangePattern is Content-Range with bytes (RFC 9110, 14.4).
@@ -112,40 +112,4 @@ func contentRange(v string) (from, to, size int64, ok bool) {
 		size, _ = strconv.ParseInt(m[3], 10, 64)
 	}
 	return from, to, size, from <= to && (size < 0 || to < size)
-}
-
-// Stat implements oci.Upstream.
-func (c *Client) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
-	r, err := c.asking(ref)
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-	a := ask{method: http.MethodHead, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
-	if blob {
-		a.path = "blobs/" + ref.Digest.String()
-		a.handOver = !r.followRedirects
-	}
-	ctx, _, stop := inTime(ctx)
-	defer stop()
-	return persist(ctx, r.home, func(ctx context.Context) (oci.Descriptor, error) { return r.stat(ctx, a, blob) })
-}
-
-// stat asks by HEAD once.
-func (r *registry) stat(ctx context.Context, a ask, blob bool) (d oci.Descriptor, err error) {
-	ans, err := r.do(ctx, a)
-	if err != nil {
-		return d, err
-	}
-	if ans.redirect != nil {
-		return oci.Descriptor{Size: -1, By: ans.by(), Redirect: ans.location()}, nil
-	}
-	if !ans.isWhole() {
-		return d, ans.declined()
-	}
-	_ = ans.resp.Body.Close() // a HEAD's body is empty
-	d = oci.Descriptor{Digest: ans.digest(), MediaType: ans.mediaType(), Size: ans.resp.ContentLength, By: ans.by()}
-	if !ans.identity() || !blob && d.Size == 0 {
-		d.Size = -1 // no manifest is empty: some servers say 0 if they do not know the size
-	}
-	return d, nil
 }

@@ -167,49 +167,11 @@ func (a *answer) tooLarge() *failure {
 	return a.wrong(oci.Unavailable, never, "the answer is too large")
 }
 
-// A meaning is what a status that is no success says.
-type meaning struct {
-	kind   oci.Kind
-	again  again
-	reason string
-}
-
-// meanings are those of single statuses. All others go by their class.
-var meanings = map[int]meaning{
-	http.StatusNotFound:                     {oci.NotFound, never, "not found"},
-	http.StatusUnauthorized:                 {oci.Denied, never, "access denied"},
-	http.StatusForbidden:                    {oci.Denied, never, "access denied"},
-	http.StatusProxyAuthRequired:            {oci.Unavailable, never, wrongProxyLogin},
-	http.StatusTooManyRequests:              {oci.Limited, patiently, "too many requests"},
-	http.StatusRequestTimeout:               {oci.Timeout, patiently, "no answer in time"},
-	http.StatusGatewayTimeout:               {oci.Timeout, patiently, "no answer in time"},
-	http.StatusMethodNotAllowed:             {oci.Invalid, never, "the server does not support this request"},
-	http.StatusNotImplemented:               {oci.Invalid, never, "the server does not support this request"},
-	http.StatusLoopDetected:                 {oci.Looped, never, "the name leads back to this proxy, or around through others: use the registry's own name, and check default_registry, alias and the DNS"},
-	http.StatusRequestedRangeNotSatisfiable: {oci.Invalid, never, "no such range"},
-}
-
-// meaningOf returns what a status that is no success says.
-func meaningOf(status int) meaning {
-	m, ok := meanings[status]
-	switch {
-	case ok:
-		return m
-	case status >= 500:
-		return meaning{oci.Unavailable, patiently, "the server reported an error"}
-	case status >= 400:
-		return meaning{oci.Invalid, never, "the server rejected the request"}
-	default:
-		return meaning{oci.Unavailable, never, "unexpected status"}
-	}
-}
-
 // refused returns the failure of an answer that is no success, and closes it.
 func (a *answer) refused() *failure {
-	said, isOCI := saidBy(a.resp)
-	a.oci = isOCI
-	m := meaningOf(a.resp.StatusCode)
-	f := a.wrong(m.kind, m.again, m.reason)
+	said := a.hear()
+	v := a.judge()
+	f := a.wrong(v.kind, v.again, v.reason)
 	if proxy := tripOf(a.resp.Request.Context()).proxy; a.is(http.StatusProxyAuthRequired) && proxy != nil {
 		f.Host = shown(proxy)
 	}
@@ -220,15 +182,14 @@ func (a *answer) refused() *failure {
 	return f
 }
 
-// declined is refused for the answer that ends a request. If a redirect led to it,
-// its link may have expired, or the content may not have arrived there yet. Then the
-// registry is asked for another link.
-func (a *answer) declined() *failure {
-	f := a.refused()
-	if a.asked != oci.Registry && a.is(http.StatusForbidden, http.StatusNotFound) {
-		f.again = once
+// hear reads an answer that is no success to its end and closes it. It returns what
+// a registry says in it to people, and remembers whether it has a registry's form.
+func (a *answer) hear() string {
+	if !a.heard {
+		a.said, a.oci = saidBy(a.resp)
+		a.heard = true
 	}
-	return f
+	return a.said
 }
 
 // saidBy returns the message of an OCI error answer (OCI distribution 1.1,

@@ -27,10 +27,10 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64) (*oc
 	if err != nil {
 		return nil, err
 	}
-	a.method, a.repo = http.MethodGet, ref.Repository
+	a.method, a.repo, a.budget = http.MethodGet, ref.Repository, newBudget()
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r.home, func(ctx context.Context) (*oci.Page, error) {
+	return persist(ctx, r.home, a.budget, func(ctx context.Context) (*oci.Page, error) {
 		ans, err := r.do(ctx, a)
 		if err != nil {
 			return nil, err

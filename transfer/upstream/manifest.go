@@ -20,6 +20,9 @@ const (
 // aPage is the reason of a failure where a page came in place of a document.
 const aPage = "the answer is a page for people, not from a registry"
 
+// notAManifest is the reason of a failure where something else came in its place.
+const notAManifest = "the answer is not a manifest: it is empty, cut short or of no known form"
+
 // manifestPath returns the path, below the repository, of the manifest that ref
 // names.
 func manifestPath(ref oci.Ref) string {
@@ -37,18 +40,30 @@ func (c *Client) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oc
 	if err != nil {
 		return oci.Manifest{}, err
 	}
-	a := ask{method: http.MethodGet, repo: ref.Repository, path: manifestPath(ref), accept: strings.Join(accept, ", ")}
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return persist(ctx, r.home, func(ctx context.Context) (oci.Manifest, error) {
+	return r.manifest(ctx, askManifest(ref, accept), ref.Digest)
+}
+
+// askManifest is the request for the manifest that ref names.
+func askManifest(ref oci.Ref, accept []string) ask {
+	return ask{
+		method: http.MethodGet, repo: ref.Repository, path: manifestPath(ref),
+		accept: strings.Join(accept, ", "), budget: newBudget(),
+	}
+}
+
+// manifest asks for a manifest as often as its budget allows.
+func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (oci.Manifest, error) {
+	return persist(ctx, r.home, a.budget, func(ctx context.Context) (oci.Manifest, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, tryTimeout, errTry)
 		defer cancel()
-		return r.manifest(ctx, a, ref.Digest)
+		return r.manifestOnce(ctx, a, want)
 	})
 }
 
-// manifest asks for a manifest once.
-func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m oci.Manifest, err error) {
+// manifestOnce asks for a manifest once.
+func (r *registry) manifestOnce(ctx context.Context, a ask, want digest.Digest) (m oci.Manifest, err error) {
 	ans, err := r.do(ctx, a)
 	if err != nil {
 		return m, err
@@ -61,6 +76,9 @@ func (r *registry) manifest(ctx context.Context, a ask, want digest.Digest) (m o
 		return m, ans.wrong(oci.Corrupt, once, aPage)
 	}
 	d, reason := verify(bytes, want, ans.digest(), ans.identity())
+	if reason == "" && want == "" && ans.digest() == "" && !oci.IsManifest(ans.mediaType(), bytes) {
+		reason = notAManifest
+	}
 	if reason != "" {
 		if !ans.identity() {
 			reason += ": " + ans.coding()

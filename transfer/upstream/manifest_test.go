@@ -13,7 +13,7 @@ import (
 
 func TestManifestsAreCheckedAndAskedForOnceMore(t *testing.T) {
 	t.Parallel()
-	body := `{"schemaVersion":2}`
+	body := `{"schemaVersion":2,"manifests":[]}`
 	right, wrong := digest.FromString(body), digest.FromString("other")
 	right512, wrong512 := digest.SHA512.FromString(body), digest.SHA512.FromString("other")
 	const header = "Docker-Content-Digest"
@@ -80,10 +80,11 @@ func TestAManifestThatIsDamagedOnceIsServed(t *testing.T) {
 func TestWhatIsReadWholeIsBounded(t *testing.T) {
 	t.Parallel()
 	ref := oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "t"}
+	const whole = `{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"tags":[]}`
 	for _, length := range []bool{true, false} {
 		size := maxManifest
 		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
-			resp := reply(200, strings.Repeat("x", size))
+			resp := reply(200, whole+strings.Repeat(" ", size-len(whole)))
 			if !length {
 				resp.ContentLength = -1
 			}

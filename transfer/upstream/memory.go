@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
@@ -29,6 +31,29 @@ func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
 type challenges struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	byRepo *simplelru.LRU[string, challenge]
+	whole  []challenge // of the registry as a whole, at /v2/
+	asked  time.Time   // when
+}
+
+// greetingFor is how long it is remembered what a registry's /v2/ asks for.
+const greetingFor = 10 * time.Minute
+
+// greeting returns the challenges at /v2/, and whether they are known.
+func (c *challenges) greeting() ([]challenge, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	offered := make([]challenge, len(c.whole))
+	for i, ch := range c.whole {
+		offered[i] = challenge{ch.scheme, maps.Clone(ch.params)} // passes.choose resolves the realm in it
+	}
+	return offered, !c.asked.IsZero() && time.Since(c.asked) < greetingFor
+}
+
+// greeted keeps the challenges at /v2/, none too.
+func (c *challenges) greeted(offered []challenge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.whole, c.asked = offered, time.Now()
 }
 
 // newChallenges returns an empty memory.

@@ -20,14 +20,14 @@ func TestRefusalsTellWhoGaveThem(t *testing.T) {
 		kind  oci.Kind
 		by    oci.Party
 	}{
-		"S3, an expired link":         {upstreamtest.S3Expired(), oci.Denied, oci.Storage},
-		"S3, a wrong clock":           {upstreamtest.S3Skewed(), oci.Denied, oci.Storage},
-		"S3, no such object":          {upstreamtest.S3Missing(), oci.NotFound, oci.Storage},
-		"CloudFront blocks":           {upstreamtest.CloudFrontBlocked(), oci.Denied, oci.Storage},
-		"Azure, an expired link":      {upstreamtest.AzureExpired(), oci.Denied, oci.Storage},
+		"S3, an expired link":         {upstreamtest.S3Expired(), oci.Unavailable, oci.Storage},
+		"S3, a wrong clock":           {upstreamtest.S3Skewed(), oci.Unavailable, oci.Storage},
+		"S3, no such object":          {upstreamtest.S3Missing(), oci.Unavailable, oci.Storage},
+		"CloudFront blocks":           {upstreamtest.CloudFrontBlocked(), oci.Unavailable, oci.Storage},
+		"Azure, an expired link":      {upstreamtest.AzureExpired(), oci.Unavailable, oci.Storage},
 		"storage that says it is one": {shape{Match: upstreamtest.Match{Server: "cdn"}, Status: 404, Header: http.Header{"Docker-Distribution-Api-Version": {"registry/2.0"}}}, oci.NotFound, oci.Storage},
-		"a firewall's page":           {upstreamtest.FirewallPage(), oci.Denied, oci.Middlebox},
-		"a firewall says nothing":     {upstreamtest.FirewallSilent(), oci.Denied, oci.Middlebox},
+		"a firewall's page":           {upstreamtest.FirewallPage(), oci.Unavailable, oci.Middlebox},
+		"a firewall says nothing":     {upstreamtest.FirewallSilent(), oci.Unavailable, oci.Middlebox},
 		"a portal's page":             {upstreamtest.PortalPage(), oci.Corrupt, oci.Middlebox},
 		"a portal's status":           {upstreamtest.PortalStatus(), oci.Unavailable, oci.Middlebox},
 		"a balancer":                  {upstreamtest.BalancerPage(), oci.Unavailable, oci.Middlebox},
@@ -86,9 +86,11 @@ func TestHeadsTellWhoGaveThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) { return c.answer, nil })
-			_, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil)
-			if e, ok := oci.AsError(err); !ok || e.By != c.by || e.Status != c.answer.StatusCode {
-				t.Errorf("%+v: given by the %v, want the %v", err, e.By, c.by)
+			r := client.named["reg.example.com"]
+			a := ask{method: http.MethodHead, repo: "team/app", path: "manifests/1", budget: newBudget()}
+			ans, err := r.hops.follow(t.Context(), a, pass{})
+			if err != nil || ans.by() != c.by {
+				t.Errorf("%+v, %v: given by the %v, want the %v", ans, err, ans.by(), c.by)
 			}
 		})
 	}
@@ -120,7 +122,9 @@ func TestContentTellsWhoGaveIt(t *testing.T) {
 			}
 			_ = s.Body.Close()
 			d, err := client.Stat(t.Context(), hello(reg.Host()), true, nil)
-			if err != nil || d.By != c.by {
+			if c.by == oci.Middlebox {
+				wantParty(t, err, oci.Corrupt, c.by)
+			} else if err != nil || d.By != c.by {
 				t.Errorf("HEAD: %+v, %v; want it by the %v", d, err, c.by)
 			}
 			m, err := client.Manifest(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app", Tag: "latest"}, nil)
@@ -152,11 +156,11 @@ func TestTokenServersAndWhatStandsInFrontOfThem(t *testing.T) {
 		"docker_auth: a challenge":     {reply(401, "Auth failed.", "WWW-Authenticate", `Basic realm="x"`, "Content-Type", "text/plain"), oci.Denied, oci.TokenServer},
 		"the API's header":             {reply(403, "", api, "registry/2.0"), oci.Denied, oci.TokenServer},
 		"an answer without a token":    {reply(200, `{}`, "Content-Type", "application/json"), oci.Unavailable, oci.TokenServer},
-		"a firewall's page":            {reply(403, "<html>", "Content-Type", "text/html"), oci.Denied, oci.Middlebox},
-		"a firewall's plain text":      {reply(403, "blocked", "Content-Type", "text/plain"), oci.Denied, oci.Middlebox},
+		"a firewall's page":            {reply(403, "<html>", "Content-Type", "text/html"), oci.Unavailable, oci.Middlebox},
+		"a firewall's plain text":      {reply(403, "blocked", "Content-Type", "text/plain"), oci.Unavailable, oci.Middlebox},
 		"a portal's page":              {reply(200, "<html>", "Content-Type", "text/html"), oci.Unavailable, oci.Middlebox},
 		"a proxy that wants a login":   {reply(407, ""), oci.Unavailable, oci.Middlebox},
-		"a redirect to another server": {reply(302, "", "Location", "https://sso.example.net/login"), oci.Denied, oci.Middlebox},
+		"a redirect to another server": {reply(302, "", "Location", "https://sso.example.net/login"), oci.Unavailable, oci.Middlebox},
 		"a redirect on its own server": {reply(302, "", "Location", "/denied"), oci.Denied, oci.TokenServer},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,19 +196,19 @@ func TestRedirectsTellWhoGaveThem(t *testing.T) {
 		kind     oci.Kind
 		by       oci.Party
 	}{
-		"over TLS to storage":                 {location: "https://cdn.example.net/x", kind: oci.Denied, by: oci.Storage},
+		"over TLS to storage":                 {location: "https://cdn.example.net/x", kind: oci.Unavailable, by: oci.Storage},
 		"over TLS to its own server":          {location: "/x", kind: oci.Denied, by: oci.Registry},
-		"over TLS, there and back":            {location: "https://cdn.example.net/back", kind: oci.Denied, by: oci.Storage},
-		"over TLS, down to http":              {location: "http://login.example.net/", kind: oci.Denied, by: oci.Nobody},
+		"over TLS, there and back":            {location: "https://cdn.example.net/back", kind: oci.Unavailable, by: oci.Storage},
+		"over TLS, down to http":              {location: "http://login.example.net/", kind: oci.Unavailable, by: oci.Nobody},
 		"over TLS to an inside address":       {location: "https://10.0.0.1/", kind: oci.Denied, by: oci.Nobody},
 		"over TLS, handed over":               {location: "https://cdn.example.net/x", handOver: true, by: oci.Registry},
-		"in the clear to a portal":            {plain: true, location: "http://login.example.net/", kind: oci.Denied, by: oci.Middlebox},
-		"in the clear, with the API header":   {plain: true, location: "http://cdn.example.net/x", header: []string{"Docker-Distribution-Api-Version", "registry/2.0"}, kind: oci.Denied, by: oci.Storage},
+		"in the clear to a portal":            {plain: true, location: "http://login.example.net/", kind: oci.Unavailable, by: oci.Middlebox},
+		"in the clear, with the API header":   {plain: true, location: "http://cdn.example.net/x", header: []string{"Docker-Distribution-Api-Version", "registry/2.0"}, kind: oci.Unavailable, by: oci.Storage},
 		"in the clear, handed over":           {plain: true, location: "http://login.example.net/", handOver: true, by: oci.Middlebox},
-		"in the clear, to another scheme":     {plain: true, location: "ftp://login.example.net/", kind: oci.Denied, by: oci.Middlebox},
+		"in the clear, to another scheme":     {plain: true, location: "ftp://login.example.net/", kind: oci.Unavailable, by: oci.Middlebox},
 		"in the clear, nowhere":               {plain: true, location: "", kind: oci.Unavailable, by: oci.Middlebox},
 		"over TLS, nowhere":                   {location: "", kind: oci.Unavailable, by: oci.Registry},
-		"over TLS to a host of the same name": {location: "https://reg.example.com:8443/x", kind: oci.Denied, by: oci.Storage},
+		"over TLS to a host of the same name": {location: "https://reg.example.com:8443/x", kind: oci.Unavailable, by: oci.Storage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

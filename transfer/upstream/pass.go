@@ -15,8 +15,9 @@ type pass struct {
 	header     string   // of Authorization; "": the request is bare
 	key        tokenKey // of the token in it, zero for Basic
 	token      string
-	remembered bool // made from what an earlier 401 asked for
-	cached     bool // and, if it is a token, not fetched just now
+	challenge  challenge // that it meets
+	remembered bool      // made from what an earlier 401 asked for
+	cached     bool      // and, if it is a token, not fetched just now
 }
 
 // passes make what a registry's challenges ask for.
@@ -136,7 +137,7 @@ func (s *passes) realm(at *url.URL, value string) (*url.URL, error) {
 // meet returns the pass that ch asks for.
 func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, error) {
 	if ch.scheme == "basic" {
-		return pass{header: basic(s.login.username, s.login.now())}, nil
+		return pass{header: basic(s.login.username, s.login.now()), challenge: ch}, nil
 	}
 	key := s.key(ch)
 	if key.scope == "" { // NGC leaves it out
@@ -149,7 +150,7 @@ func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, err
 	if err != nil {
 		return pass{}, s.ownFailure(ctx, err)
 	}
-	return pass{header: "Bearer " + token, key: key, token: token, cached: cached}, nil
+	return pass{header: "Bearer " + token, challenge: ch, key: key, token: token, cached: cached}, nil
 }
 
 // key returns the key of the token that ch asks for, without credentials.

@@ -25,6 +25,7 @@ type ask struct {
 	offset   int64 // > 0: from that byte on
 	length   int64 // > 0: that many bytes
 	handOver bool  // a redirect is not followed but is the answer
+	budget   *budget
 }
 
 // at returns the request for a at u. authorization is its header of that name. Each
@@ -104,6 +105,9 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 			header = p.header
 		}
 		resp, err := h.net.roundTrip(a.at(ctx, next, header))
+		if err != nil && a.method == http.MethodHead && asked == oci.Storage && ans.digest() != "" {
+			return ans, nil // the redirect has told what a HEAD is for
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -132,9 +136,9 @@ func (h hops) next(ans *answer) (*url.URL, *failure) {
 		return to, nil
 	}
 	ans.discard()
-	f := h.home.fail(oci.Denied, never, shown(to), "a redirect to anything but https is not followed")
+	f := h.home.fail(oci.Unavailable, never, shown(to), "a redirect to anything but https is not followed")
 	if ans.by() == oci.Middlebox {
-		f.By = oci.Middlebox
+		f.By, f.again = oci.Middlebox, shortly
 	}
 	return nil, f
 }

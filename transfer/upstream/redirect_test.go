@@ -123,7 +123,7 @@ func TestAPassIsNotShownOnTheWayBack(t *testing.T) {
 		return reply(302, "", "Location", "https://evil.example.net/"), nil
 	})
 	_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-	wantError(t, err, oci.Denied, "")
+	wantError(t, err, oci.Unavailable, "refused access")
 	if shown != 1 {
 		t.Errorf("the pass was shown %d times, want once", shown)
 	}
@@ -161,10 +161,11 @@ func TestA401ElsewhereIsNoChallenge(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	})
 	home := server(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		http.Redirect(w, r, "http://"+cdn+"/x?sig="+canary, http.StatusTemporaryRedirect)
 	})
 	_, err := newClient(t, withLogin(plainly(home))).Open(t.Context(), hello(home), 0)
-	if e := wantError(t, err, oci.Denied, ""); e.Host != cdn || e.Status != 401 || asked.Load() != 1 {
+	if e := wantError(t, err, oci.Unavailable, "refused access"); e.Host != cdn || e.Status != 401 || asked.Load() != 1 {
 		t.Errorf("host %s, status %d after %d requests", e.Host, e.Status, asked.Load())
 	}
 }
@@ -203,7 +204,7 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 				}
 			} else if err == nil {
 				t.Errorf("%s, good %v: %q", realm, good, got)
-			} else if e := wantError(t, err, oci.Denied, ""); e.Host != "other.example.net" || e.Status != 401 {
+			} else if e := wantError(t, err, oci.Unavailable, "refused access"); e.Host != "other.example.net" || e.Status != 401 {
 				t.Errorf("%s: %+v", realm, e)
 			}
 			for seen, n := range shown {
@@ -220,7 +221,7 @@ func TestAnotherRegistryGetsAGuestsToken(t *testing.T) {
 // Then the registry is asked for another link, once.
 func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
 	t.Parallel()
-	for status, kind := range map[int]oci.Kind{403: oci.Denied, 404: oci.NotFound} {
+	for _, status := range []int{400, 403, 404, 410} {
 		for _, bad := range []int{1, 9} {
 			links := 0
 			client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
@@ -240,7 +241,7 @@ func TestALinkThatIsRefusedIsReplacedOnce(t *testing.T) {
 			if bad == 1 && (got != "hello" || err != nil) {
 				t.Errorf("%d: %q, %v", status, got, err)
 			} else if bad > 1 {
-				wantError(t, err, kind, "")
+				wantError(t, err, oci.Unavailable, "storage refused the link")
 			}
 		}
 	}
@@ -294,14 +295,14 @@ func TestNothingGoesDownToPlainHTTP(t *testing.T) {
 					return reply(200, "hello"), nil
 				}
 				n++
-				return reply(307, "", "Location", c.chain[n-1]), nil
+				return reply(307, "", "Location", c.chain[n-1], "Docker-Distribution-Api-Version", "registry/2.0"), nil
 			})
 			client.named["reg.example.com"].home.plain.Store(c.plain)
 			got, err := opened(t.Context(), client, hello("reg.example.com"))
 			if c.ok && (got != "hello" || err != nil) {
 				t.Errorf("%q, %v", got, err)
 			} else if !c.ok {
-				wantError(t, err, oci.Denied, "not followed")
+				wantError(t, err, oci.Unavailable, "not followed")
 			}
 		})
 	}
@@ -318,11 +319,15 @@ func TestWhereAClientIsSent(t *testing.T) {
 			return reply(307, "", "Location", location), nil
 		})
 		s, err := client.Open(t.Context(), hello("reg.example.com"), 0)
-		if ok && (err != nil || s.Redirect != location) || !ok && oci.KindOf(err) != oci.Denied {
+		kind := oci.Denied
+		if strings.HasPrefix(location, "http:") {
+			kind = oci.Unavailable
+		}
+		if ok && (err != nil || s.Redirect != location) || !ok && oci.KindOf(err) != kind {
 			t.Errorf("%s: %v, %v", location, s, err)
 		}
 		d, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil)
-		if ok && (err != nil || d.Redirect != location) || !ok && oci.KindOf(err) != oci.Denied {
+		if ok && (err != nil || d.Redirect != location) || !ok && oci.KindOf(err) != kind {
 			t.Errorf("HEAD, %s: %v, %v", location, d, err)
 		}
 	}

@@ -89,10 +89,6 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	}
 }
 
-// maxRounds bounds how often one try asks the registry: bare, then with a token,
-// and both once more if the token has expired.
-const maxRounds = 6
-
 // ask asks for a as meetAll does. If the login is refused and there is a new password by now,
 // it asks once more with that: what was right for hours may have just ended (ECR, Artifact
 // Registry).
@@ -106,6 +102,7 @@ func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 	if err == nil {
 		ans.discard()
 	}
+	a.budget.refund()
 	return r.meetAll(ctx, a)
 }
 
@@ -128,63 +125,23 @@ func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	by, restarted := oci.Nobody, false // restarted with a bare request, after a pass that worked was refused
-	for range maxRounds {
-		ans, err := r.hops.follow(ctx, a, p)
+	v := visit{registry: r, ask: a, pass: p}
+	for a.budget.take() {
+		ans, err := r.hops.follow(ctx, a, v.pass)
 		if err != nil {
 			return nil, err
 		}
-		if !ans.challenged(p) {
-			return r.asGuest(ctx, a, ans)
-		}
-		if p.header != "" && (restarted || !p.remembered && !p.cached) {
-			return ans, nil
-		}
-		by = ans.by()
-		if p.header != "" {
-			restarted = true
-			ans.discard()
-			r.passes.forget(a.repo, p)
-			p = pass{}
-			continue
-		}
-		if p, err = r.meet(ctx, a.repo, ans); err != nil {
+		again, err := v.tryAgain(ctx, ans)
+		if err != nil {
 			return nil, err
+		}
+		if !again {
+			return r.asGuest(ctx, a, ans)
 		}
 	}
 	f := r.home.fail(oci.Denied, never, r.home.host, "the registry keeps asking for a login")
-	f.By = by
+	f.By = v.by
 	return nil, f
-}
-
-// meet chooses among the challenges of a bare request's answer, closes the answer
-// and returns the pass asked for.
-func (r *registry) meet(ctx context.Context, repo string, ans *answer) (pass, error) {
-	offered := challengesOf(ans.resp.Header)
-	if len(offered) == 0 && r.passes.login.given() {
-		offered = r.probe(ctx) // some registries challenge only at /v2/
-	}
-	ch, reason := r.passes.choose(ans.url, offered)
-	if reason != "" {
-		f := ans.refused()
-		f.Reason += "; " + reason
-		return pass{}, f
-	}
-	ans.discard()
-	return r.passes.learn(ctx, repo, ch)
-}
-
-// probe asks for the challenges of the registry as a whole.
-func (r *registry) probe(ctx context.Context) []challenge {
-	ans, err := r.hops.follow(ctx, ask{method: http.MethodGet}, pass{})
-	if err != nil {
-		return nil // the caller reports the answer that led here
-	}
-	defer ans.discard()
-	if ans.asked != oci.Registry {
-		return nil
-	}
-	return challengesOf(ans.resp.Header)
 }
 
 // asGuest meets a challenge of a host that the registry's redirect led to: some

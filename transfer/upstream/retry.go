@@ -27,9 +27,9 @@ func inTime(ctx context.Context) (_ context.Context, keep func() bool, stop cont
 	}
 }
 
-// persist calls try until it succeeds or another try makes no sense. home is the
-// registry's. Errors are *oci.Error.
-func persist[T any](ctx context.Context, home *home, try func(context.Context) (T, error)) (T, error) {
+// persist calls try until it succeeds, another try makes no sense, or b is used up.
+// home is the registry's. Errors are *oci.Error.
+func persist[T any](ctx context.Context, home *home, b *budget, try func(context.Context) (T, error)) (T, error) {
 	start, wrong := time.Now(), 0
 	for n := 1; ; n++ {
 		v, err := try(ctx)
@@ -46,11 +46,38 @@ func persist[T any](ctx context.Context, home *home, try func(context.Context) (
 			wrong++
 			pause, ok = 0, wrong < 2
 		}
-		if !ok || wait.For(ctx, pause) != nil || ctx.Err() != nil {
+		if !ok || b.spent() || wait.For(ctx, pause) != nil || ctx.Err() != nil {
 			return v, f.cause
 		}
 	}
 }
+
+// A budget bounds what one answer may cost the registry: maxRequests, those not
+// counted that lead to a challenge which is met. It belongs to one goroutine.
+type budget struct {
+	requests, challenges int
+	knocked              bool // a pass was shown that nothing asked for
+}
+
+// newBudget returns the budget of one answer.
+func newBudget() *budget { return &budget{requests: maxRequests, challenges: maxRequests} }
+
+// take takes one request off, and reports whether there was one left.
+func (b *budget) take() bool {
+	b.requests--
+	return b.requests >= 0
+}
+
+// refund gives the request back that led to a challenge.
+func (b *budget) refund() {
+	if b.challenges > 0 {
+		b.challenges--
+		b.requests++
+	}
+}
+
+// spent reports whether no request is left.
+func (b *budget) spent() bool { return b.requests <= 0 }
 
 // pause returns how long to wait before another try, and whether there is to be
 // one, after n tries that took so long together.

@@ -28,6 +28,7 @@ func (timeoutError) Temporary() bool { return true }
 func TestWhatIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	status := func(code int, header ...string) func() (*http.Response, error) {
+		header = append(header, "Docker-Distribution-Api-Version", "registry/2.0")
 		return func() (*http.Response, error) { return reply(code, "", header...), nil }
 	}
 	broken := func(err error) func() (*http.Response, error) {
@@ -53,43 +54,46 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		"405":                        {status(405), 1, oci.Invalid, "does not support", 0, 0, 0},
 		"416":                        {status(416), 1, oci.Invalid, "", 0, 0, 0},
 		"501":                        {status(501), 1, oci.Invalid, "does not support", 0, 0, 0},
-		"204":                        {status(204), 1, oci.Unavailable, "", 0, 0, 0},
-		"408":                        {status(408), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
-		"429":                        {status(429), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"429 in 2 s":                 {status(429, "Retry-After", "2"), 4, oci.Limited, "", 6 * time.Second, 6 * time.Second, 2 * time.Second},
-		"429 in 2 s, as a date":      {status(429, "Retry-After", in(2*time.Second)), 4, oci.Limited, "", 4 * time.Second, 6 * time.Second, 0},
+		"204":                        {status(204), 2, oci.Unavailable, "", 0, 0, 0},
+		"408":                        {status(408), 3, oci.Timeout, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"429":                        {status(429), 3, oci.Limited, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"429 in 2 s":                 {status(429, "Retry-After", "2"), 3, oci.Limited, "", 4 * time.Second, 4 * time.Second, 2 * time.Second},
+		"429 in 2 s, as a date":      {status(429, "Retry-After", in(2*time.Second)), 3, oci.Limited, "", 2 * time.Second, 4 * time.Second, 0},
 		"429 in 11 s":                {status(429, "Retry-After", "11"), 1, oci.Limited, "", 0, 0, 11 * time.Second},
 		"429 in an hour":             {status(429, "Retry-After", "3600"), 1, oci.Limited, "", 0, 0, time.Hour},
 		"429 in 10 s":                {status(429, "Retry-After", "10"), 3, oci.Limited, "", 20 * time.Second, 20 * time.Second, 10 * time.Second},
-		"429 with a past date":       {status(429, "Retry-After", in(-time.Hour)), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"429 with nonsense":          {status(429, "Retry-After", "-1"), 4, oci.Limited, "", 2 * time.Second, 5 * time.Second, 0},
-		"500":                        {status(500), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
-		"502":                        {status(502), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
-		"503":                        {status(503), 4, oci.Unavailable, "", 2 * time.Second, 5 * time.Second, 0},
+		"429 with a past date":       {status(429, "Retry-After", in(-time.Hour)), 3, oci.Limited, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"429 with nonsense":          {status(429, "Retry-After", "-1"), 3, oci.Limited, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"500":                        {status(500), 3, oci.Unavailable, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"502":                        {status(502), 3, oci.Unavailable, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"503":                        {status(503), 3, oci.Unavailable, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
 		"503 in a minute":            {status(503, "Retry-After", "60"), 1, oci.Unavailable, "", 0, 0, time.Minute},
-		"504":                        {status(504), 4, oci.Timeout, "", 2 * time.Second, 5 * time.Second, 0},
-		"a reset":                    {broken(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), 4, oci.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
-		"an early end":               {broken(io.EOF), 4, oci.Unavailable, "broke", 2 * time.Second, 5 * time.Second, 0},
-		"silence":                    {broken(timeoutError{}), 4, oci.Timeout, "no answer", 2 * time.Second, 5 * time.Second, 0},
+		"504":                        {status(504), 3, oci.Timeout, "", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"a reset":                    {broken(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), 3, oci.Unavailable, "broke", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"an early end":               {broken(io.EOF), 3, oci.Unavailable, "broke", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
+		"silence":                    {broken(timeoutError{}), 3, oci.Timeout, "no answer", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
 		"nobody listens":             {broken(dial(syscall.ECONNREFUSED)), 2, oci.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
 		"no such host":               {broken(dial(&net.DNSError{IsNotFound: true})), 2, oci.Unavailable, "no such host", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"the DNS is silent":          {broken(dial(&net.DNSError{IsTimeout: true})), 4, oci.Unavailable, "looked up", 2 * time.Second, 5 * time.Second, 0},
+		"the DNS is silent":          {broken(dial(&net.DNSError{IsTimeout: true})), 3, oci.Unavailable, "looked up", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
 		"no connection in time":      {broken(dial(timeoutError{})), 2, oci.Timeout, "no connection", 180 * time.Millisecond, 320 * time.Millisecond, 0},
 		"a wrong name":               {broken(x509.HostnameError{Certificate: &x509.Certificate{}}), 1, oci.Unavailable, "another name", 0, 0, 0},
 		"an expired certificate":     {broken(x509.CertificateInvalidError{Reason: x509.Expired}), 1, oci.Unavailable, "expired", 0, 0, 0},
 		"the guard":                  {broken(dial(&refusal{"not there"})), 1, oci.Denied, "not there", 0, 0, 0},
 		"a proxy wants a login":      {broken(&proxyRefusal{407}), 1, oci.Unavailable, "407", 0, 0, 0},
 		"a proxy does not want to":   {broken(&proxyRefusal{403}), 1, oci.Unavailable, "refused to connect", 0, 0, 0},
-		"a proxy can't reach it":     {broken(&proxyRefusal{502}), 4, oci.Unavailable, "can't reach", 2 * time.Second, 5 * time.Second, 0},
+		"a proxy can't reach it":     {broken(&proxyRefusal{502}), 3, oci.Unavailable, "can't reach", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
 		"a proxy is not there":       {broken(&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}), 2, oci.Unavailable, "connection refused", 180 * time.Millisecond, 320 * time.Millisecond, 0},
 		"a proxy's login is refused": {broken(&net.OpError{Op: "socks connect", Err: errors.New("no")}), 2, oci.Unavailable, "socks5", 180 * time.Millisecond, 320 * time.Millisecond, 0},
-		"a malformed header":         {broken(textproto.ProtocolError("malformed MIME header line: " + canary)), 4, oci.Unavailable, "malformed", 2 * time.Second, 5 * time.Second, 0},
+		"a malformed header":         {broken(textproto.ProtocolError("malformed MIME header line: " + canary)), 3, oci.Unavailable, "malformed", 900 * time.Millisecond, 1600 * time.Millisecond, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tries, proxy := 0, mustURL(t, "http://user:"+canary+"@proxy.example.com:3128")
-				client := faked(t, Registry{FollowRedirects: true, Proxy: proxy}, func(*http.Request) (*http.Response, error) {
+				client := faked(t, Registry{FollowRedirects: true, Proxy: proxy}, func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/v2/" {
+						return reply(200, "{}"), nil
+					}
 					tries++
 					return c.answer()
 				})
@@ -249,7 +253,9 @@ func TestUpstreamsOwnWordsArePassedOnIfTheyAreForPeople(t *testing.T) {
 		`{"errors":[{"message":"` + strings.Repeat("é", 500) + `"}]}`:           "access denied: " + strings.Repeat("é", maxReason),
 		`{"errors":[{"message":"` + strings.Repeat("x", maxErrorBytes) + `"}]}`: "access denied",
 	} {
-		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) { return reply(403, body), nil })
+		client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
+			return reply(403, body, "Docker-Distribution-Api-Version", "registry/2.0"), nil
+		})
 		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
 		if e := wantError(t, err, oci.Denied, ""); e.Reason != want {
 			t.Errorf("%.60s: %q, want %q", body, e.Reason, want)

@@ -19,6 +19,10 @@ const (
 	// dialTimeout bounds one TCP connection. Less than unreachableBudget, so that a
 	// lost packet gets its second try.
 	dialTimeout = 5 * time.Second
+	// headTimeout bounds a HEAD, challenges and redirects included: what it does not
+	// tell a GET does. Short enough that a GET of a whole try and the beginning of
+	// another fit into Within.
+	headTimeout = 8 * time.Second
 	// unreachableBudget: where nothing listens, no try begins later. A client soon
 	// hears of a registry that is down, and stale content is served soon.
 	unreachableBudget = 8 * time.Second
@@ -47,6 +51,7 @@ const busyRetry = 10 * time.Second
 
 // How often a request is tried.
 const (
-	maxTries         = 4
+	maxRequests      = 3 // of one answer, a HEAD and the GET that stands in for it together
+	maxTries         = 4 // those counted that fail before a request, for want of a token
 	unreachableTries = 2 // where nothing listens
 )
