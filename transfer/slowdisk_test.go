@@ -92,7 +92,9 @@ func (c *catalog) find(ref oci.Ref) (digest.Digest, []byte, error) {
 	if b, ok := c.blobs[d]; ok {
 		return d, b, nil
 	}
-	return "", nil, failure(oci.NotFound)
+	absent := failure(oci.NotFound)
+	absent.By = oci.Registry
+	return "", nil, absent
 }
 
 func (c *catalog) Open(_ context.Context, ref oci.Ref, off int64) (*oci.Stream, error) {

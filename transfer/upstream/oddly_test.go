@@ -112,6 +112,9 @@ func TestUnaskedEncodings(t *testing.T) {
 					if asked <= bad {
 						return reply(200, zipped, "Content-Type", imageType, "Content-Encoding", coding), nil
 					}
+					if strings.HasSuffix(r.URL.Path, "/v1") {
+						return reply(200, `{"manifests":[]}`, "Content-Type", imageType), nil
+					}
 					return reply(200, "hello", "Content-Type", imageType), nil
 				})
 				switch err := ask(client); {
