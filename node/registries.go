@@ -219,17 +219,23 @@ func (s sites) public(registry string) bool { return !s.of(registry).Private }
 // what any other registry is.
 func upstreams(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
+	patience := upstream.Patience
+	if cfg.Cluster != nil {
+		patience = upstream.MeshPatience
+	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r)
-		u.Configured = true
+		u.Configured, u.Patience = true, patience
 		out = append(out, u)
 	}
-	return out, upstreamOf(cfg.Defaults), log
+	others := upstreamOf(cfg.Defaults)
+	others.AllowAddresses, others.Patience = cfg.AllowAddresses, patience
+	return out, others, log
 }
 
 func upstreamOf(r config.Registry) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
-		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
+		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts, AllowAddresses: r.AllowAddresses,
 	}
 }

@@ -11,13 +11,20 @@ import (
 // answer. own is this node's turn, ask asks another node.
 //
 // What a peer says for the registry is an answer too. Only a failure that may be
-// due to the peer's own way out is tried at one more node, so that a sick
-// registry is not asked by all.
+// due to a node's own way out is tried at one more node, so that a sick registry is
+// not asked by all. This node knows of itself whether it was the way out: then there
+// was no connection.
 func Along[T any](ctx context.Context, m *Mesh, ref oci.Ref, key string, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (v T, err error) {
 	failures := 0
 	for _, p := range m.Route(ref.Registry, key) {
 		if p == nil {
-			return own(ctx)
+			v, last := own(ctx)
+			e, spoken := oci.AsError(last)
+			if failures++; !spoken || !e.Unreached || ctx.Err() != nil || failures > 1 {
+				return v, last
+			}
+			err = last
+			continue
 		}
 		v, last := Tend(ctx, m, p, ref, ask)
 		e, spoken := oci.AsError(last)
@@ -34,16 +41,21 @@ func Along[T any](ctx context.Context, m *Mesh, ref oci.Ref, key string, own fun
 			}
 		}
 		m.PassOver(ref, p, last)
-		err = last
+		if _, told := oci.AsError(err); spoken || !told {
+			err = last
+		}
 	}
 	return v, oci.UnansweredError(ref, err)
 }
 
-// Direct asks the registry for what no node keeps: this node does so if it may,
-// otherwise a node that may.
+// Direct asks the registry for what no node keeps: this node does so if it may and
+// there is a way, otherwise a node that may.
 func Direct[T any](ctx context.Context, m *Mesh, ref oci.Ref, own func(context.Context) (T, error), ask func(context.Context, Peer) (T, error)) (T, error) {
 	if slices.Contains(m.Route(ref.Registry, ref.Registry), nil) {
-		return own(ctx)
+		v, err := own(ctx)
+		if e, spoken := oci.AsError(err); !spoken || !e.Unreached || ctx.Err() != nil {
+			return v, err
+		}
 	}
 	return Along(ctx, m, ref, ref.Repository, own, ask)
 }

@@ -15,6 +15,10 @@ const Within = 38 * time.Second
 // served within 5 s.
 const Patience = 4 * time.Second
 
+// MeshPatience is Patience on a node among others, which may have another way out: two
+// nodes fit into the time for a tag that is cached.
+const MeshPatience = 2 * time.Second
+
 // The time-outs inside it, the shortest first. Their order matters:
 // TestTimeoutsAreInOrder states it.
 const (
@@ -36,9 +40,6 @@ const (
 	unreachableBudget = 1500 * time.Millisecond
 	// lossTime is how long what is sent may stay unacknowledged.
 	lossTime = 2 * time.Second
-	// meshPatience is Patience where other nodes may have another way out: two of
-	// them fit into the time that a client has for a tag that is cached, 5 s.
-	meshPatience = 2 * time.Second
 	// dialTimeout bounds a look-up and a TCP connection. Nobody waits for it that
 	// long; a slow line gets its connection all the same, and the next request has it.
 	dialTimeout = 8 * time.Second

@@ -18,12 +18,12 @@ func TestTimeoutsAreInOrder(t *testing.T) {
 		less, limit time.Duration
 	}{
 		{"plain HTTP is tried in the same try as TLS", 2*probeTimeout + dialTimeout, headerTimeout},
-		{"what nobody answers is not tried again", unreachableBudget, meshPatience},
-		{"a lost packet is sent again", 1100 * time.Millisecond, meshPatience},
-		{"the second resolver is asked in time", resolverTry + attemptDelay, meshPatience},
+		{"what nobody answers is not tried again", unreachableBudget, MeshPatience},
+		{"a lost packet is sent again", 1100 * time.Millisecond, MeshPatience},
+		{"the second resolver is asked in time", resolverTry + attemptDelay, MeshPatience},
 		{"the third resolver is asked in time", 2*resolverTry + attemptDelay, Patience},
 		{"a tag that is cached is served within 5 s", Patience + glance, tag},
-		{"and in a mesh, where two nodes try", 2 * (meshPatience + glance), tag},
+		{"and in a mesh, where two nodes try", 2 * (MeshPatience + glance), tag},
 		{"nobody waits for the end of a dial", Patience, dialTimeout},
 		{"all addresses are tried before a dial ends", maxAddresses * attemptDelay, dialTimeout},
 		{"a dead connection leaves time for another", lossTime + glance, Patience},
