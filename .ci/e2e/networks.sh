@@ -100,20 +100,18 @@ start_node() {
 }
 
 configured=$'registries:\n  reg.example.net: {}'
-manifests=application/vnd.oci.image.manifest.v1+json
-
 # ask METHOD TAG [PORT] prints status, seconds and Cache-Status.
 ask() {
   local head=()
   [[ $1 == GET ]] || head=(-I)
-  curl -s -m 60 -o "$work/body" "${head[@]}" -H "Accept: $manifests" -w '%{http_code} %{time_total} %header{cache-status}\n' \
+  curl -s -m 60 -o "$work/body" "${head[@]}" -w '%{http_code} %{time_total} %header{cache-status}\n' \
     "http://127.0.0.1:${3:-$node_port}/v2/reg.example.net/org/app/manifests/$2"
 }
 
-# pulls TAG pulls through the node.
+# pulls TAG [PORT] pulls through the node.
 pulls() {
   rm -rf "$work/image"
-  timeout 60 crane pull --insecure --format=oci "127.0.0.1:$node_port/reg.example.net/org/app:$1" "$work/image" >"$work/log/pull" 2>&1
+  timeout 60 crane pull --insecure --format=oci "127.0.0.1:${2:-$node_port}/reg.example.net/org/app:$1" "$work/image" >"$work/log/pull" 2>&1
 }
 
 # must WHAT COMMAND… runs a check and says whether it holds.
@@ -241,6 +239,8 @@ mesh() {
     read -r _ get _ < <(ask GET two $((8080 + n)))
     printf 'mesh, only node-2 has a way out, asked at node-%d: HEAD of one tag %.2f s (%s), GET of another %.2f s\n' "$n" "$head" "$status" "$get"
     must "node-$n answers" test "$status" == 200
+    layers "mesh-$n" 200K 200K 200K 200K && image "127.0.0.1:$registry_port" "org/app:mesh-$n" "mesh-$n" >/dev/null 2>&1
+    must "and an image of five blobs is pulled through it" pulls "mesh-$n" $((8080 + n))
   done
   names '* 8.8.4.10' && stop public
   for n in 1 2 3; do

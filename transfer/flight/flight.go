@@ -181,7 +181,7 @@ func (f *Flights) begin(t *Ticket, key flightKey) (*Flight, error) {
 	}
 	fl := &Flight{key: key, request: t.Request, ingest: in}
 	fl.entry = &entry{Flight: fl, aboard: 1}
-	filler := &filler{Flight: fl, flights: f, damaged: t.Damaged}
+	filler := &filler{Flight: fl, flights: f, damaged: t.Damaged, client: !t.ForMember}
 	if other := f.flights[flightKey{key.Content, false}]; key.leads && other != nil && t.mayBoard(other.Flight) {
 		filler.early = other.Flight
 	}

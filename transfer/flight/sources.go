@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -87,13 +88,13 @@ const rounds = 3
 func (f *filler) sources() iter.Seq[source] {
 	return func(yield func(source) bool) {
 		if f.key.leads {
-			f.lead(yield)
+			f.ask(yield)
 			return
 		}
 		for round := range rounds {
 			for _, p := range f.trusted(f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())) {
 				if p == nil {
-					f.lead(yield)
+					f.ask(yield)
 					return
 				}
 				if !yield(f.fromPeer(p, mesh.Terms{})) {
@@ -103,6 +104,27 @@ func (f *filler) sources() iter.Seq[source] {
 			if wait.For(f.ctx(), time.Duration(1+round)*250*time.Millisecond) != nil {
 				return
 			}
+		}
+	}
+}
+
+// ask lists what this node does when it is to ask the registry. If it has no
+// connection to it, the nodes after it on the route come next, for a client: a member
+// asks them itself. The flight leads no longer then, so none of them waits for it.
+func (f *filler) ask(yield func(source) bool) {
+	ended := false
+	f.lead(func(src source) bool {
+		ended = !yield(src)
+		return !ended
+	})
+	if ended || !f.noWay || !f.client {
+		return
+	}
+	f.flights.demote(f.Flight)
+	route := f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())
+	for _, p := range f.trusted(route[slices.Index(route, nil)+1:]) {
+		if !yield(f.fromPeer(p, mesh.Terms{})) {
+			return
 		}
 	}
 }

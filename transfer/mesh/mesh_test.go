@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -108,8 +109,11 @@ func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
 		"the registry fails, two nodes say":      {[]Peer{a, b, c, nil}, map[string]error{"a": failure(oci.Timeout), "b": failure(oci.Unavailable)}, "", oci.Unavailable, 1},
 		"peers and the way out of another fail":  {[]Peer{a, b, c}, map[string]error{"a": errGone, "b": failure(oci.Timeout)}, "c", 0, 2},
 		"this node has no way out":               {[]Peer{nil, a, b}, map[string]error{"own": errNoWay}, "a", 0, 0},
-		"nor has the next":                       {[]Peer{nil, a, b}, map[string]error{"own": errNoWay, "a": failure(oci.Timeout)}, "", oci.Timeout, 0},
-		"nor has it after another":               {[]Peer{a, nil, b}, map[string]error{"own": errNoWay, "a": failure(oci.Timeout)}, "", oci.Unavailable, 1},
+		"nor has the next":                       {[]Peer{nil, a, b}, map[string]error{"own": errNoWay, "a": errNoWay}, "b", 0, 1},
+		"nor have three":                         {[]Peer{a, b, nil, c}, map[string]error{"own": errNoWay, "a": errNoWay, "b": errNoWay}, "c", 0, 2},
+		"nor has any":                            {[]Peer{a, b, nil}, map[string]error{"own": errNoWay, "a": errNoWay, "b": errNoWay}, "", oci.Unavailable, 2},
+		"after a peer this node is asked":        {[]Peer{a, b, c, nil}, map[string]error{"a": errNoWay}, "own", 0, 1},
+		"no way out here, two hear an outage":    {[]Peer{nil, a, b, c}, map[string]error{"own": errNoWay, "a": failure(oci.Timeout), "b": failure(oci.Timeout)}, "", oci.Timeout, 1},
 		"no way out, and nobody else is there":   {[]Peer{nil, a}, map[string]error{"own": errNoWay, "a": errGone}, "", oci.Unavailable, 1},
 		"no way out, and the next hears a no":    {[]Peer{nil, a, b}, map[string]error{"own": errNoWay, "a": failure(oci.NotFound)}, "", oci.NotFound, 0},
 		"the registry fails this node":           {[]Peer{nil, a}, map[string]error{"own": failure(oci.Unavailable)}, "", oci.Unavailable, 0},
@@ -129,6 +133,35 @@ func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However many nodes have no way out, a client hears of it in time.
+func TestNodesWithoutAWayOutAreAskedForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const dial = 1500 * time.Millisecond // upstream.MeshPatience
+		a, b, c := &member{id: "a"}, &member{id: "b"}, &member{id: "c"}
+		for _, p := range []*member{a, b, c} {
+			p.progress = func(context.Context) (Progress, error) { return Progress{}, nil }
+		}
+		m, _ := newMesh(a, b, c, nil, &member{id: "d"})
+		var asked []string
+		start := time.Now()
+		_, err := Along(t.Context(), m, ref, "key",
+			func(context.Context) (int, error) {
+				time.Sleep(dial) // in the bubble's time
+				asked = append(asked, "own")
+				return 0, errNoWay
+			},
+			func(_ context.Context, p Peer) (int, error) {
+				time.Sleep(dial)
+				asked = append(asked, p.ID())
+				return 0, errNoWay
+			})
+		if took := time.Since(start); !isUnreached(err) || took > 5*time.Second || !slices.Equal(asked, []string{"a", "own", "b"}) {
+			t.Errorf("%v asked in %v: %v", asked, took, err)
+		}
+	})
 }
 
 // The client has gone: no more nodes are asked.

@@ -87,7 +87,7 @@ func (f *failure) byProxy(status int) {
 	case status == http.StatusProxyAuthRequired:
 		f.Reason, f.again = wrongProxyLogin, never
 	case status >= 500:
-		f.Reason, f.Unreached = "the proxy can't reach the host", true
+		f.Reason, f.again, f.Unreached = "the proxy can't reach the host", shortly, true
 	default:
 		f.Reason, f.again = "the proxy refused to connect to the host", never
 	}
@@ -170,7 +170,7 @@ func (f *failure) unreached(err error) bool {
 	case isDNS && dns.IsTimeout, isLate && late.step == lookingUp:
 		f.Reason, f.again = "the host's name can't be looked up: the resolver does not answer", shortly
 	case isDNS:
-		f.Reason = "the host's name can't be looked up"
+		f.Reason, f.again = "the host's name can't be looked up", shortly
 	case isLate && late.step == securing:
 		f.Kind, f.Reason, f.again = oci.Timeout, "no TLS handshake in time", shortly
 	case errors.Is(err, syscall.ECONNREFUSED):

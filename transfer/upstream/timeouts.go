@@ -15,9 +15,9 @@ const Within = 38 * time.Second
 // served within 5 s.
 const Patience = 4 * time.Second
 
-// MeshPatience is Patience on a node among others, which may have another way out: two
+// MeshPatience is Patience on a node among others, which may have another way out: three
 // nodes fit into the time for a tag that is cached.
-const MeshPatience = 2 * time.Second
+const MeshPatience = 1500 * time.Millisecond
 
 // The time-outs inside it, the shortest first. Their order matters:
 // TestTimeoutsAreInOrder states it.
@@ -37,7 +37,7 @@ const (
 	resolverTry = time.Second
 	// unreachableBudget: where nothing listens, no try begins later. What took as
 	// long as Patience is not tried again.
-	unreachableBudget = 1500 * time.Millisecond
+	unreachableBudget = time.Second
 	// lossTime is how long what is sent may stay unacknowledged.
 	lossTime = 2 * time.Second
 	// dialTimeout bounds a look-up and a TCP connection. Nobody waits for it that

@@ -23,7 +23,7 @@ func TestTimeoutsAreInOrder(t *testing.T) {
 		{"the second resolver is asked in time", resolverTry + attemptDelay, MeshPatience},
 		{"the third resolver is asked in time", 2*resolverTry + attemptDelay, Patience},
 		{"a tag that is cached is served within 5 s", Patience + glance, tag},
-		{"and in a mesh, where two nodes try", 2 * (MeshPatience + glance), tag},
+		{"and in a mesh, where three nodes try", 3*MeshPatience + glance, tag},
 		{"nobody waits for the end of a dial", Patience, dialTimeout},
 		{"all addresses are tried before a dial ends", maxAddresses * attemptDelay, dialTimeout},
 		{"a dead connection leaves time for another", lossTime + glance, Patience},

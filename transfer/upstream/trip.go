@@ -131,15 +131,19 @@ func undialled(err error) bool {
 // trace returns ctx with t in it. limit ends the request unless there is a connection
 // in time.
 func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context.Context {
-	least := glance / 10 // an idle connection is there at once
+	least, again := glance/10, false // an idle connection is there at once
 	end := time.Now().Add(n.outages.patience(t.place, n.patience))
 	ctx = context.WithValue(ctx, tripKey{}, t)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// The Transport may call it twice: if a connection that was idle turns out to
 		// be dead, it needs another.
 		GetConn: func(string) {
+			if again {
+				n.closeIdle() // the others are dead, too
+				least = glance
+			}
+			again = true
 			limit.Reset(max(time.Until(end), least))
-			least = glance
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			limit.Stop()
