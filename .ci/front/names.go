@@ -17,7 +17,7 @@ import (
 // file anew: a line is a name, or * for all others, and what is said of it: addresses,
 // "silent" for no answer, "fails" for SERVFAIL. A name without a line does not exist.
 func serveNames(ctx context.Context, addr, file string) error {
-	conn, err := net.ListenPacket("udp", addr)
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
 	if err != nil {
 		return fmt.Errorf("listening for questions: %w", err)
 	}

@@ -88,13 +88,13 @@ const rounds = 3
 func (f *filler) sources() iter.Seq[source] {
 	return func(yield func(source) bool) {
 		if f.key.leads {
-			f.ask(yield)
+			f.lead(yield)
 			return
 		}
 		for round := range rounds {
 			for _, p := range f.trusted(f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())) {
 				if p == nil {
-					f.ask(yield)
+					f.lead(yield)
 					return
 				}
 				if !yield(f.fromPeer(p, mesh.Terms{})) {
@@ -108,29 +108,10 @@ func (f *filler) sources() iter.Seq[source] {
 	}
 }
 
-// ask lists what this node does when it is to ask the registry. If it has no
-// connection to it, the nodes after it on the route come next, for a client: a member
-// asks them itself. The flight leads no longer then, so none of them waits for it.
-func (f *filler) ask(yield func(source) bool) {
-	ended := false
-	f.lead(func(src source) bool {
-		ended = !yield(src)
-		return !ended
-	})
-	if ended || !f.noWay || !f.client {
-		return
-	}
-	f.flights.demote(f.Flight)
-	route := f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())
-	for _, p := range f.trusted(route[slices.Index(route, nil)+1:]) {
-		if !yield(f.fromPeer(p, mesh.Terms{})) {
-			return
-		}
-	}
-}
-
 // lead lists the sources of a flight that leads: nodes that have the blob or are
-// getting it, then the registry.
+// getting it, then the registry. If this node has no connection to that, the nodes after
+// it on the route come next, for a client: a member asks them itself. The flight leads no
+// longer then, so none of them waits for it.
 func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
@@ -145,7 +126,16 @@ func (f *filler) lead(yield func(source) bool) {
 		}
 		f.flights.settle(f.Flight, true)
 	}
-	yield(f.fromRegistry())
+	if !yield(f.fromRegistry()) || !f.noWay || !f.client {
+		return
+	}
+	f.flights.demote(f.Flight)
+	route := f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())
+	for _, p := range f.trusted(route[slices.Index(route, nil)+1:]) {
+		if !yield(f.fromPeer(p, mesh.Terms{})) {
+			return
+		}
+	}
 }
 
 // holders lists nodes that hold the blob, if what they hold may be shown for the

@@ -154,7 +154,7 @@ func TestNodesWithoutAWayOutAreAskedForAWhile(t *testing.T) {
 				return 0, errNoWay
 			},
 			func(_ context.Context, p Peer) (int, error) {
-				time.Sleep(dial)
+				time.Sleep(dial) // in the bubble's time
 				asked = append(asked, p.ID())
 				return 0, errNoWay
 			})

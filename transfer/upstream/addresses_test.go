@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -142,7 +143,7 @@ func TestARefusedAddressPasses(t *testing.T) {
 				}
 				for range 2 {
 					_, err := r.net.roundTrip(ask{method: "GET"}.at(t.Context(), mustURL(t, to), ""))
-					f, ok := err.(*failure)
+					f, ok := errors.AsType[*failure](err)
 					if !ok {
 						t.Fatalf("%v", err)
 					}

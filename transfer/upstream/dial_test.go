@@ -247,7 +247,7 @@ func TestOneProbeAtATime(t *testing.T) {
 			t.Errorf("%d dials, %d at a time; want one at a time", dials, most)
 		}
 		client.Close()
-		time.Sleep(probeTime)
+		time.Sleep(probeTime) // in the bubble's time
 	})
 }
 
@@ -291,7 +291,7 @@ func TestASlowLineIsReached(t *testing.T) {
 		client := onTerrain(t, n, Registry{Insecure: true})
 		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
 		wantError(t, err, oci.Timeout, "no connection in time")
-		time.Sleep(dialTimeout)
+		time.Sleep(dialTimeout) // in the bubble's time
 		start := time.Now()
 		wantHello(t, client, "reg.example.com")
 		if took := time.Since(start); took > 0 || n.dials.Load() != 1 {
@@ -311,7 +311,7 @@ func TestAnOutageIsForgotten(t *testing.T) {
 		if o.known("a") == nil || o.patience("a", time.Hour) != glance || o.known("b") != nil {
 			t.Error("not remembered")
 		}
-		time.Sleep(outageFor)
+		time.Sleep(outageFor) // in the bubble's time
 		if o.known("a") != nil || o.patience("a", time.Hour) != time.Hour || o.age("a") != 0 {
 			t.Error("not forgotten")
 		}
@@ -339,7 +339,7 @@ func TestClientsThatLeaveAreNoOutage(t *testing.T) {
 			t.Errorf("remembered: %v", err)
 		}
 		client.Close()
-		time.Sleep(probeTime)
+		time.Sleep(probeTime) // in the bubble's time
 	})
 }
 
@@ -401,7 +401,7 @@ func TestTheMostTellingFailureIsTold(t *testing.T) {
 		}}
 		_, err := onTerrain(t, n, Registry{}).Stat(t.Context(), tagged, false, nil)
 		wantError(t, err, oci.Timeout, "no connection in time")
-		time.Sleep(probeTime)
+		time.Sleep(probeTime) // in the bubble's time
 	})
 	refused := &net.OpError{Op: "dial", Err: &refusal{reason: "no"}}
 	if got := telling(telling(syscall.ENETUNREACH, syscall.ECONNREFUSED), refused); !errors.Is(got, refused) {
