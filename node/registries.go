@@ -4,8 +4,11 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"oci-proxy/cache"
@@ -225,12 +228,37 @@ func upstreams(cfg *config.Config, log *slog.Logger) ([]upstream.Registry, upstr
 	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r)
-		u.Configured, u.Patience = true, patience
+		u.Configured, u.Patience, u.Self = true, patience, ports(cfg)
 		out = append(out, u)
 	}
 	others := upstreamOf(cfg.Defaults)
-	others.AllowAddresses, others.Patience = cfg.AllowAddresses, patience
+	others.AllowAddresses, others.Patience, others.Self = cfg.AllowAddresses, patience, ports(cfg)
 	return out, others, log
+}
+
+// ports are where this node listens. An address that is a name counts as all.
+func ports(cfg *config.Config) []netip.AddrPort {
+	texts := []string{net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port))}
+	if cfg.Cluster != nil {
+		texts = append(texts, cfg.Cluster.BindAddr, cfg.Cluster.PeerAddr)
+	}
+	var out []netip.AddrPort
+	for _, text := range texts {
+		host, number, err := net.SplitHostPort(text)
+		if err != nil {
+			continue // the config is checked
+		}
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			continue
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			ip = netip.IPv4Unspecified()
+		}
+		out = append(out, netip.AddrPortFrom(ip, uint16(port)))
+	}
+	return out
 }
 
 func upstreamOf(r config.Registry) upstream.Registry {

@@ -111,6 +111,24 @@ func TestWhatAllowAddressesLetsIn(t *testing.T) {
 	}
 }
 
+// TestNoRegistryLeadsToThisNode, whatever is allowed.
+func TestNoRegistryLeadsToThisNode(t *testing.T) {
+	t.Parallel()
+	allow := prefixes("0.0.0.0/0 127.0.0.0/8 ::1/128 10.0.0.7/32")
+	for self, to := range map[string]map[string]bool{
+		"127.0.0.1:8443": {"127.0.0.1:8443": false, "127.0.0.2:8443": true, "127.0.0.1:8444": true, "[::ffff:127.0.0.1]:8443": false},
+		"0.0.0.0:8443":   {"127.0.0.1:8443": false, "127.9.9.9:8443": false, "[::1]:8443": false, "10.0.0.7:8443": true, "127.0.0.1:443": true},
+		"10.0.0.7:8443":  {"10.0.0.7:8443": false, "127.0.0.1:8443": true},
+	} {
+		g := newGuard(newHome("reg.example.com", false), Registry{Configured: true, AllowAddresses: allow, Self: []netip.AddrPort{netip.MustParseAddrPort(self)}})
+		for at, ok := range to {
+			if err := g.control("cdn.example.net:8443")(t.Context(), "tcp", at, nil); (err == nil) != ok {
+				t.Errorf("a node at %s leads to %s: %v", self, at, err)
+			}
+		}
+	}
+}
+
 // TestARefusedAddressPasses: what a name means now it need not mean the next moment, so
 // nothing is final. The node names host, address and remedy to operators.
 func TestARefusedAddressPasses(t *testing.T) {

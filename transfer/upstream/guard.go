@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -32,12 +34,13 @@ type guard struct {
 	home       *home
 	configured bool
 	allowed    []netip.Prefix
+	self       []netip.AddrPort
 	inside     atomic.Bool // the registry's last answer came from an address that is not public
 }
 
 // newGuard returns the guard of the registry at home.
 func newGuard(home *home, cfg Registry) *guard {
-	g := &guard{home: home, configured: cfg.Configured, allowed: cfg.AllowAddresses}
+	g := &guard{home: home, configured: cfg.Configured, allowed: cfg.AllowAddresses, self: cfg.Self}
 	home.stranger = !cfg.Configured
 	if ip, err := netip.ParseAddr(home.name); err == nil {
 		g.seen(ip)
@@ -94,12 +97,36 @@ func (g *guard) control(addr string) control {
 		if to.Port() != 443 && !g.configured {
 			return &refusal{reason: "a registry that is not configured is contacted only on port 443"}
 		}
-		if no := g.admits(to.Addr(), own); no != nil {
-			no.address, no.remedy = to.Addr(), g.remedy(to.Addr())
+		no := g.admits(to.Addr(), own)
+		if no == nil && !own && g.isSelf(to) {
+			no = &refusal{reason: "the address is this node's own", remedy: "look at the DNS: a request would come back here"}
+		}
+		if no != nil {
+			no.address, no.remedy = to.Addr(), cmp.Or(no.remedy, g.remedy(to.Addr()))
 			return no
 		}
 		return nil
 	}
+}
+
+// isSelf reports whether this process listens at to.
+func (g *guard) isSelf(to netip.AddrPort) bool {
+	ip := plainAddr(to.Addr())
+	return slices.ContainsFunc(g.self, func(at netip.AddrPort) bool {
+		return at.Port() == to.Port() && (plainAddr(at.Addr()) == ip || at.Addr().IsUnspecified() && isThisMachine(ip))
+	})
+}
+
+// isThisMachine reports whether ip is an address of this machine.
+func isThisMachine(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return ip.IsLoopback() || slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && plainAddr(p.Addr()) == ip
+	})
 }
 
 // fakeHint is for operators whose names all have addresses of fakeIP.

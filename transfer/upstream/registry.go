@@ -37,6 +37,9 @@ type Registry struct {
 	// Metadata services, and networks that this machine alone reaches (loopback,
 	// links), are let in only by a network that lies within theirs.
 	AllowAddresses []netip.Prefix
+	// Self is where this process listens. No registry leads there, whatever
+	// AllowAddresses says. An unspecified address means all of this machine's.
+	Self []netip.AddrPort
 	// Patience is how long a request waits for a connection, 0: [Patience].
 	Patience time.Duration
 	// RealmHosts are token servers on other sites that may see the credentials:
