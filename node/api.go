@@ -36,6 +36,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	noteOperator(r, a.gate.Knows(r, who))
 	if r.URL.Path == "/v2" || r.URL.Path == "/v2/" {
 		a.ping(w)
 		return

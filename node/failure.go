@@ -44,6 +44,11 @@ func fail(w http.ResponseWriter, r *http.Request, g *gate.Gate, resource oci.Res
 	default:
 		e = &oci.Error{Reason: "internal error"}
 	}
+	if e.Inside != "" && recordOf(r).operator {
+		own := *e
+		own.Reason = e.Inside
+		e = &own
+	}
 	failUpstream(w, resource, e)
 }
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"oci-proxy/cache"
@@ -229,21 +232,52 @@ func (s sites) public(registry string) bool { return !s.of(registry).Private }
 // what any other registry is. mark is the node's pseudonym in requests to them.
 func upstreams(cfg *config.Config, files passwords, mark func() string, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
+	patience := upstream.Patience
+	if cfg.Cluster != nil {
+		patience = upstream.MeshPatience
+	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, mark)
-		u.Configured = true
+		u.Configured, u.Patience, u.Self = true, patience, ports(cfg)
 		if file, ok := files[r.Host]; ok {
 			u.PasswordSource = file
 		}
 		out = append(out, u)
 	}
-	return out, upstreamOf(cfg.Defaults, mark), log
+	others := upstreamOf(cfg.Defaults, mark)
+	others.AllowAddresses, others.Patience, others.Self = cfg.AllowAddresses, patience, ports(cfg)
+	return out, others, log
+}
+
+// ports are where this node listens. An address that is a name counts as all.
+func ports(cfg *config.Config) []netip.AddrPort {
+	texts := []string{net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port))}
+	if cfg.Cluster != nil {
+		texts = append(texts, cfg.Cluster.BindAddr, cfg.Cluster.PeerAddr)
+	}
+	var out []netip.AddrPort
+	for _, text := range texts {
+		host, number, err := net.SplitHostPort(text)
+		if err != nil {
+			continue // the config is checked
+		}
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			continue
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			ip = netip.IPv4Unspecified()
+		}
+		out = append(out, netip.AddrPortFrom(ip, uint16(port)))
+	}
+	return out
 }
 
 func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
-		Requests: r.UpstreamRequests, Mark: mark,
+		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: mark,
 	}
 }

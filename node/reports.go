@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -29,14 +30,18 @@ type reports struct {
 	ready      *atomic.Bool
 }
 
-// health answers /_/health: the process is alive, and says what is broken.
-func (p *reports) health(w http.ResponseWriter, _ *http.Request) {
+// health answers /_/health: the process is alive, and says what is broken. Everybody
+// may ask, but only operators hear of paths, addresses and names.
+func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 	state := struct {
 		Status  string   `json:"status"`
 		Reasons []string `json:"reasons,omitempty"`
 	}{Status: "healthy", Reasons: p.broken()}
 	if len(state.Reasons) > 0 {
 		state.Status = "degraded"
+		if !p.gate.Asks(r) {
+			state.Reasons = codes(state.Reasons)
+		}
 	}
 	body, err := json.Marshal(state)
 	if err != nil { // strings always encode
@@ -44,6 +49,26 @@ func (p *reports) health(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	reply.Body(w, "application/json", body)
+}
+
+// reasonCodes are what reasons begin with, and all that everybody hears of them.
+var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries"}
+
+// codes returns the codes of reasons, each once.
+func codes(reasons []string) []string {
+	var out []string
+	for _, reason := range reasons {
+		code := "other"
+		for _, c := range reasonCodes {
+			if rest, ok := strings.CutPrefix(reason, c); ok && strings.IndexAny(rest, " :.") == 0 {
+				code = c
+			}
+		}
+		if !slices.Contains(out, code) {
+			out = append(out, code)
+		}
+	}
+	return out
 }
 
 // broken lists what keeps the node from working as it should.

@@ -16,10 +16,11 @@ import (
 
 // A record is what the log says of one request beside its answer.
 type record struct {
-	status int // in place of the answer's, 0 for the answer's own
-	way    *oci.Provenance
-	ref    *oci.Ref
-	err    error
+	status   int // in place of the answer's, 0 for the answer's own
+	way      *oci.Provenance
+	ref      *oci.Ref
+	err      error
+	operator bool // the client may know what the network inside is like
 }
 
 type recordKey struct{}
@@ -33,6 +34,7 @@ func recordOf(r *http.Request) *record {
 	return new(record)
 }
 
+func noteOperator(r *http.Request, is bool)        { recordOf(r).operator = is }
 func noteFailure(r *http.Request, err error)       { recordOf(r).err = err }
 func noteStatus(r *http.Request, status int)       { recordOf(r).status = status }
 func noteRef(r *http.Request, ref *oci.Ref)        { recordOf(r).ref = ref }

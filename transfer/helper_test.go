@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +58,7 @@ type setup struct {
 	registries []*upstreamtest.Registry // more of them
 	mesh       mesh.Router              // nil: the rig is on its own
 	look       time.Duration
+	proxy      *url.URL // to the registries
 }
 
 // newRig builds a rig, and takes it down with the test.
@@ -72,7 +74,7 @@ func newRig(t testing.TB, s setup) *rig {
 	log := slog.New(events)
 	var known []upstream.Registry
 	for _, r := range append(s.registries, s.registry) {
-		known = append(known, upstream.Registry{Host: r.Host(), Configured: true, Insecure: true, FollowRedirects: !s.passOn})
+		known = append(known, upstream.Registry{Host: r.Host(), Configured: true, Insecure: true, FollowRedirects: !s.passOn, Proxy: s.proxy})
 	}
 	client, err := upstream.New(known, upstream.Registry{}, log)
 	if err != nil {

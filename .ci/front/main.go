@@ -5,6 +5,7 @@
 //
 //	front -listen 127.0.0.1:6001 -upstream http://127.0.0.1:6002 -log up.jsonl
 //	front ports 4
+//	front names 127.0.0.53:53 FILE
 //	echo http://127.0.0.1:6002 org/app 3000000 | front push
 package main
 
@@ -43,6 +44,9 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("reading how many ports to find: %w", err)
 		}
 		return printPorts(ctx, os.Stdout, n)
+	}
+	if len(args) == 3 && args[0] == "names" {
+		return serveNames(ctx, args[1], args[2])
 	}
 	if len(args) == 1 && args[0] == "push" {
 		return pushImages(ctx, os.Stdin, os.Stdout)

@@ -43,6 +43,7 @@ type Config struct {
 	LogFormat       string         // "text" or "json"
 	WhitelistMode   bool           // only Registries may be contacted
 	DefaultRegistry string         // canonical host of image names without a registry; always in Registries
+	AllowAddresses  []netip.Prefix // networks that registries which are not configured may lead to beside public addresses
 	BaseURL         string         // http(s) URL at which clients reach the proxy, without a slash at the end; may be ""
 	AllowedHosts    []string       // further host[:port] that the page and /_/ answer to, lower case
 	TLS             TLS            // of the clients' port
@@ -79,27 +80,28 @@ func (a Auth) Asked() bool { return a.Username != "" || a.HtpasswdFile != "" }
 // A Registry holds the settings of one registry: how to contact it, and where its
 // content is kept.
 type Registry struct {
-	Host                string        // canonical host[:port], as Canonical returns it
-	Username            string        // set together with Password or not at all
-	Password            Secret        // set together with Username or not at all
-	PasswordFile        string        // that Password was read from, "" for none
-	CAFile              string        // PEM file of further certificate authorities, "" for none
-	Private             bool          // serve its content only for a repository that vouched for it; always true if there is a Username
-	Public              bool          // `private: false` is set and there is no Username; neither Private nor Public: not set
-	Mirrors             []Mirror      // other hosts that hold the same repositories
-	TagTTL              time.Duration // how long to use a tag after a check; 0 checks at each request
-	StaleIfError        time.Duration // how long to serve a tag's last manifest while upstream fails; 0: never
-	Offline             bool          // never contact the registry
-	UpstreamConnections int           // parallel ranges for a large blob, at least 1
-	UpstreamRequests    int           // at the registry at a time, at least 1
-	RealmHosts          []string      // token servers on other sites that may see the credentials, lower-case host[:port]
-	Alias               []string      // other first parts of a path that mean this registry; no two registries share one
-	CacheDir            string        // where its content is kept; registries with the same directory share one store
-	CacheMaxSize        int64         // limit of that store in bytes, the same for all that share it; 0: none
-	OwnBound            int64         // limit of its own share of a shared store in bytes; 0: none
-	UpstreamProxy       *url.URL      // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
-	FollowRedirects     bool          // false passes redirects on to the client
-	Insecure            bool          // plain http, or https without verification
+	Host                string         // canonical host[:port], as Canonical returns it
+	Username            string         // set together with Password or not at all
+	Password            Secret         // set together with Username or not at all
+	PasswordFile        string         // that Password was read from, "" for none
+	CAFile              string         // PEM file of further certificate authorities, "" for none
+	Private             bool           // serve its content only for a repository that vouched for it; always true if there is a Username
+	Public              bool           // `private: false` is set and there is no Username; neither Private nor Public: not set
+	Mirrors             []Mirror       // other hosts that hold the same repositories
+	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
+	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
+	Offline             bool           // never contact the registry
+	UpstreamConnections int            // parallel ranges for a large blob, at least 1
+	UpstreamRequests    int            // at the registry at a time, at least 1
+	AllowAddresses      []netip.Prefix // networks that it may lead to beside public addresses
+	RealmHosts          []string       // token servers on other sites that may see the credentials, lower-case host[:port]
+	Alias               []string       // other first parts of a path that mean this registry; no two registries share one
+	CacheDir            string         // where its content is kept; registries with the same directory share one store
+	CacheMaxSize        int64          // limit of that store in bytes, the same for all that share it; 0: none
+	OwnBound            int64          // limit of its own share of a shared store in bytes; 0: none
+	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
+	FollowRedirects     bool           // false passes redirects on to the client
+	Insecure            bool           // plain http, or https without verification
 }
 
 // A Mirror is another place that holds a registry's repositories.

@@ -21,6 +21,9 @@ func (l *loader) fillRegistries() {
 	if !slices.ContainsFunc(l.entries, func(e entry) bool { return e.Host == host }) {
 		e := entry{Registry: l.config.Defaults, path: "registries." + host, at: l.at("default_registry")}
 		e.Host = host
+		if len(l.config.AllowAddresses) > 0 {
+			e.AllowAddresses = l.config.AllowAddresses // nobody wrote the registry down
+		}
 		l.entries = append(l.entries, e)
 	}
 }

@@ -129,6 +129,17 @@ func (g *Gate) Open() bool { return g.access.open }
 // is asked for a client on this machine. r has passed Guard.
 func (g *Gate) Operator(r *http.Request) bool { return !g.access.open || local(r, g.address) }
 
+// Knows reports whether a pull's client, as Admit returned it, is an operator.
+func (g *Gate) Knows(r *http.Request, who Client) bool {
+	return who.user != "" || g.access.open && local(r, g.address)
+}
+
+// Asks reports whether r, which has not passed Guard, comes from an operator.
+func (g *Gate) Asks(r *http.Request) bool {
+	v := g.access.judge(r)
+	return g.Knows(r, Client{user: v.user})
+}
+
 // Address is the address of the client that sent r. It is not valid if no
 // address can be told.
 func (g *Gate) Address(r *http.Request) netip.Addr { return g.access.addresses.of(r) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -108,7 +109,9 @@ func (f *filler) sources() iter.Seq[source] {
 }
 
 // lead lists the sources of a flight that leads: nodes that have the blob or are
-// getting it, then the registry.
+// getting it, then the registry. If this node has no connection to that, the nodes after
+// it on the route come next, for a client: a member asks them itself. The flight leads no
+// longer then, so none of them waits for it.
 func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
@@ -123,7 +126,16 @@ func (f *filler) lead(yield func(source) bool) {
 		}
 		f.flights.settle(f.Flight, true)
 	}
-	yield(f.fromRegistry())
+	if !yield(f.fromRegistry()) || !f.noWay || !f.forClient {
+		return
+	}
+	f.flights.demote(f.Flight)
+	route := f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())
+	for _, p := range f.trusted(route[slices.Index(route, nil)+1:]) {
+		if !yield(f.fromPeer(p, mesh.Terms{})) {
+			return
+		}
+	}
 }
 
 // holders lists nodes that hold the blob, if what they hold may be shown for the

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -81,6 +82,9 @@ var ref = oci.Ref{Registry: "reg.example.com", Repository: "team/app", Digest: d
 // failure is what a peer says for the registry.
 func failure(kind oci.Kind) error { return &oci.Error{Kind: kind, Registry: ref.Registry} }
 
+// errNoWay is what this node says if no connection came about.
+var errNoWay = &oci.Error{Kind: oci.Unavailable, Registry: ref.Registry, Reason: "connection refused", Unreached: true}
+
 var errGone = &PeerError{Peer: "a", Err: errors.New("connection refused")}
 
 func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
@@ -104,13 +108,22 @@ func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
 		"a peer's way out fails":                 {[]Peer{a, b, nil}, map[string]error{"a": failure(oci.Timeout)}, "b", 0, 1},
 		"the registry fails, two nodes say":      {[]Peer{a, b, c, nil}, map[string]error{"a": failure(oci.Timeout), "b": failure(oci.Unavailable)}, "", oci.Unavailable, 1},
 		"peers and the way out of another fail":  {[]Peer{a, b, c}, map[string]error{"a": errGone, "b": failure(oci.Timeout)}, "c", 0, 2},
+		"this node has no way out":               {[]Peer{nil, a, b}, map[string]error{"own": errNoWay}, "a", 0, 0},
+		"nor has the next":                       {[]Peer{nil, a, b}, map[string]error{"own": errNoWay, "a": errNoWay}, "b", 0, 1},
+		"nor have three":                         {[]Peer{a, b, nil, c}, map[string]error{"own": errNoWay, "a": errNoWay, "b": errNoWay}, "c", 0, 2},
+		"nor has any":                            {[]Peer{a, b, nil}, map[string]error{"own": errNoWay, "a": errNoWay, "b": errNoWay}, "", oci.Unavailable, 2},
+		"after a peer this node is asked":        {[]Peer{a, b, c, nil}, map[string]error{"a": errNoWay}, "own", 0, 1},
+		"no way out here, two hear an outage":    {[]Peer{nil, a, b, c}, map[string]error{"own": errNoWay, "a": failure(oci.Timeout), "b": failure(oci.Timeout)}, "", oci.Timeout, 1},
+		"no way out, and nobody else is there":   {[]Peer{nil, a}, map[string]error{"own": errNoWay, "a": errGone}, "", oci.Unavailable, 1},
+		"no way out, and the next hears a no":    {[]Peer{nil, a, b}, map[string]error{"own": errNoWay, "a": failure(oci.NotFound)}, "", oci.NotFound, 0},
+		"the registry fails this node":           {[]Peer{nil, a}, map[string]error{"own": failure(oci.Unavailable)}, "", oci.Unavailable, 0},
 		"the last one's way out fails, no other": {[]Peer{a}, map[string]error{"a": failure(oci.Timeout)}, "", oci.Timeout, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, passed := newMesh(test.route...)
 			who, err := Along(t.Context(), m, ref, "key",
-				func(context.Context) (string, error) { return "own", nil },
+				func(context.Context) (string, error) { return "own", test.says["own"] },
 				func(_ context.Context, p Peer) (string, error) { return p.ID(), test.says[p.ID()] })
 			if test.want != "" && (err != nil || who != test.want) || test.want == "" && (err == nil || oci.KindOf(err) != test.kind) {
 				t.Errorf("%q, %v", who, err)
@@ -120,6 +133,35 @@ func TestAlongGoesOnWhereAnotherNodeMayHelp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However many nodes have no way out, a client hears of it in time.
+func TestNodesWithoutAWayOutAreAskedForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const dial = 1500 * time.Millisecond // upstream.MeshPatience
+		a, b, c := &member{id: "a"}, &member{id: "b"}, &member{id: "c"}
+		for _, p := range []*member{a, b, c} {
+			p.progress = func(context.Context) (Progress, error) { return Progress{}, nil }
+		}
+		m, _ := newMesh(a, b, c, nil, &member{id: "d"})
+		var asked []string
+		start := time.Now()
+		_, err := Along(t.Context(), m, ref, "key",
+			func(context.Context) (int, error) {
+				time.Sleep(dial) // in the bubble's time
+				asked = append(asked, "own")
+				return 0, errNoWay
+			},
+			func(_ context.Context, p Peer) (int, error) {
+				time.Sleep(dial) // in the bubble's time
+				asked = append(asked, p.ID())
+				return 0, errNoWay
+			})
+		if took := time.Since(start); !isUnreached(err) || took > 5*time.Second || !slices.Equal(asked, []string{"a", "own", "b"}) {
+			t.Errorf("%v asked in %v: %v", asked, took, err)
+		}
+	})
 }
 
 // The client has gone: no more nodes are asked.

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,12 +70,15 @@ type Error struct {
 	Reason     string        // one sentence for people
 	RetryAfter time.Duration // how long upstream asked us to wait, 0 if it did not say
 	Relayed    bool          // another member heard the answer and passed it on
+	Unreached  bool          // no connection came about: another node may have another way out
+	Inside     string        // Reason for operators, if it tells what the network inside is like; stays on this node
 	Err        error         // the cause, if there is one
 }
 
-// Error returns registry, host, status, reason and cause in one line.
+// Error returns registry, host, status, reason and cause in one line. It is for
+// operators.
 func (e *Error) Error() string {
-	s := e.Registry + ": " + e.Reason
+	s := e.Registry + ": " + cmp.Or(e.Inside, e.Reason)
 	if e.Host != "" && e.Host != e.Registry {
 		s += " (at " + e.Host + ")"
 	}

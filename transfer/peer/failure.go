@@ -19,6 +19,7 @@ type failure struct {
 	Status     int     `json:"status,omitempty"`
 	Reason     string  `json:"reason,omitempty"`
 	RetryAfter float64 `json:"retry_after,omitempty"` // seconds
+	Unreached  bool    `json:"unreached,omitempty"`
 }
 
 // encodeError writes e as one line.
@@ -29,7 +30,7 @@ func encodeError(e *oci.Error) string {
 	}
 	b, err := json.Marshal(failure{
 		Kind: kind.String(), Exactly: exactly, Registry: e.Registry, Host: printable(e.Host, maxWord), By: e.By.String(), Status: e.Status,
-		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(),
+		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(), Unreached: e.Unreached,
 	})
 	if err != nil { // never, for strings and numbers
 		return "{}"
@@ -58,6 +59,7 @@ func decodeError(s, registry string) (*oci.Error, error) {
 		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), By: partyOf(f), Status: f.Status,
 		Reason:     printable(f.Reason, maxReason),
 		Relayed:    true,
+		Unreached:  f.Unreached,
 		RetryAfter: time.Duration(min(max(f.RetryAfter, 0), most.Seconds()) * float64(time.Second)),
 	}, nil
 }

@@ -163,7 +163,7 @@ func (a *answer) content(ctx context.Context, limit int64) ([]byte, error) {
 	}
 	bytes, err := io.ReadAll(io.LimitReader(a.resp.Body, limit+1))
 	if err != nil {
-		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
+		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{connected: true}, err)
 	}
 	if int64(len(bytes)) > limit {
 		return nil, a.tooLarge()

@@ -41,6 +41,7 @@ const (
 type failure struct {
 	*cause
 	again again
+	age   time.Duration // for how long there has been no connection to that place, 0 if there is
 }
 
 // A cause is an oci.Error under another name. Embedded under its own, it would hide
@@ -58,14 +59,20 @@ func broken(home *home, req *http.Request, t *trip, err error) *failure {
 		f.byProxy(refused.status)
 		return f
 	}
-	if isOp && t.proxy != nil && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) {
+	late, isLate := errors.AsType[*lateError](err)
+	if t.proxy != nil && (isOp && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || isLate && late.step != securing) {
 		f.Host = shown(t.proxy)
 	}
-	if f.ended(req.Context()) || f.unverified(err) || f.unreached(err) {
+	if f.ended(req.Context()) || f.unverified(err) {
+		return f
+	}
+	if f.unreached(err) {
+		f.Unreached = !t.connected
+		f.veil(home, err)
 		return f
 	}
 	if isOp && strings.HasPrefix(op.Op, "socks") {
-		f.By, f.Reason, f.again = oci.Middlebox, "the socks5 proxy refused the connection", shortly
+		f.By, f.Reason, f.again, f.Unreached = oci.Middlebox, "the socks5 proxy refused the connection", shortly, true
 	}
 	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		f.Reason, f.Err = "the answer is malformed", nil // the cause quotes a header, which may be Location
@@ -80,7 +87,7 @@ func (f *failure) byProxy(status int) {
 	case status == http.StatusProxyAuthRequired:
 		f.Reason, f.again = wrongProxyLogin, never
 	case status >= 500:
-		f.Reason = "the proxy can't reach the host"
+		f.Reason, f.again, f.Unreached = "the proxy can't reach the host", shortly, true
 	default:
 		f.Reason, f.again = "the proxy refused to connect to the host", never
 	}
@@ -126,6 +133,24 @@ func (f *failure) unverified(err error) bool {
 	return true
 }
 
+// noPublicAddress is what clients hear where the name of a host that nobody configured
+// does not lead to a public address. Whether there is such a name, and where it leads,
+// is for operators: others could make a map of the network inside.
+const noPublicAddress = "no public address is known for the host, and a registry that is not configured is contacted at public addresses only"
+
+// veil hides what the names of hosts that nobody configured mean.
+func (f *failure) veil(home *home, err error) {
+	_, dns := errors.AsType[*net.DNSError](err)
+	no, guarded := errors.AsType[*refusal](err)
+	if !home.stranger || !dns && !(guarded && no.address.IsValid()) {
+		return
+	}
+	if f.Inside == "" {
+		f.Inside = f.Reason
+	}
+	f.Kind, f.Reason, f.again = oci.Unavailable, noPublicAddress, shortly
+}
+
 // unreached reports whether err tells why there is no connection. If so, it fills
 // that in.
 func (f *failure) unreached(err error) bool {
@@ -133,20 +158,28 @@ func (f *failure) unreached(err error) bool {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	op, isOp := errors.AsType[*net.OpError](err)
 	timeout, _ := errors.AsType[net.Error](err)
+	late, isLate := errors.AsType[*lateError](err)
 	switch {
-	case guarded:
+	case guarded && !no.address.IsValid():
 		f.Kind, f.Reason, f.again, f.Err = oci.Denied, no.reason, never, nil
+	case guarded:
+		f.Reason, f.again, f.Err = no.reason, shortly, nil
+		f.Inside = no.Error()
 	case isDNS && dns.IsNotFound:
 		f.Reason, f.again = "no such host", shortly
+	case isDNS && dns.IsTimeout, isLate && late.step == lookingUp:
+		f.Reason, f.again = "the host's name can't be looked up: the resolver does not answer", shortly
 	case isDNS:
-		f.Reason = "the host's name can't be looked up"
+		f.Reason, f.again = "the host's name can't be looked up", shortly
+	case isLate && late.step == securing:
+		f.Kind, f.Reason, f.again = oci.Timeout, "no TLS handshake in time", shortly
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Reason, f.again = "connection refused", shortly
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		f.Reason, f.again = "there is no route to the host", shortly
 	case timeout != nil && timeout.Timeout():
 		f.Kind, f.Reason = oci.Timeout, "no answer in time"
-		if isOp && (op.Op == "dial" || op.Op == "proxyconnect") {
+		if isLate || isOp && (op.Op == "dial" || op.Op == "proxyconnect") {
 			f.Reason, f.again = "no connection in time", shortly
 		}
 	default:
@@ -170,7 +203,7 @@ func (a *answer) tooLarge() *failure {
 // refused returns the failure of an answer that is no success, and closes it.
 func (a *answer) refused() *failure {
 	said := a.hear()
-	v := a.judge()
+	v := judge(a)
 	f := a.wrong(v.kind, v.again, v.reason)
 	if proxy := tripOf(a.resp.Request.Context()).proxy; a.is(http.StatusProxyAuthRequired) && proxy != nil {
 		f.Host = shown(proxy)

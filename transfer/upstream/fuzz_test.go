@@ -46,8 +46,8 @@ func FuzzGuard(f *testing.F) {
 	for _, s := range []string{"ghcr.io", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "a.internal", "ghcr.io:443", "u@ghcr.io", "１２７.0.0.1", "metadata.google.internal", "localhost", "x.lan"} {
 		f.Add(s)
 	}
-	stranger := newGuard(newHome("reg.example.com", false), false)
-	public := newGuard(newHome("reg.example.com", false), true)
+	stranger := newGuard(newHome("reg.example.com", false), Registry{})
+	public := newGuard(newHome("reg.example.com", false), Registry{Configured: true})
 	f.Fuzz(func(t *testing.T, host string) {
 		u, err := url.Parse("https://" + host + "/x")
 		if err != nil {

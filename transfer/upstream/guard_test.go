@@ -14,7 +14,7 @@ import (
 
 func TestOnlyPublicAddressesAreDialledForStrangers(t *testing.T) {
 	t.Parallel()
-	g := newGuard(newHome("reg.example.com", false), false)
+	g := newGuard(newHome("reg.example.com", false), Registry{})
 	for _, address := range []string{
 		"0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255",
 		"127.0.0.1", "127.1.2.3", "169.254.0.1", "169.254.169.254", "169.254.170.2", "172.16.0.1", "172.31.255.255",
@@ -104,11 +104,9 @@ func TestTheInsideIsReachedFromTheInsideOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuard(newHome("", false), true)
+			g := newGuard(newHome("", false), Registry{Configured: true})
 			if c.home != "" {
-				if err := g.admits(netip.MustParseAddr(c.home), true); err != nil {
-					t.Fatal(err)
-				}
+				g.seen(netip.MustParseAddr(c.home))
 			}
 			if err := g.admits(netip.MustParseAddr(c.to), c.own); (err == nil) != c.ok {
 				t.Errorf("%s: %v", c.to, err)
@@ -165,27 +163,35 @@ func TestWhereARegistryMayLead(t *testing.T) {
 	}
 }
 
-// An attacker who controls the name of a registry could first give it a public address and
-// a moment later a private one, and then redirect there.
-func TestARegistrySeenOutsideIsNeverInside(t *testing.T) {
+// Whoever controls the name of a registry with a public address could make it mean a
+// private address the next moment, and then redirect there. So it counts where its
+// answers come from.
+func TestARegistryLeadsInsideIfItAnswersFromThere(t *testing.T) {
 	t.Parallel()
 	home, away := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("8.8.8.8")
-	for name, seen := range map[string][]netip.Addr{
-		"public, then private":         {away, home},
-		"private, then public":         {home, away},
-		"private, public, private":     {home, away, home},
-		"private once, public, public": {home, away, away},
+	for name, c := range map[string]struct {
+		answers []netip.Addr
+		inside  bool
+	}{
+		"none":                         {nil, false},
+		"public":                       {[]netip.Addr{away}, false},
+		"public, then private":         {[]netip.Addr{away, home}, true},
+		"private, then public":         {[]netip.Addr{home, away}, false},
+		"private, public, private":     {[]netip.Addr{home, away, home}, true},
+		"private, then from nobody":    {[]netip.Addr{home, {}}, true},
+		"private once, public, public": {[]netip.Addr{home, away, away}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newClientFor(t, Registry{Host: "reg.example.com", Configured: true}).net.guard
-			for _, ip := range seen {
-				if err := g.admits(ip, true); err != nil {
-					t.Fatal(err)
-				}
+			for _, ip := range c.answers {
+				g.seen(ip)
 			}
-			if g.admits(netip.MustParseAddr("10.0.0.2"), false) == nil || g.permits(mustURL(t, "https://vault.internal/x"), true) == nil {
-				t.Error("the redirect leads to a private address")
+			if err := g.admits(home, true); err != nil { // its name means that now
+				t.Error(err)
+			}
+			if to := g.admits(netip.MustParseAddr("10.0.0.2"), false); (to == nil) != c.inside || (g.permits(mustURL(t, "https://vault.internal/x"), true) == nil) != c.inside {
+				t.Errorf("it leads inside: %v, want %v", to == nil, c.inside)
 			}
 		})
 	}
@@ -217,7 +223,7 @@ func TestRebinding(t *testing.T) {
 	r.net.own, r.net.elsewhere = transport, transport
 	_, err := r.hops.follow(t.Context(), ask{method: http.MethodGet}, pass{})
 	f, ok := errors.AsType[*failure](err)
-	if !ok || f.Kind != oci.Denied || dialled != 2 {
+	if !ok || f.Reason != noPublicAddress || dialled != 2 {
 		t.Errorf("%v after %d connections, want a refusal at the second", err, dialled)
 	}
 }

@@ -15,6 +15,7 @@ type home struct {
 	host     string      // canonical host[:port], without the default port of https
 	name     string      // the host alone
 	insecure bool        // it may speak plain HTTP
+	stranger bool        // nobody configured the registry
 	plain    atomic.Bool // it was last seen to do so
 }
 
@@ -47,7 +48,7 @@ func (h *home) isOwnAddress(addr string) bool {
 
 // fail makes a failure of this registry at host.
 func (h *home) fail(kind oci.Kind, again again, host, reason string) *failure {
-	return &failure{&oci.Error{Kind: kind, Registry: h.host, Host: host, Reason: reason}, again}
+	return &failure{cause: &oci.Error{Kind: kind, Registry: h.host, Host: host, Reason: reason}, again: again}
 }
 
 // hostPort returns u's host:port in lower case, always with a port.

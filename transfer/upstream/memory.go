@@ -15,6 +15,7 @@ const (
 	maxStrangers    = 256  // registries that nobody configured
 	maxRepositories = 4096 // repositories of one registry, with what they asked for
 	maxTokens       = 4096 // of one registry
+	maxOutages      = 64   // places that one registry's requests could not dial
 )
 
 // newMemory returns a memory of at most size entries. Its owner guards it.

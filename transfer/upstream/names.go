@@ -32,13 +32,13 @@ func internalName(host string) bool {
 func strangerHost(host string) error {
 	name := strings.TrimSuffix(host, ":443")
 	if strings.Contains(name, ":") {
-		return &refusal{"a registry that is not configured is contacted only by name and on port 443"}
+		return &refusal{reason: "a registry that is not configured is contacted only by name and on port 443"}
 	}
 	if err := hostName(name); err != nil {
 		return err
 	}
 	if internalName(name) {
-		return &refusal{"a registry that is not configured must have a public name"}
+		return &refusal{reason: "a registry that is not configured must have a public name"}
 	}
 	return nil
 }
@@ -47,15 +47,15 @@ func strangerHost(host string) error {
 // disguise: resolvers take "127.1" and "0x7f.0.0.1" for addresses.
 func hostName(name string) error {
 	if len(name) == 0 || len(name) > 253 {
-		return &refusal{"the host's name is empty or too long"}
+		return &refusal{reason: "the host's name is empty or too long"}
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if err := hostLabel(label); err != nil {
-			return &refusal{fmt.Sprintf("the host's name is not valid: %v", err)}
+			return &refusal{reason: fmt.Sprintf("the host's name is not valid: %v", err)}
 		}
 	}
 	if last := lastLabel(name); strings.Trim(last, "0123456789") == "" || hexAddress(name) {
-		return &refusal{"an address is not the name of a registry"}
+		return &refusal{reason: "an address is not the name of a registry"}
 	}
 	return nil
 }

@@ -240,7 +240,7 @@ func TestWithoutAnAnswerNobodyIsNamed(t *testing.T) {
 		err error
 		by  oci.Party
 	}{
-		"a refusal of our own":      {&refusal{"not there"}, oci.Nobody},
+		"a refusal of our own":      {&refusal{reason: "not there"}, oci.Nobody},
 		"a broken certificate":      {errors.New("tls: bad"), oci.Nobody},
 		"a proxy's CONNECT refused": {&proxyRefusal{403}, oci.Middlebox},
 		"a proxy wants a login":     {&proxyRefusal{407}, oci.Middlebox},

@@ -123,7 +123,7 @@ func (s *passes) noBasic() string {
 func (s *passes) realm(at *url.URL, value string) (*url.URL, error) {
 	u, err := at.Parse(value)
 	if value == "" || err != nil {
-		return nil, &refusal{"its URL can't be read"} // without the cause, which quotes it
+		return nil, &refusal{reason: "its URL can't be read"} // without the cause, which quotes it
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	u.Host = strings.ToLower(u.Host)
@@ -168,7 +168,7 @@ func (s *passes) ownFailure(ctx context.Context, err error) *failure {
 		return f
 	}
 	e := *f.cause
-	return &failure{&e, f.again}
+	return &failure{&e, f.again, f.age}
 }
 
 // guest returns a token that a host other than the registry asks for in ans, got

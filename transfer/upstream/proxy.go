@@ -71,10 +71,10 @@ func (n *network) proxyFor(u *url.URL) (*url.URL, error) {
 	p, err := http.ProxyFromEnvironment(&http.Request{URL: u})
 	if err != nil {
 		// The cause quotes the variable, with the password.
-		return nil, &refusal{"the proxy named in the environment can't be read"}
+		return nil, &refusal{reason: "the proxy named in the environment can't be read"}
 	}
 	if err := checkProxy(p); err != nil {
-		return nil, &refusal{"the proxy named in the environment can't be used: " + err.Error()}
+		return nil, &refusal{reason: "the proxy named in the environment can't be used: " + err.Error()}
 	}
 	return p, nil
 }

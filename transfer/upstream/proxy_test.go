@@ -224,11 +224,11 @@ func TestAPublicRegistryThatResolvesInsideIsNotReached(t *testing.T) {
 	// The names lead to loopback, for a registry of strangers and for a hop.
 	host := server(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	r := newClientFor(t, Registry{Host: "reg.example.com"})
-	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {
+	if _, err := r.net.dial(nil)(t.Context(), "tcp", host); err == nil {
 		t.Error("a stranger's name led to loopback")
 	}
 	r = newClientFor(t, Registry{Host: "reg.example.com", Configured: true})
-	if _, err := r.net.dialer(nil)(t.Context(), "tcp", host); err == nil {
+	if _, err := r.net.dial(nil)(t.Context(), "tcp", host); err == nil {
 		t.Error("a hop led to loopback")
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"time"
 
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
@@ -34,6 +36,15 @@ type Registry struct {
 	Insecure bool
 	// FollowRedirects false: Open returns Stream.Redirect for a blob.
 	FollowRedirects bool
+	// AllowAddresses are networks that it may lead to although they are not public.
+	// Metadata services, and networks that this machine alone reaches (loopback,
+	// links), are let in only by a network that lies within theirs.
+	AllowAddresses []netip.Prefix
+	// Self is where this process listens. No registry leads there, whatever
+	// AllowAddresses says. An unspecified address means all of this machine's.
+	Self []netip.AddrPort
+	// Patience is how long a request waits for a connection, 0: [Patience].
+	Patience time.Duration
 	// RealmHosts are token servers on other sites that may see the credentials:
 	// host (any port) or host:port.
 	RealmHosts []string
@@ -75,7 +86,7 @@ type registry struct {
 // this one is. Token requests end with life.
 func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
-	net := newNetwork(home, newGuard(home, cfg.Configured), cfg.Proxy, roots, log)
+	net := newNetwork(home, newGuard(home, cfg), cfg, roots, log)
 	net.mark = cfg.Mark
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}

@@ -83,6 +83,9 @@ func (b *budget) spent() bool { return b.requests <= 0 }
 // one, after n tries that took so long together.
 func (f *failure) pause(n int, spent time.Duration) (time.Duration, bool) {
 	tries, budget := 0, retryBudget
+	if f.age > spent {
+		return 0, false // it was out of reach before this request
+	}
 	switch f.again {
 	case shortly:
 		tries, budget = unreachableTries, unreachableBudget

@@ -31,7 +31,7 @@ func (c *Client) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []stri
 // to learn that.
 func (r *registry) statManifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Descriptor, error) {
 	a := askManifest(ref, accept)
-	h, err := r.head(ctx, a, func(ans *answer) headed { return ans.manifestHead(ref.Digest) })
+	h, err := r.head(ctx, a, func(ans *answer) headed { return manifestHead(ans, ref.Digest) })
 	if err != nil || h.told {
 		return h.Descriptor, err
 	}
@@ -48,7 +48,7 @@ func (r *registry) statBlob(ctx context.Context, ref oci.Ref) (oci.Descriptor, e
 		method: http.MethodGet, repo: ref.Repository, path: "blobs/" + ref.Digest.String(),
 		handOver: !r.followRedirects, budget: newBudget(),
 	}
-	h, err := r.head(ctx, a, (*answer).blobHead)
+	h, err := r.head(ctx, a, blobHead)
 	if err != nil || h.told {
 		return h.Descriptor, err
 	}
@@ -60,7 +60,7 @@ func (r *registry) statBlob(ctx context.Context, ref oci.Ref) (oci.Descriptor, e
 		if err != nil {
 			return oci.Descriptor{}, err
 		}
-		return ans.firstByte()
+		return firstByte(ans)
 	})
 }
 
@@ -102,13 +102,13 @@ func (f *failure) getDecides() bool {
 	case f.Status != 0:
 		return true
 	default:
-		return f.again == patiently
+		return f.again == patiently && !f.Unreached
 	}
 }
 
 // manifestHead returns what a HEAD tells of a manifest. want is the digest asked for,
 // "" for a tag: then the digest is all that matters.
-func (a *answer) manifestHead(want digest.Digest) headed {
+func manifestHead(a *answer, want digest.Digest) headed {
 	d := oci.Descriptor{Digest: a.digest(), MediaType: a.mediaType(), Size: a.resp.ContentLength, By: a.by()}
 	if !a.identity() || d.Size == 0 {
 		d.Size = -1 // no manifest is empty: some servers say 0 if they do not know the size
@@ -129,7 +129,7 @@ func (a *answer) manifestHead(want digest.Digest) headed {
 }
 
 // blobHead returns what a HEAD tells of a blob.
-func (a *answer) blobHead() headed {
+func blobHead(a *answer) headed {
 	switch {
 	case a.redirect != nil:
 		return headed{oci.Descriptor{Size: -1, By: a.by(), Redirect: a.location()}, true}
@@ -141,7 +141,7 @@ func (a *answer) blobHead() headed {
 }
 
 // firstByte reads the answer to a GET of a blob's first byte, and closes it.
-func (a *answer) firstByte() (oci.Descriptor, error) {
+func firstByte(a *answer) (oci.Descriptor, error) {
 	if a.redirect != nil {
 		return oci.Descriptor{Size: -1, By: a.by(), Redirect: a.location()}, nil
 	}

@@ -9,6 +9,16 @@ import "time"
 // would hear of the facade's time-out instead of what the registry answered.
 const Within = 38 * time.Second
 
+// Patience is how long a request waits for a connection, on a node without others: the
+// look-up of the name, TCP, a proxy's CONNECT and TLS. A HEAD and a GET together are to
+// fail within 10 s where nothing can be reached, and a tag that is cached is to be
+// served within 5 s.
+const Patience = 4 * time.Second
+
+// MeshPatience is Patience on a node among others, which may have another way out: three
+// nodes fit into the time for a tag that is cached.
+const MeshPatience = 1500 * time.Millisecond
+
 // The time-outs inside it, the shortest first. Their order matters:
 // TestTimeoutsAreInOrder states it.
 const (
@@ -16,16 +26,27 @@ const (
 	// speaks plain HTTP, it may wait for the rest of a request for ever. Shorter
 	// than a try, so that plain HTTP is tried in the same one.
 	probeTimeout = 4 * time.Second
-	// dialTimeout bounds one TCP connection. Less than unreachableBudget, so that a
-	// lost packet gets its second try.
-	dialTimeout = 5 * time.Second
+	// attemptDelay is how long one address of a name is tried alone (RFC 8305,
+	// Connection Attempt Delay).
+	attemptDelay = 250 * time.Millisecond
+	// familyGrace is how much longer than one family of a name's addresses the other
+	// may take to look up.
+	familyGrace = 300 * time.Millisecond
+	// resolverTry bounds one question to one resolver. Several of them fit into
+	// Patience, so that the second or third resolver is asked in time.
+	resolverTry = time.Second
+	// unreachableBudget: where nothing listens, no try begins later. What took as
+	// long as Patience is not tried again.
+	unreachableBudget = time.Second
+	// lossTime is how long what is sent may stay unacknowledged.
+	lossTime = 2 * time.Second
+	// dialTimeout bounds a look-up and a TCP connection. Nobody waits for it that
+	// long; a slow line gets its connection all the same, and the next request has it.
+	dialTimeout = 8 * time.Second
 	// headTimeout bounds a HEAD, challenges and redirects included: what it does not
 	// tell a GET does. Short enough that a GET of a whole try and the beginning of
 	// another fit into Within.
 	headTimeout = 8 * time.Second
-	// unreachableBudget: where nothing listens, no try begins later. A client soon
-	// hears of a registry that is down, and stale content is served soon.
-	unreachableBudget = 8 * time.Second
 	// handshakeTimeout bounds a TLS handshake. With dialTimeout it fits into a try.
 	handshakeTimeout = 10 * time.Second
 	// longestRetryAfter is the longest Retry-After that is waited out. Less than

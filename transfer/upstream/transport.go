@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,32 +10,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
-	"sync/atomic"
+	"strings"
 	"time"
 )
 
 // maxHeaderBytes bounds the header of an answer. gcr.io sends large ones.
 const maxHeaderBytes = 256 << 10
-
-// A trip is what is known of one round trip. Its context carries it to the dialer,
-// which could not tell a proxy's address from a target's otherwise.
-type trip struct {
-	proxy     *url.URL    // nil: none
-	handshake atomic.Bool // TLS with the target has failed
-}
-
-type tripKey struct{}
-
-// tripOf returns the trip that ctx belongs to.
-func tripOf(ctx context.Context) *trip {
-	if t, ok := ctx.Value(tripKey{}).(*trip); ok {
-		return t
-	}
-	return &trip{}
-}
 
 // A network sends the requests for one registry: to itself, its token servers and its
 // storage, through a proxy if there is one. It follows no redirects.
@@ -45,6 +28,10 @@ type network struct {
 	log   *slog.Logger
 	mark  func() string // this node's, in every request; nil: none
 
+	dialer   *dialer
+	outages  *outages
+	patience time.Duration // how long a request waits for a connection
+
 	// The certificate of an insecure registry is not verified. That goes for its own
 	// host:port alone, so requests to elsewhere have another transport then. Otherwise
 	// both are the same.
@@ -53,8 +40,11 @@ type network struct {
 
 // newNetwork returns the network of a registry. roots are the certificates that it
 // trusts, nil for the system's.
-func newNetwork(home *home, guard *guard, proxy *url.URL, roots *x509.CertPool, log *slog.Logger) *network {
-	n := &network{home: home, guard: guard, proxy: proxy, log: log}
+func newNetwork(home *home, guard *guard, cfg Registry, roots *x509.CertPool, log *slog.Logger) *network {
+	n := &network{
+		home: home, guard: guard, proxy: cfg.Proxy, log: log,
+		dialer: newDialer(), outages: newOutages(), patience: cmp.Or(cfg.Patience, Patience),
+	}
 	verified := n.transport(roots, true)
 	n.own, n.elsewhere = verified, verified
 	if home.insecure {
@@ -81,8 +71,8 @@ func (n *network) closeIdle() {
 func (n *network) transport(roots *x509.CertPool, verify bool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  proxyOfTrip,
-		DialContext:            n.dialer(roots),
-		OnProxyConnectResponse: connected,
+		DialContext:            n.dial(roots),
+		OnProxyConnectResponse: n.connected,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify},
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
@@ -123,28 +113,42 @@ func trusted(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// dialer returns a Transport's DialContext. It dials a proxy without restriction
-// and all else as the guard allows.
-func (n *network) dialer(roots *x509.CertPool) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-		p := tripOf(ctx).proxy
-		if p == nil {
-			d.ControlContext = n.guard.control(addr)
-			return d.DialContext(ctx, network, addr)
+// dial returns a Transport's DialContext. It dials a proxy without restriction and all
+// else as the guard allows. The Transport goes on with a dial whose request has ended;
+// so what becomes of it is noted here.
+func (n *network) dial(roots *x509.CertPool) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		t := tripOf(ctx)
+		if err := n.outages.enter(t.place, t.probe, t.gone); err != nil {
+			return nil, err
 		}
-		conn, err := d.DialContext(ctx, network, addr)
-		if err != nil || p.Scheme != "https" {
-			return conn, err
+		conn, err := n.connect(ctx, t.proxy, addr, roots)
+		switch {
+		case err != nil:
+			n.outages.failed(t.place, t.probe, err, false)
+		case t.plain && (t.proxy == nil || !strings.HasPrefix(t.proxy.Scheme, "socks")):
+			n.outages.reached(t.place, t.probe)
 		}
-		secured := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: p.Hostname(), MinVersion: tls.VersionTLS12})
-		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-		defer cancel()
-		if err := secured.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-		return secured, nil
+		return conn, err
 	}
+}
+
+// connect connects to addr, which is that of the proxy if there is one.
+func (n *network) connect(ctx context.Context, proxy *url.URL, addr string, roots *x509.CertPool) (net.Conn, error) {
+	if proxy == nil {
+		return n.dialer.dial(ctx, addr, n.guard.control(addr))
+	}
+	conn, err := n.dialer.dial(ctx, addr, nil)
+	if err != nil || proxy.Scheme != "https" {
+		return conn, err
+	}
+	secured := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secured, nil
 }
 
 // A proxyRefusal is a proxy's answer to CONNECT that is not 200.
@@ -155,11 +159,15 @@ func (e *proxyRefusal) Error() string {
 }
 
 // connected is a Transport's OnProxyConnectResponse.
-func connected(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return &proxyRefusal{resp.StatusCode}
+func (n *network) connected(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
 	}
-	return nil
+	err := &proxyRefusal{resp.StatusCode}
+	if t := tripOf(ctx); undialled(err) {
+		n.outages.failed(t.place, t.probe, err, false)
+	}
+	return err
 }
 
 // roundTrip sends req, once. The error is a *failure.
@@ -172,17 +180,22 @@ func (n *network) roundTrip(req *http.Request) (*http.Response, error) {
 func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool, _ error) {
 	start := time.Now()
 	proxy, err := n.permitted(req.URL)
-	t := &trip{proxy: proxy}
+	t := newTrip(proxy, req.URL)
 	var resp *http.Response
 	if n.mark != nil {
 		req.Header.Set("Via", "1.1 "+n.mark())
 	}
 	if err == nil {
-		resp, err = n.over(req.URL).RoundTrip(req.WithContext(t.trace(req.Context())))
+		resp, err = n.send(req, t)
 	}
 	n.logTrip(req, resp, err, time.Since(start))
 	if err != nil {
-		return nil, t.handshake.Load(), broken(n.home, req, t, err)
+		f := broken(n.home, req, t, err)
+		f.age = n.outages.age(t.place)
+		return nil, t.handshake.Load(), f
+	}
+	if proxy == nil && n.home.isOwn(req.URL) {
+		n.guard.seen(t.remote)
 	}
 	return resp, false, nil
 }
@@ -195,14 +208,6 @@ func (n *network) permitted(u *url.URL) (proxy *url.URL, err error) {
 		return nil, err
 	}
 	return proxy, n.guard.permits(u, proxy != nil)
-}
-
-// trace returns ctx with t in it, and has t note a failed handshake.
-func (t *trip) trace(ctx context.Context) context.Context {
-	ctx = context.WithValue(ctx, tripKey{}, t)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { t.handshake.Store(err != nil) },
-	})
 }
 
 // over returns the transport for u.

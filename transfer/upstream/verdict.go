@@ -127,7 +127,7 @@ func between(first, last int) func(int) bool {
 }
 
 // judge returns the verdict on an answer that is no success.
-func (a *answer) judge() verdict {
+func judge(a *answer) verdict {
 	for _, row := range verdicts {
 		if row.has(a.resp.StatusCode) {
 			return row.by(a)
@@ -144,7 +144,7 @@ func (row verdictRow) by(a *answer) verdict {
 	case oci.TokenServer:
 		return row.tokenServer
 	case oci.Storage:
-		if a.isSibling() {
+		if isSibling(a) {
 			return row.sibling
 		}
 		return row.storage
@@ -155,6 +155,6 @@ func (row verdictRow) by(a *answer) verdict {
 
 // isSibling reports whether a registry answered where the registry's redirect led:
 // registry.k8s.io redirects manifests to other registries.
-func (a *answer) isSibling() bool {
+func isSibling(a *answer) bool {
 	return a.asked == oci.Storage && (a.oci || a.resp.Header.Get("Docker-Distribution-Api-Version") != "")
 }

@@ -1,0 +1,173 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// A trip is what is known of one round trip. Its context carries it to the dialer,
+// which could not tell a proxy's address from a target's otherwise.
+type trip struct {
+	proxy *url.URL // nil: none
+	place string   // that is dialled: scheme, host and port, and by which proxy
+	plain bool     // without TLS to the target
+	tries bool     // TLS, where the target may not speak it: probeTimeout bounds that
+	probe *probe   // the dial of this trip, if it makes one
+	gone  <-chan struct{}
+
+	step      atomic.Int32 // of the dial
+	handshake atomic.Bool  // TLS with the target has failed
+	connected bool         // a connection was there
+	remote    netip.Addr   // its other end
+}
+
+// The steps of a dial.
+const (
+	lookingUp int32 = iota
+	connecting
+	securing
+)
+
+type tripKey struct{}
+
+// newTrip returns the trip of a request to u.
+func newTrip(proxy, u *url.URL) *trip {
+	t := &trip{
+		proxy: proxy, place: u.Scheme + "://" + hostPort(u), plain: u.Scheme == "http",
+		probe: &probe{began: time.Now(), ended: make(chan struct{})},
+	}
+	if proxy != nil {
+		t.place += " by " + proxy.Scheme + "://" + hostPort(proxy)
+	}
+	return t
+}
+
+// tripOf returns the trip that ctx belongs to.
+func tripOf(ctx context.Context) *trip {
+	if t, ok := ctx.Value(tripKey{}).(*trip); ok {
+		return t
+	}
+	return newTrip(nil, &url.URL{})
+}
+
+// errUnreached ends a request that has waited for a connection for too long.
+var errUnreached = errors.New("no connection in time")
+
+// A lateError says which step of a dial took too long.
+type lateError struct{ step int32 }
+
+func (e *lateError) Error() string {
+	return [...]string{"the name was not looked up in time", "no connection in time", "no TLS handshake in time"}[e.step]
+}
+
+// Timeout implements net.Error.
+func (e *lateError) Timeout() bool { return true }
+
+// Temporary implements net.Error.
+func (e *lateError) Temporary() bool { return true }
+
+// send makes one round trip. It waits for a connection as long as n.patience says, and
+// hardly at all if the place is known to be out of reach. The dial goes on after that:
+// where it succeeds, the next request has the connection.
+func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	limit := time.AfterFunc(time.Hour, func() { cancel(errUnreached) })
+	limit.Stop() // until a connection is needed
+	t.gone, t.tries = ctx.Done(), n.home.insecure && n.home.isOwn(req.URL)
+	resp, err := n.over(req.URL).RoundTrip(req.WithContext(n.trace(ctx, t, limit)))
+	if err == nil {
+		return resp, nil // its body needs ctx, which ends with the caller's
+	}
+	limit.Stop()
+	err = n.noteOutage(ctx, t, err)
+	cancel(nil)
+	return nil, err
+}
+
+// noteOutage remembers why there was no connection, and returns the error to report.
+func (n *network) noteOutage(ctx context.Context, t *trip, err error) error {
+	_, old := errors.AsType[*remembered](err)
+	switch {
+	case errors.Is(context.Cause(ctx), errUnreached):
+		if known := n.outages.known(t.place); known != nil {
+			return known
+		}
+		late := &lateError{t.step.Load()}
+		n.outages.failed(t.place, t.probe, late, true)
+		return late
+	case ctx.Err() == nil && !t.connected && !old && undialled(err):
+		n.outages.failed(t.place, t.probe, err, false)
+	}
+	return err
+}
+
+// undialled reports whether err says that no connection came about, and another
+// request soon after would fare no better. A proxy that refuses does so for reasons of
+// its own.
+func undialled(err error) bool {
+	_, guarded := errors.AsType[*refusal](err)
+	_, dns := errors.AsType[*net.DNSError](err)
+	refused, byProxy := errors.AsType[*proxyRefusal](err)
+	op, isOp := errors.AsType[*net.OpError](err)
+	timeout, isNet := errors.AsType[net.Error](err)
+	switch {
+	case byProxy:
+		return refused.status >= 500
+	case isOp && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")):
+		return true
+	}
+	return guarded || dns || isNet && timeout.Timeout()
+}
+
+// trace returns ctx with t in it. limit ends the request unless there is a connection
+// in time.
+func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context.Context {
+	least, again := glance/10, false // an idle connection is there at once
+	end := time.Now().Add(n.outages.patience(t.place, n.patience))
+	ctx = context.WithValue(ctx, tripKey{}, t)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// The Transport may call it twice: if a connection that was idle turns out to
+		// be dead, it needs another.
+		GetConn: func(string) {
+			if again {
+				n.closeIdle() // the others are dead, too
+				least = glance
+			}
+			again = true
+			limit.Reset(max(time.Until(end), least))
+		},
+		GotConn: func(info httptrace.GotConnInfo) {
+			limit.Stop()
+			t.connected = true
+			if !info.Reused {
+				n.outages.reached(t.place, t.probe)
+			}
+			if at, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
+				t.remote = at.Addr()
+			}
+		},
+		TLSHandshakeStart: func() {
+			t.step.Store(securing)
+			if t.tries {
+				limit.Stop()
+			}
+		},
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			t.handshake.Store(err != nil)
+			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !t.tries {
+				n.outages.failed(t.place, t.probe, err, false)
+				return
+			}
+			n.outages.reached(t.place, t.probe)
+		},
+	})
+}
