@@ -86,7 +86,7 @@ func (r *registry) head(ctx context.Context, a ask, read func(*answer) headed) (
 			return headed{}, err
 		}
 		defer func() { _ = ans.resp.Body.Close() }() // a HEAD's body is empty
-		if ans.is(http.StatusTooManyRequests) {
+		if ans.is(http.StatusTooManyRequests, http.StatusLoopDetected) {
 			return headed{}, ans.refused()
 		}
 		return read(ans), nil
