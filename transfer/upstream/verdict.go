@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"slices"
 
 	"oci-proxy/transfer/oci"
 )
@@ -111,14 +112,7 @@ var noRange = verdict{oci.Invalid, never, "no such range"}
 
 // statuses returns what reports whether a status is one of list.
 func statuses(list ...int) func(int) bool {
-	return func(status int) bool {
-		for _, s := range list {
-			if s == status {
-				return true
-			}
-		}
-		return false
-	}
+	return func(status int) bool { return slices.Contains(list, status) }
 }
 
 // between returns what reports whether a status lies in a range, the ends included.
