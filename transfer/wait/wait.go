@@ -1,6 +1,7 @@
 // Package wait holds the ways in which goroutines wait for each other: a pause
 // that a context can end ([For]), work that lives as long as its owner
-// ([Life]), and one call for all who want its result ([Calls]).
+// ([Life]), one call for all who want its result ([Calls]), and bytes of memory that
+// work shares ([Budget]).
 package wait
 
 import (
