@@ -295,7 +295,7 @@ func TestAReplacedDirectoryKeepsWhatIsKnown(t *testing.T) {
 	s.ledger.lose(b, oci.BlobResource)
 	other := cache.Options{}
 	var folder *cache.Folder
-	other.Taken = func(f *cache.Folder) { folder = f }
+	other.Taken = func(f cache.Folders) { folder = f.Notes }
 	store := cache.Open(old, other)
 	s.notes.take(folder)
 	check := func(s *Shard) {

@@ -51,7 +51,7 @@ type Shard struct {
 func OpenShard(dir string, opts cache.Options) *Shard {
 	s := &Shard{ledger: newLedger()}
 	s.notes = newNotes(s.ledger, opts.Log)
-	opts.Taken = s.notes.take
+	opts.Taken = func(f cache.Folders) { s.notes.take(f.Notes) }
 	s.store = cache.Open(dir, opts)
 	s.keep = s.store
 	s.notes.start()
