@@ -1,7 +1,7 @@
 // Package wait holds the ways in which goroutines wait for each other: a pause
 // that a context can end ([For]), work that lives as long as its owner
-// ([Life]), one call for all who want its result ([Calls]), and bytes of memory that
-// work shares ([Budget]).
+// ([Life]), one call for all who want its result ([Calls]) or use it ([Shares]), and
+// bytes that work shares ([Budget]).
 package wait
 
 import (
