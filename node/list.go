@@ -1,10 +1,12 @@
 package node
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 
-	"oci-proxy/node/reply"
 	"oci-proxy/transfer/oci"
 )
 
@@ -15,26 +17,39 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if req.Resource == oci.ReferrersResource {
 		ask, mediaType = a.fetcher.Referrers, "application/vnd.oci.image.index.v1+json"
 	}
-	p, err := ask(r.Context(), req.Ref, oci.ListQuery(r.URL.Query()))
+	list, err := ask(r.Context(), req.Ref, oci.ListQuery(r.URL.Query()))
 	if err != nil {
 		return err
 	}
-	noteWay(r, &oci.Provenance{Host: req.Registry})
+	defer func() { _ = list.Close() }() // only read
+	noteWay(r, &list.Provenance)
 	h := w.Header()
+	h.Set("Cache-Status", list.CacheStatus(a.name, true))
+	if list.Stale != nil {
+		h.Set("Warning", fmt.Sprintf(`299 - "stale: the list of %s/%s is the last one before the registry failed"`, req.Registry, req.Repository))
+	}
 	h.Set("Cache-Control", "no-cache")
-	if p.Filters != "" {
-		h.Set("OCI-Filters-Applied", p.Filters)
+	if list.Page.Filters != "" {
+		h.Set("OCI-Filters-Applied", list.Page.Filters)
 	}
-	if p.Next != nil {
-		h.Set("Link", nextLink(r.URL.Path, req.NS, p.Next))
+	if list.Page.Next != nil {
+		h.Set("Link", nextLink(r.URL.Path, req.NS, list.Page.Next))
 	}
-	reply.Body(w, mediaType, p.Bytes) // never the type that the registry gave
+	h.Set("Content-Type", mediaType) // never the type that the registry gave
+	h.Set("Content-Length", strconv.FormatInt(list.Size, 10))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := list.Send(w); err != nil {
+		noteFailure(r, err)
+	}
 	return nil
 }
 
 // nextLink is a link to the next page under the path that the client used.
 func nextLink(path, ns string, query url.Values) string {
 	if ns != "" {
+		query = maps.Clone(query) // others read it
 		query.Set("ns", ns)
 	}
 	u := url.URL{Path: path, RawQuery: query.Encode()}

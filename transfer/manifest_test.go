@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -171,12 +172,15 @@ func TestListingsArePassedOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	img := r.registry.PutImage(repo, "latest")
-	p, err := r.Tags(t.Context(), r.tag(""), nil)
-	if err != nil || !bytes.Contains(p.Bytes, []byte(`"latest"`)) {
-		t.Errorf("tags %+v, error %v", p, err)
+	body, way, err := r.list("")
+	if err != nil || !strings.Contains(body, `"latest"`) || way.CacheStatus("a", true) != "a; fwd=uri-miss; stored" {
+		t.Errorf("tags %s, %+v, error %v", body, way, err)
 	}
-	p, err = r.Referrers(t.Context(), r.ref(img.Manifest), nil)
-	if err != nil || p.MediaType != upstreamtest.TypeIndex {
-		t.Errorf("referrers %+v, error %v", p, err)
+	p, err := r.Referrers(t.Context(), r.ref(img.Manifest), nil)
+	if err != nil || p.Page.MediaType != upstreamtest.TypeIndex {
+		t.Fatalf("referrers %+v, error %v", p, err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }

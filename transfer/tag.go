@@ -20,6 +20,7 @@ import (
 type tags struct {
 	*rooms
 	manifests *manifests
+	words     *words
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[string, meaning]
 }
@@ -31,9 +32,9 @@ type meaning struct {
 	how   oci.Provenance // At, and of another node's answer Stale, Via and Host
 }
 
-func newTags(r *rooms, m *manifests) *tags {
+func newTags(r *rooms, m *manifests, w *words) *tags {
 	return &tags{
-		rooms: r, manifests: m,
+		rooms: r, manifests: m, words: w,
 		forClients: wait.NewCalls[string, meaning](r.life, answerWithin),
 		forMembers: wait.NewCalls[string, meaning](r.life, answerWithin),
 	}
@@ -48,13 +49,17 @@ type question struct {
 	member bool     // another node wants to know
 }
 
-// find gets the manifest that a tag means now, as upstream has it, or if upstream fails
-// the one that it last meant.
-func (t *tags) find(ctx context.Context, of grants.Request, client []string, head, member bool) (*oci.Found, error) {
+// question is what a client, or a member, asks for.
+func (t *tags) question(of grants.Request, client []string, head, member bool) question {
 	q := question{Request: of, accept: oci.Acceptable(client), head: head, member: member}
 	q.key = strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, q.accept...), " ")
+	return q
+}
+
+// known is find for a tag that there is.
+func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 	old, known := q.Shard.Tag(q.key)
-	known = known && t.grants.Stands(q.Request, old.Checked)
+	known = known && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
 		if found, ok := t.lastKnown(q, old); ok {
 			return found, nil
@@ -73,7 +78,7 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		q.Shard.ForgetTag(q.key)
 		return nil, err
 	}
-	if known && t.grants.Stands(q.Request, old.Checked) {
+	if known && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked) {
 		if found, ok := t.stale(ctx, q, old, err); ok {
 			return found, nil
 		}
@@ -129,7 +134,7 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 			func(ctx context.Context, p mesh.Peer) (meaning, error) {
 				found, err := p.Tag(ctx, q.Ref, q.accept)
 				if err != nil {
-					return meaning{}, err
+					return meaning{}, t.heard(q, err)
 				}
 				return meaning{Descriptor: oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, how: found.Provenance}, nil
 			})

@@ -47,6 +47,7 @@ type Fetcher struct {
 	blobs     *blobs
 	manifests *manifests
 	tags      *tags
+	lists     *lists
 }
 
 // rooms are what all parts of a Fetcher work with.
@@ -76,7 +77,8 @@ func New(cfg Config) *Fetcher {
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
 	})
 	f := &Fetcher{rooms: r, site: cfg.Site, blobs: &blobs{rooms: r}, manifests: newManifests(r)}
-	f.tags = newTags(r, f.manifests)
+	f.lists = newLists(r)
+	f.tags = newTags(r, f.manifests, f.lists.words)
 	return f
 }
 

@@ -62,7 +62,7 @@ func TestDamagedNotesGrantNothing(t *testing.T) {
 				t.Errorf("%s at %d: a grant counts", what, at)
 			}
 			tag := oci.Ref{Registry: private, Repository: ref.Repository, Tag: "v1"}
-			if l.vouch(tag, oci.ManifestResource, time.Now().Add(-time.Hour), false); l.stands(tag, time.Now().Add(-time.Hour)) {
+			if l.vouch(tag, oci.ManifestResource, time.Now().Add(-time.Hour), false); l.stands(tag, oci.ManifestResource, time.Now().Add(-time.Hour)) {
 				t.Errorf("%s at %d: an old tag stands", what, at)
 			}
 		}

@@ -58,7 +58,7 @@ func wantEarlier(t *testing.T, s *Shard) {
 	}
 	for repo, stands := range map[string]bool{"team/app": true, "team/gone": false} {
 		tag := oci.Ref{Registry: private, Repository: repo, Tag: "v1"}
-		if s.ledger.stands(tag, time.Now().Add(-time.Hour)) != stands {
+		if s.ledger.stands(tag, oci.ManifestResource, time.Now().Add(-time.Hour)) != stands {
 			t.Errorf("tag of %s stands: %v", repo, !stands)
 		}
 	}

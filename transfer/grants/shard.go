@@ -8,6 +8,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/pages"
 )
 
 // keep is what may be done with a store by anybody: all but opening what it
@@ -41,6 +42,9 @@ type keep interface {
 // A Shard is a store, and the ledger of who may have what it holds.
 type Shard struct {
 	keep
+	// Pages keeps the last answers to questions about repositories. Whether one may be
+	// served is for Grants to say: see Stands.
+	Pages  *pages.Shelf
 	store  *cache.Store
 	ledger *ledger
 	notes  *notes
@@ -49,9 +53,12 @@ type Shard struct {
 // OpenShard opens the store in dir, as cache.Open does, and reads the ledger that
 // lies in it before anything is served. Close it.
 func OpenShard(dir string, opts cache.Options) *Shard {
-	s := &Shard{ledger: newLedger()}
+	s := &Shard{ledger: newLedger(), Pages: pages.New(opts.Log, opts.Bound)}
 	s.notes = newNotes(s.ledger, opts.Log)
-	opts.Taken = func(f cache.Folders) { s.notes.take(f.Notes) }
+	opts.Taken = func(f cache.Folders) {
+		s.notes.take(f.Notes)
+		s.Pages.Take(f.Pages)
+	}
 	s.store = cache.Open(dir, opts)
 	s.keep = s.store
 	s.notes.start()

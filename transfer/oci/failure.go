@@ -65,6 +65,7 @@ type Error struct {
 	Reason     string        // one sentence for people
 	RetryAfter time.Duration // how long upstream asked us to wait, 0 if it did not say
 	Relayed    bool          // another member heard the answer and passed it on
+	Told       time.Time     // when the registry gave this answer, if it was kept and stands in for Err, how the registry fails now; zero: just now
 	Err        error         // the cause, if there is one
 }
 

@@ -140,22 +140,6 @@ func (a *answers) getTag(w *reply, c *call) error {
 	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
 }
 
-// getTags sends a page of tags.
-func (a *answers) getTags(w *reply, c *call) error {
-	ctx, cancel := a.inTime(c)
-	defer cancel()
-	page, err := a.cfg.Holder.Tags(ctx, c.Ref, c.list)
-	return sendPage(w, c, page, err)
-}
-
-// getReferrers sends a page of referrers.
-func (a *answers) getReferrers(w *reply, c *call) error {
-	ctx, cancel := a.inTime(c)
-	defer cancel()
-	page, err := a.cfg.Holder.Referrers(ctx, c.Ref, c.list)
-	return sendPage(w, c, page, err)
-}
-
 // getProgress tells how much of a blob is here.
 func (a *answers) getProgress(w *reply, c *call) error {
 	return sendJSON(w, a.cfg.Holder.Progress(c.Ref))
@@ -243,27 +227,4 @@ func sendJSON(w *reply, v any) error {
 		return fmt.Errorf("writing an answer: %d bytes of JSON are over the limit of %d", len(b), maxJSON)
 	}
 	return send(w, "application/json", b)
-}
-
-// sendPage sends a page, or returns err.
-func sendPage(w *reply, c *call, page *oci.Page, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := tellable(c.Registry, page.MediaType); err != nil {
-		return err
-	}
-	h := w.Header()
-	set := func(key, val string) {
-		if val != "" {
-			h.Set(key, val)
-		}
-	}
-	next := page.Next.Encode()
-	if len(next) > maxNext {
-		return malformed(c.Registry, "link to the next page")
-	}
-	set(headerNext, next)
-	set(headerFilters, printable(page.Filters, maxWord))
-	return send(w, page.MediaType, page.Bytes)
 }

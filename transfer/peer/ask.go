@@ -3,8 +3,11 @@ package peer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -186,6 +189,18 @@ func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Respons
 // small asks for what fits into limit bytes and comes within most; 0 means that
 // ctx alone bounds it.
 func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
+	var b bytes.Buffer
+	ans, err := c.into(ctx, id, a, limit, most, &b)
+	if err != nil {
+		return nil, err
+	}
+	ans.body = b.Bytes()
+	return ans, nil
+}
+
+// into is small for an answer whose bytes go to to. If that fails, its error is returned
+// as it is.
+func (c *Client) into(ctx context.Context, id string, a ask, limit int64, most time.Duration, to oci.Sink) (*answer, error) {
 	if most > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
@@ -197,27 +212,47 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	b, err := c.content(ctx, l, resp, limit)
-	if err != nil {
+	if err := c.content(ctx, l, resp, limit, &intake{Sink: to, sum: sha256.New()}); err != nil {
 		return nil, err
 	}
-	return &answer{resp, l, b, asked}, nil
+	return &answer{Response: resp, link: l, asked: asked}, nil
 }
 
-// content reads a small answer to its end.
-func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64) ([]byte, error) {
+// content reads an answer to its end.
+func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64, to *intake) error {
 	if resp.ContentLength > limit {
-		return nil, c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
+		return c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	to.Reset()
+	n, err := io.Copy(to, io.LimitReader(resp.Body, limit+1))
+	switch {
+	case to.failed != nil:
+		return to.failed
+	case err != nil:
+		return c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+	case n > limit:
+		return c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
+	}
+	if err := verifyBody(resp, n, hex.EncodeToString(to.sum.Sum(nil))); err != nil {
+		return c.garbled(l, err)
+	}
+	return nil
+}
+
+// An intake passes bytes on and sums them. It remembers how passing them on failed: then
+// it was not the peer.
+type intake struct {
+	oci.Sink
+	sum    hash.Hash
+	failed error
+}
+
+// Write implements io.Writer.
+func (t *intake) Write(p []byte) (int, error) {
+	_, _ = t.sum.Write(p) // a hash never fails
+	n, err := t.Sink.Write(p)
 	if err != nil {
-		return nil, c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+		t.failed = err
 	}
-	if int64(len(b)) > limit {
-		return nil, c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
-	}
-	if err := verifyBody(resp, b); err != nil {
-		return nil, c.garbled(l, err)
-	}
-	return b, nil
+	return n, err
 }

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +28,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 		wantError(t, err, oci.Corrupt)
 		_, err = r.b.Tag(t.Context(), tag, nil)
 		wantError(t, err, oci.Corrupt)
-		_, err = r.b.Tags(t.Context(), tag, long)
+		_, _, err = r.b.List(t.Context(), oci.Question{Ref: tag.Repo(), Query: long}, false, new(bytes.Buffer))
 		wantError(t, err, oci.Invalid)
 	}
 	if !r.Healthy("b") {

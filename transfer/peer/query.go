@@ -36,6 +36,7 @@ type query struct {
 	inList bool       // the digest is a parameter, not part of the path
 	lost   bool       // the repository does not have what the digest or tag names
 	blob   bool       // and the digest is a blob's
+	peek   bool       // of a list: whether it is held
 	list   url.Values // what selects a page of a list
 }
 
@@ -51,6 +52,9 @@ func (q query) encode() string {
 	}
 	if q.blob {
 		v.Set("blob", "1")
+	}
+	if q.peek {
+		v.Set("peek", "1")
 	}
 	set(v, "tag", q.Tag)
 	if q.inList {
@@ -90,14 +94,14 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "peek"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
 	}
 	q := query{accept: v["accept"], list: oci.ListQuery(v)}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
-	q.Held, q.Vouched, q.blob = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1"
+	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
 	if in := v.Get("lost"); in != "" {
 		q.lost, q.Repository = true, in
 	}

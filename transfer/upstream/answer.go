@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"mime"
@@ -129,19 +130,27 @@ func (a *answer) identity() bool {
 
 // read returns the body of a 200, at most limit bytes, and closes the answer.
 func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	err := a.copyTo(ctx, &b, limit)
+	return b.Bytes(), err
+}
+
+// copyTo writes the body of a 200, at most limit bytes, and closes the answer.
+func (a *answer) copyTo(ctx context.Context, to oci.Sink, limit int64) error {
 	if a.resp.StatusCode != http.StatusOK {
-		return nil, a.declined()
+		return a.declined()
 	}
 	defer a.resp.Body.Close()
 	if a.resp.ContentLength > limit {
-		return nil, a.tooLarge()
+		return a.tooLarge()
 	}
-	bytes, err := io.ReadAll(io.LimitReader(a.resp.Body, limit+1))
+	to.Reset()
+	n, err := io.Copy(to, io.LimitReader(a.resp.Body, limit+1))
 	if err != nil {
-		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
+		return broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
 	}
-	if int64(len(bytes)) > limit {
-		return nil, a.tooLarge()
+	if n > limit {
+		return a.tooLarge()
 	}
-	return bytes, nil
+	return nil
 }

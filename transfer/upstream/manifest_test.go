@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -97,13 +98,13 @@ func TestWhatIsReadWholeIsBounded(t *testing.T) {
 		size++
 		_, err := client.Manifest(t.Context(), ref, nil)
 		wantError(t, err, oci.Unavailable, "too large")
-		_, err = client.Referrers(t.Context(), hello("reg.example.com"), nil)
+		_, err = client.Referrers(t.Context(), hello("reg.example.com"), nil, new(bytes.Buffer))
 		wantError(t, err, oci.Unavailable, "too large")
-		if _, err := client.Tags(t.Context(), ref, nil); err != nil {
+		if _, err := client.Tags(t.Context(), ref, nil, new(bytes.Buffer)); err != nil {
 			t.Error(err)
 		}
 		size = maxTags + 1
-		_, err = client.Tags(t.Context(), ref, nil)
+		_, err = client.Tags(t.Context(), ref, nil, new(bytes.Buffer))
 		wantError(t, err, oci.Unavailable, "too large")
 	}
 }
@@ -121,16 +122,17 @@ func TestListsPassOnlyWhatPages(t *testing.T) {
 	})
 	query := url.Values{"n": {"5"}, "last": {"x&y"}, "ns": {"evil"}, "token": {"x"}, "artifactType": {"a/b"}}
 	want := &oci.Page{
-		MediaType: "application/json", Bytes: []byte("{}"), Filters: "artifactType",
+		MediaType: "application/json", Filters: "artifactType",
 		Next: url.Values{"n": {"5"}, "last": {"z"}}, By: oci.Registry,
 	}
-	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, query)
-	if err != nil || !reflect.DeepEqual(tags, want) {
-		t.Errorf("%+v, %v", tags, err)
+	var body bytes.Buffer
+	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, query, &body)
+	if err != nil || !reflect.DeepEqual(tags, want) || body.String() != "{}" {
+		t.Errorf("%+v, %s, %v", tags, &body, err)
 	}
-	referrers, err := client.Referrers(t.Context(), hello("reg.example.com"), query)
-	if err != nil || !reflect.DeepEqual(referrers, want) {
-		t.Errorf("%+v, %v", referrers, err)
+	referrers, err := client.Referrers(t.Context(), hello("reg.example.com"), query, &body)
+	if err != nil || !reflect.DeepEqual(referrers, want) || body.String() != "{}" {
+		t.Errorf("%+v, %s, %v", referrers, &body, err)
 	}
 }
 
@@ -143,11 +145,12 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	client := newClient(t, plainly(reg.Host()))
 	query, pages := url.Values{"n": {"2"}}, ""
 	for range 3 {
-		p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, query)
+		var body bytes.Buffer
+		p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, query, &body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages += string(p.Bytes)
+		pages += body.String()
 		if query = p.Next; query == nil {
 			break
 		}
@@ -155,7 +158,7 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	if query != nil || !strings.Contains(pages, `"c"`) {
 		t.Errorf("pages %s, then %v", pages, query)
 	}
-	_, err := client.Referrers(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, nil)
+	_, err := client.Referrers(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, nil, new(bytes.Buffer))
 	if err != nil {
 		wantError(t, err, oci.NotFound, "not found")
 	}
