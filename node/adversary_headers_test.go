@@ -87,7 +87,12 @@ func headerAttacks() []attack {
 		w.net.host("https://open.example.org", serveHello)
 		w.pull() // ask sends them all, and innocent looks for them
 		w.wantHello(w.ask(http.MethodGet, "/v2/open.example.org/a/b/blobs/"+helloDigest))
-		w.ask(http.MethodGet, "/v2/open.example.org/a/b/tags/list?n=1&"+clientsSecret+"="+clientsSecret+"&token="+clientsSecret)
+		for _, path := range []string{"manifests/v1", "manifests/" + helloDigest, "blobs/" + helloDigest} {
+			w.ask(http.MethodGet, "/v2/open.example.org/a/b/"+path+"?"+clientsSecret+"="+clientsSecret+"&token="+clientsSecret)
+		}
+		// What a registry pages its lists by may have any key, but not that of a login (RFC 6750 section 2.3).
+		w.ask(http.MethodGet, "/v2/open.example.org/a/b/tags/list?n=1&access_token="+clientsSecret+"&acces%73_token="+clientsSecret)
+		w.ask(http.MethodGet, "/v2/open.example.org/a/b/referrers/"+helloDigest+"?access_token="+clientsSecret)
 	}}, attack{"docker 20 shows its user's Docker Hub password to a mirror", "it goes upstream, or stays in the log", func(t *testing.T) {
 		w := newWorld(t, settings{registry: "insecure: false"})
 		w.places[basicOf("hubuser", clientsSecret)] = ""

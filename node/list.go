@@ -2,7 +2,6 @@ package node
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,7 +16,11 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if req.Resource == oci.ReferrersResource {
 		ask, mediaType = a.fetcher.Referrers, "application/vnd.oci.image.index.v1+json"
 	}
-	list, err := ask(r.Context(), req.Ref, oci.ListQuery(r.URL.Query()))
+	query := oci.ListQuery(r.URL.RawQuery)
+	if len(query) > oci.MaxQuery {
+		return &oci.PathError{Code: "UNSUPPORTED", Reason: fmt.Sprintf("the query is longer than %d bytes", oci.MaxQuery)}
+	}
+	list, err := ask(r.Context(), req.Ref, query)
 	if err != nil {
 		return err
 	}
@@ -32,7 +35,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if list.Page.Filters != "" {
 		h.Set("OCI-Filters-Applied", list.Page.Filters)
 	}
-	if list.Page.Next != nil {
+	if list.Page.Next != "" {
 		h.Set("Link", nextLink(r.URL.Path, req.NS, list.Page.Next))
 	}
 	h.Set("Content-Type", mediaType) // never the type that the registry gave
@@ -47,11 +50,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 }
 
 // nextLink is a link to the next page under the path that the client used.
-func nextLink(path, ns string, query url.Values) string {
-	if ns != "" {
-		query = maps.Clone(query) // others read it
-		query.Set("ns", ns)
-	}
-	u := url.URL{Path: path, RawQuery: query.Encode()}
+func nextLink(path, ns string, query oci.Query) string {
+	u := url.URL{Path: path, RawQuery: query.With(ns)}
 	return "<" + u.String() + `>; rel="next"`
 }

@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"context"
 	"log/slog"
-	"net/url"
 	"testing"
 	"time"
 
@@ -96,9 +95,9 @@ func TestListsOfOthersComeInTime(t *testing.T) {
 			Site: func(string) grants.Site { return grants.Site{Shard: store} },
 		})
 		ref := fakeRef(digest.FromString("some"))
-		for _, ask := range []func(context.Context, oci.Ref, url.Values) (*transfer.List, error){f.Tags, f.Referrers} {
+		for _, ask := range []func(context.Context, oci.Ref, oci.Query) (*transfer.List, error){f.Tags, f.Referrers} {
 			var err error
-			d := took(func() { _, err = ask(t.Context(), ref, nil) })
+			d := took(func() { _, err = ask(t.Context(), ref, "") })
 			wantKind(t, err, oci.Timeout)
 			if d > 40*time.Second {
 				t.Errorf("%v after %v", err, d)

@@ -117,9 +117,9 @@ func TestAnOfflineRegistryIsNeverAsked(t *testing.T) {
 	wantKind(t, err, oci.Offline)
 	_, err = off.Manifest(t.Context(), off.tag("latest"), nil, true)
 	wantKind(t, err, oci.Offline)
-	_, err = off.Tags(t.Context(), off.tag(""), nil)
+	_, err = off.Tags(t.Context(), off.tag(""), "")
 	wantKind(t, err, oci.Offline)
-	_, err = off.Referrers(t.Context(), missing, nil)
+	_, err = off.Referrers(t.Context(), missing, "")
 	wantKind(t, err, oci.Offline)
 	if n := r.registry.Count("", ""); n != asked {
 		t.Errorf("%d requests reached a registry that is offline", n-asked)

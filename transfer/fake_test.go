@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -44,11 +43,11 @@ func (f *fake) Manifest(ctx context.Context, _ oci.Ref, _ []string) (oci.Manifes
 	return f.manifest(ctx)
 }
 
-func (f *fake) Tags(context.Context, oci.Ref, url.Values, oci.Sink) (*oci.Page, error) {
+func (f *fake) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, failure(oci.NotFound)
 }
 
-func (f *fake) Referrers(context.Context, oci.Ref, url.Values, oci.Sink) (*oci.Page, error) {
+func (f *fake) Referrers(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, failure(oci.NotFound)
 }
 

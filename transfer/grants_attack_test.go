@@ -199,10 +199,10 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 					m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: part}, Status: status, Header: header, Body: ociError})
 				}
 				for i, n := range m.nodes {
-					if _, err := n.Tags(t.Context(), n.tag(""), nil); err == nil {
+					if _, err := n.Tags(t.Context(), n.tag(""), ""); err == nil {
 						t.Errorf("node %d lists tags", i)
 					}
-					if _, err := n.Referrers(t.Context(), n.ref(img.Manifest), nil); err == nil {
+					if _, err := n.Referrers(t.Context(), n.ref(img.Manifest), ""); err == nil {
 						t.Errorf("node %d lists referrers", i)
 					}
 					if _, err := m.nodes[(i+1)%3].Holder().List(t.Context(), oci.Question{Ref: n.tag("")}); err == nil {

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"net/url"
 	"time"
 
 	"oci-proxy/transfer/grants"
@@ -64,7 +63,7 @@ func (l *List) given() *mesh.List {
 // asked is a question, and what its registry means at the moment.
 type asked struct {
 	grants.Request
-	query  url.Values
+	query  oci.Query
 	accept []string
 }
 
@@ -81,21 +80,21 @@ func (f *Fetcher) asked(q oci.Question) asked {
 // Tags gets a page of upstream's list of the repository's tags or, if upstream fails, the
 // one that it last sent. Errors are *oci.Error, wait.ErrFull or ctx's, and come within
 // 40 s. If Told of an *oci.Error is set, it is upstream's last answer. Close the List.
-func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query url.Values) (*List, error) {
+func (f *Fetcher) Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*List, error) {
 	ref.Tag, ref.Digest = "", ""
 	return f.list(ctx, ref, query)
 }
 
 // Referrers gets a page of upstream's list of manifests that refer to ref.Digest, as Tags
 // does.
-func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query url.Values) (*List, error) {
+func (f *Fetcher) Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*List, error) {
 	ref.Tag = ""
 	return f.list(ctx, ref, query)
 }
 
 // list gets a page. A refusal says nothing about the right to pull: some roles may pull
 // and not list.
-func (f *Fetcher) list(ctx context.Context, ref oci.Ref, query url.Values) (*List, error) {
+func (f *Fetcher) list(ctx context.Context, ref oci.Ref, query oci.Query) (*List, error) {
 	list, err := f.lists.find(ctx, f.asked(oci.Question{Ref: ref, Query: query}))
 	return list, explain(ctx, ref, "", err)
 }

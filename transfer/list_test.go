@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"bytes"
 	"errors"
-	"net/url"
 
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
@@ -11,9 +10,9 @@ import (
 
 // list gets the page of the tags after last through the rig.
 func (r *rig) list(last string) (body string, way oci.Provenance, err error) {
-	query := url.Values{}
+	query := oci.Query("")
 	if last != "" {
-		query.Set("last", last)
+		query = oci.Query("last=" + last)
 	}
 	return read(r.Tags(r.t.Context(), r.tag(""), query))
 }

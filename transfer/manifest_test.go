@@ -176,7 +176,7 @@ func TestListingsArePassedOn(t *testing.T) {
 	if err != nil || !strings.Contains(body, `"latest"`) || way.CacheStatus("a", true) != "a; fwd=uri-miss; stored" {
 		t.Errorf("tags %s, %+v, error %v", body, way, err)
 	}
-	p, err := r.Referrers(t.Context(), r.ref(img.Manifest), nil)
+	p, err := r.Referrers(t.Context(), r.ref(img.Manifest), "")
 	if err != nil || p.Page.MediaType != upstreamtest.TypeIndex {
 		t.Fatalf("referrers %+v, error %v", p, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 )
 
@@ -13,9 +12,9 @@ import (
 // those go to a [Sink].
 type Page struct {
 	MediaType string
-	Next      url.Values // the query of the Link to the next page, nil on the last page
-	Filters   string     // OCI-Filters-Applied
-	By        Party      // who sent it
+	Next      Query  // of the link to the next page, "" on the last page
+	Filters   string // OCI-Filters-Applied
+	By        Party  // who sent it
 }
 
 // A Sink takes the bytes of a page as they come. A *bytes.Buffer is one.
@@ -28,7 +27,7 @@ type Sink interface {
 // or whether a repository has a tag.
 type Question struct {
 	Ref
-	Query  url.Values // of a list: selects the page
+	Query  Query    // of a list: selects the page
 	Accept []string   // of a tag: the Accept list, upon which some answers depend
 }
 
@@ -51,9 +50,9 @@ func (q Question) What() string {
 	case ManifestResource:
 		return "manifests/" + q.Tag + " " + strings.Join(q.Accept, " ")
 	case ReferrersResource:
-		return "referrers/" + q.Digest.String() + "?" + q.Query.Encode()
+		return "referrers/" + q.Digest.String() + "?" + q.Query.canonical()
 	default:
-		return "tags/list?" + q.Query.Encode()
+		return "tags/list?" + q.Query.canonical()
 	}
 }
 

@@ -3,7 +3,6 @@ package oci
 import (
 	"errors"
 	"io"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -71,18 +70,22 @@ func TestQuestionsHaveNamesOfTheirOwn(t *testing.T) {
 	seen := map[string]Question{}
 	for _, q := range []Question{
 		{Ref: at},
-		{Ref: at, Query: url.Values{"n": {"1"}}},
-		{Ref: at, Query: url.Values{"n": {"1"}, "last": {"x"}}},
+		{Ref: at, Query: "n=1"},
+		{Ref: at, Query: "n=1&last=x"},
 		{Ref: tagged},
 		{Ref: tagged, Accept: []string{"a/b"}},
 		{Ref: digested},
-		{Ref: digested, Query: url.Values{"artifactType": {"a/b"}}},
+		{Ref: digested, Query: "artifactType=a%2Fb"},
 		{Ref: other},
 	} {
 		if twin, ok := seen[q.Key()]; ok {
 			t.Errorf("%+v and %+v have one name", q, twin)
 		}
 		seen[q.Key()] = q
+	}
+	a, b := Question{Ref: at, Query: "n=1&artifactType=a/b"}, Question{Ref: at, Query: "artifactType=a%2Fb&n=1"}
+	if a.Key() != b.Key() {
+		t.Errorf("%q and %q are one question", a.Key(), b.Key())
 	}
 	if len(seen) != 8 {
 		t.Errorf("%d names", len(seen))

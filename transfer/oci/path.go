@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -198,19 +197,4 @@ func (n Names) registry(first string) (string, bool) {
 		return n.Canonical(first), true
 	}
 	return "", false
-}
-
-// listKeys are the query parameters of listings that registries know: those of the
-// spec, and those by which large registries page. No other reaches a registry.
-var listKeys = []string{"n", "last", "artifactType", "next_page", "page", "page_size", "nextToken", "marker"}
-
-// ListQuery returns the part of a query that is passed on for a listing.
-func ListQuery(q url.Values) url.Values {
-	out := url.Values{}
-	for _, k := range listKeys {
-		if v := q.Get(k); v != "" {
-			out.Set(k, v)
-		}
-	}
-	return out
 }

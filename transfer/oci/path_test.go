@@ -241,11 +241,3 @@ func reparses(req oci.Request, lead string) bool {
 	again, err := oci.ParsePath(path, req.Registry, someNames())
 	return err == nil && again.Ref == req.Ref && again.Resource == req.Resource
 }
-
-func TestListQueryPassesOnWhatRegistriesKnow(t *testing.T) {
-	t.Parallel()
-	in := url.Values{"n": {"10"}, "last": {"a"}, "artifactType": {"t"}, "ns": {"ghcr.io"}, "x": {"y"}, "page": {"", "2"}}
-	if got := oci.ListQuery(in).Encode(); got != "artifactType=t&last=a&n=10" {
-		t.Errorf("%s is passed on", got)
-	}
-}

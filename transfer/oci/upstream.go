@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"io"
-	"net/url"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -55,8 +54,8 @@ type Upstream interface {
 	Manifest(ctx context.Context, ref Ref, accept []string) (Manifest, error)
 	// Tags gets a page of the repository's tags, at most 32 MiB. Its bytes go to to; if
 	// that fails, its error is returned as it is.
-	Tags(ctx context.Context, ref Ref, query url.Values, to Sink) (*Page, error)
+	Tags(ctx context.Context, ref Ref, query Query, to Sink) (*Page, error)
 	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB, as
 	// Tags does.
-	Referrers(ctx context.Context, ref Ref, query url.Values, to Sink) (*Page, error)
+	Referrers(ctx context.Context, ref Ref, query Query, to Sink) (*Page, error)
 }

@@ -202,7 +202,7 @@ func (d *Draft) same(w Word) *Sheet {
 	if !ok {
 		return nil
 	}
-	if s.Sum != w.Sum || s.Page.MediaType != w.Page.MediaType || s.Page.Filters != w.Page.Filters || s.Page.Next.Encode() != w.Page.Next.Encode() {
+	if s.Sum != w.Sum || s.Page.MediaType != w.Page.MediaType || s.Page.Filters != w.Page.Filters || s.Page.Next != w.Page.Next {
 		s.end()
 		return nil
 	}

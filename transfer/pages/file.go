@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"net/url"
 	"time"
 
 	"oci-proxy/cache"
@@ -52,7 +51,7 @@ type no struct {
 func encode(question string, w Word) []byte {
 	l := line{Question: question, Told: w.Told.UnixMilli(), Size: w.Size, Sum: w.Sum}
 	if w.Page != nil {
-		l.MediaType, l.Next, l.Filters = w.Page.MediaType, w.Page.Next.Encode(), w.Page.Filters
+		l.MediaType, l.Next, l.Filters = w.Page.MediaType, string(w.Page.Next), w.Page.Filters
 	}
 	if w.No != nil {
 		l.No = &no{w.No.Registry, w.No.Kind == oci.Denied, w.No.Host, w.No.Status, w.No.Reason}
@@ -90,28 +89,21 @@ func decode(f io.ReaderAt, size int64, question string) (Word, error) {
 	if crc32.Checksum(b, castagnoli) != binary.BigEndian.Uint32(foot[len(mark)+4:]) || json.Unmarshal(b, &l) != nil || l.Question != question || l.Size != size-footSize-n {
 		return Word{}, errFile
 	}
-	return l.word()
+	return l.word(), nil
 }
 
 // word returns what a line says.
-func (l *line) word() (Word, error) {
+func (l *line) word() Word {
 	w := Word{Told: time.UnixMilli(l.Told), Size: l.Size, Sum: l.Sum}
 	if l.No != nil {
 		w.No = &oci.Error{Kind: oci.NotFound, Registry: l.No.Registry, Host: l.No.Host, By: oci.Registry, Status: l.No.Status, Reason: l.No.Reason}
 		if l.No.Refused {
 			w.No.Kind = oci.Denied
 		}
-		return w, nil
+		return w
 	}
-	w.Page = &oci.Page{MediaType: l.MediaType, Filters: l.Filters, By: oci.Registry}
-	if l.Next != "" {
-		next, err := url.ParseQuery(l.Next)
-		if err != nil {
-			return Word{}, errFile
-		}
-		w.Page.Next = next
-	}
-	return w, nil
+	w.Page = &oci.Page{MediaType: l.MediaType, Next: oci.ListQuery(l.Next), Filters: l.Filters, By: oci.Registry}
+	return w
 }
 
 // open opens a file and reads its line. end closes it; body is valid until then.

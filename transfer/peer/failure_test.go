@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -33,11 +32,11 @@ func (f *failing) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, er
 	return oci.Manifest{}, f.err
 }
 
-func (f *failing) Tags(context.Context, oci.Ref, url.Values, oci.Sink) (*oci.Page, error) {
+func (f *failing) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, f.err
 }
 
-func (f *failing) Referrers(context.Context, oci.Ref, url.Values, oci.Sink) (*oci.Page, error) {
+func (f *failing) Referrers(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, f.err
 }
 
@@ -79,7 +78,7 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 // waiting is a registry that never answers.
 type waiting struct{ failing }
 
-func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ url.Values, _ oci.Sink) (*oci.Page, error) {
+func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ oci.Query, _ oci.Sink) (*oci.Page, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -22,7 +21,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 	odd := "application/" + strings.Repeat("x", 300)
 	d := r.registry.PutManifest(repo, "v1", odd, []byte(`{"schemaVersion":2}`))
 	tag := oci.Ref{Registry: r.registry.Host(), Repository: repo, Tag: "v1"}
-	long := url.Values{"last": {strings.Repeat("y", maxQuery)}}
+	long := oci.Query("last=" + strings.Repeat("y", maxQuery))
 	for range 2 * strikes {
 		_, err := r.b.Manifest(t.Context(), r.ref(d), mesh.Terms{})
 		wantError(t, err, oci.Corrupt)

@@ -132,7 +132,8 @@ func TestAnswersThatCannotBeRight(t *testing.T) {
 		"odd redirects": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(headerRedirect, "file:///etc/passwd")
 		}},
-		"odd pages":       {[]string{"tags", "referrers", "kept"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "%") }},
+		"odd pages":       {[]string{"tags", "referrers", "kept"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "n=1&ns=evil") }},
+		"odd links":       {[]string{"tags", "referrers", "kept"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "a=>") }},
 		"odd media types": {[]string{"tags", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "ü") }},
 		"no range asked for": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-4/5")

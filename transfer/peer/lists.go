@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"oci-proxy/transfer/mesh"
@@ -62,12 +61,11 @@ func (a *answers) sendList(w *reply, c *call, list *mesh.List, err error) error 
 		return err
 	}
 	h := w.Header()
-	next := list.Next.Encode()
-	if len(next) > maxNext {
+	if len(list.Next) > maxNext {
 		return malformed(c.Registry, "link to the next page")
 	}
-	if next != "" {
-		h.Set(headerNext, next)
+	if list.Next != "" {
+		h.Set(headerNext, string(list.Next))
 	}
 	if f := printable(list.Filters, maxWord); f != "" {
 		h.Set(headerFilters, f)
@@ -120,12 +118,9 @@ func readPage(h http.Header) (*oci.Page, error) {
 		return nil, errors.New("its page is not a list")
 	}
 	next := h.Get(headerNext)
-	values, err := url.ParseQuery(next)
-	if err != nil || len(next) > maxNext || !visible(page.Filters, maxWord) {
+	page.Next = oci.ListQuery(next)
+	if string(page.Next) != next || len(next) > maxNext || !visible(page.Filters, maxWord) {
 		return nil, errors.New("its page is malformed")
-	}
-	if values = oci.ListQuery(values); len(values) > 0 {
-		page.Next = values
 	}
 	return page, nil
 }

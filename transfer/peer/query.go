@@ -37,12 +37,13 @@ type query struct {
 	lost   bool       // the repository does not have what the digest or tag names
 	blob   bool       // and the digest is a blob's
 	peek   bool       // of a list: whether it is held
-	list   url.Values // what selects a page of a list
+	list   oci.Query // what selects a page of a list
 }
 
 // encode writes the parameters.
 func (q query) encode() string {
-	v := oci.ListQuery(q.list)
+	v := formerList(q.list)
+	set(v, "list", string(q.list))
 	v.Set("registry", q.Registry)
 	if q.lost {
 		v.Set("lost", q.Repository)
@@ -74,6 +75,19 @@ func (q query) encode() string {
 	return v.Encode()
 }
 
+// formerKeys select a page in the requests of earlier versions, which know no others.
+var formerKeys = []string{"n", "last", "artifactType", "next_page", "page", "page_size", "nextToken", "marker"}
+
+// formerList returns what of a list's query earlier versions read.
+func formerList(list oci.Query) url.Values {
+	out := url.Values{}
+	in, _ := url.ParseQuery(string(list)) // what is malformed is not theirs to read
+	for _, key := range formerKeys {
+		set(out, key, in.Get(key))
+	}
+	return out
+}
+
 // set sets a value that is not empty.
 func set(v url.Values, key, val string) {
 	if val != "" {
@@ -94,12 +108,15 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "peek"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "peek", "list"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
 	}
-	q := query{accept: v["accept"], list: oci.ListQuery(v)}
+	q := query{accept: v["accept"], list: oci.ListQuery(v.Get("list"))}
+	if q.list == "" {
+		q.list = oci.Query(formerList(oci.Query(raw)).Encode())
+	}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
 	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
 	if in := v.Get("lost"); in != "" {

@@ -1,25 +1,20 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 
 	"oci-proxy/transfer/oci"
 )
 
-// maxNext bounds the query of a link to the next page, in bytes.
-const maxNext = 8 << 10
-
 // Tags implements oci.Upstream.
-func (c *Client) Tags(ctx context.Context, ref oci.Ref, query url.Values, to oci.Sink) (*oci.Page, error) {
+func (c *Client) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
 	return c.list(ctx, ref, ask{path: "tags/list", query: query, accept: "application/json"}, maxTags, to)
 }
 
 // Referrers implements oci.Upstream.
-func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query url.Values, to oci.Sink) (*oci.Page, error) {
+func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
 	a := ask{
 		path: "referrers/" + ref.Digest.String(), query: query,
 		accept: "application/vnd.oci.image.index.v1+json",
@@ -33,7 +28,7 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 	if err != nil {
 		return nil, err
 	}
-	a.method, a.repo, a.query = http.MethodGet, ref.Repository, oci.ListQuery(a.query)
+	a.method, a.repo = http.MethodGet, ref.Repository
 	ctx, _, stop := inTime(ctx)
 	defer stop()
 	sink := &sink{Sink: to}
@@ -43,7 +38,7 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 			return nil, err
 		}
 		if err := ans.copyTo(ctx, sink, limit); err != nil {
-			return nil, err
+			return nil, cmp.Or(sink.failed, err)
 		}
 		if ans.isPage() {
 			return nil, ans.wrong(oci.Corrupt, once, aPage)
@@ -51,10 +46,14 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 		if !ans.identity() {
 			return nil, ans.wrong(oci.Corrupt, once, "the list was sent compressed")
 		}
+		next, f := ans.next(a)
+		if f != nil {
+			return nil, f
+		}
 		return &oci.Page{
 			MediaType: ans.mediaType(),
 			By:        ans.by(),
-			Next:      nextPage(ans.resp.Header.Values("Link")),
+			Next:      next,
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil
 	})
@@ -77,54 +76,4 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.failed = err
 	}
 	return n, err
-}
-
-// nextPage returns the query of the link to the next page (RFC 8288), nil if there
-// is none. The rest of the link does not count: the page is at the same registry.
-func nextPage(links []string) url.Values {
-	for _, link := range links {
-		for link != "" {
-			_, after, ok := strings.Cut(link, "<")
-			if !ok {
-				break
-			}
-			target, params, ok := strings.Cut(after, ">")
-			if !ok {
-				break
-			}
-			next, rest := relNext(params)
-			link = rest
-			u, err := url.Parse(target)
-			if !next || err != nil || len(u.RawQuery) > maxNext {
-				continue
-			}
-			if q := oci.ListQuery(u.Query()); len(q) > 0 {
-				return q
-			}
-		}
-	}
-	return nil
-}
-
-// relNext reads a link's parameters and reports whether one is rel=next. rest is
-// what follows: the links after a comma.
-func relNext(params string) (next bool, rest string) {
-	s := scanner{params}
-	for {
-		s.skip(" \t;")
-		if s.rest == "" || s.rest[0] == ',' || s.rest[0] == '<' {
-			return next, s.rest
-		}
-		name := s.until(" \t,;=<")
-		if !s.param() {
-			if name == "" {
-				s.rest = s.rest[1:]
-			}
-			continue
-		}
-		value := s.value(" \t,;")
-		if strings.EqualFold(name, "rel") && slices.Contains(strings.Fields(strings.ToLower(value)), "next") {
-			next = true
-		}
-	}
 }

@@ -19,7 +19,7 @@ type ask struct {
 	method   string // GET or HEAD
 	repo     string // "": the registry as a whole
 	path     string // below /v2/<repo>/
-	query    url.Values
+	query    oci.Query
 	accept   string
 	offset   int64 // > 0: from that byte on
 	handOver bool  // a redirect is not followed but is the answer
@@ -59,7 +59,7 @@ func (h hops) url(a ask) *url.URL {
 	if a.repo != "" {
 		path += a.repo + "/" + a.path
 	}
-	return &url.URL{Scheme: h.home.scheme(), Host: h.home.host, Path: path, RawQuery: a.query.Encode()}
+	return &url.URL{Scheme: h.home.scheme(), Host: h.home.host, Path: path, RawQuery: string(a.query)}
 }
 
 // follow sends a with p and follows redirects. The pass stays with the registry's

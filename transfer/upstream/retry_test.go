@@ -173,9 +173,9 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 				tag := oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "b"}
 				for what, ask := range map[string]func() error{
 					"a manifest": func() error { _, err := client.Manifest(t.Context(), tag, nil); return err },
-					"a list":     func() error { _, err := client.Tags(t.Context(), tag, nil, new(bytes.Buffer)); return err },
+					"a list":     func() error { _, err := client.Tags(t.Context(), tag, "", new(bytes.Buffer)); return err },
 					"referrers": func() error {
-						_, err := client.Referrers(t.Context(), hello("reg.example.com"), nil, new(bytes.Buffer))
+						_, err := client.Referrers(t.Context(), hello("reg.example.com"), "", new(bytes.Buffer))
 						return err
 					},
 					"a HEAD": func() error { _, err := client.Stat(t.Context(), tag, false, nil); return err },

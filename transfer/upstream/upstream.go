@@ -2,9 +2,10 @@
 // the OCI distribution API, and no other code of this program does so.
 //
 // A request is built from parsed fields alone, so nothing that a client sent can
-// reach a registry as it is. Its way, from the top down:
+// reach a registry as it is, but for what selects a page of a list (oci.Query). Its way, from the top down:
 //
 //	blob.go, manifest.go, list.go   what is asked, and what an answer must look like
+//	link.go                         where a list goes on
 //	retry.go, timeouts.go           what is tried again, how often and for how long
 //	registry.go, pass.go, login.go  challenges, and who may see credentials
 //	token.go, tokenserver.go        tokens
