@@ -100,7 +100,7 @@ func (h holder) Kept(q oci.Question) (*mesh.List, error) {
 // LastWord implements mesh.Holder.
 func (h holder) LastWord(q oci.Question) (mesh.Word, bool) {
 	w, ok := h.f.lists.words.own(h.f.asked(q))
-	return mesh.Word{At: w.Told, No: w.No}, ok
+	return mesh.Word{At: w.Told, Sum: w.Sum, No: w.No}, ok
 }
 
 // Presence implements mesh.Holder. It waits for no disk. Whether the content may be

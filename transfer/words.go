@@ -25,7 +25,7 @@ type words struct {
 const (
 	// lookAgain is for how long the other members are not asked again for a word on the
 	// same question.
-	lookAgain = 10 * time.Second
+	lookAgain = time.Second
 	// maxLooked bounds the questions for which that is remembered.
 	maxLooked = 4096
 	// maxAsked bounds how many members are asked, and membersWithin how long that takes.
@@ -51,7 +51,7 @@ func (w *words) own(q asked) (pages.Word, bool) {
 // taken it back.
 func (w *words) counts(q asked, word pages.Word) bool {
 	age := time.Since(word.Told)
-	return age >= 0 && age <= q.StaleIfError && (word.No != nil || w.grants.Stands(q.Request, q.question().Resource(), word.Told))
+	return age >= 0 && age < q.StaleIfError && (word.No != nil || w.grants.Stands(q.Request, q.question().Resource(), word.Told))
 }
 
 // hear keeps what the registry itself said: that there is no such thing, or that it
@@ -94,8 +94,11 @@ func (w *words) newer(ctx context.Context, q asked, began time.Time) []mesh.Peer
 	var out []mesh.Peer
 	for _, one := range w.gather(ctx, q) {
 		word := pages.Word{Told: one.At, No: one.No}
-		if known && !one.At.After(best.Told.Add(time.Second)) { // the same word, counted by two clocks
+		if known && !one.At.After(best.Told) {
 			break
+		}
+		if known && word.No == nil && one.Sum == best.Sum { // its time is counted by two clocks
+			continue
 		}
 		if word.No == nil {
 			w.grants.Grant(q.Request, q.question().Resource(), one.At)

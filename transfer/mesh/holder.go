@@ -64,8 +64,9 @@ type Sheet interface {
 
 // A Word is what a node knows of a registry's last answer to a question.
 type Word struct {
-	At time.Time  // when the registry gave it
-	No *oci.Error // set if it is no page: there is no such thing, or the registry refused
+	At  time.Time  // when the registry gave it
+	Sum string     // of the page: SHA-256 in hexadecimal
+	No  *oci.Error // set if it is no page: there is no such thing, or the registry refused
 }
 
 // Given is a blob that a node gives to another member. Close it.

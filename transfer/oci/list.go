@@ -28,7 +28,7 @@ type Sink interface {
 type Question struct {
 	Ref
 	Query  Query    // of a list: selects the page
-	Accept []string   // of a tag: the Accept list, upon which some answers depend
+	Accept []string // of a tag: the Accept list, upon which some answers depend
 }
 
 // Resource returns what the question is about.

@@ -46,6 +46,8 @@ func (a *answers) peekList(w *reply, q oci.Question) error {
 	h.Set(headerPresence, presences[mesh.Held])
 	if word.No != nil {
 		h.Set(headerError, encodeError(word.No))
+	} else {
+		h.Set(headerSum, word.Sum)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -138,7 +140,7 @@ func (p *remote) LastWord(ctx context.Context, q oci.Question) (mesh.Word, error
 	if a.Header.Get(headerPresence) != presences[mesh.Held] { // a member of an earlier version, which keeps no lists
 		return mesh.Word{}, oci.NotHeldError(q.Ref)
 	}
-	w := mesh.Word{At: prov.At}
+	w := mesh.Word{At: prov.At, Sum: a.Header.Get(headerSum)}
 	if s := a.Header.Get(headerError); s != "" {
 		if w.No, err = decodeError(s, q.Registry); err != nil {
 			return mesh.Word{}, p.client.garbled(a.link, fmt.Errorf("what it knows of a list: %w", err))

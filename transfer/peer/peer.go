@@ -71,6 +71,7 @@ const (
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same, of a failure that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
+	headerSum       = "Oci-Peer-Sum"       // SHA-256 of a page that is kept
 	headerAge       = "Oci-Peer-Age"       // how many milliseconds ago the registry said it
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek

@@ -33,10 +33,10 @@ type query struct {
 	oci.Ref
 	mesh.Terms
 	accept []string
-	inList bool       // the digest is a parameter, not part of the path
-	lost   bool       // the repository does not have what the digest or tag names
-	blob   bool       // and the digest is a blob's
-	peek   bool       // of a list: whether it is held
+	inList bool      // the digest is a parameter, not part of the path
+	lost   bool      // the repository does not have what the digest or tag names
+	blob   bool      // and the digest is a blob's
+	peek   bool      // of a list: whether it is held
 	list   oci.Query // what selects a page of a list
 }
 
