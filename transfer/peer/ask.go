@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -209,7 +208,10 @@ func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limi
 	if resp.ContentLength > limit {
 		return nil, c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	b, err := wait.ReadAll(ctx, resp.Body, resp.ContentLength, limit)
+	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
+		return nil, err // the peer has done nothing wrong
+	}
 	if err != nil {
 		return nil, c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
 	}

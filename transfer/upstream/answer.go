@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // An answer is what a request led to.
@@ -136,7 +138,10 @@ func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
 	if a.resp.ContentLength > limit {
 		return nil, a.tooLarge()
 	}
-	bytes, err := io.ReadAll(io.LimitReader(a.resp.Body, limit+1))
+	bytes, err := wait.ReadAll(ctx, a.resp.Body, a.resp.ContentLength, limit)
+	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
+		return nil, &failure{oci.BusyError(a.home.host, err), never}
+	}
 	if err != nil {
 		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
 	}
