@@ -17,6 +17,10 @@ type Options struct {
 	Verify time.Duration    // how long a checked chunk counts as right, 0: 24 h
 	Log    *slog.Logger     // nil: none
 
+	// Windows bound the memory for blobs that have no place on disk. nil: 16 MiB for
+	// this store alone.
+	Windows *Windows
+
 	// Taken, if set, is called each time a directory is taken into use, before
 	// anything in it is served: by Open, and by the goroutine that opens a
 	// directory which was lost or not there at first. The Folders are in that

@@ -40,6 +40,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	}
 	h.Set("Content-Type", mediaType) // never the type that the registry gave
 	h.Set("Content-Length", strconv.FormatInt(list.Size, 10))
+	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return nil
 	}

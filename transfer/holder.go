@@ -62,16 +62,20 @@ func (h holder) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Fou
 // Manifest implements mesh.Holder.
 func (h holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	q := h.f.request(ref)
-	if terms.Held {
-		found, ok := h.f.manifests.kept(q, h.f.grants.ForMember(q, oci.ManifestResource, terms))
-		if !ok {
+	found, err := opened(false, func() (*oci.Found, error) {
+		if terms.Held {
+			if found, ok := h.f.manifests.kept(ctx, q, h.f.grants.ForMember(q, oci.ManifestResource, terms)); ok {
+				return found, nil
+			}
 			return nil, oci.NotHeldError(ref)
 		}
-		return found, nil
+		limited, cancel := inTime(ctx, ref)
+		defer cancel()
+		return h.f.manifests.byDigest(limited, q, false, true)
+	})
+	if terms.Held {
+		return found, err
 	}
-	limited, cancel := inTime(ctx, ref)
-	defer cancel()
-	found, err := h.f.manifests.byDigest(limited, q, false, true)
 	return found, h.explain(ctx, q, oci.ManifestResource, err)
 }
 

@@ -15,24 +15,15 @@ import (
 // lists get pages of lists, and keep them.
 type lists struct {
 	*rooms
-	words  *words
-	memory *wait.Budget // of pages that have no place on disk
+	words *words
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Shares[string, *List]
 	instead                *wait.Shares[string, *List] // of pages that stand in while the registry fails
 }
 
-const (
-	// listMemory bounds the bytes in memory of pages that have no place on disk.
-	listMemory = 64 << 20
-	// listsWaiting bounds how many wait for such bytes, and listPatience how long.
-	listsWaiting = 256
-	listPatience = 10 * time.Second
-)
-
 func newLists(r *rooms) *lists {
 	return &lists{
-		rooms: r, words: newWords(r), memory: wait.NewBudget(listMemory, listsWaiting, listPatience),
+		rooms: r, words: newWords(r),
 		forClients: wait.NewShares[string, *List](r.life, answerWithin),
 		forMembers: wait.NewShares[string, *List](r.life, answerWithin),
 		instead:    wait.NewShares[string, *List](r.life, holdersWithin),

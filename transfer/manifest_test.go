@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,10 +21,21 @@ func (r *rig) mustFind(ref oci.Ref, want []byte, mediaType string) *oci.Found {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if !bytes.Equal(m.Bytes, want) || m.MediaType != mediaType || m.Size != int64(len(want)) || m.Digest != m.Digest.Algorithm().FromBytes(want) {
+	if !bytes.Equal(r.body(m), want) || m.MediaType != mediaType || m.Size != int64(len(want)) || m.Digest != m.Digest.Algorithm().FromBytes(want) {
 		r.t.Errorf("manifest %+v, want %q of type %s", m, want, mediaType)
 	}
 	return m
+}
+
+// body returns a manifest's bytes, as they are sent, and closes it.
+func (r *rig) body(m *oci.Found) []byte {
+	r.t.Helper()
+	var b bytes.Buffer
+	_, err := m.Send(r.t.Context(), &b, 0, m.Size)
+	if err = errors.Join(err, m.Close()); err != nil {
+		r.t.Error("sending a manifest:", err)
+	}
+	return b.Bytes()
 }
 
 func TestAManifestByDigestIsAskedForOnce(t *testing.T) {

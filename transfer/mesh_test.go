@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -305,6 +306,14 @@ func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) 
 		return nil, err
 	}
 	own := *found
+	if own.Body != nil { // it goes over the wire
+		var b bytes.Buffer
+		_, err := own.Send(ctx, &b, 0, own.Size)
+		if err = errors.Join(err, own.Close()); err != nil {
+			return nil, err
+		}
+		own.Bytes, own.Body, own.Open = b.Bytes(), nil, nil
+	}
 	own.Provenance = p.told(found.Provenance)
 	if f := p.node.fails.Load(); f != nil && f.wrong {
 		own.Bytes = append(slices.Clone(own.Bytes), ' ')

@@ -61,7 +61,7 @@ func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 	old, known := q.Shard.Tag(q.key)
 	known = known && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
-		if found, ok := t.lastKnown(q, old); ok {
+		if found, ok := t.lastKnown(ctx, q, old); ok {
 			return found, nil
 		}
 	}
@@ -98,7 +98,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 	}
 	how := c.how
 	how.Origin, how.Collapsed, how.Host = oci.Miss, how.Collapsed || joined, cmp.Or(how.Host, q.Registry)
-	if found, ok := t.keptAt(q, c.Digest, c.how.At); ok {
+	if found, ok := t.keptAt(ctx, q, c.Digest, c.how.At); ok {
 		found.Provenance = how
 		return t.remember(q, found, c.how), nil
 	}
@@ -181,20 +181,15 @@ func (t *tags) pinned(q question, d digest.Digest) question {
 // keptAt returns the manifest of that digest if the shard has it and it may be served
 // for the tag's repository: the registry said at that time that the tag means it, so it
 // vouched for the manifest and what that lists.
-func (t *tags) keptAt(q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
+func (t *tags) keptAt(ctx context.Context, q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
 	pinned := t.pinned(q, d).Request
 	t.grants.Grant(pinned, oci.ManifestResource, at)
-	pass := t.grants.Known(pinned, oci.ManifestResource, t.believed(q))
-	found, ok := t.manifests.kept(pinned, pass)
-	if ok {
-		t.grants.GrantParts(pinned, found.MediaType, found.Bytes, at)
-	}
-	return found, ok
+	return t.manifests.keptAt(ctx, pinned, t.grants.Known(pinned, oci.ManifestResource, t.believed(q)), at)
 }
 
 // lastKnown is what a tag last meant, if that is still here.
-func (t *tags) lastKnown(q question, old cache.Tag) (*oci.Found, bool) {
-	found, ok := t.keptAt(q, old.Digest, old.Checked)
+func (t *tags) lastKnown(ctx context.Context, q question, old cache.Tag) (*oci.Found, bool) {
+	found, ok := t.keptAt(ctx, q, old.Digest, old.Checked)
 	switch {
 	case ok:
 	case q.head:
@@ -237,7 +232,7 @@ func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) 
 	if !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
 		return nil, false
 	}
-	found, ok := t.lastKnown(q, old)
+	found, ok := t.lastKnown(ctx, q, old)
 	if !ok {
 		found, ok = t.fromHolders(ctx, q, old)
 	}

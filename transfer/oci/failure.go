@@ -29,11 +29,13 @@ const (
 	Invalid
 	// Offline: the configuration says never to ask the registry.
 	Offline
+	// Busy: others have all the memory that this node has for such answers.
+	Busy
 )
 
 // String returns the kind as logs show it.
 func (k Kind) String() string {
-	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline"}[k]
+	return [...]string{"unavailable", "timeout", "not found", "denied", "limited", "corrupt", "invalid", "offline", "busy"}[k]
 }
 
 // A Party is who gave an answer.
@@ -91,7 +93,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // source, so that stale content may stand in for a fresh answer.
 func (e *Error) Passing() bool {
 	switch e.Kind {
-	case Unavailable, Timeout, Limited, Corrupt, Offline:
+	case Unavailable, Timeout, Limited, Corrupt, Offline, Busy:
 		return true
 	default:
 		return false
@@ -127,6 +129,14 @@ func NoHead(err error) bool {
 // configuration says never to ask the registry.
 func OfflineError(ref Ref) error {
 	return &Error{Kind: Offline, Registry: ref.Registry, Reason: "the registry is configured as offline and this is not in the cache"}
+}
+
+// busyFor is after how long to ask a node again that is busy.
+const busyFor = 5 * time.Second
+
+// BusyError ends a request for which this node has no memory now. err says why.
+func BusyError(registry string, err error) *Error {
+	return &Error{Kind: Busy, Registry: registry, Reason: err.Error(), RetryAfter: busyFor}
 }
 
 // NotHeldError is the answer to a member that asks only for what this node holds

@@ -2,12 +2,16 @@ package peer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
@@ -118,11 +122,12 @@ func (a *answers) getManifest(w *reply, c *call) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = found.Close() }() // only read
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
 	setProvenance(w.Header(), found.Provenance, a.cfg.Name, false)
-	return send(w, found.MediaType, found.Bytes)
+	return sendManifest(c.Context(), w, found)
 }
 
 // getTag tells what a tag means.
@@ -133,6 +138,7 @@ func (a *answers) getTag(w *reply, c *call) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = found.Close() }() // only what it is counts
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
@@ -208,12 +214,38 @@ func malformed(registry, what string) error {
 
 // send sends a small answer. The peer notices if part of it can't be sent.
 func send(w *reply, mediaType string, b []byte) error {
+	begin(w, mediaType, int64(len(b)), bodySum(b))
+	_, _ = w.Write(b)
+	return nil
+}
+
+// begin writes the header of an answer of n bytes with that sum.
+func begin(w *reply, mediaType string, n int64, sum string) {
 	h := w.Header()
 	h["Content-Type"] = []string{mediaType} // an empty one too, so that net/http does not guess
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	h.Set(headerBody, bodySum(b))
+	h.Set("Content-Length", strconv.FormatInt(n, 10))
+	h.Set(headerBody, sum)
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(b)
+}
+
+// sendManifest sends a manifest. A large one is not read into memory. Its digest is the
+// sum of its bytes, or they are read once more for the sum.
+func sendManifest(ctx context.Context, w *reply, found *oci.Found) error {
+	if found.Body == nil {
+		return send(w, found.MediaType, found.Bytes)
+	}
+	sum := found.Digest.Encoded()
+	if found.Digest.Algorithm() != digest.SHA256 {
+		h := sha256.New()
+		if _, err := found.Send(ctx, h, 0, found.Size); err != nil {
+			return fmt.Errorf("reading a manifest: %w", err)
+		}
+		sum = hex.EncodeToString(h.Sum(nil))
+	}
+	begin(w, found.MediaType, found.Size, sum)
+	if _, err := found.Send(ctx, w, 0, found.Size); err != nil {
+		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
+	}
 	return nil
 }
 

@@ -189,18 +189,32 @@ func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Respons
 // small asks for what fits into limit bytes and comes within most; 0 means that
 // ctx alone bounds it.
 func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
-	var b bytes.Buffer
-	ans, err := c.into(ctx, id, a, limit, most, &b)
+	var body []byte
+	ans, err := c.whole(ctx, id, a, limit, most, func(ctx context.Context, resp *http.Response) (int64, error) {
+		var err error
+		body, err = wait.ReadAll(ctx, resp.Body, resp.ContentLength, limit)
+		return int64(len(body)), err
+	}, func() string { return bodySum(body) })
 	if err != nil {
 		return nil, err
 	}
-	ans.body = b.Bytes()
+	ans.body = body
 	return ans, nil
 }
 
 // into is small for an answer whose bytes go to to. If that fails, its error is returned
 // as it is.
 func (c *Client) into(ctx context.Context, id string, a ask, limit int64, most time.Duration, to oci.Sink) (*answer, error) {
+	in := &intake{Sink: to, sum: sha256.New()}
+	return c.whole(ctx, id, a, limit, most, func(_ context.Context, resp *http.Response) (int64, error) {
+		in.Reset()
+		return io.Copy(in, io.LimitReader(resp.Body, limit+1))
+	}, in.hex)
+}
+
+// whole asks for an answer that is read to its end by read, at most limit bytes. sum is
+// the sum of what was read.
+func (c *Client) whole(ctx context.Context, id string, a ask, limit int64, most time.Duration, read func(context.Context, *http.Response) (int64, error), sum func() string) (*answer, error) {
 	if most > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
@@ -212,47 +226,44 @@ func (c *Client) into(ctx context.Context, id string, a ask, limit int64, most t
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	if err := c.content(ctx, l, resp, limit, &intake{Sink: to, sum: sha256.New()}); err != nil {
+	if resp.ContentLength > limit {
+		return nil, c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
+	}
+	n, err := read(ctx, resp)
+	switch own := (*intakeError)(nil); {
+	case errors.Is(err, wait.ErrFull), errors.Is(err, wait.ErrTooLarge): // the peer has done nothing wrong
 		return nil, err
+	case errors.As(err, &own):
+		return nil, own.error
+	case err != nil:
+		return nil, c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+	case n > limit:
+		return nil, c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
+	}
+	if err := verifyBody(resp, n, sum()); err != nil {
+		return nil, c.garbled(l, err)
 	}
 	return &answer{Response: resp, link: l, asked: asked}, nil
 }
 
-// content reads an answer to its end.
-func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64, to *intake) error {
-	if resp.ContentLength > limit {
-		return c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
-	}
-	to.Reset()
-	n, err := io.Copy(to, io.LimitReader(resp.Body, limit+1))
-	switch {
-	case to.failed != nil:
-		return to.failed
-	case err != nil:
-		return c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
-	case n > limit:
-		return c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
-	}
-	if err := verifyBody(resp, n, hex.EncodeToString(to.sum.Sum(nil))); err != nil {
-		return c.garbled(l, err)
-	}
-	return nil
-}
-
-// An intake passes bytes on and sums them. It remembers how passing them on failed: then
-// it was not the peer.
+// An intake passes bytes on and sums them.
 type intake struct {
 	oci.Sink
-	sum    hash.Hash
-	failed error
+	sum hash.Hash
 }
+
+// hex returns the sum.
+func (t *intake) hex() string { return hex.EncodeToString(t.sum.Sum(nil)) }
+
+// An intakeError says that passing bytes on failed: then it was not the peer.
+type intakeError struct{ error }
 
 // Write implements io.Writer.
 func (t *intake) Write(p []byte) (int, error) {
 	_, _ = t.sum.Write(p) // a hash never fails
 	n, err := t.Sink.Write(p)
 	if err != nil {
-		t.failed = err
+		return n, &intakeError{err}
 	}
-	return n, err
+	return n, nil
 }

@@ -1,8 +1,8 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // An answer is what a request led to.
@@ -130,27 +131,52 @@ func (a *answer) identity() bool {
 
 // read returns the body of a 200, at most limit bytes, and closes the answer.
 func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	err := a.copyTo(ctx, &b, limit)
-	return b.Bytes(), err
+	if f := a.readable(limit); f != nil {
+		return nil, f
+	}
+	defer a.resp.Body.Close()
+	bytes, err := wait.ReadAll(ctx, a.resp.Body, a.resp.ContentLength, limit)
+	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
+		return nil, &failure{oci.BusyError(a.home.host, err), never}
+	}
+	if err := a.wasRead(ctx, int64(len(bytes)), limit, err); err != nil {
+		return nil, err
+	}
+	return bytes, nil
 }
 
 // copyTo writes the body of a 200, at most limit bytes, and closes the answer.
 func (a *answer) copyTo(ctx context.Context, to oci.Sink, limit int64) error {
+	if f := a.readable(limit); f != nil {
+		return f
+	}
+	defer a.resp.Body.Close()
+	to.Reset()
+	n, err := io.Copy(to, io.LimitReader(a.resp.Body, limit+1))
+	return a.wasRead(ctx, n, limit, err)
+}
+
+// readable returns a failure, and closes the answer, unless it is a 200 of at most limit
+// bytes.
+func (a *answer) readable(limit int64) error {
 	if a.resp.StatusCode != http.StatusOK {
 		return a.declined()
 	}
-	defer a.resp.Body.Close()
 	if a.resp.ContentLength > limit {
-		return a.tooLarge()
-	}
-	to.Reset()
-	n, err := io.Copy(to, io.LimitReader(a.resp.Body, limit+1))
-	if err != nil {
-		return broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
-	}
-	if n > limit {
+		_ = a.resp.Body.Close() // nothing of it is wanted
 		return a.tooLarge()
 	}
 	return nil
+}
+
+// wasRead returns the failure that reading n bytes of at most limit ended with.
+func (a *answer) wasRead(ctx context.Context, n, limit int64, err error) error {
+	switch {
+	case err != nil:
+		return broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
+	case n > limit:
+		return a.tooLarge()
+	default:
+		return nil
+	}
 }
