@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
@@ -36,6 +37,7 @@ type Draft struct {
 	noDisk           bool         // the disk has failed it
 	inMemory, onDisk *wait.Claim
 	claimed          int64
+	waited           time.Duration // for bytes
 	finished         bool
 }
 
@@ -76,10 +78,23 @@ func (d *Draft) claim(n int64) error {
 		c = d.onDisk
 	}
 	more = (more + step - 1) / step * step
-	if err := c.Grow(d.ctx, more); err != nil {
-		return fmt.Errorf("taking in a list: %w", err)
+	if err := d.grow(c, more); err != nil {
+		return err
 	}
 	d.claimed += more
+	return nil
+}
+
+// grow claims n more bytes. A draft waits for patience at most altogether.
+func (d *Draft) grow(c *wait.Claim, n int64) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(d.ctx, patience-d.waited, wait.ErrFull)
+	defer cancel()
+	err := c.Grow(ctx, n)
+	d.waited += time.Since(began)
+	if err != nil {
+		return fmt.Errorf("taking in a list: %w", err)
+	}
 	return nil
 }
 
@@ -118,8 +133,8 @@ func (d *Draft) spill() {
 func (d *Draft) unspill(why error) error {
 	d.shelf.log.Debug("a list does not go to the disk", "error", why)
 	d.noDisk = true
-	if err := d.inMemory.Grow(d.ctx, d.claimed); err != nil {
-		return fmt.Errorf("taking in a list: %w", err)
+	if err := d.grow(d.inMemory, d.claimed); err != nil {
+		return err
 	}
 	d.memory = sheaf{}
 	if _, err := io.Copy(&d.memory, io.NewSectionReader(d.file, 0, d.size)); err != nil || d.memory.size != d.size {
@@ -170,15 +185,20 @@ func (d *Draft) Finish(w Word) (s *Sheet, stored bool) {
 		return s, true
 	}
 	body := d.body()
+	name := d.question.Key() + " " + w.Sum
+	if theirs, leave, ok := d.shelf.unkept.join(name); ok {
+		d.let()
+		return newSheet(w, theirs, leave), false
+	}
 	if d.place == nil {
-		return newSheet(w, body, d.let), false
+		return newSheet(w, body, d.shelf.unkept.add(name, body, d.let)), false
 	}
 	e := newEntry(d.question, d.stranger, false)
 	e.sum, e.noted = w.Sum, w.Told
 	line := encode(d.question.Key(), w)
 	e.size = d.place.index.weight(w.Size + int64(len(line)))
 	if !d.shelf.keep(d.place, e, func() error { return d.write(e.name, line) }) {
-		return newSheet(w, body, d.let), false
+		return newSheet(w, body, d.shelf.unkept.add(name, body, d.let)), false
 	}
 	if d.file == nil {
 		return newSheet(w, body, d.let), true

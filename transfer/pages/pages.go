@@ -31,7 +31,8 @@ const (
 	// draftBytes bounds the bytes of pages on disk that are on their way or that could
 	// not be kept, of configured registries and of all others.
 	draftBytes = 128 << 20
-	// waiting bounds how many drafts may wait for such bytes, and patience how long.
+	// waiting bounds how many drafts may wait for such bytes, and patience how long each of
+	// them waits for bytes altogether.
 	waiting  = 256
 	patience = 10 * time.Second
 	// again is for how long an answer that has not changed is not written again. Its
@@ -57,6 +58,7 @@ type Shelf struct {
 	bound            int64
 	known, strangers *wait.Budget
 	place            atomic.Pointer[place] // nil without a disk
+	unkept           unkept
 }
 
 // A place is the folder in use, and what lies in it.
@@ -79,6 +81,7 @@ func New(log *slog.Logger, cacheBound int64) *Shelf {
 		log: log, bound: bound,
 		known:     wait.NewBudget(draftBytes, waiting, patience),
 		strangers: wait.NewBudget(draftBytes, waiting, patience),
+		unkept:    unkept{byName: map[string]*loan{}},
 	}
 }
 
