@@ -238,7 +238,7 @@ func (l *lists) last(ctx context.Context, q asked, failed *oci.Error, began time
 		}
 	}
 	list.Stale = failed
-	l.log.Warn("stale list served", "registry", q.Registry, "repository", q.Repository, "list", q.question().What(),
+	l.log.Warn("stale list served", "registry", q.Registry, "repository", q.Repository, "digest", q.Digest.String(),
 		"checked", list.At, "error", failed)
 	return list, nil
 }

@@ -80,6 +80,9 @@ func (e *Error) Error() string {
 	if e.Status != 0 {
 		s += fmt.Sprintf(": upstream answered %d", e.Status)
 	}
+	if !e.Told.IsZero() {
+		s += ", as it said at " + e.Told.UTC().Format(time.RFC3339) + "; it fails now"
+	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
