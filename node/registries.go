@@ -162,6 +162,16 @@ func (r *registries) bound(registry string) int64 {
 	return one.CacheMaxSize
 }
 
+// keptLists sums up the lists that the shards keep.
+func (r *registries) keptLists() (all kept) {
+	for _, s := range r.shards {
+		bytes, bound := s.Pages.Used()
+		all.bytes += bytes
+		all.bound += bound
+	}
+	return all
+}
+
 // health lists what is wrong with the shards.
 func (r *registries) health() []string {
 	var out []string
