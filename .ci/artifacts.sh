@@ -64,19 +64,19 @@ END
 fill() {
   local to=127.0.0.1:$1 image tag
   image "$to" org/app:v1 app || return 1
-  for tag in app:v2 plain:v1 plain:v2; do
+  for tag in app:v2 plain:v1 plain:v2 bundled:v1 tagged:v1; do
     crane copy --insecure "$to/org/app:v1" "$to/org/$tag" || return 1
   done
+  sign "$to/org/bundled" && sign "$to/org/tagged" --new-bundle-format=false || return 1
   image=$to/org/app@$(crane digest --insecure "$to/org/app:v1")
-  sign "$image" && sign "$image" --new-bundle-format=false || return 1
   notation sign --insecure-registry "$image" || return 1
   echo '{}' >"$work/attached.json"
   (cd "$work" && oras attach --plain-http "$image" --artifact-type application/vnd.example.report attached.json:application/json) || return 1
   helm push --plain-http "$work/demo-0.1.0.tgz" "oci://$to/charts" && helm push --plain-http "$work/demo-0.2.0.tgz" "oci://$to/charts"
 }
 
-# sign IMAGE OPTION… signs an image with cosign.
-sign() { bounded cosign sign --yes --key "$work/cosign.key" --tlog-upload=false --use-signing-config=false --allow-http-registry "${@:2}" "$1"; }
+# sign REPOSITORY OPTION… signs the repository's image with cosign.
+sign() { bounded cosign sign --yes --key "$work/cosign.key" --tlog-upload=false --use-signing-config=false --allow-http-registry "${@:2}" "$1@$(crane digest --insecure "$1:v1")"; }
 
 # make_charts makes the chart's versions.
 make_charts() {
@@ -127,9 +127,9 @@ prepare() {
 # --- the clients: each takes a node's address with the alias of a registry
 
 # The two ways in which cosign keeps signatures: as referrers and as tags named .sig.
-cosign_bundle() { verify "$1"; }
-cosign_tag() { verify "$1" --new-bundle-format=false; }
-verify() { bounded cosign verify --key "$work/cosign.pub" --insecure-ignore-tlog --allow-http-registry "${@:2}" "$1/org/app:v1" | jq -e 'length > 0'; }
+cosign_bundle() { verify "$1/org/bundled:v1"; }
+cosign_tag() { verify "$1/org/tagged:v1"; }
+verify() { bounded cosign verify --key "$work/cosign.pub" --insecure-ignore-tlog --allow-http-registry "$1" | jq -e 'length > 0'; }
 
 notation_verify() { bounded notation verify --insecure-registry "$1/org/app:v1"; }
 

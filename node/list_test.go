@@ -36,8 +36,8 @@ func TestListsAndMissingTagsInAnOutage(t *testing.T) {
 	}
 	p.do(http.MethodHead, list).want(t, http.StatusOK, "Cache-Status", stale, "Content-Length", a.Header.Get("Content-Length"))
 	p.get(referrers).want(t, http.StatusOK, "Cache-Status", stale)
-	p.get("/v2/" + repo + "/tags/list?n=2").wantError(t, http.StatusBadGateway, "UNAVAILABLE")
-	p.get("/v2/" + repo + "/manifests/never-asked-for").wantError(t, http.StatusBadGateway, "UNAVAILABLE")
+	p.get("/v2/"+repo+"/tags/list?n=2").wantError(t, http.StatusBadGateway, "UNAVAILABLE")
+	p.get("/v2/"+repo+"/manifests/never-asked-for").wantError(t, http.StatusBadGateway, "UNAVAILABLE")
 	for _, method := range []string{http.MethodHead, http.MethodGet} {
 		a = p.do(method, missing)
 		a.want(t, http.StatusNotFound, "Cache-Status", stale)

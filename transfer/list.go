@@ -63,8 +63,12 @@ func (q asked) question() oci.Question {
 	return oci.Question{Ref: q.Ref, Query: q.query, Accept: q.accept}
 }
 
-// asked returns q with what its registry means at the moment.
+// asked returns q with what its registry means at the moment. Its Accept list is a
+// client's, or a member's, which may lack what can't be sent.
 func (f *Fetcher) asked(q oci.Question) asked {
+	if q.Tag != "" {
+		q.Accept = oci.Acceptable(q.Accept)
+	}
 	return asked{Request: f.request(q.Ref), query: q.Query, accept: q.Accept}
 }
 

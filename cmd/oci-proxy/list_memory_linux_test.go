@@ -72,7 +72,7 @@ func peakMemory(t *testing.T, p *process) (n int64) {
 	return n << 10
 }
 
-func TestListsThatNobodyReadsCostLittle(t *testing.T) { //nolint:tparallel // each is measured by itself
+func TestListsThatNobodyReadsCostLittle(t *testing.T) {
 	testkit.SkipShort(t)
 	const clients = 40
 	same := func(int) string { return "/v2/" + repo + "/tags/list" }

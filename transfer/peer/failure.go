@@ -28,7 +28,7 @@ type failure struct {
 func encodeError(e *oci.Error) string {
 	f := failureOf(e)
 	if now, ok := oci.AsError(e.Err); ok && !e.Told.IsZero() {
-		f.Ago = max(0, time.Since(e.Told).Milliseconds()) + 1 // rather too old than too new
+		f.Ago = min(max(0, time.Since(e.Told).Milliseconds())+1, maxAge) // rather too old than too new
 		f.Instead = failureOf(now)
 	}
 	b, err := json.Marshal(f)
