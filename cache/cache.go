@@ -9,6 +9,7 @@
 //	blobs/<alg>/<xx>/<hex>.meta  what belongs to it: registry, media type, chunk sums
 //	tags/<xx>/<hash>             what a tag last meant
 //	notes/<name>                 notes of the store's owner: see folder.go
+//	pages/<name>                 pages of the store's owner: see folder.go, draft.go
 //
 // A blob comes in by an [Ingest]: one writer, any number of readers that follow
 // it. It counts when its digest is right; a rename is the only way in. It is
@@ -31,7 +32,7 @@
 //   - allocator.go, remover.go, pressure.go: making room.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
 //     root.go, file.go: the file calls.
-//   - tags.go, folder.go: what is kept beside the blobs.
+//   - tags.go, folder.go, draft.go: what is kept beside the blobs.
 //
 // # Locks
 //

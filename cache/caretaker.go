@@ -19,7 +19,7 @@ type caretaker struct {
 	*shard
 	path  string
 	fault func(op, name string) error
-	taken func(*Folder)
+	taken func(Folders)
 	retry time.Duration // tendInterval, or less in tests
 
 	renamed bool // what was told last; its goroutine's own
@@ -56,7 +56,7 @@ func (c *caretaker) open() error {
 // use takes an open directory into use.
 func (c *caretaker) use(d *disk) {
 	if c.taken != nil {
-		c.taken(newFolder(d))
+		c.taken(newFolders(d))
 	}
 	c.dir.take(d)
 }

@@ -17,6 +17,7 @@ type digester struct {
 	hash   hash.Hash
 	sums   summer
 	small  []byte // the content, while it is small
+	large  bool   // it will not be small
 }
 
 func newDigester(d digest.Digest) digester {
@@ -28,7 +29,7 @@ func (d *digester) write(p []byte) {
 	_, _ = d.hash.Write(p) // a hash never fails
 	d.sums.write(p)
 	d.n += int64(len(p))
-	if d.n <= smallSize {
+	if d.n <= smallSize && !d.large {
 		d.small = append(d.small, p...)
 	} else {
 		d.small = nil

@@ -21,7 +21,7 @@ type disk struct {
 }
 
 // directories are those that the store needs.
-var directories = []string{"tmp", "tags", "tags/own", "tags/others", "notes", "blobs", "blobs/sha256", "blobs/sha512"}
+var directories = []string{"tmp", "tags", "tags/own", "tags/others", "notes", "pages", "blobs", "blobs/sha256", "blobs/sha512"}
 
 // Errors that say what is wrong with the cache directory.
 var (

@@ -193,20 +193,23 @@ var errSum = errors.New("chunk does not match its sum")
 // taken for one.
 const MaxManifest = 4 << 20
 
-// manifest reads the whole blob into memory if it is a manifest. Clients may ask for
-// any digest as one.
-func (b *fileBlob) manifest() (*memoryBlob, error) {
+// manifest checks the whole blob if it is a manifest. Clients may ask for any digest
+// as one.
+func (b *fileBlob) manifest() (m Manifest, err error) {
 	if b.size > MaxManifest {
-		return nil, ErrNotFound
+		return m, ErrNotFound
 	}
-	m, err := b.meta()
+	told, err := b.meta()
 	if err != nil {
-		return nil, b.lost(b.file.root, err)
+		return m, b.lost(b.file.root, err)
 	}
-	if m.MediaType == "" {
-		return nil, ErrNotFound
+	if told.MediaType == "" {
+		return m, ErrNotFound
 	}
-	return b.content()
+	if err := b.check(context.Background(), 0, b.size); err != nil {
+		return m, errors.Join(ErrNotFound, err)
+	}
+	return Manifest{MediaType: told.MediaType, Size: b.size}, nil
 }
 
 // content reads the whole blob, checked, into memory.

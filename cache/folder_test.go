@@ -21,7 +21,7 @@ import (
 func folderOf(t *testing.T, dir string, opts Options) (*Store, *Folder) {
 	t.Helper()
 	var f *Folder
-	opts.Taken = func(got *Folder) { f = got }
+	opts.Taken = func(got Folders) { f = got.Notes }
 	s := start(t, dir, opts)
 	if f == nil {
 		t.Fatal("the folder was not handed out by Open")
@@ -148,7 +148,7 @@ func TestFolderIsHandedOutAgainWithEachDirectory(t *testing.T) {
 	var broken atomic.Bool
 	broken.Store(true)
 	s := open(dir, Options{
-		Taken: func(f *Folder) { taken = append(taken, f) },
+		Taken: func(f Folders) { taken = append(taken, f.Notes) },
 		Fault: func(op, _ string) error {
 			if op == "enter" && broken.Load() {
 				return syscall.EIO
@@ -163,7 +163,7 @@ func TestFolderIsHandedOutAgainWithEachDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken.Store(false)
-	s = start(t, dir, Options{Taken: func(f *Folder) { taken = append(taken, f) }})
+	s = start(t, dir, Options{Taken: func(f Folders) { taken = append(taken, f.Notes) }})
 	if len(taken) != 1 {
 		t.Fatal(len(taken), "folders after Open")
 	}

@@ -36,7 +36,7 @@ type label struct {
 
 // newIngest begins the way in of a blob.
 func newIngest(ctx context.Context, s *shard, l label) *Ingest {
-	readers := newStream(ctx)
+	readers := newStream(ctx, s.windows)
 	return &Ingest{stream: readers, sink: newSink(ctx, s, l, readers)}
 }
 
@@ -97,11 +97,12 @@ func (in *Ingest) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("more than the %d bytes announced: %w", size, ErrDigest)
 	}
 	n := 0
-	for q := range slices.Chunk(p, batch) { // followers can read one chunk while the next waits for place in the window
-		if err := in.sink.write(q); err != nil {
+	for q := range slices.Chunk(p, batch) { // followers can read one chunk while the next is written
+		k, err := in.sink.write(q)
+		n += k
+		if err != nil {
 			return n, err
 		}
-		n += len(q)
 	}
 	return n, nil
 }

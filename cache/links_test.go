@@ -29,7 +29,7 @@ func TestStrangeThingsInTheDirectoryAreNotFollowed(t *testing.T) {
 	b := newSample(500, 300_000)
 	blob := strings.TrimPrefix(b.path("/"), "/")
 	for what, put := range strangeThings {
-		for _, where := range []string{"lock", "tmp", "tags", "notes", "blobs", "blobs/sha256", filepath.Dir(blob), blob, blob + ".meta", "tmp/x", "tmp/x.meta"} {
+		for _, where := range []string{"lock", "tmp", "tags", "notes", "pages", "blobs", "blobs/sha256", filepath.Dir(blob), blob, blob + ".meta", "tmp/x", "tmp/x.meta"} {
 			for _, running := range []bool{false, true} {
 				t.Run(what+" at "+where, func(t *testing.T) {
 					t.Parallel()

@@ -7,19 +7,22 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Manifest returns the bytes and the media type of a manifest, or ErrNotFound, and
-// counts as use. It does not find what the shard holds only as a blob. Do not
-// change the bytes. It may read the disk.
-func (s *Store) Manifest(d digest.Digest) (content []byte, mediaType string, err error) {
+// A Manifest is what the shard knows of a manifest.
+type Manifest struct {
+	MediaType string
+	Size      int64  // in bytes
+	Content   []byte // nil if it is larger than 64 KiB: Open it
+}
+
+// Manifest returns what the shard knows of a manifest, or ErrNotFound, and counts as
+// use. It does not find what the shard holds only as a blob. All bytes of a large one
+// have been checked. Do not change the Content. It may read the disk.
+func (s *Store) Manifest(d digest.Digest) (Manifest, error) {
 	n, err := nameOf(d)
 	if err != nil {
-		return nil, "", err
+		return Manifest{}, err
 	}
-	m, err := s.shard.opener.manifest(n)
-	if err != nil {
-		return nil, "", err
-	}
-	return m.content, m.mediaType, nil
+	return s.shard.opener.manifest(n)
 }
 
 // MediaType returns the media type of a manifest of the shard, "" if the digest
@@ -47,7 +50,7 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType st
 	if got := d.Algorithm().FromBytes(content); got != d {
 		return false, in.fail(fmt.Errorf("keeping a manifest: %w: want %s, got %s", ErrDigest, d, got))
 	}
-	if _, known, err := s.Manifest(d); err == nil && known == mediaType {
+	if m, err := s.Manifest(d); err == nil && m.MediaType == mediaType {
 		in.Abort(nil)
 		return true, nil
 	}

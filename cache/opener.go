@@ -133,21 +133,20 @@ func (r *root) readMeta(n name) (*meta, error) {
 	return m, err
 }
 
-// manifest opens a manifest. It does not find what the shard holds only as a blob.
-func (o *opener) manifest(n name) (*memoryBlob, error) {
+// manifest looks at a manifest. It does not find what the shard holds only as a blob.
+func (o *opener) manifest(n name) (m Manifest, err error) {
 	b, err := o.open(n)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
 	defer func() { _ = b.Close() }() // only read
-	m, ok := b.(*memoryBlob)
-	if !ok {
-		if m, err = b.(*fileBlob).manifest(); err != nil {
-			return nil, err
-		}
+	if small, ok := b.(*memoryBlob); ok {
+		m = Manifest{MediaType: small.mediaType, Size: small.Size(), Content: small.content}
+	} else if m, err = b.(*fileBlob).manifest(); err != nil {
+		return m, err
 	}
-	if m.mediaType == "" {
-		return nil, ErrNotFound
+	if m.MediaType == "" {
+		return Manifest{}, ErrNotFound
 	}
 	return m, nil
 }

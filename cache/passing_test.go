@@ -164,7 +164,7 @@ func TestPassingIngestEndsWithItsContext(t *testing.T) {
 // Tiny writes don't make the window larger.
 func TestWindowHoldsTinyWritesInBlocks(t *testing.T) {
 	t.Parallel()
-	var w window
+	w := window{all: NewWindows(1 << 20)}
 	content := newSample(34, 3*blockSize+7).content
 	for i := range content {
 		w.push(content[i : i+1])

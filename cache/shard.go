@@ -21,6 +21,7 @@ type shard struct {
 	pressure  *pressure   // handles a full disk
 	allocator *allocator  // makes room for blobs on their way in
 	opener    *opener     // opens blobs
+	windows   *Windows    // bound the memory for blobs that have no place on disk
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends
@@ -28,7 +29,7 @@ type shard struct {
 func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s := &shard{
 		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), late: make(chan struct{}), closed: closed},
-		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{},
+		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{}, windows: opts.Windows,
 	}
 	left := room{s.index}
 	s.strays = &strays{room: left}
@@ -47,6 +48,9 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 func (o Options) withDefaults() Options {
 	if o.Memory == 0 {
 		o.Memory = 32 << 20
+	}
+	if o.Windows == nil {
+		o.Windows = NewWindows(windowsSize)
 	}
 	if o.Verify == 0 {
 		o.Verify = 24 * time.Hour

@@ -1,6 +1,9 @@
 package cache
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // growth is the step in which room is reserved for a blob of unknown size.
 const growth = 4 << 20
@@ -54,7 +57,7 @@ func (k *sink) begin(n int64) int64 {
 		n = k.progress.size
 	}
 	k.openFile(max(n, 0))
-	k.size = n
+	k.size, k.content.large = n, n > smallSize
 	return n
 }
 
@@ -125,16 +128,28 @@ func (k *sink) pass(err error) {
 	k.reserved = k.written
 }
 
-// write takes the next bytes, all or none.
-func (k *sink) write(p []byte) error {
+// write takes the next bytes, and returns how many it took. Followers can read a block
+// while the next waits for place in the window.
+func (k *sink) write(p []byte) (n int, err error) {
 	if !k.passing {
 		k.toFile(p)
 	}
-	if k.passing {
-		if err := k.readers.toWindow(p); err != nil {
-			return err
-		}
+	if !k.passing {
+		k.take(p)
+		return len(p), nil
 	}
+	for q := range slices.Chunk(p, blockSize) {
+		if err := k.readers.toWindow(q); err != nil {
+			return n, err
+		}
+		k.take(q)
+		n += len(q)
+	}
+	return n, nil
+}
+
+// take counts bytes that are where followers find them.
+func (k *sink) take(p []byte) {
 	k.content.write(p)
 	k.written += int64(len(p))
 	k.readers.came(len(p))
@@ -143,7 +158,6 @@ func (k *sink) write(p []byte) error {
 			k.log.Debug("progress of a blob not noted", "digest", k.digest.String(), "error", err)
 		}
 	}
-	return nil
 }
 
 // toFile writes p to the file. If it can't, it switches to passing.

@@ -21,11 +21,15 @@ type Options struct {
 	// often. Nil: each registry is by itself.
 	Group func(registry string) Group
 
+	// Windows bound the memory for blobs that have no place on disk. nil: 16 MiB for
+	// this store alone.
+	Windows *Windows
+
 	// Taken, if set, is called each time a directory is taken into use, before
 	// anything in it is served: by Open, and by the goroutine that opens a
-	// directory which was lost or not there at first. The Folder is in that
-	// directory, and is valid until the next call.
-	Taken func(*Folder)
+	// directory which was lost or not there at first. The Folders are in that
+	// directory, and are valid until the next call.
+	Taken func(Folders)
 
 	// Fault, for tests, is asked before each file call and fails it.
 	Fault func(op, name string) error

@@ -23,8 +23,10 @@ type stream struct {
 	remains *remains // what the last user has to give back
 }
 
-func newStream(ctx context.Context) *stream {
-	return &stream{ctx: ctx, view: view{size: -1}, writing: true, crowd: crowd{marks: map[*mark]struct{}{}}}
+func newStream(ctx context.Context, all *Windows) *stream {
+	return &stream{
+		ctx: ctx, view: view{size: -1}, window: window{all: all}, writing: true, crowd: crowd{marks: map[*mark]struct{}{}},
+	}
 }
 
 // look returns the progress of the ingest.
@@ -129,7 +131,8 @@ func (s *stream) takeRemains() *remains {
 		return nil
 	}
 	r := s.remains
-	s.remains, s.window = nil, window{}
+	s.remains = nil
+	s.window.clear()
 	return r
 }
 
@@ -204,6 +207,9 @@ func (s *stream) next(ctx context.Context, m *mark, off, end int64, linger time.
 	for {
 		limit, most := s.limit(end), s.most(end)
 		left := max(time.Until(until), 0)
+		if s.passing && s.window.all.full() {
+			left = 0 // the writer has no place for a batch
+		}
 		enough := limit >= most || limit-off >= batch || s.verdict != arriving || left == 0
 		switch {
 		case off < limit && enough:

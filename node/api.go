@@ -48,6 +48,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = a.pull(w, r, req, who)
 	}
 	if err != nil {
+		a.markKept(w, req, err)
 		fail(w, r, a.gate, req.Resource, err)
 	}
 }

@@ -27,6 +27,19 @@ func (a *api) identify(w http.ResponseWriter, req oci.Request, d digest.Digest, 
 	}
 }
 
+// markKept marks an error that is the registry's last answer, which stands in while the
+// registry fails.
+func (a *api) markKept(w http.ResponseWriter, req oci.Request, err error) {
+	e, ok := oci.AsError(err)
+	if !ok || e.Told.IsZero() {
+		return
+	}
+	now, _ := oci.AsError(e.Err)
+	h := w.Header()
+	h.Set("Cache-Status", oci.Provenance{Stale: now}.CacheStatus(a.name, true))
+	h.Set("Warning", fmt.Sprintf(`299 - "stale: %s/%s had no such content before the registry failed"`, req.Registry, req.Repository))
+}
+
 // etag is a digest as an entity tag. It is strong: the digest names the bytes.
 func etag(d digest.Digest) string { return `"` + d.String() + `"` }
 

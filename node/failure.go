@@ -99,6 +99,8 @@ func statusOf(k oci.Kind, resource oci.Resource) (int, string) {
 		return http.StatusForbidden, "DENIED"
 	case oci.Limited:
 		return http.StatusTooManyRequests, "TOOMANYREQUESTS"
+	case oci.Busy:
+		return http.StatusServiceUnavailable, "UNAVAILABLE"
 	case oci.Timeout, oci.Offline:
 		return http.StatusGatewayTimeout, "UNAVAILABLE"
 	case oci.Looped:

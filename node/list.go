@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 
-	"oci-proxy/node/reply"
 	"oci-proxy/transfer/oci"
 )
 
@@ -20,20 +20,33 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	if len(query) > oci.MaxQuery {
 		return &oci.PathError{Code: "UNSUPPORTED", Reason: fmt.Sprintf("the query is longer than %d bytes", oci.MaxQuery)}
 	}
-	p, err := ask(r.Context(), req.Ref, query)
+	list, err := ask(r.Context(), req.Ref, query)
 	if err != nil {
 		return err
 	}
-	noteWay(r, &oci.Provenance{Host: req.Registry})
+	defer func() { _ = list.Close() }() // only read
+	noteWay(r, &list.Provenance)
 	h := w.Header()
+	h.Set("Cache-Status", list.CacheStatus(a.name, true))
+	if list.Stale != nil {
+		h.Set("Warning", fmt.Sprintf(`299 - "stale: the list of %s/%s is the last one before the registry failed"`, req.Registry, req.Repository))
+	}
 	h.Set("Cache-Control", "no-cache")
-	if p.Filters != "" {
-		h.Set("OCI-Filters-Applied", p.Filters)
+	if list.Page.Filters != "" {
+		h.Set("OCI-Filters-Applied", list.Page.Filters)
 	}
-	if p.Next != "" {
-		h.Set("Link", nextLink(r.URL.Path, req.NS, p.Next))
+	if list.Page.Next != "" {
+		h.Set("Link", nextLink(r.URL.Path, req.NS, list.Page.Next))
 	}
-	reply.Body(w, mediaType, p.Bytes) // never the type that the registry gave
+	h.Set("Content-Type", mediaType) // never the type that the registry gave
+	h.Set("Content-Length", strconv.FormatInt(list.Size, 10))
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := list.Send(w); err != nil {
+		noteFailure(r, err)
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 	if err != nil {
 		return err
 	}
+	defer func() { _ = m.Close() }() // only read
 	noteWay(r, &m.Provenance)
 	a.identify(w, req, m.Digest, m.Provenance)
 	if unchanged(r, m.Digest) {
@@ -26,12 +27,12 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 	if head || s.Beyond {
 		return nil
 	}
-	k, err := w.Write(m.Bytes[s.Offset : s.Offset+s.Length])
+	k, err := m.Send(r.Context(), w, s.Offset, s.Length)
 	from := m.Origin
 	if confirmed(&m.Provenance) {
 		from = oci.Hit // upstream was asked, but the bytes are the shard's
 	}
-	a.fetcher.Sent(req.Registry, from, int64(k))
+	a.fetcher.Sent(req.Registry, from, k)
 	if err != nil {
 		noteFailure(r, err)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -116,12 +117,15 @@ func TestMeshWhitelistHoldsAtThePeersPort(t *testing.T) {
 	ref := oci.Ref{Registry: foreign, Repository: repo, Digest: digest.FromString("x")}
 	tag := oci.Ref{Registry: foreign, Repository: repo, Tag: "1"}
 	calls := map[string]func() error{
-		"blob":      func() error { _, err := p.Open(ctx, ref, 0, mesh.Terms{}); return err },
-		"stat":      func() error { _, _, err := p.Stat(ctx, ref); return err },
-		"manifest":  func() error { _, err := p.Manifest(ctx, ref, mesh.Terms{}); return err },
-		"tag":       func() error { _, err := p.Tag(ctx, tag, nil); return err },
-		"tags":      func() error { _, err := p.Tags(ctx, ref, ""); return err },
-		"referrers": func() error { _, err := p.Referrers(ctx, ref, ""); return err },
+		"blob":     func() error { _, err := p.Open(ctx, ref, 0, mesh.Terms{}); return err },
+		"stat":     func() error { _, _, err := p.Stat(ctx, ref); return err },
+		"manifest": func() error { _, err := p.Manifest(ctx, ref, mesh.Terms{}); return err },
+		"tag":      func() error { _, err := p.Tag(ctx, tag, nil); return err },
+		"tags": func() error {
+			_, _, err := p.List(ctx, oci.Question{Ref: ref.Repo()}, false, new(bytes.Buffer))
+			return err
+		},
+		"referrers": func() error { _, _, err := p.List(ctx, oci.Question{Ref: ref}, false, new(bytes.Buffer)); return err },
 		"offer":     func() error { return p.Offer(ctx, oci.Ref{Registry: foreign, Digest: ref.Digest}, "") },
 	}
 	for name, call := range calls {

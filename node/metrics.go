@@ -30,8 +30,12 @@ type snapshot struct {
 	registries map[string]*figures.Registry
 	members    map[string]int64 // by state
 	gate       gate.Figures
+	lists      kept
 	degraded   bool
 }
+
+// kept is how many bytes of lists are kept, and may be.
+type kept struct{ bytes, bound int64 }
 
 const (
 	counter = prometheus.CounterValue
@@ -57,6 +61,8 @@ var table = []metric{
 	byRegistry("shard_blobs", "Blobs in the shard.", gauge, figures.Items),
 	byRegistry("shard_bytes", "Bytes of content in the shard.", gauge, figures.CurrentSize),
 	byRegistry("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", gauge, figures.MaxSize),
+	single("kept_lists_bytes", "Bytes of lists kept for when a registry fails.", gauge, func(s *snapshot) int64 { return s.lists.bytes }),
+	single("kept_lists_bound_bytes", "Bound of the lists that are kept, in bytes.", gauge, func(s *snapshot) int64 { return s.lists.bound }),
 	single("client_connections", "Clients' connections.", gauge, func(s *snapshot) int64 { return int64(s.gate.Connections) }),
 	{"pulls", "Pulls under way, and those that wait for their turn.", gauge, []string{"state"}, func(s *snapshot) []sample {
 		return []sample{{int64(s.gate.Pulls), []string{"active"}}, {int64(s.gate.Waiting), []string{"waiting"}}}
@@ -118,7 +124,7 @@ func (p *reports) metrics() http.Handler {
 
 // snapshot reads the other rooms' figures.
 func (p *reports) snapshot() *snapshot {
-	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), degraded: len(p.broken()) > 0}
+	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), lists: p.registries.keptLists(), degraded: len(p.broken()) > 0}
 }
 
 // A collector hands the table to Prometheus.

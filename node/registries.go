@@ -58,14 +58,19 @@ func resolve(dir string) string {
 	return abs
 }
 
+// windowsSize is how many bytes of memory all downloads together take that have no place
+// on disk.
+const windowsSize = 16 << 20
+
 // options say how each directory's shard is opened. In whitelist_mode only
 // registries that name the defaults' directory use it.
 func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	opts := map[string]cache.Options{}
+	windows := cache.NewWindows(windowsSize) // one for all shards
 	add := func(dir string, one config.Registry) {
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, Log: log}
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, Windows: windows, Log: log}
 		}
 		if one.OwnBound > 0 {
 			o.Shares[one.Host] = one.OwnBound
@@ -168,6 +173,16 @@ func (r *registries) configured() []string {
 func (r *registries) bound(registry string) int64 {
 	one, _ := r.cfg.Registry(registry)
 	return one.CacheMaxSize
+}
+
+// keptLists sums up the lists that the shards keep.
+func (r *registries) keptLists() (all kept) {
+	for _, s := range r.shards {
+		bytes, bound := s.Pages.Used()
+		all.bytes += bytes
+		all.bound += bound
+	}
+	return all
 }
 
 // health lists what is wrong with the shards.

@@ -68,18 +68,23 @@ func (slowPeer) Progress(context.Context, oci.Ref) (mesh.Progress, error) {
 	return mesh.Progress{}, nil
 }
 
-func (slowPeer) Tags(ctx context.Context, ref oci.Ref, _ oci.Query) (*oci.Page, error) {
+func (slowPeer) List(ctx context.Context, q oci.Question, _ bool, _ oci.Sink) (*oci.Page, oci.Provenance, error) {
 	select {
 	case <-ctx.Done():
-		return nil, &mesh.PeerError{Peer: "slow", Err: context.Cause(ctx)}
+		return nil, oci.Provenance{}, &mesh.PeerError{Peer: "slow", Err: context.Cause(ctx)}
 	case <-time.After(38 * time.Second):
-		return nil, &oci.Error{Kind: oci.Timeout, Registry: ref.Registry, Reason: "no answer in time"}
+		return nil, oci.Provenance{}, &oci.Error{Kind: oci.Timeout, Registry: q.Registry, Reason: "no answer in time"}
 	}
 }
 
-func (p slowPeer) Referrers(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
-	return p.Tags(ctx, ref, q)
+func (slowPeer) LastWord(ctx context.Context, _ oci.Question) (mesh.Word, error) {
+	<-ctx.Done()
+	return mesh.Word{}, &mesh.PeerError{Peer: "slow", Err: context.Cause(ctx)}
 }
+
+func (slowPeer) ID() string { return "slow" }
+
+func (slowMesh) Members() []mesh.Peer { return []mesh.Peer{slowPeer{}, slowPeer{}} }
 
 func TestListsOfOthersComeInTime(t *testing.T) {
 	t.Parallel()
@@ -90,7 +95,7 @@ func TestListsOfOthersComeInTime(t *testing.T) {
 			Site: func(string) grants.Site { return grants.Site{Shard: store} },
 		})
 		ref := fakeRef(digest.FromString("some"))
-		for _, ask := range []func(context.Context, oci.Ref, oci.Query) (*oci.Page, error){f.Tags, f.Referrers} {
+		for _, ask := range []func(context.Context, oci.Ref, oci.Query) (*transfer.List, error){f.Tags, f.Referrers} {
 			var err error
 			d := took(func() { _, err = ask(t.Context(), ref, "") })
 			wantKind(t, err, oci.Timeout)

@@ -27,3 +27,9 @@ const (
 	AnswerWithin = answerWithin
 	Promised     = promised
 )
+
+// MemoryUsed is how many bytes of memory answers on their way hold.
+func (f *Fetcher) MemoryUsed() int64 {
+	used, _ := f.memory.Used()
+	return used
+}

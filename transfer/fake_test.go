@@ -47,11 +47,11 @@ func (f *fake) Manifest(ctx context.Context, _ oci.Ref, _ []string) (oci.Manifes
 	return f.manifest(ctx)
 }
 
-func (f *fake) Tags(context.Context, oci.Ref, oci.Query) (*oci.Page, error) {
+func (f *fake) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, failure(oci.NotFound)
 }
 
-func (f *fake) Referrers(context.Context, oci.Ref, oci.Query) (*oci.Page, error) {
+func (f *fake) Referrers(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, failure(oci.NotFound)
 }
 

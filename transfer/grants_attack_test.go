@@ -205,7 +205,7 @@ func TestARefusedListTakesNothingBack(t *testing.T) {
 					if _, err := n.Referrers(t.Context(), n.ref(img.Manifest), ""); err == nil {
 						t.Errorf("node %d lists referrers", i)
 					}
-					if _, err := (&fakePeer{m.nodes[i], m.nodes[(i+1)%3]}).Tags(t.Context(), n.tag(""), ""); err == nil {
+					if _, err := m.nodes[(i+1)%3].Holder().List(t.Context(), oci.Question{Ref: n.tag("")}); err == nil {
 						t.Errorf("node %d lists tags for a member", i)
 					}
 				}

@@ -42,6 +42,7 @@ type rig struct {
 	t        testing.TB
 	registry *upstreamtest.Registry
 	store    *grants.Shard
+	dir      string // of the store
 	events   *events
 }
 
@@ -81,7 +82,7 @@ func newRig(t testing.TB, s setup) *rig {
 		t.Fatal(err)
 	}
 	store := grants.OpenShard(s.dir, s.cache)
-	r := &rig{t: t, registry: s.registry, store: store, events: events, Fetcher: transfer.New(transfer.Config{
+	r := &rig{t: t, registry: s.registry, store: store, dir: s.dir, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: client, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Site: func(registry string) grants.Site {
 			p := s.policy

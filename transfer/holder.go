@@ -65,36 +65,49 @@ func (h holder) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Fou
 // Manifest implements mesh.Holder.
 func (h holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
 	q := h.f.request(ref)
-	if terms.Held {
-		found, ok := h.f.manifests.kept(q, h.f.grants.ForMember(q, oci.ManifestResource, terms))
-		if !ok {
+	found, err := opened(false, func() (*oci.Found, error) {
+		if terms.Held {
+			if found, ok := h.f.manifests.kept(ctx, q, h.f.grants.ForMember(q, oci.ManifestResource, terms)); ok {
+				return found, nil
+			}
 			return nil, oci.NotHeldError(ref)
 		}
-		return found, nil
+		limited, cancel := inTime(ctx, ref)
+		defer cancel()
+		return h.f.manifests.byDigest(limited, q, false, true)
+	})
+	if terms.Held {
+		return found, err
 	}
-	limited, cancel := inTime(ctx, ref)
-	defer cancel()
-	found, err := h.f.manifests.byDigest(limited, q, false, true)
 	return found, h.explain(ctx, q, oci.ManifestResource, err)
 }
 
-// Tags implements mesh.Holder.
-func (h holder) Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
-	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Tags(ctx, ref, query) })
-}
-
-// Referrers implements mesh.Holder.
-func (h holder) Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error) {
-	return h.page(ctx, ref, func() (*oci.Page, error) { return h.f.upstream.Referrers(ctx, ref, query) })
-}
-
-// page gets a page of a list from the registry.
-func (h holder) page(ctx context.Context, ref oci.Ref, get func() (*oci.Page, error)) (*oci.Page, error) {
-	if h.f.site(ref.Registry).Offline {
-		return nil, oci.OfflineError(ref)
+// List implements mesh.Holder.
+func (h holder) List(ctx context.Context, q oci.Question) (*mesh.List, error) {
+	list, err := h.f.lists.forMember(ctx, h.f.asked(q))
+	switch {
+	case errors.Is(err, wait.ErrClosed):
+		return nil, wait.ErrClosed
+	case err != nil:
+		return nil, explain(ctx, q.Ref, "", err)
+	default:
+		return list.given(), nil
 	}
-	page, err := get()
-	return page, explain(ctx, ref, "", err)
+}
+
+// Kept implements mesh.Holder.
+func (h holder) Kept(q oci.Question) (*mesh.List, error) {
+	list, ok := h.f.lists.kept(h.f.asked(q))
+	if !ok {
+		return nil, oci.NotHeldError(q.Ref)
+	}
+	return list.given(), nil
+}
+
+// LastWord implements mesh.Holder.
+func (h holder) LastWord(q oci.Question) (mesh.Word, bool) {
+	w, ok := h.f.lists.words.own(h.f.asked(q))
+	return mesh.Word{At: w.Told, Sum: w.Sum, No: w.No}, ok
 }
 
 // Presence implements mesh.Holder. It waits for no disk. Whether the content may be

@@ -18,6 +18,7 @@ import (
 // manifests gets manifests by their digest.
 type manifests struct {
 	*rooms
+	parts *parts
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[manifestKey, *oci.Found]
 }
@@ -28,9 +29,13 @@ type manifestKey struct {
 	digest               digest.Digest
 }
 
+// keyOf is the key of a request for a digest.
+func keyOf(q grants.Request) manifestKey { return manifestKey{q.Registry, q.Repository, q.Digest} }
+
 func newManifests(r *rooms) *manifests {
 	return &manifests{
 		rooms:      r,
+		parts:      newParts(r),
 		forClients: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 		forMembers: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 	}
@@ -43,10 +48,10 @@ func (m *manifests) byDigest(ctx context.Context, q grants.Request, head, member
 	if err != nil {
 		return nil, err
 	}
-	if found, ok := m.kept(q, pass); ok {
+	if found, ok := m.kept(ctx, q, pass); ok {
 		return found, nil
 	}
-	key := manifestKey{q.Registry, q.Repository, q.Digest}
+	key := keyOf(q)
 	if !member && !m.mesh.Only(q.Registry, q.Digest.String()) {
 		return shared(m.forClients.Do(ctx, key, func(ctx context.Context) (*oci.Found, error) { return m.fromOwner(ctx, q, key) }))
 	}
@@ -79,13 +84,10 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	if q.Offline {
 		return nil, oci.OfflineError(q.Ref)
 	}
-	asked := time.Now()
-	d, err := m.upstream.Stat(ctx, q.Ref, false, oci.ManifestTypes)
+	d, found, err := m.stat(ctx, q, oci.ManifestTypes)
 	switch {
-	case err != nil:
-		return nil, err
-	case d.Manifest != nil:
-		return m.take(ctx, q, *d.Manifest, asked)
+	case err != nil || found != nil:
+		return found, err
 	case d.Size >= 0 && oci.ToldType(d.MediaType) != oci.Untold:
 		return &oci.Found{
 			Manifest: oci.Manifest{Digest: q.Digest, MediaType: d.MediaType, By: d.By}, Size: d.Size, Provenance: oci.Provenance{Host: q.Registry},
@@ -93,6 +95,19 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 	default:
 		return nil, nil
 	}
+}
+
+// stat asks the registry by HEAD what q means. It returns the manifest, too, if it took a
+// GET to learn that.
+func (m *manifests) stat(ctx context.Context, q grants.Request, accept []string) (d oci.Descriptor, found *oci.Found, err error) {
+	asked, claim := time.Now(), m.memory.Claim()
+	d, err = m.upstream.Stat(wait.WithClaim(ctx, claim), q.Ref, false, accept)
+	if err != nil || d.Manifest == nil {
+		claim.Release()
+		return d, nil, err
+	}
+	found, err = m.take(ctx, q, *d.Manifest, asked, claim)
+	return d, found, err
 }
 
 // fromOwner gets a manifest from the first node on its route that has it or gets it.
@@ -104,25 +119,30 @@ func (m *manifests) fromOwner(ctx context.Context, q grants.Request, key manifes
 
 // fromPeer gets a manifest from another node and keeps it.
 func (m *manifests) fromPeer(ctx context.Context, p mesh.Peer, q grants.Request, terms mesh.Terms) (*oci.Found, error) {
-	found, err := p.Manifest(ctx, q.Ref, terms)
+	claim := m.memory.Claim()
+	found, err := p.Manifest(wait.WithClaim(ctx, claim), q.Ref, terms)
 	if err != nil {
+		claim.Release()
 		return nil, err
 	}
 	found.MediaType = oci.KeptType(found.MediaType, found.Bytes)
 	if terms.Held {
 		found.At = m.grants.At(q, oci.ManifestResource) // nobody asked the registry for this
 	}
-	if _, err := m.keep(ctx, q, &found.Manifest, found.At); err != nil {
+	found.Size = int64(len(found.Bytes))
+	stored, err := m.keep(ctx, q, &found.Manifest, found.At)
+	if err != nil {
+		claim.Release()
 		return nil, mesh.Lied(p, err)
 	}
-	found.Size = int64(len(found.Bytes))
+	m.hand(q, found, stored, claim)
 	return found, nil
 }
 
 // fromUpstream gets a manifest for all who ask: from another node that holds it
 // although it is not its owner, or else from the registry.
 func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Found, error) {
-	if found, ok := m.kept(q, m.grants.Recent(q, oci.ManifestResource)); ok { // it came since we looked
+	if found, ok := m.kept(ctx, q, m.grants.Recent(q, oci.ManifestResource)); ok { // it came since we looked
 		return found, nil
 	}
 	if found, ok := m.fromHolders(ctx, q); ok {
@@ -164,39 +184,72 @@ func (m *manifests) fromNodes(ctx context.Context, q grants.Request, nodes []mes
 }
 
 // kept returns the manifest that the pass opens, if there is one and the shard has it.
-func (m *manifests) kept(q grants.Request, pass *grants.Pass) (*oci.Found, bool) {
+func (m *manifests) kept(ctx context.Context, q grants.Request, pass *grants.Pass) (*oci.Found, bool) {
+	return m.keptAt(ctx, q, pass, time.Time{})
+}
+
+// keptAt is kept for a manifest that q's registry vouched for at that time, and so for
+// what it lists.
+func (m *manifests) keptAt(ctx context.Context, q grants.Request, pass *grants.Pass, at time.Time) (*oci.Found, bool) {
 	if pass == nil {
 		return nil, false
 	}
-	content, mediaType, err := pass.Manifest()
+	held, err := pass.Manifest()
 	if err != nil {
 		return nil, false
 	}
-	m.sizes.Learn(q.Registry, q.Digest, mediaType, content)
-	return &oci.Found{
-		Manifest:   oci.Manifest{Digest: q.Digest, MediaType: mediaType, Bytes: content},
-		Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, Size: int64(len(content)),
-	}, true
+	m.parts.see(ctx, q, pass, held, at)
+	found := &oci.Found{
+		Manifest:   oci.Manifest{Digest: q.Digest, MediaType: held.MediaType, Bytes: held.Content},
+		Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, Size: held.Size,
+	}
+	if held.Content == nil {
+		found.Open = func() (oci.Body, error) { return pass.Blob() }
+	}
+	return found, true
 }
 
 // fetch gets a manifest from upstream and keeps it.
 func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string) (*oci.Found, error) {
-	asked := time.Now()
-	got, err := m.upstream.Manifest(ctx, q.Ref, accept)
+	asked, claim := time.Now(), m.memory.Claim()
+	got, err := m.upstream.Manifest(wait.WithClaim(ctx, claim), q.Ref, accept)
 	if err != nil {
+		claim.Release()
 		return nil, err
 	}
-	return m.take(ctx, q, got, asked)
+	return m.take(ctx, q, got, asked, claim)
 }
 
-// take keeps a manifest that upstream was asked for at that time.
-func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest, asked time.Time) (*oci.Found, error) {
+// take keeps a manifest that upstream was asked for at that time. claim is of its memory.
+func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest, asked time.Time, claim *wait.Claim) (*oci.Found, error) {
 	q.Digest, got.MediaType = got.Digest, oci.KeptType(got.MediaType, got.Bytes)
 	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {
+		claim.Release()
 		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: got.By, Reason: flight.WrongBytes, Err: err}
 	}
-	return &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}, nil
+	found := &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}
+	m.hand(q, found, stored, claim)
+	return found, nil
+}
+
+// large is the size from which on a manifest's bytes don't stay in memory with each
+// answer.
+const large = 64 << 10
+
+// hand decides where the answers find the bytes of a manifest that came: a large one in
+// the shard, or else in a lease.
+func (m *manifests) hand(q grants.Request, found *oci.Found, stored bool, claim *wait.Claim) {
+	if found.Size <= large {
+		claim.Release()
+		return
+	}
+	if pass := m.grants.Recent(q, oci.ManifestResource); stored && pass != nil {
+		claim.Release()
+		found.Bytes, found.Open = nil, func() (oci.Body, error) { return pass.Blob() }
+		return
+	}
+	found.Open = newLease(found.Bytes, claim).open
 }
 
 // keep puts a manifest that came for q into the shard; at is when the registry vouched

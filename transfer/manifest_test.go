@@ -2,8 +2,10 @@ package transfer_test
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -19,10 +21,21 @@ func (r *rig) mustFind(ref oci.Ref, want []byte, mediaType string) *oci.Found {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if !bytes.Equal(m.Bytes, want) || m.MediaType != mediaType || m.Size != int64(len(want)) || m.Digest != m.Digest.Algorithm().FromBytes(want) {
+	if !bytes.Equal(r.body(m), want) || m.MediaType != mediaType || m.Size != int64(len(want)) || m.Digest != m.Digest.Algorithm().FromBytes(want) {
 		r.t.Errorf("manifest %+v, want %q of type %s", m, want, mediaType)
 	}
 	return m
+}
+
+// body returns a manifest's bytes, as they are sent, and closes it.
+func (r *rig) body(m *oci.Found) []byte {
+	r.t.Helper()
+	var b bytes.Buffer
+	_, err := m.Send(r.t.Context(), &b, 0, m.Size)
+	if err = errors.Join(err, m.Close()); err != nil {
+		r.t.Error("sending a manifest:", err)
+	}
+	return b.Bytes()
 }
 
 func TestAManifestByDigestIsAskedForOnce(t *testing.T) {
@@ -171,12 +184,15 @@ func TestListingsArePassedOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	img := r.registry.PutImage(repo, "latest")
-	p, err := r.Tags(t.Context(), r.tag(""), "")
-	if err != nil || !bytes.Contains(p.Bytes, []byte(`"latest"`)) {
-		t.Errorf("tags %+v, error %v", p, err)
+	body, way, err := r.list("")
+	if err != nil || !strings.Contains(body, `"latest"`) || way.CacheStatus("a", true) != "a; fwd=uri-miss; stored" {
+		t.Errorf("tags %s, %+v, error %v", body, way, err)
 	}
-	p, err = r.Referrers(t.Context(), r.ref(img.Manifest), "")
-	if err != nil || p.MediaType != upstreamtest.TypeIndex {
-		t.Errorf("referrers %+v, error %v", p, err)
+	p, err := r.Referrers(t.Context(), r.ref(img.Manifest), "")
+	if err != nil || p.Page.MediaType != upstreamtest.TypeIndex {
+		t.Fatalf("referrers %+v, error %v", p, err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -310,6 +310,14 @@ func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) 
 		return nil, err
 	}
 	own := *found
+	if own.Body != nil { // it goes over the wire
+		var b bytes.Buffer
+		_, err := own.Send(ctx, &b, 0, own.Size)
+		if err = errors.Join(err, own.Close()); err != nil {
+			return nil, err
+		}
+		own.Bytes, own.Body, own.Open = b.Bytes(), nil, nil
+	}
 	own.Provenance = p.told(found.Provenance)
 	if f := p.node.fails.Load(); f != nil && f.wrong {
 		own.Bytes = append(slices.Clone(own.Bytes), ' ')
@@ -317,20 +325,35 @@ func (p *fakePeer) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) 
 	return &own, nil
 }
 
-// Tags implements transfer.Peer.
-func (p *fakePeer) Tags(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
+// List implements transfer.Peer.
+func (p *fakePeer) List(ctx context.Context, q oci.Question, kept bool, to oci.Sink) (*oci.Page, oci.Provenance, error) {
 	if err := p.reach(ctx); err != nil {
-		return nil, err
+		return nil, oci.Provenance{}, err
 	}
-	return p.node.Holder().Tags(ctx, ref, q)
+	var list *mesh.List
+	var err error
+	if kept {
+		list, err = p.node.Holder().Kept(q)
+	} else {
+		list, err = p.node.Holder().List(ctx, q)
+	}
+	if err != nil {
+		return nil, oci.Provenance{}, err
+	}
+	to.Reset()
+	return &list.Page, p.told(list.Provenance), errors.Join(list.Send(to), list.Close())
 }
 
-// Referrers implements transfer.Peer.
-func (p *fakePeer) Referrers(ctx context.Context, ref oci.Ref, q oci.Query) (*oci.Page, error) {
+// LastWord implements transfer.Peer.
+func (p *fakePeer) LastWord(ctx context.Context, q oci.Question) (mesh.Word, error) {
 	if err := p.reach(ctx); err != nil {
-		return nil, err
+		return mesh.Word{}, err
 	}
-	return p.node.Holder().Referrers(ctx, ref, q)
+	word, known := p.node.Holder().LastWord(q)
+	if !known {
+		return mesh.Word{}, oci.NotHeldError(q.Ref)
+	}
+	return word, nil
 }
 
 // Offer implements transfer.Peer.
@@ -584,8 +607,8 @@ func TestNodeWithoutEgress(t *testing.T) {
 	manifest := []byte(`{"schemaVersion":2}`)
 	m.registry.PutManifest(repo, "v1", manifestType, manifest)
 	inner.mustFind(inner.tag("v1"), manifest, manifestType)
-	if page, err := inner.Tags(t.Context(), inner.tag(""), ""); err != nil || !bytes.Contains(page.Bytes, []byte("v1")) {
-		t.Error(page, err)
+	if body, _, err := inner.list(""); err != nil || !strings.Contains(body, "v1") {
+		t.Error(body, err)
 	}
 	if c := inner.Counters()[m.registry.Host()]; c.FromUpstreamBytes.Load() != 0 {
 		t.Error("it asked the registry itself")

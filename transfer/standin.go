@@ -24,7 +24,7 @@ func (q question) place() string { return q.keyFor(oci.ManifestTypes) }
 // that the client does not take, what the tag meant by another list, of a type that it
 // takes, checked last.
 func (t *tags) standIn(ctx context.Context, q question, own cache.Tag, known bool, err error) (*oci.Found, bool) {
-	known = known && t.grants.Stands(q.Request, own.Checked)
+	known = known && t.grants.Stands(q.Request, oci.ManifestResource, own.Checked)
 	if e, ok := oci.AsError(err); !ok || !e.Passing() {
 		return nil, false
 	}
@@ -57,7 +57,7 @@ func (t *tags) others(q question) (all []cache.Tag) {
 		if key == q.key {
 			continue
 		}
-		if old, ok := q.Shard.Tag(key); ok && oci.Accepts(q.client, old.MediaType) && t.grants.Stands(q.Request, old.Checked) {
+		if old, ok := q.Shard.Tag(key); ok && oci.Accepts(q.client, old.MediaType) && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked) {
 			all = append(all, old)
 		}
 	}

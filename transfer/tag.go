@@ -19,6 +19,7 @@ import (
 type tags struct {
 	*rooms
 	manifests *manifests
+	words     *words
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[string, meaning]
 }
@@ -30,9 +31,9 @@ type meaning struct {
 	how   oci.Provenance // At, and of another node's answer Stale, Via and Host
 }
 
-func newTags(r *rooms, m *manifests) *tags {
+func newTags(r *rooms, m *manifests, w *words) *tags {
 	return &tags{
-		rooms: r, manifests: m,
+		rooms: r, manifests: m, words: w,
 		forClients: wait.NewCalls[string, meaning](r.life, answerWithin),
 		forMembers: wait.NewCalls[string, meaning](r.life, answerWithin),
 	}
@@ -48,18 +49,22 @@ type question struct {
 	member bool     // another node wants to know
 }
 
-// find gets the manifest that a tag means now, as upstream has it, or if upstream fails
-// the one that it last meant.
-func (t *tags) find(ctx context.Context, of grants.Request, client []string, head, member bool) (*oci.Found, error) {
+// question is what a client, or a member, asks for.
+func (t *tags) question(of grants.Request, client []string, head, member bool) question {
 	q := question{Request: of, client: client, accept: oci.Acceptable(client), head: head, member: member}
 	if member && len(q.accept) == len(oci.ManifestTypes) {
 		q.client = nil // its client takes any type, for which there is no word between nodes
 	}
 	q.key = q.keyFor(q.accept)
+	return q
+}
+
+// known is find for a tag that there is.
+func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 	old, known := q.Shard.Tag(q.key)
-	known = known && t.grants.Stands(q.Request, old.Checked)
+	known = known && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked)
 	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
-		if found, ok := t.lastKnown(q, old); ok {
+		if found, ok := t.lastKnown(ctx, q, old); ok {
 			return found, nil
 		}
 	}
@@ -94,7 +99,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 	}
 	how := c.how
 	how.Origin, how.Collapsed, how.Host = oci.Miss, how.Collapsed || joined, cmp.Or(how.Host, q.Registry)
-	if found, ok := t.keptAt(q, c.Digest, c.how.At); ok {
+	if found, ok := t.keptAt(ctx, q, c.Digest, c.how.At); ok {
 		found.Provenance = how
 		return t.remember(q, found, c.how), nil
 	}
@@ -133,7 +138,7 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 			func(ctx context.Context, p mesh.Peer) (meaning, error) {
 				found, err := p.Tag(ctx, q.Ref, q.accept)
 				if err != nil {
-					return meaning{}, err
+					return meaning{}, t.heard(q, err)
 				}
 				return meaning{Descriptor: oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, how: found.Provenance}, nil
 			})
@@ -166,18 +171,15 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 		return meaning{}, oci.OfflineError(q.Ref)
 	}
 	asked := time.Now()
-	d, err := t.upstream.Stat(ctx, q.Ref, false, q.accept)
-	if err != nil {
+	d, found, err := t.manifests.stat(ctx, q.Request, q.accept)
+	switch {
+	case err != nil:
 		return meaning{}, err
-	}
-	if d.Manifest == nil {
+	case found != nil:
+		return meaning{found: found, how: oci.Provenance{At: found.At}}, nil
+	default:
 		return meaning{Descriptor: d, how: oci.Provenance{At: asked}}, nil
 	}
-	found, err := t.manifests.take(ctx, q.Request, *d.Manifest, asked)
-	if err != nil {
-		return meaning{}, err
-	}
-	return meaning{found: found, how: oci.Provenance{At: found.At}}, nil
 }
 
 // remember notes that the tag means a manifest that is verified. A stale answer of
@@ -199,20 +201,15 @@ func (t *tags) pinned(q question, d digest.Digest) question {
 // keptAt returns the manifest of that digest if the shard has it and it may be served
 // for the tag's repository: the registry said at that time that the tag means it, so it
 // vouched for the manifest and what that lists.
-func (t *tags) keptAt(q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
+func (t *tags) keptAt(ctx context.Context, q question, d digest.Digest, at time.Time) (*oci.Found, bool) {
 	pinned := t.pinned(q, d).Request
 	t.grants.Grant(pinned, oci.ManifestResource, at)
-	pass := t.grants.Known(pinned, oci.ManifestResource, t.believed(q))
-	found, ok := t.manifests.kept(pinned, pass)
-	if ok {
-		t.grants.GrantParts(pinned, found.MediaType, found.Bytes, at)
-	}
-	return found, ok
+	return t.manifests.keptAt(ctx, pinned, t.grants.Known(pinned, oci.ManifestResource, t.believed(q)), at)
 }
 
 // lastKnown is what a tag last meant, if that is still here.
-func (t *tags) lastKnown(q question, old cache.Tag) (*oci.Found, bool) {
-	found, ok := t.keptAt(q, old.Digest, old.Checked)
+func (t *tags) lastKnown(ctx context.Context, q question, old cache.Tag) (*oci.Found, bool) {
+	found, ok := t.keptAt(ctx, q, old.Digest, old.Checked)
 	switch {
 	case ok:
 	case q.head:
@@ -255,7 +252,7 @@ func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) 
 	if !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
 		return nil, false
 	}
-	found, ok := t.lastKnown(q, old)
+	found, ok := t.lastKnown(ctx, q, old)
 	if !ok {
 		found, ok = t.fromHolders(ctx, q, old)
 	}

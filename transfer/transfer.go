@@ -48,6 +48,7 @@ type Fetcher struct {
 	blobs     *blobs
 	manifests *manifests
 	tags      *tags
+	lists     *lists
 }
 
 // rooms are what all parts of a Fetcher work with.
@@ -59,9 +60,20 @@ type rooms struct {
 	excerpts *excerpt.Excerpts
 	sizes    *flight.Sizes
 	counters *count.Book
+	memory   *wait.Budget // for manifests on their way, and lists
 	life     *wait.Life
 	log      *slog.Logger
 }
+
+// What answers on their way share of this node's memory.
+const (
+	memoryBytes = 64 << 20
+	// memoryCrowd is how many may wait for some of it.
+	memoryCrowd = 4096
+	// memoryPatience is how long they wait. It is less than answerWithin, so that a
+	// client hears the reason.
+	memoryPatience = 20 * time.Second
+)
 
 // New returns a Fetcher. Close it.
 func New(cfg Config) *Fetcher {
@@ -69,6 +81,7 @@ func New(cfg Config) *Fetcher {
 		cfg.Stall = stall
 	}
 	r := &rooms{upstream: cfg.Upstream, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
+	r.memory = wait.NewBudget(memoryBytes, memoryCrowd, memoryPatience)
 	r.mesh = mesh.New(mesh.Config{
 		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip,
 		Passed: func(registry string) { r.counters.Of(registry).PeersPassed.Add(1) },
@@ -81,7 +94,8 @@ func New(cfg Config) *Fetcher {
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,
 	})
 	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
-	f.tags = newTags(r, f.manifests)
+	f.lists = newLists(r)
+	f.tags = newTags(r, f.manifests, f.lists.words)
 	return f
 }
 
@@ -137,23 +151,39 @@ func (f *Fetcher) StatBlob(ctx context.Context, ref oci.Ref) (oci.Sized, error) 
 
 // Manifest gets the manifest that ref's tag or digest names. accept is the client's
 // Accept list, taken apart; head asks for all but the bytes. Errors are *oci.Error, or
-// ctx's, and come within 40 s. A GET by digest counts as a hit or a miss.
+// ctx's, and come within 40 s. A GET by digest counts as a hit or a miss. Close the Found.
 func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, head bool) (*oci.Found, error) {
 	q := f.request(ref)
-	if ref.Digest == "" {
-		found, err := f.tags.find(ctx, q, accept, head, false)
-		return found, f.explain(ctx, q, oci.ManifestResource, "", err)
-	}
-	limited, cancel := inTime(ctx, ref)
-	defer cancel()
-	found, err := f.manifests.byDigest(limited, q, head, false)
+	found, err := opened(head, func() (*oci.Found, error) {
+		if ref.Digest == "" {
+			return f.tags.find(ctx, q, accept, head, false)
+		}
+		limited, cancel := inTime(ctx, ref)
+		defer cancel()
+		return f.manifests.byDigest(limited, q, head, false)
+	})
 	if err != nil {
 		return nil, f.explain(ctx, q, oci.ManifestResource, "", err)
 	}
-	if !head {
+	if !head && ref.Digest != "" {
 		f.counters.Of(ref.Registry).Request(found.Origin)
 	}
 	return found, nil
+}
+
+// opened returns what find finds, opened unless only its head is asked for. A manifest
+// that has left the shard just then is looked for once more.
+func opened(head bool, find func() (*oci.Found, error)) (found *oci.Found, err error) {
+	for range attempts {
+		found, err = find()
+		if err != nil || head || found.Open == nil {
+			return found, err
+		}
+		if found.Body, err = found.Open(); err == nil {
+			return found, nil
+		}
+	}
+	return nil, err
 }
 
 // explain makes an *oci.Error of what a client's request ended with, unless it is the
@@ -176,6 +206,8 @@ func explain(ctx context.Context, ref oci.Ref, host string, err error) error {
 	switch {
 	case errors.Is(err, wait.ErrClosed):
 		e.Reason = "this node is shutting down"
+	case errors.Is(err, wait.ErrFull):
+		return oci.BusyError(ref.Registry, err)
 	case errors.Is(err, cache.ErrDigest):
 		e.Kind, e.Reason = oci.Corrupt, flight.WrongBytes
 	}

@@ -79,7 +79,7 @@ var registryKeys = []key[Registry]{
 	one("tag_ttl", durationKind, "0s", func(r *Registry) *time.Duration { return &r.TagTTL },
 		"How long a tag is used after a check with the registry. 0: check at each request."),
 	one("stale_if_error", durationKind, "720h", func(r *Registry) *time.Duration { return &r.StaleIfError },
-		"How long a tag's last manifest is served while the registry fails. 0: never."),
+		"How long a tag's last manifest, a list's last page, or that a tag is missing, is served while the registry fails. 0: never."),
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
 		"Never contact the registry; serve only what is cached."),
 	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },

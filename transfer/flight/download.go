@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"oci-proxy/cache"
@@ -15,13 +14,9 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-const (
-	// resumes is how often in a row a download that broke off is taken up again
-	// without a byte of progress.
-	resumes = 5
-	// readSize is how many bytes are read, hashed and written at once.
-	readSize = 1 << 20
-)
+// resumes is how often in a row a download that broke off is taken up again without a
+// byte of progress.
+const resumes = 5
 
 // errAnew: what an earlier download left is not the beginning of what the source has.
 var errAnew = errors.New("the download begins anew")
@@ -255,32 +250,4 @@ func (r *timedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	r.came += int64(n)
 	return n, err
-}
-
-// readBuffers are what downloads read into.
-var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
-
-// copyBody reads body to its end into the ingest.
-func copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
-	buf := readBuffers.Get().(*[readSize]byte)
-	defer readBuffers.Put(buf)
-	for {
-		n, err := body.Read(buf[:])
-		if n > 0 {
-			if _, err := in.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			if size := in.Size(); size >= 0 && in.Offset() < size {
-				return io.ErrUnexpectedEOF
-			}
-			return nil
-		case err != nil:
-			return err
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-	}
 }

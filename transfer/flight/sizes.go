@@ -37,7 +37,7 @@ func NewSizes() *Sizes {
 // index told the manifest's size does not count: it did not tell those of its layers.
 func (s *Sizes) Learn(registry string, d digest.Digest, mediaType string, manifest []byte) {
 	c := oci.Content{Registry: registry, Digest: d}
-	if s.known(c) {
+	if s.Learnt(c) {
 		return
 	}
 	parts := oci.Parts(mediaType, manifest)
@@ -52,8 +52,8 @@ func (s *Sizes) Learn(registry string, d digest.Digest, mediaType string, manife
 	}
 }
 
-// known reports whether a manifest's parts are noted.
-func (s *Sizes) known(c oci.Content) bool {
+// Learnt reports whether it is noted what a manifest tells.
+func (s *Sizes) Learnt(c oci.Content) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.learnt.Get(c)

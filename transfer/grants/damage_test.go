@@ -62,7 +62,7 @@ func TestDamagedNotesGrantNothing(t *testing.T) {
 				t.Errorf("%s at %d: a grant counts", what, at)
 			}
 			tag := oci.Ref{Registry: private, Repository: ref.Repository, Tag: "v1"}
-			if l.vouch(tag, oci.ManifestResource, time.Now().Add(-time.Hour), false); l.stands(tag, time.Now().Add(-time.Hour)) {
+			if l.vouch(tag, oci.ManifestResource, time.Now().Add(-time.Hour), false); l.stands(tag, oci.ManifestResource, time.Now().Add(-time.Hour)) {
 				t.Errorf("%s at %d: an old tag stands", what, at)
 			}
 		}
@@ -295,7 +295,7 @@ func TestAReplacedDirectoryKeepsWhatIsKnown(t *testing.T) {
 	s.ledger.lose(b, oci.BlobResource)
 	other := cache.Options{}
 	var folder *cache.Folder
-	other.Taken = func(f *cache.Folder) { folder = f }
+	other.Taken = func(f cache.Folders) { folder = f.Notes }
 	store := cache.Open(old, other)
 	s.notes.take(folder)
 	check := func(s *Shard) {

@@ -202,7 +202,7 @@ func (g *Grants) Delivered(q Request, as oci.Resource, at time.Time) {
 // or tag, that is. Nothing follows from what anybody else says.
 func (g *Grants) Revoke(q Request, as oci.Resource, err error) {
 	e, ok := oci.AsError(err)
-	if !ok || !q.Private || !e.Authoritative() {
+	if !ok || !q.Private || !e.Authoritative() || !e.Told.IsZero() { // what was told before was heard then
 		return
 	}
 	switch {
@@ -245,10 +245,12 @@ func (g *Grants) Lost(q Request, as oci.Resource) {
 	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
 }
 
-// Stands reports whether what q's tag meant at that time still counts: a private
-// registry takes it back by a refusal, or by not having the tag any more.
-func (g *Grants) Stands(q Request, checked time.Time) bool {
-	return !q.Private || q.Shard.ledger.stands(q.Ref, checked)
+// Stands reports whether what q's registry said at that time still counts, about what
+// q's tag means or, as that resource, about a list of the repository. A private registry
+// takes it back by a refusal, or by not having the tag any more. It must have vouched
+// for the answer while it was private.
+func (g *Grants) Stands(q Request, as oci.Resource, then time.Time) bool {
+	return !q.Private || q.Shard.ledger.stands(q.Ref, as, then)
 }
 
 // noted is how long Revoke waits for the disk at most. The refusal counts at

@@ -138,13 +138,14 @@ func (l *ledger) vouchedAt(ref oci.Ref, as oci.Resource) time.Time {
 	return time.Time{}
 }
 
-// stands reports whether what ref's tag meant then still counts: the registry has
-// taken back neither the tag nor, since then, the repository.
-func (l *ledger) stands(ref oci.Ref, then time.Time) bool {
+// stands reports whether what ref's registry said then still counts, of ref's tag or, as
+// that resource, of a list: it has taken back neither that nor, since then, the
+// repository.
+func (l *ledger) stands(ref oci.Ref, as oci.Resource, then time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b, repo := l.books[ref.Registry], repoKey(ref)
-	return b != nil && b.vouchedAt(repo, contentKey(ref, oci.ManifestResource)) != 0 && max(b.refusedAt(repo), l.blind) < then.UnixNano()
+	return b != nil && b.vouchedAt(repo, contentKey(ref, as)) != 0 && max(b.refusedAt(repo), l.blind) < then.UnixNano()
 }
 
 // markPrivate notes that the registry is private.
@@ -257,11 +258,15 @@ func (l *ledger) names() []string {
 
 func repoKey(ref oci.Ref) key { return keyOf("repository", ref.Repository) }
 
-// contentKey is what a grant is found by, beside its repository: a digest or a tag.
+// contentKey is what a grant is found by, beside its repository: a digest, a tag or a list.
 // The kind of content belongs to it: asking for a layer as a manifest changes nothing
 // about the layer.
 func contentKey(ref oci.Ref, as oci.Resource) key {
 	switch {
+	case as == oci.TagsResource:
+		return keyOf("tags")
+	case as == oci.ReferrersResource:
+		return keyOf("referrers", ref.Digest.String())
 	case ref.Digest == "":
 		return keyOf("tag", ref.Tag)
 	case as == oci.BlobResource:

@@ -133,7 +133,7 @@ func TestWhetherATagStands(t *testing.T) {
 			l := newLedger()
 			l.vouch(tag, oci.ManifestResource, then, false)
 			tt.do(l)
-			if got := l.stands(tag, then); got != tt.want {
+			if got := l.stands(tag, oci.ManifestResource, then); got != tt.want {
 				t.Errorf("the tag stands: %v, want %v", got, tt.want)
 			}
 		})
@@ -252,7 +252,7 @@ func TestConcurrentUse(t *testing.T) {
 				s.ledger.deliver(ref, false)
 				s.MarkPrivate(repo, false)
 				s.MarkPublic(repo)
-				s.ledger.stands(ref, time.Now())
+				s.ledger.stands(ref, oci.ManifestResource, time.Now())
 				s.ledger.records(private)
 			}
 			s.notes.sync(noted)

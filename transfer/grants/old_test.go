@@ -45,7 +45,7 @@ func earlier(t *testing.T, dir string) {
 func writeOld(t *testing.T, dir string, tags ...cache.Tag) {
 	t.Helper()
 	var folder *cache.Folder
-	c := cache.Open(dir, cache.Options{Taken: func(f *cache.Folder) { folder = f }})
+	c := cache.Open(dir, cache.Options{Taken: func(f cache.Folders) { folder = f.Notes }})
 	for _, tag := range tags {
 		if err := folder.WriteOldTag(tag); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func wantEarlier(t *testing.T, s *Shard) {
 	}
 	for repo, stands := range map[string]bool{"team/app": true, "team/gone": false} {
 		tag := oci.Ref{Registry: private, Repository: repo, Tag: "v1"}
-		if s.ledger.stands(tag, time.Now().Add(-time.Hour)) != stands {
+		if s.ledger.stands(tag, oci.ManifestResource, time.Now().Add(-time.Hour)) != stands {
 			t.Errorf("the tag of %s stands: %v, want %v", repo, !stands, stands)
 		}
 	}

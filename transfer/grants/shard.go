@@ -1,13 +1,17 @@
 package grants
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/pages"
 )
 
 // keep is what may be done with a store by anybody: all but opening what it
@@ -41,17 +45,24 @@ type keep interface {
 // A Shard is a store, and the ledger of who may have what it holds.
 type Shard struct {
 	keep
+	// Pages keeps the last answers to questions about repositories. Whether one may be
+	// served is for Grants to say: see Stands.
+	Pages  *pages.Shelf
 	store  *cache.Store
 	ledger *ledger
 	notes  *notes
+	types  *types
 }
 
 // OpenShard opens the store in dir, as cache.Open does, and reads the ledger that
 // lies in it before anything is served. Close it.
 func OpenShard(dir string, opts cache.Options) *Shard {
-	s := &Shard{ledger: newLedger()}
+	s := &Shard{ledger: newLedger(), types: newTypes(), Pages: pages.New(opts.Log, opts.Bound)}
 	s.notes = newNotes(s.ledger, opts.Log)
-	opts.Taken = s.notes.take
+	opts.Taken = func(f cache.Folders) {
+		s.notes.take(f.Notes)
+		s.Pages.Take(f.Pages)
+	}
 	s.store = cache.Open(dir, opts)
 	s.keep = s.store
 	s.notes.start()
@@ -96,12 +107,36 @@ func (p *Pass) At() time.Time { return p.at }
 // it any more, or can't read it.
 func (p *Pass) Blob() (cache.Blob, error) { return p.shard.store.Open(p.ref.Digest) }
 
-// Manifest returns the content as a manifest, with its media type. An error means
+// Manifest returns what the shard knows of the content as a manifest. An error means
 // that the shard does not have it as one.
-func (p *Pass) Manifest() (content []byte, mediaType string, err error) {
-	content, mediaType, err = p.shard.store.Manifest(p.ref.Digest)
-	if err == nil && p.origin != p.ref.Registry && !oci.TypeAgrees(mediaType, content) {
-		return nil, "", cache.ErrNotFound // the type is another registry's word
+func (p *Pass) Manifest() (cache.Manifest, error) {
+	m, err := p.shard.store.Manifest(p.ref.Digest)
+	if err != nil || p.origin == p.ref.Registry {
+		return m, err
 	}
-	return content, mediaType, err
+	agrees, err := p.shard.types.agrees(p, m)
+	if err != nil || !agrees {
+		return cache.Manifest{}, errors.Join(cache.ErrNotFound, err) // the type is another registry's word
+	}
+	return m, nil
+}
+
+// Read returns all bytes of a manifest.
+func (p *Pass) Read(m cache.Manifest) ([]byte, error) {
+	if m.Content != nil || m.Size == 0 {
+		return m.Content, nil
+	}
+	b, err := p.Blob()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = b.Close() }() // only read
+	if b.Size() != m.Size {
+		return nil, cache.ErrNotFound // another one is there by now
+	}
+	all := bytes.NewBuffer(make([]byte, 0, m.Size))
+	if _, err := b.Send(context.Background(), all, 0, m.Size); err != nil {
+		return nil, fmt.Errorf("reading a manifest: %w", err)
+	}
+	return all.Bytes(), nil
 }

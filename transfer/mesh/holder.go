@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"io"
+	"time"
 
 	"oci-proxy/transfer/oci"
 )
@@ -24,10 +25,14 @@ type Holder interface {
 	Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error)
 	// Manifest gets the manifest of ref's digest. terms are as for Blob.
 	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
-	// Tags gets a page of the registry's tags of the repository.
-	Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
-	// Referrers gets a page of the manifests that refer to ref.Digest.
-	Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
+	// List gets a page of the registry's tags of the repository, or of the manifests that
+	// refer to q.Digest. Close it.
+	List(ctx context.Context, q oci.Question) (*List, error)
+	// Kept opens the page that is the registry's last answer to q as this node knows it,
+	// if it may be served. The *oci.Error is of kind NotFound if there is none. Close it.
+	Kept(q oci.Question) (*List, error)
+	// LastWord tells what this node knows of the registry's last answer to q.
+	LastWord(q oci.Question) (Word, bool)
 	// Presence answers the Peek of the member of the id asker, and notes that the
 	// member is about to get the blob.
 	Presence(ref oci.Ref, asker string) Presence
@@ -40,6 +45,28 @@ type Holder interface {
 	// Lost hears that the registry told another member that it does not have what
 	// ref's digest, as that resource, or ref's tag names.
 	Lost(ref oci.Ref, as oci.Resource)
+}
+
+// A List is a page that a node gives to another member. Close it.
+type List struct {
+	oci.Page
+	oci.Provenance
+	Sheet
+}
+
+// A Sheet is a page's bytes. Its methods are those of pages.Sheet.
+type Sheet interface {
+	// Describe returns how many bytes they are, and their SHA-256 in hexadecimal.
+	Describe() (size int64, sum string)
+	Send(w io.Writer) error
+	Close() error
+}
+
+// A Word is what a node knows of a registry's last answer to a question.
+type Word struct {
+	At  time.Time  // when the registry gave it
+	Sum string     // of the page: SHA-256 in hexadecimal
+	No  *oci.Error // set if it is no page: there is no such thing, or the registry refused
 }
 
 // Given is a blob that a node gives to another member. Close it.

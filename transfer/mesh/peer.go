@@ -51,10 +51,13 @@ type Peer interface {
 	// Manifest gets the manifest that ref's digest names. The caller checks the
 	// bytes.
 	Manifest(ctx context.Context, ref oci.Ref, terms Terms) (*oci.Found, error)
-	// Tags gets a page of the registry's tags of the repository.
-	Tags(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
-	// Referrers gets a page of the manifests that refer to ref.Digest.
-	Referrers(ctx context.Context, ref oci.Ref, query oci.Query) (*oci.Page, error)
+	// List gets a page of the registry's tags of the repository, or of the manifests that
+	// refer to q.Digest. Its bytes go to to. If kept is set, it is the registry's last
+	// answer as the peer knows it, and the registry is not asked.
+	List(ctx context.Context, q oci.Question, kept bool, to oci.Sink) (*oci.Page, oci.Provenance, error)
+	// LastWord asks what the peer knows of the registry's last answer to q. The *oci.Error
+	// is of kind NotFound if it knows none.
+	LastWord(ctx context.Context, q oci.Question) (Word, error)
 	// Offer asks the peer to take the blob of ref's registry and digest from this
 	// node's shard; ref has no repository. mediaType is a manifest's, "" for a
 	// blob. nil means that the peer has it.

@@ -30,7 +30,8 @@ const (
 	Invalid
 	// Offline: the configuration says never to ask the registry.
 	Offline
-	// Busy: too many requests are at the registry, and no turn came for this one.
+	// Busy: no turn came for the request: too many are at the registry, or others have
+	// all the memory that this node has for such answers.
 	Busy
 	// Looped: the registry's name leads back to this proxy.
 	Looped
@@ -72,6 +73,7 @@ type Error struct {
 	Relayed    bool          // another member heard the answer and passed it on
 	Unreached  bool          // no connection came about: another node may have another way out
 	Inside     string        // Reason for operators, if it tells what the network inside is like; stays on this node
+	Told       time.Time     // when the registry gave this answer, if it was kept and stands in for Err, how the registry fails now; zero: just now
 	Err        error         // the cause, if there is one
 }
 
@@ -84,6 +86,9 @@ func (e *Error) Error() string {
 	}
 	if e.Status != 0 {
 		s += fmt.Sprintf(": upstream answered %d", e.Status)
+	}
+	if !e.Told.IsZero() {
+		s += ", as it said at " + e.Told.UTC().Format(time.RFC3339) + "; it fails now"
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
@@ -128,6 +133,14 @@ func KindOf(err error) Kind {
 // configuration says never to ask the registry.
 func OfflineError(ref Ref) error {
 	return &Error{Kind: Offline, Registry: ref.Registry, Reason: "the registry is configured as offline and this is not in the cache"}
+}
+
+// busyFor is after how long to ask a node again that is busy.
+const busyFor = 5 * time.Second
+
+// BusyError ends a request for which this node has no memory now. err says why.
+func BusyError(registry string, err error) *Error {
+	return &Error{Kind: Busy, Registry: registry, Reason: err.Error(), RetryAfter: busyFor}
 }
 
 // NotHeldError is the answer to a member that asks only for what this node holds

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"context"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -108,11 +110,39 @@ func quoted(s string) string {
 	return b.String()
 }
 
-// A Found is a manifest for a client, with Bytes for a GET and without for a HEAD.
+// A Found is a manifest for a client. For a GET its bytes are in Body or in Bytes,
+// for a HEAD they need be in neither. Close it.
 type Found struct {
 	Manifest
 	Provenance
 	Size int64
+	// Open opens the bytes of a manifest that are not in Bytes, because the shard has it
+	// and it is large. nil: they are in Bytes.
+	Open func() (Body, error)
+	Body Body // opened; nil: it was not
+}
+
+// A Body is an open manifest. Its methods are those of cache.Blob.
+type Body interface {
+	Send(ctx context.Context, w io.Writer, off, n int64) (int64, error)
+	Close() error
+}
+
+// Send writes the bytes [off, off+n) to w and returns how many it wrote.
+func (f *Found) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
+	if f.Body != nil {
+		return f.Body.Send(ctx, w, off, n)
+	}
+	k, err := w.Write(f.Bytes[off : off+n])
+	return int64(k), err
+}
+
+// Close lets the bytes go.
+func (f *Found) Close() error {
+	if f.Body == nil {
+		return nil
+	}
+	return f.Body.Close()
 }
 
 // A Sized is a blob as a HEAD describes it.

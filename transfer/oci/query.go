@@ -47,12 +47,16 @@ func (q Query) With(ns string) string {
 // Same reports whether two queries select the same page: they have the same keys and
 // values, in whatever order and encoding.
 func (q Query) Same(other Query) bool {
-	a, errA := url.ParseQuery(string(q))
-	b, errB := url.ParseQuery(string(other))
-	if errA != nil || errB != nil {
-		return q == other
+	return q.canonical() == other.canonical()
+}
+
+// canonical returns the one form of all queries that select the same page.
+func (q Query) canonical() string {
+	v, err := url.ParseQuery(string(q))
+	if err != nil {
+		return string(q)
 	}
-	return a.Encode() == b.Encode()
+	return v.Encode()
 }
 
 // isOurs reports whether a pair of a query has a key that is not for registries. Some

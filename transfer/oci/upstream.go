@@ -46,17 +46,8 @@ type Manifest struct {
 	By        Party // who sent it
 }
 
-// A Page is upstream's answer to a listing of tags or referrers.
-type Page struct {
-	MediaType string
-	Bytes     []byte
-	Next      Query  // of the link to the next page, "" on the last page
-	Filters   string // OCI-Filters-Applied
-	By        Party  // who sent it
-}
-
 // An Upstream asks registries. Each method builds its request from the fields it
-// is given and nothing else. Errors are *Error. Each method returns within 40 s,
+// is given and nothing else. Errors are *Error, unless it says otherwise. Each method returns within 40 s,
 // retries included; Open and Range return within that time once the header is there.
 type Upstream interface {
 	// Open returns the blob's bytes from offset on. ctx bounds the whole stream,
@@ -73,8 +64,10 @@ type Upstream interface {
 	// Manifest gets the manifest that ref's digest or else its tag names, at most
 	// 4 MiB. If ref has a digest, the bytes are checked against it.
 	Manifest(ctx context.Context, ref Ref, accept []string) (Manifest, error)
-	// Tags gets a page of the repository's tags, at most 32 MiB.
-	Tags(ctx context.Context, ref Ref, query Query) (*Page, error)
-	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB.
-	Referrers(ctx context.Context, ref Ref, query Query) (*Page, error)
+	// Tags gets a page of the repository's tags, at most 32 MiB. Its bytes go to to; if
+	// that fails, its error is returned as it is.
+	Tags(ctx context.Context, ref Ref, query Query, to Sink) (*Page, error)
+	// Referrers gets a page of the manifests that refer to ref.Digest, at most 4 MiB, as
+	// Tags does.
+	Referrers(ctx context.Context, ref Ref, query Query, to Sink) (*Page, error)
 }

@@ -180,13 +180,27 @@ func (r *rig) questions() map[string]func(context.Context, mesh.Peer) error {
 	ref, layer := r.ref(img.Manifest), r.ref(img.Layers[0])
 	tag := oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
 	return map[string]func(context.Context, mesh.Peer) error{
-		"tag":       func(ctx context.Context, b mesh.Peer) error { _, err := b.Tag(ctx, tag, nil); return err },
-		"manifest":  func(ctx context.Context, b mesh.Peer) error { _, err := b.Manifest(ctx, ref, mesh.Terms{}); return err },
-		"tags":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Tags(ctx, tag, ""); return err },
-		"referrers": func(ctx context.Context, b mesh.Peer) error { _, err := b.Referrers(ctx, ref, ""); return err },
-		"peek":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Peek(ctx, layer); return err },
-		"progress":  func(ctx context.Context, b mesh.Peer) error { _, err := b.Progress(ctx, layer); return err },
-		"stat":      func(ctx context.Context, b mesh.Peer) error { _, _, err := b.Stat(ctx, layer); return err },
+		"tag":      func(ctx context.Context, b mesh.Peer) error { _, err := b.Tag(ctx, tag, nil); return err },
+		"manifest": func(ctx context.Context, b mesh.Peer) error { _, err := b.Manifest(ctx, ref, mesh.Terms{}); return err },
+		"tags": func(ctx context.Context, b mesh.Peer) error {
+			_, _, err := b.List(ctx, oci.Question{Ref: tag.Repo()}, false, new(bytes.Buffer))
+			return err
+		},
+		"kept": func(ctx context.Context, b mesh.Peer) error {
+			_, _, err := b.List(ctx, oci.Question{Ref: tag.Repo()}, true, new(bytes.Buffer))
+			return err
+		},
+		"last word": func(ctx context.Context, b mesh.Peer) error {
+			_, err := b.LastWord(ctx, oci.Question{Ref: tag})
+			return err
+		},
+		"referrers": func(ctx context.Context, b mesh.Peer) error {
+			_, _, err := b.List(ctx, oci.Question{Ref: ref}, false, new(bytes.Buffer))
+			return err
+		},
+		"peek":     func(ctx context.Context, b mesh.Peer) error { _, err := b.Peek(ctx, layer); return err },
+		"progress": func(ctx context.Context, b mesh.Peer) error { _, err := b.Progress(ctx, layer); return err },
+		"stat":     func(ctx context.Context, b mesh.Peer) error { _, _, err := b.Stat(ctx, layer); return err },
 		"no tag": func(ctx context.Context, b mesh.Peer) error {
 			_, err := b.Tag(ctx, oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v2"}, nil)
 			return err

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
@@ -145,11 +147,12 @@ func (a *answers) getManifest(w *reply, c *call) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = found.Close() }() // only read
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
 	setProvenance(w.Header(), found.Provenance, a.cfg.Name, false)
-	return send(w, found.MediaType, found.Bytes)
+	return sendManifest(c.Context(), w, found)
 }
 
 // getTag tells what a tag means.
@@ -160,27 +163,12 @@ func (a *answers) getTag(w *reply, c *call) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = found.Close() }() // only what it is counts
 	if err := tellable(c.Registry, found.MediaType); err != nil {
 		return err
 	}
 	setProvenance(w.Header(), found.Provenance, a.cfg.Name, true)
 	return sendJSON(w, meaning{Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size})
-}
-
-// getTags sends a page of tags.
-func (a *answers) getTags(w *reply, c *call) error {
-	ctx, cancel := a.inTime(c)
-	defer cancel()
-	page, err := a.cfg.Holder.Tags(ctx, c.Ref, c.list)
-	return sendPage(w, c, page, err)
-}
-
-// getReferrers sends a page of referrers.
-func (a *answers) getReferrers(w *reply, c *call) error {
-	ctx, cancel := a.inTime(c)
-	defer cancel()
-	page, err := a.cfg.Holder.Referrers(ctx, c.Ref, c.list)
-	return sendPage(w, c, page, err)
 }
 
 // getProgress tells how much of a blob is here.
@@ -268,12 +256,38 @@ func malformed(registry, what string) error {
 
 // send sends a small answer. The peer notices if part of it can't be sent.
 func send(w *reply, mediaType string, b []byte) error {
+	begin(w, mediaType, int64(len(b)), bodySum(b))
+	_, _ = w.Write(b)
+	return nil
+}
+
+// begin writes the header of an answer of n bytes with that sum.
+func begin(w *reply, mediaType string, n int64, sum string) {
 	h := w.Header()
 	h["Content-Type"] = []string{mediaType} // an empty one too, so that net/http does not guess
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	h.Set(headerBody, bodySum(b))
+	h.Set("Content-Length", strconv.FormatInt(n, 10))
+	h.Set(headerBody, sum)
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(b)
+}
+
+// sendManifest sends a manifest. A large one is not read into memory. Its digest is the
+// sum of its bytes, or they are read once more for the sum.
+func sendManifest(ctx context.Context, w *reply, found *oci.Found) error {
+	if found.Body == nil {
+		return send(w, found.MediaType, found.Bytes)
+	}
+	sum := found.Digest.Encoded()
+	if found.Digest.Algorithm() != digest.SHA256 {
+		h := sha256.New()
+		if _, err := found.Send(ctx, h, 0, found.Size); err != nil {
+			return fmt.Errorf("reading a manifest: %w", err)
+		}
+		sum = hex.EncodeToString(h.Sum(nil))
+	}
+	begin(w, found.MediaType, found.Size, sum)
+	if _, err := found.Send(ctx, w, 0, found.Size); err != nil {
+		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
+	}
 	return nil
 }
 
@@ -296,26 +310,4 @@ func encodeJSON(v any) ([]byte, error) {
 		return nil, fmt.Errorf("writing an answer: %d bytes of JSON are over the limit of %d", len(b), maxJSON)
 	}
 	return b, nil
-}
-
-// sendPage sends a page, or returns err.
-func sendPage(w *reply, c *call, page *oci.Page, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := tellable(c.Registry, page.MediaType); err != nil {
-		return err
-	}
-	h := w.Header()
-	set := func(key, val string) {
-		if val != "" {
-			h.Set(key, val)
-		}
-	}
-	if len(page.Next) > maxNext {
-		return malformed(c.Registry, "link to the next page")
-	}
-	set(headerNext, string(page.Next))
-	set(headerFilters, printable(page.Filters, maxWord))
-	return send(w, page.MediaType, page.Bytes)
 }

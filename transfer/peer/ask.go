@@ -3,8 +3,11 @@ package peer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -191,6 +194,35 @@ func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Respons
 // small asks for what fits into limit bytes and comes within most; 0 means that
 // ctx alone bounds it.
 func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most time.Duration) (*answer, error) {
+	return c.whole(ctx, id, a, most, func(ctx context.Context, ans *answer) (err error) {
+		ans.body, err = c.content(ctx, ans.link, ans.Response, limit)
+		return err
+	})
+}
+
+// content reads a small answer to its end.
+func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64) (body []byte, err error) {
+	err = c.drain(ctx, l, resp, limit, func() (int64, error) {
+		body, err = wait.ReadAll(ctx, resp.Body, resp.ContentLength, limit)
+		return int64(len(body)), err
+	}, func() string { return bodySum(body) })
+	return body, err
+}
+
+// into is small for an answer whose bytes go to to. If that fails, its error is returned
+// as it is.
+func (c *Client) into(ctx context.Context, id string, a ask, limit int64, most time.Duration, to oci.Sink) (*answer, error) {
+	return c.whole(ctx, id, a, most, func(ctx context.Context, ans *answer) error {
+		in := &intake{Sink: to, sum: sha256.New()}
+		return c.drain(ctx, ans.link, ans.Response, limit, func() (int64, error) {
+			in.Reset()
+			return io.Copy(in, io.LimitReader(ans.Body, limit+1))
+		}, in.hex)
+	})
+}
+
+// whole asks for an answer that read reads to its end.
+func (c *Client) whole(ctx context.Context, id string, a ask, most time.Duration, read func(context.Context, *answer) error) (*answer, error) {
 	if most > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errLate)
@@ -202,27 +234,54 @@ func (c *Client) small(ctx context.Context, id string, a ask, limit int64, most 
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	b, err := c.content(ctx, l, resp, limit)
-	if err != nil {
+	ans := &answer{Response: resp, link: l, asked: asked}
+	if err := read(ctx, ans); err != nil {
 		return nil, err
 	}
-	return &answer{resp, l, b, asked}, nil
+	return ans, nil
 }
 
-// content reads a small answer to its end.
-func (c *Client) content(ctx context.Context, l *link, resp *http.Response, limit int64) ([]byte, error) {
+// drain reads an answer of at most limit bytes to its end by read. sum is the sum of what
+// was read.
+func (c *Client) drain(ctx context.Context, l *link, resp *http.Response, limit int64, read func() (int64, error), sum func() string) error {
 	if resp.ContentLength > limit {
-		return nil, c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
+		return c.garbled(l, fmt.Errorf("an answer of %d bytes is over the limit of %d", resp.ContentLength, limit))
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	n, err := read()
+	switch own := (*intakeError)(nil); {
+	case errors.Is(err, wait.ErrFull), errors.Is(err, wait.ErrTooLarge): // the peer has done nothing wrong
+		return err
+	case errors.As(err, &own):
+		return own.error
+	case err != nil:
+		return c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+	case n > limit:
+		return c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
+	}
+	if err := verifyBody(resp, n, sum()); err != nil {
+		return c.garbled(l, err)
+	}
+	return nil
+}
+
+// An intake passes bytes on and sums them.
+type intake struct {
+	oci.Sink
+	sum hash.Hash
+}
+
+// hex returns the sum.
+func (t *intake) hex() string { return hex.EncodeToString(t.sum.Sum(nil)) }
+
+// An intakeError says that passing bytes on failed: then it was not the peer.
+type intakeError struct{ error }
+
+// Write implements io.Writer.
+func (t *intake) Write(p []byte) (int, error) {
+	_, _ = t.sum.Write(p) // a hash never fails
+	n, err := t.Sink.Write(p)
 	if err != nil {
-		return nil, c.broken(ctx, l, fmt.Errorf("the answer broke off: %w", err))
+		return n, &intakeError{err}
 	}
-	if int64(len(b)) > limit {
-		return nil, c.garbled(l, fmt.Errorf("an answer is over the limit of %d bytes", limit))
-	}
-	if err := verifyBody(resp, b); err != nil {
-		return nil, c.garbled(l, err)
-	}
-	return b, nil
+	return n, nil
 }

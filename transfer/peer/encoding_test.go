@@ -15,6 +15,7 @@ import (
 func FuzzDecodeError(f *testing.F) {
 	f.Add(encodeError(&oci.Error{Kind: oci.Denied, Registry: "r", Host: "h", By: oci.TokenServer, Status: 403, Reason: "no", RetryAfter: 5}))
 	f.Add(`{"kind":"denied","status":403}`)
+	f.Add(`{"kind":"not found","by":"registry","status":404,"ago":5,"instead":{"kind":"limited","status":429}}`)
 	f.Add(`{"kind":"not found","by":"a newer party","status":404}`)
 	f.Add(`{"kind":"limited","retry_after":1e300,"status":-1}`)
 	f.Add(`{"kind":"timeout","reason":"\u0000\u202e<\ud800"}`)
@@ -31,7 +32,7 @@ func FuzzDecodeError(f *testing.F) {
 			t.Errorf("%q can't stand in a header", line)
 		}
 		again, err := decodeError(line, "here")
-		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.By != e.By || again.Status != e.Status {
+		if err != nil || again.Kind != e.Kind || again.Reason != e.Reason || again.Host != e.Host || again.By != e.By || again.Status != e.Status || again.Told.IsZero() != e.Told.IsZero() {
 			t.Errorf("%+v came back as %+v, %v", e, again, err)
 		}
 	})
@@ -61,7 +62,7 @@ func FuzzParseQuery(f *testing.F) {
 		}
 		q.inList = q.Digest != ""
 		again, err := parseQuery(q.encode())
-		if err != nil || again.Ref != q.Ref || again.Terms != q.Terms || again.lost != q.lost || again.blob != q.blob || again.list != q.list {
+		if err != nil || again.Ref != q.Ref || again.Terms != q.Terms || again.lost != q.lost || again.blob != q.blob || again.peek != q.peek || again.list != q.list {
 			t.Errorf("%q: %+v came back as %+v, %v", raw, q, again, err)
 		}
 	})

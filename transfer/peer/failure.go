@@ -20,22 +20,36 @@ type failure struct {
 	Reason     string  `json:"reason,omitempty"`
 	RetryAfter float64 `json:"retry_after,omitempty"` // seconds
 	Unreached  bool    `json:"unreached,omitempty"`
+	// Ago is set if this was kept, and stands in for how the registry fails now: how many
+	// milliseconds ago the registry said it.
+	Ago     int64    `json:"ago,omitempty"`
+	Instead *failure `json:"instead,omitempty"` // how the registry fails now
 }
 
 // encodeError writes e as one line.
 func encodeError(e *oci.Error) string {
-	kind, exactly := e.Kind, ""
-	if kind > oci.Offline {
-		kind, exactly = oci.Unavailable, e.Kind.String()
+	f := failureOf(e)
+	if now, ok := oci.AsError(e.Err); ok && !e.Told.IsZero() {
+		f.Ago = min(max(0, time.Since(e.Told).Milliseconds())+1, maxAge) // rather too old than too new
+		f.Instead = failureOf(now)
 	}
-	b, err := json.Marshal(failure{
-		Kind: kind.String(), Exactly: exactly, Registry: e.Registry, Host: printable(e.Host, maxWord), By: e.By.String(), Status: e.Status,
-		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(), Unreached: e.Unreached,
-	})
+	b, err := json.Marshal(f)
 	if err != nil { // never, for strings and numbers
 		return "{}"
 	}
 	return string(b)
+}
+
+// failureOf is what is sent of e itself.
+func failureOf(e *oci.Error) *failure {
+	kind, exactly := e.Kind, ""
+	if kind > oci.Offline {
+		kind, exactly = oci.Unavailable, e.Kind.String()
+	}
+	return &failure{
+		Kind: kind.String(), Exactly: exactly, Registry: e.Registry, Host: printable(e.Host, maxWord), By: e.By.String(), Status: e.Status,
+		Reason: printable(e.Reason, maxReason), RetryAfter: e.RetryAfter.Seconds(), Unreached: e.Unreached,
+	}
 }
 
 var errFailure = errors.New("the failure in its answer is malformed")
@@ -44,9 +58,23 @@ var errFailure = errors.New("the failure in its answer is malformed")
 // failure is that registry's, whatever the peer says.
 func decodeError(s, registry string) (*oci.Error, error) {
 	var f failure
-	if err := json.Unmarshal([]byte(s), &f); err != nil {
+	if err := json.Unmarshal([]byte(s), &f); err != nil || f.Ago < 0 || f.Ago > maxAge {
 		return nil, errFailure
 	}
+	e, err := f.error(registry)
+	if err != nil || f.Instead == nil || f.Ago == 0 {
+		return e, err
+	}
+	now, err := f.Instead.error(registry)
+	if err != nil {
+		return nil, err
+	}
+	e.Told, e.Err = time.Now().Add(-time.Duration(f.Ago)*time.Millisecond), now
+	return e, nil
+}
+
+// error is the failure as that registry's.
+func (f *failure) error(registry string) (*oci.Error, error) {
 	kind, ok := kindOf(f.Kind)
 	if exactly, known := kindOf(f.Exactly); known {
 		kind = exactly
@@ -56,7 +84,7 @@ func decodeError(s, registry string) (*oci.Error, error) {
 	}
 	const most = 24 * time.Hour
 	return &oci.Error{
-		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), By: partyOf(f), Status: f.Status,
+		Kind: kind, Registry: registry, Host: printable(f.Host, maxWord), By: partyOf(*f), Status: f.Status,
 		Reason:     printable(f.Reason, maxReason),
 		Relayed:    true,
 		Unreached:  f.Unreached,

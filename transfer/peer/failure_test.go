@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -31,11 +32,11 @@ func (f *failing) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, er
 	return oci.Manifest{}, f.err
 }
 
-func (f *failing) Tags(context.Context, oci.Ref, oci.Query) (*oci.Page, error) {
+func (f *failing) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, f.err
 }
 
-func (f *failing) Referrers(context.Context, oci.Ref, oci.Query) (*oci.Page, error) {
+func (f *failing) Referrers(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, f.err
 }
 
@@ -58,9 +59,9 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 			check("open", err)
 			_, err = r.b.Manifest(t.Context(), ref, mesh.Terms{})
 			check("manifest", err)
-			_, err = r.b.Tags(t.Context(), ref, "")
+			_, _, err = r.b.List(t.Context(), oci.Question{Ref: ref.Repo()}, false, new(bytes.Buffer))
 			check("tags", err)
-			_, err = r.b.Referrers(t.Context(), ref, "")
+			_, _, err = r.b.List(t.Context(), oci.Question{Ref: ref}, false, new(bytes.Buffer))
 			check("referrers", err)
 			tag := oci.Ref{Registry: ref.Registry, Repository: repo, Tag: "v1"}
 			_, err = r.b.Tag(t.Context(), tag, nil)
@@ -77,7 +78,7 @@ func TestFailuresOfTheRegistry(t *testing.T) {
 // waiting is a registry that never answers.
 type waiting struct{ failing }
 
-func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ oci.Query) (*oci.Page, error) {
+func (*waiting) Tags(ctx context.Context, _ oci.Ref, _ oci.Query, _ oci.Sink) (*oci.Page, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -91,7 +92,7 @@ func TestRegistryThatIsLateIsNotThePeersFault(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{upstream: &waiting{}})
 	r.server.answers.time = 20 * time.Millisecond
-	_, err := r.b.Tags(t.Context(), r.ref(""), "")
+	_, _, err := r.b.List(t.Context(), oci.Question{Ref: r.ref("")}, false, new(bytes.Buffer))
 	wantError(t, err, oci.Timeout)
 	_, _, err = r.b.Stat(t.Context(), r.ref(digest.FromString("x")))
 	wantError(t, err, oci.Timeout)

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,7 +31,7 @@ func TestStrangersPutNoBlameOnNodes(t *testing.T) {
 		if err != nil || oci.ShownType(m.MediaType) != "application/json" {
 			t.Fatalf("%+v, %v", m, err)
 		}
-		_, err = r.b.Tags(t.Context(), tag, long)
+		_, _, err = r.b.List(t.Context(), oci.Question{Ref: tag.Repo(), Query: long}, false, new(bytes.Buffer))
 		wantError(t, err, oci.Invalid)
 	}
 	if !r.Healthy("b") {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,11 +43,19 @@ var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 		return err
 	},
 	"tags": func(ctx context.Context, _ *Client, b mesh.Peer) error {
-		_, err := b.Tags(ctx, somewhere, "")
+		_, _, err := b.List(ctx, oci.Question{Ref: somewhere.Repo()}, false, new(bytes.Buffer))
 		return err
 	},
 	"referrers": func(ctx context.Context, _ *Client, b mesh.Peer) error {
-		_, err := b.Referrers(ctx, somewhere, "")
+		_, _, err := b.List(ctx, oci.Question{Ref: somewhere}, false, new(bytes.Buffer))
+		return err
+	},
+	"kept": func(ctx context.Context, _ *Client, b mesh.Peer) error {
+		_, _, err := b.List(ctx, oci.Question{Ref: somewhere}, true, new(bytes.Buffer))
+		return err
+	},
+	"last word": func(ctx context.Context, _ *Client, b mesh.Peer) error {
+		_, err := b.LastWord(ctx, oci.Question{Ref: somewhere})
 		return err
 	},
 	"offer": func(ctx context.Context, _ *Client, b mesh.Peer) error {
@@ -73,7 +82,7 @@ func endless(w http.ResponseWriter) {
 
 func TestAnswersThatCannotBeRight(t *testing.T) {
 	t.Parallel()
-	all := []string{"open", "peek", "progress", "stat", "tag", "manifest", "tags", "referrers", "offer", "stats"}
+	all := []string{"open", "peek", "progress", "stat", "tag", "manifest", "tags", "referrers", "kept", "last word", "offer", "stats"}
 	for name, lie := range map[string]struct {
 		calls  []string
 		answer func(http.ResponseWriter, *http.Request)
@@ -113,24 +122,28 @@ func TestAnswersThatCannotBeRight(t *testing.T) {
 			fmt.Fprintf(w, `{"offset":-1,"size":-7,"digest":%q}`, somewhere.Digest)
 		}},
 		"no digest": {[]string{"tag"}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"size":1,"digest":"../x"}`) }},
-		"too large": {[]string{"manifest", "tags", "referrers", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
+		"too large": {[]string{"manifest", "tags", "referrers", "kept", "last word", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(maxList+1))
 		}},
-		"odd ways": {[]string{"open", "stat", "tag", "manifest"}, func(w http.ResponseWriter, _ *http.Request) {
+		"odd ways": {[]string{"open", "stat", "tag", "manifest", "tags", "kept", "last word"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(headerVia, "ü")
 		}},
 		"odd failures": {[]string{"stat", "tag", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerStale, "{") }},
 		"odd redirects": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(headerRedirect, "file:///etc/passwd")
 		}},
-		"odd pages":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "n=1&ns=evil") }},
-		"odd links":       {[]string{"tags", "referrers"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "a=>") }},
+		"odd pages":       {[]string{"tags", "referrers", "kept"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "n=1&ns=evil") }},
+		"odd links":       {[]string{"tags", "referrers", "kept"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerNext, "a=>") }},
 		"odd media types": {[]string{"tags", "manifest"}, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "ü") }},
 		"no range asked for": {[]string{"open"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-4/5")
 			w.WriteHeader(http.StatusPartialContent)
 		}},
-		"a body that is cut": {[]string{"open", "manifest", "tags", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
+		"odd last words": {[]string{"last word"}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(headerPresence, "held")
+			w.Header().Set(headerError, `{"kind":"wonderful"}`)
+		}},
+		"a body that is cut": {[]string{"open", "manifest", "tags", "kept", "stats"}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			fmt.Fprint(w, "[1]")
 		}},

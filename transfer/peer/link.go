@@ -11,7 +11,6 @@ import (
 const (
 	bulkIdle    = 8 // connections for blobs
 	controlIdle = 2 // connections for all else
-	bulkBuffer  = 64 << 10
 )
 
 // A link is what a client keeps of one boot of a member: connections and
@@ -35,7 +34,6 @@ func newLink(life context.Context, m Member, dial dialer, handshake time.Duratio
 		through = dial.secured(pinned(m.Fingerprint), handshake)
 	}
 	l.bulk = transport(through.to(m.Addr), bulkIdle)
-	l.bulk.ReadBufferSize = bulkBuffer
 	l.control = transport(through.to(m.Addr), controlIdle)
 	return l
 }

@@ -21,8 +21,10 @@
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
 //	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only if they are held; vouched=1
 //	GET  /peer/v1/tags                what a tag means
-//	GET  /peer/v1/lists/tags          a page
-//	GET  /peer/v1/lists/referrers     a page
+//	GET  /peer/v1/lists/tags          a page; held=1: only the registry's last one that is kept;
+//	                                  peek=1 with it: only when the registry gave its last answer.
+//	                                  tag={tag} with both: its last answer that there is no such tag
+//	GET  /peer/v1/lists/referrers     a page; held=1, peek=1
 //	GET  /peer/v1/progress/{digest}   how much of a blob is here
 //	POST /peer/v1/offers              take this blob from me
 //	POST /peer/v1/refusals            the registry refused me this repository;
@@ -72,6 +74,7 @@ const (
 	headerError     = "Oci-Peer-Error"     // JSON of the registry's failure
 	headerStale     = "Oci-Peer-Stale"     // the same, of a failure that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
+	headerSum       = "Oci-Peer-Sum"       // SHA-256 of a page that is kept
 	headerAge       = "Oci-Peer-Age"       // how many milliseconds ago the registry said it
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek

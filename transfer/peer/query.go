@@ -37,6 +37,7 @@ type query struct {
 	inList bool      // the digest is a parameter, not part of the path
 	lost   bool      // the repository does not have what the digest or tag names
 	blob   bool      // and the digest is a blob's
+	peek   bool      // of a list: whether it is held
 	list   oci.Query // what selects a page of a list
 }
 
@@ -53,6 +54,9 @@ func (q query) encode() string {
 	}
 	if q.blob {
 		v.Set("blob", "1")
+	}
+	if q.peek {
+		v.Set("peek", "1")
 	}
 	set(v, "tag", q.Tag)
 	if q.inList {
@@ -108,7 +112,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part", "peek"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -118,7 +122,7 @@ func parseQuery(raw string) (query, error) {
 		q.list = oci.Query(formerList(oci.Query(raw)).Encode())
 	}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
-	q.Held, q.Vouched, q.blob = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1"
+	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
 	if in := v.Get("lost"); in != "" {
 		q.lost, q.Repository = true, in
 	}

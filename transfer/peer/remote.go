@@ -228,34 +228,6 @@ func (p *remote) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*
 	}, nil
 }
 
-// Tags implements mesh.Peer.
-func (p *remote) Tags(ctx context.Context, ref oci.Ref, list oci.Query) (*oci.Page, error) {
-	return p.page(ctx, "tags", query{Ref: ref, list: list})
-}
-
-// Referrers implements mesh.Peer.
-func (p *remote) Referrers(ctx context.Context, ref oci.Ref, list oci.Query) (*oci.Page, error) {
-	return p.page(ctx, "referrers", query{Ref: ref, list: list, inList: true})
-}
-
-// page gets a page of a list.
-func (p *remote) page(ctx context.Context, name string, q query) (*oci.Page, error) {
-	a, err := p.get(ctx, "lists/"+name, q, maxList)
-	if err != nil {
-		return nil, err
-	}
-	if a.Header.Get("Content-Type") != "" && !isManifest(a.Header.Get("Content-Type")) {
-		return nil, p.client.garbled(a.link, errors.New("its page is not a list"))
-	}
-	page := &oci.Page{MediaType: a.Header.Get("Content-Type"), Bytes: a.body, Filters: a.Header.Get(headerFilters)}
-	next := a.Header.Get(headerNext)
-	page.Next = oci.ListQuery(next)
-	if string(page.Next) != next || len(next) > maxNext || !visible(page.MediaType, maxWord) || !visible(page.Filters, maxWord) {
-		return nil, p.client.garbled(a.link, errors.New("its page is malformed"))
-	}
-	return page, nil
-}
-
 // An offer is a blob that a node wants another to take, as it is sent.
 type offer struct {
 	Registry  string `json:"registry"`

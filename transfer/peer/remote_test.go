@@ -175,18 +175,20 @@ func TestLists(t *testing.T) {
 		ref := oci.Ref{Registry: r.registry.Host(), Repository: repo}
 		got, pages := "", 0
 		for query := oci.Query("n=2&cursor=x&tag=y"); query != ""; pages++ {
-			page, err := r.b.Tags(t.Context(), ref, query)
+			var body bytes.Buffer
+			page, _, err := r.b.List(t.Context(), oci.Question{Ref: ref, Query: query}, false, &body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, query = got+string(page.Bytes), page.Next
+			got, query = got+body.String(), page.Next
 		}
 		if pages != 3 || !strings.Contains(got, "v0") || !strings.Contains(got, "v4") {
 			t.Errorf("%d pages: %s", pages, got)
 		}
 		d := r.registry.PutManifest(repo, "", upstreamtest.TypeManifest, fmt.Appendf(nil, `{"artifactType":"a/b","subject":{"digest":%q}}`, subject.Manifest))
-		page, err := r.b.Referrers(t.Context(), r.ref(subject.Manifest), "artifactType=a%2Fb")
-		if err != nil || !strings.Contains(string(page.Bytes), d.String()) || page.MediaType != upstreamtest.TypeIndex || page.Next != "" || page.Filters != "artifactType" {
+		var body bytes.Buffer
+		page, _, err := r.b.List(t.Context(), oci.Question{Ref: r.ref(subject.Manifest), Query: "artifactType=a%2Fb"}, false, &body)
+		if err != nil || !strings.Contains(body.String(), d.String()) || page.MediaType != upstreamtest.TypeIndex || page.Next != "" || page.Filters != "artifactType" {
 			t.Errorf("%+v, %v", page, err)
 		}
 	})

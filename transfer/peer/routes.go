@@ -28,7 +28,7 @@ func orHeld(q query) bool { return q.Repository != "" || q.Held }
 const (
 	bulkSlots    = 256  // blobs
 	controlSlots = 1024 // small answers
-	listSlots    = 32   // lists, which may be large and are held in memory
+	listSlots    = 128  // lists, which may be large
 )
 
 // slots bound how many may do something at a time. nil has no bound.
@@ -66,8 +66,8 @@ func newRoutes(a *answers) routes {
 		"HEAD blobs/":         {control, true, orHeld, a.mineOrHeld(a.headBlob)},
 		"GET manifests/":      {control, true, repository, a.mineOrHeld(a.getManifest)},
 		"GET tags":            {control, true, tag, a.mine(a.getTag)},
-		"GET lists/tags":      {list, true, repository, a.mine(a.getTags)},
-		"GET lists/referrers": {list, true, digested, a.mine(a.getReferrers)},
+		"GET lists/tags":      {list, true, repository, a.mineOrHeld(a.getList)},
+		"GET lists/referrers": {list, true, digested, a.mineOrHeld(a.getList)},
 		"GET progress/":       {nil, true, nil, a.getProgress},
 		"POST offers":         {control, true, nil, a.mine(a.postOffer)},
 		"POST refusals":       {control, true, repository, a.postRefusal},

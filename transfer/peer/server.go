@@ -182,7 +182,7 @@ func (s *Server) fail(w *reply, c *call, err error) {
 	e, upstream := errors.AsType[*oci.Error](err)
 	p, node := errors.AsType[*mesh.PeerError](err)
 	switch {
-	case node && p.Busy:
+	case node && p.Busy, upstream && e.Kind == oci.Busy:
 		s.busy(w)
 	case errors.Is(err, errNotMine): // the registry has not failed: other nodes may ask it
 		s.log.Debug("peer refused: this node does not ask that registry", "peer", s.member.name(c.sender), "registry", c.Registry)

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // An answer is what a request led to.
@@ -149,8 +151,8 @@ func (a *answer) coding() string {
 
 // read returns the body of a whole answer, at most limit bytes, and closes the answer.
 func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
-	if !a.isWhole() {
-		return nil, a.refused()
+	if f := a.readable(limit); f != nil {
+		return nil, f
 	}
 	return a.content(ctx, limit)
 }
@@ -158,15 +160,48 @@ func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
 // content returns the body, at most limit bytes, and closes the answer.
 func (a *answer) content(ctx context.Context, limit int64) ([]byte, error) {
 	defer a.resp.Body.Close()
-	if a.resp.ContentLength > limit {
-		return nil, a.tooLarge()
+	bytes, err := wait.ReadAll(ctx, a.resp.Body, a.resp.ContentLength, limit)
+	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
+		return nil, &failure{cause: oci.BusyError(a.home.host, err), again: never}
 	}
-	bytes, err := io.ReadAll(io.LimitReader(a.resp.Body, limit+1))
-	if err != nil {
-		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{connected: true}, err)
-	}
-	if int64(len(bytes)) > limit {
-		return nil, a.tooLarge()
+	if err := a.wasRead(ctx, int64(len(bytes)), limit, err); err != nil {
+		return nil, err
 	}
 	return bytes, nil
+}
+
+// copyTo writes the body of a whole answer, at most limit bytes, and closes the answer.
+func (a *answer) copyTo(ctx context.Context, to oci.Sink, limit int64) error {
+	if f := a.readable(limit); f != nil {
+		return f
+	}
+	defer a.resp.Body.Close()
+	to.Reset()
+	n, err := io.Copy(to, io.LimitReader(a.resp.Body, limit+1))
+	return a.wasRead(ctx, n, limit, err)
+}
+
+// readable returns a failure, and closes the answer, unless it is whole and of at most
+// limit bytes.
+func (a *answer) readable(limit int64) error {
+	if !a.isWhole() {
+		return a.refused()
+	}
+	if a.resp.ContentLength > limit {
+		_ = a.resp.Body.Close() // nothing of it is wanted
+		return a.tooLarge()
+	}
+	return nil
+}
+
+// wasRead returns the failure that reading n bytes of at most limit ended with.
+func (a *answer) wasRead(ctx context.Context, n, limit int64, err error) error {
+	switch {
+	case err != nil:
+		return broken(a.home, a.resp.Request.WithContext(ctx), &trip{connected: true}, err)
+	case n > limit:
+		return a.tooLarge()
+	default:
+		return nil
+	}
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -22,13 +23,13 @@ func TestListsPassOnTheirQuery(t *testing.T) {
 		), nil
 	})
 	want := &oci.Page{
-		MediaType: "application/json", Bytes: []byte("{}"), Filters: "artifactType", Next: "n=5&page_token=z%2b", By: oci.Registry,
+		MediaType: "application/json", Filters: "artifactType", Next: "n=5&page_token=z%2b", By: oci.Registry,
 	}
-	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "cursor=a%2fb&n=5&last=x%26y")
+	tags, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "cursor=a%2fb&n=5&last=x%26y", new(bytes.Buffer))
 	if err != nil || !reflect.DeepEqual(tags, want) {
 		t.Errorf("%+v, %v", tags, err)
 	}
-	referrers, err := client.Referrers(t.Context(), hello("reg.example.com"), "cursor=a%2fb&n=5&last=x%26y")
+	referrers, err := client.Referrers(t.Context(), hello("reg.example.com"), "cursor=a%2fb&n=5&last=x%26y", new(bytes.Buffer))
 	if err != nil || !reflect.DeepEqual(referrers, want) {
 		t.Errorf("%+v, %v", referrers, err)
 	}
@@ -140,7 +141,7 @@ func TestLinksOfARedirectedList(t *testing.T) {
 		}
 		return reply(200, "{}", "Content-Type", "application/json", "Link", `</v2/images/a/tags/list?c=2>; rel="next"`), nil
 	})
-	p, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "n=1")
+	p, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "n=1", new(bytes.Buffer))
 	if err != nil || p.Next != "c=2" {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -152,9 +153,9 @@ func TestAListThatCannotGoOn(t *testing.T) {
 	client := faked(t, Registry{}, func(*http.Request) (*http.Response, error) {
 		return reply(200, "{}", "Content-Type", "application/json", "Link", `<https://other.example.net/v2/a/tags/list?c=2>; rel="next"`), nil
 	})
-	_, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "")
+	_, err := client.Tags(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "a"}, "", new(bytes.Buffer))
 	wantError(t, err, oci.Corrupt, "other.example.net")
-	_, err = client.Referrers(t.Context(), hello("reg.example.com"), "")
+	_, err = client.Referrers(t.Context(), hello("reg.example.com"), "", new(bytes.Buffer))
 	wantError(t, err, oci.Corrupt, "other.example.net")
 }
 

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 	"testing"
@@ -96,13 +97,13 @@ func TestWhatIsReadWholeIsBounded(t *testing.T) {
 		size++
 		_, err := client.Manifest(t.Context(), ref, nil)
 		wantError(t, err, oci.Unavailable, "too large")
-		_, err = client.Referrers(t.Context(), hello("reg.example.com"), "")
+		_, err = client.Referrers(t.Context(), hello("reg.example.com"), "", new(bytes.Buffer))
 		wantError(t, err, oci.Unavailable, "too large")
-		if _, err := client.Tags(t.Context(), ref, ""); err != nil {
+		if _, err := client.Tags(t.Context(), ref, "", new(bytes.Buffer)); err != nil {
 			t.Error(err)
 		}
 		size = maxTags + 1
-		_, err = client.Tags(t.Context(), ref, "")
+		_, err = client.Tags(t.Context(), ref, "", new(bytes.Buffer))
 		wantError(t, err, oci.Unavailable, "too large")
 	}
 }
@@ -116,11 +117,12 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	client := newClient(t, plainly(reg.Host()))
 	query, pages := oci.Query("n=2"), ""
 	for range 3 {
-		p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, query)
+		var body bytes.Buffer
+		p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, query, &body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages += string(p.Bytes)
+		pages += body.String()
 		if query = p.Next; query == "" {
 			break
 		}
@@ -128,7 +130,7 @@ func TestListsOfARealRegistryPage(t *testing.T) {
 	if query != "" || !strings.Contains(pages, `"c"`) {
 		t.Errorf("pages %s, then %v", pages, query)
 	}
-	_, err := client.Referrers(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, "")
+	_, err := client.Referrers(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "none", Digest: helloDigest}, "", new(bytes.Buffer))
 	if err != nil {
 		wantError(t, err, oci.NotFound, "not found")
 	}

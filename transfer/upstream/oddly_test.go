@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
@@ -30,7 +31,7 @@ func TestNonAuthoritativeAnswersCount(t *testing.T) {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}
-	if _, err := client.Tags(t.Context(), ref, ""); err != nil {
+	if _, err := client.Tags(t.Context(), ref, "", new(bytes.Buffer)); err != nil {
 		t.Error(err)
 	}
 }
@@ -100,8 +101,8 @@ func TestUnaskedEncodings(t *testing.T) {
 		for name, ask := range map[string]func(*Client) error{
 			"a manifest by tag":    func(c *Client) error { _, err := c.Manifest(t.Context(), ref, nil); return err },
 			"a manifest by digest": func(c *Client) error { _, err := c.Manifest(t.Context(), hello(ref.Registry), nil); return err },
-			"tags":                 func(c *Client) error { _, err := c.Tags(t.Context(), ref, ""); return err },
-			"referrers":            func(c *Client) error { _, err := c.Referrers(t.Context(), hello(ref.Registry), ""); return err },
+			"tags":                 func(c *Client) error { _, err := c.Tags(t.Context(), ref, "", new(bytes.Buffer)); return err },
+			"referrers":            func(c *Client) error { _, err := c.Referrers(t.Context(), hello(ref.Registry), "", new(bytes.Buffer)); return err },
 		} {
 			for _, bad := range []int{1, 2} {
 				asked := 0

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/url"
@@ -133,7 +134,7 @@ func TestContentTellsWhoGaveIt(t *testing.T) {
 			} else if err != nil || m.By != c.by {
 				t.Errorf("manifest: %+v, %v; want it by the %v", m, err, c.by)
 			}
-			p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, "")
+			p, err := client.Tags(t.Context(), oci.Ref{Registry: reg.Host(), Repository: "team/app"}, "", new(bytes.Buffer))
 			if c.by == oci.Middlebox {
 				wantParty(t, err, oci.Corrupt, c.by)
 			} else if err != nil || p.By != oci.Registry { // a list is not redirected

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -177,10 +178,13 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 				tag := oci.Ref{Registry: "reg.example.com", Repository: "a", Tag: "b"}
 				for what, ask := range map[string]func() error{
 					"a manifest": func() error { _, err := client.Manifest(t.Context(), tag, nil); return err },
-					"a list":     func() error { _, err := client.Tags(t.Context(), tag, ""); return err },
-					"referrers":  func() error { _, err := client.Referrers(t.Context(), hello("reg.example.com"), ""); return err },
-					"a HEAD":     func() error { _, err := client.Stat(t.Context(), tag, false, nil); return err },
-					"a blob":     func() error { _, err := client.Open(t.Context(), hello("reg.example.com"), 0); return err },
+					"a list":     func() error { _, err := client.Tags(t.Context(), tag, "", new(bytes.Buffer)); return err },
+					"referrers": func() error {
+						_, err := client.Referrers(t.Context(), hello("reg.example.com"), "", new(bytes.Buffer))
+						return err
+					},
+					"a HEAD": func() error { _, err := client.Stat(t.Context(), tag, false, nil); return err },
+					"a blob": func() error { _, err := client.Open(t.Context(), hello("reg.example.com"), 0); return err },
 				} {
 					if name == "no end of the answer" && (what == "a blob" || what == "a HEAD") {
 						continue // these do not read a body

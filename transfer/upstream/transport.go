@@ -81,7 +81,6 @@ func (n *network) transport(roots *x509.CertPool, verify bool) *http.Transport {
 		MaxIdleConns:           64,
 		MaxIdleConnsPerHost:    16,
 		IdleConnTimeout:        90 * time.Second,
-		ReadBufferSize:         128 << 10,
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)

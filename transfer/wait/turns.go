@@ -12,9 +12,9 @@ import (
 // ErrBusy ends a wait for a turn that lasts too long, or among too many.
 var ErrBusy = errors.New("no turn: too many others wait or run")
 
-// share is how many times as much as is free a client may hold: a client alone
+// fairness is how many times as much as is free a client may hold: a client alone
 // holds 4/5 of all turns, so that the next client finds room at once.
-const share = 4
+const fairness = 4
 
 // Turns let a bounded number of jobs run. When all turns are taken, jobs wait:
 // clients that have none running come first, then the others in turn. A client
@@ -224,7 +224,7 @@ func (t *Turns[C]) next() *line[C] {
 		return e.Value.(*line[C])
 	}
 	for e := t.others.Front(); e != nil; e = e.Next() {
-		if l := e.Value.(*line[C]); l.active < share*(t.most.Running-t.active) {
+		if l := e.Value.(*line[C]); l.active < fairness*(t.most.Running-t.active) {
 			return l
 		}
 	}

@@ -1,7 +1,7 @@
 // Package wait holds the ways in which goroutines wait for each other: a pause
 // that a context can end ([For]), work that lives as long as its owner
-// ([Life]), one call for all who want its result ([Calls]), and fair turns at what
-// only so many can use ([Turns]).
+// ([Life]), one call for all who want its result ([Calls]) or use it ([Shares]), fair
+// turns at what only so many can use ([Turns]), and bytes that work shares ([Budget]).
 package wait
 
 import (

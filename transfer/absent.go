@@ -1,0 +1,60 @@
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/oci"
+)
+
+// find gets the manifest that a tag means now, as upstream has it, or if upstream fails
+// the one that it last meant. That there is no such tag is remembered as well: clients that
+// look for a signature under several names go on at a 404 alone.
+func (t *tags) find(ctx context.Context, of grants.Request, client []string, head, member bool) (*oci.Found, error) {
+	began, q := time.Now(), t.question(of, client, head, member)
+	found, err := t.known(ctx, q)
+	a := q.asked()
+	switch {
+	case err == nil && found.Stale == nil:
+		t.present(a)
+		return found, nil
+	case err == nil: // what is stale may be older than what is known of its absence
+		if w, ok := t.words.own(a); ok && w.Told.After(found.At) {
+			return nil, t.words.instead(a, found.Stale)
+		}
+		return found, nil
+	}
+	t.words.hear(a, err)
+	failed, ok := fails(ctx, err)
+	if !ok {
+		return nil, err
+	}
+	if !member {
+		t.words.newer(ctx, a, began) // keeps what they say
+	}
+	return nil, t.words.instead(a, failed)
+}
+
+// present forgets that there was no such tag.
+func (t *tags) present(a asked) {
+	if a.Shard.Pages.Knows(a.question()) {
+		a.Shard.Pages.Forget(a.question())
+	}
+}
+
+// heard is the error of another node that was asked for a tag. If it tells of an earlier
+// answer of the registry, that is kept, and the error is how the registry fails.
+func (t *tags) heard(q question, err error) error {
+	e, ok := oci.AsError(err)
+	if !ok || e.Told.IsZero() {
+		return err
+	}
+	t.words.hear(q.asked(), e)
+	return e.Err
+}
+
+// asked is the question whether there is such a tag.
+func (q question) asked() asked {
+	return asked{Request: q.Request, accept: q.accept}
+}
