@@ -139,8 +139,8 @@ func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
 		return nil, a.tooLarge()
 	}
 	bytes, err := wait.ReadAll(ctx, a.resp.Body, a.resp.ContentLength, limit)
-	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
-		return nil, &failure{oci.BusyError(a.home.host, err), never}
+	if errors.Is(err, wait.ErrFull) {
+		return nil, &failure{oci.BusyError(a.home.host, wait.ErrFull), never}
 	}
 	if err != nil {
 		return nil, broken(a.home, a.resp.Request.WithContext(ctx), &trip{}, err)
