@@ -17,7 +17,7 @@ type Options struct {
 	Verify time.Duration    // how long a checked chunk counts as right, 0: 24 h
 	Log    *slog.Logger     // nil: none
 
-	// Windows bound the memory for blobs that have no place on disk. nil: 16 MiB for
+	// Windows bound the memory for blobs that have no place on disk. nil: 8 MiB for
 	// this store alone.
 	Windows *Windows
 
