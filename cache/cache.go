@@ -28,7 +28,7 @@
 //   - stream.go, view.go, window.go, follow.go: what its readers see.
 //   - opener.go, fileblob.go, checks.go, small.go: reading a blob of the shard.
 //   - index.go, entry.go, table.go: what the shard holds, in the order of use.
-//     room.go, shares.go: how much more fits.
+//     room.go, shares.go, load.go: how much more fits.
 //   - allocator.go, remover.go, pressure.go: making room.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
 //     root.go, file.go: the file calls.

@@ -195,7 +195,7 @@ func (x *index) leave(i int32, now time.Time) (note, over bool) {
 		x.link(i, st == inUse)
 		return st == inUse && x.note(i, now), x.listed && x.shares.exceeded(e.share)
 	case st.leaving():
-		x.leaving(e, e.size)
+		x.leaving(e)
 		x.changed.fire()
 	default:
 		x.drop(i)

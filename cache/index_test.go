@@ -106,7 +106,7 @@ func TestRoomIsRefusedWhenAFileCanNotBeRemoved(t *testing.T) {
 	if err := <-settled; err == nil {
 		t.Error("a blob was kept without room")
 	}
-	if x.shares.total.reserved != 0 || x.shares.total.used != 100 || x.shares.total.idle != 100 {
+	if x.shares.total.reserved != 0 || x.shares.total.used.bytes != 100 || x.shares.total.idle.bytes != 100 {
 		t.Errorf("%+v", x.shares.total)
 	}
 	if _, _, _, ok := x.acquire(testName(1)); !ok {
@@ -283,7 +283,7 @@ func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
 	for i := range x.table.slots {
 		sum += x.table.entries[x.table.slots[i]].size
 	}
-	if x.shares.total.used != sum || x.shares.total.reserved != 0 || x.shares.total.leaving != 0 || x.shares.total.pending != 0 {
+	if x.shares.total.used.bytes != sum || x.shares.total.reserved != 0 || x.shares.total.leaving.bytes != 0 || x.shares.total.pending != 0 {
 		t.Errorf("%+v, blobs %d", x.shares.total, sum)
 	}
 }

@@ -36,7 +36,7 @@ func (l *ledger) vacate(k key) bool {
 func (l *ledger) add(n name, registry string, size int64, used time.Time, st state) int32 {
 	sh := l.shares.number(registry)
 	l.shares.all[sh].items++
-	l.shares.count(sh, func(s *space) { s.used += size })
+	l.shares.count(sh, func(s *space) { s.used.add(loadOf(size)) })
 	return l.table.add(n, entry{size: size, share: sh, state: st, touched: used.Unix()})
 }
 
@@ -45,14 +45,14 @@ func (l *ledger) link(i int32, recent bool) {
 	e := &l.table.entries[i]
 	e.state = idle
 	l.table.link(i, recent)
-	l.shares.count(e.share, func(s *space) { s.idle += e.size })
+	l.shares.count(e.share, func(s *space) { s.idle.add(loadOf(e.size)) })
 }
 
 // unlink takes the idle slot i out of the order of use.
 func (l *ledger) unlink(i int32) {
 	e := &l.table.entries[i]
 	l.table.unlink(i)
-	l.shares.count(e.share, func(s *space) { s.idle -= e.size })
+	l.shares.count(e.share, func(s *space) { s.idle.take(loadOf(e.size)) })
 }
 
 // remove takes a blob out of the shard: it becomes evicted or expelled. Its bytes
@@ -64,19 +64,19 @@ func (l *ledger) remove(i int32, to state) {
 	l.shares.all[e.share].items--
 	if wasIdle { // else its readers decide when its bytes are free
 		l.unlink(i)
-		l.leaving(e, e.size)
+		l.leaving(e)
 	}
 }
 
-// leaving adds n to the bytes whose files are being removed.
-func (l *ledger) leaving(e *entry, n int64) {
-	l.shares.count(e.share, func(s *space) { s.leaving += n })
+// leaving says that the file of a blob which nobody reads is being removed.
+func (l *ledger) leaving(e *entry) {
+	l.shares.count(e.share, func(s *space) { s.leaving.add(loadOf(e.size)) })
 }
 
 // left says that removing a file has ended, whether it succeeded or not.
 func (l *ledger) left(i int32) {
 	if e := &l.table.entries[i]; e.state.leaving() && l.pins[i] == nil {
-		l.leaving(e, -e.size)
+		l.shares.count(e.share, func(s *space) { s.leaving.take(loadOf(e.size)) })
 	}
 	l.changed.fire()
 }
@@ -87,7 +87,7 @@ func (l *ledger) drop(i int32) {
 	if e.state != gone || l.pins[i] != nil {
 		return
 	}
-	l.shares.count(e.share, func(s *space) { s.used -= e.size })
+	l.shares.count(e.share, func(s *space) { s.used.take(loadOf(e.size)) })
 	if !l.listed && l.table.named(i) {
 		e.state, e.size = absent, 0
 	} else {

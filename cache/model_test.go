@@ -157,7 +157,7 @@ func (p *pair) check() {
 	for i := range x.shares.all {
 		sh := &x.shares.all[i]
 		used, idle := p.m.used(sh.name)
-		if sh.space.used != used || sh.space.idle != idle || sh.space.reserved != 0 || sh.space.pending != 0 || sh.space.leaving != 0 {
+		if sh.space.used.bytes != used || sh.space.idle.bytes != idle || sh.space.reserved != 0 || sh.space.pending != 0 || sh.space.leaving.bytes != 0 {
 			p.Fatalf("share %s: %+v; model: used %d, idle %d", sh.name, sh.space, used, idle)
 		}
 		if b := sh.space.bound; b > 0 && used > b {
@@ -165,7 +165,7 @@ func (p *pair) check() {
 		}
 	}
 	used, idle := p.m.used("")
-	if x.shares.total.used != used || x.shares.total.idle != idle || x.shares.total.reserved != 0 || x.shares.total.bound > 0 && used > x.shares.total.bound {
+	if x.shares.total.used.bytes != used || x.shares.total.idle.bytes != idle || x.shares.total.reserved != 0 || x.shares.total.bound > 0 && used > x.shares.total.bound {
 		p.Fatalf("room %+v; model: used %d, idle %d", x.shares.total, used, idle)
 	}
 }

@@ -30,7 +30,7 @@ func (r room) settle(registry string, n int64) error {
 	defer r.x.mu.Unlock()
 	sh := r.x.shares.number(registry)
 	uncrowded := func() bool { return r.x.shares.every(sh, func(s *space) bool { return !s.crowded(n) }) }
-	r.x.wait(roomPatience, func() bool { return r.x.shares.total.leaving == 0 || uncrowded() })
+	r.x.wait(roomPatience, func() bool { return r.x.shares.total.leaving.blobs == 0 || uncrowded() })
 	if !uncrowded() {
 		r.x.unreserve(sh, n, n)
 		return errNoRoom
@@ -86,7 +86,7 @@ func (r room) lack(registry string, n int64) lack {
 	l := lack{any: true, own: own.over(n) > 0, used: math.MaxInt64}
 	first := r.x.table.oldest()
 	switch {
-	case l.own && own.over(n) > own.idle, !l.own && all.over(n) > all.idle:
+	case l.own && !own.fits(n), !l.own && !all.fits(n):
 		return l // evicting all blobs would not be enough
 	case l.own:
 		first = r.x.table.order(sh).tail
@@ -125,7 +125,7 @@ func (r room) narrow(n int64) (was, limit int64) {
 	defer r.x.mu.Unlock()
 	t := &r.x.shares.total
 	was = t.limit
-	t.limit = max(t.used-t.leaving+t.reserved-n, 1)
+	t.limit = max(t.staying()-n, 1)
 	return was, t.limit
 }
 
@@ -153,7 +153,7 @@ func (r room) widen(free int64, over bool) (lifted bool) {
 	if t.limit == 0 {
 		return false
 	}
-	t.limit = max(t.limit, t.used+t.reserved+free)
+	t.limit = max(t.limit, t.staying()+t.leaving.bytes+free)
 	if over || t.bound != 0 && t.limit >= t.bound {
 		t.limit = 0
 	}
@@ -177,7 +177,7 @@ func (r room) stats() map[string]Stats {
 		if bound == 0 {
 			bound = r.x.shares.total.bound
 		}
-		out[sh.name] = Stats{Items: sh.items, Bytes: sh.space.used - sh.space.leaving, Bound: bound, Evictions: sh.evictions}
+		out[sh.name] = Stats{Items: sh.items, Bytes: sh.space.used.bytes - sh.space.leaving.bytes, Bound: bound, Evictions: sh.evictions}
 	}
 	return out
 }

@@ -79,7 +79,9 @@ func (s *shares) reserve(sh uint16, n, pending int64) {
 	})
 }
 
-// A space is a bound and what counts towards it, in bytes.
+// A space is a bound and what counts towards it, in bytes. A blob counts its bytes;
+// where there are very many small ones, also what they take on disk beside those: see
+// load.
 //
 // Room is given out as if the leaving files were removed already, so that two blobs
 // on their way in do not both evict for the same bytes. It is written to only once
@@ -87,9 +89,9 @@ func (s *shares) reserve(sh uint16, n, pending int64) {
 type space struct {
 	bound    int64 // 0: none
 	limit    int64 // how much the disk has room for, if that is less; 0: not known
-	used     int64 // blobs of the shard, leaving ones included
-	idle     int64 // part of used that could be evicted
-	leaving  int64 // part of used whose files are being removed, and that nobody reads
+	used     load  // blobs of the shard, leaving ones included
+	idle     load  // part of used that could be evicted
+	leaving  load  // part of used whose files are being removed, and that nobody reads
 	reserved int64 // on its way in
 	pending  int64 // part of reserved that may not be written yet
 }
@@ -101,7 +103,15 @@ func (s *space) over(n int64) int64 {
 	if most == 0 {
 		return math.MinInt64
 	}
-	return n - (most - (s.used - s.leaving + s.reserved))
+	return n - (most - s.staying())
+}
+
+// staying returns what counts once the leaving files are removed.
+func (s *space) staying() int64 { return s.used.without(s.leaving).counts(s.most()) + s.reserved }
+
+// least returns what would count if all idle blobs were evicted too.
+func (s *space) least() int64 {
+	return s.used.without(s.leaving).without(s.idle).counts(s.most()) + s.reserved
 }
 
 // most returns the bound that counts: the lesser of bound and limit, 0: none.
@@ -117,14 +127,14 @@ func (s *space) most() int64 {
 // sizes.
 func (s *space) fits(n int64) bool {
 	most := s.most()
-	return most == 0 || n <= most && s.over(n) <= s.idle
+	return most == 0 || n <= most && n <= most-s.least()
 }
 
-// onDisk returns how many bytes the disk holds at most.
-func (s *space) onDisk() int64 { return s.used + s.reserved - s.pending }
+// onDisk returns how many bytes of content the disk holds at most.
+func (s *space) onDisk() int64 { return s.used.bytes + s.reserved - s.pending }
 
 // crowded reports whether n pending bytes may not be written yet.
 func (s *space) crowded(n int64) bool {
 	most := s.most()
-	return most != 0 && s.onDisk() > most-n
+	return most != 0 && s.used.counts(most)+s.reserved-s.pending > most-n
 }

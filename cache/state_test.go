@@ -24,10 +24,10 @@ func stateOf(x *index, n name) state {
 // bytes count.
 func wantState(t *testing.T, x *index, n name, want state, used int64) {
 	t.Helper()
-	if got := stateOf(x, n); got != want || x.shares.total.used != used {
-		t.Errorf("state %d, %d bytes; want state %d, %d bytes", got, x.shares.total.used, want, used)
+	if got := stateOf(x, n); got != want || x.shares.total.used.bytes != used {
+		t.Errorf("state %d, %d bytes; want state %d, %d bytes", got, x.shares.total.used.bytes, want, used)
 	}
-	if x.shares.total.leaving < 0 || x.shares.total.idle < 0 {
+	if x.shares.total.leaving.bytes < 0 || x.shares.total.idle.bytes < 0 {
 		t.Errorf("%+v", x.shares.total)
 	}
 }
@@ -131,7 +131,7 @@ func TestClearForgetsAllStates(t *testing.T) {
 	x.leave(read, now)
 	x.leave(bad, now)
 	roomOf(x).cancel("a", 100)
-	if s := x.shares.total; s.used != 0 || s.idle != 0 || s.leaving != 0 || s.reserved != 0 || s.pending != 0 {
+	if s := x.shares.total; s.used.bytes != 0 || s.idle.bytes != 0 || s.leaving.bytes != 0 || s.reserved != 0 || s.pending != 0 {
 		t.Errorf("%+v", s)
 	}
 	if _, ok := x.insert(testName(5), "a", 0, now, false, old); ok {

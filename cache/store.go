@@ -21,7 +21,7 @@ type Options struct {
 	// often. Nil: each registry is by itself.
 	Group func(registry string) Group
 
-	// Windows bound the memory for blobs that have no place on disk. nil: 16 MiB for
+	// Windows bound the memory for blobs that have no place on disk. nil: 8 MiB for
 	// this store alone.
 	Windows *Windows
 

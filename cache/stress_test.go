@@ -58,7 +58,7 @@ func TestShardKeepsItsBoundsUnderLoad(t *testing.T) {
 	if kept.Load() < 50 || st[registry].Evictions+st["small.test"].Evictions == 0 || st[registry].Bound != bound {
 		t.Errorf("%d kept, %+v", kept.Load(), st)
 	}
-	if len(s.shard.index.pins) != 0 || s.shard.index.shares.total.reserved != 0 || s.shard.index.shares.total.leaving != 0 {
+	if len(s.shard.index.pins) != 0 || s.shard.index.shares.total.reserved != 0 || s.shard.index.shares.total.leaving.bytes != 0 {
 		t.Errorf("left behind: %d pins, %+v", len(s.shard.index.pins), s.shard.index.shares.total)
 	}
 }

@@ -14,7 +14,7 @@ const (
 	// verdict.
 	windowLeast = HoldBack + 2*blockSize
 	// windowsSize is how many bytes the windows hold together by default.
-	windowsSize = 16 << 20
+	windowsSize = 8 << 20
 	// patience is how long, altogether, a passing ingest waits for one follower
 	// that holds up others.
 	patience = time.Second
@@ -23,7 +23,7 @@ const (
 )
 
 // blockSize is how many bytes a window holds in one piece.
-const blockSize = 16 << 10
+const blockSize = 8 << 10
 
 // Windows bound the memory for blobs that pass through it because they have no place
 // on disk. While they hold too much together, each holds only as little as it needs to
@@ -33,7 +33,7 @@ type Windows struct {
 	bytes atomic.Int64
 }
 
-// NewWindows returns Windows that hold at most that many bytes, and 96 KiB for each blob
+// NewWindows returns Windows that hold at most that many bytes, and 80 KiB for each blob
 // beyond them.
 func NewWindows(most int64) *Windows { return &Windows{most: most} }
 

@@ -60,7 +60,7 @@ func resolve(dir string) string {
 
 // windowsSize is how many bytes of memory all downloads together take that have no place
 // on disk.
-const windowsSize = 16 << 20
+const windowsSize = 8 << 20
 
 // options say how each directory's shard is opened. In whitelist_mode only
 // registries that name the defaults' directory use it.

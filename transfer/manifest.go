@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -119,8 +120,14 @@ func (m *manifests) fromOwner(ctx context.Context, q grants.Request, key manifes
 
 // fromPeer gets a manifest from another node and keeps it.
 func (m *manifests) fromPeer(ctx context.Context, p mesh.Peer, q grants.Request, terms mesh.Terms) (*oci.Found, error) {
-	claim := m.memory.Claim()
+	claim, err := m.claim(ctx, q.Registry)
+	if err != nil {
+		return nil, err
+	}
 	found, err := p.Manifest(wait.WithClaim(ctx, claim), q.Ref, terms)
+	if errors.Is(err, wait.ErrFull) {
+		err = oci.BusyError(q.Registry, wait.ErrFull)
+	}
 	if err != nil {
 		claim.Release()
 		return nil, err
@@ -211,7 +218,11 @@ func (m *manifests) keptAt(ctx context.Context, q grants.Request, pass *grants.P
 
 // fetch gets a manifest from upstream and keeps it.
 func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string) (*oci.Found, error) {
-	asked, claim := time.Now(), m.memory.Claim()
+	claim, err := m.claim(ctx, q.Registry)
+	if err != nil {
+		return nil, err
+	}
+	asked := time.Now()
 	got, err := m.upstream.Manifest(wait.WithClaim(ctx, claim), q.Ref, accept)
 	if err != nil {
 		claim.Release()
@@ -231,6 +242,20 @@ func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest
 	found := &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}
 	m.hand(q, found, stored, claim)
 	return found, nil
+}
+
+// firstClaim is how much memory is claimed before anybody is asked for a manifest: who
+// has to wait for memory does so before somebody waits for it to read on.
+const firstClaim = 16 << 10
+
+// claim returns a claim for a manifest that is about to come.
+func (m *manifests) claim(ctx context.Context, registry string) (*wait.Claim, error) {
+	c := m.memory.Claim()
+	err := c.Grow(ctx, firstClaim)
+	if errors.Is(err, wait.ErrFull) {
+		err = oci.BusyError(registry, err)
+	}
+	return c, err
 }
 
 // large is the size from which on a manifest's bytes don't stay in memory with each

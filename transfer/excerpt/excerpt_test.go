@@ -60,7 +60,9 @@ func (s *source) Manifest(context.Context, oci.Ref, []string) (oci.Manifest, err
 	return oci.Manifest{}, errUnused
 }
 
-func (s *source) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) { return nil, errUnused }
+func (s *source) Tags(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
+	return nil, errUnused
+}
 
 func (s *source) Referrers(context.Context, oci.Ref, oci.Query, oci.Sink) (*oci.Page, error) {
 	return nil, errUnused

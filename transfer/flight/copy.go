@@ -15,7 +15,7 @@ const (
 	// readSize is how many bytes are read, hashed and written at once where more comes.
 	readSize = 1 << 20
 	// largeReads bounds the downloads that read so much at once. More make smaller steps.
-	largeReads = 16
+	largeReads = 8
 )
 
 // large are the buffers that downloads read into while much comes. A nil one is made

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -14,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
-	"oci-proxy/transfer/wait"
 )
 
 // An answer is what a request led to.
@@ -147,61 +144,4 @@ func (a *answer) isWhole() bool { return a.is(http.StatusOK, http.StatusNonAutho
 // coding is what is wrong with an answer that is not identity.
 func (a *answer) coding() string {
 	return fmt.Sprintf("it was sent with Content-Encoding %s, though none was asked for", printable(a.resp.Header.Get("Content-Encoding")))
-}
-
-// read returns the body of a whole answer, at most limit bytes, and closes the answer.
-func (a *answer) read(ctx context.Context, limit int64) ([]byte, error) {
-	if f := a.readable(limit); f != nil {
-		return nil, f
-	}
-	return a.content(ctx, limit)
-}
-
-// content returns the body, at most limit bytes, and closes the answer.
-func (a *answer) content(ctx context.Context, limit int64) ([]byte, error) {
-	defer a.resp.Body.Close()
-	bytes, err := wait.ReadAll(ctx, a.resp.Body, a.resp.ContentLength, limit)
-	if errors.Is(err, wait.ErrFull) || errors.Is(err, wait.ErrTooLarge) {
-		return nil, &failure{cause: oci.BusyError(a.home.host, err), again: never}
-	}
-	if err := a.wasRead(ctx, int64(len(bytes)), limit, err); err != nil {
-		return nil, err
-	}
-	return bytes, nil
-}
-
-// copyTo writes the body of a whole answer, at most limit bytes, and closes the answer.
-func (a *answer) copyTo(ctx context.Context, to oci.Sink, limit int64) error {
-	if f := a.readable(limit); f != nil {
-		return f
-	}
-	defer a.resp.Body.Close()
-	to.Reset()
-	n, err := io.Copy(to, io.LimitReader(a.resp.Body, limit+1))
-	return a.wasRead(ctx, n, limit, err)
-}
-
-// readable returns a failure, and closes the answer, unless it is whole and of at most
-// limit bytes.
-func (a *answer) readable(limit int64) error {
-	if !a.isWhole() {
-		return a.refused()
-	}
-	if a.resp.ContentLength > limit {
-		_ = a.resp.Body.Close() // nothing of it is wanted
-		return a.tooLarge()
-	}
-	return nil
-}
-
-// wasRead returns the failure that reading n bytes of at most limit ended with.
-func (a *answer) wasRead(ctx context.Context, n, limit int64, err error) error {
-	switch {
-	case err != nil:
-		return broken(a.home, a.resp.Request.WithContext(ctx), &trip{connected: true}, err)
-	case n > limit:
-		return a.tooLarge()
-	default:
-		return nil
-	}
 }

@@ -37,7 +37,7 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 		if err != nil {
 			return nil, err
 		}
-		if err := ans.copyTo(ctx, sink, limit); err != nil {
+		if err := copyTo(ctx, ans, sink, limit); err != nil {
 			return nil, cmp.Or(sink.failed, err)
 		}
 		if ans.isPage() {

@@ -68,7 +68,7 @@ func (r *registry) manifestOnce(ctx context.Context, a ask, want digest.Digest) 
 	if err != nil {
 		return m, err
 	}
-	bytes, err := ans.read(ctx, maxManifest)
+	bytes, err := read(ctx, ans, maxManifest)
 	if err != nil {
 		return m, err
 	}

@@ -102,7 +102,10 @@ func TestUnaskedEncodings(t *testing.T) {
 			"a manifest by tag":    func(c *Client) error { _, err := c.Manifest(t.Context(), ref, nil); return err },
 			"a manifest by digest": func(c *Client) error { _, err := c.Manifest(t.Context(), hello(ref.Registry), nil); return err },
 			"tags":                 func(c *Client) error { _, err := c.Tags(t.Context(), ref, "", new(bytes.Buffer)); return err },
-			"referrers":            func(c *Client) error { _, err := c.Referrers(t.Context(), hello(ref.Registry), "", new(bytes.Buffer)); return err },
+			"referrers": func(c *Client) error {
+				_, err := c.Referrers(t.Context(), hello(ref.Registry), "", new(bytes.Buffer))
+				return err
+			},
 		} {
 			for _, bad := range []int{1, 2} {
 				asked := 0

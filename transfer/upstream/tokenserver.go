@@ -86,7 +86,7 @@ func readToken(ctx context.Context, ans *answer, withLogin bool) (string, time.D
 	if ans.resp.StatusCode/100 != 2 { // some answer 201, and proxies make a 203 of 200
 		return "", 0, noToken(ans, withLogin)
 	}
-	body, err := ans.content(ctx, maxTokenAnswer)
+	body, err := readContent(ctx, ans, maxTokenAnswer)
 	if err != nil {
 		return "", 0, err
 	}

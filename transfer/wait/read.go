@@ -3,6 +3,7 @@ package wait
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -21,7 +22,8 @@ const firstRead = 16 << 10
 // ReadAll reads r to its end and at most limit+1 bytes, so that the caller sees when
 // there are more than limit. told is how many bytes r is said to bring, -1 if that is
 // not known; it only makes reading cheaper. The memory is claimed as the bytes come,
-// from ctx's Claim if there is one; Grow's errors end the reading.
+// from ctx's Claim if there is one. If it can't be had while ctx lasts the error is
+// ErrFull, since that is why r was not read in time; ErrTooLarge is as for Grow.
 func ReadAll(ctx context.Context, r io.Reader, told, limit int64) ([]byte, error) {
 	claim, _ := ctx.Value(claimKey{}).(*Claim)
 	var all []byte
@@ -68,5 +70,9 @@ func enlarge(ctx context.Context, claim *Claim, all []byte, told, limit int64) (
 
 // cover makes the claim hold n bytes, or as many as a claim may hold.
 func (c *Claim) cover(ctx context.Context, n int64) error {
-	return c.Grow(ctx, min(n, c.budget.Largest())-c.held)
+	err := c.Grow(ctx, min(n, c.budget.Largest())-c.held)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	}
+	return err
 }
