@@ -197,6 +197,7 @@ func TestNoTurnIsAnErrorThatNamesTheRegistry(t *testing.T) {
 		})
 		synctest.Wait()
 		cancel()
+		synctest.Wait()
 		close(l.done)
 		all.Wait()
 	})
