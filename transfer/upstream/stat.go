@@ -120,7 +120,7 @@ func manifestHead(a *answer, want digest.Digest) headed {
 	switch {
 	case a.isWhole() && d.By != oci.Middlebox:
 		return headed{d, fits}
-	case a.asked == oci.Storage && d.Digest != "": // the registry's redirect names it
+	case d.Digest != "" && (a.asked == oci.Storage || a.redirects() && d.By == oci.Registry): // the registry's redirect names it
 		d.MediaType, d.Size = "", -1
 		return headed{d, fits}
 	default:
