@@ -27,7 +27,6 @@ func (v *visit) tryAgain(ctx context.Context, ans *answer) (bool, error) {
 		v.ask.budget.refund()
 		return true, v.meet(ctx, ans)
 	case ans.challenged(p) && !v.restarted && (p.remembered || p.cached):
-		v.ask.budget.refund()
 		v.restart(ans)
 		return true, nil
 	case p.header == "" && !v.ask.budget.knocked && !v.ask.budget.spent() && ans.turnsAway():
