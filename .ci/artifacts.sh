@@ -69,7 +69,7 @@ fill() {
   done
   sign "$to/org/bundled" && sign "$to/org/tagged" --new-bundle-format=false || return 1
   image=$to/org/app@$(crane digest --insecure "$to/org/app:v1")
-  notation sign --insecure-registry "$image" || return 1
+  notation sign --insecure-registry --force-referrers-tag=false "$image" || return 1
   echo '{}' >"$work/attached.json"
   (cd "$work" && oras attach --plain-http "$image" --artifact-type application/vnd.example.report attached.json:application/json) || return 1
   helm push --plain-http "$work/demo-0.1.0.tgz" "oci://$to/charts" && helm push --plain-http "$work/demo-0.2.0.tgz" "oci://$to/charts"

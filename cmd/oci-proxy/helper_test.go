@@ -112,11 +112,35 @@ func start(t *testing.T, addr string, args ...string) *process {
 	return startAs(t, addr, exec.Command(exe, args...))
 }
 
+// shipped builds the program as it ships, and returns its path: the memory and the time
+// that this test's own binary takes are not the program's, above all with the race
+// detector.
+func shipped(t *testing.T) string {
+	t.Helper()
+	exe := filepath.Join(t.TempDir(), "oci-proxy")
+	build := exec.Command("go", "build", "-o", exe, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
+	return exe
+}
+
+// startShipped is start for a program that was built.
+func startShipped(t *testing.T, addr, exe string, args ...string) *process {
+	t.Helper()
+	cmd := exec.Command(exe, args...)
+	cmd.Env = os.Environ()
+	return startAs(t, addr, cmd)
+}
+
 // startAs is start with a command of the caller's.
 func startAs(t *testing.T, addr string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, addr: addr, log: new(testkit.Log), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	if p.cmd.Env == nil {
+		p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -77,6 +77,7 @@ func TestListsThatNobodyReadsCostLittle(t *testing.T) {
 	const clients = 40
 	same := func(int) string { return "/v2/" + repo + "/tags/list" }
 	each := func(i int) string { return fmt.Sprintf("/v2/team/app-%d/tags/list", i) }
+	exe := shipped(t)
 	for _, c := range []struct {
 		name     string
 		size     string // of the cache
@@ -108,7 +109,7 @@ func TestListsThatNobodyReadsCostLittle(t *testing.T) {
 				}
 			}
 			addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-			node := start(t, addr, "serve", "-c", configFile(t, "port: %s\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: %s}\nregistries: {%q: {insecure: true}}\n",
+			node := startShipped(t, addr, exe, "serve", "-c", configFile(t, "port: %s\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: %s}\nregistries: {%q: {insecure: true, upstream_requests: 1000}}\n",
 				strings.TrimPrefix(addr, "127.0.0.1:"), up.Host(), dir, c.size, up.Host()))
 			idle, got := peakMemory(t, node), make([]int, clients)
 			var all sync.WaitGroup

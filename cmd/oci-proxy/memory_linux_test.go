@@ -36,7 +36,7 @@ type siege struct {
 }
 
 // besiege starts a node whose registry has what the clients will ask for.
-func besiege(t *testing.T, size string) *siege {
+func besiege(t *testing.T, exe, size string) *siege {
 	t.Helper()
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < 10_000 {
@@ -45,9 +45,9 @@ func besiege(t *testing.T, size string) *siege {
 	up := upstreamtest.New(t, upstreamtest.TLS())
 	port := freePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	file := configFile(t, "port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: %s}\nregistries: {%q: {insecure: true}}\n",
+	file := configFile(t, "port: %d\naddress: 127.0.0.1\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: %s}\nregistries: {%q: {insecure: true, upstream_requests: 1000}}\n",
 		port, up.Host(), t.TempDir(), size, up.Host())
-	s := &siege{t: t, up: up, node: start(t, addr, "serve", "-c", file)}
+	s := &siege{t: t, up: up, node: startShipped(t, addr, exe, "serve", "-c", file)}
 	if _, _, err := pull(t.Context(), newClient(), blobURL(addr, up.PutBlob(repo, random(1, 1<<20)))); err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +212,7 @@ func (s *siege) settled() {
 func TestMemoryOfSlowClients(t *testing.T) { //nolint:tparallel // the sieges follow one another
 	t.Parallel()
 	testkit.SkipShort(t)
+	exe := shipped(t)
 	for _, c := range []struct {
 		name, store string // and the bound of its store
 		ask         func(*siege)
@@ -240,7 +241,7 @@ func TestMemoryOfSlowClients(t *testing.T) { //nolint:tparallel // the sieges fo
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := besiege(t, c.store)
+			s := besiege(t, exe, c.store)
 			c.ask(s)
 			s.settled()
 		})
