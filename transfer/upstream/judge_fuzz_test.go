@@ -36,7 +36,6 @@ type script struct {
 	content int  // requests for content at the registry
 	met     int  // challenges that were met
 	spoke   bool // an answer had the form of a registry or its token server
-	hang    time.Duration
 }
 
 // trip answers one request.

@@ -106,14 +106,13 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 	shown := r.passes.login.now()
 	ans, err := r.meetAll(ctx, a)
-	if !refusesLogin(ans, err) || !r.passes.renew(ctx, a.repo, shown) {
+	if !refusesLogin(ans, err) || !r.passes.renew(ctx, a.repo, shown) || !a.budget.refund() {
 		return ans, err
 	}
 	r.net.log.InfoContext(ctx, "login refused; trying again with the new password", "registry", r.home.host)
 	if err == nil {
 		ans.discard()
 	}
-	a.budget.refund()
 	return r.meetAll(ctx, a)
 }
 
@@ -137,7 +136,8 @@ func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
 		return nil, err
 	}
 	v := visit{registry: r, ask: a, pass: p}
-	for a.budget.take() {
+	for {
+		a.budget.take()
 		ans, err := r.hops.follow(ctx, a, v.pass)
 		if err != nil {
 			return nil, err
@@ -150,9 +150,6 @@ func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
 			return r.asGuest(ctx, a, ans)
 		}
 	}
-	f := r.home.fail(oci.Denied, never, r.home.host, "the registry keeps asking for a login")
-	f.By = v.by
-	return nil, f
 }
 
 // asGuest meets a challenge of a host that the registry's redirect led to: some

@@ -56,28 +56,28 @@ func persist[T any](ctx context.Context, home *home, b *budget, try func(context
 // counted that lead to a challenge which is met. It belongs to one goroutine.
 type budget struct {
 	requests, challenges int
+	kept                 int  // requests that are not to be used yet
 	knocked              bool // a pass was shown that nothing asked for
 }
 
 // newBudget returns the budget of one answer.
 func newBudget() *budget { return &budget{requests: maxRequests, challenges: maxRequests} }
 
-// take takes one request off, and reports whether there was one left.
-func (b *budget) take() bool {
-	b.requests--
-	return b.requests >= 0
-}
+// take takes one request off.
+func (b *budget) take() { b.requests-- }
 
-// refund gives the request back that led to a challenge.
-func (b *budget) refund() {
-	if b.challenges > 0 {
-		b.challenges--
-		b.requests++
+// refund gives the request back that led to a challenge, unless there were too many.
+func (b *budget) refund() bool {
+	if b.challenges == 0 {
+		return false
 	}
+	b.challenges--
+	b.requests++
+	return true
 }
 
 // spent reports whether no request is left.
-func (b *budget) spent() bool { return b.requests <= 0 }
+func (b *budget) spent() bool { return b.requests <= b.kept }
 
 // pause returns how long to wait before another try, and whether there is to be
 // one, after n tries that took so long together.

@@ -75,6 +75,8 @@ type headed struct {
 // token.
 func (r *registry) head(ctx context.Context, a ask, read func(*answer) headed) (headed, error) {
 	a.method = http.MethodHead
+	a.budget.kept = 1 // for the GET
+	defer func() { a.budget.kept = 0 }()
 	return persist(ctx, r.home, a.budget, func(ctx context.Context) (headed, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, headTimeout, errTry)
 		defer cancel()

@@ -26,11 +26,16 @@ func badHeads() map[string]tripFunc {
 			}
 			return reply(307, "", "Location", "https://cdn.example.net/x"), nil
 		},
-		"a redirect to nowhere":   func(*http.Request) (*http.Response, error) { return reply(302, ""), nil },
-		"a reset":                 func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset") },
-		"silence":                 func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, context.Cause(r.Context()) },
-		"no digest, no size":      func(*http.Request) (*http.Response, error) { return chunked(reply(200, "")), nil },
-		"a page":                  func(*http.Request) (*http.Response, error) { return chunked(reply(200, "", "Content-Type", "text/html")), nil },
+		"a redirect to nowhere": func(*http.Request) (*http.Response, error) { return reply(302, ""), nil },
+		"a reset":               func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset") },
+		"silence": func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		},
+		"no digest, no size": func(*http.Request) (*http.Response, error) { return chunked(reply(200, "")), nil },
+		"a page": func(*http.Request) (*http.Response, error) {
+			return chunked(reply(200, "", "Content-Type", "text/html")), nil
+		},
 		"a digest of another kind": func(*http.Request) (*http.Response, error) {
 			return chunked(reply(200, "", "Docker-Content-Digest", "sha384:00")), nil
 		},
@@ -127,9 +132,11 @@ func TestHeadsThatNoGetMends(t *testing.T) {
 		trip tripFunc
 		kind oci.Kind
 	}{
-		"too many":     {answers(429, "", "Retry-After", "3600"), oci.Limited},
-		"a loop":       {answers(508, ""), oci.Looped},
-		"no such host": {func(*http.Request) (*http.Response, error) { return nil, &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}} }, oci.Unavailable},
+		"too many": {answers(429, "", "Retry-After", "3600"), oci.Limited},
+		"a loop":   {answers(508, ""), oci.Looped},
+		"no such host": {func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}
+		}, oci.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

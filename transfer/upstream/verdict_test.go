@@ -34,11 +34,15 @@ var givers = map[string]struct {
 	"the registry, by its error": {func(r verdictRow) verdict { return r.registry }, oci.Registry, func(status int) tripFunc {
 		return answers(status, `{"errors":[{"code":"X","message":"as it says"}]}`, "Content-Type", "application/json")
 	}},
-	"a page":                 {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "<html>no</html>", "Content-Type", "text/html") }},
-	"plain text":             {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "no healthy upstream", "Content-Type", "text/plain") }},
-	"JSON of its own":        {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, `{"message":"no Route matched"}`, "Content-Type", "application/json") }},
-	"nothing":                {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "") }},
-	"storage, in XML":        {func(r verdictRow) verdict { return r.storage }, oci.Storage, func(status int) tripFunc { return leading(answers(status, "<Error/>", "Content-Type", "application/xml")) }},
+	"a page":     {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "<html>no</html>", "Content-Type", "text/html") }},
+	"plain text": {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "no healthy upstream", "Content-Type", "text/plain") }},
+	"JSON of its own": {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc {
+		return answers(status, `{"message":"no Route matched"}`, "Content-Type", "application/json")
+	}},
+	"nothing": {func(r verdictRow) verdict { return r.middlebox }, oci.Middlebox, func(status int) tripFunc { return answers(status, "") }},
+	"storage, in XML": {func(r verdictRow) verdict { return r.storage }, oci.Storage, func(status int) tripFunc {
+		return leading(answers(status, "<Error/>", "Content-Type", "application/xml"))
+	}},
 	"storage, without words": {func(r verdictRow) verdict { return r.storage }, oci.Storage, func(status int) tripFunc { return leading(answers(status, "")) }},
 	"another registry": {func(r verdictRow) verdict { return r.sibling }, oci.Storage, func(status int) tripFunc {
 		return leading(answers(status, `{"errors":[{"code":"X"}]}`, "Docker-Distribution-Api-Version", "registry/2.0"))

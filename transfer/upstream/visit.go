@@ -12,10 +12,9 @@ import (
 type visit struct {
 	*registry
 	ask       ask
-	pass      pass      // that the next request shows
-	by        oci.Party // who asked for a login last
-	restarted bool      // with a bare request, after a pass that worked was refused
-	knocked   bool      // the pass is one that no challenge asked for
+	pass      pass // that the next request shows
+	restarted bool // with a bare request, after a pass that worked was refused
+	knocked   bool // the pass is one that no challenge asked for
 }
 
 // tryAgain reports whether the request is to be sent again, with another pass. If so
@@ -23,12 +22,10 @@ type visit struct {
 func (v *visit) tryAgain(ctx context.Context, ans *answer) (bool, error) {
 	p := v.pass
 	switch {
-	case ans.challenged(p) && p.header == "":
-		v.ask.budget.refund()
+	case ans.challenged(p) && p.header == "" && v.ask.budget.refund():
 		return true, v.meet(ctx, ans)
 	case ans.challenged(p) && !v.restarted && (p.remembered || p.cached):
-		v.restart(ans)
-		return true, nil
+		return v.restart(ans), nil
 	case p.header == "" && !v.ask.budget.knocked && !v.ask.budget.spent() && ans.turnsAway():
 		return v.knock(ctx, ans)
 	case v.knocked && !ans.turnsAway():
@@ -37,19 +34,22 @@ func (v *visit) tryAgain(ctx context.Context, ans *answer) (bool, error) {
 	return false, nil
 }
 
-// restart drops a pass that worked before and is refused now: the next request is
-// bare.
-func (v *visit) restart(ans *answer) {
-	v.restarted, v.by = true, ans.by()
-	ans.discard()
+// restart drops a pass that worked before and is refused now. It reports whether a
+// bare request is to follow. A refused HEAD without a challenge tells so little that
+// the GET follows instead.
+func (v *visit) restart(ans *answer) bool {
 	v.passes.forget(v.ask.repo, v.pass)
-	v.pass = pass{}
+	if v.ask.budget.spent() || v.ask.method == http.MethodHead && len(challengesOf(ans.resp.Header)) == 0 {
+		return false
+	}
+	ans.discard()
+	v.restarted, v.pass = true, pass{}
+	return true
 }
 
 // meet chooses among the challenges of a bare request's answer, closes the answer
 // and gets the pass asked for.
 func (v *visit) meet(ctx context.Context, ans *answer) error {
-	v.by = ans.by()
 	ch, reason := v.passes.choose(ans.url, challengesOf(ans.resp.Header))
 	if reason != "" {
 		f := ans.refused()
