@@ -17,6 +17,13 @@ type holder struct{ f *Fetcher }
 // Holder returns the Fetcher as the other members see it.
 func (f *Fetcher) Holder() mesh.Holder { return holder{f} }
 
+// request is what another node asks this one for.
+func (h holder) request(ref oci.Ref) grants.Request {
+	q := h.f.request(ref)
+	q.Member = true
+	return q
+}
+
 // explain is Fetcher.explain for a member: a node that is shutting down fails itself,
 // and does not speak for the registry.
 func (h holder) explain(ctx context.Context, q grants.Request, as oci.Resource, err error) error {
@@ -28,7 +35,7 @@ func (h holder) explain(ctx context.Context, q grants.Request, as oci.Resource, 
 
 // Blob implements mesh.Holder.
 func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker string) (*mesh.Given, error) {
-	t := flight.NewTicket(h.f.request(ref))
+	t := flight.NewTicket(h.request(ref))
 	t.ForMember, t.Terms, t.Asker = true, terms, asker
 	if terms.Part.Length > 0 {
 		t.Parts = func(int64) ([]oci.Span, int64) { return []oci.Span{terms.Part}, 0 }
@@ -45,7 +52,7 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 
 // Stat implements mesh.Holder. A redirect is for a GET to tell.
 func (h holder) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error) {
-	q := h.f.request(ref)
+	q := h.request(ref)
 	limited, cancel := inTime(ctx, ref)
 	defer cancel()
 	s, known, err := h.f.blobs.statHere(limited, q)
@@ -57,14 +64,14 @@ func (h holder) Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, e
 
 // Tag implements mesh.Holder.
 func (h holder) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Found, error) {
-	q := h.f.request(ref)
+	q := h.request(ref)
 	found, err := h.f.tags.find(ctx, q, accept, true, true)
 	return found, h.explain(ctx, q, oci.ManifestResource, err)
 }
 
 // Manifest implements mesh.Holder.
 func (h holder) Manifest(ctx context.Context, ref oci.Ref, terms mesh.Terms) (*oci.Found, error) {
-	q := h.f.request(ref)
+	q := h.request(ref)
 	found, err := opened(false, func() (*oci.Found, error) {
 		if terms.Held {
 			if found, ok := h.f.manifests.kept(ctx, q, h.f.grants.ForMember(q, oci.ManifestResource, terms)); ok {
@@ -113,7 +120,7 @@ func (h holder) LastWord(q oci.Question) (mesh.Word, bool) {
 // Presence implements mesh.Holder. It waits for no disk. Whether the content may be
 // shown to anybody is for the member that asks to see.
 func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
-	q := h.f.request(ref)
+	q := h.request(ref)
 	_, _, allowed := h.f.grants.Glance(q)
 	switch {
 	case allowed:
@@ -127,7 +134,7 @@ func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 
 // Progress implements mesh.Holder. It waits for no disk: it is a sign of life.
 func (h holder) Progress(ref oci.Ref) mesh.Progress {
-	q := h.f.request(ref)
+	q := h.request(ref)
 	p := mesh.Progress{Streams: int(h.f.blobs.streams.Load())}
 	if size, held, _ := h.f.grants.Glance(q); held {
 		p.Held, p.Offset = true, size
@@ -140,11 +147,11 @@ func (h holder) Progress(ref oci.Ref) mesh.Progress {
 
 // Take implements mesh.Holder.
 func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
-	return h.f.flights.Take(ctx, from, h.f.request(ref), mediaType)
+	return h.f.flights.Take(ctx, from, h.request(ref), mediaType)
 }
 
 // Refused implements mesh.Holder.
-func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.f.request(ref)) }
+func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.request(ref)) }
 
 // Lost implements mesh.Holder.
-func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.f.request(ref), as) }
+func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.request(ref), as) }

@@ -56,6 +56,7 @@ type Grants struct {
 type question struct {
 	ref      oci.Ref
 	resource oci.Resource
+	member   bool
 }
 
 // New returns Grants. Close them.
@@ -301,17 +302,21 @@ func (g *Grants) guarded(origin string) bool { return origin == "" || g.cfg.Site
 // ask asks a private registry whether the repository has the digest, and returns
 // since when it is known to. Zero means that the registry has to deliver it.
 func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.Time, err error) {
-	at, _, err = g.asking.Do(ctx, question{q.Ref, as}, func(ctx context.Context) (time.Time, error) {
-		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref,
-			func(ctx context.Context) (time.Time, error) {
-				asked := time.Now()
-				d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
-				if err == nil && !fits(d, q) {
-					return time.Time{}, nil
-				}
-				return asked, err
-			},
-			func(ctx context.Context, p mesh.Peer) (time.Time, error) { return askPeer(ctx, p, q.Ref, as) })
+	own := func(ctx context.Context) (time.Time, error) {
+		asked := time.Now()
+		d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
+		if err == nil && !fits(d, q) {
+			return time.Time{}, nil
+		}
+		return asked, err
+	}
+	at, _, err = g.asking.Do(ctx, question{q.Ref, as, q.Member}, func(ctx context.Context) (time.Time, error) {
+		if q.Member {
+			return own(ctx)
+		}
+		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref, own, func(ctx context.Context, p mesh.Peer) (time.Time, error) {
+			return askPeer(ctx, p, q.Ref, as)
+		})
 	})
 	last := g.At(q, as)
 	switch {

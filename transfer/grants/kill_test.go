@@ -41,7 +41,7 @@ func victims(k, i int) (refused, lost, kept oci.Ref) {
 
 // request makes a request for ref to a shard on which its registry is private.
 func request(s *Shard, ref oci.Ref) Request {
-	return Request{ref, Site{Private: true, StaleIfError: time.Hour, Shard: s}}
+	return Request{Ref: ref, Site: Site{Private: true, StaleIfError: time.Hour, Shard: s}}
 }
 
 // killed runs a victim and kills it once it has printed n rounds.

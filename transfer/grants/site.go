@@ -23,7 +23,8 @@ type Site struct {
 type Request struct {
 	oci.Ref
 	Site
+	Member bool // another node asks. It asks the others itself, so this one asks none of them
 }
 
 // For returns the Request for other content of the same registry.
-func (q Request) For(ref oci.Ref) Request { return Request{ref, q.Site} }
+func (q Request) For(ref oci.Ref) Request { return Request{ref, q.Site, q.Member} }
