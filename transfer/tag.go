@@ -249,7 +249,7 @@ func (t *tags) believed(q question) time.Duration {
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
 func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) (*oci.Found, bool) {
 	e, ok := oci.AsError(err)
-	if !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
+	if !ok || !e.LastWordCounts() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
 		return nil, false
 	}
 	found, ok := t.lastKnown(ctx, q, old)
