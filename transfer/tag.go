@@ -112,7 +112,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		return found, nil
 	}
 	found, err := t.manifests.byDigest(ctx, t.pinned(q, c.Digest).Request, false, q.member)
-	if e, ok := oci.AsError(err); ok && e.Kind == oci.NotFound {
+	if e, ok := oci.AsError(err); ok && (e.Kind == oci.NotFound || e.Kind == oci.Invalid || e.Kind == oci.Corrupt) {
 		return t.whole(ctx, q, *e)
 	}
 	if err != nil {
@@ -146,8 +146,8 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 }
 
 // whole gets the manifest that a tag means when the registry does not have the one
-// that its HEAD named: the tag may just have moved, and some registries answer HEAD
-// wrongly. absent is that answer. It says nothing about the tag.
+// that its HEAD named, or does not give it by its digest: the tag may just have moved, and
+// some registries answer HEAD wrongly. absent is that answer. It says nothing about the tag.
 func (t *tags) whole(ctx context.Context, q question, absent oci.Error) (*oci.Found, error) {
 	if !t.mesh.MayAsk(q.Ref) {
 		absent.By = oci.Nobody
