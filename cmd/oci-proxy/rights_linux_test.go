@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,28 +65,19 @@ func TestCacheDirectoryOfAnotherUser(t *testing.T) {
 }
 
 // forAll copies this test's binary to where every user may run it, and returns its path.
+// Another process does the copying: a program that one of ours has open for writing, or a
+// child that it just forked, can't be run.
 func forAll(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, err := os.Open(exe)
-	if err != nil {
-		t.Fatal(err)
+	to := open(t) + "/oci-proxy"
+	if out, err := exec.Command("install", "-m", "755", exe, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	defer func() { _ = from.Close() }() // only read
-	to, err := os.OpenFile(open(t)+"/oci-proxy", os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(to, from); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return to.Name()
+	return to
 }
 
 // open returns a directory of root's that every user may enter.

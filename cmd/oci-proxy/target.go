@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ type target struct {
 // nodeFlags defines the flags that name a running node.
 func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
 	file = fl.String("c", "", "the config `file` with the node's port and login")
-	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the config's port on this machine)")
+	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the node that runs on this machine)")
 	return file, addr
 }
 
@@ -73,9 +74,15 @@ func parseNamedTarget(command, what string, args []string, s streams) (t target,
 	return t, name, err
 }
 
-// targetOf returns the node at addr, or that of the config file, with the config's login.
+// targetOf returns the node at addr, or the one that runs here, with the config's login.
 func targetOf(file, addr string, s streams) (target, error) {
-	cfg, err := find(file, s)
+	var cfg *config.Config
+	var err error
+	if addr == "" {
+		cfg, err = ownNode(file, s)
+	} else {
+		cfg, err = find(configPath(file), os.Environ(), s)
+	}
 	if err != nil {
 		return target{}, err
 	}
