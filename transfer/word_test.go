@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,7 @@ type cached struct {
 	img   upstreamtest.Image
 	layer []byte
 	tags  string
+	refs  string // to the image
 }
 
 // newCached returns a rig that has pulled from a registry with these options.
@@ -199,11 +201,20 @@ func newCached(t *testing.T, private bool, options ...upstreamtest.Option) *cach
 	if c.tags, _, err = r.list(""); err != nil {
 		t.Fatal(err)
 	}
+	r.registry.PutManifest(repo, "", upstreamtest.TypeManifest, fmt.Appendf(nil, `{"schemaVersion":2,"layers":[],"config":{"digest":%q},"subject":{"digest":%q}}`, c.img.Config, c.img.Manifest))
+	if c.refs, _, err = c.referrers(); err != nil || !strings.Contains(c.refs, "sha256:") {
+		t.Fatal(c.refs, err)
+	}
 	if _, err := r.Manifest(t.Context(), r.tag("latest"), nil, true); err != nil {
 		t.Fatal(err)
 	}
 	r.registry.RevokeTokens()
 	return c
+}
+
+// referrers gets the list of what refers to the image.
+func (c *cached) referrers() (body string, way oci.Provenance, err error) {
+	return read(c.Referrers(c.t.Context(), c.ref(c.img.Manifest), ""))
 }
 
 // outage makes the registry fail by itself, in a way that is not tried again.
@@ -230,6 +241,9 @@ func (c *cached) wantServed(when string) {
 	}
 	if tags, _, err := c.list(""); err != nil || tags != c.tags {
 		c.t.Errorf("%s, the list: %q, %v", when, tags, err)
+	}
+	if refs, _, err := c.referrers(); err != nil || refs != c.refs {
+		c.t.Errorf("%s, the referrers: %q, %v", when, refs, err)
 	}
 	if _, _, err := c.pull(c.ref(c.img.Layers[0]), c.layer, 0, -1); err != nil {
 		c.t.Errorf("%s, the layer: %v", when, err)
@@ -310,6 +324,8 @@ func TestWhatTheRegistrySaidCounts(t *testing.T) {
 					wantKind(t, err, kind)
 					_, _, err = c.list("")
 					wantKind(t, err, kind)
+					_, _, err = c.referrers()
+					wantKind(t, err, kind)
 					c.outage()
 					c.wantGone("in the outage", kind, private)
 					c.registry.ClearFaults()
@@ -336,10 +352,49 @@ func (c *cached) wantGone(when string, kind oci.Kind, private bool) {
 	if tags, _, err := c.list(""); err == nil {
 		c.t.Errorf("%s, the list: %q", when, tags)
 	}
+	if refs, _, err := c.referrers(); err == nil {
+		c.t.Errorf("%s, the referrers: %q", when, refs)
+	}
 	if _, _, err := c.pull(c.ref(c.img.Layers[0]), c.layer, 0, -1); (err != nil) != denied {
 		c.t.Errorf("%s, the layer: %v", when, err)
 	}
 	if _, err := c.Manifest(c.t.Context(), c.ref(c.img.Manifest), nil, false); (err != nil) != denied {
 		c.t.Errorf("%s, the manifest by its digest: %v", when, err)
+	}
+}
+
+// TestARegistryWithoutReferrersInAnOutage: clients that look for signatures hear the same
+// 404 as ever, and go on with a tag.
+func TestARegistryWithoutReferrersInAnOutage(t *testing.T) {
+	t.Parallel()
+	const api = "Docker-Distribution-Api-Version"
+	for name, f := range map[string]upstreamtest.Fault{
+		"404":  says(404, "text/plain", "404 page not found", api, "registry/2.0"),
+		"406":  says(406, "", "", api, "registry/2.0"),
+		"GHCR": says(303, "", "", api, "registry/2.0"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			github := upstreamtest.New(t)
+			github.Fault(says(404, htmlType, htmlBody))
+			r := newRig(t, setup{policy: grants.Site{StaleIfError: time.Hour}, registries: []*upstreamtest.Registry{github}})
+			if f.Status == 303 {
+				f.Header.Set("Location", "http://"+github.Host()+"/-/v2/packages/referrers")
+			}
+			f.PathPart = "/referrers/"
+			r.registry.Fault(f)
+			c := &cached{rig: r, img: r.registry.PutImage(repo, "latest")}
+			_, _, err := c.referrers()
+			wantKind(t, err, oci.NotFound)
+			c.outage()
+			_, _, err = c.referrers()
+			if e := wantKind(t, err, oci.NotFound); e.Told.IsZero() {
+				t.Errorf("%v is not marked as an earlier answer", e)
+			}
+			c.registry.ClearFaults()
+			if refs, way, err := c.referrers(); err != nil || way.Stale != nil {
+				t.Errorf("when it has the API: %q, %+v, %v", refs, way, err)
+			}
+		})
 	}
 }
