@@ -28,7 +28,15 @@ func printed(cfg *config.Config, err error, s streams) (*config.Config, error) {
 	return cfg, nil
 }
 
-// check reads the config, and prints all errors in it.
+// doubts says how many warnings there are.
+func doubts(cfg *config.Config) string {
+	if n := len(cfg.Warnings); n > 0 {
+		return fmt.Sprintf(", %d warnings", n)
+	}
+	return ""
+}
+
+// check reads the config, and prints all errors in it and warnings about it.
 func check(_ context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("check", flag.ContinueOnError)
 	file := fl.String("c", "", "the config `file`")
@@ -39,6 +47,10 @@ func check(_ context.Context, args []string, s streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "the config is valid: port %d, %d registries configured\n", cfg.Port, len(cfg.Registries))
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(s.err, w)
+	}
+	fmt.Fprintf(s.out, "the config is valid: port %d, %d registries configured%s\n", cfg.Port, len(cfg.Registries), doubts(cfg))
+	fmt.Fprintln(s.out, "not looked at: whether registries answer and take their logins, whether seeds answer, whether cache directories can be written to and ports are free; check -live looks")
 	return nil
 }
