@@ -43,7 +43,7 @@ func load(file string, text []byte, environ []string, t terms) (*Config, Places,
 		return nil, Places{}, report.problems
 	}
 	l.config.Warnings = report.problems
-	return l.config, Places{file, report.places}, nil
+	return l.config, placesOf(report, c.entries), nil
 }
 
 // fill reads the file's text and the environment.
