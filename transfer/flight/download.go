@@ -110,7 +110,7 @@ func (f *filler) download(src source) error {
 		}
 	}
 	err = copyBody(ctx, f.ingest, body)
-	if err == nil && f.endsEarly() {
+	if err == nil && endsEarly(f.ingest, f.cfg().Sizes.Get(f.key.Content)) {
 		err = io.ErrUnexpectedEOF
 	}
 	return f.broken(ctx, src, err)
@@ -118,8 +118,8 @@ func (f *filler) download(src source) error {
 
 // endsEarly reports whether a stream that told no size, and so could end anywhere, ended
 // before the size that a manifest tells.
-func (f *filler) endsEarly() bool {
-	return f.ingest.Size() < 0 && f.ingest.Offset() < f.cfg().Sizes.Get(f.key.Content) && !f.ingest.Complete()
+func endsEarly(in *cache.Ingest, told int64) bool {
+	return in.Size() < 0 && in.Offset() < told && !in.Complete()
 }
 
 // open opens the blob at the source. A peer is watched from then on, and its stream is

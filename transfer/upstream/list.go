@@ -13,21 +13,24 @@ func (c *Client) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.
 	return c.list(ctx, ref, ask{path: "tags/list", query: query, accept: "application/json"}, maxTags, to)
 }
 
+// Referrers implements oci.Upstream.
+func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
+	a := ask{
+		path: "referrers/" + ref.Digest.String(), query: query,
+		accept: "application/vnd.oci.image.index.v1+json",
+	}
+	return c.list(ctx, ref, a, maxReferrers, to)
+}
+
 // list gets a page of at most limit bytes.
 func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to oci.Sink) (*oci.Page, error) {
 	r, err := c.asking(ref)
 	if err != nil {
 		return nil, err
 	}
-	a.repo, a.budget = ref.Repository, newBudget()
+	a.method, a.repo, a.budget = http.MethodGet, ref.Repository, newBudget()
 	ctx, _, stop := inTime(ctx)
 	defer stop()
-	return r.list(ctx, a, limit, to)
-}
-
-// list gets a page as often as its budget allows.
-func (r *registry) list(ctx context.Context, a ask, limit int64, to oci.Sink) (*oci.Page, error) {
-	a.method = http.MethodGet
 	sink := &sink{Sink: to}
 	page, err := persist(ctx, r.home, a.budget, func(ctx context.Context) (*oci.Page, error) {
 		ans, err := r.do(ctx, a)
@@ -54,8 +57,11 @@ func (r *registry) list(ctx context.Context, a ask, limit int64, to oci.Sink) (*
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil
 	})
-	if sink.failed != nil {
+	switch {
+	case sink.failed != nil:
 		return nil, sink.failed
+	case ref.Digest != "":
+		err = referred{r, ref, a.budget}.withoutReferrers(ctx, err)
 	}
 	return page, err
 }

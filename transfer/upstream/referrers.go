@@ -8,28 +8,24 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// Referrers implements oci.Upstream. Registries without this list answer in many ways, and
-// clients look for the tag that stands in for it only after a 404 (OCI distribution 1.1,
-// "Listing Referrers"). So an answer by which a registry, or what stands before it, says
-// that it does not know the path is an error of kind NotFound.
-func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
-	r, err := c.asking(ref)
-	if err != nil {
-		return nil, err
-	}
-	a := ask{
-		repo: ref.Repository, path: "referrers/" + ref.Digest.String(), query: query,
-		accept: "application/vnd.oci.image.index.v1+json", budget: newBudget(),
-	}
-	ctx, _, stop := inTime(ctx)
-	defer stop()
-	page, err := r.list(ctx, a, maxReferrers, to)
+// withoutReferrers returns what err, which asking for referrers of ref ended with, means to a
+// client. Registries without these lists answer in many ways, and clients look for the tag
+// that stands in only after a 404 (OCI distribution 1.1, "Listing Referrers"). So where a
+// registry, or what stands before it, does not know the path, the error is of kind NotFound.
+func (r referred) withoutReferrers(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*oci.Error](err)
-	if !ok || !unknowsPath(e) || e.By != oci.Registry && !r.answersFor(ctx, ref, a.budget) {
-		return page, err
+	if !ok || !unknowsPath(e) || e.By != oci.Registry && !r.answers(ctx) {
+		return err
 	}
 	e.Kind, e.Reason = oci.NotFound, "the registry has no lists of referrers: "+e.Reason
-	return nil, e
+	return e
+}
+
+// A referred manifest is one whose referrers were asked for.
+type referred struct {
+	registry *registry
+	ref      oci.Ref
+	budget   *budget // of that question
 }
 
 // unknowsPath reports whether an answer may mean that a server does not know a path, or not
@@ -46,21 +42,21 @@ func unknowsPath(e *oci.Error) bool {
 	}
 }
 
-// answersFor reports whether the registry itself answers for ref's manifest, be it that
-// there is none. Then what answers for its referrers is no outage.
-func (r *registry) answersFor(ctx context.Context, ref oci.Ref, b *budget) bool {
-	if b.spent() {
+// answers reports whether the registry itself answers for the manifest, be it that there is
+// none. Then what answered for its referrers is no outage.
+func (r referred) answers(ctx context.Context) bool {
+	if r.budget.spent() {
 		return false
 	}
-	a := askManifest(ref, nil)
-	a.method, a.budget = http.MethodHead, b
+	a := askManifest(r.ref, nil)
+	a.method, a.budget = http.MethodHead, r.budget
 	ctx, cancel := context.WithTimeoutCause(ctx, headTimeout, errTry)
 	defer cancel()
-	ans, err := r.do(ctx, a)
+	ans, err := r.registry.do(ctx, a)
 	if err != nil {
 		return false
 	}
 	defer ans.discard()
-	named := ans.digest() == ref.Digest || ans.resp.Header.Get("Docker-Distribution-Api-Version") != ""
+	named := ans.digest() == r.ref.Digest || ans.resp.Header.Get("Docker-Distribution-Api-Version") != ""
 	return ans.by() == oci.Registry && (ans.isWhole() && named || ans.is(http.StatusNotFound))
 }
