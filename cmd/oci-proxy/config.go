@@ -16,8 +16,8 @@ func load(path string, s streams) (*config.Config, error) {
 }
 
 // find reads the config of a running node, and prints all errors in it.
-func find(path string, s streams) (*config.Config, error) {
-	cfg, err := config.Find(path, os.Environ())
+func find(path string, environ []string, s streams) (*config.Config, error) {
+	cfg, err := config.Find(path, environ)
 	return printed(cfg, err, s)
 }
 
@@ -35,7 +35,7 @@ func check(_ context.Context, args []string, s streams) error {
 	if err := parse(fl, args, s); err != nil {
 		return err
 	}
-	cfg, err := load(*file, s)
+	cfg, err := load(configPath(*file), s)
 	if err != nil {
 		return err
 	}

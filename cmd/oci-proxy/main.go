@@ -2,7 +2,8 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, forget.go, health.go, version.go. target.go asks a running node.
+// status.go, leave.go, forget.go, health.go, version.go. target.go asks a running node, which
+// running.go finds if nobody says where it is.
 package main
 
 import (
@@ -67,10 +68,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		usage(s.out)
 		return exitDone
 	}
-	name := "serve"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		name, args = args[0], args[1:]
-	}
+	name, args := commandOf(args)
 	all := commands()
 	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
 	if i < 0 {
@@ -79,6 +77,14 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitUsage
 	}
 	return exitStatus(all[i].run(ctx, args, s), s)
+}
+
+// commandOf returns the name of the command in the program's arguments, and its own.
+func commandOf(args []string) (name string, rest []string) {
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		return args[0], args[1:]
+	}
+	return "serve", args
 }
 
 // exitStatus prints a command's error, and returns the exit status for it.

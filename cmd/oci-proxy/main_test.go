@@ -157,6 +157,27 @@ func TestHealthOfSomethingElseThanANode(t *testing.T) {
 	wantIn(t, got.err, "404")
 }
 
+// A node that does not know the name by which it is called is asked by its address: the
+// command is no browser that another site could have led there.
+func TestStatusByANameThatTheNodeDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	var hosts []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts = append(hosts, r.Host)
+		if strings.HasPrefix(r.Host, "localhost:") {
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			return
+		}
+		_, _ = w.Write([]byte(`{"members":[{"name":"seven","state":"active"}]}`))
+	}))
+	defer srv.Close()
+	at := strings.Replace(strings.TrimPrefix(srv.URL, "http://"), "127.0.0.1", "localhost", 1)
+	got := call(t.Context(), "status", "-addr", at)
+	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 2 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") {
+		t.Errorf("%+v, asked as %q", got, hosts)
+	}
+}
+
 func TestHostOfANodeOnThisMachine(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
