@@ -31,7 +31,7 @@ var ownDoubles = []double{
 		},
 	},
 	{
-		name: "Artifactory", host: "artifactory.team.example", absent: http.StatusForbidden, path: "/artifactory/api/docker/docker-remote", repo: "team/app-", user: "puller",
+		name: "Artifactory", host: "artifactory.team.example", path: "/artifactory/api/docker/docker-remote", repo: "team/app-", user: "puller",
 		manners: []manner{
 			tokens{realm: "https://artifactory.team.example:443/artifactory/api/docker/docker-remote/v2/token", service: "artifactory.team.example:443", scope: pullScope, answer: `{"token":%q,"expires_in":3600}`, greets: true}.by(),
 			sets("cookies, which it gets back from nobody", func(*http.Request) bool { return true }, "Set-Cookie", "AWSELB=0123;PATH=/;MAX-AGE=600"),

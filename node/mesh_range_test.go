@@ -23,7 +23,7 @@ func TestRangesInTheMesh(t *testing.T) {
 		one := rangeCases(tag)[n]
 		want := make([]byte, len(one.body)) // the same part of this content
 		for i := range want {
-			want[i] = content[strings.IndexByte(string(ranged), one.body[i])]
+			want[i] = content[bytes.IndexByte(ranged, one.body[i])]
 		}
 		c.everywhere(d, func(i int) {
 			a := c.get(i, blobPath(d), "Range", one.spec, "If-Range", one.cond)
