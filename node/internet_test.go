@@ -76,6 +76,14 @@ func newInternet(t testing.TB) *internet {
 	return w
 }
 
+// stop ends the proxy, and every connection through it.
+func (w *internet) stop() {
+	w.secure.CloseClientConnections()
+	w.clear.CloseClientConnections()
+	w.proxy.CloseClientConnections()
+	w.proxy.Close()
+}
+
 // quiet starts a server that logs nothing, because the tests cause errors on purpose.
 func quiet(h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)

@@ -23,18 +23,17 @@ import (
 // ranged is content that is requested in parts.
 var ranged = []byte("0123456789")
 
-func TestRangesOfBlobsAndManifests(t *testing.T) {
-	t.Parallel()
-	up := upstreamtest.New(t)
-	d := up.PutBlob(repo, ranged)
-	m := up.PutManifest(repo, "v1", upstreamtest.TypeManifest, ranged)
-	p := newProxy(t, up, settings{})
-	tag, dated := `"`+d.String()+`"`, time.Now().UTC().Format(http.TimeFormat)
-	for _, c := range []struct {
-		spec, cond string
-		status     int
-		body, said string
-	}{
+// A rangeCase is a request for a part of ranged, and the right answer.
+type rangeCase struct {
+	spec, cond string // Range and If-Range
+	status     int
+	body, said string
+}
+
+// rangeCases are requests for parts of content with that tag.
+func rangeCases(tag string) []rangeCase {
+	dated := time.Now().UTC().Format(http.TimeFormat)
+	return []rangeCase{
 		{"bytes=0-3", "", 206, "0123", "bytes 0-3/10"},
 		{"bytes=4-", "", 206, "456789", "bytes 4-9/10"},
 		{"bytes=-3", "", 206, "789", "bytes 7-9/10"},
@@ -61,7 +60,17 @@ func TestRangesOfBlobsAndManifests(t *testing.T) {
 		{"bytes=0-3", "W/" + tag, 200, string(ranged), ""}, // RFC 9110 13.1.5: strong comparison
 		{"bytes=0-3", dated, 200, string(ranged), ""},
 		{"bytes=10-", `"other"`, 200, string(ranged), ""},
-	} {
+	}
+}
+
+func TestRangesOfBlobsAndManifests(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	d := up.PutBlob(repo, ranged)
+	m := up.PutManifest(repo, "v1", upstreamtest.TypeManifest, ranged)
+	p := newProxy(t, up, settings{})
+	tag := `"` + d.String() + `"`
+	for _, c := range rangeCases(tag) {
 		for _, path := range []string{blobPath(d), "/v2/" + repo + "/manifests/" + m.String(), "/v2/" + repo + "/manifests/v1"} {
 			a := p.get(path, "Range", c.spec, "If-Range", c.cond)
 			a.want(t, c.status, "Content-Range", c.said, "Content-Length", strconv.Itoa(len(c.body)), "ETag", tag)

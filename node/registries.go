@@ -291,7 +291,7 @@ func ports(cfg *config.Config) []netip.AddrPort {
 
 func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
 	return upstream.Registry{
-		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
+		Host: r.Host, Path: r.Path, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
 		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: mark,
 	}

@@ -19,7 +19,8 @@ import (
 // manifests gets manifests by their digest.
 type manifests struct {
 	*rooms
-	parts *parts
+	parts   *parts
+	awaited *awaited
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[manifestKey, *oci.Found]
 }
@@ -37,6 +38,7 @@ func newManifests(r *rooms) *manifests {
 	return &manifests{
 		rooms:      r,
 		parts:      newParts(r),
+		awaited:    newAwaited(),
 		forClients: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 		forMembers: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 	}
@@ -280,6 +282,14 @@ func (m *manifests) hand(q grants.Request, found *oci.Found, stored bool, claim 
 // keep puts a manifest that came for q into the shard; at is when the registry vouched
 // for it. The error says that it is not what q's digest names.
 func (m *manifests) keep(ctx context.Context, q grants.Request, got *oci.Manifest, at time.Time) (stored bool, err error) {
+	if stored, err = m.put(ctx, q, got, at); err == nil {
+		m.awaited.came(q)
+	}
+	return stored, err
+}
+
+// put is keep, but for the tags that wait for the manifest.
+func (m *manifests) put(ctx context.Context, q grants.Request, got *oci.Manifest, at time.Time) (stored bool, err error) {
 	is := q.Digest.Algorithm().FromBytes(got.Bytes)
 	if is != q.Digest && !oci.Matches(q.Digest, got.Bytes) {
 		return false, fmt.Errorf("%w: want %s, got %s", cache.ErrDigest, q.Digest, is)

@@ -107,8 +107,10 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		found := &oci.Found{Manifest: oci.Manifest{Digest: c.Digest, MediaType: c.MediaType}, Size: c.Size, Provenance: how}
 		if q.member {
 			t.remember(q, found, c.how) // the node that asks gets the manifest, and verifies it
+			return found, nil
 		}
-		// Otherwise nothing is verified, so the tag's last manifest stays what it was.
+		// Nothing is verified, so the tag's last manifest stays what it was for now.
+		t.rememberLater(q, found, c.how)
 		return found, nil
 	}
 	found, err := t.manifests.byDigest(ctx, t.pinned(q, c.Digest).Request, false, q.member)
@@ -190,6 +192,17 @@ func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.
 		q.Shard.SetTag(cache.Tag{Key: q.key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At})
 	}
 	return found
+}
+
+// rememberLater notes what the tag means as soon as that manifest has come and is verified,
+// unless somebody has heard of the tag since.
+func (t *tags) rememberLater(q question, found *oci.Found, told oci.Provenance) {
+	later := *found // the caller may change its own
+	t.manifests.awaited.add(t.pinned(q, found.Digest).Request, q.key, func() {
+		if now, known := q.Shard.Tag(q.key); !known || told.At.After(now.Checked) {
+			t.remember(q, &later, told)
+		}
+	})
 }
 
 // pinned is the question about a digest that the tag means.

@@ -7,6 +7,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,13 +18,16 @@ const signature = "X-Signature=a%2Fb%2Bc%3D&Expires=600"
 // A Front forwards requests to a registry. The zero value of each field but
 // Upstream turns its part off.
 type Front struct {
-	Upstream *url.URL // where requests go
-	Writes   *url.URL // where pushes go instead of Upstream
-	Prefix   string   // what names begin with at Upstream; taken off for Writes
-	Redirect *url.URL // where GETs of blobs are redirected to
-	Signed   bool     // demand the signature, refuse credentials
-	Slow     int64    // bytes a second for each blob's body
-	TLS      bool     // the front serves over TLS
+	Upstream *url.URL   // where requests go
+	Others   []*url.URL // take turns with Upstream
+	Writes   *url.URL   // where pushes go instead of Upstream
+	Prefix   string     // what names begin with at Upstream; taken off for Writes
+	Redirect *url.URL   // where GETs of blobs are redirected to
+	Signed   bool       // demand the signature, refuse credentials
+	Slow     int64      // bytes a second for each blob's body
+	TLS      bool       // the front serves over TLS
+
+	asked atomic.Uint64 // requests so far
 }
 
 // Serve returns the handler for clients.
@@ -48,7 +52,11 @@ func (f *Front) Serve() http.Handler {
 // toUpstream keeps the Host: a registry builds its token server's address and
 // its Locations from it, and both must lead back through this front.
 func (f *Front) toUpstream(p *httputil.ProxyRequest) {
-	p.SetURL(f.Upstream)
+	to := f.Upstream
+	if n := f.asked.Add(1) % uint64(len(f.Others)+1); n > 0 {
+		to = f.Others[n-1]
+	}
+	p.SetURL(to)
 	p.Out.Host = p.In.Host
 	if f.Signed {
 		p.Out.URL.RawQuery = ""

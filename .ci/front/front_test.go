@@ -119,3 +119,20 @@ func TestPortsAreDifferent(t *testing.T) {
 		t.Errorf("printed %q", out.String())
 	}
 }
+
+func TestUpstreamsTakeTurns(t *testing.T) {
+	t.Parallel()
+	f := &Front{}
+	for _, name := range []string{"a", "b", "c"} {
+		if err := f.addUpstream(say(t, name).String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]int{}
+	for range 9 {
+		got[ask(t, f, "GET", "/v2/").Body.String()]++
+	}
+	if got["a GET /v2/"] != 3 || got["b GET /v2/"] != 3 || got["c GET /v2/"] != 3 {
+		t.Errorf("requests went to %v", got)
+	}
+}

@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "127.0.0.1:0", "address to listen on")
 	logFile := flags.String("log", os.DevNull, "file that one JSON line per answer is appended to")
 	var f Front
-	flags.Func("upstream", "URL that requests go to", urlInto(&f.Upstream))
+	flags.Func("upstream", "URL that requests go to; several take turns", f.addUpstream)
 	flags.Func("writes", "URL that pushes go to instead", urlInto(&f.Writes))
 	flags.StringVar(&f.Prefix, "prefix", "", "what names lead with at -upstream, but not at -writes")
 	flags.Func("redirect", "URL that GETs of blobs are sent to with a signature", urlInto(&f.Redirect))
@@ -86,6 +86,20 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer out.Close()
 	return serve(ctx, *listen, *cert, *key, logged(faulty(f.Serve(), faults), out))
+}
+
+// addUpstream adds a place that requests go to.
+func (f *Front) addUpstream(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("reading -upstream: %w", err)
+	}
+	if f.Upstream == nil {
+		f.Upstream = u
+		return nil
+	}
+	f.Others = append(f.Others, u)
+	return nil
 }
 
 // urlInto makes a flag's value a URL.

@@ -145,6 +145,13 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 	{"a realm with a path", "registries: {a.io: {realm_hosts: [b.io/token]}}", `c.yaml:1:35: registries.a.io.realm_hosts[0]: "b.io/token" is not a host; use host or host:port, without https:// or a path (did you mean b.io?)`},
 	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path (did you mean m?)` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
+	{"paths", "registries: {a.io: {path: p}, b.io: {path: /p//q}, c.io: {path: /p/../q}, d.io: {path: '/p?q'}, e.io: {path: /p/v2/}, f.io: {path: /p%2Fq}, g.io: {path: 'https://g.io/p'}}", `c.yaml:1:27: registries.a.io.path: "p" does not begin with a slash; use for example /prefix` + "\n" +
+		`c.yaml:1:44: registries.b.io.path: "/p//q" is not a path; use letters, digits and . _ ~ @ : + - between its slashes, as in /prefix` + "\n" +
+		`c.yaml:1:65: registries.c.io.path: "/p/../q" is not a path; use letters, digits and . _ ~ @ : + - between its slashes, as in /prefix` + "\n" +
+		`c.yaml:1:88: registries.d.io.path: "/p?q" is not a path; use letters, digits and . _ ~ @ : + - between its slashes, as in /prefix` + "\n" +
+		`c.yaml:1:110: registries.e.io.path: "/p/v2/" ends with /v2, which is added; remove that` + "\n" +
+		`c.yaml:1:132: registries.f.io.path: "/p%2Fq" is not a path; use letters, digits and . _ ~ @ : + - between its slashes, as in /prefix` + "\n" +
+		`c.yaml:1:154: registries.g.io.path: "https://g.io/p" does not begin with a slash; use for example /prefix`},
 	{"no connection at all", "registries: {a.io: {upstream_connections: 0}}", `c.yaml:1:43: registries.a.io.upstream_connections: "0" is not a number from 1 to 64`},
 	// cluster
 	{"keyless gossip", "port: 80\ncluster:\n", `c.yaml:2:1: cluster.secret: a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses`},

@@ -82,6 +82,7 @@ func (a Auth) Asked() bool { return a.Username != "" || a.HtpasswdFile != "" }
 // content is kept.
 type Registry struct {
 	Host                string         // canonical host[:port], as Canonical returns it
+	Path                string         // what its API is below: "/prefix" for /prefix/v2/, "" for /v2/
 	Username            string         // set together with Password or not at all
 	Password            Secret         // set together with Username or not at all
 	PasswordFile        string         // that Password was read from, "" for none

@@ -65,6 +65,8 @@ var configKeys = []key[Config]{
 // registryKeys describes the keys below each registry. The shared ones are also
 // the keys below defaults.
 var registryKeys = []key[Registry]{
+	one("path", prefixKind, "", func(r *Registry) *string { return &r.Path },
+		"Path that the registry's API is below, if it is not at the root of its host: `/prefix` for `https://host/prefix/v2/`. Realms and redirects that lack it, as of a registry behind a gateway, are looked for below it too."),
 	one("auth.username", userKind, "", func(r *Registry) *string { return &r.Username },
 		"User at the registry. Empty: no login."),
 	one("auth.password", secretKind, "", func(r *Registry) *Secret { return &r.Password },

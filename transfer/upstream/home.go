@@ -9,11 +9,12 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// A home is where a registry lives: its own host and port, and the scheme that it
-// speaks there.
+// A home is where a registry lives: its own host and port, the path that its API is
+// below, and the scheme that it speaks there.
 type home struct {
 	host     string      // canonical host[:port], without the default port of https
 	name     string      // the host alone
+	path     string      // before /v2/: "" or "/prefix"
 	insecure bool        // it may speak plain HTTP
 	stranger bool        // nobody configured the registry
 	plain    atomic.Bool // it was last seen to do so
@@ -31,6 +32,22 @@ func (h *home) scheme() string {
 		return "http"
 	}
 	return "https"
+}
+
+// below returns where u is below the registry's path, nil if the registry has no path,
+// u is on another host or is below the path already. A gateway may take the path off
+// what it hands to the registry. Then the registry does not know its path, and its
+// realms and redirects lack it.
+func (h *home) below(u *url.URL) *url.URL {
+	if h.path == "" || !h.isOwn(u) || strings.HasPrefix(u.Path, h.path+"/") {
+		return nil
+	}
+	moved := *u
+	moved.Path = h.path + u.Path
+	if u.RawPath != "" {
+		moved.RawPath = h.path + u.RawPath // nothing in the path needs an escape
+	}
+	return &moved
 }
 
 // isOwn reports whether u is on the registry's own host and port.

@@ -141,9 +141,7 @@ func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, err
 		return pass{header: basic(s.login.username, s.login.now()), challenge: ch}, nil
 	}
 	key := s.key(ch)
-	if key.scope == "" { // NGC leaves it out
-		key.scope = "repository:" + repo + ":pull"
-	}
+	key.scope = scopeOf(ch, repo)
 	if s.login.mayBeSeenAt(key.realm) {
 		key.username, key.password = s.login.username, s.login.now()
 	}
@@ -152,6 +150,18 @@ func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, err
 		return pass{}, s.ownFailure(ctx, err)
 	}
 	return pass{header: "Bearer " + token, challenge: ch, key: key, token: token, cached: cached}, nil
+}
+
+// scopeOf returns the scope that a token for pulls from repo needs. Nearly always that is the
+// challenge's. NGC may leave it out, and SWR names the repository without an action: a token
+// for that allows nothing.
+func scopeOf(ch challenge, repo string) string {
+	scope := strings.TrimSpace(ch.params["scope"])
+	own := "repository:" + repo
+	if scope == "" || strings.TrimSuffix(scope, ":") == own {
+		return own + ":pull"
+	}
+	return scope
 }
 
 // key returns the key of the token that ch asks for, without credentials.

@@ -62,7 +62,7 @@ type hops struct {
 
 // url returns where a is sent first.
 func (h hops) url(a ask) *url.URL {
-	path := "/v2/"
+	path := h.home.path + "/v2/"
 	if a.repo != "" {
 		path += a.repo + "/" + a.path
 	}
@@ -78,6 +78,23 @@ func (h hops) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 		return nil, err
 	}
 	return h.chase(ctx, a, p, &answer{resp: resp, home: h.home, url: u, asked: oci.Registry})
+}
+
+// send sends a to u, and once more below the registry's path if that is where u belongs
+// and u itself leads to nothing. It returns the URL that answered.
+func (h hops) send(ctx context.Context, a ask, u *url.URL, authorization string) (*http.Response, *url.URL, error) {
+	resp, err := h.net.roundTrip(a.at(ctx, u, authorization))
+	below := h.home.below(u)
+	if err != nil || below == nil {
+		return resp, u, err
+	}
+	ans := &answer{resp: resp, home: h.home, url: u}
+	if !ans.is(http.StatusNotFound) && !(ans.resp.StatusCode < 300 && ans.isPage()) {
+		return resp, u, nil
+	}
+	ans.discard()
+	resp, err = h.net.roundTrip(a.at(ctx, below, authorization))
+	return resp, below, err
 }
 
 // chase follows the redirects that begin with ans.
@@ -105,14 +122,14 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 		if staying {
 			header = p.header
 		}
-		resp, err := h.net.roundTrip(a.at(ctx, next, header))
+		resp, at, err := h.send(ctx, a, next, header)
 		if err != nil && a.method == http.MethodHead && asked == oci.Storage && ans.digest() != "" {
 			return ans, nil // the redirect has told what a HEAD is for
 		}
 		if err != nil {
 			return nil, err
 		}
-		ans = &answer{resp: resp, home: h.home, url: next, asked: asked, before: ans.before}
+		ans = &answer{resp: resp, home: h.home, url: at, asked: asked, before: ans.before}
 	}
 	if next, f := h.next(ans); next == nil && f == nil {
 		return ans, nil

@@ -19,6 +19,9 @@ import (
 type Registry struct {
 	// Host is the canonical host[:port].
 	Host string
+	// Path is what its API is below: "/prefix" for /prefix/v2/, "" for /v2/. It needs no
+	// escapes.
+	Path string
 	// Configured registries were named by the operator. They may be private, use
 	// any port and have credentials.
 	Configured bool
@@ -86,6 +89,7 @@ type registry struct {
 // this one is. Token requests end with life.
 func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
+	home.path = cfg.Path
 	net := newNetwork(home, newGuard(home, cfg), cfg, roots, log)
 	net.mark = cfg.Mark
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}

@@ -45,7 +45,7 @@ func (s *strangers) find(host string) (r, forgotten *registry, err error) {
 		return nil, nil, &oci.Error{Kind: oci.Denied, Registry: host, Host: host, Reason: err.Error()}
 	}
 	cfg := s.defaults
-	cfg.Host = strings.TrimSuffix(host, ":443")
+	cfg.Host, cfg.Path = strings.TrimSuffix(host, ":443"), ""
 	r = newRegistry(cfg, s.roots, s.turns, s.life, s.log)
 	if s.byHost.Len() >= maxStrangers {
 		_, forgotten, _ = s.byHost.RemoveOldest()

@@ -40,11 +40,11 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 	}
 	a := ask{method: http.MethodGet, accept: "application/json"}
 	for range maxTokenHops {
-		resp, err := s.hops.net.roundTrip(a.at(ctx, u, header))
+		resp, at, err := s.hops.send(ctx, a, u, header)
 		if err != nil {
 			return "", 0, err
 		}
-		ans := &answer{resp: resp, home: s.hops.home, url: u, asked: asked}
+		ans := &answer{resp: resp, home: s.hops.home, url: at, asked: asked}
 		next, f := s.hops.next(ans)
 		if f != nil {
 			return "", 0, f
@@ -52,7 +52,7 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 		if next == nil {
 			return readToken(ctx, ans, header != "")
 		}
-		asked = ans.askedNext(sameOrigin(u, next))
+		asked = ans.askedNext(sameOrigin(at, next))
 		if asked != oci.TokenServer {
 			header = ""
 		}

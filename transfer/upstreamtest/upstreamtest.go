@@ -91,7 +91,7 @@ func New(t testing.TB, opts ...Option) *Registry {
 	if r.opts.tls {
 		r.makeCertificate()
 	}
-	r.main = &listener{addr: anyPort, handler: http.HandlerFunc(r.serveMain)}
+	r.main = &listener{addr: anyPort, handler: r}
 	if r.opts.bearer != nil && r.opts.bearer.SeparateHost {
 		r.token = &listener{addr: anyPort, handler: r.handle(serverToken, r.serveToken)}
 	}
@@ -110,8 +110,10 @@ func (r *Registry) close() {
 	r.active.Wait()
 }
 
-// serveMain tells token requests from the registry's own if both share a listener.
-func (r *Registry) serveMain(w http.ResponseWriter, req *http.Request) {
+// ServeHTTP answers as the registry does on its own port, for tests that put other servers
+// in front of it. If the token server has no listener of its own, its requests come here,
+// too.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.opts.bearer != nil && r.token == nil && req.URL.Path == tokenPath {
 		r.handle(serverToken, r.serveToken).ServeHTTP(w, req)
 		return
