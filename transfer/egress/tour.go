@@ -1,0 +1,161 @@
+package egress
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// maxWays bounds how many members' ways one request takes, and maxNamed how many are named
+// when all fail.
+const (
+	maxWays  = 4
+	maxNamed = 6
+)
+
+// A tour is one request on its way by one way after the other.
+type tour struct {
+	e     *Egress
+	ref   oci.Ref
+	blob  bool
+	began time.Time
+	own   error // why this node's own way failed, nil if it did not
+	taken []mesh.Relayer
+	// members are those that may ask the registry for this node.
+	members []mesh.Relayer
+}
+
+// along asks by one way after the other until a registry has answered. What a member says
+// for the registry counts as the registry's answer to this node.
+func along[T any](ctx context.Context, e *Egress, ref oci.Ref, blob bool, ask func(context.Context, way) (T, error)) (v T, err error) {
+	t := &tour{e: e, ref: ref, blob: blob, began: time.Now()}
+	for w := range t.ways(ctx) {
+		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
+			return v, err
+		}
+	}
+	return v, t.failure()
+}
+
+// ways lists the ways in order: this node's own unless that is known to be bad, members'
+// that are known to be good, those that turn out to be, and at last what was known to be bad.
+func (t *tour) ways(ctx context.Context) iter.Seq[way] {
+	return func(yield func(way) bool) {
+		registry := t.ref.Registry
+		t.members = t.e.cfg.Relays(registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
+		members := t.members
+		down, slow := t.e.cfg.Ways.avoids(members, registry, t.blob)
+		later := len(members) > 0 && (down || slow)
+		if t.e.cfg.Own && !later && !yield(way{}) {
+			return
+		}
+		if t.e.cfg.Own && down && len(members) > 0 {
+			t.e.own.probe(t.ref, t.blob)
+		}
+		known := t.e.cfg.Ways.up(members, registry)
+		for _, m := range known[:min(len(known), maxWays)] {
+			if !yield(way{m}) {
+				return
+			}
+		}
+		for len(t.taken) < 2*maxWays && t.inTime() {
+			m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
+			if m == nil || t.took(m) {
+				break
+			}
+			if !yield(way{m}) {
+				return
+			}
+		}
+		if t.e.cfg.Own && later {
+			yield(way{})
+		}
+	}
+}
+
+// took reports whether a member's way was taken.
+func (t *tour) took(m mesh.Relayer) bool {
+	return slices.ContainsFunc(t.taken, func(one mesh.Relayer) bool { return one.ID() == m.ID() })
+}
+
+// inTime reports whether there is time for another way.
+func (t *tour) inTime() bool { return time.Since(t.began) < otherWays }
+
+// settles reports whether no other way is to be taken after what this one led to, and notes
+// what that tells of the way.
+func (t *tour) settles(ctx context.Context, w way, err error) bool {
+	bad := fault(err) || w.member != nil && failed(err)
+	switch {
+	case ctx.Err() != nil:
+		return true
+	case w.member == nil && bad:
+		t.own = err
+		return !t.inTime()
+	case w.member == nil:
+		return true
+	}
+	if !bad {
+		t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, nil)
+		if t.own != nil { // the member got further
+			t.e.own.down(t.ref.Registry, t.blob, t.own)
+		}
+		return true
+	}
+	t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, err)
+	t.taken = append(t.taken, w.member)
+	t.e.cfg.Log.Debug("no way out through another node", "peer", w.name(), "registry", t.ref.Registry, "error", err)
+	return !failed(err) && !t.inTime()
+}
+
+// failure is why no way led to the registry: this node's own failure, with what was found
+// wrong with the other ways.
+func (t *tour) failure() error {
+	own, ok := oci.AsError(t.own)
+	if !ok {
+		own = &oci.Error{Kind: oci.Unavailable, Registry: t.ref.Registry, Host: t.ref.Registry, Unreached: true, Reason: noOwn}
+	}
+	var others []string
+	e := *own
+	for _, m := range t.members {
+		why := t.e.cfg.Ways.why(m.ID(), t.ref.Registry)
+		if why == nil || len(others) == maxNamed {
+			continue
+		}
+		others = append(others, m.Name()+" ("+reason(why)+")")
+		if e.Err == nil {
+			e.Err = why
+		} else {
+			e.Err = fmt.Errorf("%w; by way of %s: %w", e.Err, m.Name(), why)
+		}
+	}
+	told := "; no other node that may ask it answers"
+	switch {
+	case len(others) > 0:
+		told = "; nor is it reached by way of " + strings.Join(others, ", ")
+	case ok:
+		return own
+	}
+	e.Reason += told
+	if e.Inside != "" {
+		e.Inside += told
+	}
+	return &e
+}
+
+// noOwn is why a node does not take its own way out.
+const noOwn = "this node does not ask registries itself (egress: false)"
+
+// reason is why another way failed, for people.
+func reason(err error) string {
+	if e, ok := oci.AsError(err); ok {
+		return e.Reason
+	}
+	return "the node does not answer"
+}
