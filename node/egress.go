@@ -6,20 +6,27 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// wayOut is how the node asks registries: by its own way out or, in a cluster, by that of
-// another member.
-func (n *Node) wayOut() oci.Upstream {
+// newEgress is how a member of a cluster asks registries: by its own way out, or by that of
+// another member. It is nil for a node on its own.
+func newEgress(n *Node) *egress.Egress {
 	if n.cfg.Cluster == nil {
+		return nil
+	}
+	return egress.New(egress.Config{
+		Upstream: n.upstream, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+	})
+}
+
+// wayOut is how the node asks registries.
+func wayOut(n *Node) oci.Upstream {
+	if n.egress == nil {
 		return n.upstream
 	}
-	n.egress = egress.New(egress.Config{
-		Upstream: n.upstream, Own: n.cfg.Cluster.Egress, Relays: n.cluster.Relays, Ways: n.ways, Log: n.log,
-	})
 	return n.egress
 }
 
 // outlet is the node's own way out, as it is lent to other members.
-func (n *Node) outlet() cluster.Outlet {
+func outlet(n *Node) cluster.Outlet {
 	if n.egress == nil || !n.cfg.Cluster.Egress {
 		return cluster.Outlet{}
 	}

@@ -78,7 +78,8 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
 	sites := sites{n.registries, n.cluster.Private}
-	fetch := transfer.Config{Upstream: n.wayOut(), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	n.egress = newEgress(n)
+	fetch := transfer.Config{Upstream: wayOut(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}
@@ -93,7 +94,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
-	n.cluster.Serve(n.fetcher.Holder(), n.outlet(), n.reports.own)
+	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }
 

@@ -123,13 +123,13 @@ func (c *Cluster) Router() mesh.Router {
 	return c.router
 }
 
-// Relays lists the members that may ask the registry for this node, by their own way out:
+// Relays returns what lists the members that may ask a registry for this node, by their own way out:
 // first those that are to be asked first for what key names.
-func (c *Cluster) Relays(registry, key string) []mesh.Relayer {
+func Relays(c *Cluster) func(registry, key string) []mesh.Relayer {
 	if c.router == nil {
-		return nil
+		return func(string, string) []mesh.Relayer { return nil }
 	}
-	return c.router.Relays(registry, key)
+	return c.router.Relays
 }
 
 // Marks are by which members' requests to registries are known again.

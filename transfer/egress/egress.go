@@ -63,6 +63,7 @@ type Egress struct {
 	own    *own
 	mesh   *mesh.Mesh // to watch members
 	search *search
+	came   *brought
 	life   *wait.Life
 }
 
@@ -76,7 +77,7 @@ const patient = 24 * time.Hour
 func New(cfg Config) *Egress {
 	life := wait.NewLife()
 	m := mesh.New(mesh.Config{Log: cfg.Log, Look: cfg.Look, Drip: patient})
-	e := &Egress{cfg: cfg, mesh: m, life: life, own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
+	e := &Egress{cfg: cfg, mesh: m, life: life, came: newBrought(), own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
 	e.search = newSearch(m, cfg.Ways, life)
 	return e
 }
@@ -99,7 +100,7 @@ func (e *Egress) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stre
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := time.AfterFunc(within, func() { cancel(errLate) })
 	defer limit.Stop()
-	s, err := along(ctx, e, ref, true, func(ctx context.Context, w way) (*oci.Stream, error) {
+	s, err := along(ctx, e, want{ref, true, offset == 0}, func(ctx context.Context, w way) (*oci.Stream, error) {
 		return w.open(ctx, e, ref, offset)
 	})
 	if err != nil || s.Body == nil {
@@ -132,7 +133,7 @@ func (b *ended) Close() error {
 
 // Range implements oci.Upstream.
 func (e *Egress) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Stream, error) {
-	return along(ctx, e, ref, true, func(ctx context.Context, w way) (*oci.Stream, error) {
+	return along(ctx, e, want{ref, true, false}, func(ctx context.Context, w way) (*oci.Stream, error) {
 		if w.member == nil {
 			return e.own.Range(ctx, ref, span)
 		}
@@ -174,7 +175,7 @@ func (e *Egress) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to
 func whole[T any](ctx context.Context, e *Egress, ref oci.Ref, blob bool, ask func(context.Context, oci.Upstream) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errLate)
 	defer cancel()
-	v, err := along(ctx, e, ref, blob, func(ctx context.Context, w way) (T, error) {
+	v, err := along(ctx, e, want{ref, blob, false}, func(ctx context.Context, w way) (T, error) {
 		if w.member == nil {
 			return ask(ctx, e.own)
 		}
@@ -224,7 +225,13 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 		return s, err
 	}
 	watch.Begin(s.Body)
-	s.Body = &through{Watch: watch, Closer: s.Body, ctx: ctx, end: cancel, broke: func() { e.cfg.Ways.doubt(w.member.ID(), ref.Registry) }, member: w.member}
+	s.Body = &through{Watch: watch, Closer: s.Body, ctx: ctx, end: cancel, member: w.member, ended: func(broke bool) {
+		if broke {
+			e.cfg.Ways.doubt(w.member.ID(), ref.Registry)
+		} else {
+			e.came.add(ref.Content(), w.member.ID())
+		}
+	}}
 	return s, nil
 }
 
@@ -235,14 +242,14 @@ type through struct {
 	ctx    context.Context // of the watch
 	end    context.CancelCauseFunc
 	member mesh.Peer
-	broke  func()
+	ended  func(broke bool)
 }
 
 // Read implements io.Reader.
 func (b *through) Read(p []byte) (int, error) {
 	n, err := b.Watch.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.broke()
+	if err != nil {
+		b.ended(!errors.Is(err, io.EOF))
 		err = mesh.GaveUp(b.ctx, b.member, err)
 	}
 	return n, err

@@ -20,11 +20,17 @@ const (
 	maxNamed = 6
 )
 
+// A want is what a registry is asked for.
+type want struct {
+	ref  oci.Ref
+	blob bool // and not a manifest, or a list
+	anew bool // all of it, from the beginning
+}
+
 // A tour is one request on its way by one way after the other.
 type tour struct {
+	want
 	e     *Egress
-	ref   oci.Ref
-	blob  bool
 	began time.Time
 	own   error // why this node's own way failed, nil if it did not
 	taken []mesh.Relayer
@@ -34,8 +40,8 @@ type tour struct {
 
 // along asks by one way after the other until a registry has answered. What a member says
 // for the registry counts as the registry's answer to this node.
-func along[T any](ctx context.Context, e *Egress, ref oci.Ref, blob bool, ask func(context.Context, way) (T, error)) (v T, err error) {
-	t := &tour{e: e, ref: ref, blob: blob, began: time.Now()}
+func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Context, way) (T, error)) (v T, err error) {
+	t := &tour{e: e, want: what, began: time.Now()}
 	for w := range t.ways(ctx) {
 		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
 			return v, err
@@ -48,36 +54,60 @@ func along[T any](ctx context.Context, e *Egress, ref oci.Ref, blob bool, ask fu
 // that are known to be good, those that turn out to be, and at last what was known to be bad.
 func (t *tour) ways(ctx context.Context) iter.Seq[way] {
 	return func(yield func(way) bool) {
-		registry := t.ref.Registry
-		t.members = t.e.cfg.Relays(registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
-		members := t.members
-		down, slow := t.e.cfg.Ways.avoids(members, registry, t.blob)
-		later := len(members) > 0 && (down || slow)
-		if t.e.cfg.Own && !later && !yield(way{}) {
+		cfg := &t.e.cfg
+		t.members = cfg.Relays(t.ref.Registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
+		down, slow := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
+		later := len(t.members) > 0 && (down || slow)
+		if cfg.Own && !later && !yield(way{}) {
 			return
 		}
-		if t.e.cfg.Own && down && len(members) > 0 {
+		if cfg.Own && later && down {
 			t.e.own.probe(t.ref, t.blob)
 		}
-		known := t.e.cfg.Ways.up(members, registry)
-		for _, m := range known[:min(len(known), maxWays)] {
-			if !yield(way{m}) {
-				return
-			}
+		others, last := t.doubted()
+		if !t.through(ctx, others, yield) || !t.through(ctx, last, yield) {
+			return
 		}
-		for len(t.taken) < 2*maxWays && t.inTime() {
-			m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
-			if m == nil || t.took(m) {
-				break
-			}
-			if !yield(way{m}) {
-				return
-			}
-		}
-		if t.e.cfg.Own && later {
+		if cfg.Own && later {
 			yield(way{})
 		}
 	}
+}
+
+// doubted sets apart the member by way of which the same blob came a short while ago.
+func (t *tour) doubted() (others, last []mesh.Relayer) {
+	id := ""
+	if t.anew {
+		id = t.e.came.last(t.ref.Content())
+	}
+	for _, m := range t.members {
+		if m.ID() == id {
+			last = append(last, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return others, last
+}
+
+// through lists the ways of members: those known to be good, then those that turn out to be.
+func (t *tour) through(ctx context.Context, members []mesh.Relayer, yield func(way) bool) bool {
+	known := t.e.cfg.Ways.up(members, t.ref.Registry)
+	for _, m := range known[:min(len(known), maxWays)] {
+		if !yield(way{m}) {
+			return false
+		}
+	}
+	for len(t.taken) < 2*maxWays && t.inTime() {
+		m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
+		if m == nil || t.took(m) {
+			break
+		}
+		if !yield(way{m}) {
+			return false
+		}
+	}
+	return true
 }
 
 // took reports whether a member's way was taken.
