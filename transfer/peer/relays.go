@@ -151,11 +151,20 @@ func (r *relays) sendPart(ctx context.Context, claim *wait.Claim, w *reply, c *c
 	return send(w, "application/octet-stream", part)
 }
 
+// acceptOf is the Accept list that the sender would have sent the registry. Not all of it can
+// be a parameter.
+func acceptOf(c *call) []string {
+	if c.blob {
+		return nil
+	}
+	return oci.Acceptable(c.accept)
+}
+
 // getHead tells what the registry says of a blob or a manifest, and sends the manifest if one
 // came.
 func (r *relays) getHead(w *reply, c *call) error {
 	return r.held(c, func(ctx context.Context, _ *wait.Claim) error {
-		d, err := r.out.Stat(ctx, c.Ref, c.blob, c.accept)
+		d, err := r.out.Stat(ctx, c.Ref, c.blob, acceptOf(c))
 		if err != nil {
 			return err
 		}
@@ -174,7 +183,7 @@ func (r *relays) getHead(w *reply, c *call) error {
 // getManifest sends a manifest as the registry sends it.
 func (r *relays) getManifest(w *reply, c *call) error {
 	return r.held(c, func(ctx context.Context, _ *wait.Claim) error {
-		m, err := r.out.Manifest(ctx, c.Ref, c.accept)
+		m, err := r.out.Manifest(ctx, c.Ref, acceptOf(c))
 		if err != nil {
 			return err
 		}
