@@ -32,6 +32,7 @@ type tour struct {
 	want
 	e     *Egress
 	began time.Time
+	lost  time.Duration // on members that failed themselves: that says nothing of the registry
 	own   error // why this node's own way failed, nil if it did not
 	taken []mesh.Relayer
 	// members are those that may ask the registry for this node.
@@ -43,8 +44,12 @@ type tour struct {
 func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Context, way) (T, error)) (v T, err error) {
 	t := &tour{e: e, want: what, began: time.Now()}
 	for w := range t.ways(ctx) {
+		began := time.Now()
 		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
 			return v, err
+		}
+		if failed(err) {
+			t.lost += time.Since(began)
 		}
 	}
 	return v, t.failure()
@@ -116,7 +121,7 @@ func (t *tour) took(m mesh.Relayer) bool {
 }
 
 // inTime reports whether there is time for another way.
-func (t *tour) inTime() bool { return time.Since(t.began) < otherWays }
+func (t *tour) inTime() bool { return time.Since(t.began)-t.lost < otherWays }
 
 // settles reports whether no other way is to be taken after what this one led to, and notes
 // what that tells of the way.
