@@ -23,6 +23,7 @@ type filler struct {
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
 	others  bool        // bytes came from other sources too
+	doubted bool        // the registry told another size than the manifest
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
