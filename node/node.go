@@ -21,12 +21,14 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
 	"oci-proxy/node/gate"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
@@ -38,6 +40,7 @@ type Node struct {
 	registries *registries
 	cluster    *cluster.Cluster
 	upstream   *upstream.Client
+	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -74,8 +77,8 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
-	sites := sites{n.registries, n.cluster.Private}
-	fetch := transfer.Config{Upstream: n.upstream, Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	sites := sites{n.registries, n.upstream.Low, n.cluster.Private}
+	fetch := transfer.Config{Upstream: sourceOf(n.upstream, n.mirrors), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}
@@ -84,7 +87,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
@@ -110,18 +113,22 @@ func (n *Node) open(test seams) (err error) {
 	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, n.mark, n.log)); err != nil {
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
+	n.mirrors = newMirrors(n.cfg, n.upstream, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
 
 // mark is the node's pseudonym in the requests that it sends to registries.
 func (n *Node) mark() string { return n.cluster.Marks().Own() }
+
+// tellPause tells the other members that a registry asks to be left alone.
+func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) }
 
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {
@@ -154,6 +161,9 @@ func (n *Node) close(ctx context.Context) error {
 	var errs []error
 	if n.cluster != nil {
 		errs = append(errs, n.cluster.Close(ctx))
+	}
+	if n.mirrors != nil {
+		n.mirrors.Close()
 	}
 	if n.upstream != nil {
 		n.upstream.Close()

@@ -46,8 +46,10 @@ type Config struct {
 	Name       string         // what the node calls itself
 	Version    string         // of this program, as other members are told
 	Registries Registries
-	Log        *slog.Logger
-	Seams      Seams
+	// Pause hears that a registry has asked another member to be left alone for a time.
+	Pause func(registry string, d time.Duration)
+	Log   *slog.Logger
+	Seams Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -68,12 +70,13 @@ type Cluster struct {
 	reports *reports
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
+	telling chan struct{}        // slots for telling of pauses
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
 // called. Close the Cluster.
 func Open(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, since: time.Now(), marks: newMarks(nil)}
+	c := &Cluster{cfg: cfg, since: time.Now(), marks: newMarks(nil), telling: make(chan struct{}, tellPauses)}
 	if cfg.Node.Cluster == nil {
 		return c, nil
 	}
@@ -99,7 +102,7 @@ func (c *Cluster) Serve(holder mesh.Holder, own func() *figures.Node) {
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Peer: c.router.anyPeer, Stats: func() any { return own() },
+		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return own() },
 	})
 }
 

@@ -33,6 +33,7 @@ var (
 	flagKind     = kind[bool]{"true/false", false, parseFlag}
 	portKind     = kind[int]{"port", false, parsePort}
 	parallelKind = kind[int]{"number", false, parseParallel}
+	percentKind  = kind[int]{"percentage", false, parsePercent}
 	requestsKind = kind[int]{"number", false, parseRequests}
 	sizeKind     = kind[int64]{"size", false, parseSize}
 	durationKind = kind[time.Duration]{"duration", false, parseDuration}
@@ -126,6 +127,14 @@ func parseParallel(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > 64 {
 		return 0, errors.New("is not a number from 1 to 64")
+	}
+	return n, nil
+}
+
+func parsePercent(s string) (int, error) {
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
+	if err != nil || n < 0 || n > 100 {
+		return 0, errors.New("is not a percentage from 0 to 100")
 	}
 	return n, nil
 }

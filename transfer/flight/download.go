@@ -95,6 +95,7 @@ func (f *filler) download(src source) error {
 		f.peers = append(f.peers, src.peer)
 	} else {
 		f.others = true
+		f.brought = append(f.brought, part{s.Wrong, offset})
 		timed := f.timed(cancel, body)
 		defer timed.timer.Stop()
 		body = timed
@@ -134,7 +135,7 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 	if s.Coding != "" {
 		f.coding.Store(&s.Coding)
 	}
-	s.At = cmp.Or(s.At, asked)
+	s.At = f.request.When(oci.BlobResource, s.By, cmp.Or(s.At, asked))
 	if src.terms.Held {
 		s.At = f.cfg().Grants.At(f.request, oci.BlobResource) // nobody asked the registry for this
 	}

@@ -26,6 +26,9 @@ type Stream struct {
 	At       time.Time // as Provenance.At
 	Via      string    // Cache-Status of the nodes passed, "" from upstream
 	Redirect string    // where the registry sends the client (follow_redirects: false); Body is nil then
+	// Wrong is told if the whole blob came out wrong to which the stream contributed, and
+	// whether all of the blob is from it. nil: the source is the registry, or does not care.
+	Wrong func(all bool)
 }
 
 // A Descriptor is the answer to a HEAD.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -87,6 +88,7 @@ type setup struct {
 	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) mesh.Peer
+	pause    func(registry string, d time.Duration)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -132,7 +134,7 @@ func newRig(t testing.TB, s setup) *rig {
 	}
 	r.server = NewServer(ServerConfig{
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

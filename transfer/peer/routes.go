@@ -71,6 +71,7 @@ func newRoutes(a *answers) routes {
 		"GET progress/":       {nil, true, nil, a.getProgress},
 		"POST offers":         {control, true, nil, a.mine(a.postOffer)},
 		"POST refusals":       {control, true, repository, a.postRefusal},
+		"POST pauses":         {control, true, nil, a.postPause},
 		"GET stats":           {control, false, nil, a.getStats},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
