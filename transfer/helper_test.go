@@ -20,6 +20,7 @@ import (
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
@@ -59,7 +60,8 @@ type setup struct {
 	registries []*upstreamtest.Registry // more of them
 	mesh       mesh.Router              // nil: the rig is on its own
 	look       time.Duration
-	proxy      *url.URL // to the registries
+	proxy      *url.URL         // to the registries
+	mirrors    []mirrors.Mirror // of the registry
 }
 
 // newRig builds a rig, and takes it down with the test.
@@ -81,9 +83,15 @@ func newRig(t testing.TB, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	source := oci.Upstream(client)
+	if s.mirrors != nil {
+		m := mirrors.New(mirrors.Config{Upstream: client, Of: map[string][]mirrors.Mirror{s.registry.Host(): s.mirrors}, Log: log})
+		t.Cleanup(m.Close)
+		source, s.policy.Mirrored = m, true
+	}
 	store := grants.OpenShard(s.dir, s.cache)
 	r := &rig{t: t, registry: s.registry, store: store, dir: s.dir, events: events, Fetcher: transfer.New(transfer.Config{
-		Upstream: client, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
+		Upstream: source, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Site: func(registry string) grants.Site {
 			p := s.policy
 			p.Private = s.private != nil && s.private(registry)

@@ -34,6 +34,11 @@ type part struct {
 	offset int64
 }
 
+// mirrored reports whether anything came from a place that may be wrong, a mirror.
+func (f *filler) mirrored() bool {
+	return slices.ContainsFunc(f.brought, func(p part) bool { return p.wrong != nil })
+}
+
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
 func (f *filler) ctx() context.Context { return oci.ForClient(f.flights.cfg.Life.Context(), f.client) }
 

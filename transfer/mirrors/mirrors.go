@@ -110,7 +110,7 @@ func (m *Mirrors) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Str
 	if s == nil {
 		return m.upstream.Open(ctx, ref, offset)
 	}
-	return s.stream(ctx, ref, s.forBytes(ref), func(ctx context.Context, p *place, at oci.Ref) (*oci.Stream, error) {
+	return s.stream(ctx, ref, s.forBytes(ref), func(ctx context.Context, _ *place, at oci.Ref) (*oci.Stream, error) {
 		return m.upstream.Open(ctx, at, offset)
 	})
 }
@@ -121,7 +121,7 @@ func (m *Mirrors) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.S
 	if s == nil {
 		return m.upstream.Range(ctx, ref, span)
 	}
-	return s.stream(ctx, ref, s.forWords(ref), func(ctx context.Context, p *place, at oci.Ref) (*oci.Stream, error) {
+	return s.stream(ctx, ref, s.forWords(ref), func(ctx context.Context, _ *place, at oci.Ref) (*oci.Stream, error) {
 		return m.upstream.Range(ctx, at, span)
 	})
 }

@@ -107,14 +107,14 @@ func bit(b bool) int64 {
 
 // best returns the highest speed of the other places, in bytes a second, 0 if none is
 // known, and whether any of them is well.
-func (s *site) best(but *place) (rate float64, any bool) {
+func (s *site) best(but *place) (rate float64, others bool) {
 	for _, p := range s.places {
 		if p != but {
 			rate = max(rate, p.speed())
-			any = any || !p.look().sick
+			others = others || !p.look().sick
 		}
 	}
-	return rate, any
+	return rate, others
 }
 
 // patience is how long the place's answer may take to begin while others can be asked.

@@ -12,7 +12,7 @@ import (
 // probed is how much of a blob is read to learn a place's speed, in bytes.
 const probed = 1 << 20
 
-// probing is whether a probe of a site's place is under way: one is, at most.
+// probing is whether probes of a site's places are under way: one is at a time.
 type probing struct{ atomic.Bool }
 
 // A subject is what a place is probed with.
@@ -22,24 +22,29 @@ type subject struct {
 	size int64 // of the blob, in bytes; 0: not known
 }
 
-// probe asks one of the places that were not asked, if one is due, for what another has just
-// answered: whether it answers again, and how fast it is. Nobody waits for that. Of a blob it
-// reads the beginning, of all else the header.
+// probe asks the places that are due, one after the other, for what another has just answered:
+// whether they answer again, and how fast they are. Nobody waits for that. Of a blob it reads
+// the beginning, of all else the header.
 func (s *site) probe(ctx context.Context, but *place, of subject) {
 	if of.Tag == "" && of.Digest == "" {
 		return // a list has no header to ask for
 	}
 	span := oci.Span{Length: min(of.size, probed)}
 	read := of.blob && span.Length >= leastMeasured
+	var due []*place
 	for _, p := range s.places {
-		if p == but || of.Digest == "" && !p.trusted || !p.due(read) || !s.probing.CompareAndSwap(false, true) {
-			continue
+		if p != but && (of.Digest != "" || p.trusted) && p.due(read) {
+			due = append(due, p)
 		}
-		client := oci.ClientOf(ctx)
-		if !s.life.Go(func() {
-			defer s.probing.Store(false)
+	}
+	if len(due) == 0 || !s.probing.CompareAndSwap(false, true) {
+		return
+	}
+	client := oci.ClientOf(ctx)
+	if !s.life.Go(func() {
+		defer s.probing.Store(false)
+		for _, p := range due {
 			ctx, cancel := context.WithTimeout(oci.Hurry(oci.ForClient(s.life.Context(), client)), probeFor)
-			defer cancel()
 			at := of.Ref
 			at.Registry = p.host
 			if read {
@@ -48,10 +53,10 @@ func (s *site) probe(ctx context.Context, but *place, of subject) {
 			} else {
 				s.probeHead(ctx, p, at, of.blob)
 			}
-		}) {
-			s.probing.Store(false)
+			cancel()
 		}
-		return
+	}) {
+		s.probing.Store(false)
 	}
 }
 
