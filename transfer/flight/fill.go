@@ -25,6 +25,7 @@ type filler struct {
 	others    bool        // bytes came from other sources too
 	brought   []part      // what came from upstream
 	forClient bool        // a client's request began the flight
+	doubted   bool        // the registry told another size than the manifest
 	noWay     bool        // this node has no connection to the registry
 }
 
