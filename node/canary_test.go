@@ -122,7 +122,7 @@ func (s *sweep) visit() {
 	logins := [][]string{nil, right, basic("puller", secretOf("clients wrong password")), basic("hubuser", secretOf("clients password")), {"Authorization", "Bearer " + secretOf("clients token")}}
 	blob := "/blobs/" + helloDigest
 	paths := []string{
-		"/", "/app.js", "/nothing", "/v2/", "/v2/_catalog", "/_/health", "/_/ready", "/_/stats", "/_/stats?scope=node", "/_/metrics", "/_/cluster", "/_/owner/" + helloDigest, "/_/owner/x",
+		"/", "/app.js", "/nothing", "/v2/", "/v2/_catalog", "/_/health", "/_/ready", "/_/stats", "/_/stats?scope=node", "/_/metrics", "/_/cluster", "/_/upstreams", "/_/owner/" + helloDigest, "/_/owner/x",
 		"/v2/team/app/manifests/v1", "/v2/team/app" + blob, "/v2/team/app/tags/list", "/v2/team/app/referrers/" + helloDigest, "/v2/refused/app" + blob, "/v2/refused/app/manifests/v1",
 		"/v2/broken/app/manifests/v1", "/v2/basic.example.org/a/b" + blob, "/v2/basic.example.org/a/b/manifests/v1", "/v2/hand.example.org/a/b" + blob, "/v2/behind.example.org/a/b/manifests/v1",
 		"/v2/nowhere.example.net/a/b/manifests/v1", "/v2/127.0.0.1/a/b/manifests/v1", "/v2/a/b/manifests/%zz", "/v2/A/B/manifests/v1", "/v2/team/app/manifests/" + strings.Repeat("x", 200),

@@ -13,14 +13,14 @@ func newEgress(n *Node) *egress.Egress {
 		return nil
 	}
 	return egress.New(egress.Config{
-		Upstream: n.upstream, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+		Upstream: sourceOf(n.upstream, n.mirrors), Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
 	})
 }
 
 // wayOut is how the node asks registries.
 func wayOut(n *Node) oci.Upstream {
 	if n.egress == nil {
-		return n.upstream
+		return sourceOf(n.upstream, n.mirrors)
 	}
 	return n.egress
 }

@@ -46,7 +46,7 @@ func Look(ctx context.Context, cfg *config.Config, running func(context.Context)
 	if err != nil {
 		return nil, err
 	}
-	client, err := upstream.New(upstreams(cfg, files, nil, quiet))
+	client, err := upstream.New(upstreams(cfg, files, hooks{}, quiet))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
@@ -28,6 +29,7 @@ import (
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/egress"
+	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
@@ -40,7 +42,8 @@ type Node struct {
 	cluster    *cluster.Cluster
 	upstream   *upstream.Client
 	ways       *egress.Ways
-	egress     *egress.Egress // nil for a node on its own
+	egress     *egress.Egress   // nil for a node on its own
+	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -77,7 +80,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
-	sites := sites{n.registries, n.cluster.Private}
+	sites := sites{n.registries, n.upstream.Low, n.cluster.Private}
 	n.egress = newEgress(n)
 	fetch := transfer.Config{Upstream: wayOut(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
@@ -88,7 +91,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
@@ -114,18 +117,22 @@ func (n *Node) open(test seams) (err error) {
 	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, n.mark, n.log)); err != nil {
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
+	n.mirrors = newMirrors(n.cfg, n.upstream, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
 
 // mark is the node's pseudonym in the requests that it sends to registries.
 func (n *Node) mark() string { return n.cluster.Marks().Own() }
+
+// tellPause tells the other members that a registry asks to be left alone.
+func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) }
 
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {
@@ -161,6 +168,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	if n.egress != nil {
 		n.egress.Close()
+	}
+	if n.mirrors != nil {
+		n.mirrors.Close()
 	}
 	if n.upstream != nil {
 		n.upstream.Close()

@@ -214,7 +214,8 @@ func (r *registries) close() error {
 // sites say what each registry means at the moment. They do no I/O.
 type sites struct {
 	registries *registries
-	private    func(registry string) bool // whether any member treats it as private now
+	low        func(registry string, percent int) bool // whether less than that percentage of its rate limit is left
+	private    func(registry string) bool              // whether any member treats it as private now
 }
 
 // of is what a registry means now.
@@ -224,6 +225,7 @@ func (s sites) of(registry string) grants.Site {
 	return grants.Site{
 		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: s.guards(r, shard, !configured),
 		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
+		Mirrored: len(r.Mirrors) > 0, Spare: s.low(registry, r.RateLimitReserve),
 	}
 }
 
@@ -249,23 +251,35 @@ func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) boo
 // public reports whether anybody may pull from a registry.
 func (s sites) public(registry string) bool { return !s.of(registry).Private }
 
+// hooks are what the upstream client calls.
+type hooks struct {
+	mark    func() string                          // the node's pseudonym in requests to registries
+	limited func(registry string, d time.Duration) // a registry asks to be left alone
+}
+
 // upstreams are the configured registries as the upstream client takes them, and
-// what any other registry is. mark is the node's pseudonym in requests to them.
-func upstreams(cfg *config.Config, files passwords, mark func() string, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+// what any other registry is. hooks are what they call.
+func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
 	patience := upstream.Patience
 	if cfg.Cluster != nil {
 		patience = upstream.MeshPatience
 	}
 	for _, r := range cfg.Registries {
-		u := upstreamOf(r, mark)
+		u := upstreamOf(r, hooks)
 		u.Configured, u.Patience, u.Self = true, patience, ports(cfg)
 		if file, ok := files[r.Host]; ok {
 			u.PasswordSource = file
 		}
 		out = append(out, u)
 	}
-	others := upstreamOf(cfg.Defaults, mark)
+	for _, host := range unlisted(cfg) {
+		u := upstreamOf(cfg.Defaults, hooks)
+		u.Host, u.Configured, u.Patience, u.Self = host, true, patience, ports(cfg)
+		u.FollowRedirects, u.AllowAddresses = true, cfg.AllowAddresses
+		out = append(out, u)
+	}
+	others := upstreamOf(cfg.Defaults, hooks)
 	others.AllowAddresses, others.Patience, others.Self = cfg.AllowAddresses, patience, ports(cfg)
 	return out, others, log
 }
@@ -295,10 +309,10 @@ func ports(cfg *config.Config) []netip.AddrPort {
 	return out
 }
 
-func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
+func upstreamOf(r config.Registry, hooks hooks) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Path: r.Path, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
-		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: mark,
+		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: hooks.mark, Limited: hooks.limited,
 	}
 }

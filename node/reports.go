@@ -15,6 +15,8 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/mirrors"
+	"oci-proxy/transfer/upstream"
 )
 
 // reports answer the questions of people and their tools, under /_/. They only
@@ -24,6 +26,8 @@ type reports struct {
 	sites      sites
 	cluster    *cluster.Cluster
 	fetcher    *transfer.Fetcher
+	upstream   *upstream.Client
+	mirrors    *mirrors.Mirrors // nil if no registry has mirrors
 	gate       *gate.Gate
 	cert       *certificate
 	passwords  passwords

@@ -29,6 +29,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"GET /_/stats":          {gate.Guarded, []string{"/_/stats", "/_/stats?scope=node"}},
 		"GET /_/cluster":        {gate.Guarded, []string{"/_/cluster"}},
 		"GET /_/owner/{digest}": {gate.Guarded, []string{"/_/owner/" + img.Config.String(), "/_/owner/x"}},
+		"GET /_/upstreams":      {gate.Guarded, []string{"/_/upstreams"}},
 		"GET /_/metrics":        {gate.Guarded, []string{"/_/metrics"}},
 		"POST /_/leave":         {gate.Operators, []string{"/_/leave"}},
 		"POST /_/forget":        {gate.Operators, []string{"/_/forget"}},

@@ -212,7 +212,7 @@ func (b *blobs) believed(q grants.Request, size int64) int64 {
 // head asks the registry by HEAD about a blob, once for all who ask at the time.
 func (b *blobs) head(ctx context.Context, q grants.Request) (oci.Descriptor, error) {
 	d, _, err := b.heads.Do(ctx, q.Ref, func(ctx context.Context) (oci.Descriptor, error) {
-		d, err := b.upstream.Stat(ctx, q.Ref, true, nil)
+		d, err := b.upstream.Stat(b.grants.WithMirrors(ctx, q, oci.BlobResource), q.Ref, true, nil)
 		if err == nil && d.By != oci.Middlebox && d.Size > 0 {
 			b.excerpts.Learn(q.Content(), d.Size)
 		}

@@ -21,6 +21,7 @@ import (
 	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
@@ -61,8 +62,9 @@ type setup struct {
 	registries []*upstreamtest.Registry // more of them
 	mesh       mesh.Router              // nil: the rig is on its own
 	look       time.Duration
-	proxy      *url.URL // to the registries
-	noEgress   bool     // it never asks them itself
+	proxy      *url.URL         // to the registries
+	noEgress   bool             // it never asks them itself
+	mirrors    []mirrors.Mirror // of the registry
 }
 
 // newRig builds a rig, and takes it down with the test.
@@ -84,8 +86,14 @@ func newRig(t testing.TB, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	source := oci.Upstream(client)
+	if s.mirrors != nil {
+		m := mirrors.New(mirrors.Config{Upstream: client, Of: map[string][]mirrors.Mirror{s.registry.Host(): s.mirrors}, Log: log})
+		t.Cleanup(m.Close)
+		source, s.policy.Mirrored = m, true
+	}
 	store := grants.OpenShard(s.dir, s.cache)
-	way := egress.New(egress.Config{Upstream: client, Own: !s.noEgress, Relays: relays(s.mesh), Ways: egress.NewWays(), Look: s.look, Log: log})
+	way := egress.New(egress.Config{Upstream: source, Own: !s.noEgress, Relays: relays(s.mesh), Ways: egress.NewWays(), Look: s.look, Log: log})
 	r := &rig{t: t, registry: s.registry, store: store, dir: s.dir, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: way, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Site: func(registry string) grants.Site {

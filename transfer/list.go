@@ -174,6 +174,9 @@ func (l *lists) fetch(ctx context.Context, q asked) (*List, error) {
 	}
 	way := oci.Provenance{Host: q.Registry, Checked: q.Shard.Pages.Knows(q.question()), At: time.Now()}
 	return l.takeIn(ctx, q, func(ctx context.Context, to oci.Sink) (*oci.Page, oci.Provenance, error) {
+		if !q.Private { // a private registry's lists are for the registry alone to tell
+			ctx = l.grants.WithMirrors(ctx, q.Request, q.question().Resource())
+		}
 		page, err := get(ctx, q.Ref, q.query, to)
 		return page, way, err
 	})

@@ -104,6 +104,7 @@ func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, err
 // GET to learn that.
 func (m *manifests) stat(ctx context.Context, q grants.Request, accept []string) (d oci.Descriptor, found *oci.Found, err error) {
 	asked, claim := time.Now(), m.memory.Claim()
+	ctx = m.grants.WithMirrors(ctx, q, oci.ManifestResource)
 	d, err = m.upstream.Stat(wait.WithClaim(ctx, claim), q.Ref, false, accept)
 	if err != nil || d.Manifest == nil {
 		claim.Release()
@@ -224,6 +225,7 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 	if err != nil {
 		return nil, err
 	}
+	ctx = m.grants.WithMirrors(ctx, q, oci.ManifestResource)
 	asked := time.Now()
 	got, err := m.upstream.Manifest(wait.WithClaim(ctx, claim), q.Ref, accept)
 	if err != nil {
@@ -236,6 +238,7 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 // take keeps a manifest that upstream was asked for at that time. claim is of its memory.
 func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest, asked time.Time, claim *wait.Claim) (*oci.Found, error) {
 	q.Digest, got.MediaType = got.Digest, oci.KeptType(got.MediaType, got.Bytes)
+	asked = q.When(oci.ManifestResource, got.By, asked)
 	stored, err := m.keep(ctx, q, &got, asked)
 	if err != nil {
 		claim.Release()

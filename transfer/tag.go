@@ -63,7 +63,7 @@ func (t *tags) question(of grants.Request, client []string, head, member bool) q
 func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 	old, known := q.Shard.Tag(q.key)
 	known = known && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked)
-	if age := time.Since(old.Checked); known && age >= 0 && age < q.TagTTL {
+	if age := time.Since(old.Checked); known && age >= 0 && (age < q.TagTTL || q.Spare && age < q.StaleIfError) {
 		if found, ok := t.lastKnown(ctx, q, old); ok {
 			return found, nil
 		}

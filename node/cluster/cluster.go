@@ -49,7 +49,9 @@ type Config struct {
 	Registries Registries
 	// Hear hears how a member's way to a registry is. It answers at once. Nil: nobody
 	// wants to know.
-	Hear  func(id, registry string, way mesh.Way)
+	Hear func(id, registry string, way mesh.Way)
+	// Pause hears that a registry has asked another member to be left alone for a time.
+	Pause func(registry string, d time.Duration)
 	Log   *slog.Logger
 	Seams Seams
 }
@@ -72,12 +74,13 @@ type Cluster struct {
 	reports *reports
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
+	telling chan struct{}        // slots for telling of pauses
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
 // called. Close the Cluster.
 func Open(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, since: time.Now(), marks: newMarks(nil)}
+	c := &Cluster{cfg: cfg, since: time.Now(), marks: newMarks(nil), telling: make(chan struct{}, tellPauses)}
 	if cfg.Node.Cluster == nil {
 		return c, nil
 	}
@@ -111,7 +114,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Stats: func() any { return own() },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return own() },
 	})
 }
 

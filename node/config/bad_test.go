@@ -143,6 +143,10 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 	{"an alias that is a registry with a port", "registries: {a.io: {alias: [localhost_5000]}, 'localhost:5000': }", `c.yaml:1:29: registries.a.io.alias[0]: "localhost_5000" already means localhost:5000; choose another alias`},
 	{"an alias of the official images", "registries: {a.io: {alias: [library]}}", `c.yaml:1:29: registries.a.io.alias[0]: "library" already means the official images of registry-1.docker.io; choose another alias`},
 	{"a realm with a path", "registries: {a.io: {realm_hosts: [b.io/token]}}", `c.yaml:1:35: registries.a.io.realm_hosts[0]: "b.io/token" is not a host; use host or host:port, without https:// or a path (did you mean b.io?)`},
+	{"mirrors that are no other places", "registries:\n  a.io:\n    mirrors: [b.io, A.io, {host: B.io, tags: true}]\n  docker.io:\n    mirrors: [index.docker.io]", `c.yaml:3:21: registries.a.io.mirrors[1]: is the registry itself; remove it` + "\n" +
+		`c.yaml:3:27: registries.a.io.mirrors[2]: is given twice; keep one of them` + "\n" + `c.yaml:5:15: registries.docker.io.mirrors[0]: is the registry itself; remove it`},
+	{"a reserve over all of it", "registries: {a.io: {rate_limit_reserve: 101}}", `c.yaml:1:41: registries.a.io.rate_limit_reserve: "101" is not a percentage from 0 to 100`},
+	{"a reserve of a fraction", "registries: {a.io: {rate_limit_reserve: 0.5}}", `c.yaml:1:41: registries.a.io.rate_limit_reserve: "0.5" is not a percentage from 0 to 100`},
 	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path (did you mean m?)` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
 	{"paths", "registries: {a.io: {path: p}, b.io: {path: /p//q}, c.io: {path: /p/../q}, d.io: {path: '/p?q'}, e.io: {path: /p/v2/}, f.io: {path: /p%2Fq}, g.io: {path: 'https://g.io/p'}}", `c.yaml:1:27: registries.a.io.path: "p" does not begin with a slash; use for example /prefix` + "\n" +
@@ -226,15 +230,12 @@ func TestWhatIsNotSupportedYetIsRefused(t *testing.T) {
 	const text = `
 registries:
   a.io:
-    mirrors: [b.io]
     upstream_connections: 2
   b.io:
-    mirrors: []
     upstream_connections: 1
 `
 	must(t, text)
-	const want = `c.yaml:4:14: registries.a.io.mirrors: is not supported by this version; remove it
-c.yaml:5:27: registries.a.io.upstream_connections: is not supported by this version; remove it`
+	const want = `c.yaml:4:27: registries.a.io.upstream_connections: is not supported by this version; remove it`
 	if _, err := Parse("c.yaml", []byte(text), nil); err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -77,6 +77,7 @@ func (k *checker) checkRegistries() {
 		k.checkAuthorities(e.path+".ca_file", e.CAFile)
 	}
 	k.checkAliases()
+	k.checkMirrors()
 }
 
 // checkAuthorities makes sure that the file, if there is one, holds certificates.

@@ -90,6 +90,7 @@ type Registry struct {
 	Private             bool           // serve its content only for a repository that vouched for it; always true if there is a Username
 	Public              bool           // `private: false` is set and there is no Username; neither Private nor Public: not set
 	Mirrors             []Mirror       // other hosts that hold the same repositories
+	RateLimitReserve    int            // percentage of the registry's own rate limit below which known tags are believed; 0: never
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
 	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
 	Offline             bool           // never contact the registry
@@ -108,7 +109,7 @@ type Registry struct {
 
 // A Mirror is another place that holds a registry's repositories.
 type Mirror struct {
-	Host string // host[:port], lower case
+	Host string // canonical host[:port]
 	Tags bool   // trusted for tags too, not only for content by digest
 }
 

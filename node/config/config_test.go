@@ -157,6 +157,7 @@ registries:
   h.example:
     private: true
     mirrors: [M.example, {host: n.example:5000, tags: true}]
+    rate_limit_reserve: 15%
     tag_ttl: 5m
     stale_if_error: 0
     offline: on
@@ -171,7 +172,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
+		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
 	if got, _ := c.Registry("h.example"); !reflect.DeepEqual(got, want) {
@@ -353,5 +354,29 @@ func TestLoadNamesTheFileThatItCannotRead(t *testing.T) {
 	c, err := Load(write(t, "port: 81"), []string{"OCI_PROXY_LOG_LEVEL=error"})
 	if err != nil || c.Port != 81 || c.LogLevel != slog.LevelError {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// What a mirror has for those with a login is not to be had by all under another name.
+func TestRegistryOfAPrivateMirrorIsPrivate(t *testing.T) {
+	t.Parallel()
+	const login = "auth: {username: u, password: p}"
+	for _, test := range []struct {
+		name, registry, mirror string
+		private                bool
+	}{
+		{"a public mirror", "", "insecure: true", false},
+		{"a mirror with a login", "", login, true},
+		{"a private mirror", "", "private: true", true},
+		{"a mirror with a login, and the operator says it is public", "private: false, ", login, false},
+		{"a public mirror of a private registry", "private: true, ", "private: false", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := must(t, "registries:\n  a.io: {"+test.registry+"mirrors: [m.io, n.io]}\n  n.io: {"+test.mirror+"}\n")
+			if a, _ := c.Registry("a.io"); a.Private != test.private || a.Username != "" {
+				t.Errorf("got %+v", a)
+			}
+		})
 	}
 }

@@ -101,8 +101,9 @@ func setMirrors(r *reader, of *Registry, n *node, path string) {
 	for i, item := range n.items {
 		var m Mirror
 		at := index(path, i)
+		r.places[at] = item.at
 		if item.shape != mapping {
-			m.Host, _ = read(r, item, at, hostKind)
+			m.Host, _ = read(r, item, at, registryKind)
 		} else if fill(r, &m, mirrorKeys, item, at, ""); m.Host == "" && !r.failed(at+".host") {
 			r.problem(item.at, at, "has no host; add one as host: NAME")
 		}

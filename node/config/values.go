@@ -34,6 +34,7 @@ var (
 	flagKind     = kind[bool]{"true/false", false, parseFlag, nil}
 	portKind     = kind[int]{"port", false, parsePort, nil}
 	parallelKind = kind[int]{"number", false, parseParallel, nil}
+	percentKind  = kind[int]{"percentage", false, parsePercent, nil}
 	requestsKind = kind[int]{"number", false, parseRequests, nil}
 	sizeKind     = kind[int64]{"size", false, parseSize, doubtSize}
 	durationKind = kind[time.Duration]{"duration", false, parseDuration, nil}
@@ -128,6 +129,14 @@ func parseParallel(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > 64 {
 		return 0, errors.New("is not a number from 1 to 64")
+	}
+	return n, nil
+}
+
+func parsePercent(s string) (int, error) {
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
+	if err != nil || n < 0 || n > 100 {
+		return 0, errors.New("is not a percentage from 0 to 100")
 	}
 	return n, nil
 }

@@ -178,9 +178,11 @@ func (m *member) Progress(ctx context.Context, _ oci.Ref) (mesh.Progress, error)
 func (m *member) Open(context.Context, oci.Ref, int64, mesh.Terms) (*oci.Stream, error) {
 	panic("asked for content, and not for its way out")
 }
+
 func (m *member) Stat(context.Context, oci.Ref) (int64, oci.Provenance, error) {
 	panic("asked for content, and not for its way out")
 }
+
 func (m *member) Manifest(context.Context, oci.Ref, mesh.Terms) (*oci.Found, error) {
 	panic("asked for content, and not for its way out")
 }

@@ -121,7 +121,7 @@ func (x *Excerpts) fromHolders(ctx context.Context, q grants.Request, span oci.S
 // fromRegistry asks the registry.
 func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.Span, size int64) (*piece, error) {
 	asked := time.Now()
-	s, err := x.cfg.Upstream.Range(ctx, q.Ref, span)
+	s, err := x.cfg.Upstream.Range(x.cfg.Grants.WithMirrors(ctx, q, oci.BlobResource), q.Ref, span)
 	if err != nil {
 		if e, ok := oci.AsError(err); ok && e.Kind == oci.Invalid && e.Status < 300 {
 			x.bills.silence(q.Registry)
@@ -136,7 +136,7 @@ func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.
 	if err != nil {
 		return nil, &oci.Error{Kind: oci.Unavailable, Registry: q.Registry, Host: s.Host, By: s.By, Reason: "a range of a blob did not come", Err: err}
 	}
-	p.from.At = asked
+	p.from.At = q.When(oci.BlobResource, s.By, asked)
 	return p, nil
 }
 

@@ -53,6 +53,8 @@ func (f *filler) stay(src source) error {
 		case !f.ingest.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			f.ingest.Forget()
 			continue
+		case src.peer == nil && f.ingest.Begun() && f.mirrored() && oci.KindOf(err) == oci.Invalid: // the mirror made up its size
+			return fmt.Errorf("a mirror told a size of %d bytes, and there is nothing to go on with at byte %d: %w", f.ingest.Size(), f.ingest.Offset(), cache.ErrDigest)
 		case src.peer == nil && f.ingest.Begun() && before > 0 && !anew && oci.KindOf(err) == oci.Invalid:
 			anew = true
 			continue
@@ -111,6 +113,7 @@ func (f *filler) download(src source, anew bool) error {
 		f.peers = append(f.peers, src.peer)
 	} else {
 		f.others = true
+		f.brought = append(f.brought, part{s.Wrong, offset})
 		timed := f.timed(cancel, body)
 		defer timed.timer.Stop()
 		body = timed
@@ -160,7 +163,7 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 	if s.Coding != "" {
 		f.coding.Store(&s.Coding)
 	}
-	s.At = cmp.Or(s.At, asked)
+	s.At = f.request.When(oci.BlobResource, s.By, cmp.Or(s.At, asked))
 	if src.terms.Held {
 		s.At = f.cfg().Grants.At(f.request, oci.BlobResource) // nobody asked the registry for this
 	}
@@ -205,8 +208,8 @@ func (f *filler) compare(src source, s *oci.Stream) error {
 	if size < 0 || s.Size < 0 || s.Size == size {
 		return nil
 	}
-	if len(f.peers) > 0 {
-		return fmt.Errorf("peers told a size of %d bytes, %s tells %d: %w", size, s.Host, s.Size, cache.ErrDigest)
+	if len(f.peers) > 0 || f.mirrored() {
+		return fmt.Errorf("other nodes or a mirror told a size of %d bytes, %s tells %d: %w", size, s.Host, s.Size, cache.ErrDigest)
 	}
 	return f.misfit(src, s, fmt.Sprintf("the size changed from %d to %d bytes", size, s.Size))
 }

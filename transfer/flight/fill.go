@@ -23,7 +23,19 @@ type filler struct {
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
 	others  bool        // bytes came from other sources too
+	brought []part      // what came from upstream
 	doubted bool        // the registry told another size than the manifest
+}
+
+// A part is what one stream from upstream brought, from an offset on.
+type part struct {
+	wrong  func(all bool) // as Stream.Wrong
+	offset int64
+}
+
+// mirrored reports whether anything came from a place that may be wrong, a mirror.
+func (f *filler) mirrored() bool {
+	return slices.ContainsFunc(f.brought, func(p part) bool { return p.wrong != nil })
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
@@ -171,6 +183,11 @@ const WrongBytes = "the bytes that came are not those that the digest names"
 
 // blame draws the consequences of a download that came out wrong.
 func (f *filler) blame() {
+	for _, p := range f.brought {
+		if p.wrong != nil {
+			p.wrong(len(f.brought) == 1 && p.offset == 0 && len(f.peers) == 0)
+		}
+	}
 	if p := f.liar(); p != nil {
 		p.Fault(mesh.ErrLies)
 		return

@@ -56,6 +56,7 @@ func (f *filler) fromRegistry() source {
 		if f.request.Offline {
 			return nil, oci.OfflineError(f.request.Ref)
 		}
+		ctx = f.cfg().Grants.WithMirrors(ctx, f.request, oci.BlobResource)
 		return f.cfg().Upstream.Open(ctx, f.request.Ref, offset)
 	}}
 }

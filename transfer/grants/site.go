@@ -16,6 +16,8 @@ type Site struct {
 	Private      bool          // serve its content only for a repository that it vouched for
 	Stranger     bool          // nobody configured it: what it announces may be made up
 	PassOn       bool          // its redirects go to the client (follow_redirects: false)
+	Mirrored     bool          // other places hold its repositories too
+	Spare        bool          // little is left of its rate limit: what is known of a tag is believed
 	Shard        *Shard
 }
 

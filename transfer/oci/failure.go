@@ -52,11 +52,12 @@ const (
 	TokenServer              // the server that its challenge names
 	Storage                  // where the registry's redirect leads
 	Middlebox                // something between us and the registry: a proxy, a firewall, a balancer
+	Mirror                   // another place that holds the registry's repositories
 )
 
 // String returns the party as logs show it.
 func (p Party) String() string {
-	return [...]string{"nobody", "registry", "token server", "storage", "middlebox"}[p]
+	return [...]string{"nobody", "registry", "token server", "storage", "middlebox", "mirror"}[p]
 }
 
 // An Error says what failed where, in parts, so that the node can answer a

@@ -106,7 +106,7 @@ func kindOf(name string) (oci.Kind, bool) {
 // tell: what looks like the registry's refusal counts as the registry's. A party
 // that this version does not know counts as nobody, whose word proves nothing.
 func partyOf(f failure) oci.Party {
-	for p := oci.Nobody; p <= oci.Middlebox; p++ {
+	for p := oci.Nobody; p <= oci.Mirror; p++ {
 		if p.String() == f.By {
 			return p
 		}

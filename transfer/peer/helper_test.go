@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -90,6 +91,7 @@ type setup struct {
 	out      bool // b lends its way out
 	relays   func(registry string) bool
 	way      func(registry string) mesh.Way
+	pause    func(registry string, d time.Duration)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -142,7 +144,7 @@ func newRig(t testing.TB, s setup) *rig {
 	r.server = NewServer(ServerConfig{
 		Out: out, Relays: s.relays, Way: s.way,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,11 +35,12 @@ type query struct {
 	oci.Ref
 	mesh.Terms
 	accept []string
-	inList bool      // the digest is a parameter, not part of the path
-	lost   bool      // the repository does not have what the digest or tag names
-	blob   bool      // and the digest is a blob's
-	peek   bool      // of a list: whether it is held
-	list   oci.Query // what selects a page of a list
+	inList bool          // the digest is a parameter, not part of the path
+	lost   bool          // the repository does not have what the digest or tag names
+	blob   bool          // and the digest is a blob's
+	peek   bool          // of a list: whether it is held
+	pause  time.Duration // how long a registry asks to be left alone
+	list   oci.Query     // what selects a page of a list
 }
 
 // encode writes the parameters.
@@ -70,6 +72,9 @@ func (q query) encode() string {
 	}
 	if q.Part.Length > 0 {
 		v.Set("part", strconv.FormatInt(q.Part.Length, 10))
+	}
+	if q.pause > 0 {
+		v.Set("pause", strconv.FormatInt(int64(q.pause.Round(time.Second)/time.Second), 10))
 	}
 	for _, t := range q.accept {
 		if acceptable(t) && len(v["accept"]) < maxAccept && !slices.Contains(v["accept"], t) {
@@ -112,7 +117,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part", "peek"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part", "peek", "pause"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -135,6 +140,13 @@ func parseQuery(raw string) (query, error) {
 		if q.Part.Length, err = strconv.ParseInt(in, 10, 64); err != nil || q.Part.Length <= 0 || q.Part.Length > maxPart {
 			return query{}, errQuery
 		}
+	}
+	if in := v.Get("pause"); in != "" {
+		seconds, err := strconv.ParseUint(in, 10, 31)
+		if err != nil {
+			return query{}, errQuery
+		}
+		q.pause = time.Duration(seconds) * time.Second
 	}
 	if len(q.accept) > maxAccept || slices.ContainsFunc(q.accept, func(t string) bool { return !acceptable(t) }) || !q.WellFormed() {
 		return query{}, errQuery

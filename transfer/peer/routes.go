@@ -79,6 +79,7 @@ func newRoutes(a *answers) routes {
 		"GET relay-manifests": {out, true, thing, r.open(r.getManifest)},
 		"GET relay-tags":      {out, true, repository, r.open(r.getTags)},
 		"GET relay-referrers": {out, true, digested, r.open(r.getReferrers)},
+		"POST pauses":         {control, true, nil, a.postPause},
 		"GET stats":           {control, false, nil, a.getStats},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}

@@ -42,6 +42,9 @@ type ServerConfig struct {
 	// Peer returns the member of that id, to take what it offers from it. nil: it
 	// can't be asked.
 	Peer func(id string) mesh.Peer
+	// Pause hears that a registry has asked another member to be left alone for a time, an
+	// hour at most. It returns at once. nil: nobody wants to know.
+	Pause func(registry string, d time.Duration)
 	// Stats returns this node's counters, which become at most 1 MiB of JSON.
 	Stats func() any
 	Log   *slog.Logger

@@ -179,7 +179,7 @@ func (s *passes) ownFailure(ctx context.Context, err error) *failure {
 		return f
 	}
 	e := *f.cause
-	return &failure{&e, f.again, f.age}
+	return &failure{cause: &e, again: f.again, age: f.age}
 }
 
 // guest returns a token that a host other than the registry asks for in ans, got

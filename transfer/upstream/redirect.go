@@ -122,6 +122,9 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 		if staying {
 			header = p.header
 		}
+		if f := h.net.pauses.holds(hostPort(next)); f != nil {
+			return nil, f
+		}
 		resp, at, err := h.send(ctx, a, next, header)
 		if err != nil && a.method == http.MethodHead && asked == oci.Storage && ans.digest() != "" {
 			return ans, nil // the redirect has told what a HEAD is for

@@ -54,6 +54,9 @@ type Registry struct {
 	// Requests is how many requests may be at the registry at a time; 0:
 	// DefaultRequests.
 	Requests int
+	// Limited is told when the registry asks to be left alone for a time (429 with
+	// Retry-After). It must return at once. Nil: nobody wants to know.
+	Limited func(registry string, d time.Duration)
 	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
 	// knows its own requests should they come back. Nil: none.
 	Mark func() string
@@ -82,6 +85,7 @@ type registry struct {
 	passes          *passes
 	turns           *turns
 	followRedirects bool
+	limited         func(registry string, d time.Duration) // nil: nobody wants to know
 }
 
 // newRegistry returns the registry that cfg describes. roots are the certificates
@@ -95,7 +99,7 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
-		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, turns: newTurns(home, cfg.Requests, strangers),
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, limited: cfg.Limited, turns: newTurns(home, cfg.Requests, strangers),
 		passes: &passes{
 			home: home, net: net, login: login,
 			challenges: newChallenges(),

@@ -46,7 +46,10 @@ func persist[T any](ctx context.Context, home *home, b *budget, try func(context
 			wrong++
 			pause, ok = 0, wrong < 2
 		}
-		if !ok || b.spent() || wait.For(ctx, pause) != nil || ctx.Err() != nil {
+		if !ok || b.spent() || oci.Hurried(ctx) || wait.For(ctx, pause) != nil || ctx.Err() != nil {
+			if ctx.Err() == nil || isLate(context.Cause(ctx)) {
+				home.standing.failed(f.cause)
+			}
 			return v, f.cause
 		}
 	}

@@ -54,6 +54,14 @@ func (s *strangers) find(host string) (r, forgotten *registry, err error) {
 	return r, forgotten, nil
 }
 
+// known returns the registry at host, nil if it has not been asked.
+func (s *strangers) known(host string) *registry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, _ := s.byHost.Peek(host)
+	return r
+}
+
 // all returns the registries that are remembered.
 func (s *strangers) all() []*registry {
 	s.mu.Lock()

@@ -30,6 +30,8 @@ type network struct {
 
 	dialer   *dialer
 	outages  *outages
+	pauses   *pauses
+	silences *silences
 	patience time.Duration // how long a request waits for a connection
 
 	// The certificate of an insecure registry is not verified. That goes for its own
@@ -43,7 +45,7 @@ type network struct {
 func newNetwork(home *home, guard *guard, cfg Registry, roots *x509.CertPool, log *slog.Logger) *network {
 	n := &network{
 		home: home, guard: guard, proxy: cfg.Proxy, log: log,
-		dialer: newDialer(), outages: newOutages(), patience: cmp.Or(cfg.Patience, Patience),
+		dialer: newDialer(), outages: newOutages(), pauses: newPauses(), silences: newSilences(), patience: cmp.Or(cfg.Patience, Patience),
 	}
 	verified := n.transport(roots, true)
 	n.own, n.elsewhere = verified, verified
@@ -190,8 +192,11 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 	n.logTrip(req, resp, err, time.Since(start))
 	if err != nil {
 		f := broken(n.home, req, t, err)
-		f.age = n.outages.age(t.place)
+		f.age = max(n.outages.age(t.place), n.silences.age(t.place))
 		return nil, t.handshake.Load(), f
+	}
+	if n.home.isOwn(req.URL) {
+		n.home.standing.answered(resp, time.Since(start))
 	}
 	if proxy == nil && n.home.isOwn(req.URL) {
 		n.guard.seen(t.remote)

@@ -27,6 +27,7 @@ type trip struct {
 	step      atomic.Int32 // of the dial
 	handshake atomic.Bool  // TLS with the target has failed
 	connected bool         // a connection was there
+	since     time.Time    // when it was
 	reused    bool         // it had carried other requests before
 	remote    netip.Addr   // its other end
 }
@@ -80,6 +81,18 @@ func (e *lateError) Temporary() bool { return true }
 // hardly at all if the place is known to be out of reach. The dial goes on after that:
 // where it succeeds, the next request has the connection.
 func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
+	probe, err := n.silences.enter(t.place)
+	if err != nil {
+		t.connected = true // that is not what is wrong there
+		return nil, err
+	}
+	resp, err := n.exchange(req, t)
+	n.silences.leave(t.place, probe, err == nil, t.waited(req.Context(), err))
+	return resp, err
+}
+
+// exchange is send for a place that is not known to be silent.
+func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	limit := time.AfterFunc(time.Hour, func() { cancel(errUnreached) })
 	limit.Stop() // until a connection is needed
@@ -162,7 +175,7 @@ func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			limit.Stop()
-			t.connected, t.reused = true, info.Reused
+			t.connected, t.reused, t.since = true, info.Reused, time.Now()
 			if !info.Reused {
 				n.outages.reached(t.place, t.probe)
 			}

@@ -101,11 +101,21 @@ func isLate(cause error) bool {
 
 // do asks for a in its turn, and answers challenges.
 func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
+	if f := r.net.pauses.holds(r.home.host); f != nil {
+		return nil, f
+	}
 	end, err := r.turns.begin(ctx, a)
 	if err != nil {
 		return nil, err
 	}
+	if f := r.net.pauses.holds(r.home.host); f != nil { // it asked for that meanwhile
+		end()
+		return nil, f
+	}
 	ans, err := r.ask(ctx, a)
+	if d := r.net.pauses.heed(r.home, ans, err); d > 0 && r.limited != nil {
+		r.limited(r.home.host, d)
+	}
 	if err != nil || ans.redirect != nil { // then nothing is left to read
 		end()
 		return ans, err

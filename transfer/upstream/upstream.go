@@ -25,13 +25,16 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
@@ -143,4 +146,40 @@ func (c *Client) asking(ref oci.Ref) (*registry, error) {
 		return nil, r.home.fail(oci.Invalid, never, r.home.host, "the digest is not valid").cause
 	}
 	return r, nil
+}
+
+// Standings returns how the registries do, in the order of their hosts: those given to New,
+// and of the others those asked last, 256 at most.
+func (c *Client) Standings() []Standing {
+	var out []Standing
+	for _, r := range c.named {
+		out = append(out, standingOf(r))
+	}
+	for _, r := range c.strangers.all() {
+		out = append(out, standingOf(r))
+	}
+	slices.SortFunc(out, func(a, b Standing) int { return cmp.Compare(a.Host, b.Host) })
+	return out
+}
+
+// Low reports whether a registry says that less than that percentage of its rate limit is
+// left. It is false for one that has not been asked, and for percent 0. It does no I/O.
+func (c *Client) Low(registry string, percent int) bool {
+	r := c.named[registry]
+	return percent > 0 && r != nil && r.home.standing.get().Quota.Low(percent)
+}
+
+// Pause has the registry left alone for that time, an hour at most: it has told another
+// member so. A registry that this node has not asked yet is not remembered.
+func (c *Client) Pause(registry string, d time.Duration) {
+	r := c.named[registry]
+	if r == nil {
+		r = c.strangers.known(registry)
+	}
+	if r == nil {
+		return
+	}
+	e := r.home.fail(oci.Limited, never, r.home.host, limited.reason+", as it told another node of the cluster").cause
+	e.By, e.Status, e.RetryAfter, e.Relayed = oci.Registry, http.StatusTooManyRequests, d, true
+	r.net.pauses.note(r.home.host, e)
 }

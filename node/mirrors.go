@@ -1,0 +1,52 @@
+package node
+
+import (
+	"log/slog"
+	"slices"
+
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/mirrors"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstream"
+)
+
+// sourceOf is what the fetcher asks for what no node has: registries, by way of their mirrors
+// if the config names some.
+func sourceOf(client *upstream.Client, m *mirrors.Mirrors) oci.Upstream {
+	if m == nil {
+		return client
+	}
+	return m
+}
+
+// newMirrors returns the mirrors that the config names, nil if it names none.
+func newMirrors(cfg *config.Config, client *upstream.Client, log *slog.Logger) *mirrors.Mirrors {
+	of := map[string][]mirrors.Mirror{}
+	for _, r := range cfg.Registries {
+		for _, m := range r.Mirrors {
+			if own, _ := cfg.Registry(m.Host); !own.Offline { // never asked, as what it is either
+				of[r.Host] = append(of[r.Host], mirrors.Mirror{Host: m.Host, Tags: m.Tags})
+			}
+		}
+		if r.Private && r.Username == "" && len(r.Mirrors) > 0 {
+			log.Info("registry is private, so its mirrors serve only what it vouches for", "registry", r.Host)
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	return mirrors.New(mirrors.Config{Upstream: client, Of: of, Log: log})
+}
+
+// unlisted lists the mirrors without an entry of their own. The operator has named them, so
+// they may be anywhere, and are asked as the defaults say.
+func unlisted(cfg *config.Config) (hosts []string) {
+	for _, r := range cfg.Registries {
+		for _, m := range r.Mirrors {
+			if _, listed := cfg.Registry(m.Host); !listed && !slices.Contains(hosts, m.Host) {
+				hosts = append(hosts, m.Host)
+			}
+		}
+	}
+	return hosts
+}

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"time"
+
+	"oci-proxy/node/reply"
+	"oci-proxy/transfer/upstream"
+)
+
+// An upstreamRow is how a registry, or a mirror of it, does, in the answer to /_/upstreams.
+// Its names are outward.
+type upstreamRow struct {
+	Registry      string         `json:"registry"`
+	Host          string         `json:"host"`
+	State         upstream.State `json:"state"`
+	Since         time.Time      `json:"since"`
+	LastError     string         `json:"last_error"`
+	LatencyMS     int64          `json:"latency_ms"` // 0: it has not answered
+	RateLimit     *int64         `json:"rate_limit"` // null: it tells none
+	RateRemaining *int64         `json:"rate_remaining"`
+	RateReset     *time.Time     `json:"rate_reset"`
+}
+
+// upstreams answers /_/upstreams: how registries and their mirrors do, as this node sees them.
+func (p *reports) upstreams(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	reply.JSON(w, p.upstreamRows())
+}
+
+// upstreamRows lists each registry, with its mirrors after it.
+func (p *reports) upstreamRows() []upstreamRow {
+	rows := []upstreamRow{}
+	byHost := map[string]upstream.Standing{}
+	standings := p.upstream.Standings()
+	for _, s := range standings {
+		byHost[s.Host] = s
+	}
+	mirrors := unlisted(p.registries.cfg)
+	for _, s := range standings {
+		r, configured := p.registries.cfg.Registry(s.Host)
+		if !configured && slices.Contains(mirrors, s.Host) {
+			continue // it is listed as a mirror
+		}
+		rows = append(rows, rowOf(s.Host, s))
+		if p.mirrors == nil {
+			continue
+		}
+		for _, place := range p.mirrors.Places(r.Host) {
+			if place.Host == r.Host {
+				continue
+			}
+			row := rowOf(r.Host, byHost[place.Host])
+			row.LastError = cmp.Or(place.Wrong, row.LastError)
+			if !place.Well && row.State == upstream.Up {
+				row.State = upstream.Down
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// rowOf is the row of a host of a registry.
+func rowOf(registry string, s upstream.Standing) upstreamRow {
+	row := upstreamRow{Registry: registry, Host: s.Host, State: s.State, Since: s.Since.UTC(), LastError: s.LastError, LatencyMS: s.Latency.Milliseconds()}
+	if s.Latency > 0 {
+		row.LatencyMS = max(1, row.LatencyMS)
+	}
+	if s.Quota.Limit > 0 {
+		reset := s.Quota.Reset.UTC()
+		row.RateLimit, row.RateRemaining, row.RateReset = &s.Quota.Limit, &s.Quota.Remaining, &reset
+	}
+	return row
+}

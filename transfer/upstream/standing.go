@@ -1,0 +1,101 @@
+package upstream
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A State says in a word how a registry does.
+type State string
+
+// The states. Their names are outward.
+const (
+	Up      State = "up"      // it answers, or has not been asked
+	Down    State = "down"    // nothing answers in its place, or only with errors
+	Limited State = "limited" // it asks to come back later
+)
+
+// A Standing is how a registry does, as this node last saw it.
+type Standing struct {
+	Host      string
+	State     State
+	Since     time.Time     // when the State began; of a registry that has not been asked, this node's start
+	LastError string        // how it last failed, "" if it did not; without secrets, names inside the network and queries
+	Latency   time.Duration // from a request to the header of the answer, a moving average; 0: it has not answered
+	Quota     Quota         // what it says of its rate limit
+}
+
+// A standing is what is noted of one registry. Latency and quota are those of its own host;
+// a failure may be that of where it sends clients for tokens and blobs.
+type standing struct {
+	mu  sync.Mutex // guards the fields below; never held during I/O
+	now Standing
+}
+
+// newStanding returns that of a registry which has not been asked.
+func newStanding(host string) *standing {
+	return &standing{now: Standing{Host: host, State: Up, Since: time.Now()}}
+}
+
+// weight is how much the newest measurement counts in a moving average.
+const weight = 0.25
+
+// answered notes an answer of the registry's own host, which took that long to begin.
+func (s *standing) answered(resp *http.Response, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := quotaOf(resp.Header, time.Now()); ok {
+		s.now.Quota = q
+	}
+	if s.now.Latency == 0 {
+		s.now.Latency = took
+	}
+	s.now.Latency += time.Duration(weight * float64(took-s.now.Latency))
+	if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
+		s.become(Up)
+	}
+}
+
+// failed notes what a request ended with, retries included.
+func (s *standing) failed(e *oci.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch e.Kind {
+	case oci.Limited:
+		s.become(Limited)
+	case oci.Unavailable, oci.Timeout, oci.Looped:
+		s.become(Down)
+	default:
+		return // it is the request that is wrong, or this node
+	}
+	reason := *e
+	reason.Inside, reason.Err = "", nil
+	s.now.LastError = strings.TrimPrefix(reason.Error(), e.Registry+": ")
+}
+
+// become changes the state. The caller holds mu.
+func (s *standing) become(state State) {
+	if s.now.State != state {
+		s.now.State, s.now.Since = state, time.Now()
+	}
+}
+
+// get returns what is noted.
+func (s *standing) get() Standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// standingOf returns how a registry does.
+func standingOf(r *registry) Standing {
+	s := r.home.standing.get()
+	if r.net.pauses.left(r.home.host) > 0 {
+		s.State = Limited
+	}
+	return s
+}
