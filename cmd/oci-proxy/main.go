@@ -44,7 +44,7 @@ func commands() []command {
 	return []command{
 		{"serve", "run one node in the foreground (the default)", serve},
 		{"demo", "run a three-node mesh and a small registry on this machine, and pull through it", demo},
-		{"check", "check the config and print every error in it", check},
+		{"check", "check the config and print every error in it; with -live, try what it names", check},
 		{"status", "show the cluster as a running node sees it", status},
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
 		{"forget", "make the cluster forget a member that died", forget},

@@ -49,6 +49,9 @@ func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
 // runNode runs the node of the config until ctx ends.
 func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
 	tame(log)
+	for _, w := range cfg.Warnings {
+		log.Warn("config warning", "warning", w.Error())
+	}
 	spareMemory()
 	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {

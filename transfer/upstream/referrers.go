@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"oci-proxy/transfer/oci"
 )
@@ -30,13 +31,15 @@ type referred struct {
 
 // unknowsPath reports whether an answer may mean that a server does not know a path, or not
 // for GET: Artifactory says 406, Quay 400, and some answer any path with the page of their
-// user interface.
+// user interface. GHCR redirects to a page of github.com that is not there, or refuses.
 func unknowsPath(e *oci.Error) bool {
-	switch e.Status {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		return e.By == oci.Registry || e.By == oci.Middlebox
-	case http.StatusOK:
-		return e.By == oci.Middlebox
+	switch e.By {
+	case oci.Registry:
+		return slices.Contains([]int{400, 404, 405, 406, 501}, e.Status)
+	case oci.Middlebox:
+		return slices.Contains([]int{200, 400, 404, 405, 406, 410, 501}, e.Status)
+	case oci.Storage:
+		return e.Status >= 400 && e.Status < 500
 	default:
 		return false
 	}

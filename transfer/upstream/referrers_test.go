@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -36,6 +38,14 @@ func TestRegistriesWithoutReferrers(t *testing.T) {
 		"405 of a balancer":                  {func() *http.Response { return reply(405, "<html>", "Content-Type", "text/html") }, oci.Middlebox},
 		"a page with 200 (sigstore-js#1187)": {func() *http.Response { return reply(200, "<html>", "Content-Type", "text/html; charset=utf-8") }, oci.Middlebox},
 	}
+	for _, status := range []int{401, 403, 404, 406, 410, 429} {
+		answers[fmt.Sprintf("a redirect to %d (GHCR)", status)] = struct {
+			list func() *http.Response
+			by   oci.Party
+		}{func() *http.Response {
+			return reply(303, "", api, version, "Location", fmt.Sprintf("https://cdn.example.net/%d", status))
+		}, oci.Storage}
+	}
 	manifests := map[string]struct {
 		head  func() *http.Response
 		alive bool
@@ -55,6 +65,9 @@ func TestRegistriesWithoutReferrers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked := 0
 				client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+					if status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/")); err == nil { // where the redirect leads
+						return reply(status, "<html>", "Content-Type", "text/html", "Retry-After", "3600"), nil
+					}
 					if asked++; strings.Contains(r.URL.Path, "/referrers/") {
 						return a.list(), nil
 					}
