@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/node/figures"
 	"oci-proxy/node/gate"
+	"oci-proxy/transfer/upstream"
 )
 
 // A sample is one value of a metric.
@@ -31,6 +32,7 @@ type snapshot struct {
 	members    map[string]int64 // by state
 	gate       gate.Figures
 	lists      kept
+	upstreams  []upstreamRow
 	degraded   bool
 }
 
@@ -61,6 +63,18 @@ var table = []metric{
 	byRegistry("shard_blobs", "Blobs in the shard.", gauge, figures.Items),
 	byRegistry("shard_bytes", "Bytes of content in the shard.", gauge, figures.CurrentSize),
 	byRegistry("shard_bound_bytes", "Bound of the shard in bytes; 0: none.", gauge, figures.MaxSize),
+	byUpstream("upstream_up", "1 while a registry, or a mirror of it, answers, else 0.", func(row upstreamRow) int64 {
+		if row.State == upstream.Up {
+			return 1
+		}
+		return 0
+	}),
+	byUpstream("upstream_rate_limit_remaining", "What a registry, or a mirror of it, says is left of its rate limit, in requests; -1: it says nothing.", func(row upstreamRow) int64 {
+		if row.RateRemaining == nil {
+			return -1
+		}
+		return *row.RateRemaining
+	}),
 	single("kept_lists_bytes", "Bytes of lists kept for when a registry fails.", gauge, func(s *snapshot) int64 { return s.lists.bytes }),
 	single("kept_lists_bound_bytes", "Bound of the lists that are kept, in bytes.", gauge, func(s *snapshot) int64 { return s.lists.bound }),
 	single("client_connections", "Clients' connections.", gauge, func(s *snapshot) int64 { return int64(s.gate.Connections) }),
@@ -87,6 +101,16 @@ func byRegistry(name, help string, kind prometheus.ValueType, f figures.Figure) 
 	return metric{name, help, kind, []string{"registry"}, func(s *snapshot) (out []sample) {
 		for registry, r := range s.registries {
 			out = append(out, sample{r[f], []string{registry}})
+		}
+		return out
+	}}
+}
+
+// byUpstream is a gauge with a value for each registry that is configured, and each mirror.
+func byUpstream(name, help string, value func(upstreamRow) int64) metric {
+	return metric{name, help, gauge, []string{"registry", "host"}, func(s *snapshot) (out []sample) {
+		for _, row := range s.upstreams {
+			out = append(out, sample{value(row), []string{row.Registry, row.Host}})
 		}
 		return out
 	}}
@@ -124,7 +148,7 @@ func (p *reports) metrics() http.Handler {
 
 // snapshot reads the other rooms' figures.
 func (p *reports) snapshot() *snapshot {
-	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), lists: p.registries.keptLists(), degraded: len(p.broken()) > 0}
+	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), lists: p.registries.keptLists(), upstreams: p.configuredRows(), degraded: len(p.broken()) > 0}
 }
 
 // A collector hands the table to Prometheus.

@@ -28,9 +28,6 @@ func newMirrors(cfg *config.Config, client *upstream.Client, log *slog.Logger) *
 				of[r.Host] = append(of[r.Host], mirrors.Mirror{Host: m.Host, Tags: m.Tags})
 			}
 		}
-		if r.Private && r.Username == "" && len(r.Mirrors) > 0 {
-			log.Info("registry is private, so its mirrors serve only what it vouches for", "registry", r.Host)
-		}
 	}
 	if len(of) == 0 {
 		return nil

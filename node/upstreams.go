@@ -63,6 +63,11 @@ func (p *reports) upstreamRows() []upstreamRow {
 	return rows
 }
 
+// configuredRows lists the rows of registries that are configured: clients make up the others.
+func (p *reports) configuredRows() []upstreamRow {
+	return slices.DeleteFunc(p.upstreamRows(), func(row upstreamRow) bool { return !p.registries.Configured(row.Registry) })
+}
+
 // rowOf is the row of a host of a registry.
 func rowOf(registry string, s upstream.Standing) upstreamRow {
 	row := upstreamRow{Registry: registry, Host: s.Host, State: s.State, Since: s.Since.UTC(), LastError: s.LastError, LatencyMS: s.Latency.Milliseconds()}

@@ -24,6 +24,7 @@ func (d *doubter) doubt(diskOf func(dir string) (disk, error)) {
 	d.networks()
 	d.logins()
 	d.seeds()
+	d.mirrors()
 	if diskOf != nil {
 		d.disks(diskOf)
 	}

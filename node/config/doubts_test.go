@@ -52,6 +52,11 @@ var doubtful = []struct{ name, text, want string }{
 c.yaml:1:33: registries.docker.io:443: warning: "docker.io:443" has a port, and a port is part of a registry's name: what is set here does not apply to images of docker.io; write docker.io`},
 	{"the names of Docker Hub", "registries: {docker.io: {auth: {username: u, password: x7}}}", ""},
 	{"another name of Docker Hub", "registries: {index.docker.io: }", ""},
+	// mirrors
+	{"a mirror with a login", "registries: {a.io: {mirrors: [b.io, c.io]}, b.io: {auth: {username: u, password: x7}}}", `c.yaml:1:31: registries.a.io.mirrors[0]: warning: has a login or is private, so a.io counts as private`},
+	{"a mirror with a login, and all is public", "registries: {a.io: {private: false, mirrors: [b.io]}, b.io: {auth: {username: u, password: x7}}}", ""},
+	{"trust in vain", "registries: {a.io: {private: true, mirrors: [b.io, {host: c.io, tags: true}]}}", `c.yaml:1:52: registries.a.io.mirrors[1]: warning: is trusted for tags in vain`},
+	{"a mirror that is offline", "registries: {a.io: {mirrors: ['b.io:443']}, b.io: {offline: true}}", `c.yaml:1:31: registries.a.io.mirrors[0]: warning: is never asked`},
 	// networks
 	{"everybody trusted", "trusted_proxies: [0.0.0.0/0]", `c.yaml:1:19: trusted_proxies: warning: holds 0.0.0.0/0: any client there can forge its address by X-Forwarded-For`},
 	{"everybody trusted, IPv6", "trusted_proxies:\n- '::/0'", `c.yaml:2:3: trusted_proxies: warning: holds ::/0:`},

@@ -103,7 +103,7 @@ func setMirrors(r *reader, of *Registry, n *node, path string) {
 		at := index(path, i)
 		r.places[at] = item.at
 		if item.shape != mapping {
-			m.Host, _ = read(r, item, at, registryKind)
+			m.Host, _ = read(r, item, at, mirrorKind)
 		} else if fill(r, &m, mirrorKeys, item, at, ""); m.Host == "" && !r.failed(at+".host") {
 			r.problem(item.at, at, "has no host; add one as host: NAME")
 		}

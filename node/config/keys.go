@@ -138,7 +138,7 @@ var clusterKeys = []key[Cluster]{
 
 // mirrorKeys describes a mirror that is written as a mapping.
 var mirrorKeys = []key[Mirror]{
-	one("host", registryKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
+	one("host", mirrorKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
 }
 

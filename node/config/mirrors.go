@@ -27,3 +27,23 @@ func (k *checker) checkMirrors() {
 		}
 	}
 }
+
+// mirrors warns of mirrors that help less than one may think.
+func (d *doubter) mirrors() {
+	for _, e := range d.entries {
+		implied := e.Username == "" && !d.isSet(e.path+".private")
+		for n, m := range e.Mirrors {
+			path := index(e.path+".mirrors", n)
+			at := d.at(path, e.path+".mirrors")
+			own, _ := d.config.Registry(m.Host)
+			switch {
+			case e.Private && implied && own.Private:
+				d.warn(at, path, "has a login or is private, so %s counts as private: its mirrors deliver only what it vouches for, and tell no tags; if they hold nothing else, set private: false for it", e.Host)
+			case e.Private && m.Tags:
+				d.warn(at, path, "is trusted for tags in vain: %s is private, and nobody else can say what its tags mean", e.Host)
+			case own.Offline:
+				d.warn(at, path, "is never asked: its own entry says offline: true")
+			}
+		}
+	}
+}

@@ -47,6 +47,7 @@ var (
 	oneHostKind  = kind[string]{"host", false, parseOneHost, nil}
 	hostKind     = kind[string]{"host[:port]", false, parseHost, nil}
 	registryKind = kind[string]{"host[:port]", false, parseRegistry, doubtRegistry}
+	mirrorKind   = kind[string]{"host[:port]", false, parseMirror, nil}
 	bindKind     = kind[string]{"host:port", false, parseBind, nil}
 	seedKind     = kind[string]{"host:port", false, parseSeed, nil}
 	prefixKind   = kind[string]{"URL path", false, parsePrefix, nil}
@@ -329,6 +330,12 @@ func parseHost(s string) (string, error) {
 func parseRegistry(s string) (string, error) {
 	host, err := parseHost(s)
 	return Canonical(host), err
+}
+
+// parseMirror is parseRegistry for a place, which is the same with the port of https.
+func parseMirror(s string) (string, error) {
+	host, err := parseRegistry(s)
+	return strings.TrimSuffix(host, ":443"), err
 }
 
 // parseBind accepts an empty host, for all interfaces, and port 0, for a free one.

@@ -53,7 +53,7 @@ func (f *filler) stay(src source) error {
 		case !f.ingest.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			f.ingest.Forget()
 			continue
-		case src.peer == nil && f.ingest.Begun() && f.mirrored() && oci.KindOf(err) == oci.Invalid: // the mirror made up its size
+		case src.peer == nil && f.ingest.Begun() && mirrored(f.brought) && oci.KindOf(err) == oci.Invalid: // the mirror made up its size
 			return fmt.Errorf("a mirror told a size of %d bytes, and there is nothing to go on with at byte %d: %w", f.ingest.Size(), f.ingest.Offset(), cache.ErrDigest)
 		case src.peer == nil && f.ingest.Begun() && before > 0 && !anew && oci.KindOf(err) == oci.Invalid:
 			anew = true
@@ -208,7 +208,7 @@ func (f *filler) compare(src source, s *oci.Stream) error {
 	if size < 0 || s.Size < 0 || s.Size == size {
 		return nil
 	}
-	if len(f.peers) > 0 || f.mirrored() {
+	if len(f.peers) > 0 || mirrored(f.brought) {
 		return fmt.Errorf("other nodes or a mirror told a size of %d bytes, %s tells %d: %w", size, s.Host, s.Size, cache.ErrDigest)
 	}
 	return f.misfit(src, s, fmt.Sprintf("the size changed from %d to %d bytes", size, s.Size))

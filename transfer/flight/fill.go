@@ -34,8 +34,8 @@ type part struct {
 }
 
 // mirrored reports whether anything came from a place that may be wrong, a mirror.
-func (f *filler) mirrored() bool {
-	return slices.ContainsFunc(f.brought, func(p part) bool { return p.wrong != nil })
+func mirrored(brought []part) bool {
+	return slices.ContainsFunc(brought, func(p part) bool { return p.wrong != nil })
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
