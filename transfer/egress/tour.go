@@ -33,7 +33,7 @@ type tour struct {
 	e     *Egress
 	began time.Time
 	lost  time.Duration // on members that failed themselves: that says nothing of the registry
-	own   error // why this node's own way failed, nil if it did not
+	own   error         // why this node's own way failed, nil if it did not
 	taken []mesh.Relayer
 	// members are those that may ask the registry for this node.
 	members []mesh.Relayer

@@ -74,7 +74,7 @@ func (r *relays) getBlob(w *reply, c *call) error {
 		return err
 	}
 	defer func() { _ = s.Body.Close() }() // only read
-	if s.Size >= 0 && s.Coding == "" { // else nobody knows how many bytes come
+	if s.Size >= 0 && s.Coding == "" {    // else nobody knows how many bytes come
 		w.Header().Set("Content-Length", strconv.FormatInt(s.Size-s.Offset, 10))
 	}
 	w.WriteHeader(http.StatusOK)
