@@ -2,7 +2,6 @@ package egress
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"oci-proxy/transfer/mesh"
@@ -45,7 +44,7 @@ func newSearch(m *mesh.Mesh, ways *Ways, life *wait.Life) *search {
 
 // find returns one of the members whose way leads to the registry, nil if none does.
 func (s *search) find(ctx context.Context, ref oci.Ref, blob bool, members []mesh.Relayer) mesh.Relayer {
-	members = slices.DeleteFunc(slices.Clone(members), func(m mesh.Relayer) bool { return s.ways.isDown(m.ID(), ref.Registry) })
+	members = s.ways.worthAsking(members, ref.Registry)
 	if len(members) == 0 {
 		return nil
 	}

@@ -19,10 +19,10 @@ const (
 	// measuredFor is how long a measured speed counts. After that the way is tried, and
 	// measured, again.
 	measuredFor = 5 * time.Minute
-	// toldFor is how long it counts that a member's way is up, and downFor that it is
-	// down.
+	// toldFor is how long it counts what a member's way was found or told to be, and
+	// downFor is how long one that was found down is not asked again.
 	toldFor = 5 * time.Minute
-	downFor = time.Second
+	downFor = 250 * time.Millisecond
 )
 
 // When a way is slow: a member's is taken instead if it is that many times as good.
@@ -74,8 +74,8 @@ func NewWays() *Ways {
 	return &Ways{own: own, theirs: theirs}
 }
 
-// index is a blob's place in measured.down, or a manifest's.
-func index(blob bool) int {
+// ordinal is 1 for true and 0 for false: a place in measured.down, or in an order.
+func ordinal(blob bool) int {
 	if blob {
 		return 1
 	}
@@ -151,17 +151,27 @@ func (w *Ways) doubt(member, registry string) {
 func (w *Ways) of(member, registry string) mesh.Way {
 	one, ok := w.theirs.Get(theirKey{member, registry})
 	age := time.Since(one.at)
-	if !ok || age >= toldFor || one.State == mesh.WayDown && age >= downFor {
+	if !ok || age >= toldFor {
 		return mesh.Way{}
 	}
 	return one.Way
 }
 
-// isDown reports whether a member's way was found down just now.
-func (w *Ways) isDown(member, registry string) bool {
+// worthAsking lists those of the members whose ways may be up, as far as is known: all but
+// those found down just now. Those that were down before, or told so, come last.
+func (w *Ways) worthAsking(members []mesh.Relayer, registry string) (out []mesh.Relayer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.of(member, registry).State == mesh.WayDown
+	down := map[string]bool{}
+	for _, m := range members {
+		one, _ := w.theirs.Get(theirKey{m.ID(), registry})
+		if one.why == nil || time.Since(one.at) >= downFor {
+			out = append(out, m)
+			down[m.ID()] = w.of(m.ID(), registry).State == mesh.WayDown
+		}
+	}
+	slices.SortStableFunc(out, func(a, b mesh.Relayer) int { return ordinal(down[a.ID()]) - ordinal(down[b.ID()]) })
+	return out
 }
 
 // up lists those of the members whose ways are known to be up: first the good ones, then
@@ -178,7 +188,7 @@ func (w *Ways) up(members []mesh.Relayer, registry string) []mesh.Relayer {
 			slow[m.ID()] = slower(way, best)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b mesh.Relayer) int { return index(slow[a.ID()]) - index(slow[b.ID()]) })
+	slices.SortStableFunc(out, func(a, b mesh.Relayer) int { return ordinal(slow[a.ID()]) - ordinal(slow[b.ID()]) })
 	return out
 }
 
@@ -209,7 +219,7 @@ func (w *Ways) avoids(members []mesh.Relayer, registry string, blob bool) (down,
 	if !known {
 		return false, false
 	}
-	return m.down[index(blob)], slower(m.way(), w.best(members, registry))
+	return m.down[ordinal(blob)], slower(m.way(), w.best(members, registry))
 }
 
 // at returns what is measured of this node's own way, to be changed. The caller holds mu.
@@ -232,7 +242,7 @@ func (w *Ways) ownUp(registry string, blob bool, took time.Duration) (changed bo
 		took = (3*m.latency + took) / 4
 	}
 	m.latency, m.answered, m.up = took, time.Now(), true
-	changed, m.down[index(blob)] = m.down[index(blob)], false
+	changed, m.down[ordinal(blob)] = m.down[ordinal(blob)], false
 	return changed
 }
 
@@ -242,8 +252,8 @@ func (w *Ways) ownDown(registry string, blob bool) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.at(registry)
-	changed = !m.down[index(blob)]
-	m.down[index(blob)] = true
+	changed = !m.down[ordinal(blob)]
+	m.down[ordinal(blob)] = true
 	if changed {
 		m.probed = time.Now()
 	}
