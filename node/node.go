@@ -75,7 +75,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
 	sites := sites{n.registries, n.cluster.Private}
-	fetch := transfer.Config{Upstream: n.upstream, Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	fetch := transfer.Config{Upstream: withLanes(cfg, n.upstream, log), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}

@@ -199,14 +199,11 @@ func TestWhatIsNotSupportedYetIsRefused(t *testing.T) {
 registries:
   a.io:
     mirrors: [b.io]
-    upstream_connections: 2
   b.io:
     mirrors: []
-    upstream_connections: 1
 `
 	must(t, text)
-	const want = `c.yaml:4:14: registries.a.io.mirrors: is not supported by this version; remove it
-c.yaml:5:27: registries.a.io.upstream_connections: is not supported by this version; remove it`
+	const want = `c.yaml:4:14: registries.a.io.mirrors: is not supported by this version; remove it`
 	if _, err := Parse("c.yaml", []byte(text), nil); err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -91,7 +91,7 @@ type Registry struct {
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
 	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
 	Offline             bool           // never contact the registry
-	UpstreamConnections int            // parallel ranges for a large blob, at least 1
+	UpstreamConnections int            // for one large blob at a time, at least 1
 	UpstreamRequests    int            // at the registry at a time, at least 1
 	AllowAddresses      []netip.Prefix // networks that it may lead to beside public addresses
 	RealmHosts          []string       // token servers on other sites that may see the credentials, lower-case host[:port]

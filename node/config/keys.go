@@ -82,8 +82,8 @@ var registryKeys = []key[Registry]{
 		"How long a tag's last manifest, a list's last page, or that a tag is missing, is served while the registry fails. 0: never."),
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
 		"Never contact the registry; serve only what is cached."),
-	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
-		"Parallel connections for one large blob. This version supports only 1."),
+	asDefault(one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
+		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
 		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
 	many("allow_addresses", cidrKind, func(r *Registry) *[]netip.Prefix { return &r.AllowAddresses },
@@ -150,5 +150,4 @@ type gap struct {
 // in the key's description.
 var notYet = []gap{
 	{"mirrors", func(r *Registry) bool { return len(r.Mirrors) > 0 }},
-	{"upstream_connections", func(r *Registry) bool { return r.UpstreamConnections > 1 }},
 }
