@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -95,8 +96,7 @@ func (l *Lanes) Open(parent context.Context, ref oci.Ref, offset int64) (*oci.St
 	s, length, err := l.source.UpTo(first.asking, ref, oci.Span{Offset: offset, Length: firstLeg})
 	next, why := judge(offset, s, length, err)
 	if why != "" {
-		l.plain.note(ref.Registry)
-		l.log.InfoContext(ctx, "registry asked over one connection for a while", "registry", ref.Registry, "for", plainFor, "reason", why, "error", err)
+		l.note(ref.Registry, why, err)
 	}
 	if next == goOn {
 		return newDownload(l, ref, room, s, length).start(ctx, cancel, first, most), nil
@@ -116,6 +116,12 @@ func (l *Lanes) Open(parent context.Context, ref oci.Ref, offset int64) (*oci.St
 	return l.source.Open(parent, ref, offset)
 }
 
+// note notes that a registry is to be asked for no ranges for a while.
+func (l *Lanes) note(registry, why string, err error) {
+	l.plain.note(registry)
+	l.log.Info("registry asked over one connection for a while", "registry", registry, "for", plainFor, "reason", why, "error", err)
+}
+
 // What follows from the first answer.
 type sequel int
 
@@ -125,16 +131,21 @@ const (
 	anew                 // the blob is asked for as if there were no lanes
 )
 
+// ignored is what is wrong with an answer that is the whole blob.
+const ignored = "the answer to a range is the whole blob"
+
 // judge says what follows from the first answer to a request for bytes from offset on. why
 // says what is wrong with how the registry answers ranges, "" if nothing is.
 func judge(offset int64, s *oci.Stream, length int64, err error) (next sequel, why string) {
 	switch {
+	case err != nil && offset == 0 && isEmpty(err):
+		return anew, ""
 	case err != nil && offset == 0 && refusesRange(err):
-		return anew, "a range is refused"
+		return anew, "a range is refused, or another one came"
 	case err != nil, s.Body == nil: // a redirect has no body
 		return asItIs, ""
 	case length < 0:
-		return asItIs, "the answer to a range is the whole blob"
+		return asItIs, ignored
 	case s.Size < 0:
 		return anew, "a range does not tell the size of the whole"
 	case s.Coding != "":
@@ -146,12 +157,25 @@ func judge(offset int64, s *oci.Stream, length int64, err error) (next sequel, w
 	}
 }
 
+// isEmpty reports whether a range from the first byte on is refused as if the blob had none.
+func isEmpty(err error) bool {
+	e, ok := oci.AsError(err)
+	return ok && e.Status == http.StatusRequestedRangeNotSatisfiable
+}
+
 // refusesRange reports whether a request may have failed because it was for a range: by a
-// status that says so, or at a storage whose links are good for the whole alone. The range
-// of an empty blob is refused, too.
+// status that says so, by an answer with another range, or at a storage whose links are
+// good for the whole alone.
 func refusesRange(err error) bool {
 	e, ok := oci.AsError(err)
-	return ok && e.Status >= 400 && (e.Kind == oci.Invalid || e.By == oci.Storage && e.Status < 500 && e.Kind == oci.Unavailable)
+	switch {
+	case !ok:
+		return false
+	case e.Status < http.StatusBadRequest:
+		return e.Status == http.StatusPartialContent
+	default:
+		return e.Kind == oci.Invalid || e.By == oci.Storage && e.Kind == oci.Unavailable && e.Status < http.StatusInternalServerError
+	}
 }
 
 // withTurn returns s, which gives its turn back when it is closed; at once if there is

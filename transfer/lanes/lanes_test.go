@@ -378,7 +378,8 @@ func TestLeavingEndsAllAtOnce(t *testing.T) {
 // What the first answer may look like instead, and what is done about it.
 func TestOneConnectionWhereRangesAreNotServed(t *testing.T) {
 	t.Parallel()
-	invalid := &oci.Error{Kind: oci.Invalid, Registry: reg, Host: reg, By: oci.Registry, Status: 416, Reason: "no such range"}
+	invalid := &oci.Error{Kind: oci.Invalid, Registry: reg, Host: reg, By: oci.Registry, Status: 501, Reason: "unsupported"}
+	other := &oci.Error{Kind: oci.Unavailable, Registry: reg, Host: reg, By: oci.Registry, Status: 206, Reason: "wrong range"}
 	dead := &oci.Error{Kind: oci.Unavailable, Registry: reg, Host: "cdn", By: oci.Storage, Status: 403, Reason: "dead link"}
 	for _, c := range []struct {
 		name    string
@@ -392,7 +393,8 @@ func TestOneConnectionWhereRangesAreNotServed(t *testing.T) {
 		}, plainly: 0},
 		{name: "no size", change: func(a *answer) { a.stream.Size = -1 }, plainly: 1},
 		{name: "compressed", change: func(a *answer) { a.stream.Coding = "gzip" }, plainly: 1},
-		{name: "416", refuse: nth[error](invalid, 1), plainly: 1},
+		{name: "refused", refuse: nth[error](invalid, 1), plainly: 1},
+		{name: "another range", refuse: nth[error](other, 1), plainly: 1},
 		{name: "a dead link", refuse: nth[error](dead, 1), plainly: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -421,6 +423,18 @@ func TestOneConnectionWhereRangesAreNotServed(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// An empty blob has no range, which says nothing about others.
+func TestAnEmptyBlobIsAskedForAnew(t *testing.T) {
+	t.Parallel()
+	l := newLink(0)
+	l.refuse = nth[error](&oci.Error{Kind: oci.Invalid, Registry: reg, Host: reg, By: oci.Registry, Status: 416, Reason: "no such range"}, 1)
+	lanes := over(t, l, 4)
+	all(t, lanes, l, 0)
+	if l.plainly.Load() != 1 || lanes.plain.has(reg) {
+		t.Errorf("%d plain requests; other blobs too: %t", l.plainly.Load(), lanes.plain.has(reg))
 	}
 }
 
