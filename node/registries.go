@@ -293,6 +293,6 @@ func upstreamOf(r config.Registry, mark func() string) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
-		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: mark,
+		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Rate: r.UpstreamRate, Mark: mark,
 	}
 }

@@ -48,6 +48,7 @@ var only = map[string][]string{
 	"gopkg.in/yaml.v3":                {"node/config"},
 	"github.com/prometheus/":          {"node"},
 	"golang.org/x/sys":                {"cache"},
+	"golang.org/x/time":               {"transfer/upstream"},
 	"github.com/cespare/":             {"cache", "node/cluster", "ring", "node/membership"},
 	"github.com/buraksezer/":          {"ring"},
 	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},

@@ -93,6 +93,7 @@ type Registry struct {
 	Offline             bool           // never contact the registry
 	UpstreamConnections int            // for one large blob at a time, at least 1
 	UpstreamRequests    int            // at the registry at a time, at least 1
+	UpstreamRate        int64          // bytes of blobs a second; 0: no bound
 	AllowAddresses      []netip.Prefix // networks that it may lead to beside public addresses
 	RealmHosts          []string       // token servers on other sites that may see the credentials, lower-case host[:port]
 	Alias               []string       // other first parts of a path that mean this registry; no two registries share one

@@ -162,6 +162,7 @@ registries:
     offline: on
     upstream_connections: 4
     upstream_requests: 8
+    upstream_rate: 3m
     realm_hosts: [Auth.example]
     alias: [h, h_5]
     upstream_proxy: ""
@@ -170,7 +171,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"},
+		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, UpstreamRate: 3 << 20, RealmHosts: []string{"auth.example"},
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
 	if got, _ := c.Registry("h.example"); !reflect.DeepEqual(got, want) {

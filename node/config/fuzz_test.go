@@ -81,7 +81,7 @@ func validRegistry(t *testing.T, r Registry) {
 	switch {
 	case !validHostPort(r.Host), r.Host != Canonical(r.Host), (r.Username == "") != (r.Password == ""), r.Username != "" && !r.Private,
 		r.Private && r.Public,
-		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.UpstreamRequests < 1, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
+		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.UpstreamRequests < 1, r.UpstreamRate < 0, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
 		r.UpstreamProxy != nil && r.UpstreamProxy.Host == "":
 		t.Errorf("invalid: %+v", r)
 	}

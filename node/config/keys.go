@@ -86,6 +86,8 @@ var registryKeys = []key[Registry]{
 		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
 		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
+	one("upstream_rate", sizeKind, "0", func(r *Registry) *int64 { return &r.UpstreamRate },
+		"Bytes of blobs that this node gets from the registry in a second, all of them together. 0: no limit."),
 	many("allow_addresses", cidrKind, func(r *Registry) *[]netip.Prefix { return &r.AllowAddresses },
 		"Networks that this registry, its token server and its storage may lead to beside public addresses."),
 	many("realm_hosts", hostKind, func(r *Registry) *[]string { return &r.RealmHosts },

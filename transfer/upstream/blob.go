@@ -109,7 +109,9 @@ func (r *registry) stream(ctx context.Context, a ask) (part, error) {
 	if ans.redirect != nil {
 		return o, nil
 	}
-	o.Body = ans.resp.Body
+	if o.Body = ans.resp.Body; r.limiter != nil {
+		o.Body = &ratedBody{o.Body, ctx, r.limiter}
+	}
 	if !ans.identity() {
 		o.Coding = ans.coding()
 	}

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
 )
@@ -51,6 +53,8 @@ type Registry struct {
 	// Requests is how many requests may be at the registry at a time; 0:
 	// DefaultRequests.
 	Requests int
+	// Rate is how many bytes of blobs a second may come from the registry; 0: no bound.
+	Rate int64
 	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
 	// knows its own requests should they come back. Nil: none.
 	Mark func() string
@@ -78,6 +82,7 @@ type registry struct {
 	hops            hops
 	passes          *passes
 	turns           *turns
+	limiter         *rate.Limiter // of blobs; nil: no bound
 	followRedirects bool
 }
 
@@ -91,7 +96,7 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
-		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, turns: newTurns(home, cfg.Requests, strangers),
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, turns: newTurns(home, cfg.Requests, strangers), limiter: newLimiter(cfg.Rate),
 		passes: &passes{
 			home: home, net: net, login: login,
 			challenges: newChallenges(),
