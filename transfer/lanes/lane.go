@@ -136,7 +136,7 @@ func (l *lane) read(g *leg, body io.Reader) error {
 		n, err := body.Read(b)
 		l.came(l, g, n)
 		switch {
-		case err == io.EOF: //nolint:errorlint // a reader returns it as it is
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

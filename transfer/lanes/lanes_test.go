@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,10 +22,8 @@ func every[T any](v T) func(int) T { return func(int) T { return v } }
 // nth returns v for the requests named, else nothing.
 func nth[T any](v T, requests ...int) func(int) T {
 	return func(n int) (none T) {
-		for _, r := range requests {
-			if r == n {
-				return v
-			}
+		if slices.Contains(requests, n) {
+			return v
 		}
 		return none
 	}
@@ -347,7 +346,7 @@ func TestDownloadsShareTheMemory(t *testing.T) {
 
 func TestLeavingEndsAllAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, close := range []bool{true, false} {
+	for _, closes := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLink(64 << 20)
 			l.delay, l.rate = time.Second, every(1e5)
@@ -361,7 +360,7 @@ func TestLeavingEndsAllAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 			before, enough := time.Now(), errors.New("enough")
-			if !close {
+			if !closes {
 				cancel(enough)
 				if _, err := io.Copy(io.Discard, s.Body); !errors.Is(err, enough) {
 					t.Errorf("reading ended with %v", err)

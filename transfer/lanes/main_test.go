@@ -41,9 +41,6 @@ type link struct {
 	open, most   atomic.Int64 // answers that are not closed
 	sent         atomic.Int64
 	left         atomic.Int64 // answers that were closed before their end
-
-	mu    sync.Mutex
-	spans []oci.Span
 }
 
 // An answer is what UpTo returns.
@@ -80,9 +77,6 @@ func (l *link) UpTo(ctx context.Context, _ oci.Ref, span oci.Span) (*oci.Stream,
 
 func (l *link) ask(ctx context.Context, span oci.Span) (*answer, error) {
 	n := int(l.requests.Add(1))
-	l.mu.Lock()
-	l.spans = append(l.spans, span)
-	l.mu.Unlock()
 	if l.refuse != nil {
 		if err := l.refuse(n); err != nil {
 			return nil, err
@@ -119,13 +113,6 @@ func (l *link) FreeTurn(ctx context.Context, _ oci.Ref) (context.Context, func()
 		return nil, nil, false
 	}
 	return ctx, func() { l.turns.Add(1) }, true
-}
-
-// asked returns the ranges that were asked for, in order.
-func (l *link) asked() []oci.Span {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]oci.Span(nil), l.spans...)
 }
 
 // pass waits for d, or until ctx ends.

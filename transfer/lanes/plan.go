@@ -95,7 +95,12 @@ func (p *plan) rescue(now time.Time, idle bool) *leg {
 func (p *plan) split(g *leg) *leg {
 	rest := &leg{Span: oci.Span{Offset: g.Offset + g.got, Length: g.Length - g.got}, moves: g.moves}
 	g.Length, g.owner = g.got, nil
-	p.legs = slices.Insert(p.legs, slices.Index(p.legs, g)+1, rest)
+	at := slices.Index(p.legs, g)
+	if g.got == 0 {
+		p.legs[at] = rest
+		return rest
+	}
+	p.legs = slices.Insert(p.legs, at+1, rest)
 	return rest
 }
 
