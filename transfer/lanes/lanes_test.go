@@ -31,9 +31,9 @@ func nth[T any](v T, requests ...int) func(int) T {
 
 func TestBlobComesWholeAndInOrder(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int64{1, firstLeg - 1, firstLeg, firstLeg + 1, firstLeg + blockSize, 3<<20 + 17, 12 << 20} {
+	for _, size := range []int64{1, firstLeg - 1, firstLeg, firstLeg + 1, firstLeg + blockSize, 3<<20 + 17, 8 << 20} {
 		for _, connections := range []int{2, 4, 64} {
-			for _, offset := range []int64{0, 1, size / 2, size - 1} {
+			for _, offset := range []int64{0, size / 2, size - 1} {
 				t.Run(fmt.Sprint(size, connections, offset), func(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
