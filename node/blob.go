@@ -119,9 +119,15 @@ const lastRead = 5 * time.Second
 
 // sendBlob sends the body. If it breaks off, the connection ends: by the server's
 // hand if a length was promised, else by an abort, since nothing else would tell a
-// part from the whole.
+// part from the whole. In HTTP/1.0, which nginx speaks to the servers behind it unless
+// it is told otherwise, that takes a reset.
 func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, s wire.Span) {
+	end := func(whole bool) {}
+	if s.Length < 0 && !r.ProtoAtLeast(1, 1) {
+		end = wire.EndByReset(r)
+	}
 	k, err := b.Send(r.Context(), w, s.Offset, s.Length)
+	end(err == nil)
 	a.fetcher.Sent(req.Registry, b.Origin, k)
 	if err == nil {
 		return

@@ -167,7 +167,7 @@ func TestWhichFailuresAPageStandsInFor(t *testing.T) {
 				failed.By, failed.Status = by, 418
 				up.fails = failed
 				_, way, err := read(m.nodes[1].Tags(t.Context(), aTag, ""))
-				final := kind == oci.Invalid || (kind == oci.NotFound || kind == oci.Denied) && (by == oci.Registry || by == oci.TokenServer)
+				final := (kind == oci.NotFound || kind == oci.Denied) && (by == oci.Registry || by == oci.TokenServer)
 				if (err != nil) != final || err == nil && way.CacheStatus("a", true) != "a; fwd=stale; fwd-status=418; detail=stale-if-error" {
 					t.Errorf("%v by %v: %s, %v", kind, by, way.CacheStatus("a", true), err)
 				}

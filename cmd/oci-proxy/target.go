@@ -13,8 +13,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +39,7 @@ type target struct {
 // nodeFlags defines the flags that name a running node.
 func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
 	file = fl.String("c", "", "the config `file` with the node's port and login")
-	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the config's port on this machine)")
+	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the node that runs on this machine)")
 	return file, addr
 }
 
@@ -73,9 +75,15 @@ func parseNamedTarget(command, what string, args []string, s streams) (t target,
 	return t, name, err
 }
 
-// targetOf returns the node at addr, or that of the config file, with the config's login.
+// targetOf returns the node at addr, or the one that runs here, with the config's login.
 func targetOf(file, addr string, s streams) (target, error) {
-	cfg, err := find(file, s)
+	var cfg *config.Config
+	var err error
+	if addr == "" {
+		cfg, err = ownNode(file, s)
+	} else {
+		cfg, err = find(configPath(file), os.Environ(), s)
+	}
 	if err != nil {
 		return target{}, err
 	}
@@ -184,11 +192,33 @@ func (t target) send(ctx context.Context, method, path string, what any) ([]byte
 			return nil, err
 		}
 	}
+	status, body, reached, err := t.once(ctx, method, path, text, "")
+	// The node does not know the name by which we call it, and keeps other sites' pages
+	// from reading it through a browser. We are none: what we reached may be in Host.
+	if err == nil && status == http.StatusMisdirectedRequest && reached != "" {
+		status, body, _, err = t.once(ctx, method, path, text, reached)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case status == http.StatusUnauthorized:
+		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("it answered %d %s%s", status, http.StatusText(status), reason(body))
+	}
+	return body, nil
+}
+
+// once sends one request to the node, with that Host unless it is "". It returns the
+// address that was reached.
+func (t target) once(ctx context.Context, method, path string, text []byte, host string) (status int, body []byte, reached string, err error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reached = c.Conn.RemoteAddr().String() }})
 	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(text))
 	if err != nil {
-		return nil, err
+		return 0, nil, "", err
 	}
-	if what != nil {
+	req.Host = host
+	if len(text) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if t.auth.Username != "" {
@@ -201,19 +231,11 @@ func (t target) send(ctx context.Context, method, path string, what any) ([]byte
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, "", err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return nil, err
-	case resp.StatusCode == http.StatusUnauthorized:
-		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("it answered %s%s", resp.Status, reason(body))
-	}
-	return body, nil
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, body, reached, err
 }
 
 // reason returns the message of an OCI error answer, to be appended to a status.
