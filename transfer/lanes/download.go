@@ -43,17 +43,18 @@ func newDownload(all *Lanes, ref oci.Ref, room *store, s *oci.Stream, length int
 	return d
 }
 
-// start begins to bring the blob over most lanes, until ctx ends, and returns its stream.
-// first has asked for the first leg.
-func (d *download) start(ctx context.Context, cancel context.CancelCauseFunc, first *lane, most int) *oci.Stream {
-	d.ctx, d.cancel, d.plan.lanes = ctx, cancel, most
+// start begins to bring the blob over first and the other lanes, until ctx ends, and returns
+// its stream. first has asked for the first leg.
+func (d *download) start(ctx context.Context, cancel context.CancelCauseFunc, first *lane, others []*lane) *oci.Stream {
+	d.ctx, d.cancel, d.plan.lanes = ctx, cancel, 1+len(others)
 	g := d.plan.legs[0]
 	g.own(first, time.Now())
 	g.stop = first.stop
 	first.download = d
 	d.wg.Go(func() { first.goOn(ctx, g, d.stream.Body) })
-	for range most - 1 {
-		d.wg.Go(func() { (&lane{download: d}).run(ctx) })
+	for _, l := range others {
+		l.download = d
+		d.wg.Go(func() { l.run(ctx) })
 	}
 	s := *d.stream
 	s.Body = d
@@ -203,6 +204,13 @@ func (d *download) leave(l *lane, g *leg) (failures int, lost bool) {
 	}
 	d.work.ring()
 	return rest.failures, false
+}
+
+// abandon makes a lane go by the source from now on.
+func (d *download) abandon(l *lane) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.way = nil
 }
 
 // fail ends the download: the reader gets err after what has come before the gap.

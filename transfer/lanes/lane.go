@@ -38,6 +38,7 @@ type lane struct {
 	*download
 	first bool          // it alone decides that the download fails, and keeps a turn until its end
 	pause time.Duration // after the last failure; 0: a leg came since
+	way   oci.Upstream  // by which it asks; nil: by the source. Set at the beginning, or by the lane with mu
 
 	// Of the first lane alone.
 	turned  context.Context // with its turn, for its requests
@@ -93,7 +94,7 @@ func (l *lane) bring(ctx context.Context, g *leg) error {
 	if !ok {
 		return nil
 	}
-	s, length, err := l.all.source.UpTo(ctx, l.ref, span)
+	s, length, err := l.ask(ctx, span)
 	if err != nil {
 		return err
 	}
@@ -113,12 +114,26 @@ func (l *lane) bring(ctx context.Context, g *leg) error {
 	return l.read(g, s.Body)
 }
 
-// turn returns the context for a request that has its turn at the registry.
-func (l *lane) turn(ctx context.Context) (_ context.Context, end func(), ok bool) {
-	if l.first {
-		return l.turned, func() {}, true
+// ask asks for a range, by the lane's way.
+func (l *lane) ask(ctx context.Context, span oci.Span) (s *oci.Stream, length int64, err error) {
+	if l.way == nil {
+		return l.all.source.UpTo(ctx, l.ref, span)
 	}
-	return l.all.source.FreeTurn(ctx, l.ref)
+	s, err = l.way.Range(ctx, l.ref, span)
+	return s, span.Length, err
+}
+
+// turn returns the context for a request that has its turn at the registry. Whoever passes
+// a request on sees to its own turns.
+func (l *lane) turn(ctx context.Context) (_ context.Context, end func(), ok bool) {
+	switch {
+	case l.first:
+		return l.turned, func() {}, true
+	case l.way != nil:
+		return ctx, func() {}, true
+	default:
+		return l.all.source.FreeTurn(ctx, l.ref)
+	}
 }
 
 // other is the error of an answer that does not fit the first one.
@@ -144,10 +159,14 @@ func (l *lane) read(g *leg, body io.Reader) error {
 	}
 }
 
-// done ends the lane's work at a leg, and returns how long the lane is to wait.
+// done ends the lane's work at a leg, and returns how long the lane is to wait. A way that
+// failed, or was too slow, is not taken again.
 func (l *lane) done(g *leg, err error) time.Duration {
 	failures, lost := l.leave(l, g)
 	switch {
+	case err != nil && l.way != nil:
+		l.abandon(l)
+		return 0
 	case lost || err == nil && failures == 0:
 		l.pause = 0
 		return 0

@@ -38,10 +38,11 @@ const (
 	// memory is how many bytes all downloads together hold for readers at most. Half of
 	// them are for everybody, half for one download at a time.
 	memory = 96 << 20
-	// plainFor is how long a registry is asked for no ranges that does not serve them.
+	// plainFor is how long a registry is asked for no ranges that does not serve them, and
+	// a blob comes by the source alone that came by other ways before.
 	plainFor = 10 * time.Minute
-	// maxPlain bounds the registries of which that is remembered.
-	maxPlain = 1024
+	// maxNoted bounds what is noted, of a kind.
+	maxNoted = 1024
 )
 
 // A Source is what lanes ask: an oci.Upstream that can do a bit more.
@@ -64,8 +65,10 @@ type Lanes struct {
 	oci.Upstream
 	source      Source
 	connections func(registry string) int
+	ways        func(ref oci.Ref) []oci.Upstream
 	memory      *wait.Budget
-	plain       *plain
+	plain       *noted // registries that do not serve ranges
+	shared      *noted // blobs that came by other ways too
 	log         *slog.Logger
 }
 
@@ -76,8 +79,19 @@ var _ oci.Upstream = (*Lanes)(nil)
 func New(source Source, connections func(registry string) int, log *slog.Logger) *Lanes {
 	return &Lanes{
 		Upstream: source, source: source, connections: connections, log: log,
-		memory: wait.NewBudget(memory, 0, 0), plain: newPlain(),
+		ways:   func(oci.Ref) []oci.Upstream { return nil },
+		memory: wait.NewBudget(memory, 0, 0), plain: newNoted(), shared: newNoted(),
 	}
+}
+
+// Along returns the same Lanes, but some of those beside the first go by other ways to the
+// registry, in turns: ways lists them for a blob. They are asked by Range for wayLeg bytes
+// at most. Nobody vouches for what comes by them but the blob's digest. So a blob that is
+// asked for again within ten minutes comes by the source alone.
+func (l *Lanes) Along(ways func(ref oci.Ref) []oci.Upstream) *Lanes {
+	along := *l
+	along.ways = ways
+	return &along
 }
 
 // Open implements oci.Upstream. The stream holds 48 MiB at most. If it fails, what came
@@ -99,7 +113,7 @@ func (l *Lanes) Open(parent context.Context, ref oci.Ref, offset int64) (*oci.St
 		l.note(ref.Registry, why, err)
 	}
 	if next == goOn {
-		return newDownload(l, ref, room, s, length).start(ctx, cancel, first, most), nil
+		return newDownload(l, ref, room, s, length).start(ctx, cancel, first, l.others(ref, most-1)), nil
 	}
 	room.close()
 	end := func() {
@@ -114,6 +128,26 @@ func (l *Lanes) Open(parent context.Context, ref oci.Ref, offset int64) (*oci.St
 	}
 	end()
 	return l.source.Open(parent, ref, offset)
+}
+
+// others returns n lanes for a blob beside the first one: one goes by the source, then one
+// by each other way, and so on.
+func (l *Lanes) others(ref oci.Ref, n int) []*lane {
+	var ways []oci.Upstream
+	if !l.shared.has(ref.Digest.String()) {
+		ways = l.ways(ref)
+	}
+	lanes := make([]*lane, n)
+	for i := range lanes {
+		lanes[i] = &lane{}
+		if at := (i + 1) % (len(ways) + 1); at > 0 {
+			lanes[i].way = ways[at-1]
+		}
+	}
+	if len(ways) > 0 {
+		l.shared.note(ref.Digest.String())
+	}
+	return lanes
 }
 
 // note notes that a registry is to be asked for no ranges for a while.
@@ -201,31 +235,31 @@ func (b *turnBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// plain remembers registries that do not serve ranges.
-type plain struct {
+// noted remembers names for ten minutes.
+type noted struct {
 	mu    sync.Mutex // guards until; never held during I/O
 	until *simplelru.LRU[string, time.Time]
 }
 
-func newPlain() *plain {
-	lru, err := simplelru.NewLRU[string, time.Time](maxPlain, nil)
+func newNoted() *noted {
+	lru, err := simplelru.NewLRU[string, time.Time](maxNoted, nil)
 	if err != nil {
 		panic(fmt.Errorf("lanes: %w", err)) // the size is positive
 	}
-	return &plain{until: lru}
+	return &noted{until: lru}
 }
 
-// note notes that the registry does not serve ranges.
-func (p *plain) note(registry string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.until.Add(registry, time.Now().Add(plainFor))
+// note notes a name.
+func (n *noted) note(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.until.Add(name, time.Now().Add(plainFor))
 }
 
-// has reports whether that was noted lately.
-func (p *plain) has(registry string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	until, ok := p.until.Get(registry)
+// has reports whether the name was noted lately.
+func (n *noted) has(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	until, ok := n.until.Get(name)
 	return ok && time.Now().Before(until)
 }

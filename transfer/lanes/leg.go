@@ -11,6 +11,9 @@ const (
 	still = 2 * time.Second
 	// slowStart is how many times as long as usual the first byte of a leg may take.
 	slowStart = 4
+	// wayLeg is how long a leg is at most that comes by another way, in bytes: other members
+	// pass on no more at once.
+	wayLeg = 1 << 20
 	// crawl is how many times as fast other legs come than one that crawls.
 	crawl = 4
 	// crawlFor is how long a leg is looked at before it may be said to crawl, and how much
@@ -107,6 +110,9 @@ func (g *leg) late(p *pace, now time.Time) bool {
 	patience := min(still<<g.moves, longestStill)
 	if g.first.IsZero() {
 		patience = max(patience, slowStart*p.delay)
+		if g.owner.way != nil { // which may get all of it before it passes anything on
+			patience = max(patience, 2*p.takes(g.Length))
+		}
 	}
 	if now.Sub(g.silent()) >= patience {
 		return true

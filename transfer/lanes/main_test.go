@@ -66,6 +66,24 @@ func (l *link) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream, 
 	return &a.stream, nil
 }
 
+// Range is asked of a link that is another way. Members get a part before they pass it on.
+func (l *link) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Stream, error) {
+	if span.Length > wayLeg || span.End() > int64(len(l.content)) {
+		return nil, errors.New("no member passes that on")
+	}
+	s, _, err := l.UpTo(ctx, ref, span)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Body.Close()
+	part, err := io.ReadAll(s.Body)
+	if err != nil {
+		return nil, err
+	}
+	s.Body = io.NopCloser(bytes.NewReader(part))
+	return s, nil
+}
+
 func (l *link) UpTo(ctx context.Context, _ oci.Ref, span oci.Span) (*oci.Stream, int64, error) {
 	span.Length = min(span.Length, int64(len(l.content))-span.Offset)
 	a, err := l.ask(ctx, span)

@@ -32,6 +32,9 @@ func (p *plan) take(ctx context.Context, l *lane, now time.Time) *leg {
 		g = p.rescue(now, true)
 	}
 	if g != nil {
+		if l.way != nil && g.Length > wayLeg {
+			p.cut(g, wayLeg)
+		}
 		g.own(l, now)
 	}
 	return g
@@ -104,11 +107,23 @@ func (p *plan) split(g *leg) *leg {
 	return rest
 }
 
-// finish takes in that all of a leg has come.
+// cut leaves n bytes to a leg of which nothing has come, and returns a new one for the rest.
+func (p *plan) cut(g *leg, n int64) {
+	rest := &leg{Span: oci.Span{Offset: g.Offset + n, Length: g.Length - n}, moves: g.moves, failures: g.failures}
+	g.Length = n
+	p.legs = slices.Insert(p.legs, slices.Index(p.legs, g)+1, rest)
+}
+
+// finish takes in that all of a leg has come. What others pass on tells nothing of this
+// node's own pace.
 func (p *plan) finish(g *leg) {
+	by := g.owner.way
 	g.owner = nil
 	if g.asked.After(p.proof) {
 		p.proof = g.asked
+	}
+	if by != nil {
+		return
 	}
 	p.pace.learn(g.first.Sub(g.asked), g.got-g.early, g.last.Sub(g.first))
 }

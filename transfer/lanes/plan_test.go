@@ -31,6 +31,9 @@ func TestPlanCoversTheBlob(t *testing.T) {
 		for steps := 0; read < size && steps < 1e6; steps++ {
 			now = now.Add(time.Duration(chance.IntN(100)) * time.Millisecond)
 			l := &lane{}
+			if chance.IntN(3) == 0 {
+				l.way = oci.Upstream(&link{})
+			}
 			for other := range busy {
 				if chance.IntN(2) == 0 {
 					l = other
@@ -46,6 +49,8 @@ func TestPlanCoversTheBlob(t *testing.T) {
 			case g == nil:
 			case g.owner != l || g.complete():
 				delete(busy, l)
+			case l.way != nil && g.Length > wayLeg:
+				t.Fatalf("seed %d: %d bytes by another way", seed, g.Length)
 			case chance.IntN(20) == 0: // it breaks off
 				p.split(g)
 			default:
