@@ -27,6 +27,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
@@ -38,6 +39,8 @@ type Node struct {
 	registries *registries
 	cluster    *cluster.Cluster
 	upstream   *upstream.Client
+	ways       *egress.Ways
+	egress     *egress.Egress // nil for a node on its own
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -70,12 +73,13 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, leaving: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), leaving: make(chan struct{})}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
 	sites := sites{n.registries, n.cluster.Private}
-	fetch := transfer.Config{Upstream: withLanes(cfg, n.upstream, log), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	n.egress = newEgress(n)
+	fetch := transfer.Config{Upstream: wayOut(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}
@@ -90,7 +94,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
-	n.cluster.Serve(n.fetcher.Holder(), n.reports.own)
+	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }
 
@@ -115,7 +119,7 @@ func (n *Node) open(test seams) (err error) {
 	}
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
@@ -154,6 +158,9 @@ func (n *Node) close(ctx context.Context) error {
 	var errs []error
 	if n.cluster != nil {
 		errs = append(errs, n.cluster.Close(ctx))
+	}
+	if n.egress != nil {
+		n.egress.Close()
 	}
 	if n.upstream != nil {
 		n.upstream.Close()

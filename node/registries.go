@@ -160,6 +160,12 @@ func (r *registries) Asks(registry string) bool {
 	return !r.cfg.WhitelistMode || r.Configured(registry)
 }
 
+// relays reports whether this node asks the registry for other members.
+func (r *registries) relays(registry string) bool {
+	one, _ := r.cfg.Registry(registry)
+	return r.Asks(registry) && !one.Offline
+}
+
 // configured lists the configured registries.
 func (r *registries) configured() []string {
 	var out []string

@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
@@ -41,6 +42,7 @@ type rig struct {
 	*transfer.Fetcher
 	t        testing.TB
 	registry *upstreamtest.Registry
+	out      oci.Upstream // this node's own way out, for other nodes
 	store    *grants.Shard
 	dir      string // of the store
 	events   *events
@@ -60,6 +62,7 @@ type setup struct {
 	mesh       mesh.Router              // nil: the rig is on its own
 	look       time.Duration
 	proxy      *url.URL // to the registries
+	noEgress   bool     // it never asks them itself
 }
 
 // newRig builds a rig, and takes it down with the test.
@@ -82,17 +85,37 @@ func newRig(t testing.TB, s setup) *rig {
 		t.Fatal(err)
 	}
 	store := grants.OpenShard(s.dir, s.cache)
+	way := egress.New(egress.Config{Upstream: client, Own: !s.noEgress, Relays: relays(s.mesh), Ways: egress.NewWays(), Look: s.look, Log: log})
 	r := &rig{t: t, registry: s.registry, store: store, dir: s.dir, events: events, Fetcher: transfer.New(transfer.Config{
-		Upstream: client, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
+		Upstream: way, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Site: func(registry string) grants.Site {
 			p := s.policy
 			p.Private = s.private != nil && s.private(registry)
 			return withShard(p, store)
 		},
 	})}
-	t.Cleanup(r.end)
+	if !s.noEgress {
+		r.out = way.Out(r.Came)
+	}
 	t.Cleanup(client.Close)
+	t.Cleanup(way.Close)
+	t.Cleanup(r.end)
 	return r
+}
+
+// relays lists the other nodes of a mesh, as those that ask registries for this one.
+func relays(router mesh.Router) func(string, string) []mesh.Relayer {
+	return func(string, string) (out []mesh.Relayer) {
+		if router == nil {
+			return nil
+		}
+		for _, p := range router.Members() {
+			if r, ok := p.(mesh.Relayer); ok {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
 }
 
 // withShard returns the site of a registry whose content is in that shard.

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/cache"
@@ -113,6 +114,11 @@ func (f *Fetcher) Counters() map[string]*count.Counters { return f.counters.All(
 // Sent counts bytes that went to a client.
 func (f *Fetcher) Sent(registry string, from oci.Origin, n int64) {
 	f.counters.Of(registry).Sent(from, n)
+}
+
+// Came is where bytes of blobs are counted that come from a registry for another member.
+func (f *Fetcher) Came(registry string) *atomic.Int64 {
+	return &f.counters.Of(registry).FromUpstreamBytes
 }
 
 // Public reports whether the shard holds the digest, as content of ref's registry or

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -24,6 +25,7 @@ type askers struct {
 // An asking is who may ask one registry.
 type asking struct {
 	members map[string]bool // by id
+	out     map[string]bool // those of them that also ask for other members, by their own way out
 	private bool            // some member treats its content as private
 }
 
@@ -62,36 +64,52 @@ const (
 	loggedIn              // it has a login there
 )
 
-// whoAsks lists the members that may ask the registry: those of the best grade
-// there is. Whether they are up does not matter: what a registry says to a node
-// without the login is no answer for those with it. own says that this node is
-// configured for the registry; it need not go by what it tells of itself.
+// whoAsks tells which members may ask the registry: those of the best grade there is.
+// Whether they are up does not matter: what a registry says to a node without the login is
+// no answer for those with it. Those that suit as well and have no way out of their own
+// (egress: false) ask by way of the others. own says that this node is configured for the
+// registry; it need not go by what it tells of itself.
 func whoAsks(v *membership.View, registry string, own bool) asking {
-	a := asking{members: map[string]bool{}}
+	a := asking{members: map[string]bool{}, out: map[string]bool{}}
 	best := unfit
 	for i := range v.Members {
 		one := &v.Members[i]
-		configured, login, private := one.Has(registry)
+		_, _, private := one.Has(registry)
 		a.private = a.private || private
-		g := unfit
-		switch {
-		case !one.Egress:
-		case login:
-			g = loggedIn
-		case configured && (!one.Whitelist || one.Names(registry)), own && one.ID == v.Self.ID:
-			g = suited
-		case !one.Whitelist:
-			g = anyone
-		case configured:
-			g = maybe
+		if one.Egress {
+			best = max(best, gradeOf(v, one, registry, own))
 		}
-		if g > best {
-			best = g
-			clear(a.members)
+	}
+	if best == unfit {
+		return a
+	}
+	for i := range v.Members {
+		if one := &v.Members[i]; one.Egress && gradeOf(v, one, registry, own) == best {
+			a.members[one.ID], a.out[one.ID] = true, one.Relays
 		}
-		if g == best && g != unfit {
+	}
+	maps.DeleteFunc(a.out, func(_ string, relays bool) bool { return !relays })
+	for i := range v.Members {
+		if one := &v.Members[i]; !one.Egress && one.Relays && len(a.out) > 0 && gradeOf(v, one, registry, own) >= best {
 			a.members[one.ID] = true
 		}
 	}
 	return a
+}
+
+// gradeOf says how well a member suits to ask the registry, if it has a way out.
+func gradeOf(v *membership.View, one *membership.Member, registry string, own bool) grade {
+	configured, login, _ := one.Has(registry)
+	switch {
+	case login:
+		return loggedIn
+	case configured && (!one.Whitelist || one.Names(registry)), own && one.ID == v.Self.ID:
+		return suited
+	case !one.Whitelist:
+		return anyone
+	case configured:
+		return maybe
+	default:
+		return unfit
+	}
 }

@@ -23,6 +23,7 @@ import (
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
 )
 
@@ -39,15 +40,18 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Seams are needed.
+// Config is what a Cluster works with. All fields but Hear and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
 	Name       string         // what the node calls itself
 	Version    string         // of this program, as other members are told
 	Registries Registries
-	Log        *slog.Logger
-	Seams      Seams
+	// Hear hears how a member's way to a registry is. It answers at once. Nil: nobody
+	// wants to know.
+	Hear  func(id, registry string, way mesh.Way)
+	Log   *slog.Logger
+	Seams Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -91,15 +95,23 @@ func Open(cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// Serve answers other members from now on. holder is this node as they see it,
-// and own returns its figures.
-func (c *Cluster) Serve(holder mesh.Holder, own func() *figures.Node) {
+// An Outlet is a node's own way out, as it is lent to other members.
+type Outlet struct {
+	Upstream oci.Upstream                   // nil: the node lends none
+	Asks     func(registry string) bool     // whether it asks a registry for others
+	Way      func(registry string) mesh.Way // how the way there is
+}
+
+// Serve answers other members from now on. holder is this node as they see it, out what
+// it lends them, and own returns its figures.
+func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node) {
 	c.own = own
 	if c.network == nil {
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Peer: c.router.anyPeer, Stats: func() any { return own() },
+		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Stats: func() any { return own() },
 	})
 }
 
@@ -109,6 +121,15 @@ func (c *Cluster) Router() mesh.Router {
 		return nil // and not an interface that holds nil
 	}
 	return c.router
+}
+
+// Relays returns what lists the members that may ask a registry for this node, by their own way out:
+// first those that are to be asked first for what key names.
+func Relays(c *Cluster) func(registry, key string) []mesh.Relayer {
+	if c.router == nil {
+		return func(string, string) []mesh.Relayer { return nil }
+	}
+	return c.router.Relays
 }
 
 // Marks are by which members' requests to registries are known again.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -13,6 +14,7 @@ import (
 // peers make requests to other members, and know which of them are quarantined.
 type peers interface {
 	Peer(id string) mesh.Peer
+	Relayer(id string) mesh.Relayer
 	Healthy(id string) bool
 }
 
@@ -79,6 +81,29 @@ func (r *router) Holders(_, key string) []mesh.Peer {
 	return out
 }
 
+// Relays lists the members that may ask the registry for this node, by their own way out.
+// Which comes first depends on key, so that all have their share.
+func (r *router) Relays(registry, key string) []mesh.Relayer {
+	v := r.view()
+	var ids []string
+	for id := range r.askers.of(v, registry).out {
+		if one, ok := v.Member(id); ok && one.Up && id != v.Self.ID && r.client.Healthy(id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a, key), rank(b, key)), cmp.Compare(a, b))
+	})
+	out := make([]mesh.Relayer, len(ids))
+	for i, id := range ids {
+		out[i] = r.client.Relayer(id)
+	}
+	return out
+}
+
+// rank orders members in a way of each key's own.
+func rank(id, key string) uint64 { return xxhash.Sum64String(id + " " + key) }
+
 // takers are the owners of what key names that are up, whether or not they may
 // ask the registry: whoever looks for it looks there. Those quarantined now come
 // last.
@@ -141,7 +166,7 @@ func standIn(v *membership.View, able map[string]bool, key string, healthy func(
 		if !one.Up || !able[one.ID] || one.ID != v.Self.ID && !healthy(one.ID) {
 			continue
 		}
-		if h := xxhash.Sum64String(one.ID + " " + key); best == "" || h < lowest {
+		if h := rank(one.ID, key); best == "" || h < lowest {
 			best, lowest = one.ID, h
 		}
 	}

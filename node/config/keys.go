@@ -83,7 +83,7 @@ var registryKeys = []key[Registry]{
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
 		"Never contact the registry; serve only what is cached."),
 	asDefault(one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
-		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
+		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges; in a cluster some of them by other members' ways out. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
 		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
 	one("upstream_rate", sizeKind, "0", func(r *Registry) *int64 { return &r.UpstreamRate },

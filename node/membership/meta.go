@@ -44,6 +44,7 @@ const (
 	anyRegistry // the member is configured for more registries than fit
 	anyPrivate  // and some of those that don't fit are private
 	void        // this start takes another id, since it met another node with this one
+	relays      // the member knows how nodes ask registries for each other
 )
 
 // states are the letters that stand for the states in a meta.
@@ -114,7 +115,7 @@ func encode(m *Member) ([]byte, error) {
 
 func (m *Member) flags() int {
 	flags := 0
-	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void} {
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void, relays: m.Relays} {
 		if on {
 			flags |= flag
 		}
@@ -139,7 +140,7 @@ func decode(b []byte) (*Member, error) {
 	m := &Member{
 		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
 		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
-		void: w.Flags&void != 0,
+		void: w.Flags&void != 0, Relays: w.Flags&relays != 0,
 	}
 	for s, letter := range states {
 		if letter == w.State {

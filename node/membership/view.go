@@ -46,6 +46,7 @@ type Member struct {
 	Version     string
 	Weight      int  // ring units
 	Egress      bool // it may ask upstream
+	Relays      bool // it knows how nodes ask registries for each other; earlier versions do not
 	Whitelist   bool // it asks only its own registries
 	State       State
 	Up          bool      // it is alive and takes new requests; this node itself is always up

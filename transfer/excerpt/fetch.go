@@ -128,7 +128,11 @@ func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.
 		}
 		return nil, err
 	}
-	p, err := read(s, span, size, &x.cfg.Counters.Of(q.Registry).FromUpstreamBytes)
+	counted := &x.cfg.Counters.Of(q.Registry).FromUpstreamBytes
+	if s.Relay != "" { // that node counts it
+		counted = &x.cfg.Counters.Of(q.Registry).FromPeersBytes
+	}
+	p, err := read(s, span, size, counted)
 	if err != nil {
 		return nil, &oci.Error{Kind: oci.Unavailable, Registry: q.Registry, Host: s.Host, By: s.By, Reason: "a range of a blob did not come", Err: err}
 	}

@@ -17,15 +17,13 @@ import (
 // fields.
 type filler struct {
 	*Flight
-	flights   *Flights
-	client    string      // whose request began the flight
-	damaged   cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
-	early     *Flight     // one of this node that follows others, and has bytes already, nil for none
-	peers     []mesh.Peer // that have sent bytes
-	others    bool        // bytes came from other sources too
-	forClient bool        // a client's request began the flight
-	doubted   bool        // the registry told another size than the manifest
-	noWay     bool        // this node has no connection to the registry
+	flights *Flights
+	client  string      // whose request began the flight
+	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
+	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
+	peers   []mesh.Peer // that have sent bytes
+	others  bool        // bytes came from other sources too
+	doubted bool        // the registry told another size than the manifest
 }
 
 func (f *filler) cfg() *Config         { return &f.flights.cfg }
@@ -99,7 +97,6 @@ func (f *filler) fill() error {
 				return err
 			}
 		}
-		f.noWay = spoken && src.peer == nil && e.Unreached
 		if src.peer != nil {
 			f.cfg().Mesh.PassOver(f.request.Ref, src.peer, err)
 		}

@@ -106,20 +106,6 @@ func (f *Flights) trySettle(fl *Flight, deferred bool, gone string) string {
 	return ""
 }
 
-// demote makes a flight that led follow others.
-func (f *Flights) demote(fl *Flight) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	leads, follows := flightKey{fl.key.Content, true}, flightKey{fl.key.Content, false}
-	if f.flights[leads] != fl.entry {
-		return
-	}
-	delete(f.flights, leads)
-	if f.flights[follows] == nil {
-		f.flights[follows] = fl.entry
-	}
-}
-
 // promote makes a flight that followed others lead, unless another flight of this
 // node does: that one is returned.
 func (f *Flights) promote(fl *Flight) *Flight {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"iter"
-	"slices"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -31,12 +30,13 @@ func (src source) provenance(s *oci.Stream) *oci.Provenance {
 	return p
 }
 
-// counted counts what is read from the source.
-func (src source) counted(c *count.Counters, r io.Reader) io.Reader {
+// counted counts what is read from the source. relayed says that it comes by way of another
+// node, which counts it as the registry's.
+func (src source) counted(c *count.Counters, r io.Reader, relayed bool) io.Reader {
 	switch {
 	case src.here:
 		return r
-	case src.peer != nil:
+	case src.peer != nil || relayed:
 		return count.Reader(r, &c.FromPeersBytes)
 	default:
 		return count.Reader(r, &c.FromUpstreamBytes)
@@ -109,9 +109,7 @@ func (f *filler) sources() iter.Seq[source] {
 }
 
 // lead lists the sources of a flight that leads: nodes that have the blob or are
-// getting it, then the registry. If this node has no connection to that, the nodes after
-// it on the route come next, for a client: a member asks them itself. The flight leads no
-// longer then, so none of them waits for it.
+// getting it, then the registry.
 func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
@@ -126,16 +124,7 @@ func (f *filler) lead(yield func(source) bool) {
 		}
 		f.flights.settle(f.Flight, true)
 	}
-	if !yield(f.fromRegistry()) || !f.noWay || !f.forClient {
-		return
-	}
-	f.flights.demote(f.Flight)
-	route := f.cfg().Mesh.Route(f.key.Registry, f.key.Digest.String())
-	for _, p := range f.trusted(route[slices.Index(route, nil)+1:]) {
-		if !yield(f.fromPeer(p, mesh.Terms{})) {
-			return
-		}
-	}
+	yield(f.fromRegistry())
 }
 
 // holders lists nodes that hold the blob, if what they hold may be shown for the

@@ -138,8 +138,11 @@ func TestLegsFitTheWay(t *testing.T) {
 		delay time.Duration
 		want  int64
 	}{
-		{0, 0, firstLeg}, {1e3, time.Second, minLeg}, {1e6, 100 * time.Millisecond, whole(2e6)},
-		{1e7, 0, whole(5e6)}, {1e9, time.Second, maxLeg},
+		{0, 0, firstLeg},
+		{1e3, time.Second, minLeg},
+		{1e6, 100 * time.Millisecond, whole(2e6)},
+		{1e7, 0, whole(5e6)},
+		{1e9, time.Second, maxLeg},
 	} {
 		if got := (&pace{c.speed, c.delay}).length(); got != c.want {
 			t.Errorf("%v bytes a second after %v: %d, want %d", c.speed, c.delay, got, c.want)

@@ -24,6 +24,7 @@ type Stream struct {
 	Coding   string    // what is odd about their encoding, "" if nothing is: only the digest can tell whether they are right
 	Hit      bool      // a peer sends it from its shard
 	At       time.Time // as Provenance.At
+	Relay    string    // the member whose way out was taken, "" for this node's own
 	Via      string    // Cache-Status of the nodes passed, "" from upstream
 	Redirect string    // where the registry sends the client (follow_redirects: false); Body is nil then
 }

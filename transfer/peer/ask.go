@@ -106,6 +106,7 @@ func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, erro
 	if err = x.verify(resp); err != nil {
 		err = c.broken(ctx, l, err) // an answer may still come over TLS that is being closed
 	} else {
+		c.heard(l, a, resp)
 		err = c.failed(l, a, resp)
 	}
 	if err != nil {
@@ -113,6 +114,13 @@ func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, erro
 		return nil, err
 	}
 	return resp, nil
+}
+
+// heard passes on how the peer's way to the registry is that it was asked about.
+func (c *Client) heard(l *link, a ask, resp *http.Response) {
+	if way := parseWay(resp.Header.Get(headerWay)); a.query.Registry != "" && way.State != mesh.WayUnknown {
+		c.hear(l.member.ID, a.query.Registry, way)
+	}
 }
 
 // broken is the error of an exchange that err ended. The peer is to blame, unless

@@ -24,6 +24,9 @@ type ClientConfig struct {
 	// request and answers at once.
 	Member func(id string) (Member, bool)
 	Log    *slog.Logger
+	// Hear hears how a member's way to a registry is, as it tells in its answers. It
+	// answers at once. nil: nobody wants to know.
+	Hear func(id, registry string, way mesh.Way)
 	// Dial connects to a member's address. nil: over TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Patience is for tests on a busy machine: peeks, signs of life and TLS handshakes
@@ -48,6 +51,7 @@ type Client struct {
 	nonce  []byte
 	member roster
 	log    *slog.Logger
+	hear   func(id, registry string, way mesh.Way)
 	times  times
 	keys   keys
 	number atomic.Uint64 // of the last request; it never begins anew
@@ -60,9 +64,12 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP
 	}
+	if cfg.Hear == nil {
+		cfg.Hear = func(string, string, mesh.Way) {}
+	}
 	life := wait.NewLife()
 	c := &Client{
-		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, life: life,
+		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, life: life,
 		times: times{call: callTime, peek: cfg.patient(peekTime), progress: cfg.patient(progressTime), busy: busyTime},
 		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), byID: map[string]*link{}},
 	}
@@ -89,6 +96,9 @@ func (c *Client) Healthy(id string) bool { return c.links.healthy(id) }
 // Peer returns the member of that id as a mesh.Peer. It does no I/O and does not
 // check that there is such a member: if not, the calls fail.
 func (c *Client) Peer(id string) mesh.Peer { return &remote{c, id} }
+
+// Relayer returns the member of that id as a mesh.Relayer, as Peer does.
+func (c *Client) Relayer(id string) mesh.Relayer { return &remote{c, id} }
 
 // Stats returns the member's counters, at most 1 MiB of JSON. ctx and 39 s bound
 // it. Question and answer are large enough that they get lost if the network swallows

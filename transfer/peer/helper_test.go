@@ -87,6 +87,9 @@ type setup struct {
 	upstream oci.Upstream // nil: the real one
 	listener func(net.Listener) net.Listener
 	peer     func(id string) mesh.Peer
+	out      bool // b lends its way out
+	relays   func(registry string) bool
+	way      func(registry string) mesh.Way
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -95,6 +98,7 @@ type rig struct {
 	b        mesh.Peer
 	t        testing.TB
 	registry *upstreamtest.Registry
+	upstream oci.Upstream // of b
 	fetcher  *transfer.Fetcher
 	server   *Server
 	members  *members
@@ -113,6 +117,7 @@ func newRig(t testing.TB, s setup) *rig {
 	if s.upstream == nil {
 		s.upstream = up
 	}
+	r.upstream = s.upstream
 	s.site.Shard = grants.OpenShard(t.TempDir(), cache.Options{})
 	r.fetcher = transfer.New(transfer.Config{
 		Upstream: s.upstream, Log: log,
@@ -130,7 +135,12 @@ func newRig(t testing.TB, s setup) *rig {
 	if s.peer == nil {
 		s.peer = func(string) mesh.Peer { return nil }
 	}
+	var out oci.Upstream
+	if s.out {
+		out = s.upstream
+	}
 	r.server = NewServer(ServerConfig{
+		Out: out, Relays: s.relays, Way: s.way,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
 		Peer: s.peer, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})

@@ -54,6 +54,34 @@ var calls = map[string]func(context.Context, *Client, mesh.Peer) error{
 		_, _, err := b.List(ctx, oci.Question{Ref: somewhere}, true, new(bytes.Buffer))
 		return err
 	},
+	"relayed blob": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		s, err := c.Relayer("b").Relay().Open(ctx, somewhere, 0)
+		if err != nil {
+			return err
+		}
+		_, err = io.ReadAll(s.Body)
+		return errors.Join(err, s.Body.Close())
+	},
+	"relayed range": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		_, err := c.Relayer("b").Relay().Range(ctx, somewhere, oci.Span{Offset: 5, Length: 100})
+		return err
+	},
+	"relayed head": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		_, err := c.Relayer("b").Relay().Stat(ctx, somewhere, true, nil)
+		return err
+	},
+	"relayed manifest": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		_, err := c.Relayer("b").Relay().Manifest(ctx, somewhere, nil)
+		return err
+	},
+	"relayed tags": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		_, err := c.Relayer("b").Relay().Tags(ctx, somewhere.Repo(), "", new(bytes.Buffer))
+		return err
+	},
+	"relayed referrers": func(ctx context.Context, c *Client, _ mesh.Peer) error {
+		_, err := c.Relayer("b").Relay().Referrers(ctx, somewhere, "", new(bytes.Buffer))
+		return err
+	},
 	"last word": func(ctx context.Context, _ *Client, b mesh.Peer) error {
 		_, err := b.LastWord(ctx, oci.Question{Ref: somewhere})
 		return err

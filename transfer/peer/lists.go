@@ -59,18 +59,9 @@ func (a *answers) sendList(w *reply, c *call, list *mesh.List, err error) error 
 		return err
 	}
 	defer func() { _ = list.Close() }() // only read
-	if err := tellable(c.Registry, list.MediaType); err != nil {
-		return err
-	}
 	h := w.Header()
-	if len(list.Next) > maxNext {
-		return malformed(c.Registry, "link to the next page")
-	}
-	if list.Next != "" {
-		h.Set(headerNext, string(list.Next))
-	}
-	if f := printable(list.Filters, maxWord); f != "" {
-		h.Set(headerFilters, f)
+	if err := setPage(h, c.Registry, &list.Page); err != nil {
+		return err
 	}
 	setProvenance(h, list.Provenance, a.cfg.Name, true)
 	size, sum := list.Describe()
@@ -81,6 +72,23 @@ func (a *answers) sendList(w *reply, c *call, list *mesh.List, err error) error 
 	if err := list.Send(w); err != nil {
 		a.cfg.Log.Debug("sending a list to a peer broke off", "peer", roster(a.cfg.Member).name(c.sender), "registry", c.Registry, "error", err)
 		panic(http.ErrAbortHandler) // so that the peer does not take it for the end
+	}
+	return nil
+}
+
+// setPage tells what the header says of a page.
+func setPage(h http.Header, registry string, page *oci.Page) error {
+	if err := tellable(registry, page.MediaType); err != nil {
+		return err
+	}
+	if len(page.Next) > maxNext {
+		return malformed(registry, "link to the next page")
+	}
+	if page.Next != "" {
+		h.Set(headerNext, string(page.Next))
+	}
+	if f := printable(page.Filters, maxWord); f != "" {
+		h.Set(headerFilters, f)
 	}
 	return nil
 }

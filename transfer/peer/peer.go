@@ -29,10 +29,17 @@
 //	POST /peer/v1/offers              take this blob from me
 //	POST /peer/v1/refusals            the registry refused me this repository;
 //	                                  lost={repository}: it has no such digest or tag there, blob=1: as a blob
+//	GET  /peer/v1/relay-blobs/{digest}  a blob's bytes as the registry sends them; part=N
+//	GET  /peer/v1/relay-heads         what the registry says to a HEAD; blob=1: of a blob
+//	GET  /peer/v1/relay-manifests     a manifest as the registry sends it
+//	GET  /peer/v1/relay-tags          a page as the registry sends it
+//	GET  /peer/v1/relay-referrers     a page as the registry sends it
 //	GET  /peer/v1/stats               the node's counters
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
-// registry, repository, tag and accept are query parameters.
+// registry, repository, tag and accept are query parameters. Who answers a relay-request asks
+// the registry and keeps nothing, and never asks a third node (relay.go, relays.go, told.go).
+// Each answer about a registry also tells how the node's own way there is (way.go).
 package peer
 
 // A Member is what the protocol has to know of another node. It comes from
@@ -81,6 +88,8 @@ const (
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
 	headerNext      = "Oci-Peer-Next"      // query of the next page
 	headerPadding   = "Oci-Peer-Padding"   // makes a request large
+	headerWay       = "Oci-Peer-Way"       // how the node's own way to the registry is
+	headerTold      = "Oci-Peer-Told"      // JSON of what the registry's answer says, if it is passed on
 	headerVia       = "Cache-Status"
 	headerFilters   = "Oci-Filters-Applied"
 )

@@ -20,6 +20,7 @@ func (r route) complete(q query) bool { return r.needs == nil || r.needs(q) }
 func repository(q query) bool { return q.Repository != "" }
 func tag(q query) bool        { return q.Repository != "" && q.Tag != "" }
 func digested(q query) bool   { return q.Repository != "" && q.Digest != "" }
+func thing(q query) bool      { return q.Repository != "" && (q.Digest != "" || q.Tag != "") }
 
 // orHeld admits what is offered: an offer names no repository.
 func orHeld(q query) bool { return q.Repository != "" || q.Held }
@@ -27,6 +28,7 @@ func orHeld(q query) bool { return q.Repository != "" || q.Held }
 // Limits of what is answered at a time. Who comes beyond is told to come back.
 const (
 	bulkSlots    = 256  // blobs
+	relaySlots   = 128  // what is passed on from a registry
 	controlSlots = 1024 // small answers
 	listSlots    = 128  // lists, which may be large
 )
@@ -60,7 +62,8 @@ type routes map[string]route
 
 // newRoutes returns what a answers.
 func newRoutes(a *answers) routes {
-	bulk, control, list := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots)
+	bulk, control, list, out := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots), make(slots, relaySlots)
+	r := newRelays(a)
 	return routes{
 		"GET blobs/":          {bulk, true, orHeld, a.mineOrHeld(a.getBlob)},
 		"HEAD blobs/":         {control, true, orHeld, a.mineOrHeld(a.headBlob)},
@@ -71,6 +74,11 @@ func newRoutes(a *answers) routes {
 		"GET progress/":       {nil, true, nil, a.getProgress},
 		"POST offers":         {control, true, nil, a.mine(a.postOffer)},
 		"POST refusals":       {control, true, repository, a.postRefusal},
+		"GET relay-blobs/":    {out, true, repository, r.open(r.getBlob)},
+		"GET relay-heads":     {out, true, thing, r.open(r.getHead)},
+		"GET relay-manifests": {out, true, thing, r.open(r.getManifest)},
+		"GET relay-tags":      {out, true, repository, r.open(r.getTags)},
+		"GET relay-referrers": {out, true, digested, r.open(r.getReferrers)},
 		"GET stats":           {control, false, nil, a.getStats},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}

@@ -32,6 +32,13 @@ type ServerConfig struct {
 	// may not ask it gives only what it holds, and takes nothing. nil: it may ask
 	// all.
 	Asks func(registry string) bool
+	// Out is this node's own way out, for members that ask a registry by way of it. nil:
+	// it relays nothing. Relays reports whether it does so for a registry; nil: for all.
+	Out    oci.Upstream
+	Relays func(registry string) bool
+	// Way returns how this node's way to the registry is, which each answer about it
+	// tells. It answers at once. nil: none tells.
+	Way func(registry string) mesh.Way
 	// Peer returns the member of that id, to take what it offers from it. nil: it
 	// can't be asked.
 	Peer func(id string) mesh.Peer
@@ -131,6 +138,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	s.asked.Store(time.Now().UnixNano())
 	c.Request = c.WithContext(oci.ForClient(c.Context(), "member "+c.sender))
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
+	s.tellWay(answer, c)
 	if !to.slots.take() {
 		s.busy(answer)
 		return
@@ -138,6 +146,16 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer to.slots.free()
 	if err := to.answer(answer, c); err != nil {
 		s.fail(answer, c, err)
+	}
+}
+
+// tellWay tells how this node's way to the registry is that the call is about.
+func (s *Server) tellWay(w *reply, c *call) {
+	if s.answers.cfg.Way == nil || c.Registry == "" {
+		return
+	}
+	if way := encodeWay(s.answers.cfg.Way(c.Registry)); way != "" {
+		w.Header().Set(headerWay, way)
 	}
 }
 

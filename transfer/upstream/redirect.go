@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"oci-proxy/transfer/oci"
 )
@@ -133,6 +134,7 @@ func (h hops) next(ans *answer) (*url.URL, *failure) {
 		return nil, ans.wrong(oci.Unavailable, never, "a redirect without a usable Location") // the cause quotes the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
+	to.RawQuery = strings.ReplaceAll(to.RawQuery, " ", "%20") // a space would end the URL in the request
 	if to.Scheme == "https" || to.Scheme == "http" && h.home.insecure && ans.url.Scheme != "https" {
 		return to, nil
 	}

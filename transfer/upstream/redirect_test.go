@@ -332,3 +332,36 @@ func TestWhereAClientIsSent(t *testing.T) {
 		}
 	}
 }
+
+// TestLocationsAsServersWriteThem: what a URL may not hold is escaped, and what it may is left
+// as it is, or its signature would not fit.
+func TestLocationsAsServersWriteThem(t *testing.T) {
+	t.Parallel()
+	const cdn = "https://cdn.example.net"
+	for location, want := range map[string]string{
+		cdn + "/a b?name=x y&sig=1":            "/a%20b?name=x%20y&sig=1",
+		cdn + `/x?disposition=filename="a b"`:  `/x?disposition=filename="a%20b"`,
+		cdn + "/a%2Fb+c?sig=a+b%2F=&x;y":       "/a%2Fb+c?sig=a+b%2F=&x;y",
+		cdn + "/x?a=%20b":                      "/x?a=%20b",
+		cdn + "/\u00fc?n=\u00fc":               "/%C3%BC?n=\u00fc",
+		cdn + "/x?":                            "/x?",
+		"HTTPS://CDN.example.net/x":            "/x",
+		" " + cdn + "/x ":                      "/x",
+		"//cdn.example.net/x":                  "/x",
+		"https://user:pw@cdn.example.net/x#at": "/x",
+	} {
+		location = strings.TrimSpace(location) // as net/http reads a header
+		got := ""
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			if strings.EqualFold(r.URL.Host, "cdn.example.net") {
+				got = r.URL.RequestURI()
+				return reply(200, "hello"), nil
+			}
+			return reply(307, "", "Location", location), nil
+		})
+		wantHello(t, client, "reg.example.com")
+		if got != want {
+			t.Errorf("%q: asked for %q, want %q", location, got, want)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"oci-proxy/node/cluster"
+	"oci-proxy/transfer/egress"
+	"oci-proxy/transfer/lanes"
+	"oci-proxy/transfer/oci"
+)
+
+// newEgress is how a member of a cluster asks registries: by its own way out, or by that of
+// another member. It is nil for a node on its own.
+func newEgress(n *Node) *egress.Egress {
+	if n.cfg.Cluster == nil {
+		return nil
+	}
+	own := withLanes(n.cfg, n.upstream, n.log)
+	all := own
+	if several, ok := own.(*lanes.Lanes); ok {
+		all = several.Along(otherWays(n))
+	}
+	return egress.New(egress.Config{
+		Upstream: all, Lent: own, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+	})
+}
+
+// wayOut is how the node asks registries.
+func wayOut(n *Node) oci.Upstream {
+	if n.egress == nil {
+		return withLanes(n.cfg, n.upstream, n.log)
+	}
+	return n.egress
+}
+
+// otherWays lists the ways of other members to a blob's registry.
+func otherWays(n *Node) func(oci.Ref) []oci.Upstream {
+	relays := cluster.Relays(n.cluster)
+	return func(ref oci.Ref) (ways []oci.Upstream) {
+		for _, m := range relays(ref.Registry, ref.Digest.String()) {
+			ways = append(ways, m.Relay())
+		}
+		return ways
+	}
+}
+
+// outlet is the node's own way out, as it is lent to other members.
+func outlet(n *Node) cluster.Outlet {
+	if n.egress == nil || !n.cfg.Cluster.Egress {
+		return cluster.Outlet{}
+	}
+	return cluster.Outlet{Upstream: n.egress.Out(n.fetcher.Came), Asks: n.registries.relays, Way: n.ways.Tell}
+}

@@ -1,0 +1,407 @@
+package egress_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// bubble runs a test with a rig in virtual time.
+func bubble(t *testing.T, n int, own bool, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, n, own)
+		defer r.Close()
+		test(t, r)
+	})
+}
+
+func TestTheOwnWayIsTakenWhileItLeadsThere(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		for range 3 {
+			r.mustTag("own")
+			if b, relay, err := r.read(0); err != nil || relay != "" || !bytes.Equal(b, content) {
+				t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
+			}
+		}
+		for _, m := range r.members {
+			if n := m.total(); n != 0 {
+				t.Errorf("%s was asked %d times", m.Name(), n)
+			}
+		}
+	})
+}
+
+// A registry's refusal is an answer, whoever hears it. No other way is tried.
+func TestWhatARegistrySaysIsFinal(t *testing.T) {
+	for name, e := range map[string]oci.Error{
+		"no such thing": {Kind: oci.NotFound, By: oci.Registry, Status: 404},
+		"refused":       {Kind: oci.Denied, By: oci.Registry, Status: 403},
+		"no login":      {Kind: oci.Denied, By: oci.TokenServer, Status: 401},
+		"storage fails": {Kind: oci.Unavailable, By: oci.Storage, Status: 503},
+		"too many":      {Kind: oci.Limited, By: oci.Registry, Status: 429, RetryAfter: time.Minute},
+		"no turn":       {Kind: oci.Busy},
+		"guarded":       {Kind: oci.Denied, Unreached: true},
+		"looped":        {Kind: oci.Looped, By: oci.Registry},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				e.Registry = host
+				r.own.set(&e)
+				_, err := r.tag()
+				if got, ok := oci.AsError(err); !ok || got.Kind != e.Kind || got.By != e.By || got.Status != e.Status || got.RetryAfter != e.RetryAfter {
+					t.Errorf("by this node's own way: %v", err)
+				}
+				if n := r.members[0].total() + r.members[1].total(); n != 0 {
+					t.Errorf("other nodes were asked %d times", n)
+				}
+				if e.Kind == oci.Busy { // between nodes, a node that is busy fails itself
+					return
+				}
+				r.own.set(errNoWay())
+				r.members[0].set(&e)
+				if _, err = r.tag(); e.Unreached && err == nil {
+					return // a guard is a node's own
+				}
+				if got, ok := oci.AsError(err); !ok || got.Kind != e.Kind || got.By != e.By || got.Status != e.Status {
+					t.Errorf("by way of another node: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Once the own way is known to be down, nobody waits for it. It is tried in the background,
+// and taken again once it is up.
+func TestAWayThatIsDownIsNotWaitedForAndComesBack(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		r.own.set(errNoWay())
+		r.own.delay = 1500 * time.Millisecond
+		if took := took(func() { r.mustTag("a") }); took > 2*time.Second {
+			t.Errorf("the first answer took %v", took)
+		}
+		for range 20 {
+			if took := took(func() { r.mustTag("a") }); took > 0 {
+				t.Errorf("a later answer took %v", took)
+			}
+			time.Sleep(time.Second) // in the bubble's time
+		}
+		if n := r.own.total(); n < 3 || n > 6 {
+			t.Errorf("the own way was tried %d times in 20 s", n)
+		}
+		r.own.set(nil)
+		time.Sleep(6 * time.Second) // in the bubble's time
+		_, _ = r.tag()
+		time.Sleep(2 * time.Second) // in the bubble's time
+		r.mustTag("own")
+	})
+}
+
+// However many nodes have no way out, the one that has is found soon; and only a few are
+// asked where most have one.
+func TestTheOneWayIsFound(t *testing.T) {
+	for _, only := range []int{0, 4, 9} {
+		t.Run(fmt.Sprint(only), func(t *testing.T) {
+			bubble(t, 10, true, func(t *testing.T, r *rig) {
+				r.own.set(errNoWay())
+				r.own.delay = 1500 * time.Millisecond
+				for i, m := range r.members {
+					if m.delay = 20 * time.Millisecond; i != only {
+						m.delay = 1500 * time.Millisecond
+						m.set(errNoWay())
+					}
+				}
+				if took := took(func() { r.mustTag(r.members[only].name) }); took > 3*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				asked := 0
+				for _, m := range r.members {
+					asked += m.count("head")
+				}
+				if asked > only+2 {
+					t.Errorf("%d nodes asked for the way of number %d", asked, only)
+				}
+				if b, relay, err := r.read(0); err != nil || !bytes.Equal(b, content) || relay != r.members[only].Name() {
+					t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
+				}
+			})
+		})
+	}
+}
+
+// The error names the host, and each way with what became of it. It comes in time, and later
+// ones at once.
+func TestNoWayAtAll(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		t.Run(fmt.Sprint(own), func(t *testing.T) {
+			bubble(t, 3, own, func(t *testing.T, r *rig) {
+				r.own.set(errNoWay())
+				r.own.delay = 1500 * time.Millisecond
+				for _, m := range r.members {
+					m.delay = 1500 * time.Millisecond
+					m.set(&oci.Error{Kind: oci.Timeout, Registry: host, Host: host, Reason: "no connection in time", Unreached: true})
+				}
+				r.members[2].dead.Store(true)
+				var err error
+				if took := took(func() { _, err = r.tag() }); took > 4*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				e, ok := oci.AsError(err)
+				if !ok || !e.Unreached || !e.Passing() {
+					t.Fatal(err)
+				}
+				for _, part := range []string{host, "node-a (no connection in time)", "node-b (no connection in time)", "node-c (the node does not answer)"} {
+					if !strings.Contains(err.Error(), part) || part != host && !strings.Contains(e.Reason, part) {
+						t.Errorf("%q is not in %v", part, err)
+					}
+				}
+				if want := map[bool]string{true: "connection refused", false: "egress: false"}[own]; !strings.Contains(e.Reason, want) {
+					t.Errorf("%q is not in %q", want, e.Reason)
+				}
+				if n := r.own.total(); !own && n != 0 {
+					t.Errorf("the own way was taken %d times", n)
+				}
+				r.own.delay = 0
+				if took := took(func() { _, err = r.tag() }); took > 0 || err == nil {
+					t.Errorf("the next error took %v: %v", took, err)
+				}
+				r.members[1].set(nil)
+				time.Sleep(1100 * time.Millisecond) // in the bubble's time
+				r.mustTag("b")
+			})
+		})
+	}
+}
+
+// The way out moves between nodes while a blob is read. Each byte comes once.
+func TestTheWayMovesWhileABlobIsRead(t *testing.T) {
+	bubble(t, 3, true, func(t *testing.T, r *rig) {
+		all := []*place{r.own, r.members[0].place, r.members[1].place, r.members[2].place}
+		const piece = 5000
+		var got []byte
+		for turn := 0; len(got) < len(content); turn++ {
+			for i, p := range all {
+				p.set(errNoWay())
+				if i == turn%len(all) {
+					p.set(nil)
+				}
+				p.cut = piece
+			}
+			b, relay, err := r.read(int64(len(got)))
+			if len(b) == 0 || err != nil && !errors.Is(err, errCut) {
+				t.Fatalf("turn %d by way of %q: %d bytes, %v", turn, relay, len(b), err)
+			}
+			got = append(got, b...)
+			time.Sleep(time.Second) // in the bubble's time
+		}
+		if !bytes.Equal(got, content) {
+			t.Error("wrong bytes")
+		}
+	})
+}
+
+// Something on the way answers for the registry: a page that says the site is blocked, a proxy
+// that wants another login. Another way is better then, if it gets further.
+func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
+	for name, e := range map[string]oci.Error{
+		"blocked":     {Kind: oci.Denied, By: oci.Middlebox, Status: 403},
+		"illegal":     {Kind: oci.Denied, By: oci.Middlebox, Status: 451},
+		"proxy login": {Kind: oci.Unavailable, By: oci.Middlebox, Status: 407},
+		"no answer":   {Kind: oci.Timeout, Reason: "no answer in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				e.Registry = host
+				r.own.set(&e)
+				r.mustTag("a")
+				before := r.own.total()
+				r.mustTag("a")
+				if r.own.total() != before {
+					t.Error("the way that is no good was taken again")
+				}
+				for _, m := range r.members { // it is the registry's own balancer
+					m.set(&e)
+				}
+				_, err := r.tag()
+				if got, ok := oci.AsError(err); !ok || got.Kind != e.Kind || got.By != e.By || got.Status != e.Status {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+// A member that hangs or dies costs a moment.
+func TestAMemberThatFailsIsLeft(t *testing.T) {
+	for name, fail := range map[string]func(*member){
+		"dead": func(m *member) { m.dead.Store(true) },
+		"hung": func(m *member) { m.hung.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				r.own.set(errNoWay())
+				r.mustTag("a")
+				fail(r.members[0])
+				if took := took(func() { r.mustTag("b") }); took > 5*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if b, relay, err := r.read(100); err != nil || relay != "node-b" || !bytes.Equal(b, content[100:]) {
+					t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
+				}
+			})
+		})
+	}
+}
+
+// Where a blob came whole and is asked for again at once, its bytes may have been wrong.
+func TestABlobThatIsAskedForAgainGoesAnotherWay(t *testing.T) {
+	bubble(t, 2, false, func(t *testing.T, r *rig) {
+		var by []string
+		for range 2 {
+			_, relay, err := r.read(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			by = append(by, relay)
+		}
+		if by[0] == by[1] {
+			t.Errorf("by way of %v", by)
+		}
+	})
+}
+
+// A way that is slow is left for one that is better by far, as members tell, and tried again
+// later.
+func TestASlowWayIsLeft(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		r.own.slow = time.Second // for each read
+		for range 2 {
+			if _, relay, err := r.read(0); err != nil || relay != "" {
+				t.Fatalf("by way of %q: %v", relay, err)
+			}
+		}
+		if way := r.ways.Tell(host); way.State != mesh.WayUp || way.Rate == 0 || way.Rate > 1<<20 {
+			t.Errorf("it tells %+v", way)
+		}
+		r.ways.Hear("b", host, mesh.Way{State: mesh.WayUp, Rate: 2 * r.ways.Tell(host).Rate})
+		if _, relay, _ := r.read(0); relay != "" {
+			t.Errorf("by way of %q, which is hardly better", relay)
+		}
+		r.ways.Hear("b", host, mesh.Way{State: mesh.WayUp, Rate: 50 << 20})
+		if _, relay, _ := r.read(0); relay != "node-b" {
+			t.Errorf("by way of %q", relay)
+		}
+		r.members[1].set(errNoWay())
+		r.members[0].set(errNoWay())
+		if _, relay, err := r.read(1); relay != "" || err != nil {
+			t.Errorf("a slow way is better than none: by way of %q, %v", relay, err)
+		}
+		time.Sleep(6 * time.Minute) // in the bubble's time
+		r.own.slow = 0
+		if _, relay, _ := r.read(0); relay != "" {
+			t.Errorf("by way of %q, long after the own way was measured", relay)
+		}
+	})
+}
+
+// An answer takes seconds to begin here, and no time elsewhere.
+func TestALateWayIsLeft(t *testing.T) {
+	bubble(t, 1, true, func(t *testing.T, r *rig) {
+		r.own.delay = 5 * time.Second
+		r.mustTag("own")
+		r.mustTag("own")
+		r.ways.Hear("a", host, mesh.Way{State: mesh.WayUp, Latency: 100 * time.Millisecond})
+		r.mustTag("a")
+	})
+}
+
+// What a member tells counts: one that says its way is down is asked last.
+func TestWhatMembersTellCounts(t *testing.T) {
+	bubble(t, 3, false, func(t *testing.T, r *rig) {
+		r.ways.Hear("a", host, mesh.Way{State: mesh.WayDown})
+		r.ways.Hear("c", host, mesh.Way{State: mesh.WayUp})
+		r.mustTag("c")
+		if n := r.members[0].total() + r.members[1].total(); n != 0 {
+			t.Errorf("the others were asked %d times", n)
+		}
+	})
+}
+
+// Names that clients make up do not fill the memory.
+func TestWaysAreForgottenSingly(t *testing.T) {
+	bubble(t, 0, true, func(t *testing.T, r *rig) {
+		r.ways.Hear("a", "in-use.example", mesh.Way{State: mesh.WayUp})
+		r.mustTag("own")
+		for i := range 10_000 {
+			ref := tagRef
+			ref.Registry = fmt.Sprintf("made-up-%d.example", i)
+			if _, err := r.Stat(t.Context(), ref, false, nil); err != nil {
+				t.Fatal(err)
+			}
+			r.ways.Hear("a", ref.Registry, mesh.Way{State: mesh.WayDown})
+			r.ways.Tell(host)
+		}
+		if r.ways.Tell(host).State != mesh.WayUp || r.ways.Tell("made-up-0.example").State != mesh.WayUnknown {
+			t.Error("the registry in use was forgotten, or the others are all remembered")
+		}
+	})
+}
+
+// What a node lends is its own way and no other. Its bytes are counted.
+func TestWhatIsLentIsNotPassedOn(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		var came atomic.Int64
+		out := r.Out(func(string) *atomic.Int64 { return &came })
+		s, err := out.Open(t.Context(), blobRef, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if _, err := b.ReadFrom(s.Body); err != nil || s.Body.Close() != nil || came.Load() != int64(len(content)-10) {
+			t.Errorf("%d bytes counted of %d: %v", came.Load(), b.Len(), err)
+		}
+		r.own.set(errNoWay())
+		for what, ask := range map[string]func() error{
+			"open":  func() error { _, err := out.Open(t.Context(), blobRef, 0); return err },
+			"range": func() error { _, err := out.Range(t.Context(), blobRef, oci.Span{Length: 1}); return err },
+			"head":  func() error { _, err := out.Stat(t.Context(), tagRef, false, nil); return err },
+			"get":   func() error { _, err := out.Manifest(t.Context(), tagRef, nil); return err },
+			"tags":  func() error { _, err := out.Tags(t.Context(), tagRef.Repo(), "", new(bytes.Buffer)); return err },
+			"refs":  func() error { _, err := out.Referrers(t.Context(), blobRef, "", new(bytes.Buffer)); return err },
+		} {
+			if e, ok := oci.AsError(ask()); !ok || !e.Unreached {
+				t.Errorf("%s: %v", what, e)
+			}
+		}
+		if n := r.members[0].total() + r.members[1].total(); n != 0 {
+			t.Errorf("other nodes were asked %d times", n)
+		}
+	})
+}
+
+// A page that came in part by another way is begun anew.
+func TestAPageIsOfOneWay(t *testing.T) {
+	bubble(t, 1, true, func(t *testing.T, r *rig) {
+		r.own.set(errNoWay())
+		var b bytes.Buffer
+		if _, err := r.Tags(t.Context(), tagRef.Repo(), "", &b); err != nil || b.String() != "a" {
+			t.Errorf("%q, %v", b.String(), err)
+		}
+	})
+}
+
+// took returns how long fn took.
+func took(fn func()) time.Duration {
+	start := time.Now()
+	fn()
+	return time.Since(start)
+}

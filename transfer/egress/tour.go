@@ -1,0 +1,196 @@
+package egress
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+)
+
+// maxWays bounds how many members' ways one request takes, and maxNamed how many are named
+// when all fail.
+const (
+	maxWays  = 4
+	maxNamed = 6
+)
+
+// A want is what a registry is asked for.
+type want struct {
+	ref  oci.Ref
+	blob bool // and not a manifest, or a list
+	anew bool // all of it, from the beginning
+}
+
+// A tour is one request on its way by one way after the other.
+type tour struct {
+	want
+	e     *Egress
+	began time.Time
+	lost  time.Duration // on members that failed themselves: that says nothing of the registry
+	own   error         // why this node's own way failed, nil if it did not
+	taken []mesh.Relayer
+	// members are those that may ask the registry for this node.
+	members []mesh.Relayer
+}
+
+// along asks by one way after the other until a registry has answered. What a member says
+// for the registry counts as the registry's answer to this node.
+func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Context, way) (T, error)) (v T, err error) {
+	t := &tour{e: e, want: what, began: time.Now()}
+	for w := range t.ways(ctx) {
+		began := time.Now()
+		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
+			return v, err
+		}
+		if failed(err) {
+			t.lost += time.Since(began)
+		}
+	}
+	return v, t.failure()
+}
+
+// ways lists the ways in order: this node's own unless that is known to be bad, members'
+// that are known to be good, those that turn out to be, and at last what was known to be bad.
+func (t *tour) ways(ctx context.Context) iter.Seq[way] {
+	return func(yield func(way) bool) {
+		cfg := &t.e.cfg
+		t.members = cfg.Relays(t.ref.Registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
+		down, slow := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
+		later := len(t.members) > 0 && (down || slow)
+		if cfg.Own && !later && !yield(way{}) {
+			return
+		}
+		if cfg.Own && later && down {
+			t.e.own.probe(t.ref, t.blob)
+		}
+		others, last := t.doubted()
+		if !t.through(ctx, others, yield) || !t.through(ctx, last, yield) {
+			return
+		}
+		if cfg.Own && later {
+			yield(way{})
+		}
+	}
+}
+
+// doubted sets apart the member by way of which the same blob came a short while ago.
+func (t *tour) doubted() (others, last []mesh.Relayer) {
+	id := ""
+	if t.anew {
+		id = t.e.came.last(t.ref.Content())
+	}
+	for _, m := range t.members {
+		if m.ID() == id {
+			last = append(last, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return others, last
+}
+
+// through lists the ways of members: those known to be good, then those that turn out to be.
+func (t *tour) through(ctx context.Context, members []mesh.Relayer, yield func(way) bool) bool {
+	known := t.e.cfg.Ways.up(members, t.ref.Registry)
+	for _, m := range known[:min(len(known), maxWays)] {
+		if !yield(way{m}) {
+			return false
+		}
+	}
+	for len(t.taken) < 2*maxWays && t.inTime() {
+		m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
+		if m == nil || t.took(m) {
+			break
+		}
+		if !yield(way{m}) {
+			return false
+		}
+	}
+	return true
+}
+
+// took reports whether a member's way was taken.
+func (t *tour) took(m mesh.Relayer) bool {
+	return slices.ContainsFunc(t.taken, func(one mesh.Relayer) bool { return one.ID() == m.ID() })
+}
+
+// inTime reports whether there is time for another way.
+func (t *tour) inTime() bool { return time.Since(t.began)-t.lost < otherWays }
+
+// settles reports whether no other way is to be taken after what this one led to, and notes
+// what that tells of the way.
+func (t *tour) settles(ctx context.Context, w way, err error) bool {
+	bad := fault(err) || w.member != nil && failed(err)
+	switch {
+	case ctx.Err() != nil:
+		return true
+	case w.member == nil && bad:
+		t.own = err
+		return !t.inTime()
+	case w.member == nil:
+		return true
+	}
+	if !bad {
+		t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, nil)
+		if t.own != nil { // the member got further
+			t.e.own.down(t.ref.Registry, t.blob, t.own)
+		}
+		return true
+	}
+	t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, err)
+	t.taken = append(t.taken, w.member)
+	t.e.cfg.Log.Debug("no way out through another node", "peer", w.name(), "registry", t.ref.Registry, "error", err)
+	return !failed(err) && !t.inTime()
+}
+
+// failure is why no way led to the registry: this node's own failure, with what was found
+// wrong with the other ways.
+func (t *tour) failure() error {
+	own, ok := oci.AsError(t.own)
+	if !ok {
+		own = &oci.Error{Kind: oci.Unavailable, Registry: t.ref.Registry, Host: t.ref.Registry, Unreached: true, Reason: noOwn}
+	}
+	var others []string
+	e := *own
+	for _, m := range t.members {
+		why := t.e.cfg.Ways.why(m.ID(), t.ref.Registry)
+		if why == nil || len(others) == maxNamed {
+			continue
+		}
+		others = append(others, m.Name()+" ("+reason(why)+")")
+		if e.Err == nil {
+			e.Err = why
+		} else {
+			e.Err = fmt.Errorf("%w; by way of %s: %w", e.Err, m.Name(), why)
+		}
+	}
+	told := "; no other node that may ask it answers"
+	switch {
+	case len(others) > 0:
+		told = "; nor is it reached by way of " + strings.Join(others, ", ")
+	case ok:
+		return own
+	}
+	e.Reason += told
+	if e.Inside != "" {
+		e.Inside += told
+	}
+	return &e
+}
+
+// noOwn is why a node does not take its own way out.
+const noOwn = "this node does not ask registries itself (egress: false)"
+
+// reason is why another way failed, for people.
+func reason(err error) string {
+	if e, ok := oci.AsError(err); ok {
+		return e.Reason
+	}
+	return "the node does not answer"
+}
