@@ -3,6 +3,7 @@ package node
 import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/transfer/egress"
+	"oci-proxy/transfer/lanes"
 	"oci-proxy/transfer/oci"
 )
 
@@ -12,17 +13,32 @@ func newEgress(n *Node) *egress.Egress {
 	if n.cfg.Cluster == nil {
 		return nil
 	}
+	all := n.source
+	if several, ok := n.source.(*lanes.Lanes); ok {
+		all = several.Along(otherWays(n))
+	}
 	return egress.New(egress.Config{
-		Upstream: sourceOf(n.upstream, n.mirrors), Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+		Upstream: all, Lent: n.source, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
 	})
 }
 
 // wayOut is how the node asks registries.
 func wayOut(n *Node) oci.Upstream {
 	if n.egress == nil {
-		return sourceOf(n.upstream, n.mirrors)
+		return n.source
 	}
 	return n.egress
+}
+
+// otherWays lists the ways of other members to a blob's registry.
+func otherWays(n *Node) func(oci.Ref) []oci.Upstream {
+	relays := cluster.Relays(n.cluster)
+	return func(ref oci.Ref) (ways []oci.Upstream) {
+		for _, m := range relays(ref.Registry, ref.Digest.String()) {
+			ways = append(ways, m.Relay())
+		}
+		return ways
+	}
 }
 
 // outlet is the node's own way out, as it is lent to other members.

@@ -7,12 +7,11 @@ import (
 	"oci-proxy/node/config"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
-	"oci-proxy/transfer/upstream"
 )
 
-// sourceOf is what the fetcher asks for what no node has: registries, by way of their mirrors
-// if the config names some.
-func sourceOf(client *upstream.Client, m *mirrors.Mirrors) oci.Upstream {
+// sourceOf is how the node itself asks registries: by way of their mirrors, and over several
+// connections, where the config says so. m is nil if it names no mirrors.
+func sourceOf(client oci.Upstream, m *mirrors.Mirrors) oci.Upstream {
 	if m == nil {
 		return client
 	}
@@ -20,7 +19,7 @@ func sourceOf(client *upstream.Client, m *mirrors.Mirrors) oci.Upstream {
 }
 
 // newMirrors returns the mirrors that the config names, nil if it names none.
-func newMirrors(cfg *config.Config, client *upstream.Client, log *slog.Logger) *mirrors.Mirrors {
+func newMirrors(cfg *config.Config, client oci.Upstream, log *slog.Logger) *mirrors.Mirrors {
 	of := map[string][]mirrors.Mirror{}
 	for _, r := range cfg.Registries {
 		for _, m := range r.Mirrors {

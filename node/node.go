@@ -44,6 +44,7 @@ type Node struct {
 	ways       *egress.Ways
 	egress     *egress.Egress   // nil for a node on its own
 	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
+	source     oci.Upstream     // over those: how the node itself asks registries
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -120,7 +121,9 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
-	n.mirrors = newMirrors(n.cfg, n.upstream, n.log)
+	client := withLanes(n.cfg, n.upstream, n.log)
+	n.mirrors = newMirrors(n.cfg, client, n.log)
+	n.source = sourceOf(client, n.mirrors)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,

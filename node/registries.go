@@ -313,6 +313,6 @@ func upstreamOf(r config.Registry, hooks hooks) upstream.Registry {
 	return upstream.Registry{
 		Host: r.Host, Path: r.Path, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
-		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Mark: hooks.mark, Limited: hooks.limited,
+		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Rate: r.UpstreamRate, Mark: hooks.mark, Limited: hooks.limited,
 	}
 }

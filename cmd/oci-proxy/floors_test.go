@@ -14,7 +14,7 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/page", "node/reload", "node/reply", "transfer", "transfer/egress", "transfer/grants", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/page", "node/reload", "node/reply", "transfer", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
 	"node/cluster":           {"node/config", "node/figures", "node/membership", "ring", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/wait", "transfer/wire"},
@@ -33,6 +33,7 @@ var floors = map[string][]string{
 	"transfer/peer":          {"transfer/mesh", "transfer/oci", "transfer/wire", "transfer/wait"},
 	"transfer/mirrors":       {"transfer/oci", "transfer/wait"},
 	"transfer/upstream":      {"transfer/oci", "transfer/wait"},
+	"transfer/lanes":         {"transfer/oci", "transfer/wait"},
 	"transfer/mesh":          {"transfer/oci", "transfer/wait"},
 	"transfer/count":         {"transfer/oci"},
 	"transfer/upstreamtest":  {},
@@ -49,6 +50,7 @@ var only = map[string][]string{
 	"gopkg.in/yaml.v3":                {"node/config"},
 	"github.com/prometheus/":          {"node"},
 	"golang.org/x/sys":                {"cache"},
+	"golang.org/x/time":               {"transfer/upstream"},
 	"github.com/cespare/":             {"cache", "node/cluster", "ring", "node/membership"},
 	"github.com/buraksezer/":          {"ring"},
 	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},

@@ -205,7 +205,7 @@ func TestBadConfigsAreRefusedWithPlaceAndReason(t *testing.T) {
 	for _, test := range bad {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c, err := parse("c.yaml", []byte(in.Replace(test.text)), []string{"SESAME=sesame"}, nil)
+			c, err := Parse("c.yaml", []byte(in.Replace(test.text)), []string{"SESAME=sesame"})
 			if c != nil || err == nil {
 				t.Fatalf("accepted: %+v", c)
 			}
@@ -223,22 +223,6 @@ func TestBadConfigsAreRefusedWithPlaceAndReason(t *testing.T) {
 func errorsOf(err error) string {
 	all, _ := errors.AsType[Problems](err)
 	return slices.DeleteFunc(slices.Clone(all), func(p Problem) bool { return p.Warning }).Error()
-}
-
-func TestWhatIsNotSupportedYetIsRefused(t *testing.T) {
-	t.Parallel()
-	const text = `
-registries:
-  a.io:
-    upstream_connections: 2
-  b.io:
-    upstream_connections: 1
-`
-	must(t, text)
-	const want = `c.yaml:4:27: registries.a.io.upstream_connections: is not supported by this version; remove it`
-	if _, err := Parse("c.yaml", []byte(text), nil); err == nil || err.Error() != want {
-		t.Errorf("got\n%v\nwant\n%s", err, want)
-	}
 }
 
 func TestProblemsCanBeTakenApart(t *testing.T) {

@@ -162,15 +162,3 @@ func (k *checker) credentials(path, user string, password *Secret, file string) 
 		k.problem(k.at(at), at, "has no username; set username too")
 	}
 }
-
-// refuse reports the registries' keys that this version does not support.
-func (k *checker) refuse(gaps []gap) {
-	for _, g := range gaps {
-		for _, e := range k.entries {
-			if g.asked(&e.Registry) {
-				path := join(e.path, g.path)
-				k.problem(k.at(path), path, "is not supported by this version; remove it")
-			}
-		}
-	}
-}

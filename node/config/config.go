@@ -94,8 +94,9 @@ type Registry struct {
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
 	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
 	Offline             bool           // never contact the registry
-	UpstreamConnections int            // parallel ranges for a large blob, at least 1
+	UpstreamConnections int            // for one large blob at a time, at least 1
 	UpstreamRequests    int            // at the registry at a time, at least 1
+	UpstreamRate        int64          // bytes of blobs a second; 0: no bound
 	AllowAddresses      []netip.Prefix // networks that it may lead to beside public addresses
 	RealmHosts          []string       // token servers on other sites that may see the credentials, lower-case host[:port]
 	Alias               []string       // other first parts of a path that mean this registry; no two registries share one
@@ -149,7 +150,7 @@ func Locate(path string, environ []string) (*Config, Places, error) {
 	if err != nil {
 		return nil, Places{}, err
 	}
-	return load(path, text, environ, terms{gaps: notYet, disk: diskOf})
+	return load(path, text, environ, terms{disk: diskOf})
 }
 
 // Find is Load for commands that look for a running node. It does not check the
@@ -160,7 +161,7 @@ func Find(path string, environ []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := load(path, text, environ, terms{gaps: notYet, finding: true})
+	c, _, err := load(path, text, environ, terms{finding: true})
 	if c != nil {
 		c.Warnings = nil // the node that runs has told them
 	}
@@ -190,7 +191,8 @@ func readConfig(path string) ([]byte, error) {
 // Parse is Load for a text that is already read. Errors call it file. Files that
 // the text names (passwords, certificates) are read. It does not look at the disks.
 func Parse(file string, text []byte, environ []string) (*Config, error) {
-	return parse(file, text, environ, notYet)
+	c, _, err := load(file, text, environ, terms{})
+	return c, err
 }
 
 // Registry returns the settings of host, under any of its names. For a host that

@@ -12,11 +12,10 @@ import (
 	"time"
 )
 
-// must parses a config without mistakes. Keys that are not supported yet are
-// allowed.
+// must parses a config without mistakes.
 func must(t *testing.T, text string, environ ...string) *Config {
 	t.Helper()
-	c, err := parse("c.yaml", []byte(text), environ, nil)
+	c, err := Parse("c.yaml", []byte(text), environ)
 	if err != nil {
 		t.Fatalf("unexpected problems:\n%v", err)
 	}
@@ -163,6 +162,7 @@ registries:
     offline: on
     upstream_connections: 4
     upstream_requests: 8
+    upstream_rate: 3m
     realm_hosts: [Auth.example]
     path: /team/Prefix_1.0/
     alias: [h, h_5]
@@ -172,7 +172,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
+		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, UpstreamRate: 3 << 20, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
 	if got, _ := c.Registry("h.example"); !reflect.DeepEqual(got, want) {

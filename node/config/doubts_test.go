@@ -90,7 +90,7 @@ func TestDoubtfulConfigsAreTakenWithWarnings(t *testing.T) {
 	for _, test := range doubtful {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c, err := parse("c.yaml", []byte(strings.ReplaceAll(test.text, "DIR", dir)), []string{"SESAME=sesame", "NESTED=$SESAME"}, nil)
+			c, err := Parse("c.yaml", []byte(strings.ReplaceAll(test.text, "DIR", dir)), []string{"SESAME=sesame", "NESTED=$SESAME"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -66,7 +66,7 @@ environment OCI_PROXY_PORT: "x" is not a port; use a number from 1 to 65535`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c, err := parse("", nil, strings.Fields(test.environ), nil)
+			c, err := Parse("", nil, strings.Fields(test.environ))
 			switch {
 			case test.want == "" && (err != nil || c.Cluster != nil || c.Port != 80):
 				t.Errorf("got %+v, %v", c, err)
@@ -96,7 +96,7 @@ func TestEveryKeyOutsideRegistriesHasAVariable(t *testing.T) {
 			continue
 		}
 		value := strings.Trim(k.Default, "[]")
-		if _, err := parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef"}, nil); err != nil {
+		if _, err := Parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef"}); err != nil {
 			t.Errorf("%s with its default: %v", v, err)
 		}
 	}
@@ -146,7 +146,7 @@ cluster: {name: n, secret: filefilefilefile, zone: z}
 	if c.Defaults.UpstreamProxy == nil || len(c.Cluster.Secrets) != 1 || c.Cluster.Zone != "" {
 		t.Errorf("%+v", c)
 	}
-	_, err := parse("c.yaml", []byte("auth: {username: '${U}', password: '${P}'}\ndefaults: {upstream_proxy: '${X}'}"), []string{"U=", "P=", "X="}, nil)
+	_, err := Parse("c.yaml", []byte("auth: {username: '${U}', password: '${P}'}\ndefaults: {upstream_proxy: '${X}'}"), []string{"U=", "P=", "X="})
 	const want = `c.yaml:1:18: auth.username: ${U} is set but empty in the environment
 c.yaml:1:36: auth.password: ${P} is set but empty in the environment
 c.yaml:2:28: defaults.upstream_proxy: ${X} is set but empty in the environment`

@@ -21,20 +21,18 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("a: &a [*a]\n<<: &b {<<: [*b, *b]}", "OCI_PROXY_AUTH__USERNAME=u")
 	f.Fuzz(func(t *testing.T, text, environ string) {
-		for _, gaps := range [][]gap{notYet, nil} {
-			c, err := parse("c.yaml", []byte(text), strings.Split(environ, "\n"), gaps)
-			if err == nil {
-				valid(t, c)
-				continue
-			}
-			all, ok := errors.AsType[Problems](err)
-			if !ok || len(all) == 0 || c != nil {
-				t.Fatalf("got %v with %#v", c, err)
-			}
-			for _, p := range all {
-				if p.Text == "" || p.Variable == "" && (p.Line < 1 || p.Column < 1) {
-					t.Errorf("a problem lacks its place or text: %#v", p)
-				}
+		c, err := Parse("c.yaml", []byte(text), strings.Split(environ, "\n"))
+		if err == nil {
+			valid(t, c)
+			return
+		}
+		all, ok := errors.AsType[Problems](err)
+		if !ok || len(all) == 0 || c != nil {
+			t.Fatalf("got %v with %#v", c, err)
+		}
+		for _, p := range all {
+			if p.Text == "" || p.Variable == "" && (p.Line < 1 || p.Column < 1) {
+				t.Errorf("a problem lacks its place or text: %#v", p)
 			}
 		}
 	})
@@ -81,7 +79,7 @@ func validRegistry(t *testing.T, r Registry) {
 	switch {
 	case !validHostPort(r.Host), r.Host != Canonical(r.Host), (r.Username == "") != (r.Password == ""), r.Username != "" && !r.Private,
 		r.Private && r.Public,
-		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.UpstreamRequests < 1, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
+		r.TagTTL < 0, r.StaleIfError < 0, r.UpstreamConnections < 1, r.UpstreamRequests < 1, r.UpstreamRate < 0, r.CacheDir == "", r.CacheMaxSize < 0, r.OwnBound < 0,
 		r.UpstreamProxy != nil && r.UpstreamProxy.Host == "":
 		t.Errorf("invalid: %+v", r)
 	}

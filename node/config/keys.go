@@ -86,10 +86,12 @@ var registryKeys = []key[Registry]{
 		"How long a tag's last manifest, a list's last page, or that a tag is missing, is served while the registry fails. 0: never."),
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
 		"Never contact the registry; serve only what is cached."),
-	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
-		"Parallel connections for one large blob. This version supports only 1."),
+	asDefault(one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
+		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges; in a cluster some of them by other members' ways out. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
 		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
+	one("upstream_rate", sizeKind, "0", func(r *Registry) *int64 { return &r.UpstreamRate },
+		"Bytes of blobs that this node gets from the registry in a second, all of them together. 0: no limit."),
 	many("allow_addresses", cidrKind, func(r *Registry) *[]netip.Prefix { return &r.AllowAddresses },
 		"Networks that this registry, its token server and its storage may lead to beside public addresses."),
 	many("realm_hosts", hostKind, func(r *Registry) *[]string { return &r.RealmHosts },
@@ -140,18 +142,4 @@ var clusterKeys = []key[Cluster]{
 var mirrorKeys = []key[Mirror]{
 	one("host", mirrorKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
-}
-
-// A gap is a key of registries that this version understands but does not support.
-// It is refused rather than ignored: an operator who asks for mirrors must not
-// silently go without.
-type gap struct {
-	path  string // below the registry
-	asked func(*Registry) bool
-}
-
-// notYet lists this version's gaps. To close one, delete its line and the remark
-// in the key's description.
-var notYet = []gap{
-	{"upstream_connections", func(r *Registry) bool { return r.UpstreamConnections > 1 }},
 }

@@ -18,15 +18,8 @@ type entry struct {
 
 // terms say how strictly a config is read.
 type terms struct {
-	gaps    []gap                          // keys to refuse
 	finding bool                           // this is Find, which skips the files that a node reads again
 	disk    func(dir string) (disk, error) // tells of the disk that a directory is on; nil: disks are not looked at
-}
-
-// parse is Parse, with a choice of the keys to refuse.
-func parse(file string, text []byte, environ []string, gaps []gap) (*Config, error) {
-	c, _, err := load(file, text, environ, terms{gaps: gaps})
-	return c, err
 }
 
 // load makes a Config.
@@ -36,7 +29,6 @@ func load(file string, text []byte, environ []string, t terms) (*Config, Places,
 	l.fill(text)
 	c := &checker{report: report, config: l.config, entries: l.entries, environ: l.environ, finding: t.finding}
 	c.check()
-	c.refuse(t.gaps)
 	(&doubter{report, l.config, c.entries, l.environ}).doubt(t.disk)
 	report.problems.sort()
 	if report.problems.wrong() {

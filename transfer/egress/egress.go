@@ -47,6 +47,7 @@ var errLate = errors.New("no answer in time")
 // Config is what an Egress works with. All fields but Own are needed.
 type Config struct {
 	Upstream oci.Upstream // by this node's own way out
+	Lent     oci.Upstream // the same for members that ask by way of this node; nil: Upstream
 	Own      bool         // this node may take its own way out
 	// Relays lists the members that may ask the registry for this node, those first that
 	// are to be asked first for what key names.
@@ -92,7 +93,11 @@ func (e *Egress) Close() {
 // Out is this node's own way out and no other, for members that ask by way of it. came
 // returns where bytes of blobs are counted that come from the registry.
 func (e *Egress) Out(came func(registry string) *atomic.Int64) oci.Upstream {
-	return &out{own: e.own, came: came}
+	lent := e.own
+	if e.cfg.Lent != nil {
+		lent = newOwn(e.cfg.Lent, e.cfg.Ways, e.life, e.cfg.Log)
+	}
+	return &out{own: lent, came: came}
 }
 
 // Open implements oci.Upstream.

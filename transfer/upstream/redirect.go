@@ -25,6 +25,7 @@ type ask struct {
 	accept   string
 	offset   int64 // > 0: from that byte on
 	length   int64 // > 0: that many bytes
+	upTo     bool  // fewer of them will do, and so will the whole
 	handOver bool  // a redirect is not followed but is the answer
 	budget   *budget
 }

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
 )
@@ -57,6 +59,8 @@ type Registry struct {
 	// Limited is told when the registry asks to be left alone for a time (429 with
 	// Retry-After). It must return at once. Nil: nobody wants to know.
 	Limited func(registry string, d time.Duration)
+	// Rate is how many bytes of blobs a second may come from the registry; 0: no bound.
+	Rate int64
 	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
 	// knows its own requests should they come back. Nil: none.
 	Mark func() string
@@ -84,6 +88,7 @@ type registry struct {
 	hops            hops
 	passes          *passes
 	turns           *turns
+	limiter         *rate.Limiter // of blobs; nil: no bound
 	followRedirects bool
 	limited         func(registry string, d time.Duration) // nil: nobody wants to know
 }
@@ -99,7 +104,7 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
 	return &registry{
-		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, limited: cfg.Limited, turns: newTurns(home, cfg.Requests, strangers),
+		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, limited: cfg.Limited, turns: newTurns(home, cfg.Requests, strangers), limiter: newLimiter(cfg.Rate),
 		passes: &passes{
 			home: home, net: net, login: login,
 			challenges: newChallenges(),

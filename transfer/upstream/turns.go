@@ -58,30 +58,82 @@ func turnsOf(n int) *wait.Turns[string] {
 // begin waits for the turn of a. The caller calls end when the answer is read. The
 // error is a *failure of kind Busy, or says that ctx was cancelled.
 func (t *turns) begin(ctx context.Context, a ask) (end func(), err error) {
-	chain := []*wait.Turns[string]{t.all}
-	if a.method == http.MethodGet && strings.HasPrefix(a.path, "blobs/") {
-		chain = []*wait.Turns[string]{t.downloads, t.all}
+	chain := t.chain(a.method == http.MethodGet && strings.HasPrefix(a.path, "blobs/"))
+	held, ok := ctx.Value(heldKey{}).(*heldTurn)
+	switch {
+	case !ok:
+		return t.wait(ctx, chain)
+	case held.end == nil:
+		if held.end, err = t.wait(ctx, chain); err != nil {
+			return nil, err
+		}
 	}
+	return func() {}, nil
+}
+
+// chain are the turns that a request needs, in the order in which it waits for them.
+func (t *turns) chain(download bool) (chain []*wait.Turns[string]) {
+	if download {
+		chain = append(chain, t.downloads)
+	}
+	chain = append(chain, t.all)
 	if t.strangers != nil {
 		chain = append(chain, t.strangers)
 	}
+	return chain
+}
+
+// wait waits for all turns of chain.
+func (t *turns) wait(ctx context.Context, chain []*wait.Turns[string]) (end func(), err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, turnWithin, wait.ErrBusy) // for all of them together
 	defer cancel()
-	var ends []func()
-	end = func() {
-		for _, e := range ends {
-			e()
-		}
-	}
+	var ends ends
 	for _, one := range chain {
 		e, err := one.Begin(limited, oci.ClientOf(ctx))
 		if err != nil {
-			end()
+			ends.all()
 			return nil, t.none(ctx, err)
 		}
 		ends = append(ends, e)
 	}
-	return end, nil
+	return ends.all, nil
+}
+
+// try takes all turns of chain if they are free.
+func (t *turns) try(ctx context.Context, chain []*wait.Turns[string]) (end func(), ok bool) {
+	var ends ends
+	for _, one := range chain {
+		e, ok := one.Try(oci.ClientOf(ctx))
+		if !ok {
+			ends.all()
+			return nil, false
+		}
+		ends = append(ends, e)
+	}
+	return ends.all, true
+}
+
+// ends give back the turns of a request.
+type ends []func()
+
+// all gives all of them back.
+func (e ends) all() {
+	for _, end := range e {
+		end()
+	}
+}
+
+type heldKey struct{}
+
+// A heldTurn is a turn that requests have one after the other.
+type heldTurn struct{ end func() } // nil: no request has waited for it yet
+
+// release gives the turn back.
+func (h *heldTurn) release() {
+	if h.end != nil {
+		h.end()
+		h.end = nil
+	}
 }
 
 // none is the failure of a request that got no turn.

@@ -71,6 +71,35 @@ func (t *Turns[C]) Begin(ctx context.Context, who C) (end func(), err error) {
 	return sync.OnceFunc(func() { t.end(l) }), nil
 }
 
+// Try begins a job at once if a turn is free for it and nobody waits for one. It reports
+// false otherwise. The caller calls end when the job is done.
+func (t *Turns[C]) Try(who C) (end func(), ok bool) {
+	l := t.seize(who)
+	if l == nil {
+		return nil, false
+	}
+	t.reserve(1)
+	return sync.OnceFunc(func() { t.end(l) }), true
+}
+
+// seize takes a turn that is free, and returns the line of the job that has it now.
+func (t *Turns[C]) seize(who C) *line[C] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	free := t.most.Running - t.active
+	l := t.lines[who]
+	if t.waiting > 0 || free <= 0 || l != nil && l.active >= fairness*free {
+		return nil
+	}
+	if l == nil {
+		l = &line[C]{client: who}
+		t.lines[who] = l
+	}
+	t.active++
+	l.active++
+	return l
+}
+
 // join adds a job to its client's line, and lets run what may run.
 func (t *Turns[C]) join(who C) (*line[C], *waiter) {
 	w := &waiter{ready: make(chan struct{})}

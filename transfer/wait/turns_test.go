@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +189,48 @@ func TestJobsThatWaitTooLongOrLeaveAreWithdrawn(t *testing.T) {
 		}
 		for active, queued, _ := c.Figures(); active > 0 || queued > 0; active, queued, _ = c.Figures() {
 			c.finishAll()
+		}
+	})
+}
+
+// Try takes what is free, and nothing that others wait for.
+func TestTryWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turns := NewTurns[string](Bounds{Running: 5, Waiting: 5}, time.Minute, nil)
+		var ends []func()
+		for end, ok := turns.Try("greedy"); ok; end, ok = turns.Try("greedy") {
+			ends = append(ends, end)
+		}
+		if len(ends) != 4 { // as many as a client may have that is alone
+			t.Fatalf("%d turns of 5", len(ends))
+		}
+		last, ok := turns.Try("other")
+		if _, more := turns.Try("third"); !ok || more {
+			t.Errorf("the last turn: %t, one more: %t", ok, more)
+		}
+		var begun atomic.Bool
+		go func() {
+			end, err := turns.Begin(t.Context(), "waiting")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			begun.Store(true)
+			end()
+		}()
+		synctest.Wait()
+		ends[0]()
+		ends[0]() // is given back once
+		synctest.Wait()
+		if !begun.Load() {
+			t.Error("who waited did not get the turn")
+		}
+		for _, end := range append(ends, last) {
+			end()
+		}
+		if running, waiting, refused := turns.Figures(); running != 0 || waiting != 0 || refused != 0 {
+			t.Errorf("%d run, %d wait, %d refused", running, waiting, refused)
 		}
 	})
 }

@@ -1,0 +1,92 @@
+package lanes_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/transfer/lanes"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstream"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// A crowd is a registry's handler that counts the requests that it is answering.
+type crowd struct {
+	content   []byte
+	now, most atomic.Int64
+	sent      atomic.Int64
+}
+
+func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := c.now.Add(1)
+	defer c.now.Add(-1)
+	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+	}
+	http.ServeContent(&counted{w, &c.sent}, r, "", time.Time{}, bytes.NewReader(c.content))
+}
+
+type counted struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// Many downloads over many lanes at once are never more requests than upstream_requests,
+// all get on, and each byte comes once.
+func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
+	t.Parallel()
+	for _, requests := range []int{1, 2, 3, 8, 32} {
+		t.Run(fmt.Sprint(requests), func(t *testing.T) {
+			t.Parallel()
+			c := &crowd{content: upstreamtest.RandomBytes(1, 3<<20)}
+			srv := httptest.NewServer(c)
+			defer srv.Close()
+			host := strings.TrimPrefix(srv.URL, "http://")
+			client, err := upstream.New([]upstream.Registry{{Host: host, Configured: true, Insecure: true, FollowRedirects: true, Requests: requests}},
+				upstream.Registry{}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			over := lanes.New(client, func(string) int { return 4 }, slog.New(slog.DiscardHandler))
+			want := digest.FromBytes(c.content)
+			var all sync.WaitGroup
+			const downloads = 12
+			for i := range downloads {
+				all.Go(func() {
+					s, err := over.Open(oci.ForClient(t.Context(), fmt.Sprint(i%3)), oci.Ref{Registry: host, Repository: "a", Digest: want}, 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer s.Body.Close()
+					if got, err := digest.FromReader(s.Body); err != nil || got != want {
+						t.Errorf("%s: %v", got, err)
+					}
+				})
+			}
+			all.Wait()
+			if n := c.most.Load(); n > int64(requests) {
+				t.Errorf("%d requests at a time, at most %d are allowed", n, requests)
+			}
+			if n := c.sent.Load(); n != downloads*int64(len(c.content)) {
+				t.Errorf("%d bytes were sent for %d", n, downloads*len(c.content))
+			}
+		})
+	}
+}
