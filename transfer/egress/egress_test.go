@@ -262,6 +262,28 @@ func TestAMemberThatFailsIsLeft(t *testing.T) {
 	}
 }
 
+// A member may hand redirects over where this node follows them. No client is sent there.
+func TestNoMemberSendsClientsElsewhere(t *testing.T) {
+	bubble(t, 2, false, func(t *testing.T, r *rig) {
+		r.members[0].redirect = "https://evil.example/"
+		for range 2 {
+			s, err := r.Open(t.Context(), blobRef, 0)
+			if err != nil || s.Redirect != "" || s.Relay != "node-b" {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			_ = s.Body.Close()
+			d, err := r.Stat(t.Context(), blobRef, true, nil)
+			if err != nil || d.Redirect != "" {
+				t.Errorf("%+v, %v", d, err)
+			}
+		}
+		r.members[1].redirect = "https://evil.example/"
+		if _, err := r.Stat(t.Context(), blobRef, true, nil); err == nil || !strings.Contains(err.Error(), "follow_redirects") {
+			t.Error(err)
+		}
+	})
+}
+
 // Where a blob came whole and is asked for again at once, its bytes may have been wrong.
 func TestABlobThatIsAskedForAgainGoesAnotherWay(t *testing.T) {
 	bubble(t, 2, false, func(t *testing.T, r *rig) {

@@ -40,7 +40,9 @@ type place struct {
 	fails error // what it answers instead
 	cut   int64 // a blob breaks off after so many bytes, 0: not
 	slow  time.Duration
-	asked map[string]int
+	// redirect is what it hands over to a blob's client.
+	redirect string
+	asked    map[string]int
 }
 
 func (p *place) set(fails error) {
@@ -87,6 +89,9 @@ func (p *place) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.redirect != "" {
+		return &oci.Stream{Redirect: p.redirect, Size: -1}, nil
+	}
 	return &oci.Stream{Body: &body{content[offset:], p.cut, p.slow}, Offset: offset, Size: int64(len(content)), Host: host, By: oci.Registry}, nil
 }
 
@@ -101,6 +106,9 @@ func (p *place) Stat(ctx context.Context, _ oci.Ref, blob bool, _ []string) (oci
 	what := "head"
 	if blob {
 		what = "head of a blob"
+	}
+	if blob && p.redirect != "" {
+		return oci.Descriptor{Redirect: p.redirect, Size: -1}, nil
 	}
 	return oci.Descriptor{Digest: blobRef.Digest, Size: 7, By: oci.Registry, MediaType: p.name}, p.ask(ctx, what)
 }
@@ -178,9 +186,11 @@ func (m *member) Progress(ctx context.Context, _ oci.Ref) (mesh.Progress, error)
 func (m *member) Open(context.Context, oci.Ref, int64, mesh.Terms) (*oci.Stream, error) {
 	panic("asked for content, and not for its way out")
 }
+
 func (m *member) Stat(context.Context, oci.Ref) (int64, oci.Provenance, error) {
 	panic("asked for content, and not for its way out")
 }
+
 func (m *member) Manifest(context.Context, oci.Ref, mesh.Terms) (*oci.Found, error) {
 	panic("asked for content, and not for its way out")
 }
