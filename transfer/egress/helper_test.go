@@ -138,7 +138,7 @@ type body struct {
 var errCut = errors.New("the connection was cut")
 
 func (b *body) Read(p []byte) (int, error) {
-	time.Sleep(b.slow) // in a bubble's time
+	time.Sleep(b.slow) // in the bubble's time
 	if len(b.left) == 0 {
 		return 0, io.EOF
 	}
