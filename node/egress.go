@@ -19,6 +19,7 @@ func newEgress(n *Node) *egress.Egress {
 	}
 	return egress.New(egress.Config{
 		Upstream: all, Lent: n.source, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+		PassOn: func(registry string) bool { r, _ := n.cfg.Registry(registry); return !r.FollowRedirects },
 	})
 }
 

@@ -93,7 +93,7 @@ func newRig(t testing.TB, s setup) *rig {
 		source, s.policy.Mirrored = m, true
 	}
 	store := grants.OpenShard(s.dir, s.cache)
-	way := egress.New(egress.Config{Upstream: source, Own: !s.noEgress, Relays: relays(s.mesh), Ways: egress.NewWays(), Look: s.look, Log: log})
+	way := egress.New(egress.Config{Upstream: source, Own: !s.noEgress, Relays: relays(s.mesh), PassOn: func(string) bool { return s.passOn }, Ways: egress.NewWays(), Look: s.look, Log: log})
 	r := &rig{t: t, registry: s.registry, store: store, dir: s.dir, events: events, Fetcher: transfer.New(transfer.Config{
 		Upstream: way, Log: log, Stall: s.stall, Mesh: s.mesh, Look: s.look,
 		Site: func(registry string) grants.Site {

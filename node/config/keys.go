@@ -133,7 +133,7 @@ var clusterKeys = []key[Cluster]{
 	one("peer_tls", flagKind, "true", func(c *Cluster) *bool { return &c.PeerTLS },
 		"TLS between nodes. `false`: plain HTTP with signed requests and answers; use it only on a trusted network."),
 	one("egress", flagKind, "true", func(c *Cluster) *bool { return &c.Egress },
-		"Let this node contact registries itself. `false`: it gets everything from other nodes."),
+		"Let this node contact registries itself. `false`: it owns its share of the content all the same, and asks registries by way of the nodes that may."),
 	one("zone", textKind, "", func(c *Cluster) *string { return &c.Zone },
 		"Location of this node, shown in `/_/cluster`: a room, a site, a cloud zone."),
 }

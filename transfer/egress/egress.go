@@ -44,7 +44,7 @@ const (
 // errLate ends a request that takes too long.
 var errLate = errors.New("no answer in time")
 
-// Config is what an Egress works with. All fields but Own are needed.
+// Config is what an Egress works with. All fields but Own, PassOn and Look are needed.
 type Config struct {
 	Upstream oci.Upstream // by this node's own way out
 	Lent     oci.Upstream // the same for members that ask by way of this node; nil: Upstream
@@ -52,6 +52,8 @@ type Config struct {
 	// Relays lists the members that may ask the registry for this node, those first that
 	// are to be asked first for what key names.
 	Relays func(registry, key string) []mesh.Relayer
+	// PassOn reports whether the registry's redirects go to clients. nil: none do.
+	PassOn func(registry string) bool
 	Ways   *Ways
 	Look   time.Duration // as mesh.Config.Look
 	Log    *slog.Logger
@@ -148,21 +150,33 @@ func (e *Egress) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.St
 
 // Stat implements oci.Upstream.
 func (e *Egress) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
-	return whole(ctx, e, ref, blob, func(ctx context.Context, up oci.Upstream) (oci.Descriptor, error) {
-		return up.Stat(ctx, ref, blob, accept)
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errLate)
+	defer cancel()
+	d, err := along(ctx, e, want{ref, blob, false}, func(ctx context.Context, w way) (oci.Descriptor, error) {
+		if w.member == nil {
+			return e.own.Stat(ctx, ref, blob, accept)
+		}
+		d, err := short(ctx, e, w, ref, func(ctx context.Context, up oci.Upstream) (oci.Descriptor, error) {
+			return up.Stat(ctx, ref, blob, accept)
+		})
+		if err == nil {
+			err = e.strays(w, ref, d.Redirect)
+		}
+		return d, err
 	})
+	return d, late(ctx, ref, err)
 }
 
 // Manifest implements oci.Upstream.
 func (e *Egress) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Manifest, error) {
-	return whole(ctx, e, ref, false, func(ctx context.Context, up oci.Upstream) (oci.Manifest, error) {
+	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (oci.Manifest, error) {
 		return up.Manifest(ctx, ref, accept)
 	})
 }
 
 // Tags implements oci.Upstream.
 func (e *Egress) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
-	return whole(ctx, e, ref, false, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
+	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
 		to.Reset() // what came by another way
 		return up.Tags(ctx, ref, query, to)
 	})
@@ -170,17 +184,29 @@ func (e *Egress) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.
 
 // Referrers implements oci.Upstream.
 func (e *Egress) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
-	return whole(ctx, e, ref, false, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
+	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
 		to.Reset() // what came by another way
 		return up.Referrers(ctx, ref, query, to)
 	})
 }
 
-// whole asks for an answer that comes whole.
-func whole[T any](ctx context.Context, e *Egress, ref oci.Ref, blob bool, ask func(context.Context, oci.Upstream) (T, error)) (T, error) {
+// errElsewhere: this node follows the registry's redirects, so nobody may send its clients
+// elsewhere.
+var errElsewhere = errors.New("it hands the registry's redirects over, and this node does not: set follow_redirects alike on both")
+
+// strays returns an error if a member hands over a redirect that this node would follow.
+func (e *Egress) strays(w way, ref oci.Ref, redirect string) error {
+	if redirect == "" || e.cfg.PassOn != nil && e.cfg.PassOn(ref.Registry) {
+		return nil
+	}
+	return &mesh.PeerError{Peer: w.member.Name(), Err: errElsewhere}
+}
+
+// whole asks for a manifest or a list.
+func whole[T any](ctx context.Context, e *Egress, ref oci.Ref, ask func(context.Context, oci.Upstream) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errLate)
 	defer cancel()
-	v, err := along(ctx, e, want{ref, blob, false}, func(ctx context.Context, w way) (T, error) {
+	v, err := along(ctx, e, want{ref, false, false}, func(ctx context.Context, w way) (T, error) {
 		if w.member == nil {
 			return ask(ctx, e.own)
 		}
@@ -224,6 +250,9 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := e.mesh.WatchStream(ctx, cancel, w.member, alive(ref), offset, false)
 	s, err := w.member.Relay().Open(ctx, ref, offset)
+	if err == nil {
+		err = e.strays(w, ref, s.Redirect)
+	}
 	if err != nil || s.Body == nil {
 		err = mesh.GaveUp(ctx, w.member, err)
 		cancel(nil)

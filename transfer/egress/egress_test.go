@@ -43,6 +43,7 @@ func TestTheOwnWayIsTakenWhileItLeadsThere(t *testing.T) {
 
 // A registry's refusal is an answer, whoever hears it. No other way is tried.
 func TestWhatARegistrySaysIsFinal(t *testing.T) {
+	t.Parallel()
 	for name, e := range map[string]oci.Error{
 		"no such thing": {Kind: oci.NotFound, By: oci.Registry, Status: 404},
 		"refused":       {Kind: oci.Denied, By: oci.Registry, Status: 403},
@@ -109,6 +110,7 @@ func TestAWayThatIsDownIsNotWaitedForAndComesBack(t *testing.T) {
 // However many nodes have no way out, the one that has is found soon; and only a few are
 // asked where most have one.
 func TestTheOneWayIsFound(t *testing.T) {
+	t.Parallel()
 	for _, only := range []int{0, 4, 9} {
 		t.Run(fmt.Sprint(only), func(t *testing.T) {
 			bubble(t, 10, true, func(t *testing.T, r *rig) {
@@ -141,6 +143,7 @@ func TestTheOneWayIsFound(t *testing.T) {
 // The error names the host, and each way with what became of it. It comes in time, and later
 // ones at once.
 func TestNoWayAtAll(t *testing.T) {
+	t.Parallel()
 	for _, own := range []bool{true, false} {
 		t.Run(fmt.Sprint(own), func(t *testing.T) {
 			bubble(t, 3, own, func(t *testing.T, r *rig) {
@@ -212,6 +215,7 @@ func TestTheWayMovesWhileABlobIsRead(t *testing.T) {
 // Something on the way answers for the registry: a page that says the site is blocked, a proxy
 // that wants another login. Another way is better then, if it gets further.
 func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
+	t.Parallel()
 	for name, e := range map[string]oci.Error{
 		"blocked":     {Kind: oci.Denied, By: oci.Middlebox, Status: 403},
 		"illegal":     {Kind: oci.Denied, By: oci.Middlebox, Status: 451},
@@ -242,6 +246,7 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 
 // A member that hangs or dies costs a moment.
 func TestAMemberThatFailsIsLeft(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(*member){
 		"dead": func(m *member) { m.dead.Store(true) },
 		"hung": func(m *member) { m.hung.Store(true) },
@@ -260,6 +265,28 @@ func TestAMemberThatFailsIsLeft(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A member may hand redirects over where this node follows them. No client is sent there.
+func TestNoMemberSendsClientsElsewhere(t *testing.T) {
+	bubble(t, 2, false, func(t *testing.T, r *rig) {
+		r.members[0].redirect = "https://evil.example/"
+		for range 2 {
+			s, err := r.Open(t.Context(), blobRef, 0)
+			if err != nil || s.Redirect != "" || s.Relay != "node-b" {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			_ = s.Body.Close()
+			d, err := r.Stat(t.Context(), blobRef, true, nil)
+			if err != nil || d.Redirect != "" {
+				t.Errorf("%+v, %v", d, err)
+			}
+		}
+		r.members[1].redirect = "https://evil.example/"
+		if _, err := r.Stat(t.Context(), blobRef, true, nil); err == nil || !strings.Contains(err.Error(), "follow_redirects") {
+			t.Error(err)
+		}
+	})
 }
 
 // Where a blob came whole and is asked for again at once, its bytes may have been wrong.

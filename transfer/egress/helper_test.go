@@ -40,7 +40,9 @@ type place struct {
 	fails error // what it answers instead
 	cut   int64 // a blob breaks off after so many bytes, 0: not
 	slow  time.Duration
-	asked map[string]int
+	// redirect is what it hands over to a blob's client.
+	redirect string
+	asked    map[string]int
 }
 
 func (p *place) set(fails error) {
@@ -87,6 +89,9 @@ func (p *place) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.redirect != "" {
+		return &oci.Stream{Redirect: p.redirect, Size: -1}, nil
+	}
 	return &oci.Stream{Body: &body{content[offset:], p.cut, p.slow}, Offset: offset, Size: int64(len(content)), Host: host, By: oci.Registry}, nil
 }
 
@@ -101,6 +106,9 @@ func (p *place) Stat(ctx context.Context, _ oci.Ref, blob bool, _ []string) (oci
 	what := "head"
 	if blob {
 		what = "head of a blob"
+	}
+	if blob && p.redirect != "" {
+		return oci.Descriptor{Redirect: p.redirect, Size: -1}, nil
 	}
 	return oci.Descriptor{Digest: blobRef.Digest, Size: 7, By: oci.Registry, MediaType: p.name}, p.ask(ctx, what)
 }
@@ -130,7 +138,7 @@ type body struct {
 var errCut = errors.New("the connection was cut")
 
 func (b *body) Read(p []byte) (int, error) {
-	time.Sleep(b.slow) // in a bubble's time
+	time.Sleep(b.slow) // in the bubble's time
 	if len(b.left) == 0 {
 		return 0, io.EOF
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -288,7 +289,7 @@ func TestARelayedBlobIsPassedOnAsItComes(t *testing.T) {
 	}
 	close(goOn)
 	rest, err := io.ReadAll(s.Body)
-	if err != nil || s.Body.Close() != nil || !bytes.Equal(append(first, rest...), content) {
+	if err != nil || s.Body.Close() != nil || !bytes.Equal(slices.Concat(first, rest), content) {
 		t.Error(err)
 	}
 }
