@@ -47,12 +47,6 @@ func says(status int, mediaType, body string, header ...string) upstreamtest.Fau
 	return f
 }
 
-// at is what the server of that kind says.
-func at(server string, f upstreamtest.Fault) upstreamtest.Fault {
-	f.Server = server
-	return f
-}
-
 // middleboxes are answers to every request at the registry that something on the way gave.
 func middleboxes() map[string]voice {
 	all := map[string]voice{
