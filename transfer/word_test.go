@@ -211,7 +211,7 @@ func TestARegistryWithoutReferrersInAnOutage(t *testing.T) {
 func TestWhatIsNoManifestIsNoTagsMeaning(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
-		"nothing": "", "a page": htmlBody, "an array": `[]`, "an empty object": `{}`, "a status": `{"status":"ok"}`, "a text": `"manifest"`, "null": "null", "an error": ociError, "a token": `{"token":"t"}`, "a part": `{"schemaVersion":2,`,
+		"nothing": "", "a page": htmlBody, "an array": `[]`, "a text": `"manifest"`, "null": "null", "an error": ociError, "a token": `{"token":"t"}`, "a part": `{"schemaVersion":2,`,
 	} {
 		for _, byDigest := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, by digest %v", name, byDigest), func(t *testing.T) {
