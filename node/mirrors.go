@@ -7,20 +7,19 @@ import (
 	"oci-proxy/node/config"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
-	"oci-proxy/transfer/upstream"
 )
 
 // sourceOf is what the fetcher asks for what no node has: registries, by way of their mirrors
 // if the config names some.
-func sourceOf(client *upstream.Client, m *mirrors.Mirrors) oci.Upstream {
+func sourceOf(inner oci.Upstream, m *mirrors.Mirrors) oci.Upstream {
 	if m == nil {
-		return client
+		return inner
 	}
 	return m
 }
 
-// newMirrors returns the mirrors that the config names, nil if it names none.
-func newMirrors(cfg *config.Config, client *upstream.Client, log *slog.Logger) *mirrors.Mirrors {
+// newMirrors returns the mirrors that the config names, over what asks one host; nil if it names none.
+func newMirrors(cfg *config.Config, inner oci.Upstream, log *slog.Logger) *mirrors.Mirrors {
 	of := map[string][]mirrors.Mirror{}
 	for _, r := range cfg.Registries {
 		for _, m := range r.Mirrors {
@@ -32,7 +31,7 @@ func newMirrors(cfg *config.Config, client *upstream.Client, log *slog.Logger) *
 	if len(of) == 0 {
 		return nil
 	}
-	return mirrors.New(mirrors.Config{Upstream: client, Of: of, Log: log})
+	return mirrors.New(mirrors.Config{Upstream: inner, Of: of, Log: log})
 }
 
 // unlisted lists the mirrors without an entry of their own. The operator has named them, so
