@@ -329,7 +329,9 @@ func TestATagWhoseManifestIsNotGivenByItsDigest(t *testing.T) {
 			return upstreamtest.Fault{Match: heads, WrongDigest: true}
 		}},
 		"a HEAD that names another, and its bytes by any digest": {
-			func(upstreamtest.Image) upstreamtest.Fault { return upstreamtest.Fault{Match: heads, WrongDigest: true} },
+			func(upstreamtest.Image) upstreamtest.Fault {
+				return upstreamtest.Fault{Match: heads, WrongDigest: true}
+			},
 			func(img upstreamtest.Image) upstreamtest.Fault {
 				return upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: "/manifests/sha256:"}, Status: 200, Body: string(img.ManifestBytes)}
 			},

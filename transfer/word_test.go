@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
@@ -396,5 +398,34 @@ func TestARegistryWithoutReferrersInAnOutage(t *testing.T) {
 				t.Errorf("when it has the API: %q, %+v, %v", refs, way, err)
 			}
 		})
+	}
+}
+
+// TestWhatIsNoManifestIsNoTagsMeaning: not even if a digest beside it matches, or the
+// registry gives it by that digest.
+func TestWhatIsNoManifestIsNoTagsMeaning(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"nothing": "", "a page": htmlBody, "an array": `[]`, "a text": `"manifest"`, "null": "null", "an error": ociError, "a token": `{"token":"t"}`, "a part": `{"schemaVersion":2,`,
+	} {
+		for _, byDigest := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, by digest %v", name, byDigest), func(t *testing.T) {
+				t.Parallel()
+				c := newCached(t, false)
+				if byDigest {
+					c.registry.PutManifest(repo, "latest", upstreamtest.TypeManifest, []byte(body))
+				} else {
+					f := says(200, upstreamtest.TypeManifest, body, "Docker-Content-Digest", digest.FromString(body).String())
+					f.PathPart = "/manifests/"
+					c.registry.Fault(f)
+				}
+				m, err := c.Manifest(t.Context(), c.tag("latest"), nil, false)
+				if err != nil || m.Stale == nil || m.Digest != c.img.Manifest {
+					t.Errorf("%+v, %v", m, err)
+				}
+				c.outage()
+				c.wantServed("in the outage")
+			})
+		}
 	}
 }

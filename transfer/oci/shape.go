@@ -35,6 +35,14 @@ func IsManifest(mediaType string, manifest []byte) bool {
 	return own && said == bare(mediaType)
 }
 
+// MayBeManifest reports whether bytes that match a digest beside them may be a manifest,
+// perhaps of a type of its own: a whole JSON object, and no error or token. What answers in
+// a registry's place may compute a digest as well.
+func MayBeManifest(bytes []byte) bool {
+	var m fields
+	return json.Unmarshal(bytes, &m) == nil && m != nil && !m.has("errors") && !m.has("token") && !m.has("access_token")
+}
+
 // isIndex reports whether a media type is that of an index.
 func isIndex(mediaType string) bool { return mediaType == typeIndex || mediaType == typeDockerList }
 

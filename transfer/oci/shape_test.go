@@ -55,6 +55,19 @@ func TestIsManifest(t *testing.T) {
 	}
 }
 
+func TestMayBeManifest(t *testing.T) {
+	t.Parallel()
+	for body, is := range map[string]bool{
+		`{"schemaVersion":2}`: true, ` {} `: true, `{"x":{"errors":[]}}`: true, `{"x":1}`: true,
+		``: false, `[]`: false, `"x"`: false, `null`: false, `<html>`: false, `{"x":`: false, `{}{}`: false,
+		`{"errors":[{"code":"X"}]}`: false, `{"token":"t"}`: false, `{"access_token":"t","expires_in":3}`: false,
+	} {
+		if got := oci.MayBeManifest([]byte(body)); got != is {
+			t.Errorf("%q: %v, want %v", body, got, is)
+		}
+	}
+}
+
 // FuzzIsManifest: what is taken for a manifest is a whole JSON object, and no error; cut
 // short anywhere it is none.
 func FuzzIsManifest(f *testing.F) {

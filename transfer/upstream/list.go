@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"slices"
 
 	"oci-proxy/transfer/oci"
 )
@@ -20,30 +19,7 @@ func (c *Client) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to
 		path: "referrers/" + ref.Digest.String(), query: query,
 		accept: "application/vnd.oci.image.index.v1+json",
 	}
-	page, err := c.list(ctx, ref, a, maxReferrers, to)
-	if e, ok := oci.AsError(err); ok && noReferrers(e) {
-		e.Kind = oci.NotFound
-		e.Reason = "the registry lists no referrers: " + e.Reason
-	}
-	return page, err
-}
-
-// noReferrers reports whether an error is how registries without the referrers API answer.
-// The spec has 404 for that, at which clients look for a tag instead, and at nothing else.
-// Artifactory answers 406, others 400, 405 or 501; GHCR redirects to a page of github.com
-// that is not there; and routers have a 404 of their own. What stands on the way may answer
-// so, too: what the registry itself did not say is not its last word.
-func noReferrers(e *oci.Error) bool {
-	switch e.By {
-	case oci.Registry:
-		return e.Kind == oci.Invalid && slices.Contains([]int{400, 405, 406, 501}, e.Status)
-	case oci.Storage:
-		return e.Status >= 400 && e.Status < 500
-	case oci.Middlebox:
-		return slices.Contains([]int{200, 404, 405, 410, 501}, e.Status)
-	default:
-		return false
-	}
+	return c.list(ctx, ref, a, maxReferrers, to)
 }
 
 // list gets a page of at most limit bytes.
@@ -81,8 +57,11 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil
 	})
-	if sink.failed != nil {
+	switch {
+	case sink.failed != nil:
 		return nil, sink.failed
+	case ref.Digest != "":
+		err = referred{r, ref, a.budget}.withoutReferrers(ctx, err)
 	}
 	return page, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -108,6 +110,9 @@ func (v *visit) knock(ctx context.Context, ans *answer) (bool, error) {
 	if reason != "" {
 		ch = challenge{scheme: "basic"}
 	}
+	if ch.scheme == "bearer" {
+		ch.params["scope"] = ownScope(ch.params["scope"])
+	}
 	p, err := v.passes.meet(ctx, v.ask.repo, ch)
 	if f, ok := errors.AsType[*failure](err); ok && f.Kind == oci.Denied && !v.passes.login.mayBeSeenAt(ch.params["realm"]) {
 		return false, nil // the registry's own answer tells more
@@ -117,6 +122,15 @@ func (v *visit) knock(ctx context.Context, ans *answer) (bool, error) {
 	}
 	v.pass, v.knocked = p, true
 	return true, nil
+}
+
+// ownScope returns what is asked for in the scope of the registry as a whole: all but what
+// names a repository or the catalog. GHCR's /v2/ names repository:user/image:pull, which is
+// nobody's. If that leaves nothing, it is the repository's own scope that is asked for.
+func ownScope(scope string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(scope), func(one string) bool {
+		return strings.HasPrefix(one, "repository:") || strings.HasPrefix(one, "registry:")
+	}), " ")
 }
 
 // greet returns the challenges of the registry as a whole. The error says that it could

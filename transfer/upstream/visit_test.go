@@ -230,13 +230,17 @@ func TestATokenThatHasEndedUnseen(t *testing.T) {
 func TestAGreetingThatIsNone(t *testing.T) {
 	t.Parallel()
 	for name, greets := range map[string]func() *http.Response{
-		"a portal's page":         func() *http.Response { return reply(200, "<html>", "Content-Type", "text/html") },
-		"a portal's page, packed": func() *http.Response { return reply(200, "\x1f\x8b", "Content-Type", "text/html", "Content-Encoding", "gzip") },
-		"a redirect to a portal":  func() *http.Response { return reply(302, "", "Location", "https://portal.example.net/") },
-		"a redirect inside":       func() *http.Response { return reply(302, "", "Location", "https://10.0.0.1/") },
-		"a balancer":              func() *http.Response { return reply(503, "<html>", "Content-Type", "text/html", "Retry-After", "3600") },
-		"the registry is down":    func() *http.Response { return reply(500, "", "Docker-Distribution-Api-Version", "registry/2.0", "Retry-After", "3600") },
-		"too many requests":       func() *http.Response { return reply(429, "", "Retry-After", "3600") },
+		"a portal's page": func() *http.Response { return reply(200, "<html>", "Content-Type", "text/html") },
+		"a portal's page, packed": func() *http.Response {
+			return reply(200, "\x1f\x8b", "Content-Type", "text/html", "Content-Encoding", "gzip")
+		},
+		"a redirect to a portal": func() *http.Response { return reply(302, "", "Location", "https://portal.example.net/") },
+		"a redirect inside":      func() *http.Response { return reply(302, "", "Location", "https://10.0.0.1/") },
+		"a balancer":             func() *http.Response { return reply(503, "<html>", "Content-Type", "text/html", "Retry-After", "3600") },
+		"the registry is down": func() *http.Response {
+			return reply(500, "", "Docker-Distribution-Api-Version", "registry/2.0", "Retry-After", "3600")
+		},
+		"too many requests": func() *http.Response { return reply(429, "", "Retry-After", "3600") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
