@@ -11,15 +11,15 @@ import (
 
 // sourceOf is how the node itself asks registries: by way of their mirrors, and over several
 // connections, where the config says so. m is nil if it names no mirrors.
-func sourceOf(client oci.Upstream, m *mirrors.Mirrors) oci.Upstream {
+func sourceOf(inner oci.Upstream, m *mirrors.Mirrors) oci.Upstream {
 	if m == nil {
-		return client
+		return inner
 	}
 	return m
 }
 
-// newMirrors returns the mirrors that the config names, nil if it names none.
-func newMirrors(cfg *config.Config, client oci.Upstream, log *slog.Logger) *mirrors.Mirrors {
+// newMirrors returns the mirrors that the config names, over what asks one host; nil if it names none.
+func newMirrors(cfg *config.Config, inner oci.Upstream, log *slog.Logger) *mirrors.Mirrors {
 	of := map[string][]mirrors.Mirror{}
 	for _, r := range cfg.Registries {
 		for _, m := range r.Mirrors {
@@ -31,7 +31,7 @@ func newMirrors(cfg *config.Config, client oci.Upstream, log *slog.Logger) *mirr
 	if len(of) == 0 {
 		return nil
 	}
-	return mirrors.New(mirrors.Config{Upstream: client, Of: of, Log: log})
+	return mirrors.New(mirrors.Config{Upstream: inner, Of: of, Log: log})
 }
 
 // unlisted lists the mirrors without an entry of their own. The operator has named them, so

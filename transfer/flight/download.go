@@ -53,11 +53,11 @@ func (f *filler) stay(src source) error {
 		case !f.ingest.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			f.ingest.Forget()
 			continue
-		case src.peer == nil && f.ingest.Begun() && mirrored(f.brought) && oci.KindOf(err) == oci.Invalid: // the mirror made up its size
-			return fmt.Errorf("a mirror told a size of %d bytes, and there is nothing to go on with at byte %d: %w", f.ingest.Size(), f.ingest.Offset(), cache.ErrDigest)
 		case src.peer == nil && f.ingest.Begun() && before > 0 && !anew && oci.KindOf(err) == oci.Invalid:
 			anew = true
 			continue
+		case src.peer == nil && f.ingest.Begun() && mirrored(f.brought) && oci.KindOf(err) == oci.Invalid: // the mirror made up its size
+			return fmt.Errorf("a mirror told a size of %d bytes, and there is nothing to go on with at byte %d: %w", f.ingest.Size(), f.ingest.Offset(), cache.ErrDigest)
 		case src.peer != nil || !f.worthResuming(err) || anew && f.ingest.Offset() == before:
 			return err
 		case f.ingest.Offset() > before:
@@ -185,6 +185,9 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 	switch {
 	case src.peer == nil && differ && !f.doubted:
 		f.doubted = true
+		if s.Wrong != nil { // a mirror tells it: the registry is asked next
+			s.Wrong(false)
+		}
 		return errOtherSize
 	case src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) && differ:
 		return f.misfit(src, s, fmt.Sprintf("it tells a size of %d bytes, the manifest one of %d", size, told))

@@ -3,6 +3,7 @@ package mirrors
 import (
 	"context"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -95,8 +96,8 @@ func (s *site) probedWith(p *place, at oci.Ref, took time.Duration, err error) {
 	case ok && (said.Kind == oci.NotFound || said.Kind == oci.Denied && said.Status != 0):
 		p.answered(took)
 		s.grudges.lack(p.host, at)
-	case ok && (said.Kind == oci.Invalid || said.Kind == oci.Busy):
-		p.answered(took) // it does not serve ranges, or has no time
+	case ok && (said.Kind == oci.Busy || said.Kind != oci.Limited && said.Status != 0 && said.Status < http.StatusInternalServerError):
+		p.answered(took) // it has no time, serves no ranges, or the blob has another size than a mirror told
 	default:
 		p.failed(failure(err), 0)
 	}
