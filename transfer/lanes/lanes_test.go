@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,19 +14,6 @@ import (
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/wait"
 )
-
-// every returns what is v for each request.
-func every[T any](v T) func(int) T { return func(int) T { return v } }
-
-// nth returns v for the requests named, else nothing.
-func nth[T any](v T, requests ...int) func(int) T {
-	return func(n int) (none T) {
-		if slices.Contains(requests, n) {
-			return v
-		}
-		return none
-	}
-}
 
 func TestBlobComesWholeAndInOrder(t *testing.T) {
 	t.Parallel()

@@ -92,4 +92,3 @@ func TestBrokenLegsGoOnFromTheByteReached(t *testing.T) {
 		}
 	})
 }
-
