@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -235,5 +236,18 @@ func all(t *testing.T, lanes *Lanes, l *link, offset int64) {
 	}
 	if held, _ := lanes.memory.Used(); held != 0 {
 		t.Errorf("%d bytes of memory are not given back", held)
+	}
+}
+
+// every returns what is v for each request.
+func every[T any](v T) func(int) T { return func(int) T { return v } }
+
+// nth returns v for the requests named, else nothing.
+func nth[T any](v T, requests ...int) func(int) T {
+	return func(n int) (none T) {
+		if slices.Contains(requests, n) {
+			return v
+		}
+		return none
 	}
 }
