@@ -10,11 +10,6 @@ import (
 )
 
 const (
-	// stagger is how long one member has before the next is asked, too.
-	stagger = 100 * time.Millisecond
-	// searchWithin bounds a search. With the time in which this node's own way fails it
-	// fits into the 5 s of a client whose tag is cached.
-	searchWithin = 3 * time.Second
 	// maxAsked bounds the members that a search asks. Those found down are passed over
 	// in the next, so all have their turn.
 	maxAsked = 16

@@ -16,13 +16,6 @@ const (
 	// members told: clients make up names. The one used least recently is forgotten.
 	maxOwn    = 256
 	maxTheirs = 4096
-	// measuredFor is how long a measured speed counts. After that the way is tried, and
-	// measured, again.
-	measuredFor = 5 * time.Minute
-	// toldFor is how long it counts what a member's way was found or told to be, and
-	// downFor is how long one that was found down is not asked again.
-	toldFor = 5 * time.Minute
-	downFor = 250 * time.Millisecond
 )
 
 // When a way is slow: a member's is taken instead if it is that many times as good.
