@@ -323,6 +323,7 @@ func TestASlowWayIsLeft(t *testing.T) {
 		if _, relay, _ := r.read(0); relay != "" {
 			t.Errorf("by way of %q, which is hardly better", relay)
 		}
+		r.ways.Hear("a", host, mesh.Way{State: mesh.WayUp}) // how fast, nobody knows
 		r.ways.Hear("b", host, mesh.Way{State: mesh.WayUp, Rate: 50 << 20})
 		if _, relay, _ := r.read(0); relay != "node-b" {
 			t.Errorf("by way of %q", relay)
