@@ -100,16 +100,12 @@ func measure(dir string, s Space) (Space, error) {
 // contentIn adds up the content in the directory, as far as there is time.
 func contentIn(ctx context.Context, dir string) (sum int64, whole bool) {
 	err := filepath.WalkDir(filepath.Join(dir, "blobs"), func(_ string, e fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err == nil && e.Type().IsRegular() { // else it is gone meanwhile, or can't be read
+			if info, err := e.Info(); err == nil {
+				sum += info.Size()
+			}
 		}
-		if err != nil || !e.Type().IsRegular() {
-			return nil // what is gone meanwhile, or can't be read
-		}
-		if info, err := e.Info(); err == nil {
-			sum += info.Size()
-		}
-		return nil
+		return ctx.Err()
 	})
 	return sum, err == nil
 }

@@ -122,7 +122,7 @@ const lastRead = 5 * time.Second
 // part from the whole. In HTTP/1.0, which nginx speaks to the servers behind it unless
 // it is told otherwise, that takes a reset.
 func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, s wire.Span) {
-	end := func(whole bool) {}
+	end := func(bool) {}
 	if s.Length < 0 && !r.ProtoAtLeast(1, 1) {
 		end = wire.EndByReset(r)
 	}

@@ -15,14 +15,14 @@ import (
 func portInspections(cfg *config.Config, running func(context.Context) bool) []inspection {
 	clients := net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port))
 	all := []inspection{{[]string{"port", "address"}, func(ctx context.Context) Finding {
-		return lookAtPort(clients, []string{"tcp"}, func() bool { return running(ctx) })
+		return lookAtPort(ctx, clients, []string{"tcp"}, running)
 	}}}
 	if cfg.Cluster == nil {
 		return all
 	}
 	add := func(key, addr string, networks ...string) {
 		all = append(all, inspection{[]string{key, "cluster"}, func(ctx context.Context) Finding {
-			return lookAtPort(addr, networks, func() bool { return running(ctx) })
+			return lookAtPort(ctx, addr, networks, running)
 		}})
 	}
 	add("cluster.bind_addr", cfg.Cluster.BindAddr, "tcp", "udp")
@@ -30,13 +30,13 @@ func portInspections(cfg *config.Config, running func(context.Context) bool) []i
 	return all
 }
 
-// lookAtPort opens and closes a port. held reports whether a node of ours has it.
-func lookAtPort(addr string, networks []string, held func() bool) Finding {
+// lookAtPort opens and closes a port. running reports whether a node of ours has it.
+func lookAtPort(ctx context.Context, addr string, networks []string, running func(context.Context) bool) Finding {
 	for _, network := range networks {
-		err := tryPort(network, addr)
+		err := tryPort(ctx, network, addr)
 		switch {
 		case err == nil:
-		case errors.Is(err, syscall.EADDRINUSE) && held():
+		case errors.Is(err, syscall.EADDRINUSE) && running(ctx):
 			return fine("%s is in use by the node that runs here", addr)
 		case errors.Is(err, syscall.EADDRINUSE):
 			return wrong("%s (%s) is in use by another program; stop it or choose another port", addr, network)
@@ -52,15 +52,16 @@ func lookAtPort(addr string, networks []string, held func() bool) Finding {
 }
 
 // tryPort opens a port and closes it.
-func tryPort(network, addr string) error {
+func tryPort(ctx context.Context, network, addr string) error {
+	var listen net.ListenConfig
 	if network == "udp" {
-		c, err := net.ListenPacket(network, addr)
+		c, err := listen.ListenPacket(ctx, network, addr)
 		if err != nil {
 			return err
 		}
 		return c.Close()
 	}
-	l, err := net.Listen(network, addr)
+	l, err := listen.Listen(ctx, network, addr)
 	if err != nil {
 		return err
 	}

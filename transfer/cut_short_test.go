@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -132,4 +133,44 @@ func TestAnotherSizeThanTheManifests(t *testing.T) {
 		r.wantGets(d, 2)
 		r.mustPull(r.ref(d), content, oci.Hit)
 	})
+}
+
+// TestRangesThatAreRefused: some registries answer a range by an error (containerd#11953), and
+// some CDNs. The whole is asked for again, and what came before is skipped.
+func TestRangesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	const size = 6 * mib
+	for _, redirected := range []bool{false, true} {
+		for _, status := range []int{400, 405, 406, 412, 416, 422, 501, 403, 404, 500, 503} {
+			if !redirected && (status == 403 || status == 404) {
+				continue // the registry refuses the blob itself
+			}
+			t.Run(fmt.Sprintf("%d, redirected %v", status, redirected), func(t *testing.T) {
+				t.Parallel()
+				if !redirected && status >= 500 && status != 501 || redirected {
+					testkit.SkipShort(t) // it may pass, so it is waited for
+				}
+				s := setup{}
+				if redirected {
+					s.options = []upstreamtest.Option{upstreamtest.Redirect()}
+				}
+				r := newRig(t, s)
+				d, content := r.put(1, size)
+				part := upstreamtest.Match{Method: http.MethodGet, PathPart: d.Encoded()}
+				if redirected {
+					part.Server = "cdn"
+				}
+				r.registry.Fault(upstreamtest.Fault{Match: part, Times: 1, CutAfter: size / 2})
+				r.registry.Fault(upstreamtest.Fault{Match: part, Wrap: func(w http.ResponseWriter, req *http.Request) bool {
+					if req.Header.Get("Range") == "" {
+						return false
+					}
+					w.WriteHeader(status)
+					return true
+				}})
+				r.mustPull(r.ref(d), content, oci.Miss)
+				r.mustPull(r.ref(d), content, oci.Hit)
+			})
+		}
+	}
 }

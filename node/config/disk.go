@@ -25,7 +25,7 @@ func diskOf(dir string) (disk, error) {
 		if err == nil {
 			var st syscall.Stat_t
 			err = syscall.Stat(dir, &st)
-			return disk{st.Dev, int64(min(fs.Blocks, math.MaxInt64>>20)) * int64(fs.Bsize)}, err
+			return disk{st.Dev, int64(min(fs.Blocks, math.MaxInt64>>20)) * fs.Bsize}, err
 		}
 		if dir == filepath.Dir(dir) || !os.IsNotExist(err) {
 			return disk{}, err

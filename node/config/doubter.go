@@ -217,7 +217,7 @@ func exemplary(value string) bool {
 	if plain == "" && strings.Trim(value, ".…*-_ <>") != "" {
 		return false // a password of other characters
 	}
-	return slices.Contains(examples, plain) || slices.ContainsFunc([]string{"changeme", "changethis", "replaceme", "placeholder", "yoursecret", "yourpassword"}, func(s string) bool { return strings.Contains(plain, s) })
+	return slices.Contains(examples, plain) || slices.ContainsFunc([]string{"changeme", "changethis", "replaceme", "placeholder", "opensslrand", "yoursecret", "yourpassword"}, func(s string) bool { return strings.Contains(plain, s) })
 }
 
 // guessable reports whether a secret has so little in it that it can be guessed: few

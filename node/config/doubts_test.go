@@ -39,6 +39,7 @@ var doubtful = []struct{ name, text, want string }{
 	{"the password of an example", "registries: {a.io: {auth: {username: robot, password: …}}}", `c.yaml:1:55: registries.a.io.auth.password: warning: the value looks like one from an example`},
 	{"another one", "auth: {username: u, password: Change-Me}", `c.yaml:1:31: auth.password: warning: the value looks like one from an example`},
 	{"a secret of an example", "cluster: {secret: please-change-me-soon}", `c.yaml:1:19: cluster.secret: warning: the value looks like one from an example`},
+	{"the command for a secret", "cluster: {secret: openssl rand -hex 32}", `c.yaml:1:19: cluster.secret: warning: the value looks like one from an example`},
 	{"a secret that counts", "cluster: {secret: 0123456789abcdef}", `c.yaml:1:19: cluster.secret: warning: the secret is easy to guess`},
 	{"a secret that repeats", "cluster: {secret: sesamesesamesesame}", `c.yaml:1:19: cluster.secret: warning: the secret is easy to guess`},
 	{"a good secret", "cluster: {secret: 0f3a9c17e8b24d650f3a9c17e8b24d65}", ""},

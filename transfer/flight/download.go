@@ -18,6 +18,10 @@ import (
 // byte of progress.
 const resumes = 5
 
+// rangeTries is how many of them ask for a range. Then the whole is asked for and what has
+// come before is skipped: some registries, and some CDNs, refuse ranges.
+const rangeTries = 3
+
 // errAnew: what an earlier download left is not the beginning of what the source has.
 var errAnew = errors.New("the download begins anew")
 
@@ -35,9 +39,10 @@ var errElsewhere = errors.New("the node sends clients to another host")
 // stay takes what one source has. A download from the registry that breaks off is
 // taken up again, each time from a fresh address; a peer is left.
 func (f *filler) stay(src source) error {
+	anew := false // ranges are refused: the whole comes again
 	for failures := 0; ; {
 		before := f.ingest.Offset()
-		err := f.download(src)
+		err := f.download(src, anew || failures >= rangeTries)
 		switch {
 		case err == nil, f.ingest.Size() < 0 && f.ingest.Complete(): // all came, but its end
 			return nil
@@ -48,7 +53,10 @@ func (f *filler) stay(src source) error {
 		case !f.ingest.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			f.ingest.Forget()
 			continue
-		case src.peer != nil || !f.worthResuming(err):
+		case src.peer == nil && f.ingest.Begun() && before > 0 && !anew && oci.KindOf(err) == oci.Invalid:
+			anew = true
+			continue
+		case src.peer != nil || !f.worthResuming(err) || anew && f.ingest.Offset() == before:
 			return err
 		case f.ingest.Offset() > before:
 			failures = 0
@@ -64,8 +72,8 @@ func (f *filler) stay(src source) error {
 }
 
 // worthResuming reports whether a broken download goes on. Before its first byte
-// upstream has already tried again as often as makes sense; and if upstream knows no
-// byte to go on from, the size it told was wrong.
+// upstream has already tried again as often as makes sense; and if it refuses the whole as
+// well, it means it.
 func (f *filler) worthResuming(err error) bool {
 	if f.ctx().Err() != nil || !f.ingest.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
 		return false
@@ -74,16 +82,20 @@ func (f *filler) worthResuming(err error) bool {
 	return !redirected && oci.KindOf(err) != oci.Invalid && oci.KindOf(err) != oci.Offline
 }
 
-// download asks a source for the rest of the blob and takes what comes. nil means
-// that all is there.
-func (f *filler) download(src source) error {
+// download asks a source for the rest of the blob, or for the whole if anew, and takes what
+// is missing. nil means that all is there.
+func (f *filler) download(src source, anew bool) error {
 	ctx, cancel := context.WithCancelCause(f.ctx())
 	defer cancel(nil)
 	offset := f.ingest.Offset()
 	if f.ingest.Complete() {
 		return nil
 	}
-	s, body, err := f.open(ctx, cancel, src, offset)
+	from := offset
+	if anew {
+		from = 0
+	}
+	s, body, err := f.open(ctx, cancel, src, from)
 	if err != nil {
 		return err
 	}

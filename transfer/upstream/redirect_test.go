@@ -129,6 +129,33 @@ func TestAPassIsNotShownOnTheWayBack(t *testing.T) {
 	}
 }
 
+// TestARedirectInACircleEndsAtItsFirstTurn: a portal that wants a cookie leads back to the
+// same URL for ever.
+func TestARedirectInACircleEndsAtItsFirstTurn(t *testing.T) {
+	t.Parallel()
+	for first, turn := range map[string]map[string]string{
+		"itself":       {},
+		"two in turns": {"/v2/a": "/v2/b", "/v2/b": "/v2/a"},
+		"and another":  {"/v2/a": "https://cdn.example.net/x", "/x": "https://reg.example.com/v2/a"},
+	} {
+		n := 0
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			n++
+			to := turn[r.URL.Path]
+			if to == "" && len(turn) > 0 {
+				to = "/v2/a"
+			} else if to == "" {
+				to = r.URL.Path
+			}
+			return reply(302, "", "Location", to, "Set-Cookie", "a=b"), nil
+		})
+		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
+		if wantError(t, err, oci.Unavailable, "in a circle"); n > maxRequests {
+			t.Errorf("%s: %d requests", first, n)
+		}
+	}
+}
+
 func TestRedirectsEnd(t *testing.T) {
 	t.Parallel()
 	for hops, reason := range map[int]string{maxHops: "", maxHops + 1: "too many redirects", 1000: "too many redirects"} {
@@ -140,7 +167,7 @@ func TestRedirectsEnd(t *testing.T) {
 					return reply(200, "hello"), nil
 				}
 				n++
-				return reply(307, "", "Location", r.URL.Path), nil
+				return reply(307, "", "Location", fmt.Sprint(r.URL.Path, "?hop=", n)), nil
 			})
 			got, err := opened(t.Context(), client, hello("reg.example.com"))
 			if reason == "" && (got != "hello" || err != nil) {
