@@ -3,6 +3,7 @@ package node
 import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/transfer/egress"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -24,6 +25,12 @@ func wayOut(n *Node) oci.Upstream {
 		return n.upstream
 	}
 	return n.egress
+}
+
+// reaches reports whether the node's own way out may lead to a registry.
+func reaches(n *Node) func(registry string) bool {
+	own := n.cfg.Cluster == nil || n.cfg.Cluster.Egress
+	return func(registry string) bool { return own && n.ways.Tell(registry).State != mesh.WayDown }
 }
 
 // outlet is the node's own way out, as it is lent to other members.

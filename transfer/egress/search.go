@@ -69,7 +69,8 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 	answers := make(chan answer, len(members)) // none of them waits for this goroutine
 	next := time.NewTimer(0)
 	defer next.Stop()
-	for begun, ended := 0, 0; ended < len(members); {
+	heard := map[string]bool{}
+	for begun := 0; len(heard) < len(members); {
 		select {
 		case <-next.C:
 			if begun == len(members) {
@@ -83,9 +84,14 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 			if a.up {
 				return a.member
 			}
-			ended++
+			heard[a.member.ID()] = true
 			next.Reset(0)
 		case <-ctx.Done():
+			for _, m := range members[:begun] {
+				if !heard[m.ID()] {
+					s.ways.found(m.ID(), ref.Registry, oci.LateError(ref, nil))
+				}
+			}
 			return nil
 		}
 	}
