@@ -4,6 +4,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/lanes"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
 
@@ -40,6 +41,12 @@ func otherWays(n *Node) func(oci.Ref) []oci.Upstream {
 		}
 		return ways
 	}
+}
+
+// reaches reports whether the node's own way out may lead to a registry.
+func reaches(n *Node) func(registry string) bool {
+	own := n.cfg.Cluster == nil || n.cfg.Cluster.Egress
+	return func(registry string) bool { return own && n.ways.Tell(registry).State != mesh.WayDown }
 }
 
 // outlet is the node's own way out, as it is lent to other members.

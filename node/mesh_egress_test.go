@@ -140,34 +140,33 @@ func (c *testCluster) upstreamBytes() (n int64) {
 // the registry once, and its owner has it.
 func TestMeshTheWayOutMovesWhilePullsRun(t *testing.T) {
 	t.Parallel()
-	const nodes = 4
+	const nodes = 3
 	c, ways := clusterWithWays(t, nodes, 0, upstreamtest.New(t))
 	var blobs []testBlob
 	var size int64
-	for k := range 2 * nodes {
+	for k := range nodes {
 		b := c.blobOf(k%nodes, 6*mib)
 		size += b.size
 		blobs = append(blobs, b)
 	}
 	c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: http.MethodGet, PathPart: "/blobs/"}, SlowBytesPerSecond: 2 * mib})
 	var pulls []<-chan pulled
-	for k, b := range blobs {
+	for _, b := range blobs {
 		for i := range nodes {
-			if i != k%nodes || k < nodes {
-				pulls = append(pulls, c.began(i, b))
-			}
+			pulls = append(pulls, c.began(i, b))
 		}
 	}
 	stop, moved := make(chan struct{}), make(chan int)
 	go func() {
-		tick := time.NewTicker(1200 * time.Millisecond)
-		defer tick.Stop()
 		for k := 1; ; k++ {
-			select {
-			case <-stop:
-				moved <- k - 1
-				return
-			case <-tick.C:
+			last, came := time.Now(), c.up.BytesSent()
+			for time.Since(last) < 1200*time.Millisecond || c.up.BytesSent() < came+2*mib { // however slow this machine is
+				select {
+				case <-stop:
+					moved <- k - 1
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
 			}
 			ways[k%nodes].mend()
 			ways[(k-1)%nodes].cut()
@@ -247,7 +246,7 @@ func TestMeshNoNodeHasAWayOut(t *testing.T) {
 	for i := range c.nodes {
 		began := time.Now()
 		d := c.get(i, blobPath(c.blob(1000).Digest)).wantError(t, http.StatusBadGateway, "UNAVAILABLE")
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > patience {
 			t.Errorf("it took %v", took)
 		}
 		if d.UpstreamHost != ways[i].addr && !strings.Contains(d.UpstreamHost, "127.0.0.1") || !strings.Contains(d.Reason, "by way of node-") {

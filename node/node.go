@@ -83,7 +83,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	sites := sites{n.registries, n.upstream.Low, n.cluster.Private}
 	n.egress = newEgress(n)
-	fetch := transfer.Config{Upstream: wayOut(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	fetch := transfer.Config{Upstream: wayOut(n), Reaches: reaches(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}

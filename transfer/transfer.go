@@ -40,6 +40,8 @@ type Config struct {
 	Mesh  mesh.Router   // the other members, nil for a node on its own
 	Look  time.Duration // as mesh.Config.Look
 	Drip  time.Duration // as mesh.Config.Drip
+	// Reaches is as mesh.Config.Reaches.
+	Reaches func(registry string) bool
 }
 
 // A Fetcher gets content for clients. Its methods may be called from any goroutine.
@@ -84,7 +86,7 @@ func New(cfg Config) *Fetcher {
 	r := &rooms{upstream: cfg.Upstream, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
 	r.memory = wait.NewBudget(memoryBytes, memoryCrowd, memoryPatience)
 	r.mesh = mesh.New(mesh.Config{
-		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip,
+		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip, Reaches: cfg.Reaches,
 		Passed: func(registry string) { r.counters.Of(registry).PeersPassed.Add(1) },
 	})
 	r.grants = grants.New(grants.Config{Upstream: cfg.Upstream, Mesh: r.mesh, Site: cfg.Site, Life: r.life, Within: answerWithin, Log: cfg.Log})

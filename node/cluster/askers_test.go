@@ -57,3 +57,29 @@ func TestTheBestSuitedMembersAsk(t *testing.T) {
 		}
 	}
 }
+
+// A node with egress: false is on the routes if another asks for it. Members of earlier
+// versions know nothing of that, be they those that would ask or those that would be asked.
+func TestNodesWithoutEgressAskByWayOfOthers(t *testing.T) {
+	t.Parallel()
+	with, without := membership.Member{ID: "with", Egress: true, Relays: true}, membership.Member{ID: "without", Relays: true}
+	former, formerWithout := membership.Member{ID: "former", Egress: true}, membership.Member{ID: "former without"}
+	strict := membership.Member{ID: "strict", Relays: true, Whitelist: true}
+	for name, test := range map[string]struct {
+		members []membership.Member
+		routes  map[string]bool
+		out     map[string]bool
+	}{
+		"one asks for the other":             {[]membership.Member{with, without}, map[string]bool{"with": true, "without": true}, map[string]bool{"with": true}},
+		"nobody may ask":                     {[]membership.Member{without}, map[string]bool{}, map[string]bool{}},
+		"only an earlier version may":        {[]membership.Member{former, without}, map[string]bool{"former": true}, map[string]bool{}},
+		"an earlier version without egress":  {[]membership.Member{with, formerWithout}, map[string]bool{"with": true}, map[string]bool{"with": true}},
+		"in whitelist_mode, not its own":     {[]membership.Member{with, strict}, map[string]bool{"with": true}, map[string]bool{"with": true}},
+		"both versions may, and one may not": {[]membership.Member{former, with, without}, map[string]bool{"former": true, "with": true, "without": true}, map[string]bool{"with": true}},
+	} {
+		got := whoAsks(&membership.View{Members: test.members}, "registry.example", false)
+		if !maps.Equal(got.members, test.routes) || !maps.Equal(got.out, test.out) {
+			t.Errorf("%s: %v on routes, %v asked for others; want %v, %v", name, got.members, got.out, test.routes, test.out)
+		}
+	}
+}

@@ -9,12 +9,8 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-const (
-	// broughtFor is how long it is remembered which member brought a whole blob.
-	broughtFor = time.Minute
-	// maxBrought bounds the blobs that this is remembered of.
-	maxBrought = 1024
-)
+// maxBrought bounds the blobs of which it is remembered who brought them.
+const maxBrought = 1024
 
 // brought remembers by way of which member a whole blob last came. Whoever asks for it again
 // from its beginning so soon may have found that the bytes are wrong. Then another way is

@@ -12,6 +12,8 @@
 //	tour.go     which ways are tried, in order, and which failure is told at the end
 //	search.go   which member's way leads there, if nobody knows
 //	ways.go     what is known of the ways: this node's own, and what members tell of theirs
+//	brought.go  which member brought a blob, in case its bytes are wrong
+//	times.go    how long everything takes
 //	own.go      this node's own way: measured, probed, and lent to other members
 //
 // A member that asks for another goes by its own way out only ([Egress.Out] is that way
@@ -30,15 +32,6 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
-)
-
-const (
-	// within bounds each request, whatever ways are tried: until all of it is there, or
-	// the header of a blob. It is less than a client's 39 s, so that it is told why.
-	within = 38 * time.Second
-	// otherWays is for how long other ways are begun after this node's own has failed.
-	// A client whose tag is cached waits 5 s at most.
-	otherWays = 3250 * time.Millisecond
 )
 
 // errLate ends a request that takes too long.
@@ -71,10 +64,6 @@ type Egress struct {
 }
 
 var _ oci.Upstream = (*Egress)(nil)
-
-// patient: a member is not left because little comes through it, since that may be the
-// registry's fault.
-const patient = 24 * time.Hour
 
 // New returns an Egress.
 func New(cfg Config) *Egress {

@@ -185,6 +185,23 @@ func TestNoWayAtAll(t *testing.T) {
 	}
 }
 
+// A search ends in time, whatever members do, and the error names those that did not answer.
+func TestMembersThatDoNotAnswerAreNamed(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		r.own.set(errNoWay())
+		for _, m := range r.members {
+			m.delay = 30 * time.Second
+		}
+		var err error
+		if took := took(func() { _, err = r.tag() }); took > 4*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if e, ok := oci.AsError(err); !ok || !strings.Contains(e.Reason, "node-a (no answer in time), node-b (no answer in time)") {
+			t.Error(err)
+		}
+	})
+}
+
 // The way out moves between nodes while a blob is read. Each byte comes once.
 func TestTheWayMovesWhileABlobIsRead(t *testing.T) {
 	bubble(t, 3, true, func(t *testing.T, r *rig) {
@@ -323,6 +340,7 @@ func TestASlowWayIsLeft(t *testing.T) {
 		if _, relay, _ := r.read(0); relay != "" {
 			t.Errorf("by way of %q, which is hardly better", relay)
 		}
+		r.ways.Hear("a", host, mesh.Way{State: mesh.WayUp}) // how fast, nobody knows
 		r.ways.Hear("b", host, mesh.Way{State: mesh.WayUp, Rate: 50 << 20})
 		if _, relay, _ := r.read(0); relay != "node-b" {
 			t.Errorf("by way of %q", relay)

@@ -13,10 +13,6 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// probeEvery is how often this node's own way is tried while members' are taken instead.
-// Nobody waits for that.
-const probeEvery = 5 * time.Second
-
 // own is this node's own way out. It notes how that is.
 type own struct {
 	up   oci.Upstream

@@ -10,11 +10,6 @@ import (
 )
 
 const (
-	// stagger is how long one member has before the next is asked, too.
-	stagger = 100 * time.Millisecond
-	// searchWithin bounds a search. With the time in which this node's own way fails it
-	// fits into the 5 s of a client whose tag is cached.
-	searchWithin = 3 * time.Second
 	// maxAsked bounds the members that a search asks. Those found down are passed over
 	// in the next, so all have their turn.
 	maxAsked = 16
@@ -74,7 +69,8 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 	answers := make(chan answer, len(members)) // none of them waits for this goroutine
 	next := time.NewTimer(0)
 	defer next.Stop()
-	for begun, ended := 0, 0; ended < len(members); {
+	heard := map[string]bool{}
+	for begun := 0; len(heard) < len(members); {
 		select {
 		case <-next.C:
 			if begun == len(members) {
@@ -88,9 +84,14 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 			if a.up {
 				return a.member
 			}
-			ended++
+			heard[a.member.ID()] = true
 			next.Reset(0)
 		case <-ctx.Done():
+			for _, m := range members[:begun] {
+				if !heard[m.ID()] {
+					s.ways.found(m.ID(), ref.Registry, oci.LateError(ref, nil))
+				}
+			}
 			return nil
 		}
 	}

@@ -55,28 +55,37 @@ func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Co
 	return v, t.failure()
 }
 
-// ways lists the ways in order: this node's own unless that is known to be bad, members'
-// that are known to be good, those that turn out to be, and at last what was known to be bad.
+// ways lists the ways in order. This node's own comes first unless it is known to be down;
+// members' that are better by far come before it. Then come members' that are known to be up,
+// those that turn out to be, and at last what was known to be down.
 func (t *tour) ways(ctx context.Context) iter.Seq[way] {
 	return func(yield func(way) bool) {
 		cfg := &t.e.cfg
 		t.members = cfg.Relays(t.ref.Registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
-		down, slow := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
-		later := len(t.members) > 0 && (down || slow)
-		if cfg.Own && !later && !yield(way{}) {
-			return
-		}
-		if cfg.Own && later && down {
+		down, better := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
+		last := down && len(t.members) > 0
+		switch {
+		case !cfg.Own:
+		case last:
 			t.e.own.probe(t.ref, t.blob)
-		}
-		others, last := t.doubted()
-		if !t.through(ctx, others, yield) || !t.through(ctx, last, yield) {
+		case !t.each(better, yield) || !yield(way{}):
 			return
 		}
-		if cfg.Own && later {
+		others, doubtful := t.doubted()
+		if t.through(ctx, others, yield) && t.through(ctx, doubtful, yield) && cfg.Own && last {
 			yield(way{})
 		}
 	}
+}
+
+// each lists the ways of members that were not taken before.
+func (t *tour) each(members []mesh.Relayer, yield func(way) bool) bool {
+	for _, m := range members[:min(len(members), maxWays)] {
+		if !t.took(m) && !yield(way{m}) {
+			return false
+		}
+	}
+	return true
 }
 
 // doubted sets apart the member by way of which the same blob came a short while ago.
@@ -97,11 +106,8 @@ func (t *tour) doubted() (others, last []mesh.Relayer) {
 
 // through lists the ways of members: those known to be good, then those that turn out to be.
 func (t *tour) through(ctx context.Context, members []mesh.Relayer, yield func(way) bool) bool {
-	known := t.e.cfg.Ways.up(members, t.ref.Registry)
-	for _, m := range known[:min(len(known), maxWays)] {
-		if !yield(way{m}) {
-			return false
-		}
+	if !t.each(t.e.cfg.Ways.up(members, t.ref.Registry), yield) {
+		return false
 	}
 	for len(t.taken) < 2*maxWays && t.inTime() {
 		m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))

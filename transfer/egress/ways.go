@@ -16,13 +16,6 @@ const (
 	// members told: clients make up names. The one used least recently is forgotten.
 	maxOwn    = 256
 	maxTheirs = 4096
-	// measuredFor is how long a measured speed counts. After that the way is tried, and
-	// measured, again.
-	measuredFor = 5 * time.Minute
-	// toldFor is how long it counts what a member's way was found or told to be, and
-	// downFor is how long one that was found down is not asked again.
-	toldFor = 5 * time.Minute
-	downFor = 250 * time.Millisecond
 )
 
 // When a way is slow: a member's is taken instead if it is that many times as good.
@@ -210,16 +203,22 @@ func slower(way, other mesh.Way) bool {
 		way.Latency > slowLatency && other.Latency > 0 && other.Latency < way.Latency/better
 }
 
-// avoids reports whether one of the members is to be asked first: this node's own way is
-// down, or so slow that it comes to the same.
-func (w *Ways) avoids(members []mesh.Relayer, registry string, blob bool) (down, slow bool) {
+// avoids reports whether this node's own way is down, and lists the members whose ways are so
+// much better that they are to be taken instead.
+func (w *Ways) avoids(members []mesh.Relayer, registry string, blob bool) (down bool, better []mesh.Relayer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, known := w.own.Get(registry)
 	if !known {
-		return false, false
+		return false, nil
 	}
-	return m.down[ordinal(blob)], slower(m.way(), w.best(members, registry))
+	own := m.way()
+	for _, one := range members {
+		if way := w.of(one.ID(), registry); way.State == mesh.WayUp && slower(own, way) {
+			better = append(better, one)
+		}
+	}
+	return m.down[ordinal(blob)], better
 }
 
 // at returns what is measured of this node's own way, to be changed. The caller holds mu.

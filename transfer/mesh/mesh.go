@@ -25,6 +25,9 @@ type Config struct {
 	Look   time.Duration         // how often a request to a peer is looked at, 0: 500 ms
 	Drip   time.Duration         // how long a peer may bring next to nothing while this node could ask the registry, 0: 30 s
 	Passed func(registry string) // counts a peer that could not help; may be nil
+	// Reaches reports whether this node's own way out may lead to the registry. nil: it
+	// always may.
+	Reaches func(registry string) bool
 }
 
 // A Mesh asks the other nodes. Its methods may be called from any goroutine.
@@ -45,6 +48,9 @@ func New(cfg Config) *Mesh {
 	}
 	if cfg.Router == nil {
 		cfg.Router = alone{}
+	}
+	if cfg.Reaches == nil {
+		cfg.Reaches = func(string) bool { return true }
 	}
 	if cfg.Passed == nil {
 		cfg.Passed = func(string) {}

@@ -51,7 +51,7 @@ const (
 	few = 4
 	// DripFor is how long a stream may bring next to nothing, or a request no answer,
 	// whatever the peer says about the registry. After that a node that may ask the
-	// registry does so itself.
+	// registry does so itself, if its own way leads there: another's is the peer's, perhaps.
 	DripFor = 30 * time.Second
 	// DripRate is the speed in bytes a second below which next to nothing comes.
 	DripRate = 64 << 10
@@ -252,7 +252,7 @@ func (w *Watch) drips(g *gaze, came int64) bool {
 	}
 	little := float64(came-g.sinceLong) < DripRate*took.Seconds()
 	g.long, g.sinceLong = time.Now(), came
-	return little && w.mesh.MayAsk(w.ref)
+	return little && w.mesh.MayAsk(w.ref) && w.mesh.cfg.Reaches(w.ref.Registry)
 }
 
 // ask asks the peer how far it is. It returns ErrHangs if there is no answer, and

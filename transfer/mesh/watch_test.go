@@ -82,6 +82,23 @@ func TestARequestWithoutAnAnswerIsGivenUp(t *testing.T) {
 	}
 }
 
+// Where this node's own way out does not lead to the registry, a slow one is no reason to leave
+// the peer: this node would ask by the same way.
+func TestASlowRegistryIsAwaitedWhereThereIsNoOwnWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &member{id: "a", progress: says(Progress{})}
+		m, _ := newMesh(p, nil)
+		m.cfg.Reaches = func(registry string) bool { return registry != ref.Registry }
+		ctx, cancel := context.WithTimeout(t.Context(), 38*time.Second)
+		defer cancel()
+		if _, err := Tend(ctx, m, p, ref, never); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		p.wantFault(t, nil)
+	})
+}
+
 // A verdict is put off while this node is late itself, but not for ever.
 func TestANodeThatIsLateItselfDoubtsItsVerdicts(t *testing.T) {
 	t.Parallel()

@@ -403,3 +403,21 @@ func TestWaysAreToldAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a member's header says, what is read of it can be used.
+func FuzzTold(f *testing.F) {
+	f.Add(`{"digest":"`+somewhere.Digest.String()+`","size":7,"offset":3,"by":"storage","host":"cdn.example.com","redirect":"https://x.example/y"}`, "up 12 34")
+	f.Add(`{"size":-1}`, "down")
+	f.Fuzz(func(t *testing.T, header, way string) {
+		got, err := readTold(http.Header{headerTold: {header}})
+		if err != nil {
+			return
+		}
+		if got.Size < -1 || got.Offset < 0 || len(got.Host) > maxWord || len(got.Type) > maxWord || got.by() > oci.Middlebox || got.Redirect != "" && !isLocation(got.Redirect) {
+			t.Errorf("%q became %+v", header, got)
+		}
+		if w := parseWay(way); w.Rate < 0 || w.Latency < 0 || w.Latency > maxLatency || parseWay(encodeWay(w)) != w {
+			t.Errorf("%q became %+v", way, w)
+		}
+	})
+}
