@@ -128,6 +128,12 @@ var bad = []struct{ name, text, want string }{
 	{"an alias that is a registry with a port", "registries: {a.io: {alias: [localhost_5000]}, 'localhost:5000': }", `c.yaml:1:29: registries.a.io.alias[0]: "localhost_5000" already means localhost:5000; choose another alias`},
 	{"an alias of the official images", "registries: {a.io: {alias: [library]}}", `c.yaml:1:29: registries.a.io.alias[0]: "library" already means the official images of registry-1.docker.io; choose another alias`},
 	{"a realm with a path", "registries: {a.io: {realm_hosts: [b.io/token]}}", `c.yaml:1:35: registries.a.io.realm_hosts[0]: "b.io/token" is not a host; use host or host:port, without https:// or a path`},
+	{"bad rules for tags", "registries: {a.io: {tags: ['v*', {ttl: 1h}, {match: '[a', ttl: x}, {match: a/b, stale_if_eror: 1h}]}}", `c.yaml:1:28: registries.a.io.tags[0]: must be a mapping, not a single value` + "\n" +
+		`c.yaml:1:34: registries.a.io.tags[1]: has no match; add one, such as match: "*-SNAPSHOT"` + "\n" +
+		`c.yaml:1:53: registries.a.io.tags[2].match: "[a" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
+		`c.yaml:1:64: registries.a.io.tags[2].ttl: "x" is not a duration; use for example 60s, 12h or 0s` + "\n" +
+		`c.yaml:1:76: registries.a.io.tags[3].match: "a/b" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
+		`c.yaml:1:81: registries.a.io.tags[3].stale_if_eror: unknown key (did you mean stale_if_error?)`},
 	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
 	{"no connection at all", "registries: {a.io: {upstream_connections: 0}}", `c.yaml:1:43: registries.a.io.upstream_connections: "0" is not a number from 1 to 64`},

@@ -75,8 +75,22 @@ func (k *checker) checkRegistries() {
 		e.Private = e.Private || e.Username != ""
 		e.Public = k.isSet(e.path+".private") && !e.Private
 		k.checkAuthorities(e.path+".ca_file", e.CAFile)
+		k.fillTags(e)
 	}
 	k.checkAliases()
+}
+
+// fillTags completes the rules for tags by what the registry says.
+func (k *checker) fillTags(e *entry) {
+	for i := range e.Tags {
+		path := index(e.path+".tags", i)
+		if !k.isSet(path + ".ttl") {
+			e.Tags[i].TTL = e.TagTTL
+		}
+		if !k.isSet(path + ".stale_if_error") {
+			e.Tags[i].StaleIfError = e.StaleIfError
+		}
+	}
 }
 
 // checkAuthorities makes sure that the file, if there is one, holds certificates.

@@ -90,6 +90,7 @@ type Registry struct {
 	Mirrors             []Mirror       // other hosts that hold the same repositories
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
 	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
+	Tags                []TagRule      // the two for tags that match, first match
 	Offline             bool           // never contact the registry
 	UpstreamConnections int            // parallel ranges for a large blob, at least 1
 	UpstreamRequests    int            // at the registry at a time, at least 1
@@ -102,6 +103,13 @@ type Registry struct {
 	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool           // false passes redirects on to the client
 	Insecure            bool           // plain http, or https without verification
+}
+
+// A TagRule says how long tags are believed whose name matches.
+type TagRule struct {
+	Match        string        // a pattern as path.Match has it; no slash
+	TTL          time.Duration // as TagTTL, which it is if not set
+	StaleIfError time.Duration // as the registry's, which it is if not set
 }
 
 // A Mirror is another place that holds a registry's repositories.

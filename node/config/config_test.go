@@ -156,6 +156,7 @@ defaults: {insecure: yes, upstream_proxy: "https://u:p@proxy:3128"}
 registries:
   h.example:
     private: true
+    tags: [{match: "*-SNAPSHOT", ttl: 10s}, {match: "v?", stale_if_error: 1h}]
     mirrors: [M.example, {host: n.example:5000, tags: true}]
     tag_ttl: 5m
     stale_if_error: 0
@@ -170,6 +171,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
+		Tags:   []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
 		TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, RealmHosts: []string{"auth.example"},
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}

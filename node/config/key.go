@@ -110,5 +110,20 @@ func setMirrors(r *reader, of *Registry, n *node, path string) {
 	}
 }
 
+// setTags reads a list of rules with tagKeys.
+func setTags(r *reader, of *Registry, n *node, path string) {
+	if !r.is(n, list, path) {
+		return
+	}
+	for i, item := range n.items {
+		var t TagRule
+		at := index(path, i)
+		if fill(r, &t, tagKeys, item, at, ""); t.Match == "" && item.shape == mapping && !r.failed(at+".match") {
+			r.problem(item.at, at, "has no match; add one, such as match: \"*-SNAPSHOT\"")
+		}
+		of.Tags = append(of.Tags, t)
+	}
+}
+
 // index returns the path of item i of the list at path.
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

@@ -80,8 +80,9 @@ var registryKeys = []key[Registry]{
 		"How long a tag is used after a check with the registry. 0: check at each request."),
 	one("stale_if_error", durationKind, "720h", func(r *Registry) *time.Duration { return &r.StaleIfError },
 		"How long a tag's last manifest, a list's last page, or that a tag is missing, is served while the registry fails. 0: never."),
+	{path: "tags", shape: list, typ: "list of rules", preset: "[]", set: setTags, doc: "The two keys above for some tags: `{match: \"*-SNAPSHOT\", ttl: 10s, stale_if_error: 1h}`. The first rule that matches a tag's name counts; `*` stands for any characters, `?` for one, `[a-z]` for one of these. What a rule does not set is as for the registry."},
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
-		"Never contact the registry; serve only what is cached."),
+		"Never contact the registry; serve only what is cached, however old it is. Set it on all nodes of a cluster."),
 	one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
 		"Parallel connections for one large blob. This version supports only 1."),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
@@ -136,6 +137,13 @@ var clusterKeys = []key[Cluster]{
 var mirrorKeys = []key[Mirror]{
 	one("host", hostKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
+}
+
+// tagKeys describes a rule for tags.
+var tagKeys = []key[TagRule]{
+	one("match", patternKind, "", func(t *TagRule) *string { return &t.Match }, "Which tags."),
+	one("ttl", durationKind, "", func(t *TagRule) *time.Duration { return &t.TTL }, "As tag_ttl."),
+	one("stale_if_error", durationKind, "", func(t *TagRule) *time.Duration { return &t.StaleIfError }, "As the registry's."),
 }
 
 // A gap is a key of registries that this version understands but does not support.
