@@ -64,11 +64,13 @@ func (r *relay) close() {
 // names the answer.
 func (r *relay) tell(q asked, what string) {
 	for _, to := range r.keepers(q) {
-		if !r.mayTell(q.question().Key()+" "+to.ID(), what) {
+		key := q.question().Key() + " " + to.ID()
+		if !r.mayTell(key, what) {
 			continue
 		}
 		r.telling.run(func(ctx context.Context) {
 			if err := to.Told(ctx, q.question()); err != nil {
+				r.untell(key)
 				r.log.Debug("a member was not told of an answer", "peer", to.Name(), "registry", q.Registry, "repository", q.Repository, "error", err)
 			}
 		})
@@ -103,6 +105,13 @@ func (r *relay) mayTell(key, what string) bool {
 	}
 	r.told.Add(key, relayed{what, time.Now().Add(relayAgain)})
 	return true
+}
+
+// untell lets the answer be told again at the next check.
+func (r *relay) untell(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told.Remove(key)
 }
 
 // heard hears that the registry answered q at another node.

@@ -38,6 +38,11 @@ func TestTheNextOnTheRingKnowsWhatTheOwnerKnows(t *testing.T) {
 			m.ringOf(0, 1)
 			img := m.registry.PutImage(repo, "v1", random(1, 10*kib))
 			owner, other := m.nodes[0], m.nodes[3]
+			for _, n := range m.nodes {
+				if err := n.store.Listed(t.Context()); err != nil { // before that answers are not kept
+					t.Fatal(err)
+				}
+			}
 			owner.mustFind(owner.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
 			if _, err := owner.Manifest(t.Context(), owner.tag("none"), nil, false); oci.KindOf(err) != oci.NotFound {
 				t.Fatalf("a tag that is not there: %v", err)

@@ -87,6 +87,9 @@ const rounds = 3
 // node does when it leads.
 func (f *filler) sources() iter.Seq[source] {
 	return func(yield func(source) bool) {
+		if f.request.Offline && !f.anywhere(yield) {
+			return
+		}
 		if f.key.leads {
 			f.lead(yield)
 			return
@@ -106,6 +109,12 @@ func (f *filler) sources() iter.Seq[source] {
 			}
 		}
 	}
+}
+
+// anywhere lists all members that hold a blob whose registry is not to be asked: it may
+// be that nobody can get it anew.
+func (f *filler) anywhere(yield func(source) bool) bool {
+	return f.holders(f.cfg().Mesh.Held(f.ctx(), f.request.Ref, f.trusted(f.cfg().Mesh.Members())), yield)
 }
 
 // lead lists the sources of a flight that leads: nodes that have the blob or are
