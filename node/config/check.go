@@ -35,6 +35,9 @@ func (k *checker) check() {
 // checkAuth checks the logins of the proxy itself.
 func (k *checker) checkAuth(a *Auth) {
 	k.credentials("auth", a.Username, &a.Password, a.passwordFile)
+	if len(a.Admins) == 0 && a.Username != "" {
+		a.Admins = []string{a.Username}
+	}
 	const users, anonymous = "auth.htpasswd_file", "auth.anonymous_from"
 	if a.HtpasswdFile != "" && !k.finding {
 		if _, err := ReadUsers(a.HtpasswdFile); err != nil {

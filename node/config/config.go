@@ -70,6 +70,7 @@ type Auth struct {
 	Password      Secret
 	HtpasswdFile  string         // was valid when the config was read; "" for none
 	AnonymousFrom []netip.Prefix // clients that may pull without a login
+	Admins        []string       // users that may change things; if none are set, Username
 
 	passwordFile string
 }

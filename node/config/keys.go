@@ -43,6 +43,8 @@ var configKeys = []key[Config]{
 		"File with further users, as `htpasswd -B` writes it (bcrypt only). Read again when it changes."),
 	many("auth.anonymous_from", cidrKind, func(c *Config) *[]netip.Prefix { return &c.Auth.AnonymousFrom },
 		"Clients that may pull without a login."),
+	many("auth.admins", userKind, func(c *Config) *[]string { return &c.Auth.Admins },
+		"Users that may change things: leave, forget, import, warm. Not set: `auth.username`. Where no login is configured, clients on the node's own machine may."),
 	one("queue_timeout", durationKind, "120s", func(c *Config) *time.Duration { return &c.QueueTimeout },
 		"How long a pull may wait for its turn when the node is at its limits. Then it is refused."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
