@@ -51,6 +51,23 @@ func parseTarget(name string, args []string, s streams) (target, error) {
 	return targetOf(*file, *addr, s)
 }
 
+// parseMixed parses flags that may stand before, between and behind other arguments, which
+// it returns.
+func parseMixed(fl *flag.FlagSet, args []string, s streams) (names []string, err error) {
+	fl.SetOutput(s.err)
+	for {
+		switch err := fl.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, err
+		case err != nil:
+			return nil, errUsage
+		case fl.NArg() == 0:
+			return names, nil
+		}
+		names, args = append(names, fl.Arg(0)), fl.Args()[1:]
+	}
+}
+
 // parseNamedTarget parses the flags of a command that asks a running node about one
 // thing. Flags may stand before its name or behind it.
 func parseNamedTarget(command, what string, args []string, s streams) (t target, name string, err error) {
@@ -178,19 +195,30 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 // send is ask with a body of JSON, unless that is nil.
 func (t target) send(ctx context.Context, method, path string, what any) ([]byte, error) {
 	var text []byte
+	header := http.Header{}
 	if what != nil {
 		var err error
 		if text, err = json.Marshal(what); err != nil {
 			return nil, err
 		}
+		header.Set("Content-Type", "application/json")
 	}
-	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(text))
+	resp, err := t.do(ctx, method, path, header, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
-	if what != nil {
-		req.Header.Set("Content-Type", "application/json")
+	defer func() { _ = resp.Body.Close() }() // only read
+	return read(resp)
+}
+
+// do sends a request to the node with the login, and returns whatever it answers. Close
+// the body.
+func (t target) do(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, body)
+	if err != nil {
+		return nil, err
 	}
+	req.Header = header
 	if t.auth.Username != "" {
 		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
 	}
@@ -199,11 +227,11 @@ func (t target) send(ctx context.Context, method, path string, what any) ([]byte
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
+	return client.Do(req)
+}
+
+// read reads an answer, which is an error unless its status is 200.
+func read(resp *http.Response) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	switch {
 	case err != nil:

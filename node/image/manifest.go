@@ -102,3 +102,17 @@ func (m Manifest) read() (doc document) {
 	_ = json.Unmarshal(m.Content, &doc) // NewManifest has checked that
 	return doc
 }
+
+// ReadReferrers reads a list of what refers to a manifest.
+func ReadReferrers(list []byte) ([]Descriptor, error) {
+	var doc document
+	if err := json.Unmarshal(list, &doc); err != nil {
+		return nil, fmt.Errorf("the list of referrers: %w", err)
+	}
+	for _, d := range doc.Manifests {
+		if err := d.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("the list of referrers names %q: %w", d.Digest, err)
+		}
+	}
+	return doc.Manifests, nil
+}
