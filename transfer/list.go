@@ -256,7 +256,11 @@ func (l *lists) last(ctx context.Context, q asked, failed *oci.Error, began time
 	}))
 	if err != nil {
 		var ok bool
-		if list, ok = l.kept(q); !ok {
+		if list, ok = l.kept(q); !ok && q.query != "" && q.query.Whole() {
+			q.query = "" // of that list, more may be known
+			return l.last(ctx, q, failed, began)
+		}
+		if !ok {
 			return nil, l.words.instead(q, failed)
 		}
 	}

@@ -58,7 +58,7 @@ func sendLayout(ctx context.Context, t target, f *image.File, as string, s strea
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	if resp.StatusCode != http.StatusOK {
-		_, err := read(resp)
+		_, err := answered(resp)
 		return fmt.Errorf("sending the images to %s: %w", t.addr, err)
 	}
 	return printImported(resp.Body, t.addr, s)

@@ -35,7 +35,7 @@ func (p *pulled) get(ctx context.Context, path string, header http.Header) (*htt
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	_, err = read(resp)
+	_, err = answered(resp)
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, fmt.Errorf("%w: %w", image.ErrNone, err)
 	}

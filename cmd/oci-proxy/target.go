@@ -208,7 +208,7 @@ func (t target) send(ctx context.Context, method, path string, what any) ([]byte
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	return read(resp)
+	return answered(resp)
 }
 
 // do sends a request to the node with the login, and returns whatever it answers. Close
@@ -230,8 +230,8 @@ func (t target) do(ctx context.Context, method, path string, header http.Header,
 	return client.Do(req)
 }
 
-// read reads an answer, which is an error unless its status is 200.
-func read(resp *http.Response) ([]byte, error) {
+// answered reads an answer, which is an error unless its status is 200.
+func answered(resp *http.Response) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	switch {
 	case err != nil:
