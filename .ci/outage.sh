@@ -237,6 +237,21 @@ stale() {
   done
 }
 
+# exported writes the image into a file, through a node.
+exported() { bounded "$oci_proxy" export -c "$work/${members[0]}/config.yaml" -o "$work/app.tar" -platform all referrers/org/app:v1; }
+
+# loads CLIENT makes a client take the image from the file.
+loads() {
+  local name=127.0.0.1:$referrers_port/org/app:v1
+  case $1 in
+    docker) docker load -i "$work/app.tar" && docker image inspect "$name" >/dev/null && forget_docker ;;
+    containerd) ctr images import --all-platforms "$work/app.tar" && names_digest "${digest[referrers]}" "$(ctr images ls "name==$name")" && forget_containerd ;;
+    podman) podman load -q -i "$work/app.tar" && forget_podman ;;
+    skopeo) rm -rf "$work/skopeo" && skopeo copy -q --all --preserve-digests "oci-archive:$work/app.tar:$name" "dir:$work/skopeo" && blobs_are_right "$work/skopeo" ;;
+    crane) tar -C "$work" -xf "$work/app.tar" --one-top-level=layout && crane validate --fast --tarball "$work/app.tar" ;;
+  esac
+}
+
 # evidence prints the ends of the nodes' logs.
 evidence() { grep -h 'status=[45]' "$work"/log/127.* | tail -n 8; }
 
@@ -256,6 +271,10 @@ fi
 started=()
 start_clients
 all "alive, through ${members[0]}" "${members[0]}"
+check 'an image is exported' exported
+for client in "${started[@]}"; do
+  check "$client loads the file" loads "$client"
+done
 stop_registries
 kill_members 2>/dev/null # the shell tells of each
 check 'all nodes start without registries and DNS' start_members
@@ -267,9 +286,7 @@ kill_members 2>/dev/null
 rm -rf "$work/${members[1]}/cache"
 check 'one node starts with an empty disk' start_members
 started=(crane) # the others have shown what they can
-for member in "${members[@]}"; do
-  all "one disk lost, through $member" "$member"
-done
+all "one disk lost, through ${members[1]}" "${members[1]}"
 check 'the tags move' move
 for member in "${members[@]}"; do
   check "moved, but stopped again, through $member: marked as stale" stale "$member"

@@ -30,6 +30,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/metrics", gate.Guarded, n.reports.metrics()},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
+		{"POST /_/warm", gate.Operators, of(n.warmImages)},
 		{"POST /_/import", gate.Operators, of(n.importLayout)},
 		{"/", gate.Public, newPage(n.cfg)},
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/crypto/bcrypt"
 
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
@@ -221,4 +222,94 @@ func TestExportAndImportUsage(t *testing.T) {
 			t.Errorf("%s: %+v, want %q", args, got, want)
 		}
 	}
+}
+
+// warm pulls what a file and arguments name, says what failed, and an outage shows that it
+// is all there. The schedule does the same at the start.
+func TestWarmPullsIntoTheCache(t *testing.T) {
+	t.Parallel()
+	s := newShipment(t)
+	host := s.registry.Host()
+	s.registry.PutImage("org/other", "v2", []byte("another layer"))
+	file, addr := nodeConfig(t, s.registry, t.TempDir(), fmt.Sprintf("auth: {username: u, password: p, htpasswd_file: %q}\nwarm: [{images: [%q], platforms: [all]}]", users(t, "bob"), host+"/org/other:v2"))
+	start(t, addr, "serve", "-c", file)
+	compose := filepath.Join(t.TempDir(), "compose.yaml")
+	if err := os.WriteFile(compose, fmt.Appendf(nil, "services: {a: {image: %q}}", host+"/org/app:v1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := call(t.Context(), "warm", "-c", file, "-f", compose, "org/none:v1", "-platform", "linux/arm64")
+	wantIn(t, got.out, host+"/org/app:v1 is "+s.index.String())
+	if wantIn(t, got.err, "org/none:v1 failed: ", "1 of 2 images failed"); got.status != exitFailed {
+		t.Errorf("%+v", got)
+	}
+	if got := call(t.Context(), "warm", "-c", file, "-o", "json", "-platform", "linux/s390x", host+"/org/app:v1"); got.status != exitFailed || !strings.Contains(got.out, "no manifest for linux/s390x, only for linux/amd64, linux/arm64") {
+		t.Errorf("%+v", got)
+	}
+	testkit.Await(t, "the schedule has pulled its image", func() bool { return s.registry.Count(http.MethodGet, "org/other/blobs/") == 2 })
+	s.registry.Down()
+	if n := s.registry.Count(http.MethodGet, "/blobs/"+s.layers[1].String()); n != 0 {
+		t.Errorf("a layer of a platform that nobody wants was pulled %d times", n)
+	}
+	for _, path := range []string{"org/app/blobs/" + s.layers[3].String(), "org/app/manifests/" + s.signature.String()} {
+		if _, err := fetch(t, addr, "/v2/"+path, ""); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Only admins may change what is cached, and no page of another site.
+func TestWhoMayWarmAndImport(t *testing.T) {
+	t.Parallel()
+	s := newShipment(t)
+	file, addr := nodeConfig(t, s.registry, t.TempDir(), fmt.Sprintf("auth: {username: u, password: p, htpasswd_file: %q}", users(t, "bob")))
+	start(t, addr, "serve", "-c", file)
+	for _, c := range []struct {
+		user, kind, origin string
+		want               int
+	}{
+		{"", "application/json", "", http.StatusUnauthorized},
+		{"bob", "application/json", "", http.StatusForbidden},
+		{"u", "text/plain", "", http.StatusUnsupportedMediaType},
+		{"u", "", "", http.StatusUnsupportedMediaType},
+		{"u", "application/json", "https://evil.example", http.StatusForbidden},
+		{"u", "application/json", "http://" + addr, http.StatusBadRequest},
+	} {
+		for path, own := range map[string]string{"/_/warm": "application/json", "/_/import": "application/x-tar"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+path, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.user != "" {
+				req.SetBasicAuth(c.user, "p")
+			}
+			if kind := strings.Replace(c.kind, "application/json", own, 1); kind != "" {
+				req.Header.Set("Content-Type", kind)
+			}
+			if c.origin != "" {
+				req.Header.Set("Origin", c.origin)
+			}
+			resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != c.want {
+				t.Errorf("%s %+v: %s", path, c, resp.Status)
+			}
+		}
+	}
+}
+
+// users writes an htpasswd file with a user whose password is p.
+func users(t *testing.T, name string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s:%s\n", name, hash), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

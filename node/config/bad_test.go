@@ -128,6 +128,13 @@ var bad = []struct{ name, text, want string }{
 	{"an alias that is a registry with a port", "registries: {a.io: {alias: [localhost_5000]}, 'localhost:5000': }", `c.yaml:1:29: registries.a.io.alias[0]: "localhost_5000" already means localhost:5000; choose another alias`},
 	{"an alias of the official images", "registries: {a.io: {alias: [library]}}", `c.yaml:1:29: registries.a.io.alias[0]: "library" already means the official images of registry-1.docker.io; choose another alias`},
 	{"a realm with a path", "registries: {a.io: {realm_hosts: [b.io/token]}}", `c.yaml:1:35: registries.a.io.realm_hosts[0]: "b.io/token" is not a host; use host or host:port, without https:// or a path`},
+	{"bad schedules", "warm: [alpine, {every: 24h}, {images: [a b], every: 1s, platforms: [amd64]}, {image: a}]", `c.yaml:1:8: warm[0]: must be a mapping, not a single value` + "\n" +
+		`c.yaml:1:16: warm[1]: has no images; add some as images: [alpine:3]` + "\n" +
+		`c.yaml:1:40: warm[2].images[0]: "a b" is not the name of an image; use for example alpine:3 or ghcr.io/org/app:v1` + "\n" +
+		`c.yaml:1:53: warm[2].every: "1s" is less than 1m0s` + "\n" +
+		`c.yaml:1:69: warm[2].platforms[0]: "amd64" is not a platform; use for example linux/amd64, linux/arm/v7 or all` + "\n" +
+		`c.yaml:1:78: warm[3]: has no images; add some as images: [alpine:3]` + "\n" +
+		`c.yaml:1:79: warm[3].image: unknown key (did you mean images?)`},
 	{"bad rules for tags", "registries: {a.io: {tags: ['v*', {ttl: 1h}, {match: '[a', ttl: x}, {match: a/b, stale_if_eror: 1h}]}}", `c.yaml:1:28: registries.a.io.tags[0]: must be a mapping, not a single value` + "\n" +
 		`c.yaml:1:34: registries.a.io.tags[1]: has no match; add one, such as match: "*-SNAPSHOT"` + "\n" +
 		`c.yaml:1:53: registries.a.io.tags[2].match: "[a" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +

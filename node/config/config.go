@@ -54,6 +54,7 @@ type Config struct {
 	Defaults        Registry       // settings of a registry that is not configured; its Host is ""
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own
+	Warm            []Warm         // images that are pulled before anybody asks for them
 }
 
 // A TLS names the files with the certificate and key of the clients' port. Both
@@ -104,6 +105,13 @@ type Registry struct {
 	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool           // false passes redirects on to the client
 	Insecure            bool           // plain http, or https without verification
+}
+
+// A Warm names images that are pulled into the cache by a schedule.
+type Warm struct {
+	Images    []string      // as people write them; at least one
+	Every     time.Duration // at least a minute
+	Platforms []string      // os/arch[/variant], or "all"; none: this machine's
 }
 
 // A TagRule says how long tags are believed whose name matches.

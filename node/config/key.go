@@ -125,5 +125,21 @@ func setTags(r *reader, of *Registry, n *node, path string) {
 	}
 }
 
+// setWarm reads a list of schedules with warmKeys.
+func setWarm(r *reader, of *Config, n *node, path string) {
+	if !r.is(n, list, path) {
+		return
+	}
+	for i, item := range n.items {
+		var w Warm
+		at := index(path, i)
+		preset(r, &w, warmKeys)
+		if fill(r, &w, warmKeys, item, at, ""); len(w.Images) == 0 && item.shape == mapping && !r.failed(at+".images") {
+			r.problem(item.at, at, "has no images; add some as images: [alpine:3]")
+		}
+		of.Warm = append(of.Warm, w)
+	}
+}
+
 // index returns the path of item i of the list at path.
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

@@ -51,6 +51,7 @@ var configKeys = []key[Config]{
 		"How long pulls may go on after SIGTERM. Then they are cut."),
 	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
 		"How long a chunk on disk is trusted after a check. 0: check at each read."),
+	{path: "warm", shape: list, typ: "list of schedules", preset: "[]", set: setWarm, doc: "Images that are pulled into this node's cache before anybody asks for them, at the start and then again: `{images: [alpine, ghcr.io/org/app:v1], every: 24h, platforms: [linux/amd64]}`. `platforms` may be `[all]`; not set: this machine's."},
 	section("defaults", func(r *reader, c *Config, n *node, path string) {
 		fill(r, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
@@ -139,6 +140,13 @@ var clusterKeys = []key[Cluster]{
 var mirrorKeys = []key[Mirror]{
 	one("host", hostKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
+}
+
+// warmKeys describes a schedule of images.
+var warmKeys = []key[Warm]{
+	many("images", imageKind, func(w *Warm) *[]string { return &w.Images }, "The images."),
+	one("every", scheduleKind, "24h", func(w *Warm) *time.Duration { return &w.Every }, "How long after a round the next one begins."),
+	many("platforms", platformKind, func(w *Warm) *[]string { return &w.Platforms }, "For which platforms."),
 }
 
 // tagKeys describes a rule for tags.

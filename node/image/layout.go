@@ -91,11 +91,11 @@ func NewLayout() *Layout {
 
 // Add adds an image of a repository (registry/repository). reference is :tag or @digest.
 func (l *Layout) Add(repository, reference string, i *Image) {
-	l.name(i.Top, repository+reference)
+	l.name(i.Top, repository+reference, true)
 	for tag, d := range i.Tags {
 		for _, m := range i.Manifests {
 			if m.Digest == d {
-				l.name(m.Descriptor, repository+":"+tag)
+				l.name(m.Descriptor, repository+":"+tag, false)
 			}
 		}
 	}
@@ -127,9 +127,12 @@ func (l *Layout) Add(repository, reference string, i *Image) {
 	l.addDocker(repository+reference, i)
 }
 
-// name adds an entry to the index.
-func (l *Layout) name(d Descriptor, name string) {
-	d.Annotations = map[string]string{refName: name, fullName: name}
+// name adds an entry to the index. What is no image must not be unpacked as one.
+func (l *Layout) name(d Descriptor, name string, unpacked bool) {
+	d.Annotations = map[string]string{refName: name}
+	if unpacked {
+		d.Annotations[fullName] = name
+	}
 	l.index.Manifests = append(l.index.Manifests, d)
 }
 

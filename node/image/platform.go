@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -37,17 +38,25 @@ var All Platforms
 // Own is this machine's architecture, with Linux: images run in containers.
 func Own() Platforms { return Platforms{{OS: "linux", Architecture: runtime.GOARCH}} }
 
-// ParsePlatforms parses a list of os/architecture[/variant], or "all". An empty text is
-// Own.
+// ParsePlatforms parses a list of os/architecture[/variant], joined by commas, or "all".
+// An empty text is Own.
 func ParsePlatforms(text string) (Platforms, error) {
-	switch text {
-	case "":
+	if text == "" {
 		return Own(), nil
-	case "all":
+	}
+	return Choose(strings.Split(text, ","))
+}
+
+// Choose parses platforms, each os/architecture[/variant] or "all". None stands for Own.
+func Choose(texts []string) (Platforms, error) {
+	if len(texts) == 0 {
+		return Own(), nil
+	}
+	if slices.Contains(texts, "all") {
 		return All, nil
 	}
 	var out Platforms
-	for one := range strings.SplitSeq(text, ",") {
+	for _, one := range texts {
 		p, err := ParsePlatform(strings.TrimSpace(one))
 		if err != nil {
 			return nil, err
