@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/gate"
 	"oci-proxy/node/image"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
@@ -27,6 +29,15 @@ const importTime = time.Minute
 // gives to registries.
 func ParseImage(cfg *config.Config, name string) (oci.Ref, error) {
 	return oci.ParseImage(name, names(cfg))
+}
+
+// image parses the name of an image of a registry that may be asked.
+func (r *registries) image(name string) (oci.Ref, error) {
+	ref, err := oci.ParseImage(name, r.names)
+	if err == nil && !r.Asks(ref.Registry) {
+		err = &oci.Error{Kind: oci.Denied, Registry: ref.Registry, Reason: notListed}
+	}
+	return ref, err
 }
 
 // typed reports whether a request has that Content-Type, and refuses it otherwise: a page
@@ -50,10 +61,18 @@ type imported struct {
 	Done   bool   `json:"done,omitempty"`
 }
 
-// importLayout answers POST /_/import: the cache takes in the images of an OCI image
+// An importer takes images into the cache.
+type importer struct {
+	fetcher    *transfer.Fetcher
+	registries *registries
+	gate       *gate.Gate
+	log        *slog.Logger
+}
+
+// ServeHTTP answers POST /_/import: the cache takes in the images of an OCI image
 // layout, a tar file as image.Layout writes it. The answer has a line of JSON for each
 // image, and one at the end.
-func (n *Node) importLayout(w http.ResponseWriter, r *http.Request) {
+func (i *importer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !typed(w, r, "application/x-tar") {
 		return
 	}
@@ -63,13 +82,7 @@ func (n *Node) importLayout(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	t := newTaking(r.Context(), n.fetcher.Intake(), func(name string) (oci.Ref, error) {
-		ref, err := oci.ParseImage(name, n.registries.names)
-		if err == nil && !n.registries.Asks(ref.Registry) {
-			err = errors.New("this proxy serves only the registries in its config (whitelist_mode)")
-		}
-		return ref, err
-	})
+	t := newTaking(r.Context(), i.fetcher.Intake(), i.registries.image)
 	err = t.all(layout)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -83,7 +96,7 @@ func (n *Node) importLayout(w http.ResponseWriter, r *http.Request) {
 			return // the client is gone
 		}
 	}
-	n.log.Info("images imported", "images", t.images, "bytes", t.bytes, "client", n.gate.Address(r).String())
+	i.log.Info("images imported", "images", t.images, "bytes", t.bytes, "client", i.gate.Address(r).String())
 }
 
 // A steady body may take any time altogether, but not stand still.

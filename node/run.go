@@ -53,7 +53,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	go func() {
 		defer close(cooled)
 		n.cluster.AwaitOthers(warming)
-		n.keepWarm(warming)
+		n.warmer.keep(warming, n.cfg.Warm)
 	}()
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)

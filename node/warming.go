@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/node/config"
+	"oci-proxy/node/gate"
 	"oci-proxy/node/image"
 	"oci-proxy/node/reply"
 	"oci-proxy/node/warm"
@@ -26,10 +29,18 @@ const (
 	warmWidth = 3
 )
 
-// warmImages answers POST /_/warm, {"images": [NAME…], "platforms": [os/arch…]}: the
+// A warmer pulls images into the cache before anybody asks for them.
+type warmer struct {
+	fetcher    *transfer.Fetcher
+	registries *registries
+	gate       *gate.Gate
+	log        *slog.Logger
+}
+
+// ServeHTTP answers POST /_/warm, {"images": [NAME…], "platforms": [os/arch…]}: the
 // images are pulled into the cache. The answer has a line of JSON for each image when it
 // is done, and one at the end.
-func (n *Node) warmImages(w http.ResponseWriter, r *http.Request) {
+func (m *warmer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !typed(w, r, "application/json") {
 		return
 	}
@@ -46,46 +57,43 @@ func (n *Node) warmImages(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	n.log.Info("images are pulled into the cache", "images", len(ask.Images), "client", n.gate.Address(r).String())
+	m.log.Info("images are pulled into the cache", "images", len(ask.Images), "client", m.gate.Address(r).String())
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	out, conn := json.NewEncoder(w), http.NewResponseController(w)
-	warm.All(r.Context(), n.pullWarm, ask.Images, want, func(l warm.Line) {
+	warm.All(r.Context(), m.pull, ask.Images, want, func(l warm.Line) {
 		_ = out.Encode(l) // the client may be gone: r's context says so
 		_ = conn.Flush()
 	})
 }
 
-// keepWarm pulls the images of the config's `warm` until ctx ends.
-func (n *Node) keepWarm(ctx context.Context) {
+// keep pulls the images of schedules until ctx ends.
+func (m *warmer) keep(ctx context.Context, schedules []config.Warm) {
 	var rules []warm.Rule
-	for _, r := range n.cfg.Warm {
+	for _, r := range schedules {
 		want, err := image.Choose(r.Platforms)
 		if err != nil {
-			n.log.Error("images are not kept warm", "error", err) // the config is checked
+			m.log.Error("images are not kept warm", "error", err) // the config is checked
 			continue
 		}
 		rules = append(rules, warm.Rule{Images: r.Images, Every: r.Every, Platforms: want})
 	}
-	warm.Keep(ctx, n.pullWarm, rules, n.log)
+	warm.Keep(ctx, m.pull, rules, m.log)
 }
 
-// pullWarm pulls an image into the cache, with what refers to it.
-func (n *Node) pullWarm(ctx context.Context, name string, want image.Platforms) (means string, size int64, err error) {
-	ref, err := oci.ParseImage(name, n.registries.names)
+// pull pulls an image into the cache, with what refers to it.
+func (m *warmer) pull(ctx context.Context, name string, want image.Platforms) (means string, size int64, err error) {
+	ref, err := m.registries.image(name)
 	if err != nil {
 		return "", 0, err
 	}
-	if !n.registries.Asks(ref.Registry) {
-		return "", 0, errors.New("this proxy serves only the registries in its config (whitelist_mode)")
-	}
-	from := stock{n.fetcher, ref}
+	from := stock{m.fetcher, ref}
 	i, err := image.Walk(ctx, from, from.reference(), want)
 	if err != nil {
 		return "", 0, err
 	}
-	for _, m := range i.Manifests {
-		size += m.Size
+	for _, one := range i.Manifests {
+		size += one.Size
 	}
 	for _, b := range i.Blobs {
 		size += b.Size

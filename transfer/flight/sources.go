@@ -87,7 +87,8 @@ const rounds = 3
 // node does when it leads.
 func (f *filler) sources() iter.Seq[source] {
 	return func(yield func(source) bool) {
-		if f.request.Offline && !f.anywhere(yield) {
+		// It may be that nobody can get it anew, so any member that holds it will do.
+		if m := f.cfg().Mesh; f.request.Offline && !f.holders(m.Held(f.ctx(), f.request.Ref, f.trusted(m.Members())), yield) {
 			return
 		}
 		if f.key.leads {
@@ -109,12 +110,6 @@ func (f *filler) sources() iter.Seq[source] {
 			}
 		}
 	}
-}
-
-// anywhere lists all members that hold a blob whose registry is not to be asked: it may
-// be that nobody can get it anew.
-func (f *filler) anywhere(yield func(source) bool) bool {
-	return f.holders(f.cfg().Mesh.Held(f.ctx(), f.request.Ref, f.trusted(f.cfg().Mesh.Members())), yield)
 }
 
 // lead lists the sources of a flight that leads: nodes that have the blob or are
