@@ -120,7 +120,7 @@ alone() {
   for image in oci-proxy buildkit; do
     docker run -d --name alone --read-only --cap-drop ALL "$image" &&
       within 30 docker exec alone /usr/bin/oci-proxy health -addr 127.0.0.1:8080 &&
-      docker exec alone /usr/bin/oci-proxy health -c /etc/oci-proxy/config.yaml | tee /dev/stderr | grep -qF '{"status":"healthy"}' &&
+      docker exec alone /usr/bin/oci-proxy health | tee /dev/stderr | grep -qF '{"status":"healthy"}' &&
       docker stop alone && [[ $(docker inspect -f '{{.State.ExitCode}}' alone) == 0 ]] && docker rm -v alone || return 1
   done
 }
@@ -188,7 +188,7 @@ leaves() {
   local node
   node=$(container node-1)
   forget_docker && docker update --restart no "$node" &&
-    compose exec -T node-1 /usr/bin/oci-proxy leave -c /etc/oci-proxy/config.yaml || return 1
+    compose exec -T node-1 /usr/bin/oci-proxy leave || return 1
   within 20 ended_well "$node" && within 20 active 3 && : >"$requests" || return 1
   pull docker several && pull docker large-2 && no_blob_asked
 }

@@ -33,6 +33,9 @@ func (d *directory) note(err error) {
 		d.broken.Store(nil)
 		return
 	}
+	if one := d.inUse(); one != nil {
+		err = withRemedy(one.path, err)
+	}
 	d.broken.Store(&err)
 }
 

@@ -33,11 +33,12 @@ var (
 // its owner and takes its lock.
 func openDisk(path string, epoch uint64, fault func(op, name string) error) (*disk, error) {
 	d := &disk{path: path, epoch: epoch, root: root{fault: fault}}
-	if err := d.enter(); err != nil {
-		return nil, errors.Join(err, d.close())
+	err := d.enter()
+	if err == nil {
+		err = d.prepare()
 	}
-	if err := d.prepare(); err != nil {
-		return nil, errors.Join(err, d.close())
+	if err != nil {
+		return nil, errors.Join(withRemedy(path, err), d.close())
 	}
 	return d, nil
 }
@@ -158,6 +159,9 @@ func (d *disk) prepare() error {
 	for _, sub := range directories {
 		if err := d.mkdir(sub); err != nil {
 			return fmt.Errorf("making the cache directory: %w", err)
+		}
+		if err := d.usable(sub); err != nil {
+			return fmt.Errorf("using the cache directory: %w", err)
 		}
 	}
 	return d.learnOwner()

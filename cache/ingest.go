@@ -18,8 +18,8 @@ import (
 // window.go. An ingest may change from the file to the window at any byte, but
 // never back.
 //
-// Resume, Replica, Doubt, Agrees, Forget, SetSize, Write, Wrong, Commit and Abort
-// belong to the writer; it calls one at a time. The writer uses the sink. Followers
+// Resume, Replica, Doubt, Agrees, Forget, SetSize, Write, Complete, Wrong, Commit and
+// Abort belong to the writer; it calls one at a time. The writer uses the sink. Followers
 // only have the stream.
 type Ingest struct {
 	sink   *sink
@@ -112,6 +112,15 @@ func (in *Ingest) Offset() int64 { return in.stream.look().written }
 
 // Size returns the size told, -1 if none was.
 func (in *Ingest) Size() int64 { return in.stream.look().size }
+
+// Complete reports whether all bytes have come: as many as were announced or, if no size
+// was told, those that match the digest.
+func (in *Ingest) Complete() bool {
+	if size := in.Size(); !in.Begun() || size >= 0 {
+		return in.Begun() && in.Offset() == size
+	}
+	return in.sink.content.verdict() == nil
+}
 
 // Sendable returns how many of the blob's first bytes its readers can get now: all
 // but those that are held back.

@@ -8,7 +8,9 @@ import (
 )
 
 const (
-	// pressureStep is for how many bytes room is made, at least, on a full disk.
+	// pressureStep is for how many bytes room is made on a full disk, at least: many
+	// small blobs would evict one by one otherwise. A store that holds little makes
+	// less, see room.narrow.
 	pressureStep = 1 << 20
 	// pressureTime is how long a disk counts as smaller than the bound after it
 	// was full. It is over sooner if the disk says that it has room.
@@ -31,12 +33,11 @@ type pressure struct {
 // relieve makes room on a full disk for n bytes, which are reserved and did not
 // fit. It reports whether anything was removed.
 func (p *pressure) relieve(d *disk, registry string, n int64) bool {
-	n = max(n, pressureStep)
 	free, err := d.free()
-	if err != nil || free >= n {
+	if err != nil || free >= max(n, pressureStep) {
 		free = 0 // the disk does not know, perhaps because of a quota
 	}
-	was, limit := p.room.narrow(n - free)
+	was, limit := p.room.narrow(n, pressureStep, free)
 	if n > limit {
 		p.room.setLimit(was) // evicting all that we hold would not be enough
 		return false

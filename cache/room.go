@@ -118,14 +118,18 @@ func (r room) shrink() (out []int32) {
 	return out
 }
 
-// narrow limits the store to n bytes less than it holds, and returns the limit
-// before and now.
-func (r room) narrow(n int64) (was, limit int64) {
+// narrow limits the store to less than it holds, so that n bytes which are reserved
+// fit on a disk that has only free bytes, and returns the limit before and now. To
+// make room less often it takes step bytes if that is more, but no more than a quarter
+// of what is held beside the n: a small store must not lose all for one blob.
+func (r room) narrow(n, step, free int64) (was, limit int64) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
 	t := &r.x.shares.total
 	was = t.limit
-	t.limit = max(t.staying()-n, 1)
+	held := t.staying()
+	n = max(n, min(step, (held-n)/4), 1)
+	t.limit = max(held-max(n-free, 1), 1)
 	return was, t.limit
 }
 

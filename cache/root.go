@@ -260,8 +260,11 @@ func (r *root) free() (int64, error) {
 	if err := unix.Fstatfs(int(r.self.Fd()), &st); err != nil {
 		return 0, err
 	}
-	return int64(min(st.Bavail, math.MaxInt64>>20)) * st.Bsize, nil
+	return inBytes(st.Bavail, st.Bsize), nil
 }
+
+// inBytes returns how many bytes so many blocks are.
+func inBytes(blocks uint64, size int64) int64 { return int64(min(blocks, math.MaxInt64>>20)) * size }
 
 // full reports whether err says that a disk has no room left.
 func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

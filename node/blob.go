@@ -2,9 +2,11 @@ package node
 
 import (
 	"net/http"
+	"time"
 
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
@@ -111,11 +113,21 @@ func (a *api) sendParts(w http.ResponseWriter, r *http.Request, req oci.Request,
 	}
 }
 
+// lastRead is how long a client whose connection is cut short may take to read what
+// has come.
+const lastRead = 5 * time.Second
+
 // sendBlob sends the body. If it breaks off, the connection ends: by the server's
 // hand if a length was promised, else by an abort, since nothing else would tell a
-// part from the whole.
+// part from the whole. In HTTP/1.0, which nginx speaks to the servers behind it unless
+// it is told otherwise, that takes a reset.
 func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, s wire.Span) {
+	end := func(bool) {}
+	if s.Length < 0 && !r.ProtoAtLeast(1, 1) {
+		end = wire.EndByReset(r)
+	}
 	k, err := b.Send(r.Context(), w, s.Offset, s.Length)
+	end(err == nil)
 	a.fetcher.Sent(req.Registry, b.Origin, k)
 	if err == nil {
 		return
@@ -123,7 +135,11 @@ func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, 
 	noteFailure(r, err)
 	if s.Length < 0 {
 		if r.ProtoMajor == 2 {
-			wire.CutShort(r) // HTTP/2 would reset the stream, which containerd takes for a failure and not for a cut to mend
+			// HTTP/2 would reset the stream, which containerd takes for a failure and not
+			// for a cut to mend. Closing the connection before the client has would
+			// reset that.
+			wire.CutShort(r)
+			_ = wait.For(r.Context(), lastRead)
 		}
 		panic(http.ErrAbortHandler)
 	}

@@ -161,7 +161,7 @@ func (b *blobs) stat(ctx context.Context, q grants.Request) (oci.Sized, error) {
 				return oci.Sized{Provenance: how, Size: b.believed(q, size)}, err
 			})
 	}
-	if e, ok := oci.AsError(err); ok && e.Passing() {
+	if e, ok := oci.AsError(err); ok && e.LastWordCounts() {
 		if held, ok := b.statHolders(limited, q); ok {
 			return held, nil
 		}

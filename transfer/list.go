@@ -122,7 +122,7 @@ func fails(ctx context.Context, err error) (*oci.Error, bool) {
 		return nil, false
 	}
 	refusal := e.Kind == oci.Denied || e.Kind == oci.NotFound
-	return e, e.Passing() || refusal && !e.Authoritative()
+	return e, e.LastWordCounts() || refusal && !e.Authoritative()
 }
 
 // current gets a page as upstream has it now, once for all who ask at the time: from the

@@ -167,7 +167,7 @@ func TestWhichFailuresAPageStandsInFor(t *testing.T) {
 				failed.By, failed.Status = by, 418
 				up.fails = failed
 				_, way, err := read(m.nodes[1].Tags(t.Context(), aTag, ""))
-				final := kind == oci.Invalid || (kind == oci.NotFound || kind == oci.Denied) && (by == oci.Registry || by == oci.TokenServer)
+				final := (kind == oci.NotFound || kind == oci.Denied) && (by == oci.Registry || by == oci.TokenServer)
 				mark := "a; fwd=stale; fwd-status=418; detail=stale-if-error"
 				if kind == oci.Offline { // its operator does not want it to be asked
 					mark = "a; hit"

@@ -29,7 +29,7 @@ func (q question) place() string { return placeOf(q.Ref) }
 // takes, checked last.
 func (t *tags) standIn(ctx context.Context, q question, own cache.Tag, known bool, err error) (*oci.Found, bool) {
 	known = known && t.grants.Stands(q.Request, oci.ManifestResource, own.Checked)
-	if e, ok := oci.AsError(err); !ok || !e.Passing() {
+	if e, ok := oci.AsError(err); !ok || !e.LastWordCounts() {
 		return nil, false
 	}
 	if known && oci.Accepts(q.client, own.MediaType) {

@@ -112,11 +112,14 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 		return found, nil
 	}
 	found, err := t.manifests.byDigest(ctx, t.pinned(q, c.Digest).Request, false, q.member)
-	if e, ok := oci.AsError(err); ok && e.Kind == oci.NotFound {
+	if e, ok := oci.AsError(err); ok && (e.Kind == oci.NotFound || e.Kind == oci.Invalid || e.Kind == oci.Corrupt) {
 		return t.whole(ctx, q, *e)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if found.Open == nil && !oci.MayBeManifest(found.MediaType, found.Bytes) {
+		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: found.By, Reason: "what the tag means is not a manifest"}
 	}
 	found.Origin, found.Stale, found.At = oci.Miss, c.how.Stale, c.how.At
 	return t.remember(q, found, c.how), nil
@@ -146,8 +149,8 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 }
 
 // whole gets the manifest that a tag means when the registry does not have the one
-// that its HEAD named: the tag may just have moved, and some registries answer HEAD
-// wrongly. absent is that answer. It says nothing about the tag.
+// that its HEAD named, or does not give it by its digest: the tag may just have moved, and
+// some registries answer HEAD wrongly. absent is that answer. It says nothing about the tag.
 func (t *tags) whole(ctx context.Context, q question, absent oci.Error) (*oci.Found, error) {
 	if q.Offline || !t.mesh.MayAsk(q.Ref) {
 		absent.By = oci.Nobody
@@ -258,7 +261,7 @@ func (t *tags) believed(q question) time.Duration {
 // stale stands in for a fresh answer while upstream fails in a way that may pass.
 func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) (*oci.Found, bool) {
 	e, ok := oci.AsError(err)
-	if !ok || !e.Passing() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
+	if !ok || !e.LastWordCounts() || errors.Is(ctx.Err(), context.Canceled) || time.Since(old.Checked) > q.StaleIfError {
 		return nil, false
 	}
 	found, ok := t.lastKnown(ctx, q, old)

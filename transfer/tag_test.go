@@ -310,3 +310,47 @@ func TestAClientThatLeavesIsToldNothingStale(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A registry may give a manifest by its tag and not by its digest, or name a digest in a
+// HEAD that is not the tag's.
+func TestATagWhoseManifestIsNotGivenByItsDigest(t *testing.T) {
+	t.Parallel()
+	answer := func(status int) func(img upstreamtest.Image) upstreamtest.Fault {
+		return func(img upstreamtest.Image) upstreamtest.Fault {
+			return upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: "/manifests/sha256:"}, Status: status}
+		}
+	}
+	for name, faults := range map[string][]func(img upstreamtest.Image) upstreamtest.Fault{
+		"400": {answer(400)}, "404": {answer(404)}, "405": {answer(405)}, "410": {answer(410)}, "501": {answer(501)},
+		"other bytes": {func(upstreamtest.Image) upstreamtest.Fault {
+			return upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: "/manifests/sha256:"}, Wrap: forged}
+		}},
+		"a HEAD that names another": {func(upstreamtest.Image) upstreamtest.Fault {
+			return upstreamtest.Fault{Match: heads, WrongDigest: true}
+		}},
+		"a HEAD that names another, and its bytes by any digest": {
+			func(upstreamtest.Image) upstreamtest.Fault {
+				return upstreamtest.Fault{Match: heads, WrongDigest: true}
+			},
+			func(img upstreamtest.Image) upstreamtest.Fault {
+				return upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET", PathPart: "/manifests/sha256:"}, Status: 200, Body: string(img.ManifestBytes)}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			img := r.registry.PutImage(repo, "latest")
+			for _, fault := range faults {
+				r.registry.Fault(fault(img))
+			}
+			r.mustFind(r.tag("latest"), img.ManifestBytes, upstreamtest.TypeManifest)
+			if m, err := r.Manifest(t.Context(), r.tag("latest"), nil, true); err != nil || m.Digest != img.Manifest && faults[0](img).WrongDigest == false {
+				t.Errorf("HEAD: %+v, %v", m, err)
+			}
+			if n := r.registry.Count("GET", "/manifests/latest"); n > 2 {
+				t.Errorf("%d GETs by tag", n)
+			}
+		})
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
@@ -273,13 +275,14 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 // A clock that was set back must not make a tag look fresh for ever.
 func TestATagCheckedInTheFutureIsCheckedAgain(t *testing.T) {
 	t.Parallel()
-	d, content := fakeBlob(100)
+	content := []byte(`{"schemaVersion":2,"manifests":[]}`)
+	d := digest.FromBytes(content)
 	dir := t.TempDir()
 	asked := 0
 	f := &fake{
 		stat: func(context.Context) (oci.Descriptor, error) {
 			asked++
-			return oci.Descriptor{Digest: d, Size: 100}, nil
+			return oci.Descriptor{Digest: d, Size: int64(len(content))}, nil
 		},
 		manifest: func(context.Context) (oci.Manifest, error) {
 			return oci.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil

@@ -56,10 +56,14 @@ func (w *words) counts(q asked, word pages.Word) bool {
 }
 
 // hear keeps what the registry itself said: that there is no such thing, or that it
-// refuses. What anybody else says changes nothing.
+// refuses. What anybody else says changes nothing, but that a registry's redirect leads to
+// no list of referrers is kept where there never was one (GHCR).
 func (w *words) hear(q asked, err error) {
 	e, ok := oci.AsError(err)
-	if !ok || !e.Authoritative() || e.Status == 0 || e.Kind != oci.NotFound && e.Kind != oci.Denied {
+	if !ok || e.Status == 0 || e.Kind != oci.NotFound && e.Kind != oci.Denied {
+		return
+	}
+	if !e.Authoritative() && !w.led(q, e) {
 		return
 	}
 	told := e.Told
@@ -79,6 +83,16 @@ func (w *words) keep(q asked, one mesh.Word) {
 	if own, known := w.own(q); (!known || one.At.After(own.Told)) && w.counts(q, word) {
 		q.Shard.Pages.Note(q.question(), word, q.Stranger)
 	}
+}
+
+// led reports whether an error says that a registry leads elsewhere for a list of referrers,
+// where there is none, and never had one.
+func (w *words) led(q asked, e *oci.Error) bool {
+	if e.By != oci.Storage || e.Kind != oci.NotFound || q.question().Resource() != oci.ReferrersResource {
+		return false
+	}
+	word, known := q.Shard.Pages.Last(q.question())
+	return !known || word.No != nil
 }
 
 // instead returns the error for a client, now that the registry fails in that way: its last

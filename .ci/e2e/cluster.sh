@@ -228,7 +228,7 @@ other() {
 # U7: 500 half streams from one address at each member.
 crowded() {
   # shellcheck disable=SC2016
-  start halves on 74 bash -c '
+  start halves ip netns exec "$switch-74" bash -c '
     while :; do
       for to in "$@"; do
         for i in {1..250}; do exec {fd}<>"/dev/tcp/$to/7946" && printf "\xf4" >&"$fd"; done

@@ -31,15 +31,11 @@ func export(ctx context.Context, args []string, s streams) error {
 	if err != nil {
 		return badUsage(s, "oci-proxy export: -platform: %v", err)
 	}
-	cfg, err := find(*file, s)
-	if err != nil {
-		return err
-	}
 	t, err := targetOf(*file, *addr, s)
 	if err != nil {
 		return err
 	}
-	e := &exporter{ctx: ctx, node: t, cfg: cfg, want: want, log: s.err, layout: image.NewLayout()}
+	e := &exporter{ctx: ctx, node: t, want: want, log: s.err, layout: image.NewLayout()}
 	for _, name := range images {
 		if err := e.add(name); err != nil {
 			return fmt.Errorf("exporting %s: %w", name, err)
@@ -57,7 +53,6 @@ func platformFlag(fl *flag.FlagSet) *string {
 type exporter struct {
 	ctx    context.Context
 	node   target
-	cfg    *config.Config
 	want   image.Platforms
 	log    io.Writer
 	layout *image.Layout
@@ -65,7 +60,7 @@ type exporter struct {
 
 // add adds an image.
 func (e *exporter) add(name string) error {
-	ref, err := node.ParseImage(e.cfg, name)
+	ref, err := node.ParseImage(e.node.cfg, name)
 	if err != nil {
 		return err
 	}
@@ -110,7 +105,7 @@ func (e *exporter) write(to string, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s is written: %s\n", to, inBytes(info.Size()))
+	fmt.Fprintf(s.out, "%s is written: %s\n", to, config.FormatSize(info.Size()))
 	return nil
 }
 

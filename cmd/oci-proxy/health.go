@@ -26,7 +26,7 @@ func health(ctx context.Context, args []string, s streams) error {
 	}
 	overTLS := false
 	if *addr == "" {
-		cfg, err := find(*file, s)
+		cfg, err := ownNode(*file, s)
 		if err != nil {
 			return err
 		}

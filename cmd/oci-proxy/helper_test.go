@@ -24,11 +24,10 @@ import (
 )
 
 // asProgram is set to run the test's binary as the program itself.
-const asProgram = "OCI_PROXY_TEST_AS_PROGRAM"
+const asProgram = "TEST_AS_OCI_PROXY"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		_ = os.Unsetenv(asProgram) // it is not a key of the config
 		main()
 	}
 	// memberlist's Shutdown does not wait for its last probes. They end by themselves, as

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 
+	"oci-proxy/node/config"
 	"oci-proxy/node/image"
 )
 
@@ -16,7 +17,7 @@ import (
 // takes them into its cache.
 func importImages(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("import", flag.ContinueOnError)
-	config, addr := nodeFlags(fl)
+	file, addr := nodeFlags(fl)
 	as := fl.String("as", "", "the `image` name of what has no name in the file, or only a tag")
 	files, err := parseMixed(fl, args, s)
 	if err != nil {
@@ -25,7 +26,7 @@ func importImages(ctx context.Context, args []string, s streams) error {
 	if len(files) != 1 {
 		return badUsage(s, "usage: oci-proxy import [flags] FILE")
 	}
-	t, err := targetOf(*config, *addr, s)
+	t, err := targetOf(*file, *addr, s)
 	if err != nil {
 		return err
 	}
@@ -42,17 +43,14 @@ func sendLayout(ctx context.Context, t target, f *image.File, as string, s strea
 	if err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		_ = w.CloseWithError(layout.Write(w, f.Open)) // it never fails
-	}()
-	defer func() {
-		_ = r.Close() // ends the writing, which reads the file
-		<-written
-	}()
-	resp, err := t.do(ctx, http.MethodPost, "/_/import", http.Header{"Content-Type": {"application/x-tar"}}, r)
+	end := func() {}
+	defer func() { end() }()
+	resp, err := t.do(ctx, http.MethodPost, "/_/import", http.Header{"Content-Type": {"application/x-tar"}}, func() io.Reader {
+		end() // of a try before
+		var r io.Reader
+		r, end = written(layout, f)
+		return r
+	})
 	if err != nil {
 		return fmt.Errorf("sending the images to %s: %w", t.addr, err)
 	}
@@ -84,7 +82,7 @@ func printImported(body io.Reader, addr string, s streams) error {
 		case line.Done && failed > 0:
 			return fmt.Errorf("%d images were not imported", failed)
 		case line.Done:
-			fmt.Fprintf(s.out, "imported: %d images, %s\n", line.Images, inBytes(line.Bytes))
+			fmt.Fprintf(s.out, "imported: %d images, %s\n", line.Images, config.FormatSize(line.Bytes))
 			return nil
 		case line.Error != "":
 			failed++
@@ -92,5 +90,19 @@ func printImported(body io.Reader, addr string, s streams) error {
 		default:
 			fmt.Fprintf(s.out, "%s is %s\n", line.Image, line.Digest)
 		}
+	}
+}
+
+// written returns the layout of a file as it is sent, and what ends that.
+func written(layout *image.Layout, f *image.File) (io.Reader, func()) {
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.CloseWithError(layout.Write(w, f.Open)) // it never fails
+	}()
+	return r, func() {
+		_ = r.Close() // ends the writing, which reads the file
+		<-done
 	}
 }

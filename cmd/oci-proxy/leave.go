@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"oci-proxy/node/config"
 )
 
 // leave asks a node to hand over what only it holds, and to leave for good. It waits
@@ -22,7 +24,7 @@ func leave(ctx context.Context, args []string, s streams) error {
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 	}
-	fmt.Fprintf(s.out, "%s is leaving: it handed over %d blobs (%s)\n", t.addr, done.Blobs, inBytes(done.Bytes))
+	fmt.Fprintf(s.out, "%s is leaving: it handed over %d blobs (%s)\n", t.addr, done.Blobs, config.FormatSize(done.Bytes))
 	if done.Failed > 0 {
 		return fmt.Errorf("no member took %d blobs; the others must fetch them from upstream again", done.Failed)
 	}

@@ -2,7 +2,9 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, forget.go, warm.go, export.go (with pulled.go), import.go, health.go, version.go. target.go asks a running node.
+// status.go, leave.go, forget.go, warm.go, export.go (with pulled.go), import.go,
+// health.go, version.go. target.go asks a running node, which
+// running.go finds if nobody says where it is.
 package main
 
 import (
@@ -43,7 +45,7 @@ func commands() []command {
 	return []command{
 		{"serve", "run one node in the foreground (the default)", serve},
 		{"demo", "run a three-node mesh and a small registry on this machine, and pull through it", demo},
-		{"check", "check the config and print every error in it", check},
+		{"check", "check the config and print every error in it; with -live, try what it names", check},
 		{"status", "show the cluster as a running node sees it", status},
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
 		{"forget", "make the cluster forget a member that died", forget},
@@ -70,10 +72,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		usage(s.out)
 		return exitDone
 	}
-	name := "serve"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		name, args = args[0], args[1:]
-	}
+	name, args := commandOf(args)
 	all := commands()
 	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
 	if i < 0 {
@@ -82,6 +81,14 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitUsage
 	}
 	return exitStatus(all[i].run(ctx, args, s), s)
+}
+
+// commandOf returns the name of the command in the program's arguments, and its own.
+func commandOf(args []string) (name string, rest []string) {
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		return args[0], args[1:]
+	}
+	return "serve", args
 }
 
 // exitStatus prints a command's error, and returns the exit status for it.

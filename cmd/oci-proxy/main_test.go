@@ -157,6 +157,58 @@ func TestHealthOfSomethingElseThanANode(t *testing.T) {
 	wantIn(t, got.err, "404")
 }
 
+// What is doubtful is told by check and at start, in the same words, and keeps neither
+// from succeeding.
+func TestWarningsAreToldAndStopNothing(t *testing.T) {
+	t.Parallel()
+	file, addr := nodeConfig(t, upstreamtest.New(t), t.TempDir(), "trusted_proxies: [0.0.0.0/0]\nlog_format: json\nauth: {username: u, password: $canary_PASS}")
+	want := []string{
+		file + ":6:19: trusted_proxies: warning: holds 0.0.0.0/0: any client there can forge its address",
+		file + ":8:31: auth.password: warning: the value looks like a variable",
+	}
+	got := call(t.Context(), "check", "-c", file)
+	if got.status != exitDone || strings.Contains(got.err, "canary") {
+		t.Errorf("%+v", got)
+	}
+	wantIn(t, got.err, want...)
+	wantIn(t, got.out, "the config is valid", "2 warnings", "not looked at: ", "check -live looks")
+	p := start(t, addr, "serve", "-c", file)
+	wantIn(t, p.log.String(), append(want, "config warning")...)
+	if got := call(t.Context(), "health", "-c", file); got.status != exitDone || got.err != "" {
+		t.Errorf("%+v", got)
+	}
+	if p.end(syscall.SIGTERM) != exitDone || strings.Contains(p.log.String(), "canary") {
+		t.Errorf("log:\n%s", p.log.String())
+	}
+	bad := configFile(t, "port: x\ndefaults: {cache_max_size: 10}\n")
+	got = call(t.Context(), "check", "-c", bad)
+	if got.status != exitUsage {
+		t.Errorf("%+v", got)
+	}
+	wantIn(t, got.err, ":1:7: port: ", `:2:28: defaults.cache_max_size: warning: "10" means 10 bytes`)
+}
+
+// A node that does not know the name by which it is called is asked by its address: the
+// command is no browser that another site could have led there.
+func TestStatusByANameThatTheNodeDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	var hosts []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts = append(hosts, r.Host)
+		if strings.HasPrefix(r.Host, "localhost:") {
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			return
+		}
+		_, _ = w.Write([]byte(`{"members":[{"name":"seven","state":"active"}]}`))
+	}))
+	defer srv.Close()
+	at := strings.Replace(strings.TrimPrefix(srv.URL, "http://"), "127.0.0.1", "localhost", 1)
+	got := call(t.Context(), "status", "-addr", at)
+	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 2 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") {
+		t.Errorf("%+v, asked as %q", got, hosts)
+	}
+}
+
 func TestHostOfANodeOnThisMachine(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{

@@ -23,11 +23,11 @@ import (
 // serve runs one node until ctx ends.
 func serve(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("serve", flag.ContinueOnError)
-	file := fl.String("c", "", "the config `file` (default: built-in defaults)")
-	port := fl.Int("port", 0, "the `port` for clients, instead of the config's")
+	file, port := serveFlags(fl)
 	if err := parse(fl, args, s); err != nil {
 		return err
 	}
+	*file = configPath(*file)
 	cfg, err := load(*file, s)
 	if err != nil {
 		return err
@@ -39,9 +39,19 @@ func serve(ctx context.Context, args []string, s streams) error {
 	return runNode(ctx, cfg, *file, logger(cfg, s))
 }
 
+// serveFlags defines the flags of serve.
+func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
+	file = fl.String("c", "", "the config `file` (default: that of "+config.FileVariable+", or else built-in defaults)")
+	port = fl.Int("port", 0, "the `port` for clients, instead of the config's")
+	return file, port
+}
+
 // runNode runs the node of the config until ctx ends.
 func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
 	tame(log)
+	for _, w := range cfg.Warnings {
+		log.Warn("config warning", "warning", w.Error())
+	}
 	spareMemory()
 	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {

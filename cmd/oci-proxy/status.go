@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"text/tabwriter"
 	"time"
+
+	"oci-proxy/node/config"
 )
 
 // statusTimeout is how long a node may take to describe its cluster: it asks the
@@ -91,23 +93,10 @@ func (m *memberAnswer) figures() string {
 	}
 	bound, ratio := "none", "-"
 	if m.Stats.MaxSize > 0 {
-		bound = inBytes(m.Stats.MaxSize)
+		bound = config.FormatSize(m.Stats.MaxSize)
 	}
 	if all := hits + peerHits + misses; all > 0 {
 		ratio = fmt.Sprintf("%.1f %%", 100*float64(hits+peerHits)/float64(all))
 	}
-	return fmt.Sprintf("%d\t%s\t%s\t%d\t%d\t%d\t%s", items, inBytes(size), bound, hits, peerHits, misses, ratio)
-}
-
-// inBytes writes a size for people, in powers of 1024.
-func inBytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for ; f >= 1024 && i < len(units)-1; i++ {
-		f /= 1024
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
+	return fmt.Sprintf("%d\t%s\t%s\t%d\t%d\t%d\t%s", items, config.FormatSize(size), bound, hits, peerHits, misses, ratio)
 }

@@ -13,8 +13,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +30,7 @@ const maxAnswer = 16 << 20
 
 // A target is a running node with the login to it.
 type target struct {
+	cfg  *config.Config
 	addr string // as the user gave it
 	base string // the beginning of its URLs
 	auth config.Auth
@@ -37,7 +40,7 @@ type target struct {
 // nodeFlags defines the flags that name a running node.
 func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
 	file = fl.String("c", "", "the config `file` with the node's port and login")
-	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the config's port on this machine)")
+	addr = fl.String("addr", "", "the node's `host:port` or URL (default: the node that runs on this machine)")
 	return file, addr
 }
 
@@ -90,13 +93,19 @@ func parseNamedTarget(command, what string, args []string, s streams) (t target,
 	return t, name, err
 }
 
-// targetOf returns the node at addr, or that of the config file, with the config's login.
+// targetOf returns the node at addr, or the one that runs here, with the config's login.
 func targetOf(file, addr string, s streams) (target, error) {
-	cfg, err := find(file, s)
+	var cfg *config.Config
+	var err error
+	if addr == "" {
+		cfg, err = ownNode(file, s)
+	} else {
+		cfg, err = find(configPath(file), os.Environ(), s)
+	}
 	if err != nil {
 		return target{}, err
 	}
-	t := target{addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
+	t := target{cfg: cfg, addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
 	t.base = baseURL(t.addr, cfg.TLS.On())
 	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
 	return t, nil
@@ -203,31 +212,12 @@ func (t target) send(ctx context.Context, method, path string, what any) ([]byte
 		}
 		header.Set("Content-Type", "application/json")
 	}
-	resp, err := t.do(ctx, method, path, header, bytes.NewReader(text))
+	resp, err := t.do(ctx, method, path, header, func() io.Reader { return bytes.NewReader(text) })
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	return answered(resp)
-}
-
-// do sends a request to the node with the login, and returns whatever it answers. Close
-// the body.
-func (t target) do(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, t.base+path, body)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = header
-	if t.auth.Username != "" {
-		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
-	}
-	client := &http.Client{
-		// A proxy from the environment is for upstream, not for a nearby node.
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return client.Do(req)
 }
 
 // answered reads an answer, which is an error unless its status is 200.
@@ -239,9 +229,47 @@ func answered(resp *http.Response) ([]byte, error) {
 	case resp.StatusCode == http.StatusUnauthorized:
 		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("it answered %s%s", resp.Status, reason(body))
+		return nil, fmt.Errorf("it answered %d %s%s", resp.StatusCode, http.StatusText(resp.StatusCode), reason(body))
 	}
 	return body, nil
+}
+
+// do sends a request to the node with the login, and returns whatever it answers. body
+// makes the body anew, nil for none. Close the answer's.
+func (t target) do(ctx context.Context, method, path string, header http.Header, body func() io.Reader) (*http.Response, error) {
+	resp, reached, err := t.once(ctx, method, path, header, body, "")
+	// The node does not know the name by which we call it, and keeps other sites' pages
+	// from reading it through a browser. We are none: what we reached may be in Host.
+	if err == nil && resp.StatusCode == http.StatusMisdirectedRequest && reached != "" {
+		_ = resp.Body.Close() // nothing of it is wanted
+		resp, _, err = t.once(ctx, method, path, header, body, reached)
+	}
+	return resp, err
+}
+
+// once sends one request to the node, with that Host unless it is "". It returns the
+// address that was reached.
+func (t target) once(ctx context.Context, method, path string, header http.Header, body func() io.Reader, host string) (resp *http.Response, reached string, err error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reached = c.Conn.RemoteAddr().String() }})
+	var content io.Reader
+	if body != nil {
+		content = body()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, content)
+	if err != nil {
+		return nil, "", err
+	}
+	req.Host, req.Header = host, header
+	if t.auth.Username != "" {
+		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
+	}
+	client := &http.Client{
+		// A proxy from the environment is for upstream, not for a nearby node.
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err = client.Do(req)
+	return resp, reached, err
 }
 
 // reason returns the message of an OCI error answer, to be appended to a status.

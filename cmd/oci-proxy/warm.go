@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -87,7 +88,7 @@ func askWarm(ctx context.Context, t target, what any, raw bool, s streams) error
 	if err != nil {
 		return err
 	}
-	resp, err := t.do(ctx, http.MethodPost, "/_/warm", http.Header{"Content-Type": {"application/json"}}, strings.NewReader(string(text)))
+	resp, err := t.do(ctx, http.MethodPost, "/_/warm", http.Header{"Content-Type": {"application/json"}}, func() io.Reader { return bytes.NewReader(text) })
 	if err != nil {
 		return fmt.Errorf("asking %s to pull images: %w", t.addr, err)
 	}
@@ -130,9 +131,9 @@ func printWarm(one json.RawMessage, raw bool, began time.Time, s streams) (done 
 		fmt.Fprintf(s.err, "%s failed: %s\n", line.Image, line.Error)
 	case raw:
 	case line.Done:
-		fmt.Fprintf(s.out, "%d images are in the cache: %s, %s\n", line.Images, inBytes(line.Bytes), time.Since(began).Round(time.Second))
+		fmt.Fprintf(s.out, "%d images are in the cache: %s, %s\n", line.Images, config.FormatSize(line.Bytes), time.Since(began).Round(time.Second))
 	default:
-		fmt.Fprintf(s.out, "%s is %s: %s\n", line.Image, line.Digest, inBytes(line.Bytes))
+		fmt.Fprintf(s.out, "%s is %s: %s\n", line.Image, line.Digest, config.FormatSize(line.Bytes))
 	}
 	return line.Done, nil
 }

@@ -24,6 +24,23 @@ func TestTheImagesConfigIsRight(t *testing.T) {
 	}
 }
 
+// The image tells every command where its config is.
+func TestTheImageNamesItsConfig(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"ENV " + FileVariable + "=/etc/oci-proxy/config.yaml\n", "cp deploy/node.yaml /out/etc/oci-proxy/config.yaml"} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("the Dockerfile has no %q", line)
+		}
+	}
+	if _, err := Parse("c.yaml", nil, []string{FileVariable + "=/etc/oci-proxy/config.yaml"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // The environment that docker-compose.yml sets for the nodes fits their config.
 func TestComposedNodesAreRight(t *testing.T) {
 	t.Parallel()

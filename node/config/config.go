@@ -55,6 +55,7 @@ type Config struct {
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own
 	Warm            []Warm         // images that are pulled before anybody asks for them
+	Warnings        Problems       // what is valid and most likely not meant, in order of place; Find leaves it out
 }
 
 // A TLS names the files with the certificate and key of the clients' port. Both
@@ -151,13 +152,19 @@ type Cluster struct {
 
 // Load reads the config file at path, with environ (as from os.Environ) over it. A
 // path of "" means no file. If anything in the config is wrong, the error is a
-// Problems that holds all of it.
+// Problems that holds all of it, warnings included.
 func Load(path string, environ []string) (*Config, error) {
+	c, _, err := Locate(path, environ)
+	return c, err
+}
+
+// Locate is Load that also tells where each key was set.
+func Locate(path string, environ []string) (*Config, Places, error) {
 	text, err := readConfig(path)
 	if err != nil {
-		return nil, err
+		return nil, Places{}, err
 	}
-	return Parse(path, text, environ)
+	return load(path, text, environ, terms{gaps: notYet, disk: diskOf})
 }
 
 // Find is Load for commands that look for a running node. It does not check the
@@ -168,7 +175,11 @@ func Find(path string, environ []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return load(path, text, environ, notYet, true)
+	c, _, err := load(path, text, environ, terms{gaps: notYet, finding: true})
+	if c != nil {
+		c.Warnings = nil // the node that runs has told them
+	}
+	return c, err
 }
 
 // readConfig reads the config file at path; "" means none.
@@ -192,7 +203,7 @@ func readConfig(path string) ([]byte, error) {
 }
 
 // Parse is Load for a text that is already read. Errors call it file. Files that
-// the text names (passwords, certificates) are read.
+// the text names (passwords, certificates) are read. It does not look at the disks.
 func Parse(file string, text []byte, environ []string) (*Config, error) {
 	return parse(file, text, environ, notYet)
 }

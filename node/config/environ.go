@@ -10,6 +10,10 @@ import (
 
 const prefix = "OCI_PROXY_"
 
+// FileVariable is the environment variable that names the config file where no flag does.
+// It is no key of the config.
+const FileVariable = prefix + "CONFIG"
+
 // Variable returns the environment variable that sets the key at path. It returns
 // "" for the keys of registries, which can only be set in the file.
 func Variable(path string) string {
@@ -46,7 +50,7 @@ func (l *loader) fillFromEnvironment() {
 	for _, name := range names {
 		k, known := keys[name]
 		switch value := l.environ[name]; {
-		case !strings.HasPrefix(name, prefix) || injected(name, value):
+		case !strings.HasPrefix(name, prefix) || name == FileVariable || injected(name, value):
 		case !known:
 			l.unknownVariable(name, slices.Sorted(maps.Keys(keys)))
 		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):

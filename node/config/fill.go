@@ -117,6 +117,11 @@ func read[V any](r *reader, n *node, path string, k kind[V]) (v V, ok bool) {
 		r.problem(n.at, path, "%s %s", shown(n, k.hidden), err)
 		return v, false
 	}
+	if k.doubt != nil {
+		if doubt := k.doubt(text); doubt != "" {
+			r.warn(n.at, path, "%s %s", shown(n, k.hidden), doubt)
+		}
+	}
 	return v, true
 }
 

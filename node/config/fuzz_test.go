@@ -88,15 +88,15 @@ func validRegistry(t *testing.T, r Registry) {
 }
 
 func FuzzSize(f *testing.F) {
-	for _, s := range []string{"0", "10g", "500m", "1024k", "10G", "10GiB", "10gb", "7t", "9223372036854775807", "9223372036854775808", "8388607t", "8388608t", "-1", "1.5g", "10 g", "10b", "g", ""} {
+	for _, s := range []string{"0", "10g", "500m", "1024k", "10G", "10GiB", "10gb", "7t", "9223372036854775807", "9223372036854775808", "8388607t", "8388608t", "-1", "1.5g", "10 g", "10b", "g", "", "10Gi", "1i"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := parseSize(s)
 		digits := s[:len(s)-len(strings.TrimLeft(s, "0123456789"))]
 		shift, known := map[string]uint{
-			"": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20,
-			"g": 30, "gb": 30, "gib": 30, "t": 40, "tb": 40, "tib": 40,
+			"": 0, "k": 10, "kb": 10, "ki": 10, "kib": 10, "m": 20, "mb": 20, "mi": 20, "mib": 20,
+			"g": 30, "gb": 30, "gi": 30, "gib": 30, "t": 40, "tb": 40, "ti": 40, "tib": 40,
 		}[strings.ToLower(s[len(digits):])]
 		want, isNumber := new(big.Int).SetString(digits, 10)
 		fits := known && isNumber

@@ -24,6 +24,15 @@ func cutPort(s string) (host, port string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
+// badPort says that the text is a host with a number that is no port, or returns "".
+func badPort(s string) string {
+	host, port, ok := cutPort(s)
+	if !ok || host != "" && !validBracketed(host) || port == "" || strings.Trim(port, "-0123456789") != "" || validPort(port) {
+		return ""
+	}
+	return "has a port that is none; use a number from 1 to 65535"
+}
+
 func validPort(s string) bool {
 	_, err := parsePort(s)
 	return err == nil

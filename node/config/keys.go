@@ -28,7 +28,7 @@ var configKeys = []key[Config]{
 	one("base_url", baseKind, "", func(c *Config) *string { return &c.BaseURL },
 		"URL at which clients reach the proxy or its load balancer, used on the page and in links. Empty: taken from each request."),
 	many("allowed_hosts", hostKind, func(c *Config) *[]string { return &c.AllowedHosts },
-		"Further host names that the page and `/_/` answer to. They always answer to `localhost`, IP addresses, the host of `base_url` and this node's own names."),
+		"Further host names that the page and `/_/` answer to. They always answer to `localhost`, IP addresses, the host of `base_url`, this node's own names, names that nobody outside can own (of containers and services), and with a login to any name."),
 	one("tls.cert_file", pathKind, "", func(c *Config) *string { return &c.TLS.CertFile },
 		"PEM file with the certificate of the clients' port, followed by its chain. Read again when it changes. Empty: plain HTTP."),
 	one("tls.key_file", pathKind, "", func(c *Config) *string { return &c.TLS.KeyFile },

@@ -16,25 +16,34 @@ type entry struct {
 	at   place
 }
 
-// parse is Parse, with a choice of the keys to refuse.
-func parse(file string, text []byte, environ []string, gaps []gap) (*Config, error) {
-	return load(file, text, environ, gaps, false)
+// terms say how strictly a config is read.
+type terms struct {
+	gaps    []gap                          // keys to refuse
+	finding bool                           // this is Find, which skips the files that a node reads again
+	disk    func(dir string) (disk, error) // tells of the disk that a directory is on; nil: disks are not looked at
 }
 
-// load is parse. finding says that this is Find, which skips the files that a node
-// reads again.
-func load(file string, text []byte, environ []string, gaps []gap, finding bool) (*Config, error) {
+// parse is Parse, with a choice of the keys to refuse.
+func parse(file string, text []byte, environ []string, gaps []gap) (*Config, error) {
+	c, _, err := load(file, text, environ, terms{gaps: gaps})
+	return c, err
+}
+
+// load makes a Config.
+func load(file string, text []byte, environ []string, t terms) (*Config, Places, error) {
 	report := &report{file: file, places: map[string]place{}}
 	l := &loader{reader: newReader(report, environment(environ)), config: &Config{}}
 	l.fill(text)
-	c := &checker{report: report, config: l.config, entries: l.entries, environ: l.environ, finding: finding}
+	c := &checker{report: report, config: l.config, entries: l.entries, environ: l.environ, finding: t.finding}
 	c.check()
-	c.refuse(gaps)
-	if len(report.problems) > 0 {
-		report.problems.sort()
-		return nil, report.problems
+	c.refuse(t.gaps)
+	(&doubter{report, l.config, c.entries, l.environ}).doubt(t.disk)
+	report.problems.sort()
+	if report.problems.wrong() {
+		return nil, Places{}, report.problems
 	}
-	return l.config, nil
+	l.config.Warnings = report.problems
+	return l.config, placesOf(report, c.entries), nil
 }
 
 // fill reads the file's text and the environment.

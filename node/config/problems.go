@@ -29,20 +29,26 @@ type Problem struct {
 	Variable     string // environment variable that set the bad value, if one did
 	Path         string // the key, levels joined by dots; "" for the file as a whole
 	Text         string // what is wrong and what to do; never contains a secret
+	Warning      bool   // it is only doubtful: the node starts with it
 }
 
 // Error returns `file:line:column: path.to.key: what is wrong`, or
-// `environment NAME: what is wrong`.
+// `environment NAME: what is wrong`. What is wrong begins with `warning: ` if it is
+// only doubtful.
 func (p Problem) Error() string {
+	text := p.Text
+	if p.Warning {
+		text = "warning: " + text
+	}
 	switch {
 	case p.Variable != "":
-		return "environment " + p.Variable + ": " + p.Text
+		return "environment " + p.Variable + ": " + text
 	case p.Line == 0:
-		return p.Path + ": " + p.Text
+		return p.Path + ": " + text
 	case p.Path == "":
-		return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+		return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, text)
 	default:
-		return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Column, p.Path, p.Text)
+		return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Column, p.Path, text)
 	}
 }
 
@@ -68,6 +74,11 @@ func (ps Problems) Unwrap() []error {
 	return errs
 }
 
+// wrong reports whether anything is more than doubtful.
+func (ps Problems) wrong() bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return !p.Warning })
+}
+
 func (ps Problems) sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.Variable, b.Variable), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -83,18 +94,27 @@ type report struct {
 
 // problem records that the value set at the place, for the key path, is wrong.
 func (r *report) problem(at place, path, format string, args ...any) {
-	p := Problem{Variable: at.variable, Path: path, Text: fmt.Sprintf(format, args...)}
-	if at.variable == "" {
+	r.add(at, Problem{Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// warn records that the value set at the place, for the key path, is valid and most
+// likely not what is meant.
+func (r *report) warn(at place, path, format string, args ...any) {
+	r.add(at, Problem{Path: path, Text: fmt.Sprintf(format, args...), Warning: true})
+}
+
+func (r *report) add(at place, p Problem) {
+	if p.Variable = at.variable; p.Variable == "" {
 		p.File, p.Line, p.Column = r.file, at.line, at.column
 	}
 	r.problems = append(r.problems, p)
 }
 
-// failed reports whether path already has a problem, so that its consequences
+// failed reports whether path already has a problem, warnings aside, so that its consequences
 // need not be reported too.
 func (r *report) failed(path string) bool {
 	return slices.ContainsFunc(r.problems, func(p Problem) bool {
-		return p.Path == path || strings.HasPrefix(p.Path, path+"[")
+		return !p.Warning && (p.Path == path || strings.HasPrefix(p.Path, path+"["))
 	})
 }
 

@@ -34,6 +34,11 @@ func (l *loader) fillRegistry(p pair) {
 	var err error
 	if e.Host, err = registryKind.parse(p.key); err != nil {
 		l.problem(p.at, e.path, "%s %s", shown(&node{text: p.key, literal: true}, false), err)
+	} else if doubt := doubtRegistry(p.key); doubt != "" {
+		l.warn(p.at, e.path, "%q %s", p.key, doubt)
+	}
+	if !l.isSet(e.path) {
+		l.places[e.path] = p.at
 	}
 	e.CacheDir = ""
 	fill(l.reader, &e.Registry, registryKeys, p.value, e.path, "")

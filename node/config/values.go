@@ -24,36 +24,37 @@ type kind[V any] struct {
 	name   string
 	hidden bool // the value is not shown in errors
 	parse  func(text string) (V, error)
+	doubt  func(text string) string // continues the sentence likewise if a valid value is most likely not meant, else ""; nil: never
 }
 
 var (
-	textKind     = kind[string]{"text", false, parseAnnounced}
-	userKind     = kind[string]{"text", false, parseUser}
-	pathKind     = kind[string]{"path", false, parsePath}
-	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }}
-	flagKind     = kind[bool]{"true/false", false, parseFlag}
-	portKind     = kind[int]{"port", false, parsePort}
-	parallelKind = kind[int]{"number", false, parseParallel}
-	requestsKind = kind[int]{"number", false, parseRequests}
-	sizeKind     = kind[int64]{"size", false, parseSize}
-	durationKind = kind[time.Duration]{"duration", false, parseDuration}
-	levelKind    = kind[slog.Level]{"level", false, parseLevel}
-	formatKind   = kind[string]{"text/json", false, parseFormat}
-	cidrKind     = kind[netip.Prefix]{"CIDR", false, parseCIDR}
-	baseKind     = kind[string]{"URL", false, parseBase}
-	proxyKind    = kind[*url.URL]{"URL", true, parseProxy}
-	addressKind  = kind[string]{"host", false, parseAddress}
-	oneHostKind  = kind[string]{"host", false, parseOneHost}
-	hostKind     = kind[string]{"host[:port]", false, parseHost}
-	registryKind = kind[string]{"host[:port]", false, parseRegistry}
-	bindKind     = kind[string]{"host:port", false, parseBind}
-	seedKind     = kind[string]{"host:port", false, parseSeed}
-	partKind     = kind[string]{"path part", false, parsePart}
-	imageKind    = kind[string]{"image", false, parseImage}
-	platformKind = kind[string]{"os/arch", false, parsePlatform}
-	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule}
-	patternKind  = kind[string]{"pattern", false, parsePattern}
-	clusterKind  = kind[string]{"text", false, parseClusterID}
+	textKind     = kind[string]{"text", false, parseAnnounced, nil}
+	userKind     = kind[string]{"text", false, parseUser, nil}
+	pathKind     = kind[string]{"path", false, parsePath, doubtPath}
+	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }, nil}
+	flagKind     = kind[bool]{"true/false", false, parseFlag, nil}
+	portKind     = kind[int]{"port", false, parsePort, nil}
+	parallelKind = kind[int]{"number", false, parseParallel, nil}
+	requestsKind = kind[int]{"number", false, parseRequests, nil}
+	sizeKind     = kind[int64]{"size", false, parseSize, doubtSize}
+	durationKind = kind[time.Duration]{"duration", false, parseDuration, nil}
+	levelKind    = kind[slog.Level]{"level", false, parseLevel, nil}
+	formatKind   = kind[string]{"text/json", false, parseFormat, nil}
+	cidrKind     = kind[netip.Prefix]{"CIDR", false, parseCIDR, doubtCIDR}
+	baseKind     = kind[string]{"URL", false, parseBase, doubtBase}
+	proxyKind    = kind[*url.URL]{"URL", true, parseProxy, nil}
+	addressKind  = kind[string]{"host", false, parseAddress, nil}
+	oneHostKind  = kind[string]{"host", false, parseOneHost, nil}
+	hostKind     = kind[string]{"host[:port]", false, parseHost, nil}
+	registryKind = kind[string]{"host[:port]", false, parseRegistry, doubtRegistry}
+	bindKind     = kind[string]{"host:port", false, parseBind, nil}
+	seedKind     = kind[string]{"host:port", false, parseSeed, nil}
+	partKind     = kind[string]{"path part", false, parsePart, nil}
+	imageKind    = kind[string]{"image", false, parseImage, nil}
+	platformKind = kind[string]{"os/arch", false, parsePlatform, nil}
+	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule, nil}
+	patternKind  = kind[string]{"pattern", false, parsePattern, nil}
+	clusterKind  = kind[string]{"text", false, parseClusterID, nil}
 )
 
 func parseText(s string) (string, error) {
@@ -143,13 +144,13 @@ func parseRequests(s string) (int, error) {
 	return n, nil
 }
 
-var sizeText = regexp.MustCompile(`^([0-9]+)(?:([kmgt])(?:i?b)?)?$`)
+var sizeText = regexp.MustCompile(`^([0-9]+)(?:([kmgt])i?b?)?$`)
 
-// parseSize returns bytes: 10g, 10G, 10GB and 10GiB are all 10·1024³.
+// parseSize returns bytes: 10g, 10G, 10GB, 10Gi and 10GiB are all 10·1024³.
 func parseSize(s string) (int64, error) {
 	m := sizeText.FindStringSubmatch(strings.ToLower(s))
 	if m == nil {
-		return 0, errors.New("is not a size; use for example 10g, 500m, or 0 for no limit")
+		return 0, errors.New("is not a size; use for example 10g, 500m, or 0 for no limit" + meantSize(s))
 	}
 	shift := map[string]int{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[m[2]]
 	n, err := strconv.ParseInt(m[1], 10, 64)
@@ -159,15 +160,50 @@ func parseSize(s string) (int64, error) {
 	return n << shift, nil
 }
 
+// meantSize returns a hint at the size in a text that is not one.
+func meantSize(s string) string {
+	plain := strings.NewReplacer(" ", "", "_", "", "+", "").Replace(s)
+	if plain != s && sizeText.MatchString(strings.ToLower(plain)) {
+		return " (did you mean " + plain + "?)"
+	}
+	if number, unit, ok := strings.Cut(s, "."); ok && number != "" && strings.Trim(unit, "0123456789kmgtibKMGTIB ") == "" {
+		return " (write whole numbers: 1536m for 1.5g)"
+	}
+	return ""
+}
+
+// daysAndWeeks matches the units that time.ParseDuration does not know.
+var daysAndWeeks = regexp.MustCompile(`([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([dw])`)
+
+// parseDuration takes what time.ParseDuration takes, and days of 24 hours (30d) and
+// weeks (2w).
 func parseDuration(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
+	d, err := time.ParseDuration(inHours(s))
 	if err != nil {
-		return 0, errors.New("is not a duration; use for example 60s, 12h or 0s")
+		hint := ""
+		if plain := strings.ToLower(strings.ReplaceAll(s, " ", "")); plain != s {
+			if _, err := parseDuration(plain); err == nil {
+				hint = " (did you mean " + plain + "?)"
+			}
+		}
+		return 0, errors.New("is not a duration; use for example 60s, 12h or 0s" + hint)
 	}
 	if d < 0 {
 		return 0, errors.New("is negative; use for example 60s, 12h or 0s")
 	}
 	return d, nil
+}
+
+// inHours returns the text of a duration with its days and weeks as hours.
+func inHours(s string) string {
+	return daysAndWeeks.ReplaceAllStringFunc(s, func(part string) string {
+		n, err := strconv.ParseFloat(part[:len(part)-1], 64)
+		if err != nil {
+			return part // too many digits: not a duration
+		}
+		hours := map[byte]float64{'d': 24, 'w': 7 * 24}[part[len(part)-1]]
+		return strconv.FormatFloat(n*hours, 'f', -1, 64) + "h"
+	})
 }
 
 func parseLevel(s string) (slog.Level, error) {
@@ -201,6 +237,9 @@ func meant(s string, choices ...string) string {
 
 func parseCIDR(s string) (netip.Prefix, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // it would match no address
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		return p.Masked(), nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
@@ -216,6 +255,9 @@ func parseBase(s string) (string, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https":
+		if _, _, ok := strings.Cut(s, "://"); !ok && !strings.Contains(s, "@") && validHostPort(strings.TrimRight(s, "/")) {
+			return "", fmt.Errorf("is not an http:// or https:// URL (did you mean https://%s?)", s)
+		}
 		return "", errors.New("is not an http:// or https:// URL")
 	case !validAuthority(u):
 		return "", errors.New("has no valid host")
@@ -271,7 +313,10 @@ func parseHost(s string) (string, error) {
 	case validIP(s) && strings.Contains(s, ":"):
 		return "", fmt.Errorf("is an IPv6 address; write it in brackets, as [%s] or [%s]:5000", s, s)
 	case !validHostPort(s):
-		return "", errors.New("is not a host; use host or host:port, without https:// or a path")
+		if why := badPort(s); why != "" {
+			return "", errors.New(why)
+		}
+		return "", errors.New("is not a host; use host or host:port, without https:// or a path" + didYouMean(s))
 	}
 	return strings.ToLower(s), nil
 }
@@ -285,6 +330,9 @@ func parseRegistry(s string) (string, error) {
 func parseBind(s string) (string, error) {
 	host, port, ok := cutPort(s)
 	if !ok || host != "" && !validBracketed(host) || port != "0" && !validPort(port) {
+		if why := badPort(s); why != "" && port != "0" {
+			return "", errors.New(why)
+		}
 		return "", errors.New("is not an address; use for example 0.0.0.0:7946")
 	}
 	return s, nil
@@ -293,6 +341,12 @@ func parseBind(s string) (string, error) {
 func parseSeed(s string) (string, error) {
 	host, port, ok := cutPort(s)
 	if !ok || !validBracketed(host) || !validPort(port) {
+		if why := badPort(s); why != "" {
+			return "", errors.New(why)
+		}
+		if validBracketed(s) {
+			return "", fmt.Errorf("is not a member's address: it has no port; write %s:7946, or the port of its cluster.bind_addr", s)
+		}
 		return "", errors.New("is not a member's address; use for example node-1:7946")
 	}
 	return s, nil

@@ -2,7 +2,7 @@
 //
 // Every request first passes [Gate.Screen], which refuses what two hops could
 // read in two ways. Then its [Class] decides: [Gate.Guard] puts in front of a
-// handler what the class asks for, a known name in Host and a login. A pull has
+// handler what the class asks for, a known name in Host and a login (see hosts.go). A pull has
 // more to say about a refusal and asks [Gate.Admit] itself. A pull that is let
 // in waits for its turn ([Gate.Turn]): clients share the node's descriptors and
 // pulls fairly.
@@ -90,12 +90,20 @@ func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 	case Public:
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.hosts.allow(r) {
-			refuseHost(w)
+		if !g.hosts.allow(r) && !g.tellsLogin(class, r) {
+			refuseHost(w, r)
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// tellsLogin reports whether a request brings the login that its class asks for.
+// Then the name in Host does not matter: a browser never sends another site the
+// login that it has for this one. Whether the login is right is for h to judge.
+// Without one there is no 401, by which a page could make a browser ask for it.
+func (g *Gate) tellsLogin(class Class, r *http.Request) bool {
+	return (class == Guarded || class == Operators) && !g.access.open && r.Header.Get("Authorization") != ""
 }
 
 // Admit lets a pull in. It reports false if it refused the request and answered
@@ -129,9 +137,10 @@ func (g *Gate) Open() bool { return g.access.open }
 // is asked for a client on this machine. r has passed Guard.
 func (g *Gate) Operator(r *http.Request) bool { return !g.access.open || local(r, g.address) }
 
-// Knows reports whether a pull's client, as Admit returned it, is an operator.
+// Knows reports whether a pull's client, as Admit returned it, is an operator. A
+// browser on this machine that was led here by another site's name is none.
 func (g *Gate) Knows(r *http.Request, who Client) bool {
-	return who.user != "" || g.access.open && local(r, g.address)
+	return who.user != "" || g.access.open && local(r, g.address) && g.hosts.allow(r)
 }
 
 // Asks reports whether r, which has not passed Guard, comes from an operator.

@@ -18,8 +18,16 @@ import (
 // byte of progress.
 const resumes = 5
 
+// rangeTries is how many of them ask for a range. Then the whole is asked for and what has
+// come before is skipped: some registries, and some CDNs, refuse ranges.
+const rangeTries = 3
+
 // errAnew: what an earlier download left is not the beginning of what the source has.
 var errAnew = errors.New("the download begins anew")
+
+// errOtherSize: the registry tells another size than the manifest. It is asked once more,
+// and then believed: the digest decides. Caches on the way keep blobs that were cut short.
+var errOtherSize = errors.New("the registry tells another size than the manifest")
 
 // errStalled is the cause of a stream that stood still.
 var errStalled = errors.New("the download stood still")
@@ -31,20 +39,24 @@ var errElsewhere = errors.New("the node sends clients to another host")
 // stay takes what one source has. A download from the registry that breaks off is
 // taken up again, each time from a fresh address; a peer is left.
 func (f *filler) stay(src source) error {
+	anew := false // ranges are refused: the whole comes again
 	for failures := 0; ; {
 		before := f.ingest.Offset()
-		err := f.download(src)
+		err := f.download(src, anew || failures >= rangeTries)
 		switch {
-		case err == nil:
+		case err == nil, f.ingest.Size() < 0 && f.ingest.Complete(): // all came, but its end
 			return nil
 		case errors.Is(err, cache.ErrAbandoned) && f.ctx().Err() == nil && !f.flights.deserted(f.Flight):
 			// somebody came just then
-		case errors.Is(err, errAnew):
+		case errors.Is(err, errAnew), errors.Is(err, errOtherSize):
 			continue
 		case !f.ingest.Begun() && before > 0 && oci.KindOf(err) == oci.Invalid: // the source has less
 			f.ingest.Forget()
 			continue
-		case src.peer != nil || !f.worthResuming(err):
+		case src.peer == nil && f.ingest.Begun() && before > 0 && !anew && oci.KindOf(err) == oci.Invalid:
+			anew = true
+			continue
+		case src.peer != nil || !f.worthResuming(err) || anew && f.ingest.Offset() == before:
 			return err
 		case f.ingest.Offset() > before:
 			failures = 0
@@ -60,8 +72,8 @@ func (f *filler) stay(src source) error {
 }
 
 // worthResuming reports whether a broken download goes on. Before its first byte
-// upstream has already tried again as often as makes sense; and if upstream knows no
-// byte to go on from, the size it told was wrong.
+// upstream has already tried again as often as makes sense; and if it refuses the whole as
+// well, it means it.
 func (f *filler) worthResuming(err error) bool {
 	if f.ctx().Err() != nil || !f.ingest.Begun() || errors.Is(err, cache.ErrDigest) || errors.Is(err, cache.ErrAbandoned) {
 		return false
@@ -70,16 +82,20 @@ func (f *filler) worthResuming(err error) bool {
 	return !redirected && oci.KindOf(err) != oci.Invalid && oci.KindOf(err) != oci.Offline
 }
 
-// download asks a source for the rest of the blob and takes what comes. nil means
-// that all is there.
-func (f *filler) download(src source) error {
+// download asks a source for the rest of the blob, or for the whole if anew, and takes what
+// is missing. nil means that all is there.
+func (f *filler) download(src source, anew bool) error {
 	ctx, cancel := context.WithCancelCause(f.ctx())
 	defer cancel(nil)
 	offset := f.ingest.Offset()
-	if f.ingest.Begun() && offset == f.ingest.Size() {
+	if f.ingest.Complete() {
 		return nil
 	}
-	s, body, err := f.open(ctx, cancel, src, offset)
+	from := offset
+	if anew {
+		from = 0
+	}
+	s, body, err := f.open(ctx, cancel, src, from)
 	if err != nil {
 		return err
 	}
@@ -105,7 +121,17 @@ func (f *filler) download(src source) error {
 			return f.broken(ctx, src, err)
 		}
 	}
-	return f.broken(ctx, src, copyBody(ctx, f.ingest, body))
+	err = copyBody(ctx, f.ingest, body)
+	if err == nil && endsEarly(f.ingest, f.cfg().Sizes.Get(f.key.Content)) {
+		err = io.ErrUnexpectedEOF
+	}
+	return f.broken(ctx, src, err)
+}
+
+// endsEarly reports whether a stream that told no size, and so could end anywhere, ended
+// before the size that a manifest tells.
+func endsEarly(in *cache.Ingest, told int64) bool {
+	return in.Size() < 0 && in.Offset() < told && !in.Complete()
 }
 
 // open opens the blob at the source. A peer is watched from then on, and its stream is
@@ -151,13 +177,16 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 	if f.ingest.Begun() {
 		return f.compare(src, s)
 	}
-	size := s.Size
-	if src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) {
-		if told := f.cfg().Sizes.Get(f.key.Content); told >= 0 && size < 0 {
-			size = told
-		} else if told >= 0 && size != told {
-			return f.misfit(src, s, fmt.Sprintf("it tells a size of %d bytes, the manifest one of %d", size, told))
-		}
+	size, told := s.Size, f.cfg().Sizes.Get(f.key.Content)
+	differ := told >= 0 && size >= 0 && size != told
+	switch {
+	case src.peer == nil && differ && !f.doubted:
+		f.doubted = true
+		return errOtherSize
+	case src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) && differ:
+		return f.misfit(src, s, fmt.Sprintf("it tells a size of %d bytes, the manifest one of %d", size, told))
+	case src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) && size < 0:
+		size = told
 	}
 	if !f.ingest.Agrees(size) {
 		if s.By == oci.Middlebox && size >= 0 && size < offset { // a portal's page

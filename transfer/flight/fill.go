@@ -24,6 +24,7 @@ type filler struct {
 	peers     []mesh.Peer // that have sent bytes
 	others    bool        // bytes came from other sources too
 	forClient bool        // a client's request began the flight
+	doubted   bool        // the registry told another size than the manifest
 	noWay     bool        // this node has no connection to the registry
 }
 

@@ -18,8 +18,8 @@ const maxSizes = 1 << 15
 const unknown = -1
 
 // Sizes are the sizes of blobs as manifests tell them. They keep a peer from telling
-// a client another size, and from sending without end. Anybody can write a manifest,
-// so for its sake no registry is doubted and no peer blamed.
+// a client another size, and from sending without end. Anybody can write a manifest, so
+// for its sake a registry is doubted once at most and no peer blamed.
 type Sizes struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	of     *simplelru.LRU[oci.Content, int64]

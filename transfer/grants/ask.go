@@ -42,7 +42,7 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	switch {
 	case !isError:
 		return time.Time{}, err
-	case e.Passing() && within(last, q.StaleIfError):
+	case e.LastWordCounts() && within(last, q.StaleIfError):
 		return last, nil
 	default:
 		return time.Time{}, err

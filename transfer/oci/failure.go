@@ -110,6 +110,13 @@ func (e *Error) Passing() bool {
 	}
 }
 
+// LastWordCounts reports whether what the registry said before stands in for this failure:
+// it passes, the registry does not understand the question, or this node itself refused to
+// go where an answer led. What says no, by whomever, is for the caller to judge.
+func (e *Error) LastWordCounts() bool {
+	return e.Passing() || e.Status != 0 && e.Kind == Invalid || e.Kind == Denied && e.By == Nobody
+}
+
 // OtherNodeMayHelp reports whether another node, with its own way to the
 // registry, may get a better answer.
 func (e *Error) OtherNodeMayHelp() bool { return e.Passing() && e.Kind != Limited && e.Kind != Looped }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -70,14 +71,25 @@ func CheckList(r io.Reader, of Resource) error {
 	if err != nil {
 		return err
 	}
-	list, instead := "tags", "name" // some leave an empty list out
+	list, rest := "tags", []string{"name"} // some leave an empty list out
 	if of == ReferrersResource {
-		list, instead = "manifests", "schemaVersion"
+		list, rest = "manifests", []string{"schemaVersion", "mediaType", "annotations"}
 	}
-	if keys["errors"] || !keys[list] && !keys[instead] {
+	if keys["errors"] || !keys[list] && !empty(keys, rest) {
 		return fmt.Errorf("%w: it has no %s", errNoList, list)
 	}
 	return nil
+}
+
+// empty reports whether keys are those of a list without entries: the first of rest, and
+// none but those of rest.
+func empty(keys map[string]bool, rest []string) bool {
+	for key := range keys {
+		if !slices.Contains(rest, key) {
+			return false
+		}
+	}
+	return keys[rest[0]]
 }
 
 // maxKey bounds what is looked at of a key, in bytes.

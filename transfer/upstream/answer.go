@@ -141,6 +141,10 @@ func (a *answer) identity() bool {
 // digest tells whether the content is right all the same.
 func (a *answer) isWhole() bool { return a.is(http.StatusOK, http.StatusNonAuthoritativeInfo) }
 
+// isMarked reports whether the answer, or the registry's redirect to it, has the header of
+// the registry API.
+func (a *answer) isMarked() bool { return a.header("Docker-Distribution-Api-Version") != "" }
+
 // coding is what is wrong with an answer that is not identity.
 func (a *answer) coding() string {
 	return fmt.Sprintf("it was sent with Content-Encoding %s, though none was asked for", printable(a.resp.Header.Get("Content-Encoding")))

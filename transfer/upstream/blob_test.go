@@ -115,17 +115,18 @@ func TestOnlyWhatWasParsedIsAskedFor(t *testing.T) {
 
 func TestStatTellsWhatIsToldAndValid(t *testing.T) {
 	t.Parallel()
+	const api = "Docker-Distribution-Api-Version"
 	for name, c := range map[string]struct {
 		answer *http.Response
 		blob   bool
 		want   oci.Descriptor
 	}{
 		"all":                 {reply(200, "12345", "Docker-Content-Digest", helloDigest, "Content-Type", "a/b; charset=x"), false, oci.Descriptor{Digest: helloDigest, MediaType: "a/b; charset=x", Size: 5, By: oci.Registry}},
-		"nothing":             {reply(200, ""), false, oci.Descriptor{Size: -1, By: oci.Registry}},
-		"an empty blob":       {reply(200, ""), true, oci.Descriptor{Size: 0, By: oci.Registry}},
+		"nothing":             {reply(200, "", api, "registry/2.0"), false, oci.Descriptor{Size: -1, By: oci.Registry}},
+		"an empty blob":       {reply(200, "", api, "registry/2.0"), true, oci.Descriptor{Size: 0, By: oci.Registry}},
 		"a bad digest":        {reply(200, "1", "Docker-Content-Digest", "sha256:xyz"), false, oci.Descriptor{Size: 1, By: oci.Registry}},
 		"an unusual digest":   {reply(200, "1", "Docker-Content-Digest", "sha384:"+strings.Repeat("a", 96)), false, oci.Descriptor{Size: 1, By: oci.Registry}},
-		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip"), false, oci.Descriptor{Size: -1, By: oci.Registry}},
+		"a compressed length": {reply(200, "1", "Content-Encoding", "gzip", api, "registry/2.0"), false, oci.Descriptor{Size: -1, By: oci.Registry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

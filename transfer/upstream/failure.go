@@ -226,7 +226,8 @@ func (a *answer) hear() string {
 }
 
 // saidBy returns the message of an OCI error answer (OCI distribution 1.1,
-// "Error Codes") and whether the answer is one. It closes the answer.
+// "Error Codes") and whether the answer is one: other APIs have errors in that form, but
+// without a code, or with a number for one. It closes the answer.
 func saidBy(resp *http.Response) (message string, ok bool) {
 	defer resp.Body.Close()
 	if resp.Body == http.NoBody || resp.Request != nil && resp.Request.Method == http.MethodHead {
@@ -242,8 +243,8 @@ func saidBy(resp *http.Response) (message string, ok bool) {
 	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
 		return "", false
 	}
-	message = printable(cmp.Or(answer.Errors[0].Message, answer.Errors[0].Code))
-	return message, message != ""
+	code := printable(answer.Errors[0].Code)
+	return cmp.Or(printable(answer.Errors[0].Message), code), code != ""
 }
 
 // printable returns s as one line of at most maxReason printable characters.

@@ -57,8 +57,11 @@ func (c *Client) list(ctx context.Context, ref oci.Ref, a ask, limit int64, to o
 			Filters:   printable(ans.resp.Header.Get("OCI-Filters-Applied")),
 		}, nil
 	})
-	if sink.failed != nil {
+	switch {
+	case sink.failed != nil:
 		return nil, sink.failed
+	case ref.Digest != "":
+		err = referred{r, ref, a.budget}.withoutReferrers(ctx, err)
 	}
 	return page, err
 }

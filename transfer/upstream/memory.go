@@ -28,12 +28,18 @@ func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
 }
 
 // challenges remember what each repository of a registry asked for in its last
-// 401, so that the next request needs no 401.
+// 401, or took without asking, so that the next request needs no 401.
 type challenges struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
-	byRepo *simplelru.LRU[string, challenge]
+	byRepo *simplelru.LRU[string, wanted]
 	whole  []challenge // of the registry as a whole, at /v2/
 	asked  time.Time   // when
+}
+
+// A wanted is what a repository wants to be shown.
+type wanted struct {
+	challenge
+	unasked bool // it asked for nothing: the challenge is that of the registry as a whole
 }
 
 // greetingFor is how long it is remembered what a registry's /v2/ asks for.
@@ -59,24 +65,24 @@ func (c *challenges) greeted(offered []challenge) {
 
 // newChallenges returns an empty memory.
 func newChallenges() *challenges {
-	return &challenges{byRepo: newMemory[string, challenge](maxRepositories)}
+	return &challenges{byRepo: newMemory[string, wanted](maxRepositories)}
 }
 
-// recall returns the challenge that repo's last 401 held.
-func (c *challenges) recall(repo string) (challenge, bool) {
+// recall returns what repo wants.
+func (c *challenges) recall(repo string) (wanted, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.byRepo.Get(repo)
 }
 
-// remember keeps repo's challenge.
-func (c *challenges) remember(repo string, ch challenge) {
+// remember keeps what repo wants.
+func (c *challenges) remember(repo string, w wanted) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byRepo.Add(repo, ch)
+	c.byRepo.Add(repo, w)
 }
 
-// forget drops repo's challenge: the next request is a bare one again.
+// forget drops what repo wants: the next request is a bare one again.
 func (c *challenges) forget(repo string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 func TestRepositoriesAreForgottenOneByOne(t *testing.T) {
 	t.Parallel()
 	c := newChallenges()
-	c.remember("team/app", challenge{scheme: "basic"})
+	c.remember("team/app", wanted{challenge: challenge{scheme: "basic"}})
 	for i := range 2 * maxRepositories {
-		c.remember(fmt.Sprintf("made/up%d", i), challenge{scheme: "bearer"})
+		c.remember(fmt.Sprintf("made/up%d", i), wanted{challenge: challenge{scheme: "bearer"}})
 		if i%1000 == 0 { // in use, so it stays
 			if ch, ok := c.recall("team/app"); !ok || ch.scheme != "basic" {
 				t.Fatalf("a repository in use was forgotten after %d others", i)

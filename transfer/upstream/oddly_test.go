@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/oci"
 )
 
@@ -19,15 +21,18 @@ func TestNonAuthoritativeAnswersCount(t *testing.T) {
 		if strings.Contains(r.URL.Path, "/tags/") {
 			return reply(203, "{}", "Content-Type", "application/json"), nil
 		}
-		return reply(203, "hello", "Content-Type", imageType, "Docker-Content-Digest", helloDigest), nil
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			return reply(203, "hello"), nil
+		}
+		return reply(203, wholeIndex, "Content-Type", imageType, "Docker-Content-Digest", digest.FromString(wholeIndex).String()), nil
 	})
 	wantHello(t, client, "reg.example.com")
 	ref := oci.Ref{Registry: "reg.example.com", Repository: "team/app", Tag: "v1"}
-	for _, of := range []oci.Ref{ref, hello("reg.example.com")} {
-		if m, err := client.Manifest(t.Context(), of, nil); err != nil || m.Digest != helloDigest || m.MediaType != imageType {
+	for _, of := range []oci.Ref{ref, {Registry: ref.Registry, Repository: ref.Repository, Digest: digest.FromString(wholeIndex)}} {
+		if m, err := client.Manifest(t.Context(), of, nil); err != nil || m.Digest != digest.FromString(wholeIndex) || m.MediaType != imageType {
 			t.Errorf("%+v, %v", m, err)
 		}
-		if d, err := client.Stat(t.Context(), of, false, nil); err != nil || d.Digest != helloDigest || d.Size != 5 {
+		if d, err := client.Stat(t.Context(), of, false, nil); err != nil || d.Digest != digest.FromString(wholeIndex) || d.Size != int64(len(wholeIndex)) {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}

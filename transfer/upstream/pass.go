@@ -17,6 +17,7 @@ type pass struct {
 	token      string
 	challenge  challenge // that it meets
 	remembered bool      // made from what an earlier 401 asked for
+	unasked    bool      // made from what nothing asked for, and let an earlier request in
 	cached     bool      // and, if it is a token, not fetched just now
 }
 
@@ -33,11 +34,11 @@ type passes struct {
 // was none. If that pass can't be had, repo may ask for another by now: realms move
 // (NGC).
 func (s *passes) known(ctx context.Context, repo string) (pass, error) {
-	ch, ok := s.challenges.recall(repo)
+	w, ok := s.challenges.recall(repo)
 	if !ok {
 		return pass{}, nil
 	}
-	p, err := s.meet(ctx, repo, ch)
+	p, err := s.meet(ctx, repo, w.challenge)
 	if err != nil {
 		s.challenges.forget(repo)
 		if f, ok := errors.AsType[*failure](err); ok && f.again == never && ctx.Err() == nil {
@@ -45,14 +46,14 @@ func (s *passes) known(ctx context.Context, repo string) (pass, error) {
 		}
 		return pass{}, err
 	}
-	p.remembered = true
-	p.cached = p.cached || ch.scheme == "basic"
+	p.remembered, p.unasked = true, w.unasked
+	p.cached = p.cached || w.scheme == "basic"
 	return p, nil
 }
 
 // learn remembers repo's challenge and returns the pass it asks for.
 func (s *passes) learn(ctx context.Context, repo string, ch challenge) (pass, error) {
-	s.challenges.remember(repo, ch)
+	s.challenges.remember(repo, wanted{challenge: ch})
 	return s.meet(ctx, repo, ch)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"oci-proxy/transfer/oci"
 )
@@ -81,7 +82,7 @@ func (h hops) follow(ctx context.Context, a ask, p pass) (*answer, error) {
 
 // chase follows the redirects that begin with ans.
 func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, error) {
-	start := ans.url
+	start, seen := ans.url, map[string]bool{ans.url.String(): true}
 	for range maxHops {
 		next, f := h.next(ans)
 		if f != nil {
@@ -90,6 +91,10 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 		if next == nil {
 			return ans, nil
 		}
+		if seen[next.String()] { // without the cookies that it may want, it would go on so
+			break
+		}
+		seen[next.String()] = true
 		if ans.before == nil {
 			ans.before = ans.resp.Header
 		}
@@ -117,7 +122,7 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 		return ans, nil
 	}
 	ans.discard()
-	return nil, h.home.fail(oci.Unavailable, never, ans.host(), "too many redirects")
+	return nil, h.home.fail(oci.Unavailable, never, ans.host(), "too many redirects, or in a circle")
 }
 
 // next returns where an answer redirects to, nil if it does not.
@@ -132,6 +137,7 @@ func (h hops) next(ans *answer) (*url.URL, *failure) {
 		return nil, ans.wrong(oci.Unavailable, never, "a redirect without a usable Location") // the cause quotes the URL
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
+	to.RawQuery = strings.ReplaceAll(to.RawQuery, " ", "%20") // a space would end the URL in the request
 	if to.Scheme == "https" || to.Scheme == "http" && h.home.insecure && ans.url.Scheme != "https" {
 		return to, nil
 	}

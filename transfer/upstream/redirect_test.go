@@ -129,6 +129,33 @@ func TestAPassIsNotShownOnTheWayBack(t *testing.T) {
 	}
 }
 
+// TestARedirectInACircleEndsAtItsFirstTurn: a portal that wants a cookie leads back to the
+// same URL for ever.
+func TestARedirectInACircleEndsAtItsFirstTurn(t *testing.T) {
+	t.Parallel()
+	for first, turn := range map[string]map[string]string{
+		"itself":       {},
+		"two in turns": {"/v2/a": "/v2/b", "/v2/b": "/v2/a"},
+		"and another":  {"/v2/a": "https://cdn.example.net/x", "/x": "https://reg.example.com/v2/a"},
+	} {
+		n := 0
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			n++
+			to := turn[r.URL.Path]
+			if to == "" && len(turn) > 0 {
+				to = "/v2/a"
+			} else if to == "" {
+				to = r.URL.Path
+			}
+			return reply(302, "", "Location", to, "Set-Cookie", "a=b"), nil
+		})
+		_, err := client.Open(t.Context(), hello("reg.example.com"), 0)
+		if wantError(t, err, oci.Unavailable, "in a circle"); n > maxRequests {
+			t.Errorf("%s: %d requests", first, n)
+		}
+	}
+}
+
 func TestRedirectsEnd(t *testing.T) {
 	t.Parallel()
 	for hops, reason := range map[int]string{maxHops: "", maxHops + 1: "too many redirects", 1000: "too many redirects"} {
@@ -140,7 +167,7 @@ func TestRedirectsEnd(t *testing.T) {
 					return reply(200, "hello"), nil
 				}
 				n++
-				return reply(307, "", "Location", r.URL.Path), nil
+				return reply(307, "", "Location", fmt.Sprint(r.URL.Path, "?hop=", n)), nil
 			})
 			got, err := opened(t.Context(), client, hello("reg.example.com"))
 			if reason == "" && (got != "hello" || err != nil) {
@@ -329,6 +356,39 @@ func TestWhereAClientIsSent(t *testing.T) {
 		d, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil)
 		if ok && (err != nil || d.Redirect != location) || !ok && oci.KindOf(err) != kind {
 			t.Errorf("HEAD, %s: %v, %v", location, d, err)
+		}
+	}
+}
+
+// TestLocationsAsServersWriteThem: what a URL may not hold is escaped, and what it may is left
+// as it is, or its signature would not fit.
+func TestLocationsAsServersWriteThem(t *testing.T) {
+	t.Parallel()
+	const cdn = "https://cdn.example.net"
+	for location, want := range map[string]string{
+		cdn + "/a b?name=x y&sig=1":            "/a%20b?name=x%20y&sig=1",
+		cdn + `/x?disposition=filename="a b"`:  `/x?disposition=filename="a%20b"`,
+		cdn + "/a%2Fb+c?sig=a+b%2F=&x;y":       "/a%2Fb+c?sig=a+b%2F=&x;y",
+		cdn + "/x?a=%20b":                      "/x?a=%20b",
+		cdn + "/\u00fc?n=\u00fc":               "/%C3%BC?n=\u00fc",
+		cdn + "/x?":                            "/x?",
+		"HTTPS://CDN.example.net/x":            "/x",
+		" " + cdn + "/x ":                      "/x",
+		"//cdn.example.net/x":                  "/x",
+		"https://user:pw@cdn.example.net/x#at": "/x",
+	} {
+		location = strings.TrimSpace(location) // as net/http reads a header
+		got := ""
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			if strings.EqualFold(r.URL.Host, "cdn.example.net") {
+				got = r.URL.RequestURI()
+				return reply(200, "hello"), nil
+			}
+			return reply(307, "", "Location", location), nil
+		})
+		wantHello(t, client, "reg.example.com")
+		if got != want {
+			t.Errorf("%q: asked for %q, want %q", location, got, want)
 		}
 	}
 }

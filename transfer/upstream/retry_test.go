@@ -166,7 +166,7 @@ func TestAnErrorComesInTimeWhateverHangs(t *testing.T) {
 		if err := wait.For(r.Context(), headerTimeout-time.Second); err != nil {
 			return nil, err
 		}
-		return reply(307, "", "Location", r.URL.Path), nil
+		return reply(307, "", "Location", r.URL.Path+"?"+r.URL.RawQuery+"x"), nil
 	}
 	for name, trip := range map[string]tripFunc{
 		"no answer": hang, "no end of the answer": stall, "no token": challenge(hang), "no end of the token": challenge(stall), "slow hops": slow,

@@ -60,7 +60,7 @@ func (r *registry) statBlob(ctx context.Context, ref oci.Ref) (oci.Descriptor, e
 		if err != nil {
 			return oci.Descriptor{}, err
 		}
-		return firstByte(ans)
+		return firstByte(ans, ref.Digest)
 	})
 }
 
@@ -71,13 +71,13 @@ type headed struct {
 }
 
 // head sends a as a HEAD; read says what a success tells. An error says that no GET
-// would fare better: nothing answers, there are too many requests, or there is no
-// token.
+// would fare better: nothing answers, there is no token, or the registry says for how long
+// it answers nothing. Without that, its limit may be one of HEADs.
 func (r *registry) head(ctx context.Context, a ask, read func(*answer) headed) (headed, error) {
 	a.method = http.MethodHead
 	a.budget.kept = 1 // for the GET
 	defer func() { a.budget.kept = 0 }()
-	return persist(ctx, r.home, a.budget, func(ctx context.Context) (headed, error) {
+	h, err := persist(ctx, r.home, a.budget, func(ctx context.Context) (headed, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, headTimeout, errTry)
 		defer cancel()
 		ans, err := r.do(ctx, a)
@@ -93,6 +93,10 @@ func (r *registry) head(ctx context.Context, a ask, read func(*answer) headed) (
 		}
 		return read(ans), nil
 	})
+	if e, ok := oci.AsError(err); ok && e.Kind == oci.Limited && e.By != oci.TokenServer && e.RetryAfter == 0 {
+		return headed{}, nil
+	}
+	return h, err
 }
 
 // getDecides reports whether a GET may fare better than the HEAD that failed so: the
@@ -115,7 +119,7 @@ func manifestHead(a *answer, want digest.Digest) headed {
 	if !a.identity() || d.Size == 0 {
 		d.Size = -1 // no manifest is empty: some servers say 0 if they do not know the size
 	}
-	fits := d.Digest == want || d.Digest == ""
+	fits := d.Digest == want || d.Digest == "" && (d.Size > 0 || a.isMarked())
 	if want == "" {
 		fits = d.Digest != ""
 	}
@@ -130,20 +134,22 @@ func manifestHead(a *answer, want digest.Digest) headed {
 	}
 }
 
-// blobHead returns what a HEAD tells of a blob.
+// blobHead returns what a HEAD tells of a blob. One with nothing in it may come from
+// anything on the way.
 func blobHead(a *answer) headed {
 	switch {
 	case a.redirect != nil:
 		return headed{oci.Descriptor{Size: -1, By: a.by(), Redirect: a.location()}, true}
-	case a.isWhole() && a.by() != oci.Middlebox && a.identity() && a.resp.ContentLength >= 0:
+	case a.isWhole() && a.by() != oci.Middlebox && a.identity() && (a.resp.ContentLength > 0 || a.resp.ContentLength == 0 && (a.isMarked() || a.digest() != "")):
 		return headed{oci.Descriptor{Digest: a.digest(), MediaType: a.mediaType(), Size: a.resp.ContentLength, By: a.by()}, true}
 	default:
 		return headed{}
 	}
 }
 
-// firstByte reads the answer to a GET of a blob's first byte, and closes it.
-func firstByte(a *answer) (oci.Descriptor, error) {
+// firstByte reads the answer to a GET of the first byte of the blob that want names, and
+// closes it.
+func firstByte(a *answer, want digest.Digest) (oci.Descriptor, error) {
 	if a.redirect != nil {
 		return oci.Descriptor{Size: -1, By: a.by(), Redirect: a.location()}, nil
 	}
@@ -152,6 +158,9 @@ func firstByte(a *answer) (oci.Descriptor, error) {
 	case d.By == oci.Middlebox && a.resp.StatusCode < 300:
 		a.discard()
 		return d, a.wrong(oci.Corrupt, once, aPage)
+	case a.isWhole() && a.resp.ContentLength == 0 && !a.isMarked() && want != want.Algorithm().FromBytes(nil):
+		a.discard()
+		return d, a.wrong(oci.Corrupt, once, "the answer is empty, and the blob is not")
 	case a.isWhole():
 		d.Size = a.resp.ContentLength
 	case a.is(http.StatusPartialContent):

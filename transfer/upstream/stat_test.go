@@ -153,3 +153,53 @@ func TestHeadsThatNoGetMends(t *testing.T) {
 		})
 	}
 }
+
+// TestALimitOfHeads: a limit that does not say for how long may be one of HEADs alone.
+func TestALimitOfHeads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked []string
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			asked = append(asked, r.Method)
+			switch {
+			case r.Method == http.MethodHead:
+				return reply(429, "", "Docker-Distribution-Api-Version", "registry/2.0"), nil
+			case r.Header.Get("Range") != "":
+				return reply(206, "h", "Content-Range", "bytes 0-0/5"), nil
+			}
+			return reply(200, wholeIndex), nil
+		})
+		if d, err := client.Stat(t.Context(), tagged, false, nil); err != nil || d.Digest != digest.FromString(wholeIndex) || len(asked) > maxRequests {
+			t.Errorf("the tag: %+v, %v, asked %q", d, err, asked)
+		}
+		asked = nil
+		if d, err := client.Stat(t.Context(), hello("reg.example.com"), true, nil); err != nil || d.Size != 5 || len(asked) > maxRequests {
+			t.Errorf("the blob: %+v, %v, asked %q", d, err, asked)
+		}
+	})
+}
+
+// TestAnAnswerWithNothingInItTellsNothing: it may come from anything on the way, so it
+// neither tells a size nor shows that the registry has the content.
+func TestAnAnswerWithNothingInItTellsNothing(t *testing.T) {
+	t.Parallel()
+	for name, header := range map[string][]string{"no type": nil, "text": {"Content-Type", "text/plain"}, "its type": {"Content-Type", imageType}} {
+		asked := 0
+		client := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			asked++
+			return reply(200, "", header...), nil
+		})
+		for _, blob := range []bool{true, false} {
+			asked = 0
+			d, err := client.Stat(t.Context(), hello("reg.example.com"), blob, nil)
+			if e, ok := oci.AsError(err); !ok || e.Kind != oci.Corrupt || asked > maxRequests {
+				t.Errorf("%s, blob %v: %+v, %v, asked %d times", name, blob, d, err, asked)
+			}
+		}
+		nothing := hello("reg.example.com")
+		nothing.Digest = digest.FromBytes(nil)
+		if d, err := client.Stat(t.Context(), nothing, true, nil); err != nil || d.Size != 0 {
+			t.Errorf("%s, the blob of nothing: %+v, %v", name, d, err)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type trip struct {
 	step      atomic.Int32 // of the dial
 	handshake atomic.Bool  // TLS with the target has failed
 	connected bool         // a connection was there
+	reused    bool         // it had carried other requests before
 	remote    netip.Addr   // its other end
 }
 
@@ -88,9 +89,23 @@ func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
 		return resp, nil // its body needs ctx, which ends with the caller's
 	}
 	limit.Stop()
+	if t.reused && wasSilent(req.Context(), err) {
+		n.closeIdle() // what lost this connection has lost the others: the next try makes a new one
+	}
 	err = n.noteOutage(ctx, t, err)
 	cancel(nil)
 	return nil, err
+}
+
+// wasSilent reports whether err says that no answer came in the time that one has. It
+// does not if the caller went.
+func wasSilent(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		why := context.Cause(ctx)
+		return errors.Is(why, errTry) || errors.Is(why, errLate)
+	}
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // noteOutage remembers why there was no connection, and returns the error to report.
@@ -147,7 +162,7 @@ func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			limit.Stop()
-			t.connected = true
+			t.connected, t.reused = true, info.Reused
 			if !info.Reused {
 				n.outages.reached(t.place, t.probe)
 			}

@@ -6,6 +6,7 @@
 //
 //	blob.go, manifest.go, list.go   what is asked, and what an answer must look like
 //	link.go                         where a list goes on
+//	greet.go                        what a registry says of a login, for operators
 //	turns.go                        whose turn it is
 //	retry.go, timeouts.go           what is tried again, how often and for how long
 //	registry.go, pass.go, login.go  challenges, and who may see credentials
@@ -100,6 +101,23 @@ func (c *Client) Close() {
 	for _, r := range c.strangers.all() {
 		r.net.closeIdle()
 	}
+}
+
+// Greet asks a registry for /v2/, as a client does that logs in, and says what it
+// thinks of the configured login. It makes three requests at most and tries nothing
+// twice; no tag or blob is asked for. The error is an *oci.Error that says what keeps
+// the registry from being asked: DNS, connection, TLS, a wrong login, a host that is no
+// registry. ctx bounds it.
+func (c *Client) Greet(ctx context.Context, host string) (Greeting, error) {
+	r, err := c.registry(host)
+	if err != nil {
+		return Greeting{}, causeOf(err)
+	}
+	g, err := greeter{r.hops, r.passes}.greet(ctx)
+	if err != nil {
+		return g, causeOf(err)
+	}
+	return g, nil
 }
 
 // registry returns the registry at host.

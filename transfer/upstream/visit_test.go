@@ -1,10 +1,14 @@
 package upstream
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
 )
@@ -141,5 +145,164 @@ func TestAGreetingIsForgotten(t *testing.T) {
 	c.asked = c.asked.Add(-greetingFor - time.Second)
 	if _, ok := c.greeting(); ok {
 		t.Error("it is not forgotten")
+	}
+}
+
+// A hidden registry shows its content to those who show its token, unasked for; to others
+// it has nothing. It may know no HEAD.
+type hidden struct {
+	mu      sync.Mutex
+	noHead  bool
+	greets  func() *http.Response // at /v2/
+	token   string                // that it takes
+	issues  string                // that its token server gives
+	refuses bool                  // its token server refuses the login
+	asked   []string              // for content: method, and whether the token was shown
+}
+
+const hiddenChallenge = `Bearer realm="https://reg.example.com/token",service="s"`
+
+func (h *hidden) trip(r *http.Request) (*http.Response, error) {
+	const api = "Docker-Distribution-Api-Version"
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case r.URL.Path == "/token" && h.refuses:
+		return reply(401, `{"details":"incorrect username or password"}`, "Content-Type", "application/json"), nil
+	case r.URL.Path == "/token":
+		return reply(200, `{"token":"`+h.issues+`","expires_in":3600}`), nil
+	case r.URL.Path == "/v2/" && h.greets != nil:
+		return h.greets(), nil
+	case r.URL.Path == "/v2/":
+		return reply(401, "", api, "registry/2.0", "WWW-Authenticate", hiddenChallenge), nil
+	}
+	shown := r.Header.Get("Authorization") == "Bearer "+h.token
+	h.asked = append(h.asked, fmt.Sprint(r.Method, " ", shown))
+	if !shown || r.Method == http.MethodHead && h.noHead {
+		return reply(404, "", api, "registry/2.0"), nil
+	}
+	return reply(200, wholeIndex, "Docker-Content-Digest", digest.FromString(wholeIndex).String(), "Content-Type", "application/vnd.oci.image.index.v1+json"), nil
+}
+
+// TestAHiddenRegistryThatKnowsNoHead: what a HEAD is refused says nothing of the login.
+func TestAHiddenRegistryThatKnowsNoHead(t *testing.T) {
+	t.Parallel()
+	for _, noHead := range []bool{true, false} {
+		h := &hidden{noHead: noHead, token: "t", issues: "t"}
+		client := faked(t, withLogin(Registry{}), h.trip)
+		for i := range 2 {
+			h.asked = nil
+			if d, err := client.Stat(t.Context(), tagged, false, nil); err != nil || d.Digest != digest.FromString(wholeIndex) || len(h.asked) > 3 {
+				t.Errorf("no HEAD %v, round %d: %+v, %v, asked %q", noHead, i, d, err, h.asked)
+			}
+		}
+		if !noHead && len(h.asked) != 1 {
+			t.Errorf("known, and asked %q", h.asked)
+		}
+	}
+}
+
+// TestATokenThatHasEndedUnseen: the registry shows nothing to a token that has ended, as
+// to guests. That is not its last word.
+func TestATokenThatHasEndedUnseen(t *testing.T) {
+	t.Parallel()
+	h := &hidden{token: "t", issues: "t"}
+	client := faked(t, withLogin(Registry{}), h.trip)
+	for _, token := range []string{"t", "u", "v"} {
+		h.token, h.issues, h.asked = token, token, nil
+		if _, err := client.Manifest(t.Context(), tagged, nil); err != nil || len(h.asked) > 2 {
+			t.Errorf("GET with the token %s: %v, asked %q", token, err, h.asked)
+		}
+		h.token, h.issues, h.asked = token+"2", token+"2", nil
+		if _, err := client.Stat(t.Context(), tagged, false, nil); err != nil || len(h.asked) > 3 {
+			t.Errorf("HEAD with the token %s: %v, asked %q", token, err, h.asked)
+		}
+	}
+	h.token, h.asked = "another", nil
+	_, err := client.Manifest(t.Context(), tagged, nil)
+	if e := wantError(t, err, oci.NotFound, ""); !e.Authoritative() || len(h.asked) > 2 {
+		t.Errorf("%+v, asked %q", e, h.asked)
+	}
+}
+
+// TestAGreetingThatIsNone: a hidden registry's 404 is not its last word while nobody can
+// tell what login it wants, and what stood in its place is not remembered.
+func TestAGreetingThatIsNone(t *testing.T) {
+	t.Parallel()
+	for name, greets := range map[string]func() *http.Response{
+		"a portal's page": func() *http.Response { return reply(200, "<html>", "Content-Type", "text/html") },
+		"a portal's page, packed": func() *http.Response {
+			return reply(200, "\x1f\x8b", "Content-Type", "text/html", "Content-Encoding", "gzip")
+		},
+		"a redirect to a portal": func() *http.Response { return reply(302, "", "Location", "https://portal.example.net/") },
+		"a redirect inside":      func() *http.Response { return reply(302, "", "Location", "https://10.0.0.1/") },
+		"a balancer":             func() *http.Response { return reply(503, "<html>", "Content-Type", "text/html", "Retry-After", "3600") },
+		"the registry is down": func() *http.Response {
+			return reply(500, "", "Docker-Distribution-Api-Version", "registry/2.0", "Retry-After", "3600")
+		},
+		"too many requests": func() *http.Response { return reply(429, "", "Retry-After", "3600") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &hidden{token: "t", issues: "t", greets: greets}
+			client := faked(t, withLogin(Registry{}), func(r *http.Request) (*http.Response, error) {
+				if r.URL.Host == "portal.example.net" {
+					return reply(200, "<html>", "Content-Type", "text/html"), nil
+				}
+				return h.trip(r)
+			})
+			_, err := client.Manifest(t.Context(), tagged, nil)
+			if e, ok := oci.AsError(err); !ok || !e.LastWordCounts() || len(h.asked) > maxRequests {
+				t.Errorf("%v, asked %q", err, h.asked)
+			}
+			h.greets = nil
+			if _, err := client.Manifest(t.Context(), tagged, nil); err != nil {
+				t.Errorf("when it is back: %v", err)
+			}
+		})
+	}
+}
+
+// TestAGreetingThatIsMissing: where nothing is at /v2/, the login is shown by itself, and
+// what the registry says then is its word.
+func TestAGreetingThatIsMissing(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{403, 404, 405} {
+		for _, right := range []bool{true, false} {
+			client := faked(t, withLogin(Registry{FollowRedirects: true}), func(r *http.Request) (*http.Response, error) {
+				switch {
+				case r.URL.Path == "/v2/":
+					return reply(status, "default backend", "Content-Type", "text/plain"), nil
+				case right && strings.HasPrefix(r.Header.Get("Authorization"), "Basic "):
+					return reply(200, "hello"), nil
+				}
+				return reply(404, "", "Docker-Distribution-Api-Version", "registry/2.0"), nil
+			})
+			got, err := opened(t.Context(), client, hello("reg.example.com"))
+			if right && (err != nil || got != "hello") {
+				t.Errorf("%d: %q, %v", status, got, err)
+			}
+			if !right && !wantError(t, err, oci.NotFound, "").Authoritative() {
+				t.Errorf("%d: %v", status, err)
+			}
+		}
+	}
+}
+
+// TestALoginThatAHiddenRegistryRefuses is told as such, and not as a tag that is missing.
+func TestALoginThatAHiddenRegistryRefuses(t *testing.T) {
+	t.Parallel()
+	h := &hidden{token: "t", issues: "t"}
+	client := faked(t, withLogin(Registry{}), h.trip)
+	for _, refuses := range []bool{true, false, true} {
+		h.refuses = refuses
+		client.named["reg.example.com"].passes.tokens.dropAll(canary)
+		_, err := client.Manifest(t.Context(), tagged, nil)
+		if !refuses && err != nil {
+			t.Error(err)
+		}
+		if refuses && !wantError(t, err, oci.Denied, "refused the credentials").Authoritative() {
+			t.Errorf("%v is nobody's word", err)
+		}
 	}
 }

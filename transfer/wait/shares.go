@@ -32,11 +32,11 @@ func NewShares[K comparable, V io.Closer](life *Life, within time.Duration) *Sha
 }
 
 // Do returns what fn returns for key, or joins the call that runs for it. joined
-// reports the latter. Without an error, leave has to be called once the value is of
+// reports the latter. fn's context has the values of the first caller's. Without an error, leave has to be called once the value is of
 // no more use. ctx bounds only the caller's own wait; its cause is then the error.
 // After the Life was closed the error is ErrClosed.
 func (s *Shares[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, joined bool, leave func(), err error) {
-	one, joined := s.join(key, fn)
+	one, joined := s.join(ctx, key, fn)
 	if one == nil {
 		return v, false, nil, ErrClosed
 	}
@@ -55,7 +55,7 @@ func (s *Shares[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (
 
 // join returns the call that runs for key, or begins one. It returns nil once the
 // Life was closed.
-func (s *Shares[K, V]) join(key K, fn func(context.Context) (V, error)) (one *share[V], joined bool) {
+func (s *Shares[K, V]) join(values context.Context, key K, fn func(context.Context) (V, error)) (one *share[V], joined bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one, joined = s.active[key]; joined {
@@ -63,7 +63,7 @@ func (s *Shares[K, V]) join(key K, fn func(context.Context) (V, error)) (one *sh
 		return one, true
 	}
 	one = &share[V]{done: make(chan struct{}), users: 1}
-	if !s.life.Go(func() { s.run(one, key, fn) }) {
+	if !s.life.Go(func() { s.run(values, one, key, fn) }) {
 		return nil, false
 	}
 	s.active[key] = one
@@ -71,9 +71,9 @@ func (s *Shares[K, V]) join(key K, fn func(context.Context) (V, error)) (one *sh
 }
 
 // run makes the call, and forgets it before its callers hear of the result.
-func (s *Shares[K, V]) run(one *share[V], key K, fn func(context.Context) (V, error)) {
+func (s *Shares[K, V]) run(values context.Context, one *share[V], key K, fn func(context.Context) (V, error)) {
 	defer close(one.done)
-	ctx, cancel := context.WithTimeout(s.life.Context(), s.within)
+	ctx, cancel := context.WithTimeout(borrowed{s.life.Context(), values}, s.within)
 	defer cancel()
 	one.value, one.err = fn(ctx)
 	s.mu.Lock()

@@ -21,6 +21,27 @@ func CutShort(r *http.Request) bool {
 	return true
 }
 
+// EndByReset makes whatever ends r's connection a reset, a kill of this process too, until
+// end is called. end(false) ends it so, and end(true) lets it end as others do: the answer
+// is whole. To a client of HTTP/1.0, which knows no chunks, the end of the connection is
+// the end of the answer (RFC 9112 section 8): only a reset tells a part from the whole. It
+// does nothing if the connection is not known.
+func EndByReset(r *http.Request) (end func(whole bool)) {
+	c := connOf(r)
+	tcp, ok := belowTLS(c).(interface{ SetLinger(sec int) error })
+	if !ok {
+		return func(bool) {}
+	}
+	_ = tcp.SetLinger(0) // it fails on a connection that has ended
+	return func(whole bool) {
+		if !whole {
+			hangUp(c)
+			return
+		}
+		_ = tcp.SetLinger(-1) // likewise
+	}
+}
+
 // hangUp closes a connection without TLS's last word, for which it could have to
 // wait.
 func hangUp(c net.Conn) { _ = belowTLS(c).Close() } // the connection is given up either way
