@@ -118,7 +118,7 @@ func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found.Open == nil && !oci.MayBeManifest(found.MediaType, found.Bytes) {
+	if found.Open == nil && !oci.MayBeManifest(found.Bytes) {
 		return nil, &oci.Error{Kind: oci.Corrupt, Registry: q.Registry, By: found.By, Reason: "what the tag means is not a manifest"}
 	}
 	found.Origin, found.Stale, found.At = oci.Miss, c.how.Stale, c.how.At

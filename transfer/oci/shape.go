@@ -3,7 +3,6 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -36,20 +35,13 @@ func IsManifest(mediaType string, manifest []byte) bool {
 	return own && said == bare(mediaType)
 }
 
-// MayBeManifest reports whether bytes that match a digest beside them may be a manifest: a
-// whole JSON object that has a key of manifests, or comes under a media type of its own, and
-// is no error or token. What answers in a registry's place may compute a digest as well.
-func MayBeManifest(mediaType string, bytes []byte) bool {
+// MayBeManifest reports whether bytes that match a digest beside them may be a manifest,
+// perhaps of a type of its own: a whole JSON object, and no error or token. What answers in
+// a registry's place may compute a digest as well.
+func MayBeManifest(bytes []byte) bool {
 	var m fields
-	if json.Unmarshal(bytes, &m) != nil || m == nil || m.has("errors") || m.has("token") || m.has("access_token") {
-		return false
-	}
-	told := ToldType(strings.TrimSuffix(mediaType, guessed))
-	return slices.ContainsFunc(manifestKeys, m.has) || told != Untold && !isKnown(told)
+	return json.Unmarshal(bytes, &m) == nil && m != nil && !m.has("errors") && !m.has("token") && !m.has("access_token")
 }
-
-// manifestKeys are those of which each kind of manifest has one.
-var manifestKeys = []string{"schemaVersion", "mediaType", "config", "layers", "manifests", "fsLayers", "blobs", "artifactType"}
 
 // isIndex reports whether a media type is that of an index.
 func isIndex(mediaType string) bool { return mediaType == typeIndex || mediaType == typeDockerList }

@@ -57,32 +57,13 @@ func TestIsManifest(t *testing.T) {
 
 func TestMayBeManifest(t *testing.T) {
 	t.Parallel()
-	const own, image = "application/vnd.own.thing.v1+json", "application/vnd.oci.image.manifest.v1+json"
-	for _, c := range []struct {
-		mediaType, body string
-		is              bool
-	}{
-		{"", `{"schemaVersion":2}`, true},
-		{"text/plain", ` {"layers":[{"errors":[]}]} `, true},
-		{image, `{"mediaType":"application/vnd.other"}`, true},
-		{own, `{}`, true},
-		{own + "; charset=utf-8", `{"x":1}`, true},
-		{image, `{}`, false},
-		{image + "; charset=utf-8", `{"status":"ok"}`, false},
-		{"application/json", `{"message":"no Route matched"}`, false},
-		{own, ``, false},
-		{own, `[]`, false},
-		{own, `"x"`, false},
-		{own, `null`, false},
-		{own, `<html>`, false},
-		{image, `{"schemaVersion":2`, false},
-		{image, `{"schemaVersion":2}{}`, false},
-		{own, `{"errors":[{"code":"X"}]}`, false},
-		{own, `{"token":"t"}`, false},
-		{own, `{"access_token":"t","expires_in":3}`, false},
+	for body, is := range map[string]bool{
+		`{"schemaVersion":2}`: true, ` {} `: true, `{"x":{"errors":[]}}`: true, `{"x":1}`: true,
+		``: false, `[]`: false, `"x"`: false, `null`: false, `<html>`: false, `{"x":`: false, `{}{}`: false,
+		`{"errors":[{"code":"X"}]}`: false, `{"token":"t"}`: false, `{"access_token":"t","expires_in":3}`: false,
 	} {
-		if got := oci.MayBeManifest(c.mediaType, []byte(c.body)); got != c.is {
-			t.Errorf("%s, %q: %v, want %v", c.mediaType, c.body, got, c.is)
+		if got := oci.MayBeManifest([]byte(body)); got != is {
+			t.Errorf("%q: %v, want %v", body, got, is)
 		}
 	}
 }

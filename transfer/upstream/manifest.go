@@ -76,7 +76,7 @@ func (r *registry) manifestOnce(ctx context.Context, a ask, want digest.Digest) 
 		return m, ans.wrong(oci.Corrupt, once, aPage)
 	}
 	d, reason := verify(bytes, want, ans.digest(), ans.identity())
-	if reason == "" && want == "" && !oci.IsManifest(ans.mediaType(), bytes) && (ans.digest() == "" || !oci.MayBeManifest(ans.mediaType(), bytes)) {
+	if reason == "" && want == "" && !oci.IsManifest(ans.mediaType(), bytes) && (ans.digest() == "" || !oci.MayBeManifest(bytes)) {
 		reason = notAManifest
 	}
 	if reason != "" {

@@ -42,7 +42,7 @@ func TestRefusalsTellWhoGaveThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			reg := upstreamtest.New(t, upstreamtest.Redirect(), upstreamtest.RedirectManifests())
-			reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
+			reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{}`))
 			if c.kind == oci.Unavailable {
 				c.fault.Header.Set("Retry-After", "99") // so long that the client does not wait for it
 			}
@@ -112,7 +112,7 @@ func TestContentTellsWhoGaveIt(t *testing.T) {
 			t.Parallel()
 			reg := upstreamtest.New(t, c.options...)
 			reg.PutBlob("team/app", []byte("hello"))
-			reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
+			reg.PutManifest("team/app", "latest", upstreamtest.TypeManifest, []byte(`{}`))
 			if c.fault != nil {
 				reg.Fault(*c.fault)
 			}

@@ -151,11 +151,14 @@ func (f *traffic) Hold(match Match) (release func()) {
 	})
 }
 
+// patience is how long WaitFor waits. It only ends tests that have failed anyway.
+const patience = 2 * time.Minute
+
 // WaitFor waits until n requests that match have arrived since the registry began,
-// held ones included. It fails the test after 20 s.
+// held ones included. It fails the test after two minutes.
 func (f *traffic) WaitFor(match Match, n int) {
 	f.t.Helper()
-	timeout := time.NewTimer(20 * time.Second)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		have, next := f.count(match)
@@ -165,7 +168,7 @@ func (f *traffic) WaitFor(match Match, n int) {
 		select {
 		case <-next:
 		case <-timeout.C:
-			f.t.Fatalf("upstreamtest: %d of %d requests %+v arrived within 20s", have, n, match)
+			f.t.Fatalf("upstreamtest: %d of %d requests %+v arrived within %v", have, n, match, patience)
 		}
 	}
 }
