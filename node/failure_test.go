@@ -207,7 +207,7 @@ func TestUpstreamsOwnWordsArePassedOnWithoutItsChallenge(t *testing.T) {
 func TestRegistriesThatAreNotListedAreDeniedInWhitelistMode(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
-	up.PutManifest("library/x", "v1", upstreamtest.TypeManifest, []byte("x"))
+	up.PutManifest("library/x", "v1", upstreamtest.TypeManifest, []byte(`{"schemaVersion":2}`))
 	p := newProxy(t, up, settings{top: "whitelist_mode: true"})
 	for _, path := range []string{"/v2/ghcr.io/a/b/manifests/v1", "/v2/a/b/manifests/v1?ns=ghcr.io", "/v2/docker.io/a/tags/list", "/v2/localhost/a/manifests/v1"} {
 		a := p.get(path)

@@ -229,7 +229,7 @@ func TestAnAbandonedDownloadDoesNotFailWhoComesLater(t *testing.T) {
 
 func TestStaleIsLimitedInTime(t *testing.T) {
 	t.Parallel()
-	_, content := fakeBlob(100)
+	content := []byte(`{"schemaVersion":2}`)
 	tag := oci.Ref{Registry: "reg.example.com", Repository: repo, Tag: "latest"}
 	testkit.Bubble(t, func(t *testing.T, dir string) {
 		var up atomic.Bool
@@ -242,8 +242,7 @@ func TestStaleIsLimitedInTime(t *testing.T) {
 				return oci.Descriptor{Size: -1}, nil
 			},
 			manifest: func(context.Context) (oci.Manifest, error) {
-				d, _ := fakeBlob(100)
-				return oci.Manifest{Digest: d, MediaType: "application/json", Bytes: content}, nil
+				return oci.Manifest{Digest: digest.FromBytes(content), MediaType: "application/json", Bytes: content}, nil
 			},
 		}
 		r := fakeRig(t, dir, f, grants.Site{TagTTL: time.Minute, StaleIfError: time.Hour}, cache.Options{})
