@@ -17,10 +17,8 @@ const tellersWithin = time.Second
 // by the question's own Accept list, or else by another; or that there is no such tag.
 func (t *tags) last(q question) (mesh.Word, bool) {
 	no, absent := t.words.own(q.asked())
-	for _, old := range t.noted(q) {
-		if absent && no.Told.After(old.Checked) {
-			break
-		}
+	if all := t.noted(q); len(all) > 0 && !(absent && no.Told.After(all[0].Checked)) {
+		old := all[0]
 		d := oci.Descriptor{Digest: old.Digest, MediaType: old.MediaType, Size: old.Size}
 		return mesh.Word{At: old.Checked, Tag: &d, Loose: old.Key != q.key}, true
 	}

@@ -105,9 +105,10 @@ func New(cfg Config) *Fetcher {
 // hear gets what another node knows of a registry's answer, and keeps it.
 func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 	word, err := from.LastWord(ctx, q.question())
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	switch {
 	case q.Tag != "":
 		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
 		return nil

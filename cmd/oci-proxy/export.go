@@ -91,7 +91,7 @@ func (e *exporter) write(to string, s streams) (err error) {
 		return e.layout.Write(s.out, e.open)
 	}
 	part := to + ".part"
-	f, err := os.Create(part) //nolint:gosec // the operator names the file
+	f, err := os.Create(part)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func warmImages(ctx context.Context, args []string, s streams) error {
 func readImages(name string) ([]string, error) {
 	in := os.Stdin
 	if name != "-" {
-		f, err := os.Open(name) //nolint:gosec // the operator names the file
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}

@@ -371,34 +371,3 @@ func parsePattern(s string) (string, error) {
 	}
 	return s, nil
 }
-
-// imageName matches what may be the name of an image. What it means is seen when it is
-// pulled.
-var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$`)
-
-func parseImage(s string) (string, error) {
-	if !imageName.MatchString(s) {
-		return "", errors.New("is not the name of an image; use for example alpine:3 or ghcr.io/org/app:v1")
-	}
-	return s, nil
-}
-
-var platformName = regexp.MustCompile(`^(all|[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?)$`)
-
-func parsePlatform(s string) (string, error) {
-	if !platformName.MatchString(s) {
-		return "", errors.New("is not a platform; use for example linux/amd64, linux/arm/v7 or all")
-	}
-	return s, nil
-}
-
-// minSchedule is how often images may be pulled at most: each round asks the registry.
-const minSchedule = time.Minute
-
-func parseSchedule(s string) (time.Duration, error) {
-	d, err := parseDuration(s)
-	if err == nil && d < minSchedule {
-		err = fmt.Errorf("is less than %s", minSchedule)
-	}
-	return d, err
-}

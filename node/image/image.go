@@ -25,7 +25,7 @@ type Source interface {
 	Referrers(ctx context.Context, d digest.Digest) ([]Descriptor, error)
 }
 
-// ErrNone: there is no such thing.
+// ErrNone says that there is no such thing.
 var ErrNone = errors.New("there is none")
 
 // maxHeld bounds the bytes of the manifests of one image.
