@@ -53,6 +53,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// notListed is why a registry is refused.
+const notListed = "this proxy serves only the registries in its config (whitelist_mode)"
+
 // pull answers a request that is understood, in its turn. An error means that
 // nothing has been written.
 func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who gate.Client) error {
@@ -61,7 +64,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		w.Header().Set("OCI-Namespace", req.Registry)
 	}
 	if !a.asks(req.Registry) {
-		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: "this proxy serves only the registries in its config (whitelist_mode)"}
+		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: notListed}
 	}
 	end, err := a.gate.Turn(r.Context(), who)
 	if err != nil {

@@ -22,7 +22,7 @@ func (a *api) identify(w http.ResponseWriter, req oci.Request, d digest.Digest, 
 	if req.Tag != "" {
 		h.Set("Vary", "Accept")
 	}
-	if way.Stale != nil {
+	if way.Marked() {
 		h.Set("Warning", fmt.Sprintf(`299 - "stale: %s/%s:%s was last checked before the registry failed"`, req.Registry, req.Repository, req.Tag))
 	}
 }
@@ -36,7 +36,11 @@ func (a *api) markKept(w http.ResponseWriter, req oci.Request, err error) {
 	}
 	now, _ := oci.AsError(e.Err)
 	h := w.Header()
-	h.Set("Cache-Status", oci.Provenance{Stale: now}.CacheStatus(a.name, true))
+	way := oci.Provenance{Stale: now}
+	h.Set("Cache-Status", way.CacheStatus(a.name, true))
+	if !way.Marked() {
+		return
+	}
 	h.Set("Warning", fmt.Sprintf(`299 - "stale: %s/%s had no such content before the registry failed"`, req.Registry, req.Repository))
 }
 

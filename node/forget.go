@@ -3,7 +3,6 @@ package node
 import (
 	"encoding/json"
 	"errors"
-	"mime"
 	"net/http"
 
 	"oci-proxy/node/cluster"
@@ -16,8 +15,7 @@ const maxForget = 1 << 10
 // forget answers POST /_/forget, {"name": NAME}: the cluster no longer lists a member
 // that died. The answer is a line of JSON.
 func (n *Node) forget(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		reply.Fail(w, http.StatusUnsupportedMediaType, reply.Error{Code: "UNSUPPORTED", Message: "the request must have the Content-Type application/json"})
+	if !typed(w, r, "application/json") {
 		return
 	}
 	var ask struct {

@@ -28,7 +28,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, req oci.Request) erro
 	noteWay(r, &list.Provenance)
 	h := w.Header()
 	h.Set("Cache-Status", list.CacheStatus(a.name, true))
-	if list.Stale != nil {
+	if list.Marked() {
 		h.Set("Warning", fmt.Sprintf(`299 - "stale: the list of %s/%s is the last one before the registry failed"`, req.Registry, req.Repository))
 	}
 	h.Set("Cache-Control", "no-cache")

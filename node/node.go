@@ -51,6 +51,7 @@ type Node struct {
 	passwords  passwords
 	api        *api
 	reports    *reports
+	warmer     *warmer
 	ready      atomic.Bool
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
@@ -98,6 +99,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
+	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }

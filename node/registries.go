@@ -25,18 +25,23 @@ import (
 type registries struct {
 	cfg    *config.Config
 	names  oci.Names
-	shards map[string]*grants.Shard // by directory
-	dirOf  map[string]string        // the directory of each configured registry
-	others string                   // the directory of all other registries
-	home   string                   // the directory of the node itself, which keeps its identity there
+	rules  map[string][]grants.TagRule // for the tags of configured registries
+	shards map[string]*grants.Shard    // by directory
+	dirOf  map[string]string           // the directory of each configured registry
+	others string                      // the directory of all other registries
+	home   string                      // the directory of the node itself, which keeps its identity there
 }
 
 // openRegistries opens a shard for each cache directory that the config names.
 // Close the registries.
 func openRegistries(cfg *config.Config, log *slog.Logger) *registries {
 	r := &registries{cfg: cfg, names: names(cfg), shards: map[string]*grants.Shard{}, dirOf: map[string]string{}, home: resolve(cfg.Defaults.CacheDir)}
+	r.rules = map[string][]grants.TagRule{}
 	for _, one := range cfg.Registries {
 		r.dirOf[one.Host] = resolve(one.CacheDir)
+		for _, t := range one.Tags {
+			r.rules[one.Host] = append(r.rules[one.Host], grants.TagRule{Match: t.Match, TagTTL: t.TTL, StaleIfError: t.StaleIfError})
+		}
 	}
 	r.others = r.home
 	for dir, opts := range r.options(log) {
@@ -223,7 +228,7 @@ func (s sites) of(registry string) grants.Site {
 	r, configured := s.registries.cfg.Registry(registry)
 	shard := s.registries.shard(registry)
 	return grants.Site{
-		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Offline: r.Offline, Private: s.guards(r, shard, !configured),
+		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Tags: s.registries.rules[r.Host], Offline: r.Offline, Private: s.guards(r, shard, !configured),
 		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
 		Mirrored: len(r.Mirrors) > 0, Spare: s.low(registry, r.RateLimitReserve),
 	}

@@ -128,7 +128,7 @@ func (rec *record) host() string {
 // source is where the bytes came from, in one word.
 func source(way *oci.Provenance) string {
 	switch {
-	case way.Stale != nil:
+	case way.Marked():
 		return "stale"
 	case confirmed(way):
 		return "checked"

@@ -48,8 +48,17 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		defer close(listened)
 		n.cluster.Listen(listening)
 	}()
+	warming, cool := context.WithCancel(context.WithoutCancel(ctx))
+	cooled := make(chan struct{})
+	go func() {
+		defer close(cooled)
+		n.cluster.AwaitOthers(warming)
+		n.warmer.keep(warming, n.cfg.Warm)
+	}()
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)
+	cool()
+	<-cooled
 	err = n.drain(context.WithoutCancel(ctx), srv, err)
 	stop()
 	<-listened

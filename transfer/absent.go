@@ -15,25 +15,30 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 	began, q := time.Now(), t.question(of, client, head, member)
 	found, err := t.known(ctx, q)
 	a := q.asked()
+	var failed *oci.Error
 	switch {
 	case err == nil && found.Stale == nil:
 		t.present(a)
 		return found, nil
-	case err == nil: // what is stale may be older than what is known of its absence
-		if w, ok := t.words.own(a); ok && w.Told.After(found.At) {
-			return nil, t.words.instead(a, found.Stale)
+	case err == nil:
+		failed = found.Stale
+	default:
+		t.words.hear(a, err)
+		var passes bool
+		if failed, passes = fails(ctx, err); !passes {
+			return nil, err
 		}
-		return found, nil
-	}
-	t.words.hear(a, err)
-	failed, ok := fails(ctx, err)
-	if !ok {
-		return nil, err
 	}
 	if !member {
-		t.words.newer(ctx, a, began) // keeps what they say
+		found = t.newest(ctx, q, found, failed, t.learn(ctx, q, began))
 	}
-	return nil, t.words.instead(a, failed)
+	if found == nil {
+		return nil, t.words.instead(a, failed)
+	}
+	if w, ok := t.words.own(a); ok && w.Told.After(found.At) { // it may be older than what is known of its absence
+		return nil, t.words.instead(a, failed)
+	}
+	return found, nil
 }
 
 // present forgets that there was no such tag.

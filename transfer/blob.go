@@ -150,6 +150,9 @@ func (b *blobs) stat(ctx context.Context, q grants.Request) (oci.Sized, error) {
 	limited, cancel := inTime(ctx, q.Ref)
 	defer cancel()
 	s, known, err := b.statHere(limited, q)
+	if err == nil && !known && q.Offline {
+		s, known = b.statAnywhere(limited, q)
+	}
 	if err == nil && !known {
 		s, err = mesh.Along(limited, b.mesh, q.Ref, q.Digest.String(),
 			func(ctx context.Context) (oci.Sized, error) { return b.statUpstream(ctx, q, false) },
@@ -192,6 +195,19 @@ func (b *blobs) statHolders(ctx context.Context, q grants.Request) (oci.Sized, b
 		}
 	}
 	return oci.Sized{}, false
+}
+
+// statAnywhere asks all members for the size of a blob that they hold: its registry is not
+// to be asked.
+func (b *blobs) statAnywhere(ctx context.Context, q grants.Request) (s oci.Sized, ok bool) {
+	if b.grants.MayShow(ctx, q, oci.BlobResource) {
+		for _, p := range b.mesh.Held(ctx, q.Ref, b.mesh.Members()) {
+			if at, err := p.Progress(ctx, q.Ref); err == nil && at.Held {
+				return oci.Sized{Provenance: oci.Provenance{Origin: oci.PeerHit, Host: p.Name()}, Size: at.Offset}, true
+			}
+		}
+	}
+	return s, false
 }
 
 // believed returns the size that a HEAD told of a blob, -1 if that can't be: some registries

@@ -113,6 +113,9 @@ func (h holder) Kept(q oci.Question) (*mesh.List, error) {
 
 // LastWord implements mesh.Holder.
 func (h holder) LastWord(q oci.Question) (mesh.Word, bool) {
+	if q.Tag != "" {
+		return h.f.tags.last(h.f.tags.question(h.request(q.Ref), q.Accept, true, true))
+	}
 	w, ok := h.f.lists.words.own(h.f.asked(q))
 	return mesh.Word{At: w.Told, Sum: w.Sum, No: w.No}, ok
 }
@@ -155,3 +158,10 @@ func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.request(ref)) }
 
 // Lost implements mesh.Holder.
 func (h holder) Lost(ref oci.Ref, as oci.Resource) { h.f.grants.Lost(h.request(ref), as) }
+
+// Told implements mesh.Holder.
+func (h holder) Told(from mesh.Peer, q oci.Question) {
+	a := h.f.asked(q)
+	a.Member = true
+	h.f.relay.heard(from, a)
+}

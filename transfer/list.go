@@ -68,8 +68,10 @@ func (q asked) question() oci.Question {
 func (f *Fetcher) asked(q oci.Question) asked {
 	if q.Tag != "" {
 		q.Accept = oci.Acceptable(q.Accept)
+		return asked{Request: f.request(q.Ref), query: q.Query, accept: q.Accept}
 	}
-	return asked{Request: f.request(q.Ref), query: q.Query, accept: q.Accept}
+	list := oci.Ref{Registry: q.Registry, Repository: q.Repository}
+	return asked{Request: grants.Request{Ref: q.Ref, Site: f.site(q.Registry).For(list)}, query: q.Query, accept: q.Accept}
 }
 
 // Tags gets a page of upstream's list of the repository's tags or, if upstream fails, the
@@ -173,13 +175,30 @@ func (l *lists) fetch(ctx context.Context, q asked) (*List, error) {
 		get = l.upstream.Referrers
 	}
 	way := oci.Provenance{Host: q.Registry, Checked: q.Shard.Pages.Knows(q.question()), At: time.Now()}
-	return l.takeIn(ctx, q, func(ctx context.Context, to oci.Sink) (*oci.Page, oci.Provenance, error) {
+	list, err := l.takeIn(ctx, q, func(ctx context.Context, to oci.Sink) (*oci.Page, oci.Provenance, error) {
 		if !q.Private { // a private registry's lists are for the registry alone to tell
 			ctx = l.grants.WithMirrors(ctx, q.Request, q.question().Resource())
 		}
 		page, err := get(ctx, q.Ref, q.query, to)
 		return page, way, err
 	})
+	if err == nil && list.Stored {
+		l.words.relay.tell(q, list.Sum)
+	}
+	return list, err
+}
+
+// hear keeps the page that another member knows, if it is newer than this node's last
+// answer.
+func (l *lists) hear(ctx context.Context, from mesh.Peer, q asked, word mesh.Word) error {
+	if own, known := l.words.own(q); known && (!word.At.After(own.Told) || word.Sum == own.Sum) {
+		return nil
+	}
+	list, err := l.fromPeer(ctx, from, q, true)
+	if err != nil {
+		return err
+	}
+	return list.Close()
 }
 
 // fromPeer gets a page from another node and keeps it, too: either of them may be gone
@@ -240,11 +259,17 @@ func (l *lists) last(ctx context.Context, q asked, failed *oci.Error, began time
 	}))
 	if err != nil {
 		var ok bool
-		if list, ok = l.kept(q); !ok {
+		if list, ok = l.kept(q); !ok && q.query != "" && q.query.Whole() {
+			q.query = "" // of that list, more may be known
+			return l.last(ctx, q, failed, began)
+		}
+		if !ok {
 			return nil, l.words.instead(q, failed)
 		}
 	}
-	list.Stale = failed
+	if list.Stale = failed; !list.Marked() {
+		return list, nil
+	}
 	l.log.Warn("stale list served", "registry", q.Registry, "repository", q.Repository, "digest", q.Digest.String(),
 		"checked", list.At, "error", failed)
 	return list, nil

@@ -55,6 +55,11 @@ func (m *manifests) byDigest(ctx context.Context, q grants.Request, head, member
 		return found, nil
 	}
 	key := keyOf(q)
+	if q.Offline { // it may be that nobody can get it anew, so whoever has it is asked
+		if found, ok := m.fromHolders(ctx, q); ok {
+			return found, nil
+		}
+	}
 	if !member && !m.mesh.Only(q.Registry, q.Digest.String()) {
 		return shared(m.forClients.Do(ctx, key, func(ctx context.Context) (*oci.Found, error) { return m.fromOwner(ctx, q, key) }))
 	}
@@ -176,6 +181,9 @@ func (m *manifests) fromHolders(ctx context.Context, q grants.Request) (*oci.Fou
 
 // holders returns the nodes that hold a manifest, or can be followed.
 func (m *manifests) holders(ctx context.Context, q grants.Request) []mesh.Peer {
+	if q.Offline {
+		return m.mesh.Held(ctx, q.Ref, m.mesh.Members())
+	}
 	return m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(q.Content()))
 }
 

@@ -382,6 +382,15 @@ func (p *fakePeer) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error
 	return nil
 }
 
+// Told implements transfer.Peer.
+func (p *fakePeer) Told(ctx context.Context, q oci.Question) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.node.Holder().Told(&fakePeer{p.from, p.node}, q)
+	return nil
+}
+
 // put stores a random blob in the registry.
 func (m *meshRig) put(seed uint64, size int64) (digest.Digest, []byte) {
 	content := random(seed, size)

@@ -11,13 +11,17 @@ import (
 
 // keyFor is what the answer to the question is remembered by if upstream is sent that
 // Accept list.
-func (q question) keyFor(accept []string) string {
-	return strings.Join(append([]string{q.Registry, q.Repository, q.Tag}, accept...), " ")
+func (q question) keyFor(accept []string) string { return tagKey(q.Ref, accept) }
+
+// tagKey is what the meaning of ref's tag is remembered by if upstream is sent that Accept
+// list.
+func tagKey(ref oci.Ref, accept []string) string {
+	return strings.Join(append([]string{ref.Registry, ref.Repository, ref.Tag}, accept...), " ")
 }
 
 // place is the key whose owner knows the tag for all nodes, whatever list a client has: it
 // has to know what the tag means by each.
-func (q question) place() string { return q.keyFor(oci.ManifestTypes) }
+func (q question) place() string { return placeOf(q.Ref) }
 
 // standIn gets what stands in for a fresh answer while upstream fails: what the tag last
 // meant by the client's own Accept list; but if that is not known any more or of a type

@@ -154,7 +154,7 @@ func (t *tags) ask(ctx context.Context, q question) (c meaning, joined bool, err
 // that its HEAD named, or does not give it by its digest: the tag may just have moved, and
 // some registries answer HEAD wrongly. absent is that answer. It says nothing about the tag.
 func (t *tags) whole(ctx context.Context, q question, absent oci.Error) (*oci.Found, error) {
-	if !t.mesh.MayAsk(q.Ref) {
+	if q.Offline || !t.mesh.MayAsk(q.Ref) {
 		absent.By = oci.Nobody
 		return nil, &absent
 	}
@@ -191,10 +191,19 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 // another node is not noted: nobody checked it.
 func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
 	if told.Stale == nil {
-		t.grants.Grant(q.Request, oci.ManifestResource, told.At)
-		q.Shard.SetTag(cache.Tag{Key: q.key, Digest: found.Digest, MediaType: found.MediaType, Size: found.Size, Checked: told.At})
+		t.note(q, oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, told.At)
+		if told.Host == "" { // this node asked the registry
+			t.words.relay.tell(q.asked(), found.Digest.String())
+		}
 	}
 	return found
+}
+
+// note notes what the tag means by the question's Accept list, as the registry said at
+// that time.
+func (t *tags) note(q question, d oci.Descriptor, at time.Time) {
+	t.grants.Grant(q.Request, oci.ManifestResource, at)
+	q.Shard.SetTag(cache.Tag{Key: q.key, Digest: d.Digest, MediaType: d.MediaType, Size: d.Size, Checked: at})
 }
 
 // rememberLater notes what the tag means as soon as that manifest has come and is verified,
@@ -275,8 +284,11 @@ func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) 
 	if !ok {
 		return nil, false
 	}
+	found.Stale = e
+	if !found.Marked() {
+		return found, true
+	}
 	t.log.Warn("stale manifest served", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag,
 		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
-	found.Stale = e
 	return found, true
 }

@@ -52,6 +52,7 @@ type Fetcher struct {
 	manifests *manifests
 	tags      *tags
 	lists     *lists
+	relay     *relay
 }
 
 // rooms are what all parts of a Fetcher work with.
@@ -99,13 +100,34 @@ func New(cfg Config) *Fetcher {
 	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
 	f.lists = newLists(r)
 	f.tags = newTags(r, f.manifests, f.lists.words)
+	f.relay = newRelay(r, f.hear)
+	f.lists.words.relay = f.relay
 	return f
+}
+
+// hear gets what another node knows of a registry's answer, and keeps it.
+func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
+	word, err := from.LastWord(ctx, q.question())
+	if err != nil {
+		return err
+	}
+	switch {
+	case q.Tag != "":
+		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
+		return nil
+	case word.No != nil:
+		f.lists.words.keep(q, word)
+		return nil
+	default:
+		return f.lists.hear(ctx, from, q, word)
+	}
 }
 
 // Close waits until the downloads have ended or ctx ends, then ends the rest. Nothing
 // new begins meanwhile: whoever asks for what is not in the shard gets an *oci.Error of
 // kind Unavailable.
 func (f *Fetcher) Close(ctx context.Context) {
+	f.relay.close()
 	f.life.Close(ctx)
 	f.grants.Close()
 }
@@ -129,7 +151,7 @@ func (f *Fetcher) Public(ref oci.Ref) bool { return f.grants.Public(f.request(re
 
 // request is what ref means at the moment.
 func (f *Fetcher) request(ref oci.Ref) grants.Request {
-	return grants.Request{Ref: ref, Site: f.site(ref.Registry)}
+	return grants.Request{Ref: ref, Site: f.site(ref.Registry).For(ref)}
 }
 
 // Blob opens the blob that ref names, for a client's GET: from the shard, or as it

@@ -17,6 +17,7 @@ import (
 // and the other members'. The newest counts, whoever heard it.
 type words struct {
 	*rooms
+	relay *relay // of answers that this node had from the registry
 
 	mu     sync.Mutex // guards looked; never held during I/O
 	looked *simplelru.LRU[string, time.Time]
@@ -70,6 +71,18 @@ func (w *words) hear(q asked, err error) {
 		told = time.Now()
 	}
 	q.Shard.Pages.Note(q.question(), pages.Word{Told: told, No: e}, q.Stranger)
+	if e.Told.IsZero() && !e.Relayed {
+		w.relay.tell(q, e.Kind.String())
+	}
+}
+
+// keep keeps a member's word that there is no such thing, if it is newer than this node's
+// and may stand in.
+func (w *words) keep(q asked, one mesh.Word) {
+	word := pages.Word{Told: one.At, No: one.No}
+	if own, known := w.own(q); (!known || one.At.After(own.Told)) && w.counts(q, word) {
+		q.Shard.Pages.Note(q.question(), word, q.Stranger)
+	}
 }
 
 // led reports whether an error says that a registry leads elsewhere for a list of referrers,
@@ -98,15 +111,10 @@ func (w *words) instead(q asked, failed *oci.Error) error {
 // there is no page, and is newer than this node's. Otherwise it returns those that have a
 // newer page, the newest first. The client waits since began.
 func (w *words) newer(ctx context.Context, q asked, began time.Time) []mesh.Peer {
-	left := promised - time.Since(began) - spare
-	if left <= 0 || len(w.mesh.Members()) == 0 || !w.mayLook(q.question().Key()) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, min(left, membersWithin))
-	defer cancel()
+	all := w.look(ctx, q, membersWithin, began)
 	best, known := w.own(q)
 	var out []mesh.Peer
-	for _, one := range w.gather(ctx, q) {
+	for _, one := range all {
 		word := pages.Word{Told: one.At, No: one.No}
 		if known && !one.At.After(best.Told) {
 			break
@@ -129,6 +137,18 @@ func (w *words) newer(ctx context.Context, q asked, began time.Time) []mesh.Peer
 	return out
 }
 
+// look asks the other members for their last words, unless they just were, within that
+// time. It returns what they know, the newest first.
+func (w *words) look(ctx context.Context, q asked, within time.Duration, began time.Time) []told {
+	left := promised - time.Since(began) - spare
+	if left <= 0 || len(w.mesh.Members()) == 0 || !w.mayLook(q.question().Key()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(left, within))
+	defer cancel()
+	return w.gather(ctx, q)
+}
+
 // mayLook reports whether the other members may be asked, and notes that they are.
 func (w *words) mayLook(key string) bool {
 	w.mu.Lock()
@@ -149,7 +169,7 @@ type told struct {
 // gather asks the other members at once. It returns what they know, the newest first.
 func (w *words) gather(ctx context.Context, q asked) []told {
 	var peers []mesh.Peer
-	for _, p := range append(w.mesh.Route(q.Registry, q.question().Key()), w.mesh.Members()...) {
+	for _, p := range append(w.mesh.Route(q.Registry, q.place()), w.mesh.Members()...) {
 		if p != nil && len(peers) < maxAsked && !slices.ContainsFunc(peers, func(o mesh.Peer) bool { return o.ID() == p.ID() }) {
 			peers = append(peers, p)
 		}

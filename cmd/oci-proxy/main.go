@@ -2,7 +2,8 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, forget.go, health.go, version.go. target.go asks a running node, which
+// status.go, leave.go, forget.go, warm.go, export.go (with pulled.go), import.go,
+// health.go, version.go. target.go asks a running node, which
 // running.go finds if nobody says where it is.
 package main
 
@@ -48,6 +49,9 @@ func commands() []command {
 		{"status", "show the cluster as a running node sees it", status},
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
 		{"forget", "make the cluster forget a member that died", forget},
+		{"warm", "make a node pull images into its cache", warmImages},
+		{"export", "pull images through a node into an OCI layout in a tar file", export},
+		{"import", "put the images of such a file into the cache of a node", importImages},
 		{"health", "exit with status 0 if a node answers, by default the one on this machine", health},
 		{"version", "print the version, the commit and the Go version", version},
 	}

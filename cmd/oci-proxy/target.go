@@ -30,6 +30,7 @@ const maxAnswer = 16 << 20
 
 // A target is a running node with the login to it.
 type target struct {
+	cfg  *config.Config
 	addr string // as the user gave it
 	base string // the beginning of its URLs
 	auth config.Auth
@@ -51,6 +52,23 @@ func parseTarget(name string, args []string, s streams) (target, error) {
 		return target{}, err
 	}
 	return targetOf(*file, *addr, s)
+}
+
+// parseMixed parses flags that may stand before, between and behind other arguments, which
+// it returns.
+func parseMixed(fl *flag.FlagSet, args []string, s streams) (names []string, err error) {
+	fl.SetOutput(s.err)
+	for {
+		switch err := fl.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, err
+		case err != nil:
+			return nil, errUsage
+		case fl.NArg() == 0:
+			return names, nil
+		}
+		names, args = append(names, fl.Arg(0)), fl.Args()[1:]
+	}
 }
 
 // parseNamedTarget parses the flags of a command that asks a running node about one
@@ -87,7 +105,7 @@ func targetOf(file, addr string, s streams) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	t := target{addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
+	t := target{cfg: cfg, addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
 	t.base = baseURL(t.addr, cfg.TLS.On())
 	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
 	return t, nil
@@ -186,41 +204,62 @@ func (t target) ask(ctx context.Context, method, path string) ([]byte, error) {
 // send is ask with a body of JSON, unless that is nil.
 func (t target) send(ctx context.Context, method, path string, what any) ([]byte, error) {
 	var text []byte
+	header := http.Header{}
 	if what != nil {
 		var err error
 		if text, err = json.Marshal(what); err != nil {
 			return nil, err
 		}
+		header.Set("Content-Type", "application/json")
 	}
-	status, body, reached, err := t.once(ctx, method, path, text, "")
-	// The node does not know the name by which we call it, and keeps other sites' pages
-	// from reading it through a browser. We are none: what we reached may be in Host.
-	if err == nil && status == http.StatusMisdirectedRequest && reached != "" {
-		status, body, _, err = t.once(ctx, method, path, text, reached)
+	resp, err := t.do(ctx, method, path, header, func() io.Reader { return bytes.NewReader(text) })
+	if err != nil {
+		return nil, err
 	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	return answered(resp)
+}
+
+// answered reads an answer, which is an error unless its status is 200.
+func answered(resp *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	switch {
 	case err != nil:
 		return nil, err
-	case status == http.StatusUnauthorized:
+	case resp.StatusCode == http.StatusUnauthorized:
 		return nil, errors.New("the node requires a login: use -c with a config that has it, or set OCI_PROXY_AUTH__USERNAME and OCI_PROXY_AUTH__PASSWORD")
-	case status != http.StatusOK:
-		return nil, fmt.Errorf("it answered %d %s%s", status, http.StatusText(status), reason(body))
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("it answered %d %s%s", resp.StatusCode, http.StatusText(resp.StatusCode), reason(body))
 	}
 	return body, nil
 }
 
+// do sends a request to the node with the login, and returns whatever it answers. body
+// makes the body anew, nil for none. Close the answer's.
+func (t target) do(ctx context.Context, method, path string, header http.Header, body func() io.Reader) (*http.Response, error) {
+	resp, reached, err := t.once(ctx, method, path, header, body, "")
+	// The node does not know the name by which we call it, and keeps other sites' pages
+	// from reading it through a browser. We are none: what we reached may be in Host.
+	if err == nil && resp.StatusCode == http.StatusMisdirectedRequest && reached != "" {
+		_ = resp.Body.Close() // nothing of it is wanted
+		resp, _, err = t.once(ctx, method, path, header, body, reached)
+	}
+	return resp, err
+}
+
 // once sends one request to the node, with that Host unless it is "". It returns the
 // address that was reached.
-func (t target) once(ctx context.Context, method, path string, text []byte, host string) (status int, body []byte, reached string, err error) {
+func (t target) once(ctx context.Context, method, path string, header http.Header, body func() io.Reader, host string) (resp *http.Response, reached string, err error) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reached = c.Conn.RemoteAddr().String() }})
-	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(text))
+	var content io.Reader
+	if body != nil {
+		content = body()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, content)
 	if err != nil {
-		return 0, nil, "", err
+		return nil, "", err
 	}
-	req.Host = host
-	if len(text) > 0 {
-		req.Header.Set("Content-Type", "application/json")
-	}
+	req.Host, req.Header = host, header
 	if t.auth.Username != "" {
 		req.SetBasicAuth(t.auth.Username, t.auth.Password.Reveal())
 	}
@@ -229,13 +268,8 @@ func (t target) once(ctx context.Context, method, path string, text []byte, host
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls, DialContext: (&net.Dialer{ControlContext: t.guardLogin}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, nil, "", err
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, body, reached, err
+	resp, err = client.Do(req)
+	return resp, reached, err
 }
 
 // reason returns the message of an OCI error answer, to be appended to a status.

@@ -147,6 +147,19 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 		`c.yaml:3:27: registries.a.io.mirrors[2]: is given twice; keep one of them` + "\n" + `c.yaml:5:15: registries.docker.io.mirrors[0]: is the registry itself; remove it`},
 	{"a reserve over all of it", "registries: {a.io: {rate_limit_reserve: 101}}", `c.yaml:1:41: registries.a.io.rate_limit_reserve: "101" is not a percentage from 0 to 100`},
 	{"a reserve of a fraction", "registries: {a.io: {rate_limit_reserve: 0.5}}", `c.yaml:1:41: registries.a.io.rate_limit_reserve: "0.5" is not a percentage from 0 to 100`},
+	{"bad schedules", "warm: [alpine, {every: 24h}, {images: [a b], every: 1s, platforms: [amd64]}, {image: a}]", `c.yaml:1:8: warm[0]: must be a mapping, not a single value` + "\n" +
+		`c.yaml:1:16: warm[1]: has no images; add some as images: [alpine:3]` + "\n" +
+		`c.yaml:1:40: warm[2].images[0]: "a b" is not the name of an image; use for example alpine:3 or ghcr.io/org/app:v1` + "\n" +
+		`c.yaml:1:53: warm[2].every: "1s" is less than 1m0s` + "\n" +
+		`c.yaml:1:69: warm[2].platforms[0]: "amd64" is not a platform; use for example linux/amd64, linux/arm/v7 or all` + "\n" +
+		`c.yaml:1:78: warm[3]: has no images; add some as images: [alpine:3]` + "\n" +
+		`c.yaml:1:79: warm[3].image: unknown key (did you mean images?)`},
+	{"bad rules for tags", "registries: {a.io: {tags: ['v*', {ttl: 1h}, {match: '[a', ttl: x}, {match: a/b, stale_if_eror: 1h}]}}", `c.yaml:1:28: registries.a.io.tags[0]: must be a mapping, not a single value` + "\n" +
+		`c.yaml:1:34: registries.a.io.tags[1]: has no match; add one, such as match: "*-SNAPSHOT"` + "\n" +
+		`c.yaml:1:53: registries.a.io.tags[2].match: "[a" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
+		`c.yaml:1:64: registries.a.io.tags[2].ttl: "x" is not a duration; use for example 60s, 12h or 0s` + "\n" +
+		`c.yaml:1:76: registries.a.io.tags[3].match: "a/b" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
+		`c.yaml:1:81: registries.a.io.tags[3].stale_if_eror: unknown key (did you mean stale_if_error?)`},
 	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path (did you mean m?)` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
 	{"paths", "registries: {a.io: {path: p}, b.io: {path: /p//q}, c.io: {path: /p/../q}, d.io: {path: '/p?q'}, e.io: {path: /p/v2/}, f.io: {path: /p%2Fq}, g.io: {path: 'https://g.io/p'}}", `c.yaml:1:27: registries.a.io.path: "p" does not begin with a slash; use for example /prefix` + "\n" +

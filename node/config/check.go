@@ -35,6 +35,9 @@ func (k *checker) check() {
 // checkAuth checks the logins of the proxy itself.
 func (k *checker) checkAuth(a *Auth) {
 	k.credentials("auth", a.Username, &a.Password, a.passwordFile)
+	if len(a.Admins) == 0 && a.Username != "" {
+		a.Admins = []string{a.Username}
+	}
 	const users, anonymous = "auth.htpasswd_file", "auth.anonymous_from"
 	if a.HtpasswdFile != "" && !k.finding {
 		if _, err := ReadUsers(a.HtpasswdFile); err != nil {
@@ -75,9 +78,23 @@ func (k *checker) checkRegistries() {
 		e.Private = e.Private || e.Username != ""
 		e.Public = k.isSet(e.path+".private") && !e.Private
 		k.checkAuthorities(e.path+".ca_file", e.CAFile)
+		k.fillTags(e)
 	}
 	k.checkAliases()
 	k.checkMirrors()
+}
+
+// fillTags completes the rules for tags by what the registry says.
+func (k *checker) fillTags(e *entry) {
+	for i := range e.Tags {
+		path := index(e.path+".tags", i)
+		if !k.isSet(path + ".ttl") {
+			e.Tags[i].TTL = e.TagTTL
+		}
+		if !k.isSet(path + ".stale_if_error") {
+			e.Tags[i].StaleIfError = e.StaleIfError
+		}
+	}
 }
 
 // checkAuthorities makes sure that the file, if there is one, holds certificates.

@@ -54,6 +54,7 @@ type Config struct {
 	Defaults        Registry       // settings of a registry that is not configured; its Host is ""
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own
+	Warm            []Warm         // images that are pulled before anybody asks for them
 	Warnings        Problems       // what is valid and most likely not meant, in order of place; Find leaves it out
 }
 
@@ -71,6 +72,7 @@ type Auth struct {
 	Password      Secret
 	HtpasswdFile  string         // was valid when the config was read; "" for none
 	AnonymousFrom []netip.Prefix // clients that may pull without a login
+	Admins        []string       // users that may change things; if none are set, Username
 
 	passwordFile string
 }
@@ -93,6 +95,7 @@ type Registry struct {
 	RateLimitReserve    int            // percentage of the registry's own rate limit below which known tags are believed; 0: never
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request
 	StaleIfError        time.Duration  // how long to serve a tag's last manifest while upstream fails; 0: never
+	Tags                []TagRule      // the two for tags that match, first match
 	Offline             bool           // never contact the registry
 	UpstreamConnections int            // for one large blob at a time, at least 1
 	UpstreamRequests    int            // at the registry at a time, at least 1
@@ -106,6 +109,20 @@ type Registry struct {
 	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool           // false passes redirects on to the client
 	Insecure            bool           // plain http, or https without verification
+}
+
+// A Warm names images that are pulled into the cache by a schedule.
+type Warm struct {
+	Images    []string      // as people write them; at least one
+	Every     time.Duration // at least a minute
+	Platforms []string      // os/arch[/variant], or "all"; none: this machine's
+}
+
+// A TagRule says how long tags are believed whose name matches.
+type TagRule struct {
+	Match        string        // a pattern as path.Match has it; no slash
+	TTL          time.Duration // as TagTTL, which it is if not set
+	StaleIfError time.Duration // as the registry's, which it is if not set
 }
 
 // A Mirror is another place that holds a registry's repositories.

@@ -155,6 +155,7 @@ defaults: {insecure: yes, upstream_proxy: "https://u:p@proxy:3128"}
 registries:
   h.example:
     private: true
+    tags: [{match: "*-SNAPSHOT", ttl: 10s}, {match: "v?", stale_if_error: 1h}]
     mirrors: [M.example, {host: n.example:5000, tags: true}]
     rate_limit_reserve: 15%
     tag_ttl: 5m
@@ -172,6 +173,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
+		Tags:   []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
 		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, UpstreamRate: 3 << 20, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}

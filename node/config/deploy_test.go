@@ -20,7 +20,7 @@ func TestDeployedConfigEqualsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.TrustedProxies, c.AllowedHosts, c.Auth.AnonymousFrom, c.AllowAddresses = nil, nil, nil, nil // [] where the default is nil
+	c.TrustedProxies, c.AllowedHosts, c.Auth.AnonymousFrom, c.Auth.Admins, c.AllowAddresses = nil, nil, nil, nil, nil // [] where the default is nil
 	if !reflect.DeepEqual(c, defaults) {
 		t.Errorf("got  %+v\nwant %+v", c, defaults)
 	}

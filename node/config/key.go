@@ -111,5 +111,36 @@ func setMirrors(r *reader, of *Registry, n *node, path string) {
 	}
 }
 
+// setTags reads a list of rules with tagKeys.
+func setTags(r *reader, of *Registry, n *node, path string) {
+	if !r.is(n, list, path) {
+		return
+	}
+	for i, item := range n.items {
+		var t TagRule
+		at := index(path, i)
+		if fill(r, &t, tagKeys, item, at, ""); t.Match == "" && item.shape == mapping && !r.failed(at+".match") {
+			r.problem(item.at, at, "has no match; add one, such as match: \"*-SNAPSHOT\"")
+		}
+		of.Tags = append(of.Tags, t)
+	}
+}
+
+// setWarm reads a list of schedules with warmKeys.
+func setWarm(r *reader, of *Config, n *node, path string) {
+	if !r.is(n, list, path) {
+		return
+	}
+	for i, item := range n.items {
+		var w Warm
+		at := index(path, i)
+		preset(r, &w, warmKeys)
+		if fill(r, &w, warmKeys, item, at, ""); len(w.Images) == 0 && item.shape == mapping && !r.failed(at+".images") {
+			r.problem(item.at, at, "has no images; add some as images: [alpine:3]")
+		}
+		of.Warm = append(of.Warm, w)
+	}
+}
+
 // index returns the path of item i of the list at path.
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

@@ -43,12 +43,15 @@ var configKeys = []key[Config]{
 		"File with further users, as `htpasswd -B` writes it (bcrypt only). Read again when it changes."),
 	many("auth.anonymous_from", cidrKind, func(c *Config) *[]netip.Prefix { return &c.Auth.AnonymousFrom },
 		"Clients that may pull without a login."),
+	many("auth.admins", userKind, func(c *Config) *[]string { return &c.Auth.Admins },
+		"Users that may change things: leave, forget, import, warm. Not set: `auth.username`. Where no login is configured, clients on the node's own machine may."),
 	one("queue_timeout", durationKind, "120s", func(c *Config) *time.Duration { return &c.QueueTimeout },
 		"How long a pull may wait for its turn when the node is at its limits. Then it is refused."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
 		"How long pulls may go on after SIGTERM. Then they are cut."),
 	one("verify_interval", durationKind, "24h", func(c *Config) *time.Duration { return &c.VerifyInterval },
 		"How long a chunk on disk is trusted after a check. 0: check at each read."),
+	{path: "warm", shape: list, typ: "list of schedules", preset: "[]", set: setWarm, doc: "Images that are pulled into this node's cache before anybody asks for them, at the start and then again: `{images: [alpine, ghcr.io/org/app:v1], every: 24h, platforms: [linux/amd64]}`. `platforms` may be `[all]`; not set: this machine's."},
 	section("defaults", func(r *reader, c *Config, n *node, path string) {
 		fill(r, &c.Defaults, shared(registryKeys), n, path, "")
 	}),
@@ -84,8 +87,9 @@ var registryKeys = []key[Registry]{
 		"How long a tag is used after a check with the registry. 0: check at each request."),
 	one("stale_if_error", durationKind, "720h", func(r *Registry) *time.Duration { return &r.StaleIfError },
 		"How long a tag's last manifest, a list's last page, or that a tag is missing, is served while the registry fails. 0: never."),
+	{path: "tags", shape: list, typ: "list of rules", preset: "[]", set: setTags, doc: "The two keys above for some tags: `{match: \"*-SNAPSHOT\", ttl: 10s, stale_if_error: 1h}`. The first rule that matches a tag's name counts; `*` stands for any characters, `?` for one, `[a-z]` for one of these. What a rule does not set is as for the registry."},
 	one("offline", flagKind, "false", func(r *Registry) *bool { return &r.Offline },
-		"Never contact the registry; serve only what is cached."),
+		"Never contact the registry; serve only what is cached, however old it is. Set it on all nodes of a cluster."),
 	asDefault(one("upstream_connections", parallelKind, "1", func(r *Registry) *int { return &r.UpstreamConnections },
 		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges; in a cluster some of them by other members' ways out. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
@@ -142,4 +146,18 @@ var clusterKeys = []key[Cluster]{
 var mirrorKeys = []key[Mirror]{
 	one("host", mirrorKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
+}
+
+// warmKeys describes a schedule of images.
+var warmKeys = []key[Warm]{
+	many("images", imageKind, func(w *Warm) *[]string { return &w.Images }, "The images."),
+	one("every", scheduleKind, "24h", func(w *Warm) *time.Duration { return &w.Every }, "How long after a round the next one begins."),
+	many("platforms", platformKind, func(w *Warm) *[]string { return &w.Platforms }, "For which platforms."),
+}
+
+// tagKeys describes a rule for tags.
+var tagKeys = []key[TagRule]{
+	one("match", patternKind, "", func(t *TagRule) *string { return &t.Match }, "Which tags."),
+	one("ttl", durationKind, "", func(t *TagRule) *time.Duration { return &t.TTL }, "As tag_ttl."),
+	one("stale_if_error", durationKind, "", func(t *TagRule) *time.Duration { return &t.StaleIfError }, "As the registry's."),
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"net/url"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -52,6 +53,10 @@ var (
 	seedKind     = kind[string]{"host:port", false, parseSeed, nil}
 	prefixKind   = kind[string]{"URL path", false, parsePrefix, nil}
 	partKind     = kind[string]{"path part", false, parsePart, nil}
+	imageKind    = kind[string]{"image", false, parseImage, nil}
+	platformKind = kind[string]{"os/arch", false, parsePlatform, nil}
+	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule, nil}
+	patternKind  = kind[string]{"pattern", false, parsePattern, nil}
 	clusterKind  = kind[string]{"text", false, parseClusterID, nil}
 )
 
@@ -397,6 +402,15 @@ var pathPart = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 func parsePart(s string) (string, error) {
 	if len(s) > 128 || !pathPart.MatchString(s) {
 		return "", errors.New("cannot be part of an image name; use lower-case letters and digits, with . _ - between them")
+	}
+	return s, nil
+}
+
+// parsePattern parses a pattern of tags. A tag has no slash (OCI distribution spec,
+// "Pulling manifests").
+func parsePattern(s string) (string, error) {
+	if _, err := path.Match(s, ""); err != nil || s == "" || strings.Contains(s, "/") {
+		return "", errors.New("is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these")
 	}
 	return s, nil
 }

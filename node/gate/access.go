@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type access struct {
 	throttle  *throttle
 	failures  atomic.Int64   // logins that were wrong, or not looked at any more
 	nologin   []netip.Prefix // anonymous_from
+	admins    []string       // users that may change things
 	addresses addresses
 	log       *slog.Logger
 }
@@ -32,7 +34,7 @@ func newAccess(cfg *config.Config, log *slog.Logger) (*access, error) {
 	}
 	return &access{
 		open: !cfg.Auth.Asked(), logins: l, throttle: newThrottle(),
-		nologin: cfg.Auth.AnonymousFrom, addresses: addresses{cfg.TrustedProxies}, log: log,
+		nologin: cfg.Auth.AnonymousFrom, admins: cfg.Auth.Admins, addresses: addresses{cfg.TrustedProxies}, log: log,
 	}, nil
 }
 
@@ -130,5 +132,19 @@ func (a *access) guard(h http.Handler) http.Handler {
 			return
 		}
 		h.ServeHTTP(w, r)
+	})
+}
+
+// admit lets only admins through to h.
+func (a *access) admit(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch v := a.judge(r); {
+		case !v.ok:
+			a.refuse(w, r, v)
+		case !slices.Contains(a.admins, v.user):
+			reply.Fail(w, http.StatusForbidden, reply.Error{Code: "DENIED", Message: "only users in auth.admins may do this"})
+		default:
+			h.ServeHTTP(w, r)
+		}
 	})
 }

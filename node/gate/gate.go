@@ -31,7 +31,7 @@ const (
 	Public    Class = iota // everybody
 	Probe                  // everybody, by whatever name in Host
 	Guarded                // a user, if a login is asked for
-	Operators              // a user; where no login is asked for, this machine
+	Operators              // one of auth.admins; where no login is asked for, this machine
 	Pullers                // a user, or an address in anonymous_from
 )
 
@@ -185,7 +185,7 @@ func (g *Gate) Figures() Figures {
 func (g *Gate) operators(h http.Handler) http.Handler {
 	sameSite := http.NewCrossOriginProtection().Handler(h)
 	if !g.access.open {
-		return g.access.guard(sameSite)
+		return g.access.admit(sameSite)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !g.Operator(r) {

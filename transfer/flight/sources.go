@@ -88,6 +88,10 @@ const rounds = 3
 // node does when it leads.
 func (f *filler) sources() iter.Seq[source] {
 	return func(yield func(source) bool) {
+		// It may be that nobody can get it anew, so any member that holds it will do.
+		if m := f.cfg().Mesh; f.request.Offline && !f.holders(m.Held(f.ctx(), f.request.Ref, f.trusted(m.Members())), yield) {
+			return
+		}
 		if f.key.leads {
 			f.lead(yield)
 			return

@@ -81,7 +81,10 @@ func (g *Grants) Allowed(ctx context.Context, q Request, as oci.Resource) (*Pass
 		return p, nil
 	}
 	if q.Offline {
-		return nil, oci.OfflineError(q.Ref)
+		if p.at = g.askMembers(ctx, q, as); p.at.IsZero() {
+			return nil, oci.OfflineError(q.Ref)
+		}
+		return p, nil
 	}
 	at, err := g.ask(ctx, q, as)
 	if at.IsZero() {
@@ -143,7 +146,7 @@ func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
 		return true
 	}
 	if q.Offline {
-		return !g.At(q, as).IsZero()
+		return !g.At(q, as).IsZero() || !g.askMembers(ctx, q, as).IsZero()
 	}
 	at, err := g.ask(ctx, q, as)
 	return err == nil && !at.IsZero()
@@ -298,76 +301,6 @@ func (g *Grants) foreign(q Request, origin string) bool {
 // guarded reports whether what a registry brought is not for the clients of
 // others: it is private, or nobody can tell which registry it was.
 func (g *Grants) guarded(origin string) bool { return origin == "" || g.cfg.Site(origin).Private }
-
-// ask asks a private registry whether the repository has the digest, and returns
-// since when it is known to. Zero means that the registry has to deliver it.
-func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.Time, err error) {
-	own := func(ctx context.Context) (time.Time, error) {
-		asked := time.Now()
-		d, err := g.cfg.Upstream.Stat(ctx, q.Ref, as == oci.BlobResource, oci.ManifestTypes)
-		if err == nil && !fits(d, q) {
-			return time.Time{}, nil
-		}
-		return asked, err
-	}
-	at, _, err = g.asking.Do(ctx, question{q.Ref, as, q.Member}, func(ctx context.Context) (time.Time, error) {
-		if q.Member {
-			return own(ctx)
-		}
-		return mesh.Direct(ctx, g.cfg.Mesh, q.Ref, own, func(ctx context.Context, p mesh.Peer) (time.Time, error) {
-			return askPeer(ctx, p, q.Ref, as)
-		})
-	})
-	last := g.At(q, as)
-	switch {
-	case err == nil && !at.IsZero():
-		g.Grant(q, as, at)
-		return at, nil
-	case err == nil && within(last, q.StaleIfError):
-		return last, nil // the registry could not be asked
-	case err == nil:
-		return time.Time{}, nil // nobody vouches for it, so the GET decides
-	}
-	err = oci.Lateness(q.Ref, err)
-	e, isError := oci.AsError(err)
-	switch {
-	case !isError:
-		return time.Time{}, err
-	case e.LastWordCounts() && within(last, q.StaleIfError):
-		return last, nil
-	default:
-		return time.Time{}, err
-	}
-}
-
-// fits reports whether an answer to HEAD can be the registry's word on q: a portal's
-// page is not, and neither is what tells of other content than the shard holds.
-func fits(d oci.Descriptor, q Request) bool {
-	size, held := q.Shard.Stat(q.Digest)
-	return d.By != oci.Middlebox && (d.Digest == "" || d.Digest == q.Digest) && (!held || d.Size <= 0 || d.Size == size)
-}
-
-// askPeer asks another node, which may ask the registry, whether that vouches.
-func askPeer(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (time.Time, error) {
-	asked := time.Now()
-	var how oci.Provenance
-	if as == oci.BlobResource {
-		var err error
-		if _, how, err = p.Stat(ctx, ref); err != nil {
-			return time.Time{}, err
-		}
-	} else {
-		found, err := p.Manifest(ctx, ref, mesh.Terms{})
-		if err != nil {
-			return time.Time{}, err
-		}
-		how = found.Provenance
-	}
-	if how.At.IsZero() && how.Origin == oci.Miss {
-		return asked, nil // the peer asked the registry for this answer
-	}
-	return how.At, nil
-}
 
 // within reports whether that time is known and not longer ago than d. A time to
 // come is that of a clock that was set back: it proves nothing.

@@ -45,6 +45,9 @@ type Holder interface {
 	// Lost hears that the registry told another member that it does not have what
 	// ref's digest, as that resource, or ref's tag names.
 	Lost(ref oci.Ref, as oci.Resource)
+	// Told hears that the registry answered q at another member, and keeps the answer
+	// too, soon. It returns at once.
+	Told(from Peer, q oci.Question)
 }
 
 // A List is a page that a node gives to another member. Close it.
@@ -67,6 +70,10 @@ type Word struct {
 	At  time.Time  // when the registry gave it
 	Sum string     // of the page: SHA-256 in hexadecimal
 	No  *oci.Error // set if it is no page: there is no such thing, or the registry refused
+	// Tag is what a tag means, of a question about one. Loose says that the registry
+	// was asked with another Accept list than the question's.
+	Tag   *oci.Descriptor
+	Loose bool
 }
 
 // Given is a blob that a node gives to another member. Close it.

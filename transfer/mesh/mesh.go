@@ -88,6 +88,10 @@ func (m *Mesh) Holders(c oci.Content) []Peer {
 	return m.cfg.Router.Holders(c.Registry, c.Digest.String())
 }
 
+// Near lists the other members next to what key names on the ring, whether or not they
+// may ask the registry, and its former owners.
+func (m *Mesh) Near(registry, key string) []Peer { return m.cfg.Router.Holders(registry, key) }
+
 // Leads reports whether this node is the first to get what key names.
 func (m *Mesh) Leads(registry, key string) bool {
 	route := m.Route(registry, key)

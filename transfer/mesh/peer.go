@@ -67,6 +67,10 @@ type Peer interface {
 	// Lost tells the peer that the registry does not have what ref's digest, as that
 	// resource, or ref's tag names. A member of an earlier version ignores it.
 	Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error
+	// Told tells the peer that the registry answered q here, so that the peer asks for
+	// the answer (LastWord, List) and keeps it too. A member of an earlier version
+	// ignores it.
+	Told(ctx context.Context, q oci.Question) error
 	// Fault reports that the peer failed this node: it hung, crawled or lied. It is
 	// quarantined until it has shown that it is alive.
 	Fault(err error)

@@ -38,6 +38,10 @@ type Provenance struct {
 	At time.Time
 }
 
+// Marked reports whether the answer is marked as stale. That an offline registry is not
+// asked is what its operator wants.
+func (w Provenance) Marked() bool { return w.Stale != nil && w.Stale.Kind != Offline }
+
 // CacheStatus returns the header of that name (RFC 9211): a member for each node that
 // the answer passed, the nearest to upstream first. name is this node's, and tag says
 // that the request was for a tag.
@@ -53,13 +57,13 @@ func (w Provenance) CacheStatus(name string, tag bool) string {
 func (w Provenance) status(tag bool) string {
 	s := ""
 	switch {
-	case w.Stale != nil:
+	case w.Marked():
 		s += "; fwd=stale"
 		if w.Stale.Status != 0 {
 			s += "; fwd-status=" + strconv.Itoa(w.Stale.Status)
 		}
 		s += "; detail=stale-if-error"
-	case w.Origin == Hit:
+	case w.Origin == Hit || w.Stale != nil:
 		return "; hit"
 	case tag && w.Checked:
 		s += "; fwd=stale"

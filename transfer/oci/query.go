@@ -87,3 +87,17 @@ func escaped(pair string) string {
 	}
 	return b.String()
 }
+
+// Whole reports whether the list without a query answers the query too: it asks for the
+// list's beginning, of some length, or of some type. Clients look at the types
+// themselves unless they are told that the registry did (OCI distribution spec, "Listing
+// Referrers").
+func (q Query) Whole() bool {
+	v, err := url.ParseQuery(string(q))
+	for key := range v {
+		if key != "n" && key != "artifactType" {
+			return false
+		}
+	}
+	return err == nil
+}

@@ -38,6 +38,7 @@ type entry struct {
 	noted           time.Time // when the registry said so, as the file has it
 	readers         int       // of the file; the index guards it
 	out             bool      // it is not in the index any more
+	writing         bool      // its file is not there yet, so nobody may look for it; the index guards it
 }
 
 // newEntry returns the entry of a new file. Each file has a name of its own, so that
@@ -98,11 +99,18 @@ func (x *index) get(key string) *entry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := x.entries[key]
-	if e == nil {
+	if e == nil || e.writing {
 		return nil
 	}
 	own := *e
 	return &own
+}
+
+// written says that the file of an entry is there.
+func (x *index) written(e *entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e.writing = false
 }
 
 // usedBytes returns how many bytes are in use.

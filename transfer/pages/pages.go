@@ -195,6 +195,7 @@ func (s *Shelf) Forget(q oci.Question) {
 
 // keep puts a file in place by write, and reports whether it did. The one before goes.
 func (s *Shelf) keep(p *place, e *entry, write func() error) bool {
+	e.writing = true
 	old, out, ok := p.index.put(e)
 	if !ok {
 		return false
@@ -205,6 +206,7 @@ func (s *Shelf) keep(p *place, e *entry, write func() error) bool {
 		s.removeAll(p, []*entry{p.index.undo(e, old)})
 		return false
 	}
+	p.index.written(e)
 	s.removeAll(p, []*entry{old})
 	return true
 }

@@ -470,3 +470,30 @@ func TestBoundsFollowTheCaches(t *testing.T) {
 		}
 	}
 }
+
+// Whoever looks for an answer while it is being written does not make it go.
+func TestAnAnswerThatIsBeingWrittenIsNotLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), mib, nil)
+	question := func(i int) oci.Question { return tags("reg.example.com", fmt.Sprint("repository-", i), "") }
+	const many = 50
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := 0; !done.Load(); i++ {
+				r.Last(question(i % many))
+			}
+		})
+	}
+	for i := range many {
+		r.Note(question(i), Word{Told: time.Now(), No: &oci.Error{Kind: oci.NotFound, Registry: "reg.example.com"}}, false)
+	}
+	done.Store(true)
+	wg.Wait()
+	for i := range many {
+		if _, ok := r.Last(question(i)); !ok {
+			t.Errorf("the answer to question %d is lost", i)
+		}
+	}
+}

@@ -200,9 +200,13 @@ func (a *answers) postOffer(w *reply, c *call) error {
 }
 
 // postRefusal hears that a registry refused the sender a repository, or does not
-// have a digest or tag there.
+// have a digest or tag there; or that it answered a question.
 func (a *answers) postRefusal(w *reply, c *call) error {
 	switch {
+	case c.told:
+		if from := a.cfg.Peer(c.sender); from != nil {
+			a.cfg.Holder.Told(from, c.question())
+		}
 	case !c.lost:
 		a.cfg.Holder.Refused(c.Ref)
 	case c.blob:

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -44,11 +46,28 @@ func (a *answers) peekList(w *reply, q oci.Question) error {
 	h := w.Header()
 	setProvenance(h, oci.Provenance{Origin: oci.Hit, At: word.At}, a.cfg.Name, true)
 	h.Set(headerPresence, presences[mesh.Held])
-	if word.No != nil {
+	switch {
+	case word.No != nil:
 		h.Set(headerError, encodeError(word.No))
-	} else {
+	case word.Tag != nil:
+		return a.peekTag(w, q.Registry, word)
+	default:
 		h.Set(headerSum, word.Sum)
 	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// peekTag tells what is known of a tag's meaning.
+func (a *answers) peekTag(w *reply, registry string, word mesh.Word) error {
+	if err := tellable(registry, word.Tag.MediaType); err != nil {
+		return err
+	}
+	b, err := encodeJSON(meaning{Digest: word.Tag.Digest.String(), MediaType: word.Tag.MediaType, Size: word.Tag.Size, Loose: word.Loose})
+	if err != nil {
+		return err
+	}
+	w.Header().Set(headerMeaning, string(b))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -153,6 +172,13 @@ func (p *remote) LastWord(ctx context.Context, q oci.Question) (mesh.Word, error
 		if w.No, err = decodeError(s, q.Registry); err != nil {
 			return mesh.Word{}, p.client.garbled(a.link, fmt.Errorf("what it knows of a list: %w", err))
 		}
+	}
+	if s := a.Header.Get(headerMeaning); s != "" {
+		m, err := readMeaning([]byte(s))
+		if err != nil {
+			return mesh.Word{}, p.client.garbled(a.link, err)
+		}
+		w.Loose, w.Tag = m.Loose, &oci.Descriptor{Digest: digest.Digest(m.Digest), MediaType: m.MediaType, Size: m.Size}
 	}
 	return w, nil
 }

@@ -82,6 +82,7 @@ const (
 	headerStale     = "Oci-Peer-Stale"     // the same, of a failure that stale content stands in for
 	headerSource    = "Oci-Peer-Source"    // hit: from a node's shard
 	headerSum       = "Oci-Peer-Sum"       // SHA-256 of a page that is kept
+	headerMeaning   = "Oci-Peer-Meaning"   // JSON of what a tag means
 	headerAge       = "Oci-Peer-Age"       // how many milliseconds ago the registry said it
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek

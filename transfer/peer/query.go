@@ -24,8 +24,9 @@ var mediaTypePattern = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+/[!#$%&'*+
 // maxAccept bounds how many media types of a client's Accept list are sent.
 const maxAccept = 64
 
-// nowhere is the repository that a loss seems to be about to earlier versions, which
-// take it for the refusal of a whole repository. They know nothing of this one.
+// nowhere is the repository that a loss, or an answer, seems to be about to earlier
+// versions, which take it for the refusal of a whole repository. They know nothing of
+// this one.
 const nowhere = "nowhere"
 
 var errQuery = errors.New("malformed parameters")
@@ -38,6 +39,7 @@ type query struct {
 	inList bool          // the digest is a parameter, not part of the path
 	lost   bool          // the repository does not have what the digest or tag names
 	blob   bool          // and the digest is a blob's
+	told   bool          // the registry answered the question
 	peek   bool          // of a list: whether it is held
 	pause  time.Duration // how long a registry asks to be left alone
 	list   oci.Query     // what selects a page of a list
@@ -48,10 +50,14 @@ func (q query) encode() string {
 	v := formerList(q.list)
 	set(v, "list", string(q.list))
 	v.Set("registry", q.Registry)
-	if q.lost {
+	switch {
+	case q.lost:
 		v.Set("lost", q.Repository)
 		v.Set("repository", nowhere)
-	} else {
+	case q.told:
+		v.Set("told", q.Repository)
+		v.Set("repository", nowhere)
+	default:
 		set(v, "repository", q.Repository)
 	}
 	if q.blob {
@@ -117,7 +123,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "list", "part", "peek", "pause"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "told", "list", "part", "peek", "pause"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -130,6 +136,9 @@ func parseQuery(raw string) (query, error) {
 	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
 	if in := v.Get("lost"); in != "" {
 		q.lost, q.Repository = true, in
+	}
+	if in := v.Get("told"); in != "" {
+		q.told, q.Repository = true, in
 	}
 	if d := v.Get("digest"); d != "" {
 		if q.Digest, err = parseDigest(d); err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
@@ -178,6 +180,7 @@ type meaning struct {
 	Digest    string `json:"digest"`
 	MediaType string `json:"media_type"`
 	Size      int64  `json:"size"`
+	Loose     bool   `json:"loose,omitempty"` // by another Accept list than the one asked about
 }
 
 // Tag implements mesh.Peer.
@@ -190,15 +193,22 @@ func (p *remote) Tag(ctx context.Context, ref oci.Ref, accept []string) (*oci.Fo
 	if err != nil {
 		return nil, err
 	}
-	var m meaning
-	if err := json.Unmarshal(a.body, &m); err != nil || m.Size < -1 || m.Size > maxManifest || !isManifest(m.MediaType) {
-		return nil, p.client.garbled(a.link, errors.New("what it says about a tag is malformed"))
-	}
-	d, err := parseDigest(m.Digest)
+	m, err := readMeaning(a.body)
 	if err != nil {
-		return nil, p.client.garbled(a.link, errors.New("it says that a tag means something that is not a digest"))
+		return nil, p.client.garbled(a.link, err)
 	}
-	return &oci.Found{Manifest: oci.Manifest{Digest: d, MediaType: m.MediaType}, Provenance: prov, Size: m.Size}, nil
+	return &oci.Found{Manifest: oci.Manifest{Digest: digest.Digest(m.Digest), MediaType: m.MediaType}, Provenance: prov, Size: m.Size}, nil
+}
+
+// readMeaning reads what a tag means.
+func readMeaning(b []byte) (m meaning, err error) {
+	if err := json.Unmarshal(b, &m); err != nil || m.Size < -1 || m.Size > maxManifest || !isManifest(m.MediaType) {
+		return meaning{}, errors.New("what it says about a tag is malformed")
+	}
+	if _, err := parseDigest(m.Digest); err != nil {
+		return meaning{}, errors.New("it says that a tag means something that is not a digest")
+	}
+	return m, nil
 }
 
 // isManifest reports whether a media type may be a manifest's. Clients are told it
@@ -251,6 +261,15 @@ func (p *remote) Lost(ctx context.Context, ref oci.Ref, as oci.Resource) error {
 	_, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodPost, path: root + "refusals",
 		query: query{Ref: ref, inList: ref.Digest != "", lost: true, blob: as == oci.BlobResource},
+	}, 0, p.client.times.progress)
+	return err
+}
+
+// Told implements mesh.Peer. It takes at most 2 s.
+func (p *remote) Told(ctx context.Context, q oci.Question) error {
+	_, err := p.client.small(ctx, p.id, ask{
+		method: http.MethodPost, path: root + "refusals",
+		query: query{Ref: q.Ref, inList: q.Digest != "", told: true, list: q.Query, accept: q.Accept},
 	}, 0, p.client.times.progress)
 	return err
 }
