@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/node/figures"
 	"oci-proxy/node/gate"
+	"oci-proxy/transfer/archive"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -32,6 +33,7 @@ type snapshot struct {
 	members    map[string]int64 // by state
 	gate       gate.Figures
 	lists      kept
+	archive    archive.Figures
 	upstreams  []upstreamRow
 	degraded   bool
 }
@@ -51,7 +53,7 @@ var table = []metric{
 	bySource("sent_bytes_total", "Bytes of content sent to clients, by where they came from.",
 		from{"hit", figures.HitBytes}, from{"peer", figures.PeerHitBytes}, from{"miss", figures.MissBytes}),
 	bySource("received_bytes_total", "Bytes of blobs received, by where they came from.",
-		from{"upstream", figures.FromUpstreamBytes}, from{"peer", figures.FromPeersBytes}),
+		from{"upstream", figures.FromUpstreamBytes}, from{"peer", figures.FromPeersBytes}, from{"archive", figures.FromArchiveBytes}),
 	byRegistry("sent_to_peers_bytes_total", "Bytes of blobs sent to other nodes.", counter, figures.ToPeersBytes),
 	{"members", "Members of the cluster by state, this node included.", gauge, []string{"state"}, func(s *snapshot) (out []sample) {
 		for state, n := range s.members {
@@ -77,6 +79,10 @@ var table = []metric{
 	}),
 	single("kept_lists_bytes", "Bytes of lists kept for when a registry fails.", gauge, func(s *snapshot) int64 { return s.lists.bytes }),
 	single("kept_lists_bound_bytes", "Bound of the lists that are kept, in bytes.", gauge, func(s *snapshot) int64 { return s.lists.bound }),
+	{"archive_objects_total", "Objects found in the bucket of the archive, put into it, and not put: because it had them, it failed, or too many waited.", counter, []string{"what"}, func(s *snapshot) []sample {
+		a := s.archive
+		return []sample{{a.Found, []string{"found"}}, {a.Put, []string{"put"}}, {a.Had, []string{"had"}}, {a.Failed, []string{"failed"}}, {a.Dropped, []string{"dropped"}}}
+	}},
 	single("client_connections", "Clients' connections.", gauge, func(s *snapshot) int64 { return int64(s.gate.Connections) }),
 	{"pulls", "Pulls under way, and those that wait for their turn.", gauge, []string{"state"}, func(s *snapshot) []sample {
 		return []sample{{int64(s.gate.Pulls), []string{"active"}}, {int64(s.gate.Waiting), []string{"waiting"}}}
@@ -148,7 +154,11 @@ func (p *reports) metrics() http.Handler {
 
 // snapshot reads the other rooms' figures.
 func (p *reports) snapshot() *snapshot {
-	return &snapshot{registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), lists: p.registries.keptLists(), upstreams: p.configuredRows(), degraded: len(p.broken()) > 0}
+	var archived archive.Figures
+	if p.archive != nil {
+		archived = p.archive.Figures()
+	}
+	return &snapshot{archive: archived, registries: p.byRegistry(), members: p.cluster.States(), gate: p.gate.Figures(), lists: p.registries.keptLists(), upstreams: p.configuredRows(), degraded: len(p.broken()) > 0}
 }
 
 // A collector hands the table to Prometheus.

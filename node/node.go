@@ -28,6 +28,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/archive"
 	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
@@ -45,6 +46,7 @@ type Node struct {
 	egress     *egress.Egress   // nil for a node on its own
 	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
 	source     oci.Upstream     // over those: how the node itself asks registries
+	archive    *archive.Archive // over all of them, nil if none is configured
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -83,8 +85,10 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
 	sites := sites{n.registries, n.upstream.Low, n.cluster.Private}
-	n.egress = newEgress(n)
-	fetch := transfer.Config{Upstream: wayOut(n), Reaches: reaches(n), Site: sites.of, Log: log, Mesh: n.cluster.Router()}
+	fetch, err := fetching(n, sites)
+	if err != nil {
+		return nil, errors.Join(err, n.close(context.Background()))
+	}
 	if test.transfer != nil {
 		test.transfer(&fetch)
 	}
@@ -93,7 +97,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Sent(r.Host, oci.Hit, 0)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
@@ -102,6 +106,17 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
+}
+
+// fetching is what the fetcher works with. It opens the rooms between it and the upstream client.
+func fetching(n *Node, sites sites) (fetch transfer.Config, err error) {
+	n.egress = newEgress(n)
+	fetch = transfer.Config{Upstream: wayOut(n), Reaches: reaches(n), Site: sites.of, Log: n.log, Mesh: n.cluster.Router()}
+	n.archive, err = newArchive(n.cfg, fetch.Upstream, func(registry string) bool { return sites.of(registry).Private }, n.log)
+	if n.archive != nil {
+		fetch.Upstream, fetch.Archive = n.archive, n.archive
+	}
+	return fetch, err
 }
 
 // open opens the rooms below the fetcher. If it fails, close closes those that
@@ -170,6 +185,9 @@ func (n *Node) close(ctx context.Context) error {
 	var errs []error
 	if n.cluster != nil {
 		errs = append(errs, n.cluster.Close(ctx))
+	}
+	if n.archive != nil {
+		n.archive.Close()
 	}
 	if n.egress != nil {
 		n.egress.Close()

@@ -230,7 +230,7 @@ func (s sites) of(registry string) grants.Site {
 	return grants.Site{
 		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Tags: s.registries.rules[r.Host], Offline: r.Offline, Private: s.guards(r, shard, !configured),
 		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
-		Mirrored: len(r.Mirrors) > 0, Spare: s.low(registry, r.RateLimitReserve),
+		Mirrored: len(r.Mirrors) > 0 || s.registries.cfg.Archive != nil, Spare: s.low(registry, r.RateLimitReserve),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
+	"oci-proxy/transfer/archive"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/upstream"
 )
@@ -28,6 +29,7 @@ type reports struct {
 	fetcher    *transfer.Fetcher
 	upstream   *upstream.Client
 	mirrors    *mirrors.Mirrors // nil if no registry has mirrors
+	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
 	passwords  passwords
@@ -56,7 +58,7 @@ func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 }
 
 // reasonCodes are what reasons begin with, and all that everybody hears of them.
-var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries"}
+var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries", "archive"}
 
 // codes returns the codes of reasons, each once.
 func codes(reasons []string) []string {
@@ -80,6 +82,11 @@ func (p *reports) broken() []string {
 	out := append(p.registries.health(), p.passwords.health()...)
 	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health()) {
 		if err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	if p.archive != nil {
+		if err := p.archive.Health(); err != nil {
 			out = append(out, err.Error())
 		}
 	}

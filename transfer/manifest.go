@@ -90,7 +90,7 @@ func shared(found *oci.Found, joined bool, err error) (*oci.Found, error) {
 // registry does not tell what a client's HEAD needs.
 func (m *manifests) head(ctx context.Context, q grants.Request) (*oci.Found, error) {
 	if q.Offline {
-		return nil, oci.OfflineError(q.Ref)
+		return nil, nil
 	}
 	d, found, err := m.stat(ctx, q, oci.ManifestTypes)
 	switch {
@@ -163,9 +163,6 @@ func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Fo
 	if found, ok := m.fromHolders(ctx, q); ok {
 		return found, nil
 	}
-	if q.Offline {
-		return nil, oci.OfflineError(q.Ref)
-	}
 	return m.fetch(ctx, q, oci.ManifestTypes)
 }
 
@@ -235,12 +232,20 @@ func (m *manifests) fetch(ctx context.Context, q grants.Request, accept []string
 	}
 	ctx = m.grants.WithMirrors(ctx, q, oci.ManifestResource)
 	asked := time.Now()
-	got, err := m.upstream.Manifest(wait.WithClaim(ctx, claim), q.Ref, accept)
+	got, err := m.ask(wait.WithClaim(ctx, claim), q, accept)
 	if err != nil {
 		claim.Release()
 		return nil, err
 	}
 	return m.take(ctx, q, got, asked, claim)
+}
+
+// ask asks upstream for a manifest, or the archive alone if upstream is never to be asked.
+func (m *manifests) ask(ctx context.Context, q grants.Request, accept []string) (oci.Manifest, error) {
+	if q.Offline {
+		return m.archive.KeptManifest(ctx, q.Ref)
+	}
+	return m.upstream.Manifest(ctx, q.Ref, accept)
 }
 
 // take keeps a manifest that upstream was asked for at that time. claim is of its memory.
@@ -318,5 +323,8 @@ func (m *manifests) put(ctx context.Context, q grants.Request, got *oci.Manifest
 	m.grants.Delivered(q, oci.ManifestResource, at)
 	m.grants.GrantParts(q, got.MediaType, got.Bytes, at)
 	m.sizes.Learn(q.Registry, q.Digest, got.MediaType, got.Bytes)
+	if stored && (m.mesh.Leads(q.Registry, q.Digest.String()) || q.Tag != "" && m.mesh.Leads(q.Registry, placeOf(q.Ref))) {
+		m.archive.Offer(grants.Kept(m.grants, q, oci.ManifestResource, got.MediaType, int64(len(got.Bytes))))
+	}
 	return stored, nil
 }

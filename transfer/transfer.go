@@ -33,6 +33,7 @@ import (
 // Config is what a Fetcher works with. Upstream, Site and Log are needed.
 type Config struct {
 	Upstream oci.Upstream
+	Archive  oci.Archive // where content is kept for the cluster, nil for nowhere
 	// Site returns what a registry means at the moment. It does no I/O.
 	Site  func(registry string) grants.Site
 	Log   *slog.Logger
@@ -58,6 +59,7 @@ type Fetcher struct {
 // rooms are what all parts of a Fetcher work with.
 type rooms struct {
 	upstream oci.Upstream
+	archive  oci.Archive
 	mesh     *mesh.Mesh
 	grants   *grants.Grants
 	flights  *flight.Flights
@@ -84,7 +86,10 @@ func New(cfg Config) *Fetcher {
 	if cfg.Stall == 0 {
 		cfg.Stall = stall
 	}
-	r := &rooms{upstream: cfg.Upstream, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
+	if cfg.Archive == nil {
+		cfg.Archive = oci.NoArchive{}
+	}
+	r := &rooms{upstream: cfg.Upstream, archive: cfg.Archive, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
 	r.memory = wait.NewBudget(memoryBytes, memoryCrowd, memoryPatience)
 	r.mesh = mesh.New(mesh.Config{
 		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip, Reaches: cfg.Reaches,
@@ -92,7 +97,7 @@ func New(cfg Config) *Fetcher {
 	})
 	r.grants = grants.New(grants.Config{Upstream: cfg.Upstream, Mesh: r.mesh, Site: cfg.Site, Life: r.life, Within: answerWithin, Log: cfg.Log})
 	r.flights = flight.New(flight.Config{
-		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
+		Upstream: cfg.Upstream, Archive: cfg.Archive, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
 	})
 	r.excerpts = excerpt.New(excerpt.Config{
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,

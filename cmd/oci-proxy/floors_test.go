@@ -14,7 +14,7 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
 	"node/cluster":           {"node/config", "node/figures", "node/membership", "ring", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/wait", "transfer/wire"},
@@ -27,6 +27,7 @@ var floors = map[string][]string{
 	"node/membership/memnet": {},
 	"node/page":              {},
 	"transfer":               {"transfer/count", "transfer/excerpt", "transfer/flight", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/pages", "transfer/wait", "cache"},
+	"transfer/archive":       {"transfer/oci", "transfer/wait"},
 	"transfer/egress":        {"transfer/mesh", "transfer/oci", "transfer/wait"},
 	"transfer/excerpt":       {"transfer/count", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/wait", "cache"},
 	"transfer/flight":        {"transfer/count", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/wait", "cache"},
@@ -51,6 +52,7 @@ var floors = map[string][]string{
 var only = map[string][]string{
 	"gopkg.in/yaml.v3":                {"node/config"},
 	"github.com/prometheus/":          {"node"},
+	"github.com/minio/":               {"transfer/archive"},
 	"golang.org/x/sys":                {"cache"},
 	"golang.org/x/time":               {"transfer/upstream"},
 	"github.com/cespare/":             {"cache", "node/cluster", "ring", "node/membership"},

@@ -170,6 +170,22 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 		`c.yaml:1:132: registries.f.io.path: "/p%2Fq" is not a path; use letters, digits and . _ ~ @ : + - between its slashes, as in /prefix` + "\n" +
 		`c.yaml:1:154: registries.g.io.path: "https://g.io/p" does not begin with a slash; use for example /prefix`},
 	{"no connection at all", "registries: {a.io: {upstream_connections: 0}}", `c.yaml:1:43: registries.a.io.upstream_connections: "0" is not a number from 1 to 64`},
+	// archive
+	{"an archive that says nothing", "port: 80\narchive: {}", `c.yaml:2:1: archive: has no endpoint; set endpoint to the URL of an S3-compatible server
+c.yaml:2:1: archive: has no bucket; set bucket to the name of one that exists`},
+	{"a misspelt key of the archive", "archive: {endpoint: s3.example, bucket: cold, secretkey: sesame}", `c.yaml:1:47: archive.secretkey: unknown key (did you mean secret_key?)`},
+	{"half a login of the archive", "archive: {endpoint: s3.example, bucket: cold, access_key: AK}", `c.yaml:1:59: archive.access_key: has no secret key; set secret_key or secret_key_file too`},
+	{"the other half", "archive: {endpoint: s3.example, bucket: cold, secret_key_file: DIR/secret}", `c.yaml:1:64: archive.secret_key: has no access key; set access_key or access_key_file too`},
+	{"two secret keys", "archive: {endpoint: s3.example, bucket: cold, access_key: AK, secret_key: sesame, secret_key_file: DIR/secret}", `c.yaml:1:100: archive.secret_key_file: is set as well as secret_key; keep one of them`},
+	{"an access key in a file that is not there", "archive: {endpoint: s3.example, bucket: cold, access_key_file: DIR/absent, secret_key: sesame}", `c.yaml:1:64: archive.access_key_file: "DIR/absent" cannot be read: no such file or directory`},
+	{"an endpoint with a login", "archive: {endpoint: 'https://AK:sesame@s3.example', bucket: cold}", `c.yaml:1:21: archive.endpoint: the value has a login; set access_key and secret_key`},
+	{"an endpoint with the bucket", "archive: {endpoint: 'https://s3.example/cold', bucket: cold}", `c.yaml:1:21: archive.endpoint: "https://s3.example/cold" must end after its host and port; name the bucket in bucket, and a folder in prefix`},
+	{"an endpoint of another scheme", "archive: {endpoint: 's3://cold', bucket: cold}", `c.yaml:1:21: archive.endpoint: "s3://cold" is not an http:// or https:// URL; use for example https://s3.example.com`},
+	{"an endpoint without a host", "archive: {endpoint: 'https://', bucket: cold}", `c.yaml:1:21: archive.endpoint: "https://" has no valid host; use for example https://s3.example.com:9000`},
+	{"plain http to anywhere", "archive: {endpoint: 'http://s3.example.com', bucket: cold}", `c.yaml:1:21: archive.endpoint: is plain http to a host that may be anywhere: whoever is on the way could read what private registries delivered; use https, or a private address or a name of your own network`},
+	{"plain http to a public address", "archive: {endpoint: 'http://192.0.2.1:9000', bucket: cold}", `c.yaml:1:21: archive.endpoint: is plain http to a host that may be anywhere: whoever is on the way could read what private registries delivered; use https, or a private address or a name of your own network`},
+	{"a bucket that can't be one", "archive: {endpoint: s3.example, bucket: Cold}", `c.yaml:1:41: archive.bucket: "Cold" is not the name of a bucket; use 3 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends`},
+	{"a prefix that leads up", "archive: {endpoint: s3.example, bucket: cold, prefix: a/../b}", `c.yaml:1:55: archive.prefix: "a/../b" is not a prefix; use letters, digits and . _ - between its slashes, at most 255 in all`},
 	// cluster
 	{"keyless gossip", "port: 80\ncluster:\n", `c.yaml:2:1: cluster.secret: a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses`},
 	{"keyless gossip half on loopback", "cluster: {bind_addr: '127.0.0.1:7946', secret: ''}", `c.yaml:1:48: cluster.secret: a cluster needs a secret if other machines can reach this node; set cluster.secret or cluster.secret_file, or make bind_addr, peer_addr and advertise loopback addresses`},

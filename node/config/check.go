@@ -25,6 +25,9 @@ func (k *checker) check() {
 	if c.Cluster != nil {
 		(&clusterChecker{k.report, c, k.entries}).check(c.Cluster)
 	}
+	if c.Archive != nil {
+		k.checkArchive(c.Archive)
+	}
 	k.boundStores()
 	for _, e := range k.entries {
 		c.Registries = append(c.Registries, e.Registry)

@@ -54,6 +54,7 @@ type Config struct {
 	Defaults        Registry       // settings of a registry that is not configured; its Host is ""
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own
+	Archive         *Archive       // nil for none
 	Warm            []Warm         // images that are pulled before anybody asks for them
 	Warnings        Problems       // what is valid and most likely not meant, in order of place; Find leaves it out
 }

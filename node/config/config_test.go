@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -170,10 +171,11 @@ registries:
     upstream_proxy: ""
     insecure: false
 cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
+archive: {endpoint: "HTTP://Minio:9000/", bucket: cold.tier-1, prefix: /oci/Proxy_1/, region: eu-1, access_key: AK, secret_key: sk}
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		Tags:   []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
+		Tags:             []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
 		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, UpstreamRate: 3 << 20, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
@@ -186,6 +188,10 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 	cluster := Cluster{ID: "Prod-1.eu", Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z"}
 	if !reflect.DeepEqual(*c.Cluster, cluster) {
 		t.Errorf("cluster: got %+v, want %+v", *c.Cluster, cluster)
+	}
+	archive := Archive{Endpoint: &url.URL{Scheme: "http", Host: "minio:9000"}, Bucket: "cold.tier-1", Prefix: "oci/Proxy_1", Region: "eu-1", AccessKey: "AK", SecretKey: "sk"}
+	if !reflect.DeepEqual(*c.Archive, archive) {
+		t.Errorf("archive: got %+v, want %+v", *c.Archive, archive)
 	}
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	if c.Address != "127.0.0.1" || !slices.Equal(c.TrustedProxies, proxies) || c.LogLevel != slog.LevelWarn || c.LogFormat != "json" ||

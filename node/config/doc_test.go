@@ -59,7 +59,7 @@ func keyTables() string {
 func sectionOf(path string) string {
 	first, _, _ := strings.Cut(path, ".")
 	switch first {
-	case "defaults", "registries", "cluster":
+	case "defaults", "registries", "cluster", "archive":
 		return first
 	default:
 		return ""
@@ -75,6 +75,8 @@ func headline(section string) string {
 		return "`registries`: one section per registry"
 	case "cluster":
 		return "`cluster`: a mesh of nodes; leave it out for a node on its own"
+	case "archive":
+		return "`archive`: a bucket as a cold tier; leave it out for none"
 	default:
 		return "The node and its clients"
 	}

@@ -119,6 +119,9 @@ func (d *doubter) logins() {
 			d.proxy(e.path+".upstream_proxy", e.UpstreamProxy)
 		}
 	}
+	if a := d.config.Archive; a != nil {
+		d.secret(d.at("archive.secret_key", "archive.secret_key_file"), "archive.secret_key", a.SecretKey.Reveal(), "archive.secret_key_file")
+	}
 	if d.config.Cluster == nil {
 		return
 	}

@@ -43,7 +43,8 @@ func (l *loader) fillFromEnvironment() {
 		}
 	}
 	names := slices.Collect(maps.Keys(l.environ))
-	// Empty values come last: they may clear a key of the cluster, but must not create one.
+	// Empty values come last: they may clear a key of the cluster or the archive, but must not
+	// create one.
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(emptiness(l.environ[a]), emptiness(l.environ[b])), strings.Compare(a, b))
 	})
@@ -53,7 +54,7 @@ func (l *loader) fillFromEnvironment() {
 		case !strings.HasPrefix(name, prefix) || name == FileVariable || injected(name, value):
 		case !known:
 			l.unknownVariable(name, slices.Sorted(maps.Keys(keys)))
-		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil):
+		case value == "" && (!k.text || guards(k.Path) || strings.HasPrefix(k.Path, "cluster.") && l.config.Cluster == nil || strings.HasPrefix(k.Path, "archive.") && l.config.Archive == nil):
 			// Treated as unset; compose files and charts rely on it.
 		default:
 			fill(l.reader, l.config, configKeys, variableNode(name, value, k), "", "")
@@ -67,7 +68,8 @@ func (l *loader) fillFromEnvironment() {
 func guards(path string) bool {
 	switch path {
 	case "auth.username", "auth.password", "auth.password_file", "auth.htpasswd_file", "tls.cert_file", "tls.key_file",
-		"cluster.secret", "cluster.secret_file", "cluster.secrets", "defaults.upstream_proxy":
+		"cluster.secret", "cluster.secret_file", "cluster.secrets", "defaults.upstream_proxy",
+		"archive.access_key", "archive.access_key_file", "archive.secret_key", "archive.secret_key_file":
 		return true
 	}
 	return false

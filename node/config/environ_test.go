@@ -96,7 +96,7 @@ func TestEveryKeyOutsideRegistriesHasAVariable(t *testing.T) {
 			continue
 		}
 		value := strings.Trim(k.Default, "[]")
-		if _, err := Parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef"}); err != nil {
+		if _, err := Parse("", nil, []string{v + "=" + value, "OCI_PROXY_CLUSTER__SECRETS=0123456789abcdef", "OCI_PROXY_ARCHIVE__ENDPOINT=s3.example", "OCI_PROXY_ARCHIVE__BUCKET=cold"}); err != nil {
 			t.Errorf("%s with its default: %v", v, err)
 		}
 	}

@@ -36,7 +36,7 @@ func Keys() []Key {
 			own[i].Default = "as in defaults"
 		}
 	}
-	return slices.Concat(described(configKeys, ""), described(shared(registryKeys), "defaults."), own, described(clusterKeys, "cluster."))
+	return slices.Concat(described(configKeys, ""), described(shared(registryKeys), "defaults."), own, described(clusterKeys, "cluster."), described(archiveKeys, "archive."))
 }
 
 // described returns the keys as Keys, without the sections.

@@ -63,6 +63,13 @@ var configKeys = []key[Config]{
 		}
 		fill(r, c.Cluster, clusterKeys, n, path, "")
 	}),
+	section("archive", func(r *reader, c *Config, n *node, path string) {
+		if c.Archive == nil {
+			c.Archive = &Archive{}
+			preset(r, c.Archive, archiveKeys)
+		}
+		fill(r, c.Archive, archiveKeys, n, path, "")
+	}),
 }
 
 // registryKeys describes the keys below each registry. The shared ones are also
@@ -140,6 +147,26 @@ var clusterKeys = []key[Cluster]{
 		"Let this node contact registries itself. `false`: it owns its share of the content all the same, and asks registries by way of the nodes that may."),
 	one("zone", textKind, "", func(c *Cluster) *string { return &c.Zone },
 		"Location of this node, shown in `/_/cluster`: a room, a site, a cloud zone."),
+}
+
+// archiveKeys describes the keys below archive.
+var archiveKeys = []key[Archive]{
+	one("endpoint", endpointKind, "", func(a *Archive) **url.URL { return &a.Endpoint },
+		"URL of an S3-compatible server: `https://host[:port]`, or `http://` in your own network. The bucket is a cold tier: nodes put there what they verified, and look there before they ask a registry."),
+	one("bucket", bucketKind, "", func(a *Archive) *string { return &a.Bucket },
+		"Name of the bucket. It must exist. What is in it is bounded by its own rules, such as those for its lifecycle."),
+	one("prefix", keysKind, "", func(a *Archive) *string { return &a.Prefix },
+		"Begins all keys in the bucket: `<prefix>/blobs/sha256/ab/abcdef…`, for private registries `<prefix>/private/<registry>/blobs/…`. Clusters with the same one share what is there."),
+	one("region", textKind, DefaultRegion, func(a *Archive) *string { return &a.Region },
+		"Region of the bucket, for the signature of requests."),
+	one("access_key", userKind, "", func(a *Archive) *string { return &a.AccessKey },
+		"Access key of the server. It needs the rights to get and to put objects. Empty: requests are not signed."),
+	one("access_key_file", pathKind, "", func(a *Archive) *string { return &a.accessKeyFile },
+		"File with the access key, in place of `archive.access_key`. One newline at the end is cut."),
+	one("secret_key", secretKind, "", func(a *Archive) *Secret { return &a.SecretKey },
+		"Secret key that belongs to it."),
+	one("secret_key_file", pathKind, "", func(a *Archive) *string { return &a.secretKeyFile },
+		"File with the secret key, in place of `archive.secret_key`. One newline at the end is cut."),
 }
 
 // mirrorKeys describes a mirror that is written as a mapping.

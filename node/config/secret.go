@@ -69,6 +69,12 @@ func (c Cluster) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "%+v", plain(c))
 }
 
+// Format prints a without its secret key.
+func (a Archive) Format(f fmt.State, _ rune) {
+	type plain Archive
+	fmt.Fprintf(f, "%+v", plain(a))
+}
+
 // Format prints r without the password of its proxy.
 func (r Registry) Format(f fmt.State, _ rune) {
 	type plain Registry

@@ -33,6 +33,7 @@ const (
 	ToPeers                         // blobs sent to other nodes, which no client's figure counts
 	ToPeersBytes                    // bytes of them
 	PeersPassed                     // nodes that were passed over because they could not help
+	FromArchiveBytes                // bytes of blobs received from the bucket of the archive
 	many                            // how many figures there are
 )
 
@@ -61,6 +62,7 @@ var Table = [many]Row{
 	ToPeers:           {Name: "ToPeers", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeers }},
 	ToPeersBytes:      {Name: "ToPeersBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeersBytes }},
 	PeersPassed:       {Name: "PeersPassed", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeersPassed }},
+	FromArchiveBytes:  {Name: "FromArchiveBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.FromArchiveBytes }},
 }
 
 // A Registry is all figures of one registry.

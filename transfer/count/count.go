@@ -16,6 +16,7 @@ type Counters struct {
 	Hits, PeerHits, Misses            atomic.Int64 // requests of clients, by where the content came from
 	HitBytes, PeerHitBytes, MissBytes atomic.Int64 // bytes sent to clients, likewise
 	FromUpstreamBytes, FromPeersBytes atomic.Int64 // bytes of blobs received
+	FromArchiveBytes                  atomic.Int64 // bytes of blobs received from the archive's bucket
 	ToPeers, ToPeersBytes             atomic.Int64 // blobs sent to other nodes, and their bytes
 	PeersPassed                       atomic.Int64 // peers that were passed over because they could not help
 }

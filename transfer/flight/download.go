@@ -118,7 +118,7 @@ func (f *filler) download(src source, anew bool) error {
 		defer timed.timer.Stop()
 		body = timed
 	}
-	body = src.counted(f.cfg().Counters.Of(f.key.Registry), body, s.Relay != "")
+	body = src.counted(f.cfg().Counters.Of(f.key.Registry), body, s)
 	if skip := offset - s.Offset; skip > 0 { // a source without Range begins anew
 		if _, err := io.CopyN(io.Discard, body, skip); err != nil {
 			return f.broken(ctx, src, err)

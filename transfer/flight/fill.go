@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -60,7 +61,18 @@ func (f *filler) run() {
 		}
 	}
 	f.ingest.Abort(err)
+	if err == nil {
+		archive(f)
+	}
 	f.report(err, time.Since(start).Round(time.Millisecond))
+}
+
+// archive offers the blob to the archive, if the shard has it and it is this node's to get.
+func archive(f *filler) {
+	if !f.ingest.Stored() || !f.cfg().Mesh.Leads(f.key.Registry, f.key.Digest.String()) {
+		return
+	}
+	f.cfg().Archive.Offer(grants.Kept(f.cfg().Grants, f.request, oci.BlobResource, "", f.ingest.Offset()))
 }
 
 // report logs how the flight ended.

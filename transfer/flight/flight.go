@@ -32,6 +32,7 @@ import (
 // Config is what Flights work with. All fields are needed.
 type Config struct {
 	Upstream oci.Upstream
+	Archive  oci.Archive
 	Mesh     *mesh.Mesh
 	Grants   *grants.Grants
 	Life     *wait.Life // that flights belong to

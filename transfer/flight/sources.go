@@ -30,13 +30,15 @@ func (src source) provenance(s *oci.Stream) *oci.Provenance {
 	return p
 }
 
-// counted counts what is read from the source. relayed says that it comes by way of another
-// node, which counts it as the registry's.
-func (src source) counted(c *count.Counters, r io.Reader, relayed bool) io.Reader {
+// counted counts what is read from the source. What comes by way of another node is counted
+// there as the registry's.
+func (src source) counted(c *count.Counters, r io.Reader, s *oci.Stream) io.Reader {
 	switch {
 	case src.here:
 		return r
-	case src.peer != nil || relayed:
+	case s.Archived:
+		return count.Reader(r, &c.FromArchiveBytes)
+	case src.peer != nil || s.Relay != "":
 		return count.Reader(r, &c.FromPeersBytes)
 	default:
 		return count.Reader(r, &c.FromUpstreamBytes)
@@ -53,10 +55,10 @@ func (f *filler) fromPeer(p mesh.Peer, terms mesh.Terms) source {
 // fromRegistry returns the registry as a source.
 func (f *filler) fromRegistry() source {
 	return source{open: func(ctx context.Context, offset int64) (*oci.Stream, error) {
-		if f.request.Offline {
-			return nil, oci.OfflineError(f.request.Ref)
-		}
 		ctx = f.cfg().Grants.WithMirrors(ctx, f.request, oci.BlobResource)
+		if f.request.Offline {
+			return f.cfg().Archive.OpenKept(ctx, f.request.Ref, offset)
+		}
 		return f.cfg().Upstream.Open(ctx, f.request.Ref, offset)
 	}}
 }

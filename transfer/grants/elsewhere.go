@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -25,6 +26,21 @@ func (g *Grants) WithMirrors(ctx context.Context, q Request, as oci.Resource) co
 	}
 	return oci.WithMirrors(ctx)
 }
+
+// Kept is content that was delivered for q just now, as it is offered to an archive. It can
+// be opened for as long as the registry need not be asked about it again.
+func Kept(g *Grants, q Request, as oci.Resource, mediaType string, size int64) oci.Kept {
+	return oci.Kept{Ref: q.Ref, MediaType: mediaType, Size: size, Private: q.Private, Open: func() (oci.Body, error) {
+		pass := g.Recent(q, as)
+		if pass == nil {
+			return nil, errNoPass
+		}
+		return pass.Blob()
+	}}
+}
+
+// errNoPass: the shard does not hold the content any more, or must not show it any more.
+var errNoPass = errors.New("this node does not hold it any more, or must not show it")
 
 // When returns when q's registry vouched for what upstream has just delivered, if it was
 // asked at that time. A mirror does not speak for a private registry, whose last word counts.

@@ -26,6 +26,7 @@ type Stream struct {
 	At       time.Time // as Provenance.At
 	Relay    string    // the member whose way out was taken, "" for this node's own
 	Via      string    // Cache-Status of the nodes passed, "" from upstream
+	Archived bool      // it comes from the archive
 	Redirect string    // where the registry sends the client (follow_redirects: false); Body is nil then
 	// Wrong is told if the whole blob came out wrong to which the stream contributed, and
 	// whether all of the blob is from it. nil: the source is the registry, or does not care.
