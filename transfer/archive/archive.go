@@ -24,6 +24,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -33,12 +34,13 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// Config is what an Archive works with. All fields are needed.
+// Config is what an Archive works with. All fields but Queue are needed.
 type Config struct {
 	Bucket   Bucket
 	Upstream oci.Upstream               // asks registries
 	Private  func(registry string) bool // whether a registry is private now
 	Log      *slog.Logger
+	Queue    int // how many objects wait to be put at most, 0: 4096
 }
 
 // Figures are what an Archive counts: objects.
@@ -86,7 +88,7 @@ func New(cfg Config) (*Archive, error) {
 		upstream: cfg.Upstream, bucket: b, private: cfg.Private, log: cfg.Log, notes: newNotes(), standings: newStandings(),
 		memory: wait.NewBudget(memoryBytes, memoryCrowd, patience), life: wait.NewLife(),
 	}
-	a.putter.begin(b, a.notes, cfg.Log)
+	a.putter.begin(b, a.notes, cmp.Or(cfg.Queue, maxQueue), cfg.Log)
 	return a, nil
 }
 

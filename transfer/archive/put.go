@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxQueue is how many objects wait to be put at most. What comes then is dropped.
+	// maxQueue is how many objects wait to be put at most unless Config says otherwise. What
+	// comes then is dropped.
 	maxQueue = 4096
 	// atOnce is how many objects are put at a time.
 	atOnce = 2
@@ -42,9 +43,9 @@ type putter struct {
 }
 
 // begin begins to put what is offered.
-func (p *putter) begin(to *bucket, known *notes, log *slog.Logger) {
+func (p *putter) begin(to *bucket, known *notes, queue int, log *slog.Logger) {
 	p.to, p.known, p.out = to, known, log
-	p.queue, p.ended, p.uploads = make(chan oci.Kept, maxQueue), make(chan struct{}), wait.NewLife()
+	p.queue, p.ended, p.uploads = make(chan oci.Kept, queue), make(chan struct{}), wait.NewLife()
 	for range atOnce {
 		p.uploads.Go(p.work)
 	}
@@ -80,7 +81,7 @@ func (p *putter) Offer(k oci.Kept) {
 }
 
 // errFull is why content is dropped.
-var errFull = fmt.Errorf("%d others wait to be put", maxQueue)
+var errFull = errors.New("too many others wait to be put")
 
 // keyOf is the key of what is offered.
 func (p *putter) keyOf(k oci.Kept) string { return p.to.key(k.Private, k.Registry, k.Digest) }

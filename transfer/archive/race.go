@@ -115,7 +115,9 @@ func race[T any](ctx context.Context, a *Archive, q question[T], first *attempt[
 	case <-first.done:
 	case <-second.done:
 		if !passing(second.err) {
-			a.looking.failed("the registry was faster: "+errLate.Error(), false)
+			if ctx.Err() == nil {
+				a.looking.failed("the registry was faster: "+errLate.Error(), false)
+			}
 			first.leave(q, errLost)
 			return second.answer(q)
 		}
