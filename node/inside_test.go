@@ -104,9 +104,9 @@ func TestCodesOfReasons(t *testing.T) {
 	t.Parallel()
 	got := codes([]string{
 		"cache_dir /srv/secret: gone", "cache_dir /srv/other: gone", "tls: bad", "auth.htpasswd_file: /etc/users: bad",
-		"cluster: no other member found: 10.1.2.3:7946", "registries.reg.corp.internal.auth.password_file: bad", "tlsx: what", "10.0.0.1 is down",
+		"cluster: no other member found: 10.1.2.3:7946", "registries.reg.corp.internal.auth.password_file: bad", "tlsx: what", "10.0.0.1 is down", "archive: nothing is put into the bucket cold at s3.corp.internal",
 	})
-	if want := []string{"cache_dir", "tls", "auth", "cluster", "registries", "other"}; !slices.Equal(got, want) {
+	if want := []string{"cache_dir", "tls", "auth", "cluster", "registries", "other", "archive"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
