@@ -49,7 +49,7 @@ type Figures struct {
 	Put     int64 // put into it
 	Had     int64 // not put because it had them
 	Failed  int64 // not put because it failed or refused them
-	Dropped int64 // not put because too many waited
+	Dropped int64 // not put because too many waited, or gone until it was their turn
 }
 
 // An Archive asks a bucket before registries, and fills it. It is safe for concurrent use.

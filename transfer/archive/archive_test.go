@@ -163,13 +163,17 @@ func TestABucketInTroubleCostsNothing(t *testing.T) {
 				if _, err := r.Manifest(r.ctx(), r.ref(), nil); err != nil {
 					t.Error(err)
 				}
+				time.Sleep(firstRest + time.Second) // in the bubble
+				r.wantPull(0, "registry")           // this one begins a probe, which fails
+				synctest.Wait()
+				r.wantPull(0, "registry")
 				if err := r.Health(); err == nil || !strings.HasPrefix(err.Error(), "archive: ") || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), secret) {
 					t.Errorf("health is %v", err)
 				}
 				r.bucket.be(manner{})
 				r.wantPull(0, "registry")
-				time.Sleep(firstRest + time.Second) // in the bubble
-				r.wantPull(0, "registry")           // this one begins the probe
+				time.Sleep(2*firstRest + probeFor + time.Second) // in the bubble
+				r.wantPull(0, "registry")                        // this one begins the probe
 				synctest.Wait()
 				r.wantPull(0, "bucket")
 				if err := r.Health(); err != nil {

@@ -112,11 +112,12 @@ func (p *putter) bring(k oci.Kept) {
 			why = err.Error()
 		}
 		switch {
-		case errors.Is(err, errGone):
-			why = "" // that says nothing of the bucket
-			fallthrough
 		case err == nil:
 			p.putting.answered()
+		case errors.Is(err, errGone):
+			why = "" // that says nothing of the bucket, which has just answered
+			p.putting.answered()
+			p.dropped.Add(1)
 		case !probes:
 			p.putting.failed(why, false)
 		}

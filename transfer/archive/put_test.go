@@ -71,7 +71,7 @@ func TestContentThatIsGone(t *testing.T) {
 		k.Open = func() (oci.Body, error) { return nil, errors.New("evicted") }
 		r.Offer(k)
 		synctest.Wait()
-		if f := r.Figures(); f != (Figures{}) || r.Health() != nil {
+		if f := r.Figures(); f != (Figures{Dropped: 1}) || r.Health() != nil {
 			t.Errorf("the figures are %+v, health is %v", f, r.Health())
 		}
 	})

@@ -174,9 +174,12 @@ func (a *Archive) probe(key string) {
 		ctx, cancel := context.WithTimeoutCause(a.life.Context(), probeFor, errLate)
 		defer cancel()
 		began := time.Now()
-		_, err := a.bucket.has(ctx, key)
+		o, err := a.bucket.get(ctx, key, 0) // a HEAD would not tell what is wrong
+		if err == nil {
+			_ = o.Close() // its header is enough
+		}
 		switch {
-		case err != nil:
+		case err != nil && !errors.Is(err, errMissing):
 			a.looking.tried(err.Error())
 		case time.Since(began) > hedge:
 			a.looking.tried("its answers take more than " + hedge.String())
