@@ -25,6 +25,12 @@ type Archive struct {
 	accessKeyFile, secretKeyFile string
 }
 
+var (
+	endpointKind = kind[*url.URL]{"URL", false, parseEndpoint, nil}
+	bucketKind   = kind[string]{"bucket", false, parseBucket, nil}
+	keysKind     = kind[string]{"path", false, parseKeyPrefix, nil}
+)
+
 // parseEndpoint parses the address of an S3 server. Without a scheme it is https.
 func parseEndpoint(s string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {

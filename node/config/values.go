@@ -57,9 +57,6 @@ var (
 	platformKind = kind[string]{"os/arch", false, parsePlatform, nil}
 	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule, nil}
 	patternKind  = kind[string]{"pattern", false, parsePattern, nil}
-	endpointKind = kind[*url.URL]{"URL", false, parseEndpoint, nil}
-	bucketKind   = kind[string]{"bucket", false, parseBucket, nil}
-	keysKind     = kind[string]{"path", false, parseKeyPrefix, nil}
 	clusterKind  = kind[string]{"text", false, parseClusterID, nil}
 )
 
