@@ -26,7 +26,7 @@ type coldStore struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	types   map[string]string
-	asked   map[string]int // by method
+	asked   map[string]int // for blobs and manifests, by method
 	down    bool
 }
 
@@ -50,7 +50,9 @@ func (s *coldStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := strings.TrimPrefix(r.URL.Path, "/cold/")
-	s.asked[r.Method]++
+	if strings.Contains(key, "blobs/") {
+		s.asked[r.Method]++
+	}
 	object, ok := s.objects[key]
 	switch {
 	case s.down || err != nil:
@@ -66,12 +68,14 @@ func (s *coldStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// keys lists the objects, and reports whether there are that many.
+// keys lists the blobs and manifests, and reports whether there are that many.
 func (s *coldStore) keys(many int) (all []string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key := range s.objects {
-		all = append(all, key)
+		if strings.Contains(key, "blobs/") {
+			all = append(all, key)
+		}
 	}
 	return all, len(all) == many
 }
@@ -134,6 +138,58 @@ func TestAnImageOutlivesTheDiskAndTheRegistry(t *testing.T) {
 	}
 	if n := cold.count(http.MethodPut); n != 3 {
 		t.Errorf("%d puts", n)
+	}
+}
+
+// tags reports whether the bucket has what that many tags mean.
+func (s *coldStore) tags(many int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.objects {
+		if strings.HasPrefix(key, "tags/") {
+			many--
+		}
+	}
+	return many == 0
+}
+
+// What a tag last meant outlives the disks, too, and is marked as stale. Of a private registry
+// nobody else says that.
+func TestATagOutlivesTheDiskAndTheRegistry(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		registry string
+		words    int
+		later    string // what the config says of the registry then
+		status   int
+		mark     string // of Cache-Status
+	}{
+		"public":             {"", 1, "", http.StatusOK, "detail=stale-if-error"},
+		"offline from now":   {"", 1, "offline: true", http.StatusOK, "hit"},
+		"private":            {"private: true", 0, "private: true", http.StatusBadGateway, ""},
+		"private from now":   {"", 1, "private: true", http.StatusBadGateway, ""},
+		"too old to be used": {"", 1, "stale_if_error: 0", http.StatusBadGateway, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up, cold := upstreamtest.New(t), newColdStore(t)
+			up.PutImage(repo, "v1", random(7, 50_000))
+			p := newProxy(t, up, cold.settings(test.registry))
+			whole := p.get("/v2/" + repo + "/manifests/v1")
+			whole.want(t, http.StatusOK)
+			cold.await(1)
+			testkit.Await(t, "the tag is in the bucket", func() bool { return cold.tags(test.words) })
+			p.close()
+			up.Down()
+			p = newProxy(t, up, cold.settings(test.later))
+			a := p.get("/v2/" + repo + "/manifests/v1")
+			if a.want(t, test.status); a.StatusCode == http.StatusOK && (!bytes.Equal(a.body, whole.body) || !strings.Contains(a.Header.Get("Cache-Status"), test.mark)) {
+				t.Errorf("%s: %q", a.Header, a.body)
+			}
+			if a := p.get("/v2/" + repo + "/manifests/v2"); a.StatusCode < http.StatusInternalServerError {
+				t.Errorf("a tag that nobody knows: status %d", a.StatusCode)
+			}
+		})
 	}
 }
 
@@ -241,7 +297,7 @@ func (s *coldStore) right() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, content := range s.objects {
-		if !strings.HasSuffix(key, "/"+digest.FromBytes(content).Encoded()) {
+		if strings.Contains(key, "blobs/") && !strings.HasSuffix(key, "/"+digest.FromBytes(content).Encoded()) {
 			return false
 		}
 	}

@@ -33,6 +33,9 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		found = t.newest(ctx, q, found, failed, t.learn(ctx, q, began))
 	}
 	if found == nil {
+		found = archivedTag(ctx, t, q, failed)
+	}
+	if found == nil {
 		return nil, t.words.instead(a, failed)
 	}
 	if w, ok := t.words.own(a); ok && w.Told.After(found.At) { // it may be older than what is known of its absence

@@ -194,6 +194,7 @@ func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.
 		t.note(q, oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, told.At)
 		if told.Host == "" { // this node asked the registry
 			t.words.relay.tell(q.asked(), found.Digest.String())
+			offerTag(t, q, found, told.At)
 		}
 	}
 	return found

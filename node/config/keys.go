@@ -156,7 +156,7 @@ var archiveKeys = []key[Archive]{
 	one("bucket", bucketKind, "", func(a *Archive) *string { return &a.Bucket },
 		"Name of the bucket. It must exist. What is in it is bounded by its own rules, such as those for its lifecycle."),
 	one("prefix", keysKind, "", func(a *Archive) *string { return &a.Prefix },
-		"Begins all keys in the bucket: `<prefix>/blobs/sha256/ab/abcdef…`, for private registries `<prefix>/private/<registry>/blobs/…`. Clusters with the same one share what is there."),
+		"Begins all keys in the bucket: `<prefix>/blobs/sha256/ab/abcdef…`, for private registries `<prefix>/private/<registry>/blobs/…`, for tags `<prefix>/tags/…`. Clusters with the same one share what is there."),
 	one("region", textKind, DefaultRegion, func(a *Archive) *string { return &a.Region },
 		"Region of the bucket, for the signature of requests."),
 	one("access_key", userKind, "", func(a *Archive) *string { return &a.AccessKey },

@@ -5,8 +5,8 @@
 // It is an oci.Upstream over the one that asks registries. The bucket plays by the rules of
 // a mirror that nobody trusts: it is asked only for content by its digest, which whoever
 // takes it verifies, and only if the caller says oci.WithMirrors. So what is private takes
-// the registry's word, each time. A range of a blob can't be verified, nor can a size, a tag
-// or a list: these are asked of the registry alone.
+// the registry's word, each time. A range of a blob can't be verified, nor can a size or a
+// list: these are asked of the registry alone.
 //
 // A bucket that is slow or gone costs nothing but its content. The story of a question:
 //
@@ -16,6 +16,10 @@
 //   - stream.go times what comes. A download that stands still, or is much slower than the
 //     registry, breaks off, and whoever reads goes on at the registry from the byte reached.
 //   - While the registry fails, the bucket is asked even if it is out of use.
+//
+// words.go keeps what tags of public registries mean, for when the registry fails and no
+// member knows. Nobody can verify that by its bytes, so it is signed with the secret key that
+// the nodes share: who can only write to the bucket can't move a tag.
 //
 // put.go puts: a few uploads at a time, from a queue that drops what does not fit. Content is
 // offered to it once this node has verified it. notes.go remembers what the bucket has, so
@@ -64,6 +68,7 @@ type Archive struct {
 	memory    *wait.Budget // for manifests on their way
 	life      *wait.Life   // of requests and probes
 	found     atomic.Int64
+	words     *words
 	putter
 }
 
@@ -88,6 +93,7 @@ func New(cfg Config) (*Archive, error) {
 		upstream: cfg.Upstream, bucket: b, private: cfg.Private, log: cfg.Log, notes: newNotes(), standings: newStandings(),
 		memory: wait.NewBudget(memoryBytes, memoryCrowd, patience), life: wait.NewLife(),
 	}
+	a.words = newWords(cfg.Bucket.SecretKey)
 	a.putter.begin(b, a.notes, cmp.Or(cfg.Queue, maxQueue), cfg.Log)
 	return a, nil
 }

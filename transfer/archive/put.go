@@ -24,12 +24,19 @@ const (
 	putTries = 3
 )
 
+// An item is content that waits to be put.
+type item struct {
+	oci.Kept
+	key   string
+	renew bool // it replaces what is there
+}
+
 // A putter puts content into the bucket, in the background.
 type putter struct {
 	to      *bucket
 	known   *notes
 	out     *slog.Logger
-	queue   chan oci.Kept
+	queue   chan item
 	ended   chan struct{} // closed when nothing is to begin any more
 	endOnce sync.Once
 	putting breaker
@@ -45,7 +52,7 @@ type putter struct {
 // begin begins to put what is offered.
 func (p *putter) begin(to *bucket, known *notes, queue int, log *slog.Logger) {
 	p.to, p.known, p.out = to, known, log
-	p.queue, p.ended, p.uploads = make(chan oci.Kept, queue), make(chan struct{}), wait.NewLife()
+	p.queue, p.ended, p.uploads = make(chan item, queue), make(chan struct{}), wait.NewLife()
 	for range atOnce {
 		p.uploads.Go(p.work)
 	}
@@ -69,22 +76,24 @@ func (p *putter) Offer(k oci.Kept) {
 	if k.Digest.Validate() != nil {
 		return
 	}
-	if there, _ := p.known.of(p.keyOf(k)); there {
-		return
+	one := item{Kept: k, key: p.to.key(k.Private, k.Registry, k.Digest)}
+	if there, _ := p.known.of(one.key); !there {
+		p.add(one)
 	}
+}
+
+// add puts an item into the queue, unless that is full.
+func (p *putter) add(one item) {
 	select {
-	case p.queue <- k:
+	case p.queue <- one:
 	default:
 		p.dropped.Add(1)
-		p.tell(k, errFull)
+		p.tell(one, errFull)
 	}
 }
 
 // errFull is why content is dropped.
 var errFull = errors.New("too many others wait to be put")
-
-// keyOf is the key of what is offered.
-func (p *putter) keyOf(k oci.Kept) string { return p.to.key(k.Private, k.Registry, k.Digest) }
 
 // work puts one object after the other.
 func (p *putter) work() {
@@ -99,7 +108,7 @@ func (p *putter) work() {
 }
 
 // bring puts an object. While the bucket fails it waits: what is offered meanwhile queues up.
-func (p *putter) bring(k oci.Kept) {
+func (p *putter) bring(k item) {
 	var err error
 	for range putTries {
 		probes, ok := p.await()
@@ -154,28 +163,29 @@ func (p *putter) await() (probes, ok bool) {
 var errGone = errors.New("the content is not held any more")
 
 // once puts an object unless the bucket has it.
-func (p *putter) once(ctx context.Context, k oci.Kept) error {
+func (p *putter) once(ctx context.Context, k item) error {
 	limit := putLeast + time.Duration(k.Size/putLeastRate)*time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errLate)
 	defer cancel()
-	key := p.keyOf(k)
-	there, wrong := p.known.of(key)
-	if !there && !wrong { // a wrong one is put anew
+	there, wrong := p.known.of(k.key)
+	if !there && !wrong && !k.renew { // a wrong one is put anew
 		var err error
-		if there, err = p.has(ctx, key); err != nil {
+		if there, err = p.has(ctx, k.key); err != nil {
 			return err
 		}
 	}
 	if there {
 		p.had.Add(1)
-		p.known.has(key)
+		p.known.has(k.key)
 		return nil
 	}
-	if err := p.upload(ctx, key, k); err != nil {
+	if err := p.upload(ctx, k); err != nil {
 		return err
 	}
 	p.put.Add(1)
-	p.known.has(key)
+	if !k.renew {
+		p.known.has(k.key)
+	}
 	return nil
 }
 
@@ -187,7 +197,7 @@ func (p *putter) has(ctx context.Context, key string) (bool, error) {
 }
 
 // upload sends an object from this node's shard.
-func (p *putter) upload(ctx context.Context, key string, k oci.Kept) error {
+func (p *putter) upload(ctx context.Context, k item) error {
 	from, err := k.Open()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
@@ -201,7 +211,7 @@ func (p *putter) upload(ctx context.Context, key string, k oci.Kept) error {
 		_ = w.CloseWithError(errors.Join(err, from.Close())) // it never fails; nil ends the pipe
 	})
 	still := time.AfterFunc(putStill, func() { end(errors.New("the upload stood still")) })
-	err = p.to.put(ctx, key, k.Digest, &watched{r, still}, k.Size, k.MediaType)
+	err = p.to.put(ctx, k.key, k.Digest, &watched{r, still}, k.Size, k.MediaType)
 	still.Stop()
 	_ = r.Close() // so that Send ends
 	sending.Wait()
@@ -221,7 +231,7 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // tell logs that content was not put, once in a while.
-func (p *putter) tell(k oci.Kept, err error) {
+func (p *putter) tell(k item, err error) {
 	p.mu.Lock()
 	p.silent++
 	many, quiet := p.silent, time.Since(p.told) < quietFor
