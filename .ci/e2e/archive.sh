@@ -5,10 +5,10 @@
 #
 # An image is pulled through one of three nodes, and must come to lie in the bucket, each
 # object exactly the bytes that its name says. Then the registry ends, all nodes end and lose
-# their disks, and each must deliver the image by its digest. With the registry back, the S3
-# server is stopped (it hangs), then killed, while images are pulled that nobody has pulled
-# before: all pulls must work, and the times are printed beside those of a node without an
-# archive. What was pulled meanwhile is put when the server is back.
+# their disks, and each must deliver the image by its digest, and one by its tag. With the
+# registry back, the S3 server is stopped (it hangs), then killed, while images are pulled
+# that nobody has pulled before: all pulls must work, and the times are printed beside those
+# of a node without an archive. What was pulled meanwhile is put when the server is back.
 #
 # Needs curl, jq, the programs of install.sh and tools.sh, and the front, in the PATH.
 # Everything is on 127.0.0.1 and in one folder, which is removed at the end.
