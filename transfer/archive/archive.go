@@ -114,8 +114,10 @@ func (a *Archive) Figures() Figures {
 	return f
 }
 
-// Health returns why the bucket is out of use, nil if it is not.
+// Health returns why the bucket is out of use, nil if it is not. It sees to it that a bucket
+// is probed that nobody needs now.
 func (a *Archive) Health() error {
+	a.probe()
 	if why := a.looking.wrong(); why != "" {
 		return fmt.Errorf("archive: nothing is got from the bucket %s at %s for now: %s", a.bucket.Name, a.bucket.Endpoint.Host, why)
 	}

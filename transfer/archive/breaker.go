@@ -80,11 +80,12 @@ func (b *breaker) rest(why string) {
 	b.failures++
 }
 
-// wrong is why the bucket is out of use, "" while it is in use.
+// wrong is why the bucket is out of use, "" while it is in use, and when nobody has tried it
+// for long.
 func (b *breaker) wrong() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.out {
+	if !b.out || time.Since(b.until) > longestRest {
 		return ""
 	}
 	return b.why

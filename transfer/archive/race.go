@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -138,7 +139,7 @@ func race[T any](ctx context.Context, a *Archive, q question[T], first *attempt[
 // askLast asks the registry, since the bucket is out of use, and the bucket all the same if
 // the registry fails.
 func askLast[T any](ctx context.Context, a *Archive, q question[T]) (T, error) {
-	a.probe(a.key(q.ref))
+	a.probe()
 	v, err := askRegistry(ctx, a, q)
 	if !passing(err) || ctx.Err() != nil {
 		return v, err
@@ -166,7 +167,7 @@ func (a *Archive) note(ctx context.Context, ref oci.Ref, err error) {
 
 // probe asks a bucket that is out of use whether it is back, unless it is to rest. Nobody
 // waits for that.
-func (a *Archive) probe(key string) {
+func (a *Archive) probe() {
 	if _, now := a.looking.due(); !now {
 		return
 	}
@@ -174,9 +175,9 @@ func (a *Archive) probe(key string) {
 		ctx, cancel := context.WithTimeoutCause(a.life.Context(), probeFor, errLate)
 		defer cancel()
 		began := time.Now()
-		o, err := a.bucket.get(ctx, key, 0) // a HEAD would not tell what is wrong
+		o, err := a.bucket.get(ctx, path.Join(a.bucket.Prefix, "probe"), 0) // a HEAD would not tell what is wrong
 		if err == nil {
-			_ = o.Close() // its header is enough
+			_ = o.Close() // there is no such object, but there might be
 		}
 		switch {
 		case err != nil && !errors.Is(err, errMissing):
