@@ -238,6 +238,7 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 		"illegal":     {Kind: oci.Denied, By: oci.Middlebox, Status: 451},
 		"proxy login": {Kind: oci.Unavailable, By: oci.Middlebox, Status: 407},
 		"no answer":   {Kind: oci.Timeout, Reason: "no answer in time"},
+		"reset":       {Kind: oci.Unavailable, Reason: "the connection broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 2, true, func(t *testing.T, r *rig) {
@@ -255,6 +256,31 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 				_, err := r.tag()
 				if got, ok := oci.AsError(err); !ok || got.Kind != e.Kind || got.By != e.By || got.Status != e.Status {
 					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+// A member that does not get to the registry for reasons of its own, such as its guard or its
+// config, says nothing of the registry. The next one is asked.
+func TestAMembersOwnTroubleIsNotTheRegistrys(t *testing.T) {
+	t.Parallel()
+	for name, e := range map[string]oci.Error{
+		"its guard refuses":           {Kind: oci.Denied, Reason: "it leads to a private address"},
+		"a certificate is not known":  {Kind: oci.Unavailable, Reason: "the TLS certificate is not trusted"},
+		"its config says never":       {Kind: oci.Offline},
+		"the name leads back to it":   {Kind: oci.Looped},
+		"it has no connection either": {Kind: oci.Unavailable, Unreached: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				e.Registry = host
+				r.own.set(errNoWay())
+				r.members[0].set(&e)
+				r.mustTag("b")
+				if b, relay, err := r.read(0); err != nil || relay != "node-b" || !bytes.Equal(b, content) {
+					t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
 				}
 			})
 		})

@@ -28,7 +28,7 @@ func newOwn(up oci.Upstream, ways *Ways, life *wait.Life, log *slog.Logger) *own
 }
 
 // fault reports whether a failure may be that of the way out alone: no connection came
-// about, something on the way answered for the registry, or nobody did.
+// about, or it broke, something on the way answered for the registry, or nobody did.
 func fault(err error) bool {
 	e, spoken := oci.AsError(err)
 	switch {
@@ -39,8 +39,16 @@ func fault(err error) bool {
 	case e.By == oci.Middlebox:
 		return e.Kind != oci.Limited
 	default:
-		return e.Kind == oci.Timeout && e.By == oci.Nobody && e.Status == 0
+		return (e.Kind == oci.Timeout || e.Kind == oci.Unavailable) && e.By == oci.Nobody && e.Status == 0
 	}
+}
+
+// theirs reports whether a member's failure is no word of the registry: the member itself
+// fails, its way does, or its guard or its config keeps it from asking.
+func theirs(err error) bool {
+	e, spoken := oci.AsError(err)
+	own := spoken && (e.Kind == oci.Busy || e.Kind == oci.Invalid) // this node has no memory, or asks what can't be passed on
+	return failed(err) || fault(err) || spoken && e.By == oci.Nobody && !own
 }
 
 // note notes what a request by this node's own way tells of it. Where something else

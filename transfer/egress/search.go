@@ -103,7 +103,7 @@ func (s *search) leads(ctx context.Context, m mesh.Relayer, ref oci.Ref, blob bo
 	_, err := mesh.Tend(ctx, s.mesh, m, alive(ref), func(ctx context.Context, _ mesh.Peer) (oci.Descriptor, error) {
 		return m.Relay().Stat(ctx, probed(ref), blob, oci.ManifestTypes)
 	})
-	if !fault(err) && !failed(err) {
+	if !theirs(err) {
 		err = nil // the registry said something
 	}
 	if ctx.Err() == nil {

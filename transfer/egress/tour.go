@@ -132,7 +132,10 @@ func (t *tour) inTime() bool { return time.Since(t.began)-t.lost < otherWays }
 // settles reports whether no other way is to be taken after what this one led to, and notes
 // what that tells of the way.
 func (t *tour) settles(ctx context.Context, w way, err error) bool {
-	bad := fault(err) || w.member != nil && failed(err)
+	bad := fault(err)
+	if w.member != nil {
+		bad = theirs(err)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return true
