@@ -109,7 +109,7 @@ func said(err error) string {
 		return fmt.Sprint(err)
 	}
 	own := *e
-	own.Err = nil
+	own.Err, own.RetryAfter = nil, own.RetryAfter.Round(time.Minute) // what is left of a pause gets less
 	return fmt.Sprintf("%+v", own)
 }
 
