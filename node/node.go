@@ -43,8 +43,8 @@ type Node struct {
 	upstream   *upstream.Client
 	ways       *egress.Ways
 	egress     *egress.Egress   // nil for a node on its own
-	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
-	source     oci.Upstream     // over those: how the node itself asks registries
+	mirrors    *mirrors.Mirrors // over client, nil if no registry has mirrors
+	client     oci.Upstream     // over upstream: what asks one host, over several connections where the config says so
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
 	cert       *certificate // of the clients' port, nil for plain HTTP
@@ -123,9 +123,8 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
-	client := withLanes(n.cfg, n.upstream, n.log)
-	n.mirrors = newMirrors(n.cfg, client, n.log)
-	n.source = sourceOf(client, n.mirrors)
+	n.client = withLanes(n.cfg, n.upstream, n.log)
+	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,

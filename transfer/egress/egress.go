@@ -60,6 +60,7 @@ type Egress struct {
 	mesh   *mesh.Mesh // to watch members
 	search *search
 	came   *brought
+	wrong  *brought // by a mirror that a member asked
 	life   *wait.Life
 }
 
@@ -69,7 +70,7 @@ var _ oci.Upstream = (*Egress)(nil)
 func New(cfg Config) *Egress {
 	life := wait.NewLife()
 	m := mesh.New(mesh.Config{Log: cfg.Log, Look: cfg.Look, Drip: patient})
-	e := &Egress{cfg: cfg, mesh: m, life: life, came: newBrought(), own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
+	e := &Egress{cfg: cfg, mesh: m, life: life, came: newBrought(), wrong: newBrought(), own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
 	e.search = newSearch(m, cfg.Ways, life)
 	return e
 }
@@ -236,6 +237,9 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 	if w.member == nil {
 		return e.own.Open(ctx, ref, offset)
 	}
+	if e.wrong.last(ref.Content()) != "" {
+		ctx = oci.WithoutMirrors(ctx)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := e.mesh.WatchStream(ctx, cancel, w.member, alive(ref), offset, false)
 	s, err := w.member.Relay().Open(ctx, ref, offset)
@@ -246,6 +250,9 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 		err = mesh.GaveUp(ctx, w.member, err)
 		cancel(nil)
 		return s, err
+	}
+	if s.By == oci.Mirror { // of which the member never hears whether its bytes were right
+		s.Wrong = func(bool) { e.wrong.add(ref.Content(), w.member.ID()) }
 	}
 	watch.Begin(s.Body)
 	s.Body = &through{Watch: watch, Closer: s.Body, ctx: ctx, end: cancel, member: w.member, ended: func(broke bool) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -285,6 +286,47 @@ func TestAMembersOwnTroubleIsNotTheRegistrys(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Mirrors are reached whatever is known of the way to the registry, and what they answer says
+// nothing of that.
+func TestMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {
+	bubble(t, 1, true, func(t *testing.T, r *rig) {
+		r.own.set(errNoWay())
+		r.mustTag("a")
+		r.members[0].set(errNoWay())
+		r.own.mirror = true
+		s, err := r.Open(oci.WithMirrors(t.Context()), blobRef, 0)
+		if err != nil || s.By != oci.Mirror || r.members[0].count("open") != 0 {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		if b, err := io.ReadAll(s.Body); err != nil || s.Body.Close() != nil || !bytes.Equal(b, content) {
+			t.Error(len(b), err)
+		}
+		if way := r.ways.Tell(host); way.State != mesh.WayDown {
+			t.Errorf("other nodes are told of %+v", way)
+		}
+	})
+}
+
+// What a member's mirror sent wrong does not come from a mirror again.
+func TestAMembersMirrorThatLiesIsNotAskedAgain(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.members[0].mirror = true
+		ctx := oci.WithMirrors(t.Context())
+		for _, by := range []oci.Party{oci.Mirror, oci.Mirror, oci.Registry} {
+			s, err := r.Open(ctx, blobRef, 0)
+			if err != nil || s.By != by || (s.Wrong != nil) != (by == oci.Mirror) {
+				t.Fatalf("want it from the %v: %+v, %v", by, s, err)
+			}
+			if b, err := io.ReadAll(s.Body); err != nil || s.Body.Close() != nil || len(b) != len(content) {
+				t.Error(len(b), err)
+			}
+			if r.members[0].count("open") == 2 {
+				s.Wrong(true)
+			}
+		}
+	})
 }
 
 // A member that hangs or dies costs a moment.

@@ -57,13 +57,14 @@ func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Co
 
 // ways lists the ways in order. This node's own comes first unless it is known to be down;
 // members' that are better by far come before it. Then come members' that are known to be up,
-// those that turn out to be, and at last what was known to be down.
+// those that turn out to be, and at last what was known to be down. Mirrors are reached or not
+// whatever is known of the registry, so where they may answer the own way is never passed over.
 func (t *tour) ways(ctx context.Context) iter.Seq[way] {
 	return func(yield func(way) bool) {
 		cfg := &t.e.cfg
 		t.members = cfg.Relays(t.ref.Registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
 		down, better := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
-		last := down && len(t.members) > 0
+		last := down && len(t.members) > 0 && !oci.Mirrors(ctx)
 		switch {
 		case !cfg.Own:
 		case last:
