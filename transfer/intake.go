@@ -106,7 +106,7 @@ func takeBlob(ctx context.Context, q grants.Request, size int64, r io.Reader) er
 // Tag says that ref's tag means a manifest that was taken in, from now on.
 func (in Intake) Tag(ref oci.Ref, mediaType string, d digest.Digest, size int64) {
 	q := in.f.tags.question(in.f.request(ref), nil, true, true)
-	in.f.tags.present(q.asked())
+	in.f.tags.words.present(q.asked())
 	in.f.tags.note(q, oci.Descriptor{Digest: d, MediaType: mediaType, Size: size}, time.Now())
 	in.f.relay.tell(q.asked(), d.String())
 }

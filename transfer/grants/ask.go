@@ -80,7 +80,7 @@ func askPeer(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (ti
 
 // askMembers returns when the registry vouched for q, as the members that hold its content
 // know: it must not be asked itself. Zero means that none of them knows.
-func (g *Grants) askMembers(ctx context.Context, q Request, as oci.Resource) time.Time {
+func askMembers(ctx context.Context, g *Grants, q Request, as oci.Resource) time.Time {
 	if q.Member {
 		return time.Time{}
 	}
