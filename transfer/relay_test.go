@@ -135,6 +135,39 @@ func TestTheNewestMeaningOfATagCounts(t *testing.T) {
 	}
 }
 
+// A clock that was set back has a node believe that it asked in a time to come. That is not the
+// newest answer then, neither to it nor to the others; but it serves for want of another.
+func TestAnAnswerFromATimeToComeIsNotTheNewest(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{policy: grants.Site{StaleIfError: time.Hour}})
+	tags := map[string]upstreamtest.Image{"moved": m.registry.PutImage(repo, "moved", random(1, 10*kib)), "same": m.registry.PutImage(repo, "same", random(2, 10*kib))}
+	m.ringOf(0)
+	for tag := range tags {
+		n := m.nodes[0]
+		if _, err := n.Manifest(t.Context(), n.tag(tag), nil, false); err != nil {
+			t.Fatal(err)
+		}
+		note, ok := n.store.Tag(strings.Join(append([]string{m.registry.Host(), repo, tag}, oci.ManifestTypes...), " "))
+		if !ok {
+			t.Fatal("the tag is not noted")
+		}
+		note.Checked = time.Now().Add(24 * time.Hour)
+		n.store.SetTag(note)
+	}
+	m.ringOf(1)
+	tags["moved"] = m.registry.PutImage(repo, "moved", random(3, 10*kib))
+	m.nodes[1].mustFind(m.nodes[1].tag("moved"), tags["moved"].ManifestBytes, upstreamtest.TypeManifest)
+	m.ringOf(0, 1)
+	m.registry.Down()
+	for i, n := range m.nodes {
+		for tag, img := range tags {
+			if found, err := n.Manifest(t.Context(), n.tag(tag), nil, true); err != nil || found.Digest != img.Manifest {
+				t.Errorf("node %d: %s: %v, %v; want %s", i, tag, found, err, img.Manifest)
+			}
+		}
+	}
+}
+
 // Rules for tags say how long each is believed and may stand in.
 func TestRulesForTags(t *testing.T) {
 	t.Parallel()
