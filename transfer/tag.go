@@ -211,6 +211,7 @@ func (t *tags) note(q question, d oci.Descriptor, at time.Time) {
 // unless somebody has heard of the tag since.
 func (t *tags) rememberLater(q question, found *oci.Found, told oci.Provenance) {
 	later := *found // the caller may change its own
+	q.client = nil  // it may be long, and is of no more use
 	t.manifests.awaited.add(t.pinned(q, found.Digest).Request, q.key, func() {
 		if now, known := q.notedBy(q.key); !known || told.At.After(now.Checked) {
 			t.remember(q, &later, told)

@@ -152,6 +152,9 @@ func (r relay) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string
 		}
 		d.Manifest = &m
 	}
+	if d.Digest == "" && ref.Tag != "" {
+		return oci.Descriptor{}, mesh.Lied(r.peer, errors.New("it does not tell what the tag means"))
+	}
 	return d, nil
 }
 

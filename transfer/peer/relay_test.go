@@ -438,6 +438,10 @@ func TestRelayedLies(t *testing.T) {
 			} else {
 				wantPeerError(t, err, "")
 			}
+			tag := oci.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}
+			if _, err := c.Relayer("b").Relay().Stat(t.Context(), tag, false, nil); err == nil {
+				t.Error("the tag is believed")
+			}
 			if _, err := c.Relayer("b").Relay().Range(t.Context(), somewhere, oci.Span{Offset: 3, Length: 5}); err == nil {
 				t.Error("the range is believed")
 			}
