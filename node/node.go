@@ -99,7 +99,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
-	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.log}
+	n.warmer = &warmer{n.fetcher, n.registries, n.gate, sites, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }
