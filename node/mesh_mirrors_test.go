@@ -21,6 +21,7 @@ func TestMeshReachesMirrorsByWayOfAMember(t *testing.T) {
 	c.up.Down()
 	for i := range c.nodes {
 		layer := random(uint64(10+i), 300_000)
+		c.get(i, "/v2/"+repo+"/manifests/v1").want(t, http.StatusBadGateway) // which only the registry can tell
 		img := mirror.PutImage(repo, "v1", layer)
 		c.tryPull(i, img.Layers[0]).wantWhole(t)
 		c.get(i, "/v2/"+repo+"/manifests/"+img.Manifest.String()).want(t, http.StatusOK)

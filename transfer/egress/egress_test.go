@@ -309,6 +309,26 @@ func TestMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {
 	})
 }
 
+// That a member does not reach the registry says nothing of its mirrors: what these may answer
+// is asked of it at once, all the same.
+func TestAMembersMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.members[0].set(errNoWay())
+		r.members[0].mirror = true
+		for range 2 {
+			r.ways.Hear("a", host, mesh.Way{State: mesh.WayDown}) // as each answer tells
+			if by, err := r.tag(); err == nil {
+				t.Errorf("%q answered", by)
+			}
+			s, err := r.Open(oci.WithMirrors(t.Context()), blobRef, 0)
+			if err != nil || s.By != oci.Mirror {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			_ = s.Body.Close()
+		}
+	})
+}
+
 // What a member's mirror sent wrong does not come from a mirror again.
 func TestAMembersMirrorThatLiesIsNotAskedAgain(t *testing.T) {
 	bubble(t, 1, false, func(t *testing.T, r *rig) {
