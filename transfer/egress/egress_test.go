@@ -288,6 +288,21 @@ func TestAMembersOwnTroubleIsNotTheRegistrys(t *testing.T) {
 	}
 }
 
+// A member that has no room for one request is asked for the next at once.
+func TestAMemberThatIsBusyIsAskedAgain(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.mustTag("a")
+		for range 3 {
+			r.members[0].set(&mesh.PeerError{Peer: "node-a", Busy: true, Err: errors.New("busy")})
+			if by, err := r.tag(); err == nil {
+				t.Errorf("%q answered", by)
+			}
+			r.members[0].set(nil)
+			r.mustTag("a")
+		}
+	})
+}
+
 // Mirrors are reached whatever is known of the way to the registry, and what they answer says
 // nothing of that.
 func TestMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {

@@ -220,6 +220,12 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// busy reports whether a member has no room for a request: that says nothing of its way.
+func busy(err error) bool {
+	p, is := errors.AsType[*mesh.PeerError](err)
+	return is && p.Busy
+}
+
 // failed reports whether a member failed, and not the registry.
 func failed(err error) bool {
 	_, is := errors.AsType[*mesh.PeerError](err)

@@ -107,7 +107,7 @@ func (s *search) leads(ctx context.Context, m mesh.Relayer, to string, ref oci.R
 	if !theirs(err) {
 		err = nil // the registry said something
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && !busy(err) {
 		s.ways.found(m.ID(), to, err)
 	}
 	return err == nil

@@ -164,7 +164,9 @@ func (t *tour) settles(ctx context.Context, w way, err error) bool {
 		}
 		return true
 	}
-	t.e.cfg.Ways.found(w.member.ID(), t.to, err)
+	if !busy(err) {
+		t.e.cfg.Ways.found(w.member.ID(), t.to, err)
+	}
 	t.taken = append(t.taken, w.member)
 	t.e.cfg.Log.Debug("no way out through another node", "peer", w.name(), "registry", t.ref.Registry, "error", err)
 	return !failed(err) && !t.inTime()
