@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -16,6 +17,23 @@ import (
 
 	"oci-proxy/transfer/upstreamtest"
 )
+
+// before waits until a host was asked, and fails if the client has an answer before that.
+func before(t *testing.T, client net.Conn, asked <-chan struct{}) {
+	t.Helper()
+	over := make(chan struct{})
+	answer := make([]byte, 1<<10)
+	n := 0
+	go func() {
+		defer close(over)
+		n, _ = io.ReadAtLeast(client, answer, 1)
+	}()
+	select {
+	case <-asked:
+	case <-over:
+		t.Fatalf("the client had an answer before the host was asked: %q", answer[:n])
+	}
+}
 
 // endless writes until the node stops reading, and returns how many bytes were written.
 func endless(w http.ResponseWriter, piece string) (n int64) {
@@ -306,7 +324,7 @@ func blobSizes() []attack {
 		w.net.host("https://reg.example.com", challenge("https://auth.example.com/token"))
 		c := w.dial()
 		fmt.Fprintf(c, "GET /v2/team/app/blobs/%s HTTP/1.1\r\nHost: x\r\n\r\n", helloDigest)
-		<-asked
+		before(t, c, asked)
 		w.wantHello(w.ask(http.MethodGet, "/v2/open.example.org/a/b/blobs/"+helloDigest))
 		_ = c.Close()
 		w.get("/v2/").want(t, http.StatusOK)
@@ -326,7 +344,7 @@ func blobSizes() []attack {
 		for _, path := range []string{"/v2/" + repo + "/manifests/v1", "/v2/" + repo + "/blobs/" + helloDigest} {
 			c := p.dial()
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
-			<-asked
+			before(t, c, asked)
 			p.get(blobPath(d)).want(t, 200)
 			_ = c.Close()
 		}

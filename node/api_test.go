@@ -46,7 +46,7 @@ func TestNamesLeadToTheRegistryTheyMean(t *testing.T) {
 	hub, other := upstreamtest.New(t), upstreamtest.New(t)
 	for _, up := range []*upstreamtest.Registry{hub, other} {
 		for _, name := range []string{"app", "team/app", "a/b/c/d/e/f"} {
-			up.PutManifest(name, "v1", upstreamtest.TypeManifest, []byte(up.Host()+" "+name))
+			up.PutManifest(name, "v1", upstreamtest.TypeManifest, fmt.Appendf(nil, `{"name":"%s %s"}`, up.Host(), name))
 		}
 	}
 	p := newProxy(t, hub, settings{more: fmt.Sprintf("  %q: {insecure: true, alias: [ex, other.example]}", other.Host())})
@@ -77,7 +77,7 @@ func TestNamesLeadToTheRegistryTheyMean(t *testing.T) {
 		}
 		a := p.get(path)
 		a.want(t, http.StatusOK, "OCI-Namespace", c.ns)
-		if want := c.up.Host() + " " + c.name; string(a.body) != want {
+		if want := fmt.Sprintf(`{"name":"%s %s"}`, c.up.Host(), c.name); string(a.body) != want {
 			t.Errorf("%s: %q, want %q", path, a.body, want)
 		}
 	}
@@ -118,7 +118,7 @@ func TestTagsAreCheckedEachTimeAndSaySo(t *testing.T) {
 	p := newProxy(t, up, settings{})
 	path := "/v2/" + repo + "/manifests/latest"
 	for i, want := range []string{"oci-proxy; fwd=uri-miss; stored", "oci-proxy; fwd=stale; stored", "oci-proxy; fwd=stale"} {
-		content := fmt.Sprint("release ", min(i, 1))
+		content := fmt.Sprintf(`{"release":%d}`, min(i, 1))
 		up.PutManifest(repo, "latest", upstreamtest.TypeManifest, []byte(content))
 		a := p.get(path)
 		a.want(t, 200, "Cache-Status", want, "Cache-Control", "no-cache", "Vary", "Accept", "Warning", "")
@@ -138,12 +138,12 @@ func TestTagIsBelievedForItsTTL(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	p := newProxy(t, up, settings{registry: "tag_ttl: 1h"})
-	up.PutManifest(repo, "v1", upstreamtest.TypeManifest, []byte("one"))
+	up.PutManifest(repo, "v1", upstreamtest.TypeManifest, []byte(`{"v":1}`))
 	path := "/v2/" + repo + "/manifests/v1"
 	p.get(path)
 	asked := len(up.Requests())
 	p.get(path).want(t, 200, "Cache-Status", "oci-proxy; hit")
-	p.do(http.MethodHead, path).want(t, 200, "Cache-Status", "oci-proxy; hit", "Content-Length", "3")
+	p.do(http.MethodHead, path).want(t, 200, "Cache-Status", "oci-proxy; hit", "Content-Length", "7")
 	if len(up.Requests()) != asked {
 		t.Error("upstream was asked")
 	}

@@ -164,7 +164,7 @@ func TestStaleManifestStandsInWhileUpstreamFails(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			up := upstreamtest.New(t)
-			up.PutManifest(repo, "v1", upstreamtest.TypeManifest, []byte("one"))
+			up.PutManifest(repo, "v1", upstreamtest.TypeManifest, []byte(`{"v":1}`))
 			p := newProxy(t, up, settings{registry: c.conf})
 			p.get(path).want(t, 200)
 			c.fail(up)
@@ -173,10 +173,10 @@ func TestStaleManifestStandsInWhileUpstreamFails(t *testing.T) {
 			if c.status != 200 {
 				return
 			}
-			if string(a.body) != "one" || !strings.HasPrefix(a.Header.Get("Warning"), "299 - ") {
+			if string(a.body) != `{"v":1}` || !strings.HasPrefix(a.Header.Get("Warning"), "299 - ") {
 				t.Errorf("%q with Warning %q", a.body, a.Header.Get("Warning"))
 			}
-			p.do(http.MethodHead, path).want(t, 200, "Cache-Status", c.said, "Content-Length", "3")
+			p.do(http.MethodHead, path).want(t, 200, "Cache-Status", c.said, "Content-Length", "7")
 			if l := p.line(`"tag":"v1"`); l["source"] != "stale" {
 				t.Errorf("line %v", l)
 			}
