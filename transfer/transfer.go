@@ -111,16 +111,15 @@ func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case q.Tag != "":
-		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
-		return nil
-	case word.No != nil:
-		f.lists.words.keep(q, word)
-		return nil
-	default:
+	if q.Tag == "" && word.No == nil {
 		return f.lists.hear(ctx, from, q, word)
 	}
+	if q.Tag == "" {
+		f.lists.words.keep(q, word)
+	} else {
+		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
+	}
+	return nil
 }
 
 // Close waits until the downloads have ended or ctx ends, then ends the rest. Nothing
