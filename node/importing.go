@@ -233,6 +233,11 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	for _, one := range blobs {
 		t.needs[d] = append(t.needs[d], one.Digest)
 	}
+	for _, one := range oci.Parts(oci.KeptType(m.MediaType, b), b) { // as it is read when it is served
+		if one.As == oci.BlobResource {
+			t.needs[d] = append(t.needs[d], one.Digest)
+		}
+	}
 	for _, ref := range t.repos[d] {
 		ref.Digest = d
 		if err := t.intake.Manifest(t.ctx, ref, m.MediaType, b); err != nil {
@@ -245,8 +250,23 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	return nil
 }
 
+// vouch vouches for the manifests of which all came. A registry has what its manifests list,
+// or it would not have taken them.
+func (t *taking) vouch() {
+	for d := range t.held {
+		if t.whole(d) != nil {
+			continue
+		}
+		for _, ref := range t.repos[d] {
+			ref.Digest = d
+			t.intake.Vouch(ref)
+		}
+	}
+}
+
 // finish names what came whole, and makes the lists.
 func (t *taking) finish(x image.Index) error {
+	t.vouch()
 	tags := map[oci.Ref][]string{}
 	for _, d := range x.Manifests {
 		if name := d.Name(); name != "" {

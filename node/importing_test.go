@@ -3,6 +3,8 @@ package node
 import (
 	"archive/tar"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"oci-proxy/node/image"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstreamtest"
 )
 
 // What a file lists is in memory until its end, so all of that together has a bound.
@@ -32,15 +35,57 @@ func TestALayoutIsBounded(t *testing.T) {
 	}
 }
 
-// tarOf is a tar file with one file in it.
-func tarOf(t *testing.T, name, content string) string {
+// A registry has what a manifest lists, or it would not have taken it. A file may lack it: then
+// it vouches for the manifest no more than for what is missing, however that is listed.
+func TestAFileDoesNotVouchForWhatItLacks(t *testing.T) {
+	t.Parallel()
+	for name, hidden := range map[string]string{"listed": "", "hidden": `,"Layers":[]`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := upstreamtest.New(t)
+			p := newProxy(t, up, settings{registry: "private: true"})
+			d := up.PutBlob(repo, random(7, 1000))
+			p.get(blobPath(d)).want(t, http.StatusOK)
+			m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":2},"layers":[{"digest":%q,"size":1000}]%s}`, upstreamtest.TypeManifest, digest.FromString("{}"), d, hidden)
+			index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"annotations":{"org.opencontainers.image.ref.name":"%s/other/app:v1"}}]}`, upstreamtest.TypeManifest, digest.FromString(m), up.Host())
+			file := tarOf(t, image.IndexName, index, "blobs/sha256/"+digest.FromString(m).Encoded(), m, "blobs/sha256/"+digest.FromString("{}").Encoded(), "{}")
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/_/import", strings.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-tar")
+			resp, err := p.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := read(resp); a.StatusCode != http.StatusOK || hidden == "" && !strings.Contains(string(a.body), "did not come") {
+				t.Errorf("%d: %s", a.StatusCode, a.body)
+			}
+			by := "manifests/" + digest.FromString(m).String()
+			if p.get("/v2/other/app/manifests/v1"); hidden == "" {
+				p.get("/v2/other/app/"+by).want(t, http.StatusNotFound)
+			} else {
+				p.get("/v2/other/app/" + by)
+			}
+			p.get("/v2/other/app/blobs/"+d.String()).want(t, http.StatusNotFound)
+		})
+	}
+}
+
+// tarOf is a tar file with those files in it: a name, what is in it, and so on.
+func tarOf(t *testing.T, files ...string) string {
 	t.Helper()
 	var b strings.Builder
 	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
-		t.Fatal(err)
+	for f := range slices.Chunk(files, 2) {
+		if err := w.WriteHeader(&tar.Header{Name: f[0], Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f[1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f[1])); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := w.Write([]byte(content)); err != nil || w.Close() != nil {
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

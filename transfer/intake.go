@@ -29,15 +29,21 @@ func (f *Fetcher) Intake() Intake { return Intake{f} }
 // errNotKept: the shard took nothing in.
 var errNotKept = errors.New("the cache has no room for it, or its disk fails")
 
-// Manifest takes in the manifest that ref's digest names, of that media type. The error
-// says why it was not kept.
+// Manifest takes in the manifest that ref's digest names, of that media type. A private
+// registry's is not served before Vouch. The error says why it was not kept.
 func (in Intake) Manifest(ctx context.Context, ref oci.Ref, mediaType string, content []byte) error {
 	q := in.f.request(ref)
-	stored, err := in.f.manifests.keep(ctx, q, &oci.Manifest{Digest: ref.Digest, MediaType: oci.KeptType(mediaType, content), Bytes: content}, time.Now())
+	stored, err := in.f.manifests.keep(ctx, q, &oci.Manifest{Digest: ref.Digest, MediaType: oci.KeptType(mediaType, content), Bytes: content}, time.Time{})
 	if err == nil && !stored {
 		err = errNotKept
 	}
 	return err
+}
+
+// Vouch says that ref's repository has the manifest that ref's digest names, with all the
+// blobs that it lists. Say it of a manifest of which all of these were taken in.
+func (in Intake) Vouch(ref oci.Ref) {
+	in.f.grants.Grant(in.f.request(ref), oci.ManifestResource, time.Now())
 }
 
 // Blob takes in the blob that the digest of all refs names, of that size in bytes, for

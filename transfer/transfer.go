@@ -111,13 +111,13 @@ func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 	if err != nil {
 		return err
 	}
-	if q.Tag == "" && word.No == nil {
-		return f.lists.hear(ctx, from, q, word)
-	}
-	if q.Tag == "" {
-		f.lists.words.keep(q, word)
-	} else {
+	switch {
+	case q.Tag != "":
 		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
+	case word.No == nil:
+		return f.lists.hear(ctx, from, q, word)
+	default:
+		f.lists.words.keep(q, word)
 	}
 	return nil
 }

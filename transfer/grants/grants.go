@@ -57,6 +57,7 @@ type question struct {
 	ref      oci.Ref
 	resource oci.Resource
 	member   bool
+	instead  bool // members are asked in the registry's place
 }
 
 // New returns Grants. Close them.
