@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
@@ -98,6 +100,31 @@ func TestWhatATagMeantIsFoundAfterOwnershipMoved(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// In an outage a private registry's word on a manifest counts that any member has heard:
+// who owns it may never have been asked, as while it was passed over.
+func TestAnyMembersGrantCountsInAnOutage(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
+	layer := random(1, 10*kib)
+	img := m.registry.PutImage(repo, "v1", layer)
+	one := m.nodes[3]
+	m.ringOf(3)
+	one.mustFind(one.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+	one.mustPull(one.ref(img.Layers[0]), layer, oci.Miss)
+	m.ringOf(0, 1)
+	for _, n := range m.nodes {
+		n.holders = []int{3}
+	}
+	m.registry.Down()
+	for i, n := range m.nodes[:3] {
+		n.mustFind(n.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+		n.mustPull(n.ref(img.Layers[0]), layer, oci.PeerHit)
+		if _, err := n.Manifest(t.Context(), n.ref(digest.FromString("none")), nil, false); err == nil {
+			t.Errorf("node %d serves what nobody has", i)
+		}
 	}
 }
 
