@@ -14,12 +14,12 @@ func newEgress(n *Node) *egress.Egress {
 	if n.cfg.Cluster == nil {
 		return nil
 	}
-	all := n.source
-	if several, ok := n.source.(*lanes.Lanes); ok {
+	all := n.client
+	if several, ok := n.client.(*lanes.Lanes); ok {
 		all = several.Along(otherWays(n))
 	}
 	return egress.New(egress.Config{
-		Upstream: all, Lent: n.source, Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
+		Upstream: sourceOf(all, n.mirrors), Lent: sourceOf(n.client, n.mirrors), Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
 		PassOn: func(registry string) bool { r, _ := n.cfg.Registry(registry); return !r.FollowRedirects },
 	})
 }
@@ -27,15 +27,19 @@ func newEgress(n *Node) *egress.Egress {
 // wayOut is how the node asks registries.
 func wayOut(n *Node) oci.Upstream {
 	if n.egress == nil {
-		return n.source
+		return sourceOf(n.client, n.mirrors)
 	}
 	return n.egress
 }
 
-// otherWays lists the ways of other members to a blob's registry.
+// otherWays lists the ways of other members to a blob's registry. There are none to a mirror,
+// which answers for every byte of a blob that it brings.
 func otherWays(n *Node) func(oci.Ref) []oci.Upstream {
 	relays := cluster.Relays(n.cluster)
 	return func(ref oci.Ref) (ways []oci.Upstream) {
+		if isMirror(n.cfg, ref.Registry) {
+			return nil
+		}
 		for _, m := range relays(ref.Registry, ref.Digest.String()) {
 			ways = append(ways, m.Relay())
 		}

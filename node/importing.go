@@ -22,8 +22,13 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// importTime is how long the sender of a layout may send nothing.
-const importTime = time.Minute
+const (
+	// importTime is how long the sender of a layout may send nothing.
+	importTime = time.Minute
+	// importManifests bounds all manifests of a layout together, in bytes: what they list
+	// is in memory until the end.
+	importManifests = 128 << 20
+)
 
 // ParseImage parses the name of an image as people write it, by the names that the config
 // gives to registries.
@@ -108,7 +113,11 @@ type steady struct {
 // Read implements io.Reader.
 func (p *steady) Read(b []byte) (int, error) {
 	_ = p.conn.SetReadDeadline(time.Now().Add(importTime)) // a writer without deadlines has no connection
-	return p.ReadCloser.Read(b)
+	n, err := p.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) { // what follows has all the time that it needs
+		_ = p.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // A taking takes the images of one layout in.
@@ -122,13 +131,14 @@ type taking struct {
 	came   map[digest.Digest]bool             // manifests and blobs that are in the cache now
 	needs  map[digest.Digest][]digest.Digest  // what a manifest cannot do without
 	lines  []imported
+	left   int64 // how many bytes of manifests may come
 	images int
 	bytes  int64
 }
 
 func newTaking(ctx context.Context, in transfer.Intake, parse func(string) (oci.Ref, error)) *taking {
 	return &taking{
-		ctx: ctx, intake: in, parse: parse, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
+		ctx: ctx, intake: in, parse: parse, left: importManifests, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
 		held: map[digest.Digest]image.Manifest{}, came: map[digest.Digest]bool{}, needs: map[digest.Digest][]digest.Digest{},
 	}
 }
@@ -193,6 +203,9 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	if size > image.MaxManifest {
 		return fmt.Errorf("the manifest %s is larger than %d bytes", d, image.MaxManifest)
 	}
+	if t.left -= size; t.left < 0 {
+		return fmt.Errorf("its manifests are larger than %d bytes together: import it in parts", importManifests)
+	}
 	b, err := io.ReadAll(io.LimitReader(r, size))
 	if err != nil {
 		return fmt.Errorf("the manifest %s: %w", d, err)
@@ -220,6 +233,11 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	for _, one := range blobs {
 		t.needs[d] = append(t.needs[d], one.Digest)
 	}
+	for _, one := range oci.Parts(oci.KeptType(m.MediaType, b), b) { // as it is read when it is served
+		if one.As == oci.BlobResource {
+			t.needs[d] = append(t.needs[d], one.Digest)
+		}
+	}
 	for _, ref := range t.repos[d] {
 		ref.Digest = d
 		if err := t.intake.Manifest(t.ctx, ref, m.MediaType, b); err != nil {
@@ -232,8 +250,23 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	return nil
 }
 
+// vouch vouches for the manifests of which all came. A registry has what its manifests list,
+// or it would not have taken them.
+func (t *taking) vouch() {
+	for d := range t.held {
+		if t.whole(d) != nil {
+			continue
+		}
+		for _, ref := range t.repos[d] {
+			ref.Digest = d
+			t.intake.Vouch(ref)
+		}
+	}
+}
+
 // finish names what came whole, and makes the lists.
 func (t *taking) finish(x image.Index) error {
+	t.vouch()
 	tags := map[oci.Ref][]string{}
 	for _, d := range x.Manifests {
 		if name := d.Name(); name != "" {

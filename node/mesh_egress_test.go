@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,9 @@ import (
 
 // A wayOutOf is a node's way out: an HTTP proxy of its own, which can be cut off and come back.
 type wayOutOf struct {
-	t    testing.TB
-	addr string
+	t      testing.TB
+	addr   string
+	resets atomic.Bool // each connection, once it has been asked something
 
 	mu    sync.Mutex
 	open  net.Listener // nil while it is cut off
@@ -76,6 +78,10 @@ func (w *wayOutOf) serve(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	req, err := http.ReadRequest(in)
 	if err != nil {
+		return
+	}
+	if w.resets.Load() {
+		_ = conn.(*net.TCPConn).SetLinger(0) // so that closing it resets it
 		return
 	}
 	if req.Method == http.MethodConnect {
@@ -236,6 +242,25 @@ func TestMeshNodesWithoutEgressOwnTheirShare(t *testing.T) {
 		}
 	}
 	c.get(1, "/v2/"+repo+"/blobs/"+up.PutRandomBlob("third/app", 99, 10).String()).want(t, http.StatusNotFound)
+}
+
+// Some networks do not refuse connections to a registry but reset them. Pulls go by the way of
+// the one node whose network does not.
+func TestMeshLeavesAWayThatResetsConnections(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	c, ways := clusterWithWays(t, 3, 0, up)
+	for _, w := range ways[1:] {
+		w.resets.Store(true)
+		w.mend()
+	}
+	for i := range c.nodes {
+		layer := random(uint64(i), 200_000)
+		img := up.PutImage(repo, fmt.Sprint("v", i), layer)
+		c.get(i, fmt.Sprint("/v2/", repo, "/manifests/v", i)).want(t, http.StatusOK)
+		c.get(i, "/v2/"+repo+"/tags/list").want(t, http.StatusOK)
+		c.tryPull(i, img.Layers[0]).wantWhole(t)
+	}
 }
 
 // No node has a way out: that is told in time, with the host and what each way came to.

@@ -9,13 +9,13 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// sourceOf is how the node itself asks registries: by way of their mirrors, and over several
-// connections, where the config says so. m is nil if it names no mirrors.
+// sourceOf is how the node itself asks registries: by way of their mirrors, over inner, which
+// asks one host. m is nil if the config names no mirrors.
 func sourceOf(inner oci.Upstream, m *mirrors.Mirrors) oci.Upstream {
 	if m == nil {
 		return inner
 	}
-	return m
+	return m.Over(inner)
 }
 
 // newMirrors returns the mirrors that the config names, over what asks one host; nil if it names none.
@@ -32,6 +32,13 @@ func newMirrors(cfg *config.Config, inner oci.Upstream, log *slog.Logger) *mirro
 		return nil
 	}
 	return mirrors.New(mirrors.Config{Upstream: inner, Of: of, Log: log})
+}
+
+// isMirror reports whether a host is some registry's mirror.
+func isMirror(cfg *config.Config, host string) bool {
+	return slices.ContainsFunc(cfg.Registries, func(r config.Registry) bool {
+		return slices.ContainsFunc(r.Mirrors, func(m config.Mirror) bool { return m.Host == host })
+	})
 }
 
 // unlisted lists the mirrors without an entry of their own. The operator has named them, so

@@ -3,12 +3,14 @@ package node
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"oci-proxy/node/image"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -156,7 +158,8 @@ func TestUpstreamsTellHowTheyDo(t *testing.T) {
 	}
 }
 
-// While less than rate_limit_reserve is left, a known tag is not asked for.
+// While less than rate_limit_reserve is left, a known tag is not asked for, and schedules pull
+// nothing.
 func TestTheReserveOfARateLimitIsKept(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -181,6 +184,9 @@ func TestTheReserveOfARateLimitIsKept(t *testing.T) {
 			}
 			if n := up.Count(http.MethodHead, "/manifests/v1"); n != test.asks {
 				t.Errorf("the registry was asked %d times, want %d", n, test.asks)
+			}
+			if _, _, err := p.node.warmer.pullSparingly(t.Context(), up.Host()+"/"+repo+":v1", image.All); errors.Is(err, errSpare) != (test.asks == 1) {
+				t.Errorf("a schedule: %v", err)
 			}
 		})
 	}

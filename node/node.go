@@ -44,8 +44,8 @@ type Node struct {
 	upstream   *upstream.Client
 	ways       *egress.Ways
 	egress     *egress.Egress   // nil for a node on its own
-	mirrors    *mirrors.Mirrors // over upstream, nil if no registry has mirrors
-	source     oci.Upstream     // over those: how the node itself asks registries
+	mirrors    *mirrors.Mirrors // over client, nil if no registry has mirrors
+	client     oci.Upstream     // over upstream: what asks one host, over several connections where the config says so
 	archive    *archive.Archive // over all of them, nil if none is configured
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
@@ -103,7 +103,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
 	}
-	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.log}
+	n.warmer = &warmer{n.fetcher, n.registries, n.gate, sites, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }
@@ -138,9 +138,8 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
-	client := withLanes(n.cfg, n.upstream, n.log)
-	n.mirrors = newMirrors(n.cfg, client, n.log)
-	n.source = sourceOf(client, n.mirrors)
+	n.client = withLanes(n.cfg, n.upstream, n.log)
+	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,

@@ -34,6 +34,7 @@ type warmer struct {
 	fetcher    *transfer.Fetcher
 	registries *registries
 	gate       *gate.Gate
+	sites      sites
 	log        *slog.Logger
 }
 
@@ -78,7 +79,18 @@ func (m *warmer) keep(ctx context.Context, schedules []config.Warm) {
 		}
 		rules = append(rules, warm.Rule{Images: r.Images, Every: r.Every, Platforms: want})
 	}
-	warm.Keep(ctx, m.pull, rules, m.log)
+	warm.Keep(ctx, m.pullSparingly, rules, m.log)
+}
+
+// errSpare: an image is not pulled by a schedule now.
+var errSpare = errors.New("less than rate_limit_reserve is left of the registry's rate limit: the next round pulls it")
+
+// pullSparingly is pull for a schedule: what is left of a registry's rate limit is for clients.
+func (m *warmer) pullSparingly(ctx context.Context, name string, want image.Platforms) (means string, size int64, err error) {
+	if ref, err := m.registries.image(name); err == nil && m.sites.of(ref.Registry).Spare {
+		return "", 0, errSpare
+	}
+	return m.pull(ctx, name, want)
 }
 
 // pull pulls an image into the cache, with what refers to it.

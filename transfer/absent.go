@@ -18,7 +18,7 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 	var failed *oci.Error
 	switch {
 	case err == nil && found.Stale == nil:
-		t.present(a)
+		t.words.present(a)
 		return found, nil
 	case err == nil:
 		failed = found.Stale
@@ -42,13 +42,6 @@ func (t *tags) find(ctx context.Context, of grants.Request, client []string, hea
 		return nil, t.words.instead(a, failed)
 	}
 	return found, nil
-}
-
-// present forgets that there was no such tag.
-func (t *tags) present(a asked) {
-	if a.Shard.Pages.Knows(a.question()) {
-		a.Shard.Pages.Forget(a.question())
-	}
 }
 
 // heard is the error of another node that was asked for a tag. If it tells of an earlier

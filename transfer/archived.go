@@ -22,7 +22,7 @@ func offerTag(t *tags, q question, found *oci.Found, at time.Time) {
 // no member knows: all of them may have lost their disks. It returns nil if that may not
 // stand in.
 func archivedTag(ctx context.Context, t *tags, q question, failed *oci.Error) *oci.Found {
-	if q.Private || !failed.LastWordCounts() {
+	if _, absent := t.words.own(q.asked()); absent || q.Private || !failed.LastWordCounts() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, holdersWithin)

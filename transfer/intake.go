@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/pages"
@@ -28,36 +29,61 @@ func (f *Fetcher) Intake() Intake { return Intake{f} }
 // errNotKept: the shard took nothing in.
 var errNotKept = errors.New("the cache has no room for it, or its disk fails")
 
-// Manifest takes in the manifest that ref's digest names, of that media type. The error
-// says why it was not kept.
+// Manifest takes in the manifest that ref's digest names, of that media type. A private
+// registry's is not served before Vouch. The error says why it was not kept.
 func (in Intake) Manifest(ctx context.Context, ref oci.Ref, mediaType string, content []byte) error {
 	q := in.f.request(ref)
-	stored, err := in.f.manifests.keep(ctx, q, &oci.Manifest{Digest: ref.Digest, MediaType: oci.KeptType(mediaType, content), Bytes: content}, time.Now())
+	stored, err := in.f.manifests.keep(ctx, q, &oci.Manifest{Digest: ref.Digest, MediaType: oci.KeptType(mediaType, content), Bytes: content}, time.Time{})
 	if err == nil && !stored {
 		err = errNotKept
 	}
 	return err
 }
 
+// Vouch says that ref's repository has the manifest that ref's digest names, with all the
+// blobs that it lists. Say it of a manifest of which all of these were taken in.
+func (in Intake) Vouch(ref oci.Ref) {
+	in.f.grants.Grant(in.f.request(ref), oci.ManifestResource, time.Now())
+}
+
 // Blob takes in the blob that the digest of all refs names, of that size in bytes, for
-// the repositories of all. r need not be read to its end. The error says why it was not
-// kept.
+// the repositories of all. r need not be read to its end, but what is held already is
+// compared with it all the same: a file vouches for the bytes that are in it, and unlocks
+// nothing of which it only knows the digest. The error says why it was not kept.
 func (in Intake) Blob(ctx context.Context, refs []oci.Ref, size int64, r io.Reader) error {
-	now := time.Now()
-	for _, ref := range refs {
+	lacks := func(ref oci.Ref) bool {
+		_, held := in.f.request(ref).Shard.Stat(ref.Digest)
+		return !held
+	}
+	now, first := time.Now(), max(0, slices.IndexFunc(refs, lacks)) // that takes the bytes
+	for i := range refs {
+		ref := refs[(first+i)%len(refs)]
 		q := in.f.request(ref)
-		if _, held := q.Shard.Stat(q.Digest); held {
-			in.f.grants.Delivered(q, oci.BlobResource, now)
-			continue
+		var err error
+		switch {
+		case i == 0 && lacks(ref):
+			err = takeBlob(ctx, q, size, r)
+		case i == 0:
+			err = compare(ref.Digest, r)
+		case lacks(ref):
+			err = fmt.Errorf("%w: a registry's cache_dir of its own needs an import of its own", errNotKept)
 		}
-		if r == nil {
-			return fmt.Errorf("%w: a registry's cache_dir of its own needs an import of its own", errNotKept)
-		}
-		if err := takeBlob(ctx, q, size, r); err != nil {
+		if err != nil {
 			return err
 		}
-		r = nil
 		in.f.grants.Delivered(q, oci.BlobResource, now)
+	}
+	return nil
+}
+
+// compare reads what is to have that digest.
+func compare(d digest.Digest, r io.Reader) error {
+	v := d.Verifier()
+	if _, err := io.Copy(v, r); err != nil {
+		return err
+	}
+	if !v.Verified() {
+		return fmt.Errorf("%w: want %s", cache.ErrDigest, d)
 	}
 	return nil
 }
@@ -86,7 +112,7 @@ func takeBlob(ctx context.Context, q grants.Request, size int64, r io.Reader) er
 // Tag says that ref's tag means a manifest that was taken in, from now on.
 func (in Intake) Tag(ref oci.Ref, mediaType string, d digest.Digest, size int64) {
 	q := in.f.tags.question(in.f.request(ref), nil, true, true)
-	in.f.tags.present(q.asked())
+	in.f.tags.words.present(q.asked())
 	in.f.tags.note(q, oci.Descriptor{Digest: d, MediaType: mediaType, Size: size}, time.Now())
 	in.f.relay.tell(q.asked(), d.String())
 }

@@ -29,7 +29,7 @@ func (t *tags) last(q question) (mesh.Word, bool) {
 // takes: that by the question's own Accept list first, then the others, the last checked
 // first.
 func (t *tags) noted(q question) (all []cache.Tag) {
-	own, known := q.Shard.Tag(q.key)
+	own, known := q.notedBy(q.key)
 	candidates := t.others(q)
 	if known && oci.Accepts(q.client, own.MediaType) {
 		candidates = append([]cache.Tag{own}, candidates...)
@@ -94,7 +94,7 @@ func (t *tags) hear(q question, one mesh.Word) bool {
 // newest returns the newest of what may stand in: what was found, nil for nothing; what
 // this node has noted, maybe just now; and, for want of these, what others know loosely.
 func (t *tags) newest(ctx context.Context, q question, found *oci.Found, failed *oci.Error, loose []cache.Tag) *oci.Found {
-	if own, ok := q.Shard.Tag(q.key); ok && oci.Accepts(q.client, own.MediaType) && t.counts(q, own.Checked) &&
+	if own, ok := q.notedBy(q.key); ok && oci.Accepts(q.client, own.MediaType) && t.counts(q, own.Checked) &&
 		(found == nil || own.Digest != found.Digest && own.Checked.After(found.At)) {
 		if better, ok := t.stale(ctx, q, own, failed); ok {
 			return better

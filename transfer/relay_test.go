@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
@@ -101,6 +103,31 @@ func TestWhatATagMeantIsFoundAfterOwnershipMoved(t *testing.T) {
 	}
 }
 
+// In an outage a private registry's word on a manifest counts that any member has heard:
+// who owns it may never have been asked, as while it was passed over.
+func TestAnyMembersGrantCountsInAnOutage(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
+	layer := random(1, 10*kib)
+	img := m.registry.PutImage(repo, "v1", layer)
+	one := m.nodes[3]
+	m.ringOf(3)
+	one.mustFind(one.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+	one.mustPull(one.ref(img.Layers[0]), layer, oci.Miss)
+	m.ringOf(0, 1)
+	for _, n := range m.nodes {
+		n.holders = []int{3}
+	}
+	m.registry.Down()
+	for i, n := range m.nodes[:3] {
+		n.mustFind(n.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest)
+		n.mustPull(n.ref(img.Layers[0]), layer, oci.PeerHit)
+		if _, err := n.Manifest(t.Context(), n.ref(digest.FromString("none")), nil, false); err == nil {
+			t.Errorf("node %d serves what nobody has", i)
+		}
+	}
+}
+
 // The newest answer counts, whoever heard it: an owner that was away while the tag moved,
 // or went, does not take it back.
 func TestTheNewestMeaningOfATagCounts(t *testing.T) {
@@ -131,6 +158,39 @@ func TestTheNewestMeaningOfATagCounts(t *testing.T) {
 		}
 		if _, err := n.Manifest(t.Context(), n.tag("gone"), nil, false); oci.KindOf(err) != oci.NotFound {
 			t.Errorf("node %d: a tag that is gone: %v", i, err)
+		}
+	}
+}
+
+// A clock that was set back has a node believe that it asked in a time to come. That is not the
+// newest answer then, neither to it nor to the others; but it serves for want of another.
+func TestAnAnswerFromATimeToComeIsNotTheNewest(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{policy: grants.Site{StaleIfError: time.Hour}})
+	tags := map[string]upstreamtest.Image{"moved": m.registry.PutImage(repo, "moved", random(1, 10*kib)), "same": m.registry.PutImage(repo, "same", random(2, 10*kib))}
+	m.ringOf(0)
+	for tag := range tags {
+		n := m.nodes[0]
+		if _, err := n.Manifest(t.Context(), n.tag(tag), nil, false); err != nil {
+			t.Fatal(err)
+		}
+		note, ok := n.store.Tag(strings.Join(append([]string{m.registry.Host(), repo, tag}, oci.ManifestTypes...), " "))
+		if !ok {
+			t.Fatal("the tag is not noted")
+		}
+		note.Checked = time.Now().Add(24 * time.Hour)
+		n.store.SetTag(note)
+	}
+	m.ringOf(1)
+	tags["moved"] = m.registry.PutImage(repo, "moved", random(3, 10*kib))
+	m.nodes[1].mustFind(m.nodes[1].tag("moved"), tags["moved"].ManifestBytes, upstreamtest.TypeManifest)
+	m.ringOf(0, 1)
+	m.registry.Down()
+	for i, n := range m.nodes {
+		for tag, img := range tags {
+			if found, err := n.Manifest(t.Context(), n.tag(tag), nil, true); err != nil || found.Digest != img.Manifest {
+				t.Errorf("node %d: %s: %v, %v; want %s", i, tag, found, err, img.Manifest)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
@@ -53,6 +54,25 @@ func (t *tags) standIn(ctx context.Context, q question, own cache.Tag, known boo
 // acceptLists are those by which a tag may be known.
 var acceptLists = oci.AcceptLists()
 
+// notedBy is what is noted of the tag by a key.
+func (q question) notedBy(key string) (cache.Tag, bool) {
+	tag, ok := q.Shard.Tag(key)
+	return q.past(tag), ok
+}
+
+// longAgo is when an answer from a time to come was given at the latest, as far as answers
+// are compared.
+const longAgo = 365 * 24 * time.Hour
+
+// past is a note whose time is not to come. One from a clock that was set back since may
+// be of any age: others count before it, but it stands in for want of them.
+func (q question) past(note cache.Tag) cache.Tag {
+	if now := time.Now(); note.Checked.After(now) {
+		note.Checked = now.Add(-min(q.StaleIfError/2, longAgo))
+	}
+	return note
+}
+
 // others are what the tag meant by other Accept lists, of types that the client takes,
 // the last checked first.
 func (t *tags) others(q question) (all []cache.Tag) {
@@ -61,7 +81,7 @@ func (t *tags) others(q question) (all []cache.Tag) {
 		if key == q.key {
 			continue
 		}
-		if old, ok := q.Shard.Tag(key); ok && oci.Accepts(q.client, old.MediaType) && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked) {
+		if old, ok := q.notedBy(key); ok && oci.Accepts(q.client, old.MediaType) && t.grants.Stands(q.Request, oci.ManifestResource, old.Checked) {
 			all = append(all, old)
 		}
 	}

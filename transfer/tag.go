@@ -68,6 +68,7 @@ func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 			return found, nil
 		}
 	}
+	old = q.past(old)
 	limited, cancel := inTime(ctx, q.Ref)
 	defer cancel()
 	found, err := t.current(limited, q)
@@ -211,8 +212,9 @@ func (t *tags) note(q question, d oci.Descriptor, at time.Time) {
 // unless somebody has heard of the tag since.
 func (t *tags) rememberLater(q question, found *oci.Found, told oci.Provenance) {
 	later := *found // the caller may change its own
+	q.client = nil  // it may be long, and is of no more use
 	t.manifests.awaited.add(t.pinned(q, found.Digest).Request, q.key, func() {
-		if now, known := q.Shard.Tag(q.key); !known || told.At.After(now.Checked) {
+		if now, known := q.notedBy(q.key); !known || told.At.After(now.Checked) {
 			t.remember(q, &later, told)
 		}
 	})

@@ -119,13 +119,12 @@ func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 	switch {
 	case q.Tag != "":
 		f.tags.hear(f.tags.question(q.Request, q.accept, true, true), word)
-		return nil
-	case word.No != nil:
-		f.lists.words.keep(q, word)
-		return nil
-	default:
+	case word.No == nil:
 		return f.lists.hear(ctx, from, q, word)
+	default:
+		f.lists.words.keep(q, word)
 	}
+	return nil
 }
 
 // Close waits until the downloads have ended or ctx ends, then ends the rest. Nothing

@@ -76,6 +76,13 @@ func (w *words) hear(q asked, err error) {
 	}
 }
 
+// present forgets that there was no such thing.
+func (*words) present(a asked) {
+	if a.Shard.Pages.Knows(a.question()) {
+		a.Shard.Pages.Forget(a.question())
+	}
+}
+
 // keep keeps a member's word that there is no such thing, if it is newer than this node's
 // and may stand in.
 func (w *words) keep(q asked, one mesh.Word) {

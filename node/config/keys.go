@@ -89,7 +89,7 @@ var registryKeys = []key[Registry]{
 		"`true`: serve its content only for a repository that vouched for it. A login (`auth`) implies `true` and wins over `false`. `false`: public, including content that was cached as private, unless another member says now that it is private. Not set: public, but content that was cached as private stays private."),
 	{path: "mirrors", shape: list, typ: "list of host[:port]", preset: "[]", set: setMirrors, doc: "Other hosts with the same repositories, tried in order of health and speed: a host, or `{host: …, tags: true}` to trust it for tags, lists and ranges too, which nobody can check. A mirror's login, proxy and certificates are those of its own entry. If a mirror has a login or is private, so is this registry, unless it says `private: false`."},
 	one("rate_limit_reserve", percentKind, "0", func(r *Registry) *int { return &r.RateLimitReserve },
-		"Percentage of the registry's own rate limit. While less than that is left, tags that are known are believed for as long as `stale_if_error` allows. 0: never."),
+		"Percentage of the registry's own rate limit. While less than that is left, tags that are known are believed for as long as `stale_if_error` allows, and `warm` pulls nothing by schedule. 0: never."),
 	one("tag_ttl", durationKind, "0s", func(r *Registry) *time.Duration { return &r.TagTTL },
 		"How long a tag is used after a check with the registry. 0: check at each request."),
 	one("stale_if_error", durationKind, "720h", func(r *Registry) *time.Duration { return &r.StaleIfError },

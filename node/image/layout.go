@@ -33,8 +33,9 @@ const (
 
 const indexType = "application/vnd.oci.image.index.v1+json"
 
-// MaxIndex bounds the index of a layout, in bytes.
-const MaxIndex = 32 << 20
+// MaxIndex bounds the index of a layout, in bytes: enough for 20000 images. What it is read
+// into may take thirty times as much.
+const MaxIndex = 8 << 20
 
 // An Index is the index of a layout, as it is in index.json.
 type Index struct {

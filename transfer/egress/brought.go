@@ -14,7 +14,8 @@ const maxBrought = 1024
 
 // brought remembers by way of which member a whole blob last came. Whoever asks for it again
 // from its beginning so soon may have found that the bytes are wrong. Then another way is
-// tried first: the member may be broken, or something on its way out.
+// tried first: the member may be broken, or something on its way out. What is known to have
+// come out wrong, and was a mirror's, no member asks a mirror for again so soon.
 type brought struct {
 	mu sync.Mutex // guards by; never held during I/O
 	by *simplelru.LRU[oci.Content, carrier]

@@ -60,6 +60,7 @@ type Egress struct {
 	mesh   *mesh.Mesh // to watch members
 	search *search
 	came   *brought
+	wrong  *brought // by a mirror that a member asked
 	life   *wait.Life
 }
 
@@ -69,7 +70,7 @@ var _ oci.Upstream = (*Egress)(nil)
 func New(cfg Config) *Egress {
 	life := wait.NewLife()
 	m := mesh.New(mesh.Config{Log: cfg.Log, Look: cfg.Look, Drip: patient})
-	e := &Egress{cfg: cfg, mesh: m, life: life, came: newBrought(), own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
+	e := &Egress{cfg: cfg, mesh: m, life: life, came: newBrought(), wrong: newBrought(), own: newOwn(cfg.Upstream, cfg.Ways, life, cfg.Log)}
 	e.search = newSearch(m, cfg.Ways, life)
 	return e
 }
@@ -96,7 +97,7 @@ func (e *Egress) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stre
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := time.AfterFunc(within, func() { cancel(errLate) })
 	defer limit.Stop()
-	s, err := along(ctx, e, want{ref, true, offset == 0}, func(ctx context.Context, w way) (*oci.Stream, error) {
+	s, err := along(ctx, e, want{ref: ref, blob: true, anew: offset == 0, sure: true}, func(ctx context.Context, w way) (*oci.Stream, error) {
 		return w.open(ctx, e, ref, offset)
 	})
 	if err != nil || s.Body == nil {
@@ -129,7 +130,7 @@ func (b *ended) Close() error {
 
 // Range implements oci.Upstream.
 func (e *Egress) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Stream, error) {
-	return along(ctx, e, want{ref, true, false}, func(ctx context.Context, w way) (*oci.Stream, error) {
+	return along(ctx, e, want{ref: ref, blob: true}, func(ctx context.Context, w way) (*oci.Stream, error) {
 		if w.member == nil {
 			return e.own.Range(ctx, ref, span)
 		}
@@ -141,7 +142,7 @@ func (e *Egress) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.St
 func (e *Egress) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errLate)
 	defer cancel()
-	d, err := along(ctx, e, want{ref, blob, false}, func(ctx context.Context, w way) (oci.Descriptor, error) {
+	d, err := along(ctx, e, want{ref: ref, blob: blob, sure: ref.Digest != ""}, func(ctx context.Context, w way) (oci.Descriptor, error) {
 		if w.member == nil {
 			return e.own.Stat(ctx, ref, blob, accept)
 		}
@@ -158,14 +159,14 @@ func (e *Egress) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []stri
 
 // Manifest implements oci.Upstream.
 func (e *Egress) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Manifest, error) {
-	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (oci.Manifest, error) {
+	return whole(ctx, e, want{ref: ref, sure: ref.Digest != ""}, func(ctx context.Context, up oci.Upstream) (oci.Manifest, error) {
 		return up.Manifest(ctx, ref, accept)
 	})
 }
 
 // Tags implements oci.Upstream.
 func (e *Egress) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
-	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
+	return whole(ctx, e, want{ref: ref}, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
 		to.Reset() // what came by another way
 		return up.Tags(ctx, ref, query, to)
 	})
@@ -173,7 +174,7 @@ func (e *Egress) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.
 
 // Referrers implements oci.Upstream.
 func (e *Egress) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
-	return whole(ctx, e, ref, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
+	return whole(ctx, e, want{ref: ref}, func(ctx context.Context, up oci.Upstream) (*oci.Page, error) {
 		to.Reset() // what came by another way
 		return up.Referrers(ctx, ref, query, to)
 	})
@@ -192,16 +193,16 @@ func (e *Egress) strays(w way, ref oci.Ref, redirect string) error {
 }
 
 // whole asks for a manifest or a list.
-func whole[T any](ctx context.Context, e *Egress, ref oci.Ref, ask func(context.Context, oci.Upstream) (T, error)) (T, error) {
+func whole[T any](ctx context.Context, e *Egress, what want, ask func(context.Context, oci.Upstream) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errLate)
 	defer cancel()
-	v, err := along(ctx, e, want{ref, false, false}, func(ctx context.Context, w way) (T, error) {
+	v, err := along(ctx, e, what, func(ctx context.Context, w way) (T, error) {
 		if w.member == nil {
 			return ask(ctx, e.own)
 		}
-		return short(ctx, e, w, ref, ask)
+		return short(ctx, e, w, what.ref, ask)
 	})
-	return v, late(ctx, ref, err)
+	return v, late(ctx, what.ref, err)
 }
 
 // short asks a member for an answer that comes whole, and gives it up if it hangs.
@@ -236,6 +237,10 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 	if w.member == nil {
 		return e.own.Open(ctx, ref, offset)
 	}
+	to := want{ref: ref, sure: true}.goal(ctx)
+	if e.wrong.last(ref.Content()) != "" {
+		ctx = oci.WithoutMirrors(ctx)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := e.mesh.WatchStream(ctx, cancel, w.member, alive(ref), offset, false)
 	s, err := w.member.Relay().Open(ctx, ref, offset)
@@ -247,10 +252,13 @@ func (w way) open(ctx context.Context, e *Egress, ref oci.Ref, offset int64) (*o
 		cancel(nil)
 		return s, err
 	}
+	if s.By == oci.Mirror { // of which the member never hears whether its bytes were right
+		s.Wrong = func(bool) { e.wrong.add(ref.Content(), w.member.ID()) }
+	}
 	watch.Begin(s.Body)
 	s.Body = &through{Watch: watch, Closer: s.Body, ctx: ctx, end: cancel, member: w.member, ended: func(broke bool) {
 		if broke {
-			e.cfg.Ways.doubt(w.member.ID(), ref.Registry)
+			e.cfg.Ways.doubt(w.member.ID(), to)
 		} else {
 			e.came.add(ref.Content(), w.member.ID())
 		}

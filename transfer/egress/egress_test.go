@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -238,6 +239,7 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 		"illegal":     {Kind: oci.Denied, By: oci.Middlebox, Status: 451},
 		"proxy login": {Kind: oci.Unavailable, By: oci.Middlebox, Status: 407},
 		"no answer":   {Kind: oci.Timeout, Reason: "no answer in time"},
+		"reset":       {Kind: oci.Unavailable, Reason: "the connection broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 2, true, func(t *testing.T, r *rig) {
@@ -259,6 +261,107 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A member that does not get to the registry for reasons of its own, such as its guard or its
+// config, says nothing of the registry. The next one is asked.
+func TestAMembersOwnTroubleIsNotTheRegistrys(t *testing.T) {
+	t.Parallel()
+	for name, e := range map[string]oci.Error{
+		"its guard refuses":           {Kind: oci.Denied, Reason: "it leads to a private address"},
+		"a certificate is not known":  {Kind: oci.Unavailable, Reason: "the TLS certificate is not trusted"},
+		"its config says never":       {Kind: oci.Offline},
+		"the name leads back to it":   {Kind: oci.Looped},
+		"it has no connection either": {Kind: oci.Unavailable, Unreached: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				e.Registry = host
+				r.own.set(errNoWay())
+				r.members[0].set(&e)
+				r.mustTag("b")
+				if b, relay, err := r.read(0); err != nil || relay != "node-b" || !bytes.Equal(b, content) {
+					t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
+				}
+			})
+		})
+	}
+}
+
+// A member that has no room for one request is asked for the next at once.
+func TestAMemberThatIsBusyIsAskedAgain(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.mustTag("a")
+		for range 3 {
+			r.members[0].set(&mesh.PeerError{Peer: "node-a", Busy: true, Err: errors.New("busy")})
+			if by, err := r.tag(); err == nil {
+				t.Errorf("%q answered", by)
+			}
+			r.members[0].set(nil)
+			r.mustTag("a")
+		}
+	})
+}
+
+// Mirrors are reached whatever is known of the way to the registry, and what they answer says
+// nothing of that.
+func TestMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {
+	bubble(t, 1, true, func(t *testing.T, r *rig) {
+		r.own.set(errNoWay())
+		r.mustTag("a")
+		r.members[0].set(errNoWay())
+		r.own.mirror = true
+		s, err := r.Open(oci.WithMirrors(t.Context()), blobRef, 0)
+		if err != nil || s.By != oci.Mirror || r.members[0].count("open") != 0 {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		if b, err := io.ReadAll(s.Body); err != nil || s.Body.Close() != nil || !bytes.Equal(b, content) {
+			t.Error(len(b), err)
+		}
+		if way := r.ways.Tell(host); way.State != mesh.WayDown {
+			t.Errorf("other nodes are told of %+v", way)
+		}
+	})
+}
+
+// That a member does not reach the registry says nothing of its mirrors: what these may answer
+// is asked of it at once, all the same.
+func TestAMembersMirrorsAreNotPassedOverForTheRegistrysSake(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.members[0].set(errNoWay())
+		r.members[0].mirror = true
+		for range 2 {
+			r.ways.Hear("a", host, mesh.Way{State: mesh.WayDown}) // as each answer tells
+			if by, err := r.tag(); err == nil {
+				t.Errorf("%q answered", by)
+			}
+			s, err := r.Open(oci.WithMirrors(t.Context()), blobRef, 0)
+			if err != nil || s.By != oci.Mirror {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			_ = s.Body.Close()
+		}
+	})
+}
+
+// What a member's mirror sent wrong does not come from a mirror again.
+func TestAMembersMirrorThatLiesIsNotAskedAgain(t *testing.T) {
+	bubble(t, 1, false, func(t *testing.T, r *rig) {
+		r.members[0].mirror = true
+		ctx := oci.WithMirrors(t.Context())
+		for _, by := range []oci.Party{oci.Mirror, oci.Mirror, oci.Registry} {
+			s, err := r.Open(ctx, blobRef, 0)
+			if err != nil || s.By != by || (s.Wrong != nil) != (by == oci.Mirror) {
+				t.Fatalf("want it from the %v: %+v, %v", by, s, err)
+			}
+			if b, err := io.ReadAll(s.Body); err != nil || s.Body.Close() != nil || len(b) != len(content) {
+				t.Error(len(b), err)
+			}
+			if r.members[0].count("open") == 2 {
+				s.Wrong(true)
+			}
+		}
+	})
 }
 
 // A member that hangs or dies costs a moment.

@@ -42,6 +42,7 @@ type place struct {
 	slow  time.Duration
 	// redirect is what it hands over to a blob's client.
 	redirect string
+	mirror   bool // a mirror answers for it, if it may
 	asked    map[string]int
 }
 
@@ -75,12 +76,26 @@ func (p *place) ask(ctx context.Context, what string) error {
 	p.asked[what]++
 	fails, delay := p.fails, p.delay
 	p.mu.Unlock()
+	if p.mirrored(ctx) {
+		fails = nil
+	}
 	select {
 	case <-time.After(delay):
 		return fails
 	case <-ctx.Done():
 		return &oci.Error{Kind: oci.Timeout, Registry: host, Reason: "no answer in time", Err: context.Cause(ctx)}
 	}
+}
+
+// mirrored reports whether a mirror answers.
+func (p *place) mirrored(ctx context.Context) bool { return p.mirror && oci.Mirrors(ctx) }
+
+// by is who answers.
+func (p *place) by(ctx context.Context) oci.Party {
+	if p.mirrored(ctx) {
+		return oci.Mirror
+	}
+	return oci.Registry
 }
 
 func (p *place) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream, error) {
@@ -92,7 +107,7 @@ func (p *place) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stream,
 	if p.redirect != "" {
 		return &oci.Stream{Redirect: p.redirect, Size: -1}, nil
 	}
-	return &oci.Stream{Body: &body{content[offset:], p.cut, p.slow}, Offset: offset, Size: int64(len(content)), Host: host, By: oci.Registry}, nil
+	return &oci.Stream{Body: &body{content[offset:], p.cut, p.slow}, Offset: offset, Size: int64(len(content)), Host: host, By: p.by(ctx)}, nil
 }
 
 func (p *place) Range(ctx context.Context, _ oci.Ref, span oci.Span) (*oci.Stream, error) {

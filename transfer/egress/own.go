@@ -28,7 +28,7 @@ func newOwn(up oci.Upstream, ways *Ways, life *wait.Life, log *slog.Logger) *own
 }
 
 // fault reports whether a failure may be that of the way out alone: no connection came
-// about, something on the way answered for the registry, or nobody did.
+// about, or it broke, something on the way answered for the registry, or nobody did.
 func fault(err error) bool {
 	e, spoken := oci.AsError(err)
 	switch {
@@ -39,16 +39,25 @@ func fault(err error) bool {
 	case e.By == oci.Middlebox:
 		return e.Kind != oci.Limited
 	default:
-		return e.Kind == oci.Timeout && e.By == oci.Nobody && e.Status == 0
+		return (e.Kind == oci.Timeout || e.Kind == oci.Unavailable) && e.By == oci.Nobody && e.Status == 0
 	}
+}
+
+// theirs reports whether a member's failure is no word of the registry: the member itself
+// fails, its way does, or its guard or its config keeps it from asking.
+func theirs(err error) bool {
+	e, spoken := oci.AsError(err)
+	own := spoken && (e.Kind == oci.Busy || e.Kind == oci.Invalid) // this node has no memory, or asks what can't be passed on
+	return failed(err) || fault(err) || spoken && e.By == oci.Nobody && !own
 }
 
 // note notes what a request by this node's own way tells of it. Where something else
 // answered, or nobody did, the registry may be to blame: then a member has to get further
-// first.
-func (o *own) note(ctx context.Context, registry string, blob bool, began time.Time, err error) {
+// first. What a mirror answers says nothing of the way to the registry.
+func (o *own) note(ctx context.Context, registry string, blob bool, began time.Time, by oci.Party, err error) {
 	e, spoken := oci.AsError(err)
 	switch {
+	case err == nil && by == oci.Mirror:
 	case err == nil, spoken && e.Authoritative():
 		if o.ways.ownUp(registry, blob, time.Since(began)) {
 			o.log.Info("registry reached again by this node's own way", "registry", registry)
@@ -89,14 +98,33 @@ func probed(ref oci.Ref) oci.Ref {
 func noted[T any](ctx context.Context, o *own, ref oci.Ref, blob bool, ask func() (T, error)) (T, error) {
 	began := time.Now()
 	v, err := ask()
-	o.note(ctx, ref.Registry, blob, began, err)
+	o.note(ctx, ref.Registry, blob, began, giver(v, err), err)
 	return v, err
+}
+
+// giver is who gave an answer that is no error.
+func giver(answer any, err error) oci.Party {
+	if err != nil {
+		return oci.Nobody
+	}
+	switch a := answer.(type) {
+	case *oci.Stream:
+		return a.By
+	case oci.Descriptor:
+		return a.By
+	case oci.Manifest:
+		return a.By
+	case *oci.Page:
+		return a.By
+	default:
+		return oci.Nobody
+	}
 }
 
 // Open implements oci.Upstream.
 func (o *own) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	s, err := noted(ctx, o, ref, true, func() (*oci.Stream, error) { return o.up.Open(ctx, ref, offset) })
-	if err == nil && s.Body != nil {
+	if err == nil && s.Body != nil && s.By != oci.Mirror {
 		s.Body = &timed{ReadCloser: s.Body, end: func(bytes int64, took time.Duration) { o.ways.ownSent(ref.Registry, bytes, took) }}
 	}
 	return s, err
@@ -190,6 +218,12 @@ func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.n.Add(int64(n))
 	return n, err
+}
+
+// busy reports whether a member has no room for a request: that says nothing of its way.
+func busy(err error) bool {
+	p, is := errors.AsType[*mesh.PeerError](err)
+	return is && p.Busy
 }
 
 // failed reports whether a member failed, and not the registry.

@@ -29,25 +29,26 @@ type search struct {
 
 // A searchKey says which requests share a search.
 type searchKey struct {
-	registry string
-	blob     bool
+	goal string
+	blob bool
 }
 
 func newSearch(m *mesh.Mesh, ways *Ways, life *wait.Life) *search {
 	return &search{mesh: m, ways: ways, calls: wait.NewCalls[searchKey, mesh.Relayer](life, searchWithin), slots: make(chan struct{}, maxSearches)}
 }
 
-// find returns one of the members whose way leads to the registry, nil if none does.
-func (s *search) find(ctx context.Context, ref oci.Ref, blob bool, members []mesh.Relayer) mesh.Relayer {
-	members = s.ways.worthAsking(members, ref.Registry)
+// find returns one of the members whose way leads to where a question is to get (want.goal),
+// nil if none does.
+func (s *search) find(ctx context.Context, to string, ref oci.Ref, blob bool, members []mesh.Relayer) mesh.Relayer {
+	members = s.ways.worthAsking(members, to)
 	if len(members) == 0 {
 		return nil
 	}
-	m, _, err := s.calls.Do(ctx, searchKey{ref.Registry, blob}, func(ctx context.Context) (mesh.Relayer, error) {
+	m, _, err := s.calls.Do(ctx, searchKey{to, blob}, func(ctx context.Context) (mesh.Relayer, error) {
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
-			return s.race(ctx, ref, blob, members[:min(len(members), maxAsked)]), nil
+			return s.race(ctx, to, ref, blob, members[:min(len(members), maxAsked)]), nil
 		default:
 			return nil, nil
 		}
@@ -59,7 +60,7 @@ func (s *search) find(ctx context.Context, ref oci.Ref, blob bool, members []mes
 }
 
 // race asks the members, and returns the first whose way leads to the registry.
-func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mesh.Relayer) mesh.Relayer {
+func (s *search) race(ctx context.Context, to string, ref oci.Ref, blob bool, members []mesh.Relayer) mesh.Relayer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -77,7 +78,7 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 				continue
 			}
 			m := members[begun]
-			go func() { answers <- answer{m, s.leads(ctx, m, ref, blob)} }()
+			go func() { answers <- answer{m, s.leads(ctx, m, to, ref, blob)} }()
 			begun++
 			next.Reset(stagger)
 		case a := <-answers:
@@ -89,7 +90,7 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 		case <-ctx.Done():
 			for _, m := range members[:begun] {
 				if !heard[m.ID()] {
-					s.ways.found(m.ID(), ref.Registry, oci.LateError(ref, nil))
+					s.ways.found(m.ID(), to, oci.LateError(ref, nil))
 				}
 			}
 			return nil
@@ -99,15 +100,15 @@ func (s *search) race(ctx context.Context, ref oci.Ref, blob bool, members []mes
 }
 
 // leads reports whether a member's way leads to the registry, and notes it.
-func (s *search) leads(ctx context.Context, m mesh.Relayer, ref oci.Ref, blob bool) bool {
+func (s *search) leads(ctx context.Context, m mesh.Relayer, to string, ref oci.Ref, blob bool) bool {
 	_, err := mesh.Tend(ctx, s.mesh, m, alive(ref), func(ctx context.Context, _ mesh.Peer) (oci.Descriptor, error) {
 		return m.Relay().Stat(ctx, probed(ref), blob, oci.ManifestTypes)
 	})
-	if !fault(err) && !failed(err) {
+	if !theirs(err) {
 		err = nil // the registry said something
 	}
-	if ctx.Err() == nil {
-		s.ways.found(m.ID(), ref.Registry, err)
+	if ctx.Err() == nil && !busy(err) {
+		s.ways.found(m.ID(), to, err)
 	}
 	return err == nil
 }

@@ -25,12 +25,23 @@ type want struct {
 	ref  oci.Ref
 	blob bool // and not a manifest, or a list
 	anew bool // all of it, from the beginning
+	sure bool // content by its digest, that any mirror can give: whoever gets it checks it
+}
+
+// goal names what a question is to reach, as members' ways are remembered: the registry, or
+// that or any of its mirrors. A way may lead to one and not to the other.
+func (w want) goal(ctx context.Context) string {
+	if w.sure && oci.Mirrors(ctx) {
+		return w.ref.Registry + " or a mirror"
+	}
+	return w.ref.Registry
 }
 
 // A tour is one request on its way by one way after the other.
 type tour struct {
 	want
 	e     *Egress
+	to    string // as want.goal says
 	began time.Time
 	lost  time.Duration // on members that failed themselves: that says nothing of the registry
 	own   error         // why this node's own way failed, nil if it did not
@@ -42,7 +53,7 @@ type tour struct {
 // along asks by one way after the other until a registry has answered. What a member says
 // for the registry counts as the registry's answer to this node.
 func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Context, way) (T, error)) (v T, err error) {
-	t := &tour{e: e, want: what, began: time.Now()}
+	t := &tour{e: e, want: what, to: what.goal(ctx), began: time.Now()}
 	for w := range t.ways(ctx) {
 		began := time.Now()
 		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
@@ -57,13 +68,14 @@ func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Co
 
 // ways lists the ways in order. This node's own comes first unless it is known to be down;
 // members' that are better by far come before it. Then come members' that are known to be up,
-// those that turn out to be, and at last what was known to be down.
+// those that turn out to be, and at last what was known to be down. Mirrors are reached or not
+// whatever is known of the registry, so where they may answer the own way is never passed over.
 func (t *tour) ways(ctx context.Context) iter.Seq[way] {
 	return func(yield func(way) bool) {
 		cfg := &t.e.cfg
 		t.members = cfg.Relays(t.ref.Registry, cmp.Or(t.ref.Digest.String(), t.ref.Repository))
 		down, better := cfg.Ways.avoids(t.members, t.ref.Registry, t.blob)
-		last := down && len(t.members) > 0
+		last := down && len(t.members) > 0 && !oci.Mirrors(ctx)
 		switch {
 		case !cfg.Own:
 		case last:
@@ -106,11 +118,11 @@ func (t *tour) doubted() (others, last []mesh.Relayer) {
 
 // through lists the ways of members: those known to be good, then those that turn out to be.
 func (t *tour) through(ctx context.Context, members []mesh.Relayer, yield func(way) bool) bool {
-	if !t.each(t.e.cfg.Ways.up(members, t.ref.Registry), yield) {
+	if !t.each(t.e.cfg.Ways.up(members, t.to), yield) {
 		return false
 	}
 	for len(t.taken) < 2*maxWays && t.inTime() {
-		m := t.e.search.find(ctx, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
+		m := t.e.search.find(ctx, t.to, t.ref, t.blob, slices.DeleteFunc(slices.Clone(members), t.took))
 		if m == nil || t.took(m) {
 			break
 		}
@@ -132,7 +144,10 @@ func (t *tour) inTime() bool { return time.Since(t.began)-t.lost < otherWays }
 // settles reports whether no other way is to be taken after what this one led to, and notes
 // what that tells of the way.
 func (t *tour) settles(ctx context.Context, w way, err error) bool {
-	bad := fault(err) || w.member != nil && failed(err)
+	bad := fault(err)
+	if w.member != nil {
+		bad = theirs(err)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return true
@@ -143,13 +158,15 @@ func (t *tour) settles(ctx context.Context, w way, err error) bool {
 		return true
 	}
 	if !bad {
-		t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, nil)
+		t.e.cfg.Ways.found(w.member.ID(), t.to, nil)
 		if t.own != nil { // the member got further
 			t.e.own.down(t.ref.Registry, t.blob, t.own)
 		}
 		return true
 	}
-	t.e.cfg.Ways.found(w.member.ID(), t.ref.Registry, err)
+	if !busy(err) {
+		t.e.cfg.Ways.found(w.member.ID(), t.to, err)
+	}
 	t.taken = append(t.taken, w.member)
 	t.e.cfg.Log.Debug("no way out through another node", "peer", w.name(), "registry", t.ref.Registry, "error", err)
 	return !failed(err) && !t.inTime()
@@ -165,7 +182,7 @@ func (t *tour) failure() error {
 	var others []string
 	e := *own
 	for _, m := range t.members {
-		why := t.e.cfg.Ways.why(m.ID(), t.ref.Registry)
+		why := t.e.cfg.Ways.why(m.ID(), t.to)
 		if why == nil || len(others) == maxNamed {
 			continue
 		}

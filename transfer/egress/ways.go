@@ -48,7 +48,7 @@ type measured struct {
 	sent     time.Time // when rate was
 }
 
-type theirKey struct{ member, registry string }
+type theirKey struct{ member, goal string }
 
 // A heard is what is known of a member's way.
 type heard struct {

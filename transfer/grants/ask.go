@@ -19,7 +19,7 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 		}
 		return asked, err
 	}
-	at, _, err = g.asking.Do(ctx, question{q.Ref, as, q.Member}, func(ctx context.Context) (time.Time, error) {
+	at, _, err = g.asking.Do(ctx, question{ref: q.Ref, resource: as, member: q.Member}, func(ctx context.Context) (time.Time, error) {
 		if q.Member {
 			return own(ctx)
 		}
@@ -39,14 +39,16 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	}
 	err = oci.Lateness(q.Ref, err)
 	e, isError := oci.AsError(err)
-	switch {
-	case !isError:
-		return time.Time{}, err
-	case e.LastWordCounts() && within(last, q.StaleIfError):
-		return last, nil
-	default:
+	if !isError || !e.LastWordCounts() {
 		return time.Time{}, err
 	}
+	if !within(last, q.StaleIfError) && as == oci.ManifestResource { // which vouches for its blobs
+		last = askMembers(ctx, g, q, as)
+	}
+	if within(last, q.StaleIfError) {
+		return last, nil
+	}
+	return time.Time{}, err
 }
 
 // fits reports whether an answer to HEAD can be the registry's word on q: a portal's
@@ -78,20 +80,41 @@ func askPeer(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (ti
 	return how.At, nil
 }
 
+// membersWithin is how long members are asked in the registry's place: the client may have
+// waited for the registry already.
+const membersWithin = 5 * time.Second
+
 // askMembers returns when the registry vouched for q, as the members that hold its content
-// know: it must not be asked itself. Zero means that none of them knows.
-func (g *Grants) askMembers(ctx context.Context, q Request, as oci.Resource) time.Time {
+// know: the registry cannot or must not be asked. Zero means that none of them knows, or that
+// a refusal is newer.
+func askMembers(ctx context.Context, g *Grants, q Request, as oci.Resource) time.Time {
 	if q.Member {
 		return time.Time{}
 	}
-	at, _, _ := g.asking.Do(ctx, question{q.Ref, as, q.Member}, func(ctx context.Context) (time.Time, error) {
+	at, _, _ := g.asking.Do(ctx, question{ref: q.Ref, resource: as, instead: true}, func(ctx context.Context) (time.Time, error) {
+		ctx, cancel := context.WithTimeout(ctx, membersWithin)
+		defer cancel()
 		for _, p := range g.cfg.Mesh.Held(ctx, q.Ref, g.cfg.Mesh.Members()) {
-			if at, err := askPeer(ctx, p, q.Ref, as); err == nil && !at.IsZero() {
+			if at, err := lastWord(ctx, p, q.Ref, as); err == nil && !at.IsZero() {
 				return at, nil
 			}
 		}
 		return time.Time{}, nil
 	})
 	g.Grant(q, as, at)
-	return at
+	return g.At(q, as)
+}
+
+// lastWord returns when the registry vouched for ref, as a member that holds its content
+// knows. Of a manifest that member knows it by itself; of a blob it asks the registry, unless
+// that is offline for it, too.
+func lastWord(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (time.Time, error) {
+	if as == oci.BlobResource {
+		return askPeer(ctx, p, ref, as)
+	}
+	found, err := p.Manifest(ctx, ref, mesh.Terms{Held: true, Vouched: true})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return found.At, nil
 }

@@ -57,6 +57,7 @@ type question struct {
 	ref      oci.Ref
 	resource oci.Resource
 	member   bool
+	instead  bool // members are asked in the registry's place
 }
 
 // New returns Grants. Close them.
@@ -81,7 +82,7 @@ func (g *Grants) Allowed(ctx context.Context, q Request, as oci.Resource) (*Pass
 		return p, nil
 	}
 	if q.Offline {
-		if p.at = g.askMembers(ctx, q, as); p.at.IsZero() {
+		if p.at = askMembers(ctx, g, q, as); p.at.IsZero() {
 			return nil, oci.OfflineError(q.Ref)
 		}
 		return p, nil
@@ -146,7 +147,7 @@ func (g *Grants) MayShow(ctx context.Context, q Request, as oci.Resource) bool {
 		return true
 	}
 	if q.Offline {
-		return !g.At(q, as).IsZero() || !g.askMembers(ctx, q, as).IsZero()
+		return !g.At(q, as).IsZero() || !askMembers(ctx, g, q, as).IsZero()
 	}
 	at, err := g.ask(ctx, q, as)
 	return err == nil && !at.IsZero()

@@ -12,7 +12,8 @@ type Relayer interface {
 	// Relay asks registries by the member's way out. The member keeps nothing of the
 	// answers and asks no third node. Errors are *oci.Error if the registry failed or
 	// could not be reached from there, and *PeerError if the member itself fails.
-	// Nobody has checked a blob's bytes; a manifest matches its digest.
+	// Nobody has checked a blob's bytes; a manifest matches its digest. How long Open waits
+	// for a member that says nothing, ctx alone decides.
 	Relay() oci.Upstream
 }
 

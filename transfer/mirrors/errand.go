@@ -92,7 +92,7 @@ func (e *errand[T]) try(ctx context.Context, p *place, limit time.Duration, hurr
 	cut := errors.Is(context.Cause(own), errSlow)
 	end(nil)
 	if ctx.Err() != nil {
-		return r, true, e.gone(ctx, err)
+		return r, true, e.gone(ctx, p, err)
 	}
 	said, spoken := oci.AsError(err)
 	if !spoken && !cut {
@@ -111,9 +111,12 @@ func (e *errand[T]) try(ctx context.Context, p *place, limit time.Duration, hurr
 	return r, false, nil
 }
 
-// gone is the error of a question whose asker has gone, or has no more time.
-func (e *errand[T]) gone(ctx context.Context, err error) error {
-	if _, ok := oci.AsError(err); ok {
+// gone is the error of a question whose asker has gone, or has no more time. What a mirror
+// says just then is not the registry's word.
+func (e *errand[T]) gone(ctx context.Context, p *place, err error) error {
+	if said, ok := oci.AsError(err); ok && !p.own && said.By != oci.Nobody {
+		return oci.LateError(e.ref, context.Cause(ctx))
+	} else if ok {
 		return e.named(err)
 	}
 	return context.Cause(ctx)

@@ -69,6 +69,14 @@ func New(cfg Config) *Mirrors {
 	return m
 }
 
+// Over returns the same Mirrors, with all that they know, over another Upstream: questions go
+// by that, and probes as before. Close only the Mirrors that New has returned.
+func (m *Mirrors) Over(upstream oci.Upstream) *Mirrors {
+	over := *m
+	over.upstream = upstream
+	return &over
+}
+
 // A Place is how a mirror, or the registry as one place among its mirrors, does.
 type Place struct {
 	Host  string

@@ -3,11 +3,14 @@ package mirrors
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/oci"
 )
@@ -488,6 +491,31 @@ func TestTheCallersOwnFailures(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A refuser refuses just when its asker goes.
+type refuser struct {
+	oci.Upstream
+	cancel func()
+}
+
+func (r refuser) Manifest(_ context.Context, ref oci.Ref, _ []string) (oci.Manifest, error) {
+	r.cancel()
+	return oci.Manifest{}, &oci.Error{Kind: oci.Denied, Registry: ref.Registry, Host: ref.Registry, By: oci.Registry, Status: 403}
+}
+
+// A mirror's refusal in the moment in which the asker goes is not taken for the registry's,
+// which would take back what that vouched for.
+func TestAMirrorRefusesNothingInTheRegistrysName(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(oci.WithMirrors(t.Context()))
+	m := New(Config{Upstream: refuser{cancel: cancel}, Of: map[string][]Mirror{own: {{Host: one}}}, Log: slog.New(slog.DiscardHandler)})
+	defer m.Close()
+	ref := oci.Ref{Registry: own, Repository: "a/b", Digest: digest.FromString("x")}
+	_, err := m.Manifest(ctx, ref, nil)
+	if e, ok := oci.AsError(err); !ok || e.Authoritative() || e.Kind != oci.Timeout || e.Registry != own || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // Closing ends the probes.

@@ -11,6 +11,11 @@ func WithMirrors(ctx context.Context) context.Context {
 	return context.WithValue(ctx, mirrorsKey{}, true)
 }
 
+// WithoutMirrors returns ctx for a question that only the registry may answer, after all.
+func WithoutMirrors(ctx context.Context) context.Context {
+	return context.WithValue(ctx, mirrorsKey{}, false)
+}
+
 // Mirrors reports whether mirrors may answer.
 func Mirrors(ctx context.Context) bool {
 	may, _ := ctx.Value(mirrorsKey{}).(bool)

@@ -204,7 +204,7 @@ func TestSilence(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body) // otherwise net/http does not notice that the client leaves
 				<-r.Context().Done()
 			})
-			if name == "open" || name == "offer" { // only the caller sets a time limit for these
+			if name == "open" || name == "relayed blob" || name == "offer" { // only the caller sets a time limit for these
 				for range strikes {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 					err := call(ctx, c, b)

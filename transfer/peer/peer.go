@@ -38,7 +38,8 @@
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters. Who answers a relay-request asks
-// the registry and keeps nothing, and never asks a third node (relay.go, relays.go, told.go).
+// the registry, or with mirrors=1 its mirrors too, and keeps nothing, and never asks a third
+// node (relay.go, relays.go, told.go).
 // Each answer about a registry also tells how the node's own way there is (way.go).
 package peer
 

@@ -42,6 +42,7 @@ type query struct {
 	told   bool          // the registry answered the question
 	peek   bool          // of a list: whether it is held
 	pause  time.Duration // how long a registry asks to be left alone
+	mirror bool          // of what is passed on: mirrors of the registry may answer, too
 	list   oci.Query     // what selects a page of a list
 }
 
@@ -65,6 +66,9 @@ func (q query) encode() string {
 	}
 	if q.peek {
 		v.Set("peek", "1")
+	}
+	if q.mirror {
+		v.Set("mirrors", "1")
 	}
 	set(v, "tag", q.Tag)
 	if q.inList {
@@ -123,7 +127,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "told", "list", "part", "peek", "pause"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "told", "list", "part", "peek", "pause", "mirrors"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -134,6 +138,7 @@ func parseQuery(raw string) (query, error) {
 	}
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
 	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
+	q.mirror = v.Get("mirrors") == "1"
 	if in := v.Get("lost"); in != "" {
 		q.lost, q.Repository = true, in
 	}

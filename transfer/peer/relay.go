@@ -42,6 +42,7 @@ func firsthand(registry string, err error) error {
 
 // small asks for a small answer, and reads what it says of the registry's.
 func (r relay) small(ctx context.Context, path string, q query, limit int64) (*answer, told, error) {
+	q.mirror = oci.Mirrors(ctx)
 	a, err := r.peer.get(ctx, path, q, limit)
 	if err != nil {
 		return nil, told{}, firsthand(q.Registry, err)
@@ -59,7 +60,7 @@ func (r relay) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream
 	c := r.peer.client
 	l, resp, err := c.do(ctx, r.peer.id, ask{
 		method: http.MethodGet, path: root + "relay-blobs/" + ref.Digest.String(),
-		query: query{Ref: ref}, span: wire.RangeFrom(offset), bulk: true,
+		query: query{Ref: ref, mirror: oci.Mirrors(ctx)}, span: wire.RangeFrom(offset), bulk: true,
 	})
 	if err != nil {
 		return nil, firsthand(ref.Registry, err)
@@ -110,7 +111,7 @@ func (r relay) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Stre
 	c := r.peer.client
 	a, err := c.small(ctx, r.peer.id, ask{
 		method: http.MethodGet, path: root + "relay-blobs/" + ref.Digest.String(),
-		query: query{Ref: ref, Terms: mesh.Terms{Part: span}}, span: wire.RangeFrom(span.Offset), bulk: true,
+		query: query{Ref: ref, Terms: mesh.Terms{Part: span}, mirror: oci.Mirrors(ctx)}, span: wire.RangeFrom(span.Offset), bulk: true,
 	}, span.Length, c.times.call)
 	if err != nil {
 		return nil, firsthand(ref.Registry, err)
@@ -151,6 +152,9 @@ func (r relay) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string
 		}
 		d.Manifest = &m
 	}
+	if d.Digest == "" && ref.Tag != "" {
+		return oci.Descriptor{}, mesh.Lied(r.peer, errors.New("it does not tell what the tag means"))
+	}
 	return d, nil
 }
 
@@ -185,6 +189,7 @@ func (r relay) Referrers(ctx context.Context, ref oci.Ref, q oci.Query, to oci.S
 // list gets a page.
 func (r relay) list(ctx context.Context, path string, q query, to oci.Sink) (*oci.Page, error) {
 	c := r.peer.client
+	q.mirror = oci.Mirrors(ctx)
 	a, err := c.into(ctx, r.peer.id, ask{method: http.MethodGet, path: root + path, query: q}, maxList, c.times.call, to)
 	if err != nil {
 		return nil, firsthand(q.Registry, err)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
+	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -109,7 +112,7 @@ func said(err error) string {
 		return fmt.Sprint(err)
 	}
 	own := *e
-	own.Err = nil
+	own.Err, own.RetryAfter = nil, own.RetryAfter.Round(time.Minute) // what is left of a pause gets less
 	return fmt.Sprintf("%+v", own)
 }
 
@@ -226,6 +229,81 @@ func TestWhatIsNotRelayed(t *testing.T) {
 				t.Error("the member counts as sick")
 			}
 		})
+	}
+}
+
+// heedful notes by which questions mirrors may answer.
+type heedful struct {
+	oci.Upstream
+	may atomic.Int64
+}
+
+// heed notes a question.
+func (h *heedful) heed(ctx context.Context) {
+	if oci.Mirrors(ctx) {
+		h.may.Add(1)
+	}
+}
+
+func (h *heedful) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
+	h.heed(ctx)
+	s, err := h.Upstream.Open(ctx, ref, offset)
+	if err == nil && oci.Mirrors(ctx) {
+		s.By = oci.Mirror
+	}
+	return s, err
+}
+
+func (h *heedful) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Stream, error) {
+	h.heed(ctx)
+	return h.Upstream.Range(ctx, ref, span)
+}
+
+func (h *heedful) Stat(ctx context.Context, ref oci.Ref, blob bool, accept []string) (oci.Descriptor, error) {
+	h.heed(ctx)
+	return h.Upstream.Stat(ctx, ref, blob, accept)
+}
+
+func (h *heedful) Manifest(ctx context.Context, ref oci.Ref, accept []string) (oci.Manifest, error) {
+	h.heed(ctx)
+	return h.Upstream.Manifest(ctx, ref, accept)
+}
+
+func (h *heedful) Tags(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
+	h.heed(ctx)
+	return h.Upstream.Tags(ctx, ref, query, to)
+}
+
+func (h *heedful) Referrers(ctx context.Context, ref oci.Ref, query oci.Query, to oci.Sink) (*oci.Page, error) {
+	h.heed(ctx)
+	return h.Upstream.Referrers(ctx, ref, query, to)
+}
+
+// Mirrors of the member answer if they may at the node that asks, and only then. Who answered
+// is told.
+func TestMirrorsAnswerByWayOfAMember(t *testing.T) {
+	t.Parallel()
+	registry := upstreamtest.New(t)
+	client, err := upstream.New([]upstream.Registry{{Host: registry.Host(), Configured: true, Insecure: true, FollowRedirects: true}}, upstream.Registry{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	h := &heedful{Upstream: client}
+	r := newRig(t, setup{out: true, upstream: h})
+	img := registry.PutImage(repo, "v1", random(1, 10_000))
+	ref := oci.Ref{Registry: registry.Host(), Repository: repo, Digest: img.Layers[0]}
+	for what, ask := range take {
+		for may, ctx := range map[bool]context.Context{false: t.Context(), true: oci.WithMirrors(t.Context())} {
+			h.may.Store(0)
+			got, err := ask(ctx, r.Relayer("b").Relay(), img, ref)
+			if err != nil || (h.may.Load() > 0) != may {
+				t.Errorf("%s, they may: %v; asked as if %v: %v", what, may, h.may.Load() > 0, err)
+			}
+			if by := got.stream.By; what == "blob" && (by == oci.Mirror) != may {
+				t.Errorf("mirrors may answer: %v; the %v did", may, by)
+			}
+		}
 	}
 }
 
@@ -359,6 +437,10 @@ func TestRelayedLies(t *testing.T) {
 				t.Error("the manifest is believed")
 			} else {
 				wantPeerError(t, err, "")
+			}
+			tag := oci.Ref{Registry: somewhere.Registry, Repository: repo, Tag: "v1"}
+			if _, err := c.Relayer("b").Relay().Stat(t.Context(), tag, false, nil); err == nil {
+				t.Error("the tag is believed")
 			}
 			if _, err := c.Relayer("b").Relay().Range(t.Context(), somewhere, oci.Span{Offset: 3, Length: 5}); err == nil {
 				t.Error("the range is believed")

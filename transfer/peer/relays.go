@@ -37,11 +37,15 @@ func newRelays(a *answers) *relays {
 	return &relays{answers: a, out: a.cfg.Out, memory: wait.NewBudget(relayMemory, relayCrowd, relayPatience)}
 }
 
-// open refuses requests that this node does not relay.
+// open refuses requests that this node does not relay. Mirrors, as this node's config names
+// them, may answer if they may at the sender.
 func (r *relays) open(answer func(*reply, *call) error) func(*reply, *call) error {
 	return r.mine(func(w *reply, c *call) error {
 		if r.out == nil || r.cfg.Relays != nil && !r.cfg.Relays(c.Registry) {
 			return errNotMine
+		}
+		if c.mirror {
+			c.Request = c.WithContext(oci.WithMirrors(c.Context()))
 		}
 		return answer(w, c)
 	})

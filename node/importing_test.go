@@ -1,0 +1,92 @@
+package node
+
+import (
+	"archive/tar"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node/image"
+	"oci-proxy/transfer"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// What a file lists is in memory until its end, so all of that together has a bound.
+func TestALayoutIsBounded(t *testing.T) {
+	t.Parallel()
+	in := newTaking(t.Context(), transfer.Intake{}, func(name string) (oci.Ref, error) { return oci.ParseImage(name, oci.Names{}) })
+	in.left = 1000
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		m := fmt.Sprintf(`{"schemaVersion":2,"annotations":{"n":"%d"}}`, i)
+		err = in.manifest(digest.FromString(m), int64(len(m)), strings.NewReader(m))
+	}
+	if err == nil || !strings.Contains(err.Error(), "import it in parts") || len(in.held) > 1000/40 {
+		t.Errorf("%d manifests came: %v", len(in.held), err)
+	}
+	many := `{"manifests":[` + strings.Repeat("{},", image.MaxIndex/3) + "{}]}"
+	if _, err := image.NewReader(strings.NewReader(tarOf(t, image.IndexName, many))); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("an index of many entries: %v", err)
+	}
+}
+
+// A registry has what a manifest lists, or it would not have taken it. A file may lack it: then
+// it vouches for the manifest no more than for what is missing, however that is listed.
+func TestAFileDoesNotVouchForWhatItLacks(t *testing.T) {
+	t.Parallel()
+	for name, hidden := range map[string]string{"listed": "", "hidden": `,"Layers":[]`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := upstreamtest.New(t)
+			p := newProxy(t, up, settings{registry: "private: true"})
+			d := up.PutBlob(repo, random(7, 1000))
+			p.get(blobPath(d)).want(t, http.StatusOK)
+			m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":2},"layers":[{"digest":%q,"size":1000}]%s}`, upstreamtest.TypeManifest, digest.FromString("{}"), d, hidden)
+			index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"annotations":{"org.opencontainers.image.ref.name":"%s/other/app:v1"}}]}`, upstreamtest.TypeManifest, digest.FromString(m), up.Host())
+			file := tarOf(t, image.IndexName, index, "blobs/sha256/"+digest.FromString(m).Encoded(), m, "blobs/sha256/"+digest.FromString("{}").Encoded(), "{}")
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/_/import", strings.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-tar")
+			resp, err := p.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := read(resp); a.StatusCode != http.StatusOK || hidden == "" && !strings.Contains(string(a.body), "did not come") {
+				t.Errorf("%d: %s", a.StatusCode, a.body)
+			}
+			by := "manifests/" + digest.FromString(m).String()
+			if p.get("/v2/other/app/manifests/v1"); hidden == "" {
+				p.get("/v2/other/app/"+by).want(t, http.StatusNotFound)
+			} else {
+				p.get("/v2/other/app/" + by)
+			}
+			p.get("/v2/other/app/blobs/"+d.String()).want(t, http.StatusNotFound)
+		})
+	}
+}
+
+// tarOf is a tar file with those files in it: a name, what is in it, and so on.
+func tarOf(t *testing.T, files ...string) string {
+	t.Helper()
+	var b strings.Builder
+	w := tar.NewWriter(&b)
+	for f := range slices.Chunk(files, 2) {
+		if err := w.WriteHeader(&tar.Header{Name: f[0], Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f[1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
