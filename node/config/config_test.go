@@ -173,7 +173,7 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 `)
 	want := Registry{
 		Host: "h.example", Private: true, Mirrors: []Mirror{{Host: "m.example"}, {Host: "n.example:5000", Tags: true}},
-		Tags:   []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
+		Tags:             []TagRule{{"*-SNAPSHOT", 10 * time.Second, 0}, {"v?", 5 * time.Minute, time.Hour}},
 		RateLimitReserve: 15, TagTTL: 5 * time.Minute, Offline: true, UpstreamConnections: 4, UpstreamRequests: 8, UpstreamRate: 3 << 20, RealmHosts: []string{"auth.example"}, Path: "/team/Prefix_1.0",
 		Alias: []string{"h", "h_5"}, CacheDir: defaultCacheDir(), CacheMaxSize: 10 << 30, FollowRedirects: true,
 	}
