@@ -318,7 +318,20 @@ func (t *taking) whole(d digest.Digest) error {
 			return fmt.Errorf("its blob %s did not come", one)
 		}
 	}
+	for _, one := range append([]digest.Digest{d}, t.needs[d]...) {
+		if !t.holds(one) {
+			return fmt.Errorf("%s left the cache for what came after it: raise cache_max_size", one)
+		}
+	}
 	return nil
+}
+
+// holds reports whether what came is in the cache for all whose it is.
+func (t *taking) holds(d digest.Digest) bool {
+	return !slices.ContainsFunc(t.repos[d], func(ref oci.Ref) bool {
+		ref.Digest = d
+		return !t.intake.Holds(ref)
+	})
 }
 
 // referrers makes the lists of what refers to each manifest: there may be nothing, which

@@ -2,6 +2,7 @@ package node
 
 import (
 	"archive/tar"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -69,6 +70,56 @@ func TestAFileDoesNotVouchForWhatItLacks(t *testing.T) {
 			}
 			p.get("/v2/other/app/blobs/"+d.String()).want(t, http.StatusNotFound)
 		})
+	}
+}
+
+// What was evicted again by the rest of its file is not said to be imported.
+func TestAFileLargerThanTheCacheSaysSo(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	p := newProxy(t, up, settings{defaults: "cache_max_size: 1m"})
+	var entries, blobs []string
+	for i := range 4 {
+		layer, config := random(uint64(i), 400_000), fmt.Sprintf(`{"n":%d}`, i)
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":%d},"layers":[{"digest":%q,"size":%d}]}`, upstreamtest.TypeManifest, digest.FromString(config), len(config), digest.FromBytes(layer), len(layer))
+		entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"annotations":{"org.opencontainers.image.ref.name":"%s/org/app:v%d"}}`, upstreamtest.TypeManifest, digest.FromString(m), up.Host(), i))
+		for _, content := range []string{m, config, string(layer)} {
+			blobs = append(blobs, "blobs/sha256/"+digest.FromString(content).Encoded(), content)
+		}
+	}
+	file := tarOf(t, append([]string{image.IndexName, `{"schemaVersion":2,"manifests":[` + strings.Join(entries, ",") + `]}`}, blobs...)...)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/_/import", strings.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-tar")
+	resp, err := p.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up.Down()
+	there := 0
+	for line := range strings.Lines(string(read(resp).body)) {
+		var one imported
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatal(err)
+		}
+		if one.Image == "" || one.Error != "" {
+			continue
+		}
+		there++
+		a := p.get("/v2/org/app/manifests/" + one.Digest)
+		a.want(t, http.StatusOK)
+		var m struct{ Layers []struct{ Digest string } }
+		if err := json.Unmarshal(a.body, &m); err != nil {
+			t.Error(err)
+		}
+		for _, l := range m.Layers {
+			p.get("/v2/org/app/blobs/"+l.Digest).want(t, http.StatusOK)
+		}
+	}
+	if there == 0 || there == 4 {
+		t.Errorf("%d images are said to be there", there)
 	}
 }
 

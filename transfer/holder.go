@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"time"
 
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/grants"
@@ -141,11 +142,20 @@ func (h holder) Progress(ref oci.Ref) mesh.Progress {
 	p := mesh.Progress{Streams: int(h.f.blobs.streams.Load())}
 	if size, held, _ := h.f.grants.Glance(q); held {
 		p.Held, p.Offset = true, size
+		p.Blob, p.Manifest = ago(h.f.grants.At(q, oci.BlobResource)), ago(h.f.grants.At(q, oci.ManifestResource))
 		p.Unvouched = !h.f.grants.Vouched(q, oci.BlobResource) && !h.f.grants.Vouched(q, oci.ManifestResource)
 		return p
 	}
 	p.Offset = h.f.flights.Sendable(ref.Content())
 	return p
+}
+
+// ago is how many milliseconds have passed since then, at least 1; 0 if that never was.
+func ago(then time.Time) int64 {
+	if then.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(then).Milliseconds()) + 1 // rather too old than too new
 }
 
 // Take implements mesh.Holder.

@@ -51,10 +51,7 @@ func (in Intake) Vouch(ref oci.Ref) {
 // compared with it all the same: a file vouches for the bytes that are in it, and unlocks
 // nothing of which it only knows the digest. The error says why it was not kept.
 func (in Intake) Blob(ctx context.Context, refs []oci.Ref, size int64, r io.Reader) error {
-	lacks := func(ref oci.Ref) bool {
-		_, held := in.f.request(ref).Shard.Stat(ref.Digest)
-		return !held
-	}
+	lacks := func(ref oci.Ref) bool { return !in.Holds(ref) }
 	now, first := time.Now(), max(0, slices.IndexFunc(refs, lacks)) // that takes the bytes
 	for i := range refs {
 		ref := refs[(first+i)%len(refs)]
@@ -74,6 +71,13 @@ func (in Intake) Blob(ctx context.Context, refs []oci.Ref, size int64, r io.Read
 		in.f.grants.Delivered(q, oci.BlobResource, now)
 	}
 	return nil
+}
+
+// Holds reports whether what ref's digest names is in the cache: what came later may have
+// taken its place.
+func (in Intake) Holds(ref oci.Ref) bool {
+	_, held := in.f.request(ref).Shard.Stat(ref.Digest)
+	return held
 }
 
 // compare reads what is to have that digest.

@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,11 +23,12 @@ const (
 )
 
 // The annotations of a layout's index: how images are called, by the standard and by
-// containerd and docker; and our own: which repository a manifest without a name
-// belongs to, and tags that are not there.
+// containerd and docker; and our own: the name of what is no image, which repository a
+// manifest without a name belongs to, and tags that are not there.
 const (
 	refName       = "org.opencontainers.image.ref.name"
 	fullName      = "io.containerd.image.name"
+	ownName       = "io.oci-proxy.name"
 	ownRepository = "io.oci-proxy.repository"
 	ownAbsent     = "io.oci-proxy.absent"
 )
@@ -48,10 +50,7 @@ type Index struct {
 // Name returns what an entry of the index is called: registry/repository:tag, or with a
 // digest; only a tag where the program that wrote it knew no more; "" for nothing.
 func (d Descriptor) Name() string {
-	if name := d.Annotations[fullName]; name != "" {
-		return name
-	}
-	return d.Annotations[refName]
+	return cmp.Or(d.Annotations[fullName], d.Annotations[ownName], d.Annotations[refName])
 }
 
 // Repository returns the registry/repository of an entry without a name, "" if the
@@ -128,11 +127,12 @@ func (l *Layout) Add(repository, reference string, i *Image) {
 	l.addDocker(repository+reference, i)
 }
 
-// name adds an entry to the index. What is no image must not be unpacked as one.
+// name adds an entry to the index. What is no image must not be unpacked as one: containerd
+// unpacks all that has a name it knows.
 func (l *Layout) name(d Descriptor, name string, unpacked bool) {
-	d.Annotations = map[string]string{refName: name}
+	d.Annotations = map[string]string{ownName: name}
 	if unpacked {
-		d.Annotations[fullName] = name
+		d.Annotations = map[string]string{refName: name, fullName: name}
 	}
 	l.index.Manifests = append(l.index.Manifests, d)
 }

@@ -42,7 +42,7 @@ func (g *Grants) ask(ctx context.Context, q Request, as oci.Resource) (at time.T
 	if !isError || !e.LastWordCounts() {
 		return time.Time{}, err
 	}
-	if !within(last, q.StaleIfError) && as == oci.ManifestResource { // which vouches for its blobs
+	if !within(last, q.StaleIfError) {
 		last = askMembers(ctx, g, q, as)
 	}
 	if within(last, q.StaleIfError) {
@@ -106,15 +106,19 @@ func askMembers(ctx context.Context, g *Grants, q Request, as oci.Resource) time
 }
 
 // lastWord returns when the registry vouched for ref, as a member that holds its content
-// knows. Of a manifest that member knows it by itself; of a blob it asks the registry, unless
-// that is offline for it, too.
+// knows by itself.
 func lastWord(ctx context.Context, p mesh.Peer, ref oci.Ref, as oci.Resource) (time.Time, error) {
+	asked := time.Now()
+	known, err := p.Progress(ctx, ref)
+	ago := known.Manifest
 	if as == oci.BlobResource {
-		return askPeer(ctx, p, ref, as)
+		ago = known.Blob
 	}
-	found, err := p.Manifest(ctx, ref, mesh.Terms{Held: true, Vouched: true})
-	if err != nil {
+	if err != nil || ago <= 0 {
 		return time.Time{}, err
 	}
-	return found.At, nil
+	return asked.Add(-time.Duration(min(ago, longAgo)) * time.Millisecond), nil
 }
+
+// longAgo is further back than any answer counts, in milliseconds.
+const longAgo = 100 * 365 * 24 * 3600 * 1000
