@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,15 @@ func TestRulesAreKeptByTheirOwnTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
+		var mu sync.Mutex
 		at := map[string][]time.Duration{}
 		pull := func(ctx context.Context, name string, want image.Platforms) (string, int64, error) {
 			if len(want) != 1 || want[0].Architecture != "arm64" {
 				t.Errorf("%s: %v", name, want)
 			}
+			mu.Lock()
 			at[name] = append(at[name], time.Since(began))
+			mu.Unlock()
 			select {
 			case <-time.After(10 * time.Second):
 			case <-ctx.Done():
