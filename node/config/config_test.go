@@ -195,6 +195,28 @@ cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0
 	}
 }
 
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	file := write(t, "from a file\n")
+	for text, want := range map[string][]Account{
+		"":                                       nil,
+		"accounts: []":                           nil,
+		"auth: {username: a, password: b}":       {{"a", "b", "", "auth"}},
+		"accounts: [{username: c, password: d}]": {{"c", "d", "", "accounts[0]"}},
+		"auth: {username: a, password: b}, accounts: [{username: c, password: '${D}'}, {username: e, password_file: " + file + "}]": {
+			{"a", "b", "", "auth"}, {"c", "d", "", "accounts[0]"}, {"e", "from a file", file, "accounts[1]"},
+		},
+	} {
+		c, err := Parse("c.yaml", []byte("registries: {a.example: {"+text+"}}"), []string{"D=d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, _ := c.Registry("a.example"); !slices.Equal(r.Logins(), want) || r.Private != (len(want) > 0) {
+			t.Errorf("%q: got %v, private %t", text, r.Logins(), r.Private)
+		}
+	}
+}
+
 func TestPrivateHasThreeStates(t *testing.T) {
 	t.Parallel()
 	const login = "auth: {username: u, password: p}"
