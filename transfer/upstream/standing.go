@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,7 @@ type Standing struct {
 	Since     time.Time     // when the State began; of a registry that has not been asked, this node's start
 	LastError string        // how it last failed, "" if it did not; without secrets, names inside the network and queries
 	Latency   time.Duration // from a request to the header of the answer, a moving average; 0: it has not answered
-	Quota     Quota         // what it says of its rate limit
+	Quota     Quota         // what it says of its rate limit; of several accounts the sum of those that have been used
 }
 
 // A standing is what is noted of one registry. Latency and quota are those of its own host;
@@ -91,11 +92,29 @@ func (s *standing) get() Standing {
 	return s.now
 }
 
+// Refused lists the accounts, of registries that have several, whose login the registry
+// refuses: registries.HOST and the name of the account, in order.
+func (c *Client) Refused() (accounts []string) {
+	for host, r := range c.named {
+		if len(r.accounts.all) == 1 {
+			continue // its requests fail, and say so
+		}
+		for _, name := range r.accounts.wrong() {
+			accounts = append(accounts, "registries."+host+"."+name)
+		}
+	}
+	slices.Sort(accounts)
+	return accounts
+}
+
 // standingOf returns how a registry does.
 func standingOf(r *registry) Standing {
 	s := r.home.standing.get()
 	if r.net.pauses.left(r.home.host) > 0 {
 		s.State = Limited
+	}
+	if q, ok := r.accounts.quota(); ok {
+		s.Quota = q
 	}
 	return s
 }
