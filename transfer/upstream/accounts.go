@@ -133,6 +133,7 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 			rest = a.quota.Reset.Sub(now)
 		}
 		a.limited = now.Add(min(cmp.Or(rest, untoldRest), longestPause))
+		a.wrong = time.Time{} // it may be right
 	case refused:
 		a.refusals++
 		if v.status() != http.StatusUnauthorized && a.taken && a.refusals < manyRefusals {
@@ -142,7 +143,7 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 		news = a.logged != a.password
 		a.logged = a.password
 	case granted:
-		news = !a.wrong.IsZero() && a.logged != ""
+		news = a.logged != ""
 		a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, ""
 	}
 	return news
@@ -238,6 +239,13 @@ func (s *accounts) quota() (sum Quota, ok bool) {
 		}
 	}
 	return sum, sum.Limit > 0
+}
+
+// refuses reports whether the registry refuses an account's login.
+func (s *accounts) refuses(a *account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.isWrong()
 }
 
 // wrong lists the names of the accounts whose login the registry refuses.

@@ -48,7 +48,7 @@ func (o *round) run(ctx context.Context) (*answer, error) {
 // keep keeps the refusal that tells the most: the first one, but not that of a wrong login if
 // there is another.
 func (o *round) keep(v *visit, result outcome) {
-	if result == unseen || v.status() != http.StatusUnauthorized {
+	if result == unseen || !o.accounts.refuses(v.account) {
 		o.blind |= v.account.bit
 	}
 	if o.refusal == nil || result == unseen && o.refusal.outcome() == refused {
