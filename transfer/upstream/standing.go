@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -90,21 +89,6 @@ func (s *standing) get() Standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
-}
-
-// Refused lists the accounts, of registries that have several, whose login the registry
-// refuses: registries.HOST and the name of the account, in order.
-func (c *Client) Refused() (accounts []string) {
-	for host, r := range c.named {
-		if len(r.accounts.all) == 1 {
-			continue // its requests fail, and say so
-		}
-		for _, name := range r.accounts.wrong() {
-			accounts = append(accounts, "registries."+host+"."+name)
-		}
-	}
-	slices.Sort(accounts)
-	return accounts
 }
 
 // standingOf returns how a registry does.

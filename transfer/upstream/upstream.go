@@ -174,6 +174,21 @@ func (c *Client) Low(registry string, percent int) bool {
 	}
 }
 
+// Refused lists the accounts, of registries that have several, whose login the registry
+// refuses: registries.HOST and the name of the account, in order.
+func (c *Client) Refused() (accounts []string) {
+	for host, r := range c.named {
+		if len(r.accounts.all) == 1 {
+			continue // its requests fail, and say so
+		}
+		for _, name := range r.accounts.wrong() {
+			accounts = append(accounts, "registries."+host+"."+name)
+		}
+	}
+	slices.Sort(accounts)
+	return accounts
+}
+
 // Pause has the registry left alone for that time, an hour at most: it has told another
 // member so. A registry that this node has not asked yet is not remembered.
 func (c *Client) Pause(registry string, d time.Duration) {
