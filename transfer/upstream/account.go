@@ -38,6 +38,7 @@ type account struct {
 
 	used     uint64    // when it was last used, in requests
 	limited  time.Time // until then the registry answers 429
+	since    time.Time // when it last did so
 	told     bool      // it was the registry that said until when
 	quota    Quota     // what the registry says of its rate limit
 	refusals int       // of its login, in a row
@@ -69,8 +70,7 @@ const (
 	exceeded                // it is limited
 )
 
-// outcome returns what the visit tells of its account. A refused HEAD tells nothing: the GET
-// that follows decides.
+// outcome returns what the visit tells of its account.
 func (v *visit) outcome() outcome {
 	if v.err != nil {
 		f, ok := errors.AsType[*failure](v.err)
@@ -88,7 +88,7 @@ func (v *visit) outcome() outcome {
 	switch {
 	case own && v.pass.personal() && v.ans.is(http.StatusTooManyRequests):
 		return exceeded
-	case own && v.ask.method != http.MethodHead && v.showed && v.ans.is(http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound):
+	case own && v.showed && v.ans.is(http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound):
 		if v.ans.is(http.StatusUnauthorized) && v.pass.personal() && v.pass.token == "" {
 			return refused
 		}

@@ -123,7 +123,7 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 	if q, ok := v.quota(); ok {
 		a.quota = q
 	}
-	if o != beside && o != exceeded {
+	if o != beside && o != exceeded && !v.began.Before(a.since) { // not an answer that crossed the limit
 		a.limited = time.Time{}
 	}
 	switch o {
@@ -132,7 +132,7 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 		if a.told = rest > 0; !a.told && a.spare(0, now) {
 			rest = a.quota.Reset.Sub(now)
 		}
-		a.limited = now.Add(min(cmp.Or(rest, untoldRest), longestPause))
+		a.since, a.limited = now, now.Add(min(cmp.Or(rest, untoldRest), longestPause))
 		a.wrong = time.Time{} // it may be right
 	case refused:
 		a.refusals++

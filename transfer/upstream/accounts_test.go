@@ -426,6 +426,87 @@ func TestWhatOneAccountMayNotSee(t *testing.T) {
 	}
 }
 
+// Tags are asked for by HEAD. That one account is refused those costs a GET once at most: they
+// count against the limits of many registries.
+func TestWhatOneAccountMayNotSeeIsLearntFromHEAD(t *testing.T) {
+	t.Parallel()
+	for name, wrong := range map[string]bool{"a repository": false, "a wrong login": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			both(t, func(t *testing.T, k *clerk) {
+				gets := 0
+				c := k.client(t, Registry{}, "a", "b")
+				r := c.named["reg.example.com"]
+				r.net.own = tripFunc(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") && req.Header.Get("Authorization") != "" {
+						gets++
+					}
+					resp, err := k.answer(req)
+					resp.Header.Set("Docker-Content-Digest", helloDigest)
+					return resp, err
+				})
+				if k.blind["a"] = "team/"; wrong {
+					delete(k.blind, "a")
+					k.wrong["a"] = 401
+				}
+				for range 8 {
+					d, err := c.Stat(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "team/app", Tag: "v1"}, false, nil)
+					if err != nil || d.Digest != helloDigest {
+						t.Fatalf("%+v, %v", d, err)
+					}
+				}
+				if gets > 1 {
+					t.Errorf("%d GETs with a login", gets)
+				}
+				as := 0
+				for _, user := range k.took() {
+					if user == "a" {
+						as++
+					}
+				}
+				if as > 1 {
+					t.Errorf("the account was tried %d times", as)
+				}
+			})
+		})
+	}
+}
+
+// An answer that crossed the limit of its account does not end the account's rest.
+func TestAnAnswerThatCrossedTheLimit(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, k *clerk) {
+		c := k.client(t, Registry{}, "a", "b")
+		wantHello(t, c, "reg.example.com") // by a
+		wantHello(t, c, "reg.example.com") // by b
+		r := c.named["reg.example.com"]
+		r.net.own = tripFunc(func(req *http.Request) (*http.Response, error) {
+			resp, err := k.answer(req)
+			if strings.Contains(req.URL.Path, "slow/") && resp.StatusCode == http.StatusOK {
+				time.Sleep(5 * time.Second) // in the bubble
+			}
+			return resp, err
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if got, err := opened(t.Context(), c, in("slow/app")); err != nil || got != "hello" { // by a
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+		time.Sleep(time.Second)            // in the bubble
+		wantHello(t, c, "reg.example.com") // by b
+		k.set(func() { k.status["a"], k.header["a"] = 429, http.Header{"Retry-After": {"60"}} })
+		wantHello(t, c, "reg.example.com") // by a, then b
+		wg.Wait()
+		k.took()
+		wantHello(t, c, "reg.example.com")
+		wantHello(t, c, "reg.example.com")
+		if got := strings.Join(k.took(), ""); got != "bb" {
+			t.Errorf("they came as %s", got)
+		}
+	})
+}
+
 // While an account is limited that may see it, what another is refused is no refusal. If that
 // other one sees the repository, its word counts.
 func TestARefusalIsNotBelievedWhileAnAccountIsLimited(t *testing.T) {

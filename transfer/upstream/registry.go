@@ -158,7 +158,7 @@ func refusesLogin(ans *answer, err error) bool {
 // repository has asked for a pass, requests show it at once. If a 401 is returned
 // as the answer, it is final.
 func (r *registry) meetAll(ctx context.Context, who *account, a ask, former *visit) *visit {
-	v := &visit{registry: r, passes: who.passes, account: who, ask: a}
+	v := &visit{registry: r, passes: who.passes, account: who, ask: a, began: time.Now()}
 	v.ans, v.err = v.meetAll(ctx, former)
 	return v
 }

@@ -20,6 +20,7 @@ type visit struct {
 	pass      pass // that the next request shows
 	restarted bool // with a bare request, after a pass that worked was refused
 	knocked   bool // the pass is one that no challenge asked for
+	began     time.Time
 	showed    bool // a request has shown the login, or a token got with it
 
 	ans *answer // what the visit ended with
@@ -56,7 +57,7 @@ func (v *visit) begin(ctx context.Context, former *visit) (pass, error) {
 		return v.passes.known(ctx, v.ask.repo)
 	}
 	p, err := v.passes.meet(ctx, v.ask.repo, former.pass.challenge)
-	p.remembered, p.unasked = former.pass.remembered, former.pass.unasked
+	p.unasked = former.pass.unasked
 	v.knocked = former.knocked
 	return p, err
 }
