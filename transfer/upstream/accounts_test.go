@@ -3,7 +3,6 @@ package upstream
 import (
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,121 +14,6 @@ import (
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
 )
-
-// A clerk stands in for a registry that knows several users. Each has the canary and its own
-// name for a password, and its own answers.
-type clerk struct {
-	tokens bool // it wants tokens; otherwise the login itself
-
-	mu     sync.Mutex
-	status map[string]int         // by user: what its requests are answered, 0: content
-	header map[string]http.Header // by user: beside the usual ones
-	wrong  map[string]int         // by user: the status that its login is refused with
-	blind  map[string]string      // by user: the repository that it may not see
-	unseen int                    // how it is refused that
-	came   []string               // the users whose requests came in, in order
-	shown  []string               // the users whose logins were shown, in order
-	mixed  []string               // what should never be
-}
-
-// newClerk returns one to whom every login is right.
-func newClerk(tokens bool) *clerk {
-	return &clerk{
-		tokens: tokens, status: map[string]int{}, header: map[string]http.Header{}, wrong: map[string]int{}, blind: map[string]string{}, unseen: 404,
-	}
-}
-
-// marked is the header of registries.
-var marked = []string{"Docker-Distribution-Api-Version", "registry/2.0"}
-
-// answer is a round trip.
-func (k *clerk) answer(r *http.Request) (*http.Response, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	challenge := `Basic realm="x"`
-	if k.tokens {
-		challenge = `Bearer realm="https://reg.example.com/token",service="s",scope="repository:team/app:pull"`
-	}
-	name, password, login := r.BasicAuth()
-	if login {
-		k.shown = append(k.shown, name)
-		if password != canary+name {
-			k.mixed = append(k.mixed, name+" with the password of another")
-		}
-	}
-	if r.URL.Path == "/token" {
-		if status := k.wrong[name]; status != 0 {
-			return reply(status, `{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}`, marked...), nil
-		}
-		return reply(200, `{"token":"of-`+name+`-`+strings.Join(r.URL.Query()["scope"], "")+`","expires_in":3600}`), nil
-	}
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer of-"); ok {
-		name, _, _ = strings.Cut(token, "-")
-		login = true
-	}
-	switch {
-	case !login, !k.tokens && k.wrong[name] != 0:
-		return reply(401, "", "WWW-Authenticate", challenge), nil
-	}
-	k.came = append(k.came, name)
-	status, said := k.status[name], "hello"
-	if repo := k.blind[name]; status == 0 && repo != "" && strings.Contains(r.URL.Path, repo) {
-		status, said = k.unseen, ""
-	}
-	resp := reply(max(status, 200), said, marked...)
-	maps.Copy(resp.Header, k.header[name])
-	return resp, nil
-}
-
-// took returns whose requests came in since the last call.
-func (k *clerk) took() []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	came := k.came
-	k.came = nil
-	return came
-}
-
-// set changes what the clerk knows.
-func (k *clerk) set(change func()) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	change()
-}
-
-// client returns a client of a registry with these users, whose network is the clerk.
-func (k *clerk) client(t *testing.T, cfg Registry, users ...string) *Client {
-	t.Helper()
-	cfg.FollowRedirects = true
-	for i, user := range users {
-		cfg.Accounts = append(cfg.Accounts, Account{Name: fmt.Sprintf("accounts[%d]", i), Username: user, Password: canary + user})
-	}
-	c := faked(t, cfg, k.answer)
-	t.Cleanup(func() {
-		if len(k.mixed) > 0 {
-			t.Errorf("mixed up: %v", k.mixed)
-		}
-	})
-	return c
-}
-
-// both runs a test with tokens and without, in a bubble.
-func both(t *testing.T, test func(t *testing.T, k *clerk)) {
-	t.Helper()
-	for name, tokens := range map[string]bool{"Basic": false, "tokens": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { test(t, newClerk(tokens)) })
-		})
-	}
-}
-
-// in names the blob of "hello" in a repository.
-func in(repo string) oci.Ref {
-	ref := hello("reg.example.com")
-	ref.Repository = repo
-	return ref
-}
 
 func TestAccountsTakeTurns(t *testing.T) {
 	t.Parallel()
@@ -387,91 +271,6 @@ func TestNoAccountIsRight(t *testing.T) {
 	})
 }
 
-// What one account may not see, the others are asked for. Then the one that may is asked first.
-func TestWhatOneAccountMayNotSee(t *testing.T) {
-	t.Parallel()
-	for _, status := range []int{404, 403, 401} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			t.Parallel()
-			both(t, func(t *testing.T, k *clerk) {
-				if status == 401 && !k.tokens {
-					t.Skip("a 401 to a login is a wrong login")
-				}
-				c := k.client(t, Registry{}, "a", "b", "c")
-				k.unseen, k.blind["a"], k.blind["b"], k.blind["c"] = status, "team/", "team/", "other/"
-				for range 3 {
-					if got, err := opened(t.Context(), c, in("team/app")); err != nil || got != "hello" {
-						t.Fatalf("%q, %v", got, err)
-					}
-				}
-				if got := strings.Join(k.took(), ""); !strings.HasPrefix(got, "a") || !strings.HasSuffix(got, "ccc") || len(got) > 9 {
-					t.Errorf("they came as %s", got)
-				}
-				for range 3 {
-					if got, err := opened(t.Context(), c, in("other/app")); err != nil || got != "hello" {
-						t.Fatalf("%q, %v", got, err)
-					}
-				}
-				k.blind["c"] = "team/"
-				_, err := opened(t.Context(), c, in("team/app"))
-				want := map[int]oci.Kind{404: oci.NotFound, 403: oci.Denied, 401: oci.Denied}[status]
-				if e := wantError(t, err, want, ""); !e.Authoritative() {
-					t.Errorf("the refusal of all is not final: %+v", e)
-				}
-				if names := c.Refused(); len(names) > 0 {
-					t.Errorf("%v count as wrong", names)
-				}
-			})
-		})
-	}
-}
-
-// Tags are asked for by HEAD. That one account is refused those costs a GET once at most: they
-// count against the limits of many registries.
-func TestWhatOneAccountMayNotSeeIsLearntFromHEAD(t *testing.T) {
-	t.Parallel()
-	for name, wrong := range map[string]bool{"a repository": false, "a wrong login": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			both(t, func(t *testing.T, k *clerk) {
-				gets := 0
-				c := k.client(t, Registry{}, "a", "b")
-				r := c.named["reg.example.com"]
-				r.net.own = tripFunc(func(req *http.Request) (*http.Response, error) {
-					if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") && req.Header.Get("Authorization") != "" {
-						gets++
-					}
-					resp, err := k.answer(req)
-					resp.Header.Set("Docker-Content-Digest", helloDigest)
-					return resp, err
-				})
-				if k.blind["a"] = "team/"; wrong {
-					delete(k.blind, "a")
-					k.wrong["a"] = 401
-				}
-				for range 8 {
-					d, err := c.Stat(t.Context(), oci.Ref{Registry: "reg.example.com", Repository: "team/app", Tag: "v1"}, false, nil)
-					if err != nil || d.Digest != helloDigest {
-						t.Fatalf("%+v, %v", d, err)
-					}
-				}
-				if gets > 1 {
-					t.Errorf("%d GETs with a login", gets)
-				}
-				as := 0
-				for _, user := range k.took() {
-					if user == "a" {
-						as++
-					}
-				}
-				if as > 1 {
-					t.Errorf("the account was tried %d times", as)
-				}
-			})
-		})
-	}
-}
-
 // An answer that crossed the limit of its account does not end the account's rest.
 func TestAnAnswerThatCrossedTheLimit(t *testing.T) {
 	t.Parallel()
@@ -503,34 +302,6 @@ func TestAnAnswerThatCrossedTheLimit(t *testing.T) {
 		wantHello(t, c, "reg.example.com")
 		if got := strings.Join(k.took(), ""); got != "bb" {
 			t.Errorf("they came as %s", got)
-		}
-	})
-}
-
-// While an account is limited that may see it, what another is refused is no refusal. If that
-// other one sees the repository, its word counts.
-func TestARefusalIsNotBelievedWhileAnAccountIsLimited(t *testing.T) {
-	t.Parallel()
-	both(t, func(t *testing.T, k *clerk) {
-		c := k.client(t, Registry{Limited: func(string, time.Duration) { t.Error("members were told") }}, "a", "b")
-		k.blind["a"], k.status["b"], k.header["b"] = "team/", 429, http.Header{"Retry-After": {"60"}}
-		for range 2 {
-			_, err := opened(t.Context(), c, in("team/app"))
-			if e := wantError(t, err, oci.Limited, ""); e.RetryAfter > time.Minute || e.RetryAfter < 40*time.Second {
-				t.Errorf("the error is %+v", e)
-			}
-		}
-		if got, err := opened(t.Context(), c, in("other/app")); err != nil || got != "hello" {
-			t.Errorf("what the account may see: %q, %v", got, err)
-		}
-		k.blind["a"] = "other/"
-		_, err := opened(t.Context(), c, in("other/app"))
-		wantError(t, err, oci.NotFound, "")
-		k.blind["a"] = "team/"
-		clear(k.status)
-		time.Sleep(time.Minute) // in the bubble
-		if got, err := opened(t.Context(), c, in("team/app")); err != nil || got != "hello" {
-			t.Errorf("after the rest: %q, %v", got, err)
 		}
 	})
 }
