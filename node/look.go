@@ -122,7 +122,7 @@ func lookAtRegistry(ctx context.Context, r config.Registry, client *upstream.Cli
 	began := time.Now()
 	g, err := client.Greet(ctx, r.Host)
 	took := time.Since(began).Round(time.Millisecond)
-	switch login := r.Username != ""; {
+	switch login := len(r.Logins()) > 0; {
 	case err != nil:
 		return wrong("%s", strings.TrimPrefix(err.Error(), r.Host+": "))
 	case g.Login:

@@ -8,9 +8,10 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reload"
+	"oci-proxy/transfer/upstream"
 )
 
-// passwords are those of the registries that have theirs in a file, by host. They are
+// passwords are those that are in files, by the keys of their logins. They are
 // read again when the file changes, and when a registry refuses one: such passwords are
 // made to last for hours.
 type passwords map[string]passwordFile
@@ -22,17 +23,30 @@ type passwordFile struct{ file *reload.Files[config.Secret] }
 func openPasswords(cfg *config.Config, log *slog.Logger) (passwords, error) {
 	all := passwords{}
 	for _, r := range cfg.Registries {
-		if r.PasswordFile == "" {
-			continue
+		for _, a := range r.Logins() {
+			if a.PasswordFile == "" {
+				continue
+			}
+			file, err := reload.Open(keyOf(r, a)+".password_file", []string{a.PasswordFile},
+				func() (config.Secret, error) { return config.ReadPassword(a.PasswordFile) }, log)
+			if err != nil {
+				return nil, err
+			}
+			all[keyOf(r, a)] = passwordFile{file}
 		}
-		file, err := reload.Open("registries."+r.Host+".auth.password_file", []string{r.PasswordFile},
-			func() (config.Secret, error) { return config.ReadPassword(r.PasswordFile) }, log)
-		if err != nil {
-			return nil, err
-		}
-		all[r.Host] = passwordFile{file}
 	}
 	return all, nil
+}
+
+// keyOf is the key of a registry's login.
+func keyOf(r config.Registry, a config.Account) string { return "registries." + r.Host + "." + a.Key }
+
+// of is the source of a login's password, nil if it is in no file.
+func (p passwords) of(r config.Registry, a config.Account) upstream.PasswordSource {
+	if file, ok := p[keyOf(r, a)]; ok {
+		return file
+	}
+	return nil
 }
 
 // health lists what is wrong with the files.

@@ -273,8 +273,8 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, hooks)
 		u.Configured, u.Patience, u.Self = true, patience, ports(cfg)
-		if file, ok := files[r.Host]; ok {
-			u.PasswordSource = file
+		for _, a := range r.Logins() {
+			u.Accounts = append(u.Accounts, upstream.Account{Name: a.Key, Username: a.Username, Password: a.Password.Reveal(), PasswordSource: files.of(r, a)})
 		}
 		out = append(out, u)
 	}
@@ -316,7 +316,7 @@ func ports(cfg *config.Config) []netip.AddrPort {
 
 func upstreamOf(r config.Registry, hooks hooks) upstream.Registry {
 	return upstream.Registry{
-		Host: r.Host, Path: r.Path, Username: r.Username, Password: r.Password.Reveal(), Proxy: r.UpstreamProxy, CAFile: r.CAFile,
+		Host: r.Host, Path: r.Path, Reserve: r.RateLimitReserve, Proxy: r.UpstreamProxy, CAFile: r.CAFile,
 		Insecure: r.Insecure, FollowRedirects: r.FollowRedirects, RealmHosts: r.RealmHosts,
 		AllowAddresses: r.AllowAddresses, Requests: r.UpstreamRequests, Rate: r.UpstreamRate, Mark: hooks.mark, Limited: hooks.limited,
 	}

@@ -80,6 +80,9 @@ func codes(reasons []string) []string {
 // broken lists what keeps the node from working as it should.
 func (p *reports) broken() []string {
 	out := append(p.registries.health(), p.passwords.health()...)
+	for _, account := range p.upstream.Refused() {
+		out = append(out, account+": the registry refuses this login, and the other accounts are used: correct it, or remove it")
+	}
 	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health()) {
 		if err != nil {
 			out = append(out, err.Error())

@@ -160,6 +160,19 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 		`c.yaml:1:64: registries.a.io.tags[2].ttl: "x" is not a duration; use for example 60s, 12h or 0s` + "\n" +
 		`c.yaml:1:76: registries.a.io.tags[3].match: "a/b" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
 		`c.yaml:1:81: registries.a.io.tags[3].stale_if_eror: unknown key (did you mean stale_if_error?)`},
+	{"bad accounts", "registries:\n  a.io:\n    auth: {username: a, password: sesame}\n    accounts:\n    - {username: b}\n    - {password: sesame}\n    - {username: a, password: sesame}\n    - {username: c, password: sesame, password_file: DIR/secret}\n    - {username: d, password_file: DIR/absent}\n    - {username: e, password: sesame}\n    - {username: e, password: sesame}\n    - {}\n    - sesame\n    - {usernam: sesame}", `c.yaml:5:18: registries.a.io.accounts[0].username: has no password; set password or password_file too` + "\n" +
+		`c.yaml:6:18: registries.a.io.accounts[1].password: has no username; set username too` + "\n" +
+		`c.yaml:7:7: registries.a.io.accounts[2]: has the username of auth; keep one of them` + "\n" +
+		`c.yaml:8:54: registries.a.io.accounts[3].password_file: is set as well as password; keep one of them` + "\n" +
+		`c.yaml:9:36: registries.a.io.accounts[4].password_file: "DIR/absent" cannot be read: no such file or directory` + "\n" +
+		`c.yaml:11:7: registries.a.io.accounts[6]: has the username of accounts[5]; keep one of them` + "\n" +
+		`c.yaml:12:7: registries.a.io.accounts[7]: has no username; set username and password, or remove it` + "\n" +
+		`c.yaml:13:7: registries.a.io.accounts[8]: must be a mapping, not a single value` + "\n" +
+		`c.yaml:14:7: registries.a.io.accounts[9]: has no username; set username and password, or remove it` + "\n" +
+		`c.yaml:14:8: registries.a.io.accounts[9].usernam: unknown key (did you mean username?)`},
+	{"accounts that are no list", "registries: {a.io: {accounts: {username: a, password: sesame}}}", `c.yaml:1:31: registries.a.io.accounts: must be a list, not a mapping`},
+	{"too many accounts", "registries: {a.io: {accounts: [{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]}}", `c.yaml:1:80: registries.a.io.accounts: has more than 16 logins; remove some`},
+	{"an account on loopback", "registries: {a.io: {accounts: [{username: a, password: sesame}]}}\ncluster: {bind_addr: '127.0.0.1:7946', peer_addr: '127.0.0.1:7947'}", `c.yaml:2:1: cluster.secret: a cluster needs a secret if registries.a.io.accounts (line 1) is set, even on loopback: without it any user of this machine could join and pull what that protects; set cluster.secret or cluster.secret_file`},
 	{"bad mirrors", "registries: {a.io: {mirrors: ['http://m', {tags: true}, {host: m.io, tag: true}]}}", `c.yaml:1:31: registries.a.io.mirrors[0]: "http://m" is not a host; use host or host:port, without https:// or a path (did you mean m?)` + "\n" +
 		`c.yaml:1:43: registries.a.io.mirrors[1]: has no host; add one as host: NAME` + "\n" + `c.yaml:1:70: registries.a.io.mirrors[2].tag: unknown key (did you mean tags?)`},
 	{"paths", "registries: {a.io: {path: p}, b.io: {path: /p//q}, c.io: {path: /p/../q}, d.io: {path: '/p?q'}, e.io: {path: /p/v2/}, f.io: {path: /p%2Fq}, g.io: {path: 'https://g.io/p'}}", `c.yaml:1:27: registries.a.io.path: "p" does not begin with a slash; use for example /prefix` + "\n" +

@@ -78,7 +78,8 @@ func (k *checker) checkRegistries() {
 	for i := range k.entries {
 		e := &k.entries[i]
 		k.credentials(e.path+".auth", e.Username, &e.Password, e.PasswordFile)
-		e.Private = e.Private || e.Username != ""
+		k.checkAccounts(e)
+		e.Private = e.Private || len(e.Logins()) > 0
 		e.Public = k.isSet(e.path+".private") && !e.Private
 		k.checkAuthorities(e.path+".ca_file", e.CAFile)
 		k.fillTags(e)

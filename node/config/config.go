@@ -89,9 +89,10 @@ type Registry struct {
 	Username            string         // set together with Password or not at all
 	Password            Secret         // set together with Username or not at all
 	PasswordFile        string         // that Password was read from, "" for none
+	Accounts            []Account      // further logins; Logins returns all of them
 	CAFile              string         // PEM file of further certificate authorities, "" for none
-	Private             bool           // serve its content only for a repository that vouched for it; always true if there is a Username
-	Public              bool           // `private: false` is set and there is no Username; neither Private nor Public: not set
+	Private             bool           // serve its content only for a repository that vouched for it; always true if there is a login
+	Public              bool           // `private: false` is set and there is no login; neither Private nor Public: not set
 	Mirrors             []Mirror       // other hosts that hold the same repositories
 	RateLimitReserve    int            // percentage of the registry's own rate limit below which known tags are believed; 0: never
 	TagTTL              time.Duration  // how long to use a tag after a check; 0 checks at each request

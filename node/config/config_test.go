@@ -201,6 +201,28 @@ archive: {endpoint: "HTTP://Minio:9000/", bucket: cold.tier-1, prefix: /oci/Prox
 	}
 }
 
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	file := write(t, "from a file\n")
+	for text, want := range map[string][]Account{
+		"":                                       nil,
+		"accounts: []":                           nil,
+		"auth: {username: a, password: b}":       {{"a", "b", "", "auth"}},
+		"accounts: [{username: c, password: d}]": {{"c", "d", "", "accounts[0]"}},
+		"auth: {username: a, password: b}, accounts: [{username: c, password: '${D}'}, {username: e, password_file: " + file + "}]": {
+			{"a", "b", "", "auth"}, {"c", "d", "", "accounts[0]"}, {"e", "from a file", file, "accounts[1]"},
+		},
+	} {
+		c, err := Parse("c.yaml", []byte("registries: {a.example: {"+text+"}}"), []string{"D=d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, _ := c.Registry("a.example"); !slices.Equal(r.Logins(), want) || r.Private != (len(want) > 0) {
+			t.Errorf("%q: got %v, private %t", text, r.Logins(), r.Private)
+		}
+	}
+}
+
 func TestPrivateHasThreeStates(t *testing.T) {
 	t.Parallel()
 	const login = "auth: {username: u, password: p}"

@@ -114,7 +114,9 @@ func (d *doubter) logins() {
 	d.login("auth", d.config.Auth.Username, d.config.Auth.Password)
 	d.proxy("defaults.upstream_proxy", d.config.Defaults.UpstreamProxy)
 	for _, e := range d.entries {
-		d.login(e.path+".auth", e.Username, e.Password)
+		for _, a := range e.Logins() {
+			d.login(e.path+"."+a.Key, a.Username, a.Password)
+		}
 		if d.isSet(e.path + ".upstream_proxy") {
 			d.proxy(e.path+".upstream_proxy", e.UpstreamProxy)
 		}

@@ -83,10 +83,11 @@ var registryKeys = []key[Registry]{
 		"Password or token of that user."),
 	one("auth.password_file", pathKind, "", func(r *Registry) *string { return &r.PasswordFile },
 		"File with the password, in place of `auth.password`. One newline at the end is cut. Read again when it changes, and when the registry refuses the password."),
+	{path: "accounts", shape: list, typ: "list of logins", preset: "[]", set: setAccounts, doc: "Further logins at the registry, each `{username: …, password: …}` or with `password_file`, beside `auth`, which is the first one. Requests with a login take them by turns. One that the registry limits rests while the others are used, and what one may not see the others are asked for. At most 16."},
 	one("ca_file", pathKind, "", func(r *Registry) *string { return &r.CAFile },
 		"PEM file with certificate authorities to trust in addition to the system's."),
 	one("private", flagKind, "", func(r *Registry) *bool { return &r.Private },
-		"`true`: serve its content only for a repository that vouched for it. A login (`auth`) implies `true` and wins over `false`. `false`: public, including content that was cached as private, unless another member says now that it is private. Not set: public, but content that was cached as private stays private."),
+		"`true`: serve its content only for a repository that vouched for it. A login (`auth`, `accounts`) implies `true` and wins over `false`. `false`: public, including content that was cached as private, unless another member says now that it is private. Not set: public, but content that was cached as private stays private."),
 	{path: "mirrors", shape: list, typ: "list of host[:port]", preset: "[]", set: setMirrors, doc: "Other hosts with the same repositories, tried in order of health and speed: a host, or `{host: …, tags: true}` to trust it for tags, lists and ranges too, which nobody can check. A mirror's login, proxy and certificates are those of its own entry. If a mirror has a login or is private, so is this registry, unless it says `private: false`."},
 	one("rate_limit_reserve", percentKind, "0", func(r *Registry) *int { return &r.RateLimitReserve },
 		"Percentage of the registry's own rate limit. While less than that is left, tags that are known are believed for as long as `stale_if_error` allows, and `warm` pulls nothing by schedule. 0: never."),
@@ -173,6 +174,13 @@ var archiveKeys = []key[Archive]{
 var mirrorKeys = []key[Mirror]{
 	one("host", mirrorKind, "", func(m *Mirror) *string { return &m.Host }, "The mirror's host."),
 	one("tags", flagKind, "false", func(m *Mirror) *bool { return &m.Tags }, "Trust it for tags too."),
+}
+
+// accountKeys describes a further login.
+var accountKeys = []key[Account]{
+	one("username", userKind, "", func(a *Account) *string { return &a.Username }, "The user."),
+	one("password", secretKind, "", func(a *Account) *Secret { return &a.Password }, "The password or token."),
+	one("password_file", pathKind, "", func(a *Account) *string { return &a.PasswordFile }, "File with it."),
 }
 
 // warmKeys describes a schedule of images.

@@ -31,7 +31,7 @@ func (k *checker) checkMirrors() {
 // mirrors warns of mirrors that help less than one may think.
 func (d *doubter) mirrors() {
 	for _, e := range d.entries {
-		implied := e.Username == "" && !d.isSet(e.path+".private")
+		implied := len(e.Logins()) == 0 && !d.isSet(e.path+".private")
 		for n, m := range e.Mirrors {
 			path := index(e.path+".mirrors", n)
 			at := d.at(path, e.path+".mirrors")

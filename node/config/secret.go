@@ -63,6 +63,12 @@ func (a Auth) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "%+v", plain(a))
 }
 
+// Format prints a without its password.
+func (a Account) Format(f fmt.State, _ rune) {
+	type plain Account
+	fmt.Fprintf(f, "%+v", plain(a))
+}
+
 // Format prints c without its secrets.
 func (c Cluster) Format(f fmt.State, _ rune) {
 	type plain Cluster

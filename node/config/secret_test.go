@@ -17,13 +17,13 @@ func TestNoPrintOfAConfigTellsASecret(t *testing.T) {
 	c := must(t, `
 auth: {username: u, password: sesame}
 defaults: {upstream_proxy: "http://me:sesame@proxy:3128"}
-registries: {a.io: {auth: {username: u, password: sesame}}}
+registries: {a.io: {auth: {username: u, password: sesame}, accounts: [{username: v, password: sesame}]}}
 cluster: {secret: sesamesesamesesame}
 archive: {endpoint: "https://s3.example", bucket: cold, access_key: AK, secret_key: sesame}
 `)
 	r, _ := c.Registry("a.io")
 	var out bytes.Buffer
-	for _, v := range []any{c, *c, struct{ C *Config }{c}, struct{ R *Registry }{&r}, struct{ A *Auth }{&c.Auth}, r, &r, c.Registries, c.Auth, c.Cluster, *c.Cluster, c.Archive, *c.Archive, c.Cluster.Secrets, r.Password} {
+	for _, v := range []any{c, *c, struct{ C *Config }{c}, struct{ R *Registry }{&r}, struct{ A *Auth }{&c.Auth}, r, &r, c.Registries, r.Accounts, &r.Accounts[0], r.Logins(), c.Auth, c.Cluster, *c.Cluster, c.Archive, *c.Archive, c.Cluster.Secrets, r.Password} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}

@@ -207,7 +207,7 @@ func TestWhoSeesCredentials(t *testing.T) {
 		}
 		r := newClientFor(t, withLogin(cfg))
 		r.home.plain.Store(c.plain)
-		if got := r.passes.login.mayBeSeenBy(mustURL(t, c.realm)); got != c.want {
+		if got := r.accounts.all[0].passes.login.mayBeSeenBy(mustURL(t, c.realm)); got != c.want {
 			t.Errorf("%s shows its credentials to %s (listed %q, insecure %v, plain %v): %v", c.home, c.realm, c.listed, c.insecure, c.plain, got)
 		}
 	}
@@ -222,7 +222,7 @@ func TestRealmsThatAreNotUsed(t *testing.T) {
 		"https://10.0.0.1/t", "https://169.254.169.254/latest", "https://0x7f.1/t", "://", "https:///t", "https://[/",
 		"http://127.0.0.1:8080/t", "https://[::ffff:10.0.0.1]/t", "javascript:x", "https://a..b/t",
 	} {
-		if u, err := r.passes.realm(home, realm); err == nil {
+		if u, err := r.accounts.all[0].passes.realm(home, realm); err == nil {
 			t.Errorf("%q is used as %v", realm, u)
 		}
 	}
@@ -233,7 +233,7 @@ func TestRealmsThatAreNotUsed(t *testing.T) {
 		"http://reg.example.com/service/token": "https://reg.example.com/service/token", // behind a gateway
 		"https://Auth.Example.COM/ToKen":       "https://auth.example.com/ToKen",
 	} {
-		if u, err := r.passes.realm(home, realm); err != nil || u.String() != want {
+		if u, err := r.accounts.all[0].passes.realm(home, realm); err != nil || u.String() != want {
 			t.Errorf("%q is %v, %v; want %s", realm, u, err, want)
 		}
 	}
@@ -332,7 +332,7 @@ func TestALostTokenServerIsLookedForAgain(t *testing.T) {
 	})
 	wantHello(t, c, "reg.example.com")
 	realm = "/new"
-	c.named["reg.example.com"].passes.tokens.kept.Purge()
+	c.named["reg.example.com"].accounts.all[0].passes.tokens.kept.Purge()
 	wantHello(t, c, "reg.example.com")
 }
 
@@ -360,7 +360,7 @@ func TestBasicIsTakenWhereTheTokenServerMayNotSeeTheLogin(t *testing.T) {
 	} {
 		r := newClientFor(t, withLogin(Registry{Host: "reg.example.com", Configured: true}))
 		offered := parseChallenges(`Basic realm=r, Bearer realm="` + realm + `", Negotiate`)
-		if ch, reason := r.passes.choose(mustURL(t, "https://reg.example.com/v2/"), offered); ch.scheme != want {
+		if ch, reason := r.accounts.all[0].passes.choose(mustURL(t, "https://reg.example.com/v2/"), offered); ch.scheme != want {
 			t.Errorf("realm %q: %q, %s; want %s", realm, ch.scheme, reason, want)
 		}
 	}

@@ -41,6 +41,7 @@ const (
 type failure struct {
 	*cause
 	again again
+	login bool          // the token server refused a request with a login
 	held  bool          // nothing was sent, since the host had asked to wait
 	age   time.Duration // for how long there has been no connection to that place, 0 if there is
 }

@@ -82,8 +82,8 @@ func FuzzRealm(f *testing.F) {
 	r := newRegistry(Registry{Host: "reg.example.com", Configured: true, Username: "u", Password: "p"}, nil, nil, life, slog.New(slog.DiscardHandler))
 	at := &url.URL{Scheme: "https", Host: "reg.example.com", Path: "/v2/a/blobs/x"}
 	f.Fuzz(func(t *testing.T, value string) {
-		u, err := r.passes.realm(at, value)
-		if err != nil || !r.passes.login.mayBeSeenAt(u.String()) {
+		u, err := r.accounts.all[0].passes.realm(at, value)
+		if err != nil || !r.accounts.all[0].passes.login.mayBeSeenAt(u.String()) {
 			return
 		}
 		again, err := url.Parse(u.String())

@@ -21,7 +21,13 @@ type pass struct {
 	cached     bool      // and, if it is a token, not fetched just now
 }
 
-// passes make what a registry's challenges ask for.
+// personal reports whether the pass is a login, or a token that was got with one.
+func (p pass) personal() bool {
+	return p.header != "" && (p.token == "" || p.key.username != "" || p.key.password != "")
+}
+
+// passes make what a registry's challenges ask for, for one of its accounts. Those of all
+// accounts share the memory of challenges and tokens; each token's key names its account.
 type passes struct {
 	home       *home
 	net        *network
@@ -179,7 +185,7 @@ func (s *passes) ownFailure(ctx context.Context, err error) *failure {
 		return f
 	}
 	e := *f.cause
-	return &failure{cause: &e, again: f.again, age: f.age}
+	return &failure{cause: &e, again: f.again, age: f.age, login: f.login}
 }
 
 // guest returns a token that a host other than the registry asks for in ans, got

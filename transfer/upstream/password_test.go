@@ -87,7 +87,7 @@ func TestAPasswordThatEnded(t *testing.T) {
 				t.Errorf("%d looks for one change", n)
 			}
 			if c.tokens {
-				for _, key := range client.named["reg.example.com"].passes.tokens.kept.Keys() {
+				for _, key := range client.named["reg.example.com"].accounts.all[0].passes.tokens.kept.Keys() {
 					if key.password == oldPassword {
 						t.Error("a token of the old password is still there")
 					}

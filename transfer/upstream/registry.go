@@ -31,6 +31,11 @@ type Registry struct {
 	Username, Password string
 	// PasswordSource gives the password instead, if that may change. Nil: it stays.
 	PasswordSource PasswordSource
+	// Accounts are further logins, 31 at most. Requests take all of them by turns.
+	Accounts []Account
+	// Reserve is the percentage of an account's rate limit below which the other accounts
+	// go before it.
+	Reserve int
 	// Proxy is an http, https, socks5 or socks5h URL, with user:password if need
 	// be. Nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment.
 	Proxy *url.URL
@@ -68,8 +73,11 @@ type Registry struct {
 
 // check returns what is wrong with the settings, and the certificates to trust.
 func (cfg Registry) check() (*x509.CertPool, error) {
-	if (cfg.Username != "" || cfg.Password != "" || cfg.PasswordSource != nil) && !cfg.Configured {
+	if (cfg.Username != "" || cfg.Password != "" || cfg.PasswordSource != nil || len(cfg.Accounts) > 0) && !cfg.Configured {
 		return nil, fmt.Errorf("registry %s: credentials for a registry that is not configured", cfg.Host)
+	}
+	if len(cfg.Accounts) > maxAccounts {
+		return nil, fmt.Errorf("registry %s: more than %d further accounts", cfg.Host, maxAccounts)
 	}
 	if err := checkProxy(cfg.Proxy); err != nil {
 		return nil, fmt.Errorf("registry %s: its proxy: %w", cfg.Host, err)
@@ -86,7 +94,7 @@ type registry struct {
 	home            *home
 	net             *network
 	hops            hops
-	passes          *passes
+	accounts        *accounts
 	turns           *turns
 	limiter         *rate.Limiter // of blobs; nil: no bound
 	followRedirects bool
@@ -101,32 +109,38 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	home.path = cfg.Path
 	net := newNetwork(home, newGuard(home, cfg), cfg, roots, log)
 	net.mark = cfg.Mark
-	login := &login{home: home, username: cfg.Username, password: cfg.Password, source: cfg.PasswordSource, realmHosts: cfg.RealmHosts}
 	hops := hops{home, net}
+	shared := passes{home: home, net: net, challenges: newChallenges(), tokens: newTokens(life, tokenServers{hops}.fetch)}
 	return &registry{
 		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, limited: cfg.Limited, turns: newTurns(home, cfg.Requests, strangers), limiter: newLimiter(cfg.Rate),
-		passes: &passes{
-			home: home, net: net, login: login,
-			challenges: newChallenges(),
-			tokens:     newTokens(life, tokenServers{hops, login}.fetch),
-		},
+		accounts: newAccounts(cfg, shared),
 	}
 }
 
-// ask asks for a as meetAll does. If the login is refused and there is a new password by now,
-// it asks once more with that: what was right for hours may have just ended (ECR, Artifact
-// Registry).
+// ask asks for a with the account whose turn it is, and with others if that one gets nothing.
 func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
-	shown := r.passes.login.now()
-	ans, err := r.meetAll(ctx, a)
-	if !refusesLogin(ans, err) || !r.passes.renew(ctx, a.repo, shown) || !a.budget.refund() {
-		return ans, err
+	if len(r.accounts.all) > 1 {
+		return (&round{registry: r, ask: a}).run(ctx)
+	}
+	v := r.askAs(ctx, r.accounts.all[0], a, nil)
+	return v.ans, v.err
+}
+
+// askAs asks for a with one account, as meetAll does. If the login is refused and there is a
+// new password by now, it asks once more with that: what was right for hours may have just
+// ended (ECR, Artifact Registry). former is the visit of another account, nil if there was
+// none.
+func (r *registry) askAs(ctx context.Context, who *account, a ask, former *visit) *visit {
+	login := who.passes.login.now()
+	v := r.meetAll(ctx, who, a, former)
+	if !refusesLogin(v.ans, v.err) || !who.passes.renew(ctx, a.repo, login) || !a.budget.refund() {
+		return v
 	}
 	r.net.log.InfoContext(ctx, "login refused; trying again with the new password", "registry", r.home.host)
-	if err == nil {
-		ans.discard()
+	if v.err == nil {
+		v.ans.discard()
 	}
-	return r.meetAll(ctx, a)
+	return r.meetAll(ctx, who, a, nil)
 }
 
 // refusesLogin reports whether what a request ended with may be the refusal of a login, by
@@ -143,37 +157,21 @@ func refusesLogin(ans *answer, err error) bool {
 // content stays public and does not count against the account's quota. Once a
 // repository has asked for a pass, requests show it at once. If a 401 is returned
 // as the answer, it is final.
-func (r *registry) meetAll(ctx context.Context, a ask) (*answer, error) {
-	p, err := r.passes.known(ctx, a.repo)
-	if err != nil {
-		return nil, err
-	}
-	v := visit{registry: r, ask: a, pass: p}
-	for {
-		a.budget.take()
-		ans, err := r.hops.follow(ctx, a, v.pass)
-		if err != nil {
-			return nil, err
-		}
-		again, err := v.tryAgain(ctx, ans)
-		if err != nil {
-			return nil, err
-		}
-		if !again {
-			return r.asGuest(ctx, a, ans)
-		}
-	}
+func (r *registry) meetAll(ctx context.Context, who *account, a ask, former *visit) *visit {
+	v := &visit{registry: r, passes: who.passes, account: who, ask: a, began: time.Now()}
+	v.ans, v.err = v.meetAll(ctx, former)
+	return v
 }
 
 // asGuest meets a challenge of a host that the registry's redirect led to: some
 // registries redirect to others that want a token. It gets an anonymous token for
 // this one request, since our login is not for that host, and tries it once. It
 // returns any other answer as it is.
-func (r *registry) asGuest(ctx context.Context, a ask, ans *answer) (*answer, error) {
+func (r *registry) asGuest(ctx context.Context, s *passes, a ask, ans *answer) (*answer, error) {
 	if ans.asked == oci.Registry || ans.redirect != nil || !ans.is(http.StatusUnauthorized) || r.home.isOwn(ans.url) {
 		return ans, nil
 	}
-	key, token := r.passes.guest(ctx, ans)
+	key, token := s.guest(ctx, ans)
 	if token == "" {
 		return ans, nil // its 401 tells enough
 	}
@@ -182,6 +180,6 @@ func (r *registry) asGuest(ctx context.Context, a ask, ans *answer) (*answer, er
 	if err != nil {
 		return nil, err
 	}
-	r.passes.dropGuest(key, token, resp) // if it was refused, the next request gets another
+	s.dropGuest(key, token, resp) // if it was refused, the next request gets another
 	return r.hops.chase(ctx, a, pass{}, &answer{resp: resp, home: r.home, url: ans.url, asked: ans.asked, before: ans.before})
 }

@@ -79,6 +79,10 @@ func (b *budget) refund() bool {
 	return true
 }
 
+// another adds what the request of another account costs, which begins anew. The caller
+// bounds how often.
+func (b *budget) another() { b.requests, b.challenges, b.knocked = b.requests+1, b.challenges+1, false }
+
 // spent reports whether no request is left.
 func (b *budget) spent() bool { return b.requests <= b.kept }
 

@@ -26,7 +26,7 @@ type Standing struct {
 	Since     time.Time     // when the State began; of a registry that has not been asked, this node's start
 	LastError string        // how it last failed, "" if it did not; without secrets, names inside the network and queries
 	Latency   time.Duration // from a request to the header of the answer, a moving average; 0: it has not answered
-	Quota     Quota         // what it says of its rate limit
+	Quota     Quota         // what it says of its rate limit; of several accounts the sum of those that have been used
 }
 
 // A standing is what is noted of one registry. Latency and quota are those of its own host;
@@ -96,6 +96,9 @@ func standingOf(r *registry) Standing {
 	s := r.home.standing.get()
 	if r.net.pauses.left(r.home.host) > 0 {
 		s.State = Limited
+	}
+	if q, ok := r.accounts.quota(); ok {
+		s.Quota = q
 	}
 	return s
 }

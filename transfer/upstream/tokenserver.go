@@ -22,10 +22,7 @@ const (
 )
 
 // tokenServers ask the token servers that a registry's challenges name.
-type tokenServers struct {
-	hops  hops
-	login *login
-}
+type tokenServers struct{ hops hops }
 
 // fetch gets key's token (the Docker token protocol, "How to authenticate").
 // Redirects to another origin are followed without credentials.
@@ -104,6 +101,7 @@ func readToken(ctx context.Context, ans *answer, withLogin bool) (string, time.D
 // not the blob or manifest that was asked for.
 func noToken(ans *answer, withLogin bool) *failure {
 	f := ans.refused()
+	f.login = withLogin
 	switch {
 	case f.Kind == oci.Denied && withLogin:
 		f.Reason = "the token server refused the credentials: " + f.Reason

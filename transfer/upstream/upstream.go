@@ -10,6 +10,7 @@
 //	turns.go, rate.go               whose turn it is, and how fast blobs may come
 //	retry.go, timeouts.go           what is tried again, how often and for how long
 //	registry.go, pass.go, login.go  challenges, and who may see credentials
+//	accounts.go, account.go, round.go  several logins of one registry
 //	token.go, tokenserver.go        tokens
 //	redirect.go                     hops: the registry, and where its redirects lead
 //	guard.go, names.go, addresses.go  where a hop may lead
@@ -58,6 +59,7 @@ var _ oci.Upstream = (*Client)(nil)
 func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, error) {
 	fallback.Configured, fallback.Insecure = false, false
 	fallback.Username, fallback.Password, fallback.PasswordSource, fallback.RealmHosts = "", "", nil, nil
+	fallback.Accounts = nil
 	c := &Client{life: wait.NewLife(), named: make(map[string]*registry, len(registries))}
 	var wrong []error
 	if slices.ContainsFunc(append(slices.Clone(registries), fallback), func(r Registry) bool { return r.Proxy == nil }) {
@@ -107,8 +109,8 @@ func (c *Client) Close() {
 }
 
 // Greet asks a registry for /v2/, as a client does that logs in, and says what it
-// thinks of the configured login. It makes three requests at most and tries nothing
-// twice; no tag or blob is asked for. The error is an *oci.Error that says what keeps
+// thinks of the configured logins, the first one that it refuses if it refuses any. For
+// each it makes three requests at most and tries nothing twice; no tag or blob is asked for. The error is an *oci.Error that says what keeps
 // the registry from being asked: DNS, connection, TLS, a wrong login, a host that is no
 // registry. ctx bounds it.
 func (c *Client) Greet(ctx context.Context, host string) (Greeting, error) {
@@ -116,11 +118,7 @@ func (c *Client) Greet(ctx context.Context, host string) (Greeting, error) {
 	if err != nil {
 		return Greeting{}, causeOf(err)
 	}
-	g, err := greeter{r.hops, r.passes}.greet(ctx)
-	if err != nil {
-		return g, causeOf(err)
-	}
-	return g, nil
+	return r.accounts.greet(ctx, r.hops)
 }
 
 // registry returns the registry at host.
@@ -163,10 +161,32 @@ func (c *Client) Standings() []Standing {
 }
 
 // Low reports whether a registry says that less than that percentage of its rate limit is
-// left. It is false for one that has not been asked, and for percent 0. It does no I/O.
+// left: of those of each of its accounts, if it has several. It is false for one that has not been asked, and for percent 0. It does no I/O.
 func (c *Client) Low(registry string, percent int) bool {
 	r := c.named[registry]
-	return percent > 0 && r != nil && r.home.standing.get().Quota.Low(percent)
+	switch {
+	case r == nil || percent <= 0:
+		return false
+	case len(r.accounts.all) > 1:
+		return r.accounts.low(percent)
+	default:
+		return r.home.standing.get().Quota.Low(percent)
+	}
+}
+
+// Refused lists the accounts, of registries that have several, whose login the registry
+// refuses: registries.HOST and the name of the account, in order.
+func (c *Client) Refused() (accounts []string) {
+	for host, r := range c.named {
+		if len(r.accounts.all) == 1 {
+			continue // its requests fail, and say so
+		}
+		for _, name := range r.accounts.wrong() {
+			accounts = append(accounts, "registries."+host+"."+name)
+		}
+	}
+	slices.Sort(accounts)
+	return accounts
 }
 
 // Pause has the registry left alone for that time, an hour at most: it has told another

@@ -14,10 +14,52 @@ import (
 // A visit is one request until it is let in or turned away for good.
 type visit struct {
 	*registry
+	passes    *passes
+	account   *account
 	ask       ask
 	pass      pass // that the next request shows
 	restarted bool // with a bare request, after a pass that worked was refused
 	knocked   bool // the pass is one that no challenge asked for
+	began     time.Time
+	showed    bool // a request has shown the login, or a token got with it
+
+	ans *answer // what the visit ended with
+	err error
+}
+
+// meetAll sends the request until it is let in or turned away for good.
+func (v *visit) meetAll(ctx context.Context, former *visit) (*answer, error) {
+	var err error
+	if v.pass, err = v.begin(ctx, former); err != nil {
+		return nil, err
+	}
+	for {
+		v.ask.budget.take()
+		v.showed = v.showed || v.pass.personal()
+		ans, err := v.hops.follow(ctx, v.ask, v.pass)
+		if err != nil {
+			return nil, err
+		}
+		again, err := v.tryAgain(ctx, ans)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return v.asGuest(ctx, v.passes, v.ask, ans)
+		}
+	}
+}
+
+// begin returns the pass of the first request. What another account was asked for on its
+// visit, this one is asked for too.
+func (v *visit) begin(ctx context.Context, former *visit) (pass, error) {
+	if former == nil || !former.pass.personal() {
+		return v.passes.known(ctx, v.ask.repo)
+	}
+	p, err := v.passes.meet(ctx, v.ask.repo, former.pass.challenge)
+	p.unasked = former.pass.unasked
+	v.knocked = former.knocked
+	return p, err
 }
 
 // tryAgain reports whether the request is to be sent again, with another pass. If so

@@ -44,6 +44,7 @@ func Bearer(b BearerAuth) Option {
 
 // A grant is what the registry knows of a token.
 type grant struct {
+	user       string
 	repos      []string
 	expires    time.Time
 	generation int
@@ -105,7 +106,7 @@ func (r *Registry) authorise(w *wire, req *http.Request) bool {
 		return r.authoriseBearer(w, req)
 	case r.opts.basic != nil:
 		user, password, _ := req.BasicAuth()
-		if user == r.opts.basic.user && r.right(password, r.opts.basic.password) {
+		if user == r.opts.basic.user && r.right(password, r.opts.basic.password) || r.has(user, password) {
 			return true
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="Upstream Test"`)
@@ -190,11 +191,12 @@ func (r *Registry) serveToken(w *wire, req *http.Request) {
 		w.fail(http.StatusNotFound, "UNSUPPORTED")
 	case !ok || query.Get("service") != tokenService:
 		w.fail(http.StatusBadRequest, "UNSUPPORTED")
-	case !r.login(req):
+	case !r.login(req) && !r.hasLogin(req):
 		w.Header().Set("WWW-Authenticate", `Basic realm="Upstream Test"`)
 		w.fail(http.StatusUnauthorized, "UNAUTHORIZED")
 	default:
-		w.content("application/json", encode(r.issue(repos)))
+		user, _, _ := req.BasicAuth()
+		w.content("application/json", encode(r.issue(user, repos)))
 	}
 }
 
@@ -209,7 +211,7 @@ func (s *issuer) login(req *http.Request) bool {
 }
 
 // issue makes a token and returns the token server's answer.
-func (s *issuer) issue(repos []string) map[string]any {
+func (s *issuer) issue(user string, repos []string) map[string]any {
 	b, token := s.how, rand.Text()
 	ttl := b.TTL
 	if ttl == 0 {
@@ -217,7 +219,7 @@ func (s *issuer) issue(repos []string) map[string]any {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tokens[token] = grant{repos: repos, expires: time.Now().Add(ttl), generation: s.generation}
+	s.tokens[token] = grant{user: user, repos: repos, expires: time.Now().Add(ttl), generation: s.generation}
 	answer := map[string]any{"token": token}
 	if b.AccessToken {
 		answer = map[string]any{"access_token": token}

@@ -14,8 +14,9 @@ type Request struct {
 	Server                        string // "registry", "token" or "cdn"
 	Method, Path, RawQuery, Proto string
 	Header                        http.Header
-	Status                        int   // answered; 0 while there is no answer
-	Sent                          int64 // bytes of the answer's body so far
+	User                          string // of the login by which it was let in, "" for guests
+	Status                        int    // answered; 0 while there is no answer
+	Sent                          int64  // bytes of the answer's body so far
 }
 
 // A Match chooses requests. A zero field matches all.
@@ -105,6 +106,13 @@ func (f *traffic) Requests() []Request {
 		all = append(all, q)
 	}
 	return all
+}
+
+// came notes whose login let a request in.
+func (f *traffic) came(rec *record, user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rec.User = user
 }
 
 // Count returns how many requests have arrived with that method ("": any) and that

@@ -3,7 +3,7 @@
 // [New] starts it on 127.0.0.1, and it stops with the test. It serves the pull side
 // of the OCI distribution spec 1.1: /v2/, manifests by tag and digest, blobs with
 // Range and HEAD, tags/list and referrers with pages. [Basic] and [Bearer] make it
-// ask for a login. [Redirect] and [RedirectManifests] make it send clients to a CDN
+// ask for a login, [Accounts] for one of several. [Redirect] and [RedirectManifests] make it send clients to a CDN
 // on another port. [TLS] makes it speak https under a CA of its own (CAFile).
 //
 // PutBlob, PutRandomBlob (of any size, made on the fly, see [Random]), PutManifest
@@ -41,6 +41,7 @@ type options struct {
 	tls, http2                  bool
 	basic                       *credentials
 	bearer                      *BearerAuth
+	accounts                    []Account
 	redirect, redirectManifests bool
 }
 
@@ -72,6 +73,7 @@ type Registry struct {
 	*content
 	*faults
 	*issuer
+	*accounts
 	*links
 }
 
@@ -87,6 +89,7 @@ func New(t testing.TB, opts ...Option) *Registry {
 		o(&r.opts)
 	}
 	r.issuer = newIssuer(r.opts.bearer)
+	r.accounts = &accounts{further: r.opts.accounts}
 	r.servers = &servers{t: t, http2: r.opts.http2}
 	if r.opts.tls {
 		r.makeCertificate()
@@ -137,6 +140,13 @@ func (r *Registry) handle(server string, next func(*wire, *http.Request)) http.H
 		if out.fault = r.pick(server, req, true); out.fault == nil {
 			if server == serverRegistry && !r.authorise(out, req) {
 				return
+			}
+			if user := r.userOf(req); user != "" && server == serverRegistry {
+				repo, _, _ := split(req.URL.Path)
+				r.traffic.came(rec, user)
+				if !r.letIn(out, user, repo) {
+					return
+				}
 			}
 			out.fault = r.pick(server, req, false)
 		}
