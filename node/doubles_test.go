@@ -59,10 +59,11 @@ func TestDoubles(t *testing.T) {
 		if !d.guests || d.user == "" {
 			continue
 		}
+		guest := d
+		guest.user = ""
 		t.Run(d.name+" for guests", func(t *testing.T) {
 			t.Parallel()
-			d.user = ""
-			d.perform(t)
+			guest.perform(t)
 		})
 	}
 }
