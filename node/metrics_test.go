@@ -28,7 +28,7 @@ func TestMetricsAreWellFormedAndGuarded(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	problems, err := testutil.CollectAndLint(collector{n.reports})
+	problems, err := testutil.CollectAndLint(n.metrics.Collector(n.reports.snapshot))
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}

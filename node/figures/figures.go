@@ -33,6 +33,7 @@ const (
 	ToPeers                         // blobs sent to other nodes, which no client's figure counts
 	ToPeersBytes                    // bytes of them
 	PeersPassed                     // nodes that were passed over because they could not help
+	Resumes                         // downloads that broke off and were taken up again
 	many                            // how many figures there are
 )
 
@@ -49,7 +50,7 @@ var Table = [many]Row{
 	Hits:              {Name: "Hits", counter: func(c *count.Counters) *atomic.Int64 { return &c.Hits }},
 	PeerHits:          {Name: "PeerHits", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeerHits }},
 	Misses:            {Name: "Misses", counter: func(c *count.Counters) *atomic.Int64 { return &c.Misses }},
-	Evictions:         {Name: "Evictions", held: func(s cache.Stats) int64 { return int64(s.Evictions) }},
+	Evictions:         {Name: "Evictions", held: func(s cache.Stats) int64 { return s.Evicted() }},
 	Items:             {Name: "Items", held: func(s cache.Stats) int64 { return s.Items }},
 	CurrentSize:       {Name: "CurrentSize", held: func(s cache.Stats) int64 { return s.Bytes }},
 	MaxSize:           {Name: "MaxSize"},
@@ -61,6 +62,7 @@ var Table = [many]Row{
 	ToPeers:           {Name: "ToPeers", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeers }},
 	ToPeersBytes:      {Name: "ToPeersBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeersBytes }},
 	PeersPassed:       {Name: "PeersPassed", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeersPassed }},
+	Resumes:           {Name: "Resumes", counter: func(c *count.Counters) *atomic.Int64 { return &c.Resumes }},
 }
 
 // A Registry is all figures of one registry.
@@ -132,7 +134,8 @@ func (r *Registry) UnmarshalJSON(raw []byte) error {
 // A Node is one node's figures, as other nodes ask for them.
 type Node struct {
 	Registries map[string]*Registry `json:"registries"`
-	MaxSize    int64                `json:"max_size"` // of all its stores, each counted once
+	MaxSize    int64                `json:"max_size"`       // of all its stores, each counted once
+	Ring       string               `json:"ring,omitempty"` // who owns what, as it sees it: equal on nodes that agree
 }
 
 const (
@@ -152,7 +155,7 @@ func Parse(raw []byte) (*Node, error) {
 	if err := json.Unmarshal(raw, n); err != nil {
 		return nil, err
 	}
-	if len(n.Registries) > maxRegistries || !sane(n.MaxSize) {
+	if len(n.Registries) > maxRegistries || !sane(n.MaxSize) || !named(n.Ring) {
 		return nil, errBounds
 	}
 	for name, r := range n.Registries {

@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"fmt"
+
+	"oci-proxy/node/figures"
+	"oci-proxy/node/membership"
+)
+
+// ringOf is a view's ring in a word, which is equal on all nodes that place keys alike.
+func ringOf(v *membership.View) string { return fmt.Sprintf("%016x", v.Ring.Hash()) }
+
+// withRing adds this node's ring to its figures, as other members are told.
+func (c *Cluster) withRing(own *figures.Node) *figures.Node {
+	own.Ring = ringOf(c.network.members.View())
+	return own
+}
+
+// An Agreement is how far the members agree.
+type Agreement struct {
+	Ring        uint64 // a sum over who owns what, as this node sees it; 0 for a node on its own
+	Disagreeing int    // members that place keys otherwise, of those that answered when they were last asked
+	Quarantined int    // members that this node does not ask because they failed
+}
+
+// Agreement tells how far the members agree, as far as this node knows. It asks nobody.
+func (c *Cluster) Agreement() (a Agreement) {
+	if c.network == nil {
+		return a
+	}
+	v := c.network.members.View()
+	a.Ring = v.Ring.Hash()
+	for _, one := range c.reports.lastSaid() {
+		if one.Err == nil && one.Figures.Ring != "" && one.Figures.Ring != ringOf(v) { // earlier versions tell none
+			a.Disagreeing++
+		}
+	}
+	for i := range v.Members {
+		if m := &v.Members[i]; m.ID != v.Self.ID && m.Alive() && !c.network.client.Healthy(m.ID) {
+			a.Quarantined++
+		}
+	}
+	return a
+}
+
+// lastSaid are the reports of the last round.
+func (r *reports) lastSaid() []Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.said
+}
