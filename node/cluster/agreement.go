@@ -30,11 +30,7 @@ func (c *Cluster) Agreement() (a Agreement) {
 	}
 	v := c.network.members.View()
 	a.Ring = v.Ring.Hash()
-	for _, one := range c.reports.lastSaid() {
-		if one.Err == nil && one.Figures.Ring != "" && one.Figures.Ring != ringOf(v) { // earlier versions tell none
-			a.Disagreeing++
-		}
-	}
+	a.Disagreeing = c.reports.disagreeing(ringOf(v))
 	for i := range v.Members {
 		if m := &v.Members[i]; m.ID != v.Self.ID && m.Alive() && !c.network.client.Healthy(m.ID) {
 			a.Quarantined++
@@ -43,9 +39,15 @@ func (c *Cluster) Agreement() (a Agreement) {
 	return a
 }
 
-// lastSaid are the reports of the last round.
-func (r *reports) lastSaid() []Report {
+// disagreeing counts the members that answered in the last round and told of another ring.
+// Those of earlier versions tell of none.
+func (r *reports) disagreeing(ring string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.said
+	for _, one := range r.said {
+		if one.Err == nil && one.Figures.Ring != "" && one.Figures.Ring != ring {
+			n++
+		}
+	}
+	return n
 }

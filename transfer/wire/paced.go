@@ -48,7 +48,9 @@ func (w *Paced) Began() time.Time { return w.began }
 // WriteHeader implements http.ResponseWriter.
 func (w *Paced) WriteHeader(status int) {
 	w.extend(status)
-	w.began = time.Now()
+	if w.began.IsZero() {
+		w.began = time.Now()
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
