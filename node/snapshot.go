@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"oci-proxy/cache"
+	"oci-proxy/node/cluster"
 	"oci-proxy/node/figures"
 	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/upstream"
@@ -12,7 +13,7 @@ import (
 // snapshot is what the other rooms count, for Prometheus. It asks nobody and waits for no
 // disk.
 func (p *reports) snapshot() *metrics.Snapshot {
-	g, agreed, lists := p.gate.Figures(), p.cluster.Agreement(), p.registries.keptLists()
+	g, agreed, lists := p.gate.Figures(), cluster.AgreementOf(p.cluster), p.registries.keptLists()
 	s := &metrics.Snapshot{
 		Registries: p.labelled(), Evictions: p.evictions(), Turns: p.turns(), Upstreams: p.quotas(), Disks: p.disks(), Verified: p.verified(),
 		Members: p.cluster.States(), Ring: agreed.Ring, Disagreeing: agreed.Disagreeing, Quarantined: agreed.Quarantined, PeersPassed: p.fetcher.PeersPassed(),

@@ -11,8 +11,8 @@ import (
 func ringOf(v *membership.View) string { return fmt.Sprintf("%016x", v.Ring.Hash()) }
 
 // withRing adds this node's ring to its figures, as other members are told.
-func (c *Cluster) withRing(own *figures.Node) *figures.Node {
-	own.Ring = ringOf(c.network.members.View())
+func (n *network) withRing(own *figures.Node) *figures.Node {
+	own.Ring = ringOf(n.members.View())
 	return own
 }
 
@@ -23,8 +23,8 @@ type Agreement struct {
 	Quarantined int    // members that this node does not ask because they failed
 }
 
-// Agreement tells how far the members agree, as far as this node knows. It asks nobody.
-func (c *Cluster) Agreement() (a Agreement) {
+// AgreementOf tells how far the members agree, as far as this node knows. It asks nobody.
+func AgreementOf(c *Cluster) (a Agreement) {
 	if c.network == nil {
 		return a
 	}

@@ -116,7 +116,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.withRing(own()) },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
 	})
 }
 
