@@ -104,8 +104,16 @@ func (m *Metrics) PeerAsked(kind, outcome string, took time.Duration) {
 }
 
 // Of is the part for requests to one registry, configured or Other. It implements
-// upstream.Meter.
+// upstream.Meter. What alerts wait for is there from the start, at 0: Prometheus sees no
+// increase in a series that begins at 1.
 func (m *Metrics) Of(registry string) *Registry {
+	m.stale.WithLabelValues(registry)
+	for _, kind := range []string{"blob", "manifest", "tag", "tags", "referrers", "token"} {
+		m.asked.WithLabelValues(registry, kind, code(http.StatusTooManyRequests))
+	}
+	for _, refusal := range []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden} {
+		m.asked.WithLabelValues(registry, "token", code(refusal))
+	}
 	return &Registry{
 		name: registry, asked: m.asked, retries: m.retries.WithLabelValues(registry), tokens: m.tokens.WithLabelValues(registry),
 		waits: m.waits.WithLabelValues(registry), first: m.upFirst.WithLabelValues(registry), whole: m.upWhole.WithLabelValues(registry),
