@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -80,5 +81,22 @@ func TestNoLabelIsMadeUpByStrangers(t *testing.T) {
 		if after[want] == 0 {
 			t.Errorf("%s is missing", want)
 		}
+	}
+}
+
+// A limit whose window is over is not told any more: an alert would last until the next pull.
+func TestARateLimitEndsWithItsWindow(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	limit, left, soon := int64(100), int64(3), now.Add(time.Second)
+	row := upstreamRow{RateLimit: &limit, RateRemaining: &left, RateReset: &soon}
+	if q := row.quota(now); q == nil || q.Limit != 100 || q.Remaining != 3 || !q.Reset.Equal(soon) {
+		t.Errorf("within the window: %+v", q)
+	}
+	if q := row.quota(soon); q != nil {
+		t.Errorf("after it: %+v", q)
+	}
+	if q := new(upstreamRow).quota(now); q != nil {
+		t.Errorf("without a limit: %+v", q)
 	}
 }

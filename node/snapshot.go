@@ -2,6 +2,7 @@ package node
 
 import (
 	"slices"
+	"time"
 
 	"oci-proxy/cache"
 	"oci-proxy/node/cluster"
@@ -87,13 +88,18 @@ func (p *reports) turns() map[string]metrics.Turns {
 // quotas are how the configured registries and their mirrors do.
 func (p *reports) quotas() (out []metrics.Upstream) {
 	for _, row := range p.configuredRows() {
-		u := metrics.Upstream{Registry: row.Registry, Host: row.Host, Up: row.State == upstream.Up}
-		if row.RateLimit != nil {
-			u.Quota = &metrics.Quota{Limit: *row.RateLimit, Remaining: *row.RateRemaining, Reset: *row.RateReset}
-		}
-		out = append(out, u)
+		out = append(out, metrics.Upstream{Registry: row.Registry, Host: row.Host, Up: row.State == upstream.Up, Quota: row.quota(time.Now())})
 	}
 	return out
+}
+
+// quota is the rate limit that counts at that time, nil if none is known: what was left in a
+// window that is over says nothing.
+func (row *upstreamRow) quota(now time.Time) *metrics.Quota {
+	if row.RateLimit == nil || !now.Before(*row.RateReset) {
+		return nil
+	}
+	return &metrics.Quota{Limit: *row.RateLimit, Remaining: *row.RateRemaining, Reset: *row.RateReset}
 }
 
 // disks are those of the cache directories.

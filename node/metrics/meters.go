@@ -12,7 +12,7 @@ import (
 var (
 	buildInfo       = family{"build_info", gauge, []string{"version", "revision", "goversion"}, "Always 1. The labels say what runs."}
 	httpRequests    = family{"http_requests_total", counter, []string{"kind", "code"}, "Requests of clients. Kind: blob, manifest (by digest), tag (a manifest by tag), tags, referrers, ping (/v2/), control (below /_/), page, or unknown. Code: the status of the answer; 499: the client left before it."}
-	answerFirst     = family{"answer_first_byte_seconds", histogram, []string{"kind", "source"}, "Time from a pull's request to the first byte of its answer. Source as in the log: hit, peer, miss, collapsed, checked, stale; error if it failed."}
+	answerFirst     = family{"answer_first_byte_seconds", histogram, []string{"kind", "source"}, "Time from a pull's request, GET or HEAD, to the first byte of its answer. Source as in the log: hit, peer, miss, collapsed, checked, stale; error if it failed."}
 	answerTimes     = family{"answer_seconds", histogram, []string{"kind", "source"}, "Time from a pull's request to the end of its answer, likewise."}
 	staleAnswers    = family{"stale_answers_total", counter, []string{"registry"}, "Answers with a registry's last word while it fails."}
 	pullWaits       = family{"pull_wait_seconds", histogram, nil, "Time that pulls wait for their turn."}

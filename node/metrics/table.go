@@ -34,7 +34,7 @@ var table = []metric{
 	{family{"verified_bytes_total", counter, []string{"where"}, "Bytes found right. Where: network (a download's digest) or disk (the sums of what is served)."}, verified(func(v Verified) int64 { return v.Right })},
 	{family{"bad_bytes_total", counter, []string{"where"}, "Bytes found wrong, likewise. They were not served, and what held them is fetched again."}, verified(func(v Verified) int64 { return v.Bad })},
 	{family{"upstream_up", gauge, []string{"registry", "host"}, "1 while a configured registry, or a mirror of it, answers, otherwise 0."}, byUpstream(func(u Upstream) (float64, bool) { return bit(u.Up), true })},
-	{family{"upstream_rate_limit", gauge, []string{"registry", "host"}, "Its rate limit in requests, as it last said. Missing if it says none."}, byQuota(func(q *Quota) float64 { return float64(q.Limit) })},
+	{family{"upstream_rate_limit", gauge, []string{"registry", "host"}, "Its rate limit in requests, as it last said. Missing if it says none, or if that window is over."}, byQuota(func(q *Quota) float64 { return float64(q.Limit) })},
 	{family{"upstream_rate_limit_remaining", gauge, []string{"registry", "host"}, "Requests that are left of it."}, byQuota(func(q *Quota) float64 { return float64(q.Remaining) })},
 	{family{"upstream_rate_limit_reset_timestamp_seconds", gauge, []string{"registry", "host"}, "When all of it is there again, in seconds since 1970."}, byQuota(func(q *Quota) float64 { return float64(q.Reset.UnixMilli()) / 1000 })},
 	{family{"upstream_turns", gauge, []string{"registry", "state"}, "Requests to a registry that are active, and those that are waiting for their turn."}, turns},
