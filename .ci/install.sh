@@ -23,6 +23,7 @@ packages=(
   nodejs          # the tests of the page's scripts
   openssl         # certificates of the run through proxies
   podman          # client under test
+  prometheus      # promtool, which tests the alerts
   runc            # containerd does not start without it
   shellcheck      # lint of the scripts
   skopeo          # client under test; copies the corpus

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/transfer/wait"
@@ -22,6 +23,8 @@ type caretaker struct {
 	taken func(Folders)
 	retry time.Duration // tendInterval, or less in tests
 
+	free atomic.Int64 // bytes on the disk when it was last looked at, -1: not known
+
 	renamed bool // what was told last; its goroutine's own
 }
 
@@ -34,12 +37,25 @@ func (c *caretaker) run(ctx context.Context, opened bool) {
 		}
 		opened = c.open() == nil
 	}
+	c.measure()
 	if !c.firstListing(ctx) {
 		return // blobs that are not listed do not count, so nothing may come in
 	}
 	for wait.For(ctx, tendInterval) == nil {
 		c.tend(ctx)
+		c.measure()
 	}
+}
+
+// measure notes how much is free on the disk in use.
+func (c *caretaker) measure() {
+	n := int64(-1)
+	if d := c.dir.inUse(); d != nil {
+		if free, err := d.free(); err == nil {
+			n = free
+		}
+	}
+	c.free.Store(n)
 }
 
 // open opens the directory and takes it into use before it is listed.

@@ -54,6 +54,7 @@ func (in *Ingest) end(v verdict, err error) {
 	if !in.stream.end(v, err) {
 		return
 	}
+	in.sink.verified.ended(in.sink.written, v, err)
 	if v == right && !in.sink.stored {
 		in.stream.awaitFirst()
 	}

@@ -23,6 +23,7 @@ const racy = 100 * time.Millisecond
 type fileBlob struct {
 	remover *remover
 	verify  time.Duration
+	counts  *judged
 	name    name
 	slot    int32
 	pin     *pin
@@ -180,7 +181,9 @@ func (b *fileBlob) checkChunk(m *meta, i int64) error {
 	if err := b.file.readAt(p, i*chunkSize); err != nil {
 		return b.damaged(err)
 	}
-	if xxhash.Sum64(p) != m.sums[i] {
+	same := xxhash.Sum64(p) == m.sums[i]
+	b.counts.note(int64(len(p)), same)
+	if !same {
 		return b.damaged(errSum)
 	}
 	return nil
@@ -223,7 +226,10 @@ func (b *fileBlob) content() (*memoryBlob, error) {
 		return nil, b.lost(b.file.root, err)
 	}
 	for i, sum := range m.sums {
-		if xxhash.Sum64(p[int64(i)*chunkSize:min(b.size, int64(i+1)*chunkSize)]) != sum {
+		chunk := p[int64(i)*chunkSize : min(b.size, int64(i+1)*chunkSize)]
+		same := xxhash.Sum64(chunk) == sum
+		b.counts.note(int64(len(chunk)), same)
+		if !same {
 			return nil, b.lost(b.file.root, errSum)
 		}
 	}

@@ -110,21 +110,21 @@ func (l *ledger) note(i int32, now time.Time) bool {
 // evict takes out the least recently used blobs and returns their slots: first
 // of the share until n more bytes are within its own bound, then of all.
 func (l *ledger) evict(sh uint16, n int64) (out []int32) {
-	take := func(i int32) {
-		l.shares.all[l.table.entries[i].share].evictions++
+	take := func(i int32, why Cause) {
+		l.shares.all[l.table.entries[i].share].evictions[why]++
 		l.remove(i, evicted)
 		out = append(out, i)
 	}
 	own := &l.shares.all[sh].space
 	for own.over(n) > 0 && l.table.order(sh).tail != none {
-		take(l.table.order(sh).tail)
+		take(l.table.order(sh).tail, OverShareBound)
 	}
 	for l.shares.total.over(n) > 0 {
 		i := l.table.oldest()
 		if i == none {
 			break
 		}
-		take(i)
+		take(i, l.shares.total.cause())
 	}
 	return out
 }

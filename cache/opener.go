@@ -7,13 +7,14 @@ import (
 
 // An opener opens blobs of the shard.
 type opener struct {
-	dir     *directory
-	listing *listing
-	index   *index
-	small   *small
-	remover *remover
-	commits *turns[key]
-	verify  time.Duration
+	dir      *directory
+	listing  *listing
+	index    *index
+	small    *small
+	remover  *remover
+	commits  *turns[key]
+	verify   time.Duration
+	verified *verified
 }
 
 // open returns the blob that n names, or ErrNotFound, and counts as use.
@@ -56,7 +57,7 @@ func (o *opener) fromDisk(n name) (Blob, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
-	b := &fileBlob{remover: o.remover, verify: o.verify, name: n, slot: i, pin: p, size: e.size}
+	b := &fileBlob{remover: o.remover, verify: o.verify, counts: &o.verified.held, name: n, slot: i, pin: p, size: e.size}
 	if err := b.openFile(&d.root); err != nil {
 		o.remover.leave(i, n.path())
 		return nil, err

@@ -22,6 +22,7 @@ type shard struct {
 	allocator *allocator  // makes room for blobs on their way in
 	opener    *opener     // opens blobs
 	windows   *Windows    // bound the memory for blobs that have no place on disk
+	verified  *verified   // counts what was verified
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends
@@ -29,7 +30,7 @@ type shard struct {
 func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s := &shard{
 		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), late: make(chan struct{}), closed: closed},
-		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{}, windows: opts.Windows,
+		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{}, windows: opts.Windows, verified: &verified{},
 	}
 	left := room{s.index}
 	s.strays = &strays{room: left}
@@ -39,7 +40,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s.allocator = &allocator{room: left, listing: s.listing, strays: s.strays, parts: s.parts, remover: s.remover, pressure: s.pressure}
 	s.opener = &opener{
 		dir: s.dir, listing: s.listing, index: s.index, small: s.small, remover: s.remover, commits: s.commits,
-		verify: opts.Verify,
+		verify: opts.Verify, verified: s.verified,
 	}
 	return s
 }

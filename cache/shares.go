@@ -14,12 +14,28 @@ type shares struct {
 	byName map[string]uint16
 }
 
+// A Cause is why a blob was evicted.
+type Cause int
+
+// The causes.
+const (
+	OverBound      Cause = iota // of the whole store
+	OverShareBound              // of the registry's own share
+	DiskFull                    // the disk has room for less than the bound
+	causes                      // how many there are
+)
+
+// String returns the cause in a word.
+func (c Cause) String() string {
+	return [...]string{"bound", "registry_bound", "disk_full"}[c]
+}
+
 // A share is one registry's part of the shard.
 type share struct {
 	name      string
 	space     space
 	items     int64
-	evictions uint64
+	evictions [causes]uint64
 }
 
 // newShares returns shares with a bound for all, and bounds for single ones.
@@ -112,6 +128,14 @@ func (s *space) staying() int64 { return s.used.without(s.leaving).counts(s.most
 // least returns what would count if all idle blobs were evicted too.
 func (s *space) least() int64 {
 	return s.used.without(s.leaving).without(s.idle).counts(s.most()) + s.reserved
+}
+
+// cause is why something is evicted to keep within most.
+func (s *space) cause() Cause {
+	if s.most() != s.bound {
+		return DiskFull
+	}
+	return OverBound
 }
 
 // most returns the bound that counts: the lesser of bound and limit, 0: none.

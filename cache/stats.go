@@ -4,10 +4,18 @@ import "github.com/opencontainers/go-digest"
 
 // Stats are figures of one registry's share.
 type Stats struct {
-	Items     int64  // blobs
-	Bytes     int64  // of their content
-	Bound     int64  // of the share, or of the store if the share has none
-	Evictions uint64 // since start
+	Items     int64          // blobs
+	Bytes     int64          // of their content
+	Bound     int64          // of the share, or of the store if the share has none
+	Evictions [causes]uint64 // since start, by Cause
+}
+
+// Evicted returns how many blobs were evicted since start, for whatever cause.
+func (s Stats) Evicted() (n int64) {
+	for _, one := range s.Evictions {
+		n += int64(one)
+	}
+	return n
 }
 
 // Stats returns the figures of each registry that has a share.
@@ -20,6 +28,18 @@ func (s *Store) Size() int64 { return s.shard.allocator.size() }
 
 // Bound returns the bound of the whole store in bytes, 0 if there is none.
 func (s *Store) Bound() int64 { return s.bound }
+
+// Free returns how many bytes were free on the disk when the store last looked, a few
+// seconds ago. It reports false if no directory is in use, or if the disk does not tell.
+// It does no I/O.
+func (s *Store) Free() (bytes int64, ok bool) {
+	n := s.care.free.Load()
+	return max(n, 0), n >= 0
+}
+
+// Verified returns what the store verified since start: of what came in, by its digest,
+// and of what it holds, by its sums.
+func (s *Store) Verified() (incoming, held Verified) { return s.shard.verified.figures() }
 
 // Origin returns the registry that brought the blob which d names into the
 // shard, "" if that can't be told. It reports false if the shard does not hold

@@ -63,6 +63,7 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
 		care: &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, retry: retry},
 	}
+	s.care.free.Store(-1)
 	err := s.care.open()
 	if err != nil {
 		log.Error("cache directory can't be used: serving without a cache; trying again", "error", err)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reply"
@@ -22,6 +23,7 @@ type api struct {
 	fetcher *transfer.Fetcher
 	pulls   *pulls
 	totals  func() totals
+	waited  func(time.Duration) // hears how long a pull waited for its turn
 }
 
 // ServeHTTP implements http.Handler.
@@ -59,14 +61,16 @@ const notListed = "this proxy serves only the registries in its config (whitelis
 // pull answers a request that is understood, in its turn. An error means that
 // nothing has been written.
 func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who gate.Client) error {
-	noteRef(r, &req.Ref)
+	noteRequest(r, &req)
 	if req.NS != "" {
 		w.Header().Set("OCI-Namespace", req.Registry)
 	}
 	if !a.asks(req.Registry) {
 		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: notListed}
 	}
+	asked := time.Now()
 	end, err := a.gate.Turn(r.Context(), who)
+	a.waited(time.Since(asked))
 	if err != nil {
 		return err
 	}

@@ -96,14 +96,13 @@ func (a *api) open(r *http.Request, req oci.Request) (*transfer.Answer, error) {
 func (a *api) sendParts(w http.ResponseWriter, r *http.Request, req oci.Request, b *transfer.Answer, spans []wire.Span) {
 	m := wire.NewMultipart(spans, b.Size(), blobType)
 	w.WriteHeader(m.Describe(w.Header()))
+	to := a.fetcher.Sending(w, req.Registry, b.Origin)
 	for i, s := range spans {
 		if _, err := w.Write(m.Before(i)); err != nil {
 			noteFailure(r, err)
 			return
 		}
-		k, err := b.Send(r.Context(), w, s.Offset, s.Length)
-		a.fetcher.Sent(req.Registry, b.Origin, k)
-		if err != nil {
+		if _, err := b.Send(r.Context(), to, s.Offset, s.Length); err != nil {
 			noteFailure(r, err)
 			return
 		}
@@ -126,9 +125,8 @@ func (a *api) sendBlob(w http.ResponseWriter, r *http.Request, req oci.Request, 
 	if s.Length < 0 && !r.ProtoAtLeast(1, 1) {
 		end = wire.EndByReset(r)
 	}
-	k, err := b.Send(r.Context(), w, s.Offset, s.Length)
+	_, err := b.Send(r.Context(), a.fetcher.Sending(w, req.Registry, b.Origin), s.Offset, s.Length)
 	end(err == nil)
-	a.fetcher.Sent(req.Registry, b.Origin, k)
 	if err == nil {
 		return
 	}

@@ -27,13 +27,11 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 	if head || s.Beyond {
 		return nil
 	}
-	k, err := m.Send(r.Context(), w, s.Offset, s.Length)
 	from := m.Origin
 	if confirmed(&m.Provenance) {
 		from = oci.Hit // upstream was asked, but the bytes are the shard's
 	}
-	a.fetcher.Sent(req.Registry, from, k)
-	if err != nil {
+	if _, err := m.Send(r.Context(), a.fetcher.Sending(w, req.Registry, from), s.Offset, s.Length); err != nil {
 		noteFailure(r, err)
 	}
 	return nil

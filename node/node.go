@@ -26,6 +26,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
 	"oci-proxy/node/gate"
+	"oci-proxy/node/metrics"
 	"oci-proxy/node/page"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/archive"
@@ -49,6 +50,7 @@ type Node struct {
 	archive    *archive.Archive // over all of them, nil if none is configured
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
+	metrics    *metrics.Metrics
 	cert       *certificate // of the clients' port, nil for plain HTTP
 	passwords  passwords
 	api        *api
@@ -80,7 +82,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), leaving: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), metrics: metrics.New(Version), leaving: make(chan struct{})}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
@@ -94,14 +96,14 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.fetcher = transfer.New(fetch)
 	for _, r := range cfg.Registries { // first, so that strangers' names do not use up the places for counters
-		n.fetcher.Sent(r.Host, oci.Hit, 0)
+		n.fetcher.Expect(r.Host)
 	}
 	n.reports = &reports{
 		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
-		sites: sites, pulls: &n.pulls, totals: n.reports.totals,
+		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited,
 	}
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, sites, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
@@ -135,14 +137,14 @@ func (n *Node) open(test seams) (err error) {
 	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause}, n.log)); err != nil {
+	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause, n.meter}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
 	n.client = withLanes(n.cfg, n.upstream, n.log)
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
@@ -152,6 +154,9 @@ func (n *Node) mark() string { return n.cluster.Marks().Own() }
 
 // tellPause tells the other members that a registry asks to be left alone.
 func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) }
+
+// meter is what counts the requests to a registry, configured or metrics.Other.
+func (n *Node) meter(registry string) upstream.Meter { return n.metrics.Of(registry) }
 
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {

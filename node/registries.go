@@ -13,6 +13,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/node/config"
+	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
@@ -180,11 +181,22 @@ func (r *registries) configured() []string {
 	return out
 }
 
+// label is a registry's label in metrics.
+func (r *registries) label(registry string) string {
+	if one, configured := r.cfg.Registry(registry); configured {
+		return one.Host
+	}
+	return metrics.Other
+}
+
 // bound is the bound of a registry's shard in bytes, 0 for none.
 func (r *registries) bound(registry string) int64 {
 	one, _ := r.cfg.Registry(registry)
 	return one.CacheMaxSize
 }
+
+// kept is how many bytes of lists are kept, and may be.
+type kept struct{ bytes, bound int64 }
 
 // keptLists sums up the lists that the shards keep.
 func (r *registries) keptLists() (all kept) {
@@ -260,6 +272,7 @@ func (s sites) public(registry string) bool { return !s.of(registry).Private }
 type hooks struct {
 	mark    func() string                          // the node's pseudonym in requests to registries
 	limited func(registry string, d time.Duration) // a registry asks to be left alone
+	meter   func(registry string) upstream.Meter   // what counts the requests to a registry
 }
 
 // upstreams are the configured registries as the upstream client takes them, and
@@ -272,7 +285,7 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, hooks)
-		u.Configured, u.Patience, u.Self = true, patience, ports(cfg)
+		u.Configured, u.Patience, u.Self, u.Meter = true, patience, ports(cfg), hooks.meter(r.Host)
 		for _, a := range r.Logins() {
 			u.Accounts = append(u.Accounts, upstream.Account{Name: a.Key, Username: a.Username, Password: a.Password.Reveal(), PasswordSource: files.of(r, a)})
 		}
@@ -281,10 +294,12 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 	for _, host := range unlisted(cfg) {
 		u := upstreamOf(cfg.Defaults, hooks)
 		u.Host, u.Configured, u.Patience, u.Self = host, true, patience, ports(cfg)
+		u.Meter = hooks.meter(host)
 		u.FollowRedirects, u.AllowAddresses = true, cfg.AllowAddresses
 		out = append(out, u)
 	}
 	others := upstreamOf(cfg.Defaults, hooks)
+	others.Meter = hooks.meter(metrics.Other)
 	others.AllowAddresses, others.Patience, others.Self = cfg.AllowAddresses, patience, ports(cfg)
 	return out, others, log
 }

@@ -60,11 +60,14 @@ func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 // reasonCodes are what reasons begin with, and all that everybody hears of them.
 var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries", "archive"}
 
+// otherCode is that of a reason which begins with none of them.
+const otherCode = "other"
+
 // codes returns the codes of reasons, each once.
 func codes(reasons []string) []string {
 	var out []string
 	for _, reason := range reasons {
-		code := "other"
+		code := otherCode
 		for _, c := range reasonCodes {
 			if rest, ok := strings.CutPrefix(reason, c); ok && strings.IndexAny(rest, " :.") == 0 {
 				code = c

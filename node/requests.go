@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
 )
@@ -19,6 +20,7 @@ type record struct {
 	status   int // in place of the answer's, 0 for the answer's own
 	way      *oci.Provenance
 	ref      *oci.Ref
+	kind     string // of a pull, "" for other requests
 	err      error
 	operator bool // the client may know what the network inside is like
 }
@@ -37,14 +39,21 @@ func recordOf(r *http.Request) *record {
 func noteOperator(r *http.Request, is bool)        { recordOf(r).operator = is }
 func noteFailure(r *http.Request, err error)       { recordOf(r).err = err }
 func noteStatus(r *http.Request, status int)       { recordOf(r).status = status }
-func noteRef(r *http.Request, ref *oci.Ref)        { recordOf(r).ref = ref }
 func noteWay(r *http.Request, way *oci.Provenance) { recordOf(r).way = way }
+
+// noteRequest notes what a pull asks for.
+func noteRequest(r *http.Request, req *oci.Request) {
+	rec := recordOf(r)
+	rec.ref, rec.kind = &req.Ref, pullKind(req)
+}
 
 // A requestLog writes one line for each request: what people ask at night, but
 // neither a query string, which may be signed, nor a header.
 type requestLog struct {
 	log     *slog.Logger
 	address func(r *http.Request) netip.Addr // of the client
+	counted func(metrics.Answer)
+	label   func(registry string) string // of a registry in metrics
 }
 
 // around logs each request that h answers. It gives clients time for each piece of
@@ -64,6 +73,7 @@ func (l requestLog) around(h http.Handler) http.Handler {
 			if rec.status == 0 {
 				rec.status = paced.Status()
 			}
+			l.counted(l.answer(r, rec, paced, start))
 			l.log.LogAttrs(r.Context(), level(r, rec), "request", l.attrs(r, rec, paced.Sent(), time.Since(start))...)
 			if fault != nil {
 				panic(http.ErrAbortHandler) // the connection is closed; the log has the rest

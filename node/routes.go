@@ -28,7 +28,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/cluster", gate.Guarded, of(n.reports.members)},
 		{"GET /_/upstreams", gate.Guarded, of(n.reports.upstreams)},
 		{"GET /_/owner/{digest}", gate.Guarded, of(n.reports.owner)},
-		{"GET /_/metrics", gate.Guarded, n.reports.metrics()},
+		{"GET /_/metrics", gate.Guarded, n.metrics.Handler(n.reports.snapshot)},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
 		{"POST /_/warm", gate.Operators, n.warmer},
@@ -65,7 +65,7 @@ func (n *Node) Handler() http.Handler {
 
 // logged logs each request that h answers.
 func (n *Node) logged(h http.Handler) http.Handler {
-	return requestLog{log: n.log, address: n.gate.Address}.around(h)
+	return requestLog{log: n.log, address: n.gate.Address, counted: n.metrics.Answered, label: n.registries.label}.around(h)
 }
 
 // protect keeps browsers from running any answer, whatever type a registry gave

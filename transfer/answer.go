@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"oci-proxy/cache"
+	"oci-proxy/transfer/count"
 	"oci-proxy/transfer/excerpt"
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/oci"
@@ -36,10 +37,12 @@ func (a *Answer) Size() int64 { return a.blob.Size() }
 // from another copy.
 func (a *Answer) Send(ctx context.Context, w io.Writer, off, n int64) (sent int64, err error) {
 	if a.ticket.ForMember {
+		counted := a.blobs.counters.Of(a.ticket.Registry)
+		w = count.Writer(w, &counted.ToPeersBytes)
 		a.blobs.streams.Add(1)
 		defer func() {
 			a.blobs.streams.Add(-1)
-			a.blobs.counters.Of(a.ticket.Registry).ToPeer(sent)
+			counted.ToPeers.Add(1)
 		}()
 	}
 	if n < 0 && a.Size() >= 0 {

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"fmt"
+	"io"
 	"testing"
 
 	"oci-proxy/transfer/oci"
@@ -10,10 +11,15 @@ import (
 func TestRegistriesBeyondManyAreCountedTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
-	for i := range 10_000 {
-		r.Sent(fmt.Sprintf("r%d.example.com", i), oci.Miss, 1)
+	send := func(registry string) {
+		if _, err := r.Sending(io.Discard, registry, oci.Miss).Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	r.Sent("r0.example.com", oci.Miss, 1)
+	for i := range 10_000 {
+		send(fmt.Sprintf("r%d.example.com", i))
+	}
+	send("r0.example.com")
 	all := r.Counters()
 	var sum int64
 	for _, c := range all {

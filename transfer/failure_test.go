@@ -33,8 +33,11 @@ func TestErrorsTellWhatFailedWhere(t *testing.T) {
 func TestBytesSentAreCountedByTheirOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
-	r.Sent("a.example.com", oci.Miss, 10)
-	r.Sent("a.example.com", oci.Hit, 1)
+	for from, n := range map[oci.Origin]int{oci.Miss: 10, oci.Hit: 1} {
+		if _, err := r.Sending(io.Discard, "a.example.com", from).Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c := r.Counters()["a.example.com"]
 	if c.MissBytes.Load() != 10 || c.HitBytes.Load() != 1 || oci.Hit.String() != "hit" || oci.Miss.String() != "miss" {
 		t.Errorf("%d bytes missed, %d hit", c.MissBytes.Load(), c.HitBytes.Load())

@@ -16,6 +16,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -139,10 +140,22 @@ func (f *Fetcher) Close(ctx context.Context) {
 // Counters returns the figures of each registry that has delivered something.
 func (f *Fetcher) Counters() map[string]*count.Counters { return f.counters.All() }
 
-// Sent counts bytes that went to a client.
-func (f *Fetcher) Sent(registry string, from oci.Origin, n int64) {
-	f.counters.Of(registry).Sent(from, n)
+// Sending returns w, to which content of a registry goes for a client. What goes there is
+// counted while it flows.
+func (f *Fetcher) Sending(w io.Writer, registry string, from oci.Origin) io.Writer {
+	return count.Writer(w, f.counters.Of(registry).Sent(from))
 }
+
+// Expect gives a registry counters of its own. Of those that deliver something without
+// that, the first 512 have some.
+func (f *Fetcher) Expect(registry string) { f.counters.Of(registry) }
+
+// PeersPassed returns how many members were passed over since start, by reason.
+func (f *Fetcher) PeersPassed() map[string]int64 { return f.mesh.Passed() }
+
+// Flights returns how many downloads are under way, and how many requests wait for them
+// or read from them.
+func (f *Fetcher) Flights() (flights, followers int) { return f.flights.Figures() }
 
 // Came is where bytes of blobs are counted that come from a registry for another member.
 func (f *Fetcher) Came(registry string) *atomic.Int64 {

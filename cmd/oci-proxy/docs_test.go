@@ -31,7 +31,8 @@ func TestDocsQuoteRealMessages(t *testing.T) {
 	}
 }
 
-// docs/operations.md explains each metric of a node, and no other.
+// docs/operations.md explains each metric that a node has at its start. That it explains
+// all others, and no more, is seen to by node/metrics.
 func TestDocsNameEveryMetric(t *testing.T) {
 	t.Parallel()
 	file, addr := nodeConfig(t, upstreamtest.New(t), t.TempDir(), "")
@@ -42,8 +43,9 @@ func TestDocsNameEveryMetric(t *testing.T) {
 	}
 	got := names(`(?m)^# TYPE (oci_proxy_\w+)`, string(body))
 	want := names("(?m)^\\| `(oci_proxy_\\w+)`", read(t, operations))
-	if len(got) == 0 || !slices.Equal(got, want) {
-		t.Errorf("a node has the metrics\n%q\ndocs/operations.md explains\n%q", got, want)
+	unknown := slices.DeleteFunc(slices.Clone(got), func(name string) bool { return slices.Contains(want, name) })
+	if len(got) < 20 || len(unknown) > 0 {
+		t.Errorf("a node has the metrics\n%q\ndocs/operations.md does not explain\n%q", got, unknown)
 	}
 }
 

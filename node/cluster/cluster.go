@@ -40,7 +40,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -50,6 +50,8 @@ type Config struct {
 	// Hear hears how a member's way to a registry is. It answers at once. Nil: nobody
 	// wants to know.
 	Hear func(id, registry string, way mesh.Way)
+	// Asked is as peer.ClientConfig.Asked.
+	Asked func(kind, outcome string, took time.Duration)
 	// Pause hears that a registry has asked another member to be left alone for a time.
 	Pause func(registry string, d time.Duration)
 	Log   *slog.Logger
@@ -114,7 +116,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return own() },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
 	})
 }
 

@@ -49,7 +49,7 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 	}
 	said := c.Reports(ctx)
 	v := c.network.members.View()
-	d := Description{Ring: fmt.Sprintf("%016x", v.Ring.Hash()), Missing: []Missing{}}
+	d := Description{Ring: ringOf(v), Missing: []Missing{}}
 	stats := map[string]*figures.Node{v.Self.ID: c.own()}
 	for _, one := range said {
 		if one.Err != nil {

@@ -48,7 +48,7 @@ func openNetwork(cfg Config) (*network, error) {
 	self := n.self()
 	n.client = peer.NewClient(peer.ClientConfig{
 		Self: func() string { return n.self().ID }, SelfNonce: self.Nonce,
-		Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Hear: cfg.Hear, Log: cfg.Log,
+		Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Hear: cfg.Hear, Asked: cfg.Asked, Log: cfg.Log,
 		Dial: cfg.Seams.Dial, Patience: cfg.Seams.Patience,
 	})
 	return n, nil

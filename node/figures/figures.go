@@ -34,6 +34,7 @@ const (
 	ToPeersBytes                    // bytes of them
 	PeersPassed                     // nodes that were passed over because they could not help
 	FromArchiveBytes                // bytes of blobs received from the bucket of the archive
+	Resumes                         // downloads that broke off and were taken up again
 	many                            // how many figures there are
 )
 
@@ -50,7 +51,7 @@ var Table = [many]Row{
 	Hits:              {Name: "Hits", counter: func(c *count.Counters) *atomic.Int64 { return &c.Hits }},
 	PeerHits:          {Name: "PeerHits", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeerHits }},
 	Misses:            {Name: "Misses", counter: func(c *count.Counters) *atomic.Int64 { return &c.Misses }},
-	Evictions:         {Name: "Evictions", held: func(s cache.Stats) int64 { return int64(s.Evictions) }},
+	Evictions:         {Name: "Evictions", held: func(s cache.Stats) int64 { return s.Evicted() }},
 	Items:             {Name: "Items", held: func(s cache.Stats) int64 { return s.Items }},
 	CurrentSize:       {Name: "CurrentSize", held: func(s cache.Stats) int64 { return s.Bytes }},
 	MaxSize:           {Name: "MaxSize"},
@@ -63,6 +64,7 @@ var Table = [many]Row{
 	ToPeersBytes:      {Name: "ToPeersBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.ToPeersBytes }},
 	PeersPassed:       {Name: "PeersPassed", counter: func(c *count.Counters) *atomic.Int64 { return &c.PeersPassed }},
 	FromArchiveBytes:  {Name: "FromArchiveBytes", counter: func(c *count.Counters) *atomic.Int64 { return &c.FromArchiveBytes }},
+	Resumes:           {Name: "Resumes", counter: func(c *count.Counters) *atomic.Int64 { return &c.Resumes }},
 }
 
 // A Registry is all figures of one registry.
@@ -134,7 +136,8 @@ func (r *Registry) UnmarshalJSON(raw []byte) error {
 // A Node is one node's figures, as other nodes ask for them.
 type Node struct {
 	Registries map[string]*Registry `json:"registries"`
-	MaxSize    int64                `json:"max_size"` // of all its stores, each counted once
+	MaxSize    int64                `json:"max_size"`       // of all its stores, each counted once
+	Ring       string               `json:"ring,omitempty"` // who owns what, as it sees it: equal on nodes that agree
 }
 
 const (
@@ -154,7 +157,7 @@ func Parse(raw []byte) (*Node, error) {
 	if err := json.Unmarshal(raw, n); err != nil {
 		return nil, err
 	}
-	if len(n.Registries) > maxRegistries || !sane(n.MaxSize) {
+	if len(n.Registries) > maxRegistries || !sane(n.MaxSize) || !named(n.Ring) {
 		return nil, errBounds
 	}
 	for name, r := range n.Registries {

@@ -19,6 +19,7 @@ type Counters struct {
 	FromArchiveBytes                  atomic.Int64 // bytes of blobs received from the archive's bucket
 	ToPeers, ToPeersBytes             atomic.Int64 // blobs sent to other nodes, and their bytes
 	PeersPassed                       atomic.Int64 // peers that were passed over because they could not help
+	Resumes                           atomic.Int64 // downloads that were taken up again
 }
 
 // Request counts a client's request that was served from there.
@@ -26,15 +27,9 @@ func (c *Counters) Request(from oci.Origin) {
 	[...]*atomic.Int64{oci.Miss: &c.Misses, oci.Hit: &c.Hits, oci.PeerHit: &c.PeerHits}[from].Add(1)
 }
 
-// Sent counts bytes that went to a client.
-func (c *Counters) Sent(from oci.Origin, n int64) {
-	[...]*atomic.Int64{oci.Miss: &c.MissBytes, oci.Hit: &c.HitBytes, oci.PeerHit: &c.PeerHitBytes}[from].Add(n)
-}
-
-// ToPeer counts a blob of which n bytes went to another node.
-func (c *Counters) ToPeer(n int64) {
-	c.ToPeers.Add(1)
-	c.ToPeersBytes.Add(n)
+// Sent is where bytes are counted that go to a client.
+func (c *Counters) Sent(from oci.Origin) *atomic.Int64 {
+	return [...]*atomic.Int64{oci.Miss: &c.MissBytes, oci.Hit: &c.HitBytes, oci.PeerHit: &c.PeerHitBytes}[from]
 }
 
 // maxRegistries bounds the registries that are counted apart. All others are
@@ -77,6 +72,35 @@ func (b *Book) All() map[string]*Counters {
 
 // Reader returns r with what is read from it added to n.
 func Reader(r io.Reader, n *atomic.Int64) io.Reader { return &reader{r, n} }
+
+// Writer returns w with what is written to it added to n, piece by piece. It has a
+// ReadFrom, which uses that of w.
+func Writer(w io.Writer, n *atomic.Int64) io.Writer { return &writer{w, n} }
+
+// A writer counts what is written.
+type writer struct {
+	to io.Writer
+	n  *atomic.Int64
+}
+
+// Write implements io.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom. The kernel copies a file only if src reaches the
+// connection as it is.
+func (w *writer) ReadFrom(src io.Reader) (int64, error) {
+	to, ok := w.to.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src) // its Write counts
+	}
+	n, err := to.ReadFrom(src)
+	w.n.Add(n)
+	return n, err
+}
 
 // A reader counts what is read.
 type reader struct {

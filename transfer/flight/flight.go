@@ -275,6 +275,16 @@ func (f *Flights) Sendable(c oci.Content) int64 {
 	return 0
 }
 
+// Figures returns how many flights can be boarded, and how many requests are aboard.
+func (f *Flights) Figures() (flights, aboard int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.flights {
+		aboard += e.aboard
+	}
+	return len(f.flights), aboard
+}
+
 // at returns the flight of that key, nil if there is none.
 func (f *Flights) at(key flightKey) *Flight {
 	f.mu.Lock()

@@ -38,6 +38,8 @@ type keep interface {
 	Stats() map[string]cache.Stats
 	Size() int64
 	Bound() int64
+	Free() (bytes int64, ok bool)
+	Verified() (incoming, held cache.Verified)
 	Health() error
 	Listed(ctx context.Context) error
 }

@@ -35,6 +35,7 @@ type Mesh struct {
 	cfg      Config
 	self     string
 	suspects *suspects
+	passed   tally
 	lateness func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 
@@ -152,5 +153,6 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriv
 // PassOver logs and counts that a peer could not help.
 func (m *Mesh) PassOver(ref oci.Ref, p Peer, err error) {
 	m.cfg.Passed(ref.Registry)
+	m.passed.add(reasonOf(err))
 	m.cfg.Log.Info("peer passed over", "peer", p.Name(), "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
 }

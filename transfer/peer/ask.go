@@ -85,9 +85,38 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	return x, nil
 }
 
+// kind says in a word what a asks for: the first part of its path.
+func (a ask) kind() string {
+	kind, _, _ := strings.Cut(strings.TrimPrefix(a.path, root), "/")
+	return kind
+}
+
+// outcome says in a word how a request ended.
+func outcome(err error) string {
+	p, own := errors.AsType[*mesh.PeerError](err)
+	switch {
+	case err == nil:
+		return "ok"
+	case !own:
+		return "registry"
+	case p.Busy:
+		return "busy"
+	default:
+		return "failed"
+	}
+}
+
 // once asks one time. The answer it returns is the peer's own and tells of no
 // failure. Errors are *oci.Error and *mesh.PeerError.
-func (c *Client) once(ctx context.Context, l *link, a ask) (*http.Response, error) {
+func (c *Client) once(ctx context.Context, l *link, a ask) (resp *http.Response, err error) {
+	began := time.Now()
+	resp, err = c.exchange(ctx, l, a)
+	c.asked(a.kind(), outcome(err), time.Since(began))
+	return resp, err
+}
+
+// exchange is once without counting it.
+func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, error) {
 	x, err := c.request(ctx, l, a)
 	if _, ours := errors.AsType[*oci.Error](err); ours {
 		return nil, err

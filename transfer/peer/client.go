@@ -27,6 +27,10 @@ type ClientConfig struct {
 	// Hear hears how a member's way to a registry is, as it tells in its answers. It
 	// answers at once. nil: nobody wants to know.
 	Hear func(id, registry string, way mesh.Way)
+	// Asked hears of each request, by the first part of its path, how it ended (ok, busy,
+	// registry: that fails or has no such thing, or failed) and how long it took to the
+	// header of the answer. It answers at once. nil: nobody wants to know.
+	Asked func(kind, outcome string, took time.Duration)
 	// Dial connects to a member's address. nil: over TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Patience is for tests on a busy machine: peeks, signs of life and TLS handshakes
@@ -52,6 +56,7 @@ type Client struct {
 	member roster
 	log    *slog.Logger
 	hear   func(id, registry string, way mesh.Way)
+	asked  func(kind, outcome string, took time.Duration)
 	times  times
 	keys   keys
 	number atomic.Uint64 // of the last request; it never begins anew
@@ -67,9 +72,12 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Hear == nil {
 		cfg.Hear = func(string, string, mesh.Way) {}
 	}
+	if cfg.Asked == nil {
+		cfg.Asked = func(string, string, time.Duration) {}
+	}
 	life := wait.NewLife()
 	c := &Client{
-		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, life: life,
+		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, asked: cfg.Asked, life: life,
 		times: times{call: callTime, peek: cfg.patient(peekTime), progress: cfg.patient(progressTime), busy: busyTime},
 		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), byID: map[string]*link{}},
 	}

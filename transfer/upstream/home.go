@@ -19,12 +19,13 @@ type home struct {
 	stranger bool        // nobody configured the registry
 	plain    atomic.Bool // it was last seen to do so
 	standing *standing   // how it does
+	meter    Meter       // hears what requests come to
 }
 
 // newHome returns the home of the registry at host.
 func newHome(host string, insecure bool) *home {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure, standing: newStanding(host)}
+	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure, standing: newStanding(host), meter: nobody{}}
 }
 
 // scheme returns the scheme that the registry was last seen to speak.

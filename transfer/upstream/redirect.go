@@ -27,6 +27,7 @@ type ask struct {
 	length   int64 // > 0: that many bytes
 	upTo     bool  // fewer of them will do, and so will the whole
 	handOver bool  // a redirect is not followed but is the answer
+	token    bool  // a token server is asked
 	budget   *budget
 }
 
@@ -52,7 +53,7 @@ func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Req
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
-	return (&http.Request{Method: a.method, URL: u, Host: u.Host, Header: h}).WithContext(ctx)
+	return (&http.Request{Method: a.method, URL: u, Host: u.Host, Header: h}).WithContext(a.metered(ctx))
 }
 
 // hops send a request to the registry and on, wherever redirects lead.

@@ -69,6 +69,8 @@ type Registry struct {
 	// Mark returns this node's pseudonym in Via (RFC 9110 section 7.6.3), by which it
 	// knows its own requests should they come back. Nil: none.
 	Mark func() string
+	// Meter hears what requests to the registry come to. Nil: nobody counts them.
+	Meter Meter
 }
 
 // check returns what is wrong with the settings, and the certificates to trust.
@@ -107,6 +109,9 @@ type registry struct {
 func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
 	home.path = cfg.Path
+	if cfg.Meter != nil {
+		home.meter = cfg.Meter
+	}
 	net := newNetwork(home, newGuard(home, cfg), cfg, roots, log)
 	net.mark = cfg.Mark
 	hops := hops{home, net}

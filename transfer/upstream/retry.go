@@ -52,6 +52,7 @@ func persist[T any](ctx context.Context, home *home, b *budget, try func(context
 			}
 			return v, f.cause
 		}
+		home.meter.Retried()
 	}
 }
 

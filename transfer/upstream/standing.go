@@ -27,6 +27,8 @@ type Standing struct {
 	LastError string        // how it last failed, "" if it did not; without secrets, names inside the network and queries
 	Latency   time.Duration // from a request to the header of the answer, a moving average; 0: it has not answered
 	Quota     Quota         // what it says of its rate limit; of several accounts the sum of those that have been used
+	Active    int           // requests that have a turn now
+	Waiting   int           // requests that wait for one
 }
 
 // A standing is what is noted of one registry. Latency and quota are those of its own host;
@@ -100,5 +102,6 @@ func standingOf(r *registry) Standing {
 	if q, ok := r.accounts.quota(); ok {
 		s.Quota = q
 	}
+	s.Active, s.Waiting = r.turns.figures()
 	return s
 }

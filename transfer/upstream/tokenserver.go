@@ -35,7 +35,7 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 	if key.username != "" || key.password != "" {
 		header = basic(key.username, key.password)
 	}
-	a := ask{method: http.MethodGet, accept: "application/json"}
+	a := ask{method: http.MethodGet, accept: "application/json", token: true}
 	for range maxTokenHops {
 		resp, at, err := s.hops.send(ctx, a, u, header)
 		if err != nil {
@@ -47,7 +47,11 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 			return "", 0, f
 		}
 		if next == nil {
-			return readToken(ctx, ans, header != "")
+			value, life, err := readToken(ctx, ans, header != "")
+			if err == nil {
+				s.hops.home.meter.Token()
+			}
+			return value, life, err
 		}
 		asked = ans.askedNext(sameOrigin(at, next))
 		if asked != oci.TokenServer {

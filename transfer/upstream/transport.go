@@ -189,6 +189,7 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 	if err == nil {
 		resp, err = n.send(req, t)
 	}
+	n.home.count(req, resp)
 	n.logTrip(req, resp, err, time.Since(start))
 	if err != nil {
 		f := broken(n.home, req, t, err)

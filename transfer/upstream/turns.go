@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
@@ -99,6 +100,13 @@ func (t *turns) wait(ctx context.Context, chain []*wait.Turns[string]) (end func
 	return ends.all, nil
 }
 
+// figures returns how many requests have a turn, and how many wait for one.
+func (t *turns) figures() (active, waiting int) {
+	active, waiting, _ = t.all.Figures()
+	_, downloads, _ := t.downloads.Figures()
+	return active, waiting + downloads
+}
+
 // try takes all turns of chain if they are free.
 func (t *turns) try(ctx context.Context, chain []*wait.Turns[string]) (end func(), ok bool) {
 	var ends ends
@@ -156,7 +164,9 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 	if f := r.net.pauses.holds(r.home.host); f != nil {
 		return nil, f
 	}
+	asked := time.Now()
 	end, err := r.turns.begin(ctx, a)
+	r.home.meter.Waited(time.Since(asked))
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +174,12 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 		end()
 		return nil, f
 	}
+	began := time.Now()
+	end = r.timed(began, end)
 	ans, err := r.ask(ctx, a)
+	if err == nil {
+		r.home.meter.Began(time.Since(began))
+	}
 	if d := r.net.pauses.heed(r.home, ans, err); d > 0 && r.limited != nil {
 		r.limited(r.home.host, d)
 	}
@@ -174,6 +189,14 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 	}
 	ans.resp.Body = &turnBody{ans.resp.Body, sync.OnceFunc(end)}
 	return ans, nil
+}
+
+// timed returns end for a request that began then: it also tells how long the request took.
+func (r *registry) timed(began time.Time, end func()) func() {
+	return func() {
+		end()
+		r.home.meter.Ended(time.Since(began))
+	}
 }
 
 // A turnBody is an answer's body that has a turn until it is closed.

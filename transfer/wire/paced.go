@@ -22,6 +22,8 @@ type Paced struct {
 	head    bool
 	status  int
 	sent    int64
+	began   time.Time
+	body    bool // it has begun
 }
 
 // Pace returns a Paced that writes the answer to r to w. The reader may take
@@ -39,14 +41,22 @@ func (w *Paced) Status() int { return w.status }
 // Sent is how many bytes of the body were sent. To a HEAD none are.
 func (w *Paced) Sent() int64 { return w.sent }
 
+// Began is when the first byte of the body was there to be sent, or the header of an answer
+// without one. It is zero before that.
+func (w *Paced) Began() time.Time { return w.began }
+
 // WriteHeader implements http.ResponseWriter.
 func (w *Paced) WriteHeader(status int) {
 	w.extend(status)
+	if w.began.IsZero() {
+		w.began = time.Now()
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements io.Writer.
 func (w *Paced) Write(p []byte) (int, error) {
+	w.begin()
 	sent := 0
 	for {
 		w.extend(http.StatusOK)
@@ -66,6 +76,7 @@ func (w *Paced) ReadFrom(src io.Reader) (int64, error) {
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: math.MaxInt64}
 	}
+	w.begin()
 	var sent int64
 	for limited.N > 0 {
 		w.extend(http.StatusOK)
@@ -81,6 +92,13 @@ func (w *Paced) ReadFrom(src io.Reader) (int64, error) {
 		}
 	}
 	return sent, nil
+}
+
+// begin notes that the body begins.
+func (w *Paced) begin() {
+	if !w.body {
+		w.body, w.began = true, time.Now()
+	}
 }
 
 // extend gives the reader time for the next piece, and notes the status if the

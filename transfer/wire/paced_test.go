@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"oci-proxy/transfer/testkit"
@@ -115,4 +116,32 @@ func TestFilesLeaveBySendfile(t *testing.T) {
 	if n := s.Files(); n != size {
 		t.Errorf("%d of %d bytes left by sendfile", n, size)
 	}
+}
+
+// An answer begins with its header; one with a body begins when the body does.
+func TestTheBeginningIsThatOfTheBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		p := Pace(httptest.NewRecorder(), request("GET"), time.Minute)
+		if !p.Began().IsZero() {
+			t.Error("it has begun before the answer")
+		}
+		for _, step := range []struct {
+			do   func()
+			want time.Duration
+		}{
+			{func() { p.WriteHeader(http.StatusOK) }, time.Second},
+			{func() { p.WriteHeader(http.StatusOK) }, time.Second}, // which net/http ignores
+			{func() { _, _ = io.WriteString(p, "hello") }, 3 * time.Second},
+			{func() { _, _ = io.WriteString(p, "hello") }, 3 * time.Second},
+			{func() { _, _ = p.ReadFrom(strings.NewReader("hello")) }, 3 * time.Second},
+		} {
+			time.Sleep(time.Second) // in the bubble
+			step.do()
+			if got := p.Began().Sub(start); got != step.want {
+				t.Errorf("it began after %v, want %v", got, step.want)
+			}
+		}
+	})
 }

@@ -1,0 +1,66 @@
+package mesh
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"oci-proxy/transfer/oci"
+)
+
+// A reason says in a word why a peer was passed over.
+type reason int
+
+// The reasons.
+const (
+	forFailed   reason = iota // nobody answers, or not as a member does
+	forHangs                  // it does not go on
+	forSlow                   // it or the link to it crawls
+	forLies                   // it sent wrong bytes
+	forBusy                   // it asked to come back, and there was no time for that
+	forLacks                  // it does not have the content
+	forRegistry               // it says that the registry fails
+	forNoWay                  // it does not reach the registry
+	reasons                   // how many there are
+)
+
+// reasonNames are the reasons as they are shown.
+var reasonNames = [reasons]string{"failed", "hangs", "slow", "lies", "busy", "lacks", "registry", "no_way"}
+
+// reasonOf returns the reason that err tells.
+func reasonOf(err error) reason {
+	e, spoken := oci.AsError(err)
+	p, own := errors.AsType[*PeerError](err)
+	switch {
+	case spoken && e.Unreached:
+		return forNoWay
+	case spoken && e.Kind == oci.NotFound:
+		return forLacks
+	case spoken:
+		return forRegistry
+	case own && p.Busy:
+		return forBusy
+	case errors.Is(err, ErrHangs):
+		return forHangs
+	case errors.Is(err, ErrCrawls), errors.Is(err, ErrDrips):
+		return forSlow
+	case errors.Is(err, ErrLies):
+		return forLies
+	default:
+		return forFailed
+	}
+}
+
+// A tally counts peers that were passed over.
+type tally [reasons]atomic.Int64
+
+// add counts one.
+func (t *tally) add(r reason) { t[r].Add(1) }
+
+// Passed returns how many peers were passed over since start, by reason.
+func (m *Mesh) Passed() map[string]int64 {
+	out := make(map[string]int64, reasons)
+	for r := range m.passed {
+		out[reasonNames[r]] = m.passed[r].Load()
+	}
+	return out
+}
