@@ -275,6 +275,14 @@ type hooks struct {
 	meter   func(registry string) upstream.Meter   // what counts the requests to a registry
 }
 
+// meterOf returns what counts the requests to a registry; nil if nothing does.
+func (h hooks) meterOf(registry string) upstream.Meter {
+	if h.meter == nil {
+		return nil
+	}
+	return h.meter(registry)
+}
+
 // upstreams are the configured registries as the upstream client takes them, and
 // what any other registry is. hooks are what they call.
 func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
@@ -285,7 +293,7 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, hooks)
-		u.Configured, u.Patience, u.Self, u.Meter = true, patience, ports(cfg), hooks.meter(r.Host)
+		u.Configured, u.Patience, u.Self, u.Meter = true, patience, ports(cfg), hooks.meterOf(r.Host)
 		for _, a := range r.Logins() {
 			u.Accounts = append(u.Accounts, upstream.Account{Name: a.Key, Username: a.Username, Password: a.Password.Reveal(), PasswordSource: files.of(r, a)})
 		}
@@ -294,12 +302,12 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 	for _, host := range unlisted(cfg) {
 		u := upstreamOf(cfg.Defaults, hooks)
 		u.Host, u.Configured, u.Patience, u.Self = host, true, patience, ports(cfg)
-		u.Meter = hooks.meter(host)
+		u.Meter = hooks.meterOf(host)
 		u.FollowRedirects, u.AllowAddresses = true, cfg.AllowAddresses
 		out = append(out, u)
 	}
 	others := upstreamOf(cfg.Defaults, hooks)
-	others.Meter = hooks.meter(metrics.Other)
+	others.Meter = hooks.meterOf(metrics.Other)
 	others.AllowAddresses, others.Patience, others.Self = cfg.AllowAddresses, patience, ports(cfg)
 	return out, others, log
 }
