@@ -59,10 +59,11 @@ func TestACutIsSeenOverHTTP10(t *testing.T) {
 				t.Parallel()
 				up := upstreamtest.New(t)
 				d := up.PutBlob("team/app", content)
-				c.fault.Match, c.then.Match = blobs, blobs
-				up.Fault(c.fault)
-				if c.then.Status != 0 {
-					up.Fault(c.then)
+				first, then := c.fault, c.then // copies: the other header's test runs beside this one
+				first.Match, then.Match = blobs, blobs
+				up.Fault(first)
+				if then.Status != 0 {
+					up.Fault(then)
 				}
 				p, stop, _ := running(t, up, settings{top: "shutdown_timeout: 100ms"})
 				started := func() {}
