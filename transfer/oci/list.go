@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -92,8 +93,11 @@ func empty(keys map[string]bool, rest []string) bool {
 	return keys[rest[0]]
 }
 
-// maxKey bounds what is looked at of a key, in bytes.
-const maxKey = 32
+// What is looked at of keys: so many, of so many bytes each.
+const (
+	maxKeys = 100
+	maxKey  = 32
+)
 
 // topKeys returns the keys of a JSON object, if that is whole. It looks at strings and
 // brackets alone.
@@ -111,6 +115,12 @@ func topKeys(r *bufio.Reader) (map[string]bool, error) {
 		}
 		if !s.next(c) {
 			return nil, fmt.Errorf("%w: it is no JSON object", errNoList)
+		}
+		if len(s.keys) > maxKeys {
+			return nil, fmt.Errorf("%w: it has too many keys", errNoList)
+		}
+		if s.quoted && !s.escape {
+			s.skip(r)
 		}
 	}
 }
@@ -176,4 +186,18 @@ func (s *scan) inString(c byte) {
 	if len(s.text) < maxKey {
 		s.text = append(s.text, c)
 	}
+}
+
+// skip takes what r has at hand of a string, before its end and the next backslash. Most
+// of a list are strings.
+func (s *scan) skip(r *bufio.Reader) {
+	plain, _ := r.Peek(r.Buffered()) // of what is buffered nothing is missing
+	if i := bytes.IndexByte(plain, '"'); i >= 0 {
+		plain = plain[:i]
+	}
+	if i := bytes.IndexByte(plain, '\\'); i >= 0 {
+		plain = plain[:i]
+	}
+	s.text = append(s.text, plain[:min(len(plain), maxKey-len(s.text))]...)
+	_, _ = r.Discard(len(plain))
 }

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -12,7 +13,10 @@ import (
 
 func TestCheckListTellsListsFromTheRest(t *testing.T) {
 	t.Parallel()
-	deep := strings.Repeat("[", maxDepth)
+	deep, many := strings.Repeat("[", maxDepth), strings.Builder{}
+	for i := range maxKeys {
+		fmt.Fprintf(&many, `"key-%d":0,`, i)
+	}
 	for text, want := range map[string]struct{ tags, referrers bool }{
 		`{"name":"a/b","tags":["1","2"]}`:                 {tags: true},
 		"\n {\"tags\" : null}\r\n":                        {tags: true},
@@ -40,15 +44,29 @@ func TestCheckListTellsListsFromTheRest(t *testing.T) {
 		`{"x":{"tags":[],"manifests":[]}}`: {},
 		"<html>{\"tags\":[]}</html>":       {},
 		`{"tags":` + deep + `}`:            {},
+		`{` + many.String() + `"tags":[]}`: {},
 	} {
 		for of, ok := range map[Resource]bool{TagsResource: want.tags, ReferrersResource: want.referrers} {
-			if err := CheckList(iotest.OneByteReader(strings.NewReader(text)), of); (err == nil) != ok || err != nil && !errors.Is(err, errNoList) {
-				t.Errorf("%.60q as %v: %v", text, of, err)
+			for _, r := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text))} {
+				if err := CheckList(r, of); (err == nil) != ok || err != nil && !errors.Is(err, errNoList) {
+					t.Errorf("%.60q as %v: %v", text, of, err)
+				}
 			}
 		}
 	}
 	if err := CheckList(iotest.ErrReader(io.ErrClosedPipe), TagsResource); !errors.Is(err, io.ErrClosedPipe) {
 		t.Error("a disk that fails:", err)
+	}
+}
+
+// BenchmarkCheckList reads a list of 30 MB.
+func BenchmarkCheckList(b *testing.B) {
+	list := `{"name":"a/b","tags":["first"` + strings.Repeat(`,"version-000000000000000001"`, 1<<20) + `]}`
+	b.SetBytes(int64(len(list)))
+	for b.Loop() {
+		if err := CheckList(strings.NewReader(list), TagsResource); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
@@ -58,6 +76,9 @@ func FuzzCheckList(f *testing.F) {
 		ok := CheckList(strings.NewReader(text), TagsResource) == nil
 		if trimmed := strings.Trim(text, " \t\r\n"); ok && (!strings.HasPrefix(trimmed, "{") || !strings.HasSuffix(trimmed, "}")) {
 			t.Errorf("%q counts as a list", text)
+		}
+		if slowly := CheckList(iotest.OneByteReader(strings.NewReader(text)), TagsResource) == nil; slowly != ok {
+			t.Errorf("%q as it comes: %v, byte by byte: %v", text, ok, slowly)
 		}
 	})
 }
