@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/journal"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
@@ -155,6 +156,11 @@ func serving(t testing.TB, n *Node, log *testkit.Log) *proxy {
 		defer cancel()
 		if err := n.Close(ctx); err != nil {
 			t.Errorf("closing the node: %v", err)
+		}
+		for line := range strings.Lines(log.String()) {
+			if err := journal.Check([]byte(line)); err != nil {
+				t.Errorf("the log: %v in %s", err, line)
+			}
 		}
 	})
 	t.Cleanup(end)

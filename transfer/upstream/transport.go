@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // maxHeaderBytes bounds the header of an answer. gcr.io sends large ones.
@@ -234,5 +236,5 @@ func (n *network) logTrip(req *http.Request, resp *http.Response, err error, too
 		status = resp.StatusCode
 	}
 	n.log.DebugContext(req.Context(), "asked upstream", "registry", n.home.host, "host", shown(req.URL),
-		"method", req.Method, "path", path, "status", status, "failed", err != nil, "took", took)
+		"method", req.Method, "path", path, "status", status, "took_ms", wait.Milliseconds(took))
 }
