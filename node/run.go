@@ -56,6 +56,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		n.cluster.AwaitOthers(warming)
 		n.warmer.keep(warming, n.cfg.Warm)
 	})
+	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
 	cooled.Go(func() { (&evictionLog{counts: n.reports.evictions, log: n.log}).run(warming) })
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)

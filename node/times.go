@@ -25,4 +25,6 @@ const (
 	defaultRetry = time.Minute
 	// evictionsEvery is how often the log hears what was evicted.
 	evictionsEvery = time.Minute
+	// troubleEvery is how often the node looks for what the log has to hear of as broken.
+	troubleEvery = 15 * time.Second
 )

@@ -65,6 +65,7 @@ var Keys = []Key{
 	{"checked", Time, "When the registry last confirmed what is served."},
 	{"cluster", Text, "This node's name in its cluster."},
 	{"cluster_id", Text, "`cluster.id`."},
+	{"code", Text, "Code of a [degraded reason](#degraded-reasons)."},
 	{"commit", Text, "Of the program."},
 	{"config", Text, "Config file; empty for the built-in defaults."},
 	{"connections", Number, "Over which a blob came."},
