@@ -108,6 +108,7 @@ func (c *testCluster) end() {
 			c.links.heal()
 			c.kill(i) // even if it hangs
 		}
+		wantSchema(c.t, one.log)
 	}
 	if c.t.Failed() && testing.Verbose() {
 		for _, one := range c.nodes {
