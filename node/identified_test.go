@@ -30,8 +30,17 @@ func TestEachRequestHasAnID(t *testing.T) {
 	p := newProxy(t, up, settings{})
 	seen := map[string]bool{}
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/v2/"}, {"GET", blobPath(img.Config)}, {"HEAD", blobPath(img.Config)}, {"GET", "/v2/" + repo + "/manifests/none"}, {"PUT", "/v2/" + repo + "/manifests/v1"},
-		{"GET", "/_/health"}, {"GET", "/"}, {"GET", "/none"}, {"GET", "//"}, {"POST", "/_/leave"}, {"GET", "/v2/a/b/manifests/v1?ns=nobody.invalid"},
+		{"GET", "/v2/"},
+		{"GET", blobPath(img.Config)},
+		{"HEAD", blobPath(img.Config)},
+		{"GET", "/v2/" + repo + "/manifests/none"},
+		{"PUT", "/v2/" + repo + "/manifests/v1"},
+		{"GET", "/_/health"},
+		{"GET", "/"},
+		{"GET", "/none"},
+		{"GET", "//"},
+		{"POST", "/_/leave"},
+		{"GET", "/v2/a/b/manifests/v1?ns=nobody.invalid"},
 	} {
 		a := p.do(c.method, c.path, gate.RequestIDHeader, "chosen") // by a stranger
 		id := a.id(t)

@@ -152,7 +152,7 @@ func (s *accounts) hearOnly(ctx context.Context, v *visit) {
 	}
 	s.mu.Lock()
 	a := v.account
-	news := false
+	var news bool
 	if o == granted {
 		news = a.grant()
 	} else {
