@@ -131,7 +131,7 @@ func (c *caretaker) list(ctx context.Context, d *disk) error {
 	if err := c.remover.removeFiles(&d.root, room{c.index}.shrink()); err != nil {
 		return err
 	}
-	c.log.Info("cache directory listed", "blobs", n, "took", time.Since(start).Round(time.Millisecond))
+	c.log.Info("cache directory listed", "blobs", n, "took_ms", wait.Milliseconds(time.Since(start)))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -72,10 +73,13 @@ func (p *pressure) ease(d *disk) {
 	}
 }
 
+// ErrDiskFull is what Health returns while the disk is full before the bound is reached.
+var ErrDiskFull = errors.New("the disk is full")
+
 // health returns nil, or that less is kept than the bound allows.
 func (p *pressure) health() error {
 	if limit := p.room.limit(); limit != 0 {
-		return fmt.Errorf("the disk is full: the cache keeps at most %d bytes", limit)
+		return fmt.Errorf("%w: the cache keeps at most %d bytes", ErrDiskFull, limit)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"strings"
@@ -50,7 +51,7 @@ func TestDiskThatIsSmallerThanTheBound(t *testing.T) {
 		if s.Size() != 4*size || usage(t, dir) != s.Size() {
 			t.Errorf("%d bytes count, %d are there", s.Size(), usage(t, dir))
 		}
-		if err := s.Health(); err == nil || !strings.Contains(err.Error(), "full") {
+		if err := s.Health(); !errors.Is(err, ErrDiskFull) || !strings.Contains(err.Error(), "full") {
 			t.Error("health:", err)
 		}
 		d.room.Store(100 * size)

@@ -70,7 +70,9 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 	}
 	asked := time.Now()
 	end, err := a.gate.Turn(r.Context(), who)
-	a.waited(time.Since(asked))
+	waited := time.Since(asked)
+	a.waited(waited)
+	noteQueue(r, waited)
 	if err != nil {
 		return err
 	}

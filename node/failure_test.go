@@ -76,7 +76,7 @@ func TestFailuresAreOCIErrorsThatSayWhatFailedAndWhere(t *testing.T) {
 			if got.Reason == "" {
 				t.Errorf("no reason in %s", a.body)
 			}
-			got.Reason, c.detail.Registry = "", up.Host()
+			got.Reason, c.detail.Registry, c.detail.RequestID = "", up.Host(), a.Header.Get("X-Request-Id")
 			if c.conf == "" {
 				c.detail.UpstreamHost = up.Host()
 			}

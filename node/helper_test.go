@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/journal"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
@@ -156,9 +157,21 @@ func serving(t testing.TB, n *Node, log *testkit.Log) *proxy {
 		if err := n.Close(ctx); err != nil {
 			t.Errorf("closing the node: %v", err)
 		}
+		wantSchema(t, log)
 	})
 	t.Cleanup(end)
 	return &proxy{t: t, node: n, log: log, url: srv.URL, client: client, sent: new(atomic.Int64), close: end}
+}
+
+// wantSchema fails the test unless each line of the log is of the schema that the
+// documentation promises.
+func wantSchema(t testing.TB, log *testkit.Log) {
+	t.Helper()
+	for line := range strings.Lines(log.String()) {
+		if err := journal.Check([]byte(line)); err != nil {
+			t.Errorf("the log: %v in %s", err, line)
+		}
+	}
 }
 
 // newClient returns a client that changes nothing of an answer.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"oci-proxy/node/health"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -100,13 +102,16 @@ func TestEverybodyHearsCodesOfHealth(t *testing.T) {
 	}
 }
 
-func TestCodesOfReasons(t *testing.T) {
+func TestReasonsForOperatorsAndOthers(t *testing.T) {
 	t.Parallel()
-	got := codes([]string{
-		"cache_dir /srv/secret: gone", "cache_dir /srv/other: gone", "tls: bad", "auth.htpasswd_file: /etc/users: bad",
-		"cluster: no other member found: 10.1.2.3:7946", "registries.reg.corp.internal.auth.password_file: bad", "tlsx: what", "10.0.0.1 is down", "archive: nothing is put into the bucket cold at s3.corp.internal",
-	})
-	if want := []string{"cache_dir", "tls", "auth", "cluster", "registries", "other", "archive"}; !slices.Equal(got, want) {
+	wrong := []error{
+		health.Because(health.CacheDir, errors.New("/srv/secret: gone")), health.Because(health.CacheDir, errors.New("/srv/other: gone")),
+		health.Because(health.Seed, errors.New("the seed 10.1.2.3:7946 was never met")), errors.New("10.0.0.1 is down"),
+	}
+	if got, want := reasons(wrong, false), []string{"cache_dir", "seed", "other"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := reasons(wrong, true), []string{"cache_dir: /srv/secret: gone", "cache_dir: /srv/other: gone", "seed: the seed 10.1.2.3:7946 was never met", "other: 10.0.0.1 is down"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -163,3 +163,22 @@ func (c *testCluster) wantLeftOnce(at, sick int) {
 		c.t.Errorf("node %d was passed over %d times, want once", sick, n)
 	}
 }
+
+// A pull is found on all nodes by the id that its answer has, as are the failures of its
+// way.
+func TestMeshNamesARequestOnAllNodes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	b := c.blobOf(1, 300<<10)
+	id := c.get(0, blobPath(b.Digest)).id(t)
+	for i, message := range []string{`"msg":"request"`, `"msg":"member answered"`} {
+		c.await("the log has the request", func() bool {
+			for line := range strings.Lines(c.nodes[i].log.String()) {
+				if strings.Contains(line, message) && strings.Contains(line, b.String()) && strings.Contains(line, `"request_id":"`+id+`"`) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}

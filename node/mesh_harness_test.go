@@ -15,6 +15,7 @@ import (
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
+	"oci-proxy/node/journal"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
@@ -107,6 +108,7 @@ func (c *testCluster) end() {
 			c.links.heal()
 			c.kill(i) // even if it hangs
 		}
+		wantSchema(c.t, one.log)
 	}
 	if c.t.Failed() && testing.Verbose() {
 		for _, one := range c.nodes {
@@ -142,7 +144,7 @@ func (c *testCluster) start(i int) {
 	if one.client == anyPort {
 		one.client = one.port.Addr().String() // other goroutines may read it later
 	}
-	log := slog.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	log := slog.New(journal.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel})))
 	test := c.seams
 	test.Dial, test.View = c.links.dial(i), one.sees
 	if !f.exact {

@@ -14,6 +14,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,7 @@ type seams struct {
 	cluster.Seams
 	transfer func(*transfer.Config) // changes what the fetcher is built with
 	limits   *gate.Limits           // what clients share
+	version  string                 // of the program, as members are told; "": Version
 }
 
 // build is New with seams.
@@ -144,7 +146,7 @@ func (n *Node) open(test seams) (err error) {
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }

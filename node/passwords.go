@@ -3,10 +3,11 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
-	"strings"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/health"
 	"oci-proxy/node/reload"
 	"oci-proxy/transfer/upstream"
 )
@@ -50,14 +51,13 @@ func (p passwords) of(r config.Registry, a config.Account) upstream.PasswordSour
 }
 
 // health lists what is wrong with the files.
-func (p passwords) health() (out []string) {
-	for _, one := range p {
-		if err := one.file.Health(); err != nil {
-			out = append(out, err.Error())
+func (p passwords) health() (wrong []error) {
+	for _, key := range slices.Sorted(maps.Keys(p)) {
+		if err := p[key].file.Health(); err != nil {
+			wrong = append(wrong, health.Because(health.PasswordFile, err))
 		}
 	}
-	slices.SortFunc(out, strings.Compare)
-	return out
+	return wrong
 }
 
 // Password implements upstream.PasswordSource.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"oci-proxy/cache"
 	"oci-proxy/node/config"
+	"oci-proxy/node/health"
 	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
@@ -209,14 +211,22 @@ func (r *registries) keptLists() (all kept) {
 }
 
 // health lists what is wrong with the shards.
-func (r *registries) health() []string {
-	var out []string
+func (r *registries) health() (wrong []error) {
 	for _, dir := range r.dirs() {
 		if err := r.shards[dir].Health(); err != nil {
-			out = append(out, "cache_dir "+dir+": "+err.Error())
+			wrong = append(wrong, ofDirectory(dir, err))
 		}
 	}
-	return out
+	return wrong
+}
+
+// ofDirectory is what is wrong with the shard in a directory, with its code.
+func ofDirectory(dir string, err error) error {
+	code := health.CacheDir
+	if errors.Is(err, cache.ErrDiskFull) {
+		code = health.DiskFull
+	}
+	return health.Because(code, fmt.Errorf("%s: %w", dir, err))
 }
 
 // close closes the shards.

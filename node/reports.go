@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/figures"
 	"oci-proxy/node/gate"
+	"oci-proxy/node/health"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/archive"
@@ -42,12 +44,10 @@ func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 	state := struct {
 		Status  string   `json:"status"`
 		Reasons []string `json:"reasons,omitempty"`
-	}{Status: "healthy", Reasons: p.broken()}
-	if len(state.Reasons) > 0 {
+	}{Status: "healthy"}
+	if wrong := p.broken(); len(wrong) > 0 {
 		state.Status = "degraded"
-		if !p.gate.Asks(r) {
-			state.Reasons = codes(state.Reasons)
-		}
+		state.Reasons = reasons(wrong, p.gate.Asks(r))
 	}
 	body, err := json.Marshal(state)
 	if err != nil { // strings always encode
@@ -57,46 +57,33 @@ func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 	reply.Body(w, "application/json", body)
 }
 
-// reasonCodes are what reasons begin with, and all that everybody hears of them.
-var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries", "archive"}
-
-// otherCode is that of a reason which begins with none of them.
-const otherCode = "other"
-
-// codes returns the codes of reasons, each once.
-func codes(reasons []string) []string {
-	var out []string
-	for _, reason := range reasons {
-		code := otherCode
-		for _, c := range reasonCodes {
-			if rest, ok := strings.CutPrefix(reason, c); ok && strings.IndexAny(rest, " :.") == 0 {
-				code = c
-			}
+// reasons are what is wrong, as operators hear it or everybody does.
+func reasons(wrong []error, operator bool) (out []string) {
+	if !operator {
+		for _, code := range health.CodesOf(wrong) {
+			out = append(out, string(code))
 		}
-		if !slices.Contains(out, code) {
-			out = append(out, code)
-		}
+		return out
+	}
+	for _, err := range wrong {
+		out = append(out, health.Text(err))
 	}
 	return out
 }
 
-// broken lists what keeps the node from working as it should.
-func (p *reports) broken() []string {
-	out := append(p.registries.health(), p.passwords.health()...)
+// broken lists what keeps the node from working as it should, with codes.
+func (p *reports) broken() []error {
+	wrong := append(p.registries.health(), p.passwords.health()...)
 	for _, account := range p.upstream.Refused() {
-		out = append(out, account+": the registry refuses this login, and the other accounts are used: correct it, or remove it")
+		wrong = append(wrong, health.Because(health.RegistryLogin, fmt.Errorf("%s: the registry refuses this login: correct it, or remove it", account)))
 	}
-	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health()) {
-		if err != nil {
-			out = append(out, err.Error())
-		}
-	}
+	wrong = append(wrong, p.cluster.Health()...)
+	wrong = append(wrong, p.cert.health(time.Now())...)
+	wrong = append(wrong, health.Because(health.Auth, p.gate.Health()))
 	if p.archive != nil {
-		if err := p.archive.Health(); err != nil {
-			out = append(out, err.Error())
-		}
+		wrong = append(wrong, health.Because(health.Archive, p.archive.Health()))
 	}
-	return out
+	return slices.DeleteFunc(wrong, func(err error) bool { return err == nil })
 }
 
 // readiness answers /_/ready: whether the node should get traffic.

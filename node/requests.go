@@ -3,15 +3,21 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"oci-proxy/node/gate"
 	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
@@ -23,6 +29,10 @@ type record struct {
 	kind     string // of a pull, "" for other requests
 	err      error
 	operator bool // the client may know what the network inside is like
+	who      gate.Visitor
+	id       string
+	action   string         // what an operator asks for that changes something, "" for nothing
+	queued   *time.Duration // how long it waited for its turn, nil if it took none
 }
 
 type recordKey struct{}
@@ -39,6 +49,8 @@ func recordOf(r *http.Request) *record {
 func noteOperator(r *http.Request, is bool)        { recordOf(r).operator = is }
 func noteFailure(r *http.Request, err error)       { recordOf(r).err = err }
 func noteStatus(r *http.Request, status int)       { recordOf(r).status = status }
+func noteAction(r *http.Request, action string)    { recordOf(r).action = action }
+func noteQueue(r *http.Request, d time.Duration)   { recordOf(r).queued = &d }
 func noteWay(r *http.Request, way *oci.Provenance) { recordOf(r).way = way }
 
 // noteRequest notes what a pull asks for.
@@ -48,10 +60,11 @@ func noteRequest(r *http.Request, req *oci.Request) {
 }
 
 // A requestLog writes one line for each request: what people ask at night, but
-// neither a query string, which may be signed, nor a header.
+// neither a query string, which may be signed, nor a header beside User-Agent.
 type requestLog struct {
 	log     *slog.Logger
 	address func(r *http.Request) netip.Addr // of the client
+	id      func(r *http.Request) string     // names the request
 	counted func(metrics.Answer)
 	label   func(registry string) string // of a registry in metrics
 }
@@ -61,20 +74,22 @@ type requestLog struct {
 func (l requestLog) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &record{}
-		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		rec := &record{id: l.id(r)}
+		r = r.WithContext(context.WithValue(oci.ForRequest(r.Context(), rec.id), recordKey{}, rec))
+		r = gate.WithVisitor(r, &rec.who)
+		w.Header().Set(gate.RequestIDHeader, rec.id)
 		paced := wire.Pace(w, r, pieceTime)
 		defer func() {
 			fault := recover()
 			if err, ok := fault.(error); fault != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
-				l.log.Error("request failed because of a bug; please report it", "fault", fault, "stack", string(debug.Stack()))
+				l.log.Error("request failed because of a bug; please report it", "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 				rec.status = http.StatusInternalServerError
 			}
 			if rec.status == 0 {
 				rec.status = paced.Status()
 			}
 			l.counted(l.answer(r, rec, paced, start))
-			l.log.LogAttrs(r.Context(), level(r, rec), "request", l.attrs(r, rec, paced.Sent(), time.Since(start))...)
+			l.log.LogAttrs(r.Context(), level(r, rec), "request", l.attrs(r, rec, paced, start)...)
 			if fault != nil {
 				panic(http.ErrAbortHandler) // the connection is closed; the log has the rest
 			}
@@ -83,40 +98,86 @@ func (l requestLog) around(h http.Handler) http.Handler {
 	})
 }
 
-// level keeps out of the log what asks every few seconds.
+// level says who has to act: the operator on a warning, nobody on the rest. It keeps out of
+// the log what asks every few seconds.
 func level(r *http.Request, rec *record) slog.Level {
-	switch r.URL.Path {
-	case "/_/health", "/_/ready", "/_/metrics":
-		if rec.status < 500 {
-			return slog.LevelDebug
-		}
+	switch {
+	case probes(r.URL.Path) && (rec.status < 500 || rec.status == http.StatusServiceUnavailable):
+		return slog.LevelDebug
+	case rec.status >= 500, rec.err != nil && rec.status < 400 && !clientLeft(r, rec.err):
+		return slog.LevelWarn // in the second case the answer broke off
+	default:
+		return slog.LevelInfo
 	}
-	return slog.LevelInfo
 }
 
-// attrs are the parts of the line.
-func (l requestLog) attrs(r *http.Request, rec *record, sent int64, took time.Duration) []slog.Attr {
-	out := []slog.Attr{slog.String("client", l.address(r).String()), slog.String("method", clip(r.Method))}
-	if rec.ref != nil {
-		out = append(out, slog.String("registry", rec.ref.Registry), slog.String("image", rec.ref.Repository))
-		if rec.ref.Tag != "" {
-			out = append(out, slog.String("tag", rec.ref.Tag))
-		}
-		if rec.ref.Digest != "" {
-			out = append(out, slog.String("digest", rec.ref.Digest.String()))
-		}
-	} else {
-		out = append(out, slog.String("path", clip(r.URL.Path)))
+// probes reports whether machines ask for the path every few seconds.
+func probes(path string) bool {
+	return slices.Contains([]string{"/_/health", "/_/ready", "/_/metrics"}, path)
+}
+
+// clientLeft reports whether an answer broke off with err because of its reader. What
+// breaks on the way to a registry or another member is an error of theirs.
+func clientLeft(r *http.Request, err error) bool {
+	if _, theirs := oci.AsError(err); theirs {
+		return false
 	}
-	out = append(out, slog.Int("status", rec.status), slog.Int64("bytes", sent), slog.Duration("took", took.Round(time.Microsecond)))
+	return r.Context().Err() != nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// attrs are the parts of the line. What they are called and what they mean stands in
+// node/journal.
+func (l requestLog) attrs(r *http.Request, rec *record, w *wire.Paced, start time.Time) []slog.Attr {
+	out := []slog.Attr{slog.String("client", l.address(r).String())}
+	if rec.who.User != "" {
+		out = append(out, slog.String("user", rec.who.User))
+	}
+	out = append(out, slog.String("method", clip(r.Method)))
+	out = append(out, rec.subject(r)...)
+	out = append(out, slog.Int("status", rec.status), slog.Int64("bytes", w.Sent()))
+	out = append(out, rec.times(w, start)...)
 	if rec.way != nil {
 		out = append(out, slog.String("source", source(rec.way)))
 	}
 	if host := rec.host(); host != "" {
 		out = append(out, slog.String("upstream_host", host))
 	}
+	if rec.action != "" {
+		out = append(out, slog.String("action", rec.action))
+	}
+	out = append(out, slog.String("request_id", rec.id))
+	if agent := r.UserAgent(); agent != "" {
+		out = append(out, slog.String("user_agent", clip(agent)))
+	}
 	if rec.err != nil {
 		out = append(out, slog.String("error", rec.err.Error()))
+	}
+	return out
+}
+
+// subject is what the request is about.
+func (rec *record) subject(r *http.Request) []slog.Attr {
+	if rec.ref == nil {
+		return []slog.Attr{slog.String("path", clip(r.URL.Path))}
+	}
+	out := []slog.Attr{slog.String("registry", rec.ref.Registry), slog.String("image", rec.ref.Repository)}
+	if rec.ref.Tag != "" {
+		out = append(out, slog.String("tag", rec.ref.Tag))
+	}
+	if rec.ref.Digest != "" {
+		out = append(out, slog.String("digest", rec.ref.Digest.String()))
+	}
+	return out
+}
+
+// times are how long the whole took, and parts of it.
+func (rec *record) times(w *wire.Paced, start time.Time) []slog.Attr {
+	out := []slog.Attr{slog.Float64("took_ms", wait.Milliseconds(time.Since(start)))}
+	if began := w.Began(); !began.IsZero() {
+		out = append(out, slog.Float64("first_byte_ms", wait.Milliseconds(began.Sub(start))))
+	}
+	if rec.queued != nil {
+		out = append(out, slog.Float64("queue_ms", wait.Milliseconds(*rec.queued)))
 	}
 	return out
 }

@@ -46,7 +46,7 @@ func TestOneLineForEachRequest(t *testing.T) {
 			}
 		}
 		ref := c.path[strings.LastIndexByte(c.path, '/')+1:]
-		if (l["upstream_host"] == up.Host()) != c.host || l["took"] == nil || ref != "list" && l["tag"] != ref && l["digest"] != ref {
+		if (l["upstream_host"] == up.Host()) != c.host || number(l["took_ms"]) <= 0 || number(l["first_byte_ms"]) <= 0 || l["queue_ms"] == nil || l["request_id"] == nil || l["user_agent"] != "Go-http-client/1.1" || ref != "list" && l["tag"] != ref && l["digest"] != ref {
 			t.Errorf("%s %s: line %v", c.method, c.path, l)
 		}
 	}
@@ -66,6 +66,14 @@ func TestOneLineForEachRequest(t *testing.T) {
 	if n := strings.Count(p.log.String(), `"msg":"request"`); n != 12 {
 		t.Errorf("%d lines for 12 requests", n)
 	}
+}
+
+// number returns a number of a line, -1 for anything else.
+func number(v any) float64 {
+	if f, ok := v.(float64); ok {
+		return f
+	}
+	return -1
 }
 
 // canary is part of every secret of this test.

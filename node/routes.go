@@ -42,7 +42,7 @@ func (n *Node) Handler() http.Handler {
 	mux := http.NewServeMux()
 	byPattern := map[string]http.Handler{}
 	for _, e := range n.endpoints() {
-		byPattern[e.pattern] = n.gate.Guard(e.class, e.handler)
+		byPattern[e.pattern] = audited(e, n.gate.Guard(e.class, e.handler))
 		mux.Handle(e.pattern, byPattern[e.pattern])
 	}
 	return n.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -63,9 +63,22 @@ func (n *Node) Handler() http.Handler {
 	}))
 }
 
+// audited marks requests that change something, refused ones too, with what they ask for:
+// the last part of their path.
+func audited(e endpoint, h http.Handler) http.Handler {
+	if e.class != gate.Operators {
+		return h
+	}
+	action := path.Base(e.pattern)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		noteAction(r, action)
+		h.ServeHTTP(w, r)
+	})
+}
+
 // logged logs each request that h answers.
 func (n *Node) logged(h http.Handler) http.Handler {
-	return requestLog{log: n.log, address: n.gate.Address, counted: n.metrics.Answered, label: n.registries.label}.around(h)
+	return requestLog{log: n.log, address: n.gate.Address, id: n.gate.RequestID, counted: n.metrics.Answered, label: n.registries.label}.around(h)
 }
 
 // protect keeps browsers from running any answer, whatever type a registry gave

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/wait"
 )
 
 // maxHeader bounds a request's header in bytes.
@@ -49,16 +51,17 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		n.cluster.Listen(listening)
 	}()
 	warming, cool := context.WithCancel(context.WithoutCancel(ctx))
-	cooled := make(chan struct{})
-	go func() {
-		defer close(cooled)
+	var cooled sync.WaitGroup
+	cooled.Go(func() {
 		n.cluster.AwaitOthers(warming)
 		n.warmer.keep(warming, n.cfg.Warm)
-	}()
+	})
+	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
+	cooled.Go(func() { (&evictionLog{counts: n.reports.evictions, log: n.log}).run(warming) })
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)
 	cool()
-	<-cooled
+	cooled.Wait()
 	err = n.drain(context.WithoutCancel(ctx), srv, err)
 	stop()
 	<-listened
@@ -90,14 +93,15 @@ func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
 		select {
 		case <-met:
 			n.ready.Store(true)
+			n.log.Info("ready for clients", "members", n.cluster.Size())
 			met = nil
 		case err := <-served:
 			return fmt.Errorf("serving: %w", err)
 		case <-n.leaving:
-			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			n.log.Info("draining", "within_ms", wait.Milliseconds(n.cfg.ShutdownTimeout))
 			return nil
 		case <-ctx.Done():
-			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			n.log.Info("draining", "within_ms", wait.Milliseconds(n.cfg.ShutdownTimeout))
 			n.cluster.Restarting(context.WithoutCancel(ctx))
 			return nil
 		}

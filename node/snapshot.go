@@ -7,6 +7,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/figures"
+	"oci-proxy/node/health"
 	"oci-proxy/node/metrics"
 	"oci-proxy/transfer/archive"
 	"oci-proxy/transfer/upstream"
@@ -20,14 +21,14 @@ func (p *reports) snapshot() *metrics.Snapshot {
 		Registries: p.labelled(), Evictions: p.evictions(), Turns: p.turns(), Upstreams: p.quotas(), Disks: p.disks(), Verified: p.verified(),
 		Members: p.cluster.States(), Ring: agreed.Ring, Disagreeing: agreed.Disagreeing, Quarantined: agreed.Quarantined, PeersPassed: p.fetcher.PeersPassed(),
 		Pulls: metrics.Turns{Active: g.Pulls, Waiting: g.Waiting}, PullsRefused: g.Refused, FailedLogins: g.FailedLogins, Connections: g.Connections,
-		KeptLists: lists.bytes, KeptBound: lists.bound, Archive: p.archived(), Broken: map[string]bool{otherCode: false}, Ready: p.ready.Load(),
+		KeptLists: lists.bytes, KeptBound: lists.bound, Archive: p.archived(), Broken: map[string]bool{}, Ready: p.ready.Load(),
 	}
 	s.Flights, s.Followers = p.fetcher.Flights()
-	for _, code := range reasonCodes {
-		s.Broken[code] = false
+	for _, code := range health.Codes() {
+		s.Broken[string(code)] = false
 	}
-	for _, code := range codes(p.broken()) {
-		s.Broken[code] = true
+	for _, code := range health.CodesOf(p.broken()) {
+		s.Broken[string(code)] = true
 	}
 	return s
 }

@@ -23,4 +23,8 @@ const (
 	// defaultRetry is what a client is told if an upstream that limits us does not
 	// say for how long.
 	defaultRetry = time.Minute
+	// evictionsEvery is how often the log hears what was evicted.
+	evictionsEvery = time.Minute
+	// troubleEvery is how often the node looks for what the log has to hear of as broken.
+	troubleEvery = 15 * time.Second
 )

@@ -2,10 +2,13 @@ package node
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/health"
 	"oci-proxy/node/reload"
 )
 
@@ -40,12 +43,33 @@ func (c *certificate) server() *tls.Config {
 	}
 }
 
-// health returns what is wrong with the files, nil if nothing is.
-func (c *certificate) health() error {
+// health lists what is wrong with the files, and with the certificate that is in use.
+func (c *certificate) health(now time.Time) []error {
 	if c == nil {
 		return nil
 	}
-	return c.files.Health()
+	bad := health.Because(health.TLS, c.files.Health())
+	return []error{bad, health.Because(health.CertificateExpiry, expiry(c.files.Get(), now))}
+}
+
+// soon is how long before its end a certificate is told of. It is long enough for a person to
+// act, and short enough for those who renew their certificates by themselves: they do it when
+// a third of the time is left.
+const soon = 7 * 24 * time.Hour
+
+// expiry returns what is wrong with the time for which a certificate is valid.
+func expiry(cert *tls.Certificate, now time.Time) error {
+	leaf := cert.Leaf
+	left := leaf.NotAfter.Sub(now)
+	switch until := leaf.NotAfter.UTC().Format(time.RFC3339); {
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate is not valid before %s: is the clock right?", leaf.NotBefore.UTC().Format(time.RFC3339))
+	case left <= 0:
+		return fmt.Errorf("the certificate has expired, at %s: clients refuse it", until)
+	case left < min(soon, leaf.NotAfter.Sub(leaf.NotBefore)/3):
+		return fmt.Errorf("the certificate expires soon, at %s: renew it", until)
+	}
+	return nil
 }
 
 // maxStreams bounds the requests on one HTTP/2 connection.

@@ -49,13 +49,19 @@ func newPair(t *testing.T, name string) pair {
 
 func makePair(t *testing.T, name string) (cert, key string) {
 	t.Helper()
+	return makePairFor(t, name, time.Unix(0, 0), time.Unix(1<<33, 0))
+}
+
+// makePairFor makes a pair that is valid for that time.
+func makePairFor(t *testing.T, name string, since, until time.Time) (cert, key string) {
+	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: since, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {

@@ -109,7 +109,7 @@ func (a *Answer) move(ctx context.Context, cause error) error {
 	if a.ticket.Terms.Held {
 		return cause
 	}
-	a.blobs.log.Warn("response goes on from another copy", "registry", a.ticket.Registry, "digest", a.ticket.Digest.String(), "cause", cause)
+	a.blobs.log.WarnContext(ctx, "response goes on from another copy", "registry", a.ticket.Registry, "digest", a.ticket.Digest.String(), "cause", cause)
 	t := flight.NewTicket(a.ticket.Request)
 	t.ForMember = a.ticket.ForMember
 	t.Avoid(a.flight)

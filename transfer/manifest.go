@@ -193,7 +193,7 @@ func (m *manifests) fromNodes(ctx context.Context, q grants.Request, nodes []mes
 		if err == nil {
 			return found, true
 		}
-		m.mesh.PassOver(q.Ref, p, err)
+		m.mesh.PassOver(ctx, q.Ref, p, err)
 	}
 	return nil, false
 }

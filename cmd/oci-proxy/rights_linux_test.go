@@ -129,7 +129,7 @@ func healthAs(t *testing.T, exe, dir string, uid uint32) string {
 		return ""
 	}
 	reason := strings.Join(state.Reasons, "\n")
-	told := strings.Trim(strconv.Quote(strings.TrimPrefix(reason, "cache_dir "+dir+": ")), `"`)
+	told := strings.Trim(strconv.Quote(strings.TrimPrefix(reason, "cache_dir: "+dir+": ")), `"`)
 	if state.Status != "degraded" || !strings.Contains(p.log.String(), told) {
 		t.Errorf("status %s, the log is\n%s", state.Status, p.log.String())
 	}

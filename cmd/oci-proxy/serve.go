@@ -10,6 +10,7 @@ import (
 	stdlog "log"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 
 	"oci-proxy/node"
 	"oci-proxy/node/config"
+	"oci-proxy/node/journal"
 )
 
 // serve runs one node until ctx ends.
@@ -49,11 +51,14 @@ func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
 // runNode runs the node of the config until ctx ends.
 func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
 	tame(log)
+	spareMemory()
+	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
+	if err == nil {
+		logStart(cfg, file, l.Addr(), log)
+	}
 	for _, w := range cfg.Warnings {
 		log.Warn("config warning", "warning", w.Error())
 	}
-	spareMemory()
-	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	if err != nil {
 		return err
 	}
@@ -64,6 +69,35 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 	warnOpen(cfg, log)
 	defer rekeyOnHangup(n, file, log)()
 	return n.Run(ctx, l)
+}
+
+// logStart logs what runs, and where it is reached: the first line of a node's log.
+func logStart(cfg *config.Config, file string, at net.Addr, log *slog.Logger) {
+	b := build()
+	attrs := []slog.Attr{slog.String("version", b.version), slog.String("commit", b.commit), slog.String("config", file), slog.String("address", at.String())}
+	if c := cfg.Cluster; c != nil {
+		attrs = append(attrs, slog.String("cluster", c.Name), slog.String("cluster_id", c.ID), slog.String("gossip", c.BindAddr), slog.String("peers", c.PeerAddr))
+	}
+	log.LogAttrs(context.Background(), slog.LevelInfo, "oci-proxy starts", append(attrs, slog.String("page", pageURL(cfg, at)))...)
+}
+
+// pageURL is where people open the page: base_url, or else the address of the listener.
+func pageURL(cfg *config.Config, at net.Addr) string {
+	if cfg.BaseURL != "" {
+		return cfg.BaseURL
+	}
+	host, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return ""
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	scheme := "http://"
+	if cfg.TLS.On() {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(host, port) + "/"
 }
 
 // gcPercent is how much the memory may grow over what is in use before what is no longer
@@ -126,9 +160,9 @@ func listen(addr string, open func(network, addr string) (net.Listener, error)) 
 func logger(cfg *config.Config, s streams) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(s.err, opts))
+		return slog.New(journal.New(slog.NewJSONHandler(s.err, opts)))
 	}
-	return slog.New(slog.NewTextHandler(s.err, opts))
+	return slog.New(journal.New(slog.NewTextHandler(s.err, opts)))
 }
 
 // tame logs what libraries print at debug level: net/http prints what a registry

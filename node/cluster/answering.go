@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"oci-proxy/node/health"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/mesh"
 )
@@ -92,8 +93,8 @@ func (a *answering) unasked(own string, asked, met, now time.Time) error {
 	if now.Sub(asked) < unaskedTime {
 		return nil
 	}
-	return fmt.Errorf("no other member has reached this node on the peers' port (%s) for %s, though some are alive: open it for them, and check that large packets arrive (MTU)",
-		own, now.Sub(asked).Round(time.Second))
+	return health.Because(health.PeerPort, fmt.Errorf("no other member has reached this node on the peers' port (%s) for %s, though some are alive: open it for them, and check that large packets arrive (MTU)",
+		own, now.Sub(asked).Round(time.Second)))
 }
 
 // complain names the members that don't answer, of so many that are alive.
@@ -109,5 +110,5 @@ func complain(mute []string, alive int) error {
 	if n := len(mute) - maxNamed; n > 0 {
 		mute = append(mute[:maxNamed], fmt.Sprintf("and %d more", n))
 	}
-	return fmt.Errorf("%s: %s: open it between all nodes, and check that large packets arrive (MTU)", who, strings.Join(mute, ", "))
+	return health.Because(health.PeerPort, fmt.Errorf("%s: %s: open it between all nodes, and check that large packets arrive (MTU)", who, strings.Join(mute, ", ")))
 }

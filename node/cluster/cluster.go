@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"oci-proxy/node/config"
@@ -65,6 +66,8 @@ type Seams struct {
 	// ReportAge is for how long reports are passed on.
 	ReportAge time.Duration
 	Patience  int // as peer.ClientConfig.Patience
+	// SkewTime is after how long members of different versions are told of.
+	SkewTime time.Duration
 }
 
 // A Cluster is a node's place among the others.
@@ -192,17 +195,14 @@ func (c *Cluster) Size() int {
 	return up
 }
 
-// Health returns all that is wrong with the node's place among the others.
+// Health returns all that is wrong with the node's place among the others, with codes.
 func (c *Cluster) Health() (wrong []error) {
 	if c.network == nil {
 		return nil
 	}
-	for _, err := range append(c.network.members.Health(), c.reports.heard.health(c.network.members.View(), c.network.asked(), time.Now())) {
-		if err != nil {
-			wrong = append(wrong, fmt.Errorf("cluster: %w", err))
-		}
-	}
-	return wrong
+	now, v := time.Now(), c.network.members.View()
+	all := append(c.network.members.Health(), c.reports.heard.health(v, c.network.asked(), now), skewed(v, c.since, now, cmp.Or(c.cfg.Seams.SkewTime, skewTime)))
+	return slices.DeleteFunc(all, func(err error) bool { return err == nil })
 }
 
 // AwaitMembers waits until that many members are up, this node included.

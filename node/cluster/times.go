@@ -19,6 +19,9 @@ const (
 	// unaskedTime is for how long no member may ask before it is told. It is longer than
 	// it takes a member that could not ask to try again.
 	unaskedTime = time.Minute
+	// skewTime is after how long members of different versions are told of. It is longer
+	// than an upgrade of a large cluster takes, one node after the other.
+	skewTime = time.Hour
 	// farewellTime bounds the last words to the others. It is longer than gossip
 	// needs for them (2 s).
 	farewellTime = 3 * time.Second

@@ -12,6 +12,7 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/wait"
 )
 
 // An access says who may use the node: everybody, or users and the addresses
@@ -47,9 +48,16 @@ type verdict struct {
 	busy  bool // nobody knows: too many logins wait
 }
 
-// judge looks at a request's login. A request without one is no failure: that is
-// how clients learn that they need one.
+// judge looks at a request's login, and notes whose it is if it is right.
 func (a *access) judge(r *http.Request) verdict {
+	v := a.look(r)
+	noteUser(r, v.user)
+	return v
+}
+
+// look looks at a request's login. A request without one is no failure: that is
+// how clients learn that they need one.
+func (a *access) look(r *http.Request) verdict {
 	if a.open {
 		return verdict{ok: true}
 	}
@@ -98,7 +106,7 @@ func (a *access) failed(r *http.Request, from netip.Prefix, user string) verdict
 		a.log.LogAttrs(r.Context(), slog.LevelWarn, "login failed", attrs...)
 	}
 	if now, left := a.throttle.level(from); l < barred && now == barred {
-		a.log.Warn("too many failed logins: new logins from this address are refused for a while", "client", from.String(), "left", left.Round(time.Second))
+		a.log.Warn("too many failed logins: new logins from this address are refused for a while", "client", from.String(), "left_ms", wait.Milliseconds(left.Round(time.Second)))
 	}
 	return verdict{level: l, left: left}
 }

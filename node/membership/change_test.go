@@ -64,7 +64,7 @@ func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
 					s.Fatalf("%s: it was not up all the time", test.how)
 				}
 			}
-			if err := health(again); err != nil {
+			if err := wrongWith(again); err != nil {
 				s.Errorf("%s: %v", test.how, err)
 			}
 		}
@@ -154,8 +154,8 @@ func TestASingleNodeThatDrainsKeepsTheKeys(t *testing.T) {
 		m := s.start(0)
 		m.Draining(context.Background())
 		s.pass(time.Second)
-		if v := m.View(); v.Self.State != Draining || !v.Self.Up || !inRing(v, m.self.ID) || health(m) != nil {
-			s.Errorf("it is %v, with health %v", v.Self.State, health(m))
+		if v := m.View(); v.Self.State != Draining || !v.Self.Up || !inRing(v, m.self.ID) || wrongWith(m) != nil {
+			s.Errorf("it is %v, with health %v", v.Self.State, wrongWith(m))
 		}
 	})
 }

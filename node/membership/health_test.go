@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"oci-proxy/node/health"
 )
 
 // said waits until the node's health says all of the texts, and returns how long that
@@ -15,10 +17,18 @@ import (
 func (s *sim) said(within time.Duration, i int, texts ...string) {
 	s.Helper()
 	took := s.reach(within, strings.Join(texts, ", "), func() bool {
-		err := health(s.nodes[i])
+		err := wrongWith(s.nodes[i])
 		return err != nil && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(err.Error(), text) })
 	})
-	s.Logf("node %d says after %v: %v", i, took, health(s.nodes[i]))
+	s.Logf("node %d says after %v: %v", i, took, wrongWith(s.nodes[i]))
+}
+
+// coded fails the test unless what is wrong with a node has these codes.
+func (s *sim) coded(i int, want ...health.Code) {
+	s.Helper()
+	if got := health.CodesOf(s.nodes[i].Health()); !slices.Equal(got, want) {
+		s.Errorf("node %d has the codes %q, want %q", i, got, want)
+	}
 }
 
 // well checks that the nodes are healthy for a minute.
@@ -26,7 +36,7 @@ func (s *sim) well(nodes ...int) {
 	s.Helper()
 	for range 60 {
 		for _, i := range nodes {
-			if err := health(s.nodes[i]); err != nil {
+			if err := wrongWith(s.nodes[i]); err != nil {
 				s.Fatalf("health of node %d: %v", i, err)
 			}
 		}
@@ -64,6 +74,7 @@ func TestASeedThatWasNeverMetIsNamed(t *testing.T) {
 					})
 				}
 				s.said(30*time.Second, 0, "the seed "+all[2]+" was never met", "the seed "+all[3]+" was never met", test.why)
+				s.coded(0, health.Secret)
 				s.said(30*time.Second, 1, "the seed "+all[2]+" was never met", test.why)
 				if name != "plain gossip" {
 					s.said(30*time.Second, 2, "the seed "+all[0]+" was never met", test.why)
@@ -92,9 +103,10 @@ func TestSeedsThatDoNotAnswer(t *testing.T) {
 		s.start(0, with)
 		s.start(1, with)
 		s.said(60*time.Second, 0, "the seed none:7946 was never met: ", "no such host", "the seed stale:7946 was never met: "+ip(50)+":7946: connection refused", "the seed cut:7946 was never met: "+ip(60)+":7946: no answer")
-		if err := health(s.nodes[0]).Error(); strings.Contains(err, "pair:") || strings.Contains(err, "self:") {
+		if err := wrongWith(s.nodes[0]).Error(); strings.Contains(err, "pair:") || strings.Contains(err, "self:") {
 			s.Errorf("a seed that was met, or is this node, is named: %s", err)
 		}
+		s.coded(0, health.Seed)
 		s.said(60*time.Second, 1, "none:7946", "stale:7946", "cut:7946")
 
 		// Each is met in the end; then it may go.
@@ -103,12 +115,12 @@ func TestSeedsThatDoNotAnswer(t *testing.T) {
 		}
 		s.start(50, seeds())
 		s.reach(2*time.Minute, "only the name that does not resolve is named", func() bool {
-			err := health(s.nodes[0])
+			err := wrongWith(s.nodes[0])
 			return err != nil && !strings.Contains(err.Error(), "stale") && !strings.Contains(err.Error(), "cut:") && strings.Contains(err.Error(), "none:")
 		})
 		s.kill(50)
 		s.pass(10 * time.Minute)
-		if err := health(s.nodes[0]); err == nil || strings.Contains(err.Error(), "stale") {
+		if err := wrongWith(s.nodes[0]); err == nil || strings.Contains(err.Error(), "stale") {
 			s.Errorf("health %v", err)
 		}
 	})
@@ -200,9 +212,10 @@ func TestAWrongAdvertiseIsTold(t *testing.T) {
 				s.pass(20 * time.Second)
 				wrong := s.start(3, func(c *Config) { c.Advertise = test.address })
 				s.said(90*time.Second, 3, "other members can't reach this node at "+test.address+":7946", test.why, "set cluster.advertise")
+				s.coded(3, health.Address)
 				for range 120 {
 					s.pass(time.Second)
-					if health(wrong) == nil {
+					if wrongWith(wrong) == nil {
 						s.Fatal("it says so no more")
 					}
 				}
@@ -210,7 +223,7 @@ func TestAWrongAdvertiseIsTold(t *testing.T) {
 					s.Errorf("its log: %s", s.logs[3])
 				}
 				for i := range 3 {
-					if err := health(s.nodes[i]); err != nil {
+					if err := wrongWith(s.nodes[i]); err != nil {
 						s.Errorf("health of node %d: %v", i, err)
 					}
 				}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"oci-proxy/node/health"
 	"oci-proxy/transfer/wait"
 )
 
@@ -180,7 +181,11 @@ func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
 	_, err := s.m.gossip.list().Join([]string{a.String()})
 	if err != nil {
 		level, why := explain(err)
-		s.m.seeds.joined(a, errors.New(why))
+		code := health.Seed
+		if level == slog.LevelWarn { // it turns this node away
+			code = health.Secret
+		}
+		s.m.seeds.joined(a, health.Because(code, errors.New(why)))
 		if ctx.Err() == nil {
 			s.m.bridge.tell(level, "joining a member failed", "address", a.String(), "error", why)
 		}
@@ -193,7 +198,8 @@ func (s *seeker) join(ctx context.Context, a netip.AddrPort) bool {
 	return others > 0
 }
 
-// explain says in plain words why a join failed.
+// explain says in plain words why a join failed. It is worth a warning if the other node
+// has turned this one away.
 func explain(err error) (slog.Level, string) {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	for _, known := range []struct{ sign, why string }{

@@ -37,6 +37,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"oci-proxy/node/health"
 	"oci-proxy/ring"
 )
 
@@ -302,17 +303,17 @@ func (m *Membership) stopped() bool { return m.ctx.Err() != nil }
 
 // Health returns everything that is wrong: another node has this node's identity, a
 // seed was never met, the others don't reach this node at its address, the ring can't
-// be built.
+// be built; each with its code.
 func (m *Membership) Health() (wrong []error) {
 	now := time.Now()
 	others, alone := m.roster.company()
-	for _, err := range append(m.seeds.health(now, others == 0 && alone >= aloneFor, m.roster.gossips()), m.twins.health(now), m.reach.health(now)) {
+	for _, err := range append(m.seeds.health(now, others == 0 && alone >= aloneFor, m.roster.gossips()), health.Because(health.Identity, m.twins.health(now)), m.reach.health(now)) {
 		if err != nil {
 			wrong = append(wrong, err)
 		}
 	}
 	if why := m.ringFailure.Load(); why != nil && *why != "" {
-		wrong = append(wrong, errors.New(*why))
+		wrong = append(wrong, health.Because(health.Ring, errors.New(*why)))
 	}
 	return wrong
 }

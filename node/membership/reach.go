@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"oci-proxy/node/health"
 )
 
 // maxMute bounds the members of which it is told that their address does not answer.
@@ -158,7 +160,7 @@ func (r *reach) health(now time.Time) error {
 	if !now.Before(r.until) {
 		return nil
 	}
-	return fmt.Errorf("other members can't reach this node at %s (%s tried: %s): set cluster.advertise to an address at which they can, or open the gossip port there for TCP and UDP", r.told.Address, r.by, r.told.Why)
+	return health.Because(health.Address, fmt.Errorf("other members can't reach this node at %s (%s tried: %s): set cluster.advertise to an address at which they can, or open the gossip port there for TCP and UDP", r.told.Address, r.by, r.told.Why))
 }
 
 // occupant says that another live member has the address, and not only had it a moment

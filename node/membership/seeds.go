@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"oci-proxy/node/health"
 )
 
 // maxTold bounds the seeds that Health names.
@@ -108,7 +110,7 @@ func (b *seedBook) health(now time.Time, alone bool, live map[string]bool) []err
 	var errs []error
 	others := false
 	if alone {
-		errs = append(errs, errors.New("no other member found, although there are seeds"))
+		errs = append(errs, health.Because(health.Alone, errors.New("no other member found, although there are seeds")))
 	}
 	for i := range b.all {
 		s := &b.all[i]
@@ -122,7 +124,7 @@ func (b *seedBook) health(now time.Time, alone bool, live map[string]bool) []err
 		return nil
 	}
 	if n := len(errs) - maxTold; n > 0 {
-		errs = append(errs[:maxTold], fmt.Errorf("%d more seeds were never met", n))
+		errs = append(errs[:maxTold], health.Because(health.Seed, fmt.Errorf("%d more seeds were never met", n)))
 	}
 	return errs
 }
@@ -133,8 +135,11 @@ func (s *seed) unmet() error {
 	case s.met || s.own:
 		return nil
 	case s.why == nil:
-		return fmt.Errorf("the seed %s was never met", s.name)
-	default:
-		return fmt.Errorf("the seed %s was never met: %w", s.name, s.why)
+		return health.Because(health.Seed, fmt.Errorf("the seed %s was never met", s.name))
 	}
+	code := health.CodeOf(s.why)
+	if code == health.Other {
+		code = health.Seed
+	}
+	return health.Because(code, fmt.Errorf("the seed %s was never met: %w", s.name, s.why))
 }

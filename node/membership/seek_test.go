@@ -30,7 +30,7 @@ func TestASeedThatIsThisNodeItselfIsNoCompany(t *testing.T) {
 		dns := &zone{names: map[string][]string{"mesh": {ip(0)}}}
 		first := s.start(0, seeds("mesh:7946"), func(c *Config) { c.Resolve = dns.resolve })
 		s.pass(40 * time.Second)
-		if err := health(first); err != nil {
+		if err := wrongWith(first); err != nil {
 			s.Errorf("health %v", err)
 		}
 		s.start(1, seeds())
@@ -49,11 +49,11 @@ func TestSeedsAreTriedForEver(t *testing.T) {
 		m := s.start(1)
 		lone := s.start(2, seeds("nowhere:7946"), func(c *Config) { c.Resolve = names(nil) })
 		s.pass(time.Hour)
-		if err := health(m); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		if err := wrongWith(m); err == nil || !strings.Contains(err.Error(), "connection refused") {
 			s.Errorf("health %v", err)
 		}
-		if health(lone) == nil || !s.logs[2].Has("it has no address") {
-			s.Errorf("health %v, log %s", health(lone), s.logs[2])
+		if wrongWith(lone) == nil || !s.logs[2].Has("it has no address") {
+			s.Errorf("health %v, log %s", wrongWith(lone), s.logs[2])
 		}
 		if n := s.logs[1].Count("joining a member failed"); n < 10 || n > 61 {
 			s.Errorf("logged %d times in an hour", n)
@@ -61,7 +61,7 @@ func TestSeedsAreTriedForEver(t *testing.T) {
 		s.kill(2)
 		s.start(0)
 		s.reach(11*time.Second, "the seed is found", s.whole)
-		if err := health(m); err != nil {
+		if err := wrongWith(m); err != nil {
 			s.Errorf("health %v", err)
 		}
 	})

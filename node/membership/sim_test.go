@@ -244,5 +244,5 @@ func names(table map[string][]string) func(context.Context, string) ([]netip.Add
 	return (&zone{names: table}).resolve
 }
 
-// health joins what is wrong with a node, nil if nothing is.
-func health(m *Membership) error { return errors.Join(m.Health()...) }
+// wrongWith joins what is wrong with a node, nil if nothing is.
+func wrongWith(m *Membership) error { return errors.Join(m.Health()...) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"oci-proxy/node/health"
 	"oci-proxy/ring"
 	"oci-proxy/transfer/testkit"
 )
@@ -57,10 +58,11 @@ func TestADifferentSecretIsRefusedAndLogged(t *testing.T) {
 				if log := s.logs[0].String(); !strings.Contains(log, test.mesh) {
 					s.Errorf("the mesh's log: %s", log)
 				}
-				if err := health(s.nodes[3]); err == nil || !strings.Contains(err.Error(), test.joiner) {
+				if err := wrongWith(s.nodes[3]); err == nil || !strings.Contains(err.Error(), test.joiner) {
 					s.Errorf("health: %v", err)
 				}
-				if err := health(s.nodes[0]); err != nil {
+				s.coded(3, health.Alone, health.Secret)
+				if err := wrongWith(s.nodes[0]); err != nil {
 					s.Errorf("health of the mesh: %v", err)
 				}
 			})
@@ -250,16 +252,17 @@ func TestADuplicateIdentityIsReported(t *testing.T) {
 		copyDir(s.T, home, twin)
 		s.start(4, dir(twin))
 		s.pass(10 * time.Second)
-		if health(s.nodes[3]) != nil || health(s.nodes[4]) != nil {
+		if wrongWith(s.nodes[3]) != nil || wrongWith(s.nodes[4]) != nil {
 			s.Error("reported too early: it might have been a restart")
 		}
 		s.pass(6 * time.Second)
 		for i := range 5 {
-			err, want := health(s.nodes[i]), i >= 3
+			err, want := wrongWith(s.nodes[i]), i >= 3
 			if (err != nil) != want || s.logs[i].Has(told) != want {
 				s.Errorf("node %d: health %v", i, err)
 			}
 		}
+		s.coded(3, health.Identity)
 		if n := s.logs[3].Count(told); n != 1 {
 			s.Errorf("logged %d times", n)
 		}
@@ -270,7 +273,7 @@ func TestADuplicateIdentityIsReported(t *testing.T) {
 
 		s.kill(4) // the copy
 		s.pass(20 * time.Second)
-		if err := health(s.nodes[3]); err != nil {
+		if err := wrongWith(s.nodes[3]); err != nil {
 			s.Errorf("health after the copy is gone: %v", err)
 		}
 		s.reach(time.Second, "the first one counts again", s.whole)
@@ -293,7 +296,7 @@ func TestTwoNodesWithOneTitleAreReported(t *testing.T) {
 		s.start(3, dir(home))
 		s.start(4, dir(twin))
 		s.reach(30*time.Second, "one of them reports it", func() bool {
-			return health(s.nodes[3]) != nil || health(s.nodes[4]) != nil
+			return wrongWith(s.nodes[3]) != nil || wrongWith(s.nodes[4]) != nil
 		})
 	})
 }
@@ -352,11 +355,12 @@ func TestARingThatCanNotBeBuiltLeavesTheOldOneInUse(t *testing.T) {
 		broken.Store(true)
 		s.start(2)
 		s.reach(time.Second, "the third is seen", func() bool { return len(m.View().Members) == 3 })
-		if m.View().Ring != old || health(m) == nil || !s.logs[0].Has("ring not built") {
-			s.Errorf("health %v", health(m))
+		if m.View().Ring != old || wrongWith(m) == nil || !s.logs[0].Has("ring not built") {
+			s.Errorf("health %v", wrongWith(m))
 		}
+		s.coded(0, health.Ring)
 		broken.Store(false)
 		s.start(3)
-		s.reach(time.Second, "all is well again", func() bool { return s.whole() && health(m) == nil })
+		s.reach(time.Second, "all is well again", func() bool { return s.whole() && wrongWith(m) == nil })
 	})
 }

@@ -82,7 +82,7 @@ func TestATwinTakesANewID(t *testing.T) {
 						s.Fatalf("ids %v", s.ids())
 					}
 					for i, m := range s.nodes {
-						if err := health(m); err != nil {
+						if err := wrongWith(m); err != nil {
 							s.Fatalf("health of node %d: %v", i, err)
 						}
 					}
@@ -144,7 +144,7 @@ func TestGoldenImages(t *testing.T) {
 					if self.ID != savedID(s.T, homes[i]) {
 						s.Errorf("node %d has id %s, saved is %s", i, self.ID, savedID(s.T, homes[i]))
 					}
-					if err := health(m); err != nil {
+					if err := wrongWith(m); err != nil {
 						s.Errorf("health of node %d: %v", i, err)
 					}
 					if changes := s.logs[i].Count("takes a new id"); changes > 1 {
@@ -227,7 +227,7 @@ func TestATwinThatCanNotSaveItsID(t *testing.T) {
 		}
 		m := s.start(3, dir(twin))
 		s.reach(5*time.Second, "each node has its own id", s.apart)
-		if err := health(m); err == nil || !strings.Contains(err.Error(), "saving the id") {
+		if err := wrongWith(m); err == nil || !strings.Contains(err.Error(), "saving the id") {
 			s.Errorf("health %v", err)
 		}
 	})

@@ -22,10 +22,20 @@ type Detail struct {
 	UpstreamStatus int     `json:"upstream_status,omitempty"`
 	Reason         string  `json:"reason,omitempty"`
 	RetryAfter     float64 `json:"retry_after,omitempty"` // seconds
+	RequestID      string  `json:"request_id,omitempty"`  // as in the answer's header, see Fail
 }
 
-// Fail answers with one error. Nothing keeps it.
+// Fail answers with one error. Nothing keeps it. Its detail names the request as the answer's
+// header does, if that has a X-Request-Id.
 func Fail(w http.ResponseWriter, status int, e Error) {
+	if id := w.Header().Get("X-Request-Id"); id != "" {
+		var d Detail
+		if e.Detail != nil {
+			d = *e.Detail
+		}
+		d.RequestID = id
+		e.Detail = &d
+	}
 	body, err := json.Marshal(map[string][]Error{"errors": {e}})
 	if err != nil { // strings and numbers always encode
 		body = []byte(`{"errors":[]}`)

@@ -113,7 +113,7 @@ func (x *Excerpts) fromHolders(ctx context.Context, q grants.Request, span oci.S
 			got.from.At = x.cfg.Grants.At(q, oci.BlobResource) // nobody asked the registry for this
 			return got
 		}
-		m.PassOver(q.Ref, p, err)
+		m.PassOver(ctx, q.Ref, p, err)
 	}
 	return nil
 }

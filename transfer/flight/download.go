@@ -67,7 +67,7 @@ func (f *filler) stay(src source) error {
 			return err
 		}
 		f.cfg().Counters.Of(f.key.Registry).Resumes.Add(1)
-		f.cfg().Log.Info("download taken up again", "digest", f.key.Digest.String(), "offset", f.ingest.Offset(), "upstream_host", f.Host(), "error", err)
+		f.cfg().Log.InfoContext(f.ctx(), "download taken up again", "digest", f.key.Digest.String(), "offset", f.ingest.Offset(), "upstream_host", f.Host(), "error", err)
 		if wait.For(f.ctx(), time.Duration(failures-1)*500*time.Millisecond) != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // A filler is the goroutine that fills a flight's ingest. Nobody else touches its
@@ -20,6 +21,7 @@ type filler struct {
 	*Flight
 	flights *Flights
 	client  string      // whose request began the flight
+	id      string      // the id of that request
 	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
@@ -39,8 +41,10 @@ func mirrored(brought []part) bool {
 	return slices.ContainsFunc(brought, func(p part) bool { return p.wrong != nil })
 }
 
-func (f *filler) cfg() *Config         { return &f.flights.cfg }
-func (f *filler) ctx() context.Context { return oci.ForClient(f.flights.cfg.Life.Context(), f.client) }
+func (f *filler) cfg() *Config { return &f.flights.cfg }
+func (f *filler) ctx() context.Context {
+	return oci.ForRequest(oci.ForClient(f.flights.cfg.Life.Context(), f.client), f.id)
+}
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
 // end: they may ask again at once.
@@ -64,7 +68,7 @@ func (f *filler) run() {
 	if err == nil {
 		archive(f)
 	}
-	f.report(err, time.Since(start).Round(time.Millisecond))
+	f.report(err, time.Since(start))
 }
 
 // archive offers the blob to the archive, if the shard has it and it is this node's to get.
@@ -79,14 +83,14 @@ func archive(f *filler) {
 func (f *filler) report(err error, took time.Duration) {
 	log := f.cfg().Log.With("registry", f.key.Registry, "repository", f.request.Repository, "digest", f.key.Digest.String())
 	if err == nil {
-		log.Debug("blob filled", "bytes", f.ingest.Offset(), "took", took, "upstream_host", f.Host(), "stored", f.ingest.Stored())
+		log.DebugContext(f.ctx(), "blob filled", "bytes", f.ingest.Offset(), "took_ms", wait.Milliseconds(took), "upstream_host", f.Host(), "stored", f.ingest.Stored())
 		return
 	}
 	level := slog.LevelWarn
 	if _, redirected := AsRedirect(err); redirected || slices.Contains([]oci.Kind{oci.NotFound, oci.Denied, oci.Offline}, oci.KindOf(err)) {
 		level = slog.LevelDebug // the client is told, and the node is well
 	}
-	log.Log(f.ctx(), level, "blob not filled", "bytes", f.ingest.Offset(), "took", took, "upstream_host", f.Host(), "error", err)
+	log.Log(f.ctx(), level, "blob not filled", "bytes", f.ingest.Offset(), "took_ms", wait.Milliseconds(took), "upstream_host", f.Host(), "error", err)
 }
 
 // A Redirect ends a flight whose registry's redirects go to the client.
@@ -122,7 +126,7 @@ func (f *filler) fill() error {
 			}
 		}
 		if src.peer != nil {
-			f.cfg().Mesh.PassOver(f.request.Ref, src.peer, err)
+			f.cfg().Mesh.PassOver(f.ctx(), f.request.Ref, src.peer, err)
 		}
 		if !src.terms.Held || last == nil {
 			last = err

@@ -153,7 +153,11 @@ func (l *Lanes) others(ref oci.Ref, n int) []*lane {
 // note notes that a registry is to be asked for no ranges for a while.
 func (l *Lanes) note(registry, why string, err error) {
 	l.plain.note(registry)
-	l.log.Info("registry asked over one connection for a while", "registry", registry, "for", plainFor, "reason", why, "error", err)
+	log := l.log
+	if err != nil {
+		log = log.With("error", err)
+	}
+	log.Info("registry asked over one connection for a while", "registry", registry, "for_ms", wait.Milliseconds(plainFor), "reason", why)
 }
 
 // What follows from the first answer.

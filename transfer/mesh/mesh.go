@@ -132,7 +132,7 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriv
 		wg.Go(func() {
 			at, err := p.Peek(ctx, ref)
 			if err != nil {
-				m.cfg.Log.Debug("peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
+				m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
 				return
 			}
 			answers[i] = at
@@ -151,8 +151,8 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriv
 }
 
 // PassOver logs and counts that a peer could not help.
-func (m *Mesh) PassOver(ref oci.Ref, p Peer, err error) {
+func (m *Mesh) PassOver(ctx context.Context, ref oci.Ref, p Peer, err error) {
 	m.cfg.Passed(ref.Registry)
 	m.passed.add(reasonOf(err))
-	m.cfg.Log.Info("peer passed over", "peer", p.Name(), "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
+	m.cfg.Log.InfoContext(ctx, "peer passed over", "peer", p.Name(), "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
 }

@@ -24,7 +24,7 @@ func TestPeersPassedOverAreCountedByReason(t *testing.T) {
 	} {
 		registries := 0
 		m := New(Config{Log: slog.New(slog.DiscardHandler), Passed: func(string) { registries++ }})
-		m.PassOver(oci.Ref{}, &member{id: "b"}, err)
+		m.PassOver(t.Context(), oci.Ref{}, &member{id: "b"}, err)
 		got := m.Passed()
 		if got[want] != 1 || registries != 1 || len(got) != int(reasons) {
 			t.Errorf("%v: %v, want %s", err, got, want)

@@ -30,14 +30,14 @@ func Along[T any](ctx context.Context, m *Mesh, ref oci.Ref, key string, own fun
 		case spoken && !e.OtherNodeMayHelp():
 			return v, last
 		case spoken && e.Unreached && slices.Contains(route, nil):
-			m.PassOver(ref, p, last)
+			m.PassOver(ctx, ref, p, last)
 			return own(ctx)
 		case spoken:
 			if failures++; failures > 1 {
 				return v, last
 			}
 		}
-		m.PassOver(ref, p, last)
+		m.PassOver(ctx, ref, p, last)
 		err = last
 	}
 	return v, oci.UnansweredError(ref, err)

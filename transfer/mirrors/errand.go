@@ -101,7 +101,7 @@ func (e *errand[T]) try(ctx context.Context, p *place, limit time.Duration, hurr
 	if cut {
 		said = &oci.Error{Kind: oci.Timeout, Host: p.host, Reason: errSlow.Error()}
 	}
-	final := e.note(p, said, time.Since(began), cut)
+	final := e.note(ctx, p, said, time.Since(began), cut)
 	if hurried && (cut || p.own && said.Passing()) {
 		e.slow = append(e.slow, p)
 	}
@@ -123,7 +123,7 @@ func (e *errand[T]) gone(ctx context.Context, p *place, err error) error {
 }
 
 // note notes how a place failed, and reports whether that is the last word.
-func (e *errand[T]) note(p *place, said *oci.Error, took time.Duration, cut bool) (final bool) {
+func (e *errand[T]) note(ctx context.Context, p *place, said *oci.Error, took time.Duration, cut bool) (final bool) {
 	switch {
 	case said.Kind == oci.NotFound, said.Kind == oci.Denied && said.Status != 0:
 		p.answered(took) // it lives
@@ -147,7 +147,7 @@ func (e *errand[T]) note(p *place, said *oci.Error, took time.Duration, cut bool
 	what := *said
 	what.Registry, what.Inside = p.host, ""
 	e.failed = append(e.failed, what.Error())
-	e.site.log.Info("mirror passed over", "registry", e.ref.Registry, "repository", e.ref.Repository, "mirror", p.host,
+	e.site.log.InfoContext(ctx, "mirror passed over", "registry", e.ref.Registry, "repository", e.ref.Repository, "mirror", p.host,
 		"digest", e.ref.Digest.String(), "tag", e.ref.Tag, "cut", cut, "error", what.Error())
 	return false
 }

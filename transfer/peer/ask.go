@@ -73,6 +73,9 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	x.mac = s.sign(x.key)
 	req.Header.Set(headerAuth, auth{s.sender, s.number, x.mac}.String())
 	req.Header.Set("User-Agent", "")
+	if id := oci.RequestOf(ctx); id != "" {
+		req.Header.Set(headerRequest, id)
+	}
 	if a.padded {
 		req.Header.Set(headerPadding, strings.Repeat("0", padding))
 	}

@@ -114,7 +114,7 @@ func (c *Client) revive(l *link) {
 		}
 		if c.ping(l) == nil {
 			l.health.heal()
-			c.log.Info("peer answers again", "peer", c.member.name(l.member.ID), "took", time.Since(start).Round(time.Millisecond))
+			c.log.Info("peer answers again", "peer", c.member.name(l.member.ID), "took_ms", wait.Milliseconds(time.Since(start)))
 			return
 		}
 	}

@@ -91,6 +91,7 @@ const (
 	headerNext      = "Oci-Peer-Next"      // query of the next page
 	headerPadding   = "Oci-Peer-Padding"   // makes a request large
 	headerWay       = "Oci-Peer-Way"       // how the node's own way to the registry is
+	headerRequest   = "Oci-Peer-Request"   // id of the client's request, for the log
 	headerTold      = "Oci-Peer-Told"      // JSON of what the registry's answer says, if it is passed on
 	headerVia       = "Cache-Status"
 	headerFilters   = "Oci-Filters-Applied"

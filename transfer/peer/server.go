@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -12,6 +13,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
@@ -139,7 +141,8 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
-	c.Request = c.WithContext(oci.ForClient(c.Context(), "member "+c.sender))
+	c.Request = c.WithContext(c.from(oci.ForClient(c.Context(), "member "+c.sender)))
+	defer s.answered(w, c, time.Now())
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	s.tellWay(answer, c)
 	if !to.slots.take() {
@@ -150,6 +153,20 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err := to.answer(answer, c); err != nil {
 		s.fail(answer, c, err)
 	}
+}
+
+// from returns ctx with the id of the client's request that the sender tells, if it does.
+func (c *call) from(ctx context.Context) context.Context {
+	if id := c.Header.Get(headerRequest); oci.IsRequestID(id) {
+		ctx = oci.ForRequest(ctx, id)
+	}
+	return ctx
+}
+
+// answered logs an answer.
+func (s *Server) answered(w *wire.Paced, c *call, began time.Time) {
+	s.log.DebugContext(c.Context(), "member answered", "peer", s.member.name(c.sender), "path", c.path, "registry", c.Registry,
+		"repository", c.Repository, "digest", c.Digest.String(), "status", w.Status(), "bytes", w.Sent(), "took_ms", wait.Milliseconds(time.Since(began)))
 }
 
 // tellWay tells how this node's way to the registry is that the call is about.
@@ -180,7 +197,7 @@ func (s *Server) caught(w *wire.Paced) {
 		return
 	}
 	if err, ok := fault.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-		s.log.Error("a peer's request failed by a bug; please report it", "error", fault, "stack", string(debug.Stack()), "status", w.Status())
+		s.log.Error("a peer's request failed by a bug; please report it", "error", fmt.Sprint(fault), "stack", string(debug.Stack()), "status", w.Status())
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -206,7 +223,7 @@ func (s *Server) fail(w *reply, c *call, err error) {
 	case node && p.Busy, upstream && e.Kind == oci.Busy:
 		s.busy(w)
 	case errors.Is(err, errNotMine): // the registry has not failed: other nodes may ask it
-		s.log.Debug("peer refused: this node does not ask that registry", "peer", s.member.name(c.sender), "registry", c.Registry)
+		s.log.DebugContext(c.Context(), "peer refused: this node does not ask that registry", "peer", s.member.name(c.sender), "registry", c.Registry)
 		refuse(w, http.StatusForbidden, failedPeer)
 	case node:
 		s.broke(w, c, err)
@@ -223,7 +240,7 @@ func (s *Server) fail(w *reply, c *call, err error) {
 
 // broke tells that this node failed, whatever the registry would say.
 func (s *Server) broke(w *reply, c *call, err error) {
-	s.log.Warn("could not answer a peer", "peer", s.member.name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
+	s.log.WarnContext(c.Context(), "could not answer a peer", "peer", s.member.name(c.sender), "registry", c.Registry, "digest", c.Digest.String(), "error", err)
 	refuse(w, http.StatusInternalServerError, failedPeer)
 }
 

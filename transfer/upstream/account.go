@@ -59,6 +59,27 @@ func (a *account) spare(percent int, now time.Time) bool {
 	return a.quota.Low(percent) || a.quota.Limit > 0 && a.quota.Remaining == 0 && now.Before(a.quota.Reset)
 }
 
+// refuse notes that the account's login was refused, and, if that is sure, that it is wrong.
+// It reports whether the log is to hear of it. The caller holds accounts.mu.
+func (a *account) refuse(v *visit, sure bool) (news bool) {
+	a.refusals++
+	if !sure {
+		return false
+	}
+	a.wrong, a.password = time.Now(), v.passes.login.now()
+	news = a.logged != a.password
+	a.logged = a.password
+	return news
+}
+
+// grant notes that the account's login was taken. It reports whether the log is to hear of
+// it. The caller holds accounts.mu.
+func (a *account) grant() (news bool) {
+	news = a.logged != ""
+	a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, ""
+	return news
+}
+
 // An outcome is what a visit tells of its account.
 type outcome int
 

@@ -135,18 +135,36 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 		a.since, a.limited = now, now.Add(min(cmp.Or(rest, untoldRest), longestPause))
 		a.wrong = time.Time{} // it may be right
 	case refused:
-		a.refusals++
-		if v.status() != http.StatusUnauthorized && a.taken && a.refusals < manyRefusals {
-			return false
-		}
-		a.wrong, a.password = time.Now(), v.passes.login.now()
-		news = a.logged != a.password
-		a.logged = a.password
+		return a.refuse(v, v.status() == http.StatusUnauthorized || !a.taken || a.refusals+1 >= manyRefusals)
 	case granted:
-		news = a.logged != ""
-		a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, ""
+		return a.grant()
 	}
 	return news
+}
+
+// hearOnly notes whether the login of a registry that has one alone is right. A token server
+// that refuses a token by 403 may mean the repository, which is any client's choice, so that
+// takes many of them.
+func (s *accounts) hearOnly(ctx context.Context, v *visit) {
+	o := v.outcome()
+	if o != refused && o != granted || !v.passes.login.given() {
+		return
+	}
+	s.mu.Lock()
+	a := v.account
+	var news bool
+	if o == granted {
+		news = a.grant()
+	} else {
+		news = a.refuse(v, v.status() == http.StatusUnauthorized || a.refusals+1 >= manyRefusals)
+	}
+	s.mu.Unlock()
+	switch {
+	case news && o == refused:
+		s.log.WarnContext(ctx, "login refused: correct it in the config", "registry", s.home.host, "account", a.name, "status", v.status())
+	case news:
+		s.log.InfoContext(ctx, "login taken again", "registry", s.home.host, "account", a.name)
+	}
 }
 
 // saw notes that an account was let in to a repository, and which were not.

@@ -246,6 +246,50 @@ func TestAnAccountWhoseLoginIsRefused(t *testing.T) {
 	}
 }
 
+// The only login of a registry that is refused is told, once in the log, until it is taken. A
+// token server's 403 may mean the repository, which is for clients to choose: only many of
+// them count.
+func TestTheOnlyLoginIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		tokens       bool
+		status, sure int
+	}{"basic": {false, 401, 1}, "token 401": {true, 401, 1}, "token 403": {true, 403, manyRefusals}, "token 400": {true, 400, manyRefusals}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				k := newClerk(c.tokens)
+				k.wrong["a"] = c.status
+				var log testkit.Log
+				client := k.client(t, Registry{}, "a")
+				client.named["reg.example.com"].accounts.log = slog.New(slog.NewTextHandler(&log, nil))
+				for i := range 2 * manyRefusals {
+					if got, err := opened(t.Context(), client, hello("reg.example.com")); err == nil {
+						t.Fatalf("%q came by a wrong login", got)
+					}
+					if got := len(client.Refused()) == 1; got != (i+1 >= c.sure) {
+						t.Fatalf("after %d refusals: told %v", i+1, got)
+					}
+				}
+				if n := log.Count("level=WARN msg=\"login refused: correct it in the config\""); n != 1 || log.Has(canary) {
+					t.Errorf("%d lines: %s", n, &log)
+				}
+				k.set(func() { clear(k.wrong) })
+				time.Sleep(wrongFor) // in the bubble
+				wantHello(t, client, "reg.example.com")
+				if got := client.Refused(); len(got) > 0 || !log.Has("login taken again") {
+					t.Errorf("%v is refused, and it was taken; %s", got, &log)
+				}
+				k.set(func() { k.wrong["a"] = 403 })
+				_, _ = opened(t.Context(), client, in("private/of-others")) // the token server's 403 means this
+				if got := client.Refused(); c.tokens && len(got) > 0 {
+					t.Errorf("%v counts as refused", got)
+				}
+			})
+		})
+	}
+}
+
 // If no login is right the refusal is told, whatever the order; and a wrong login beside one
 // that is limited makes no refusal of it.
 func TestNoAccountIsRight(t *testing.T) {

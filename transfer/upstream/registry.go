@@ -128,6 +128,7 @@ func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 		return (&round{registry: r, ask: a}).run(ctx)
 	}
 	v := r.askAs(ctx, r.accounts.all[0], a, nil)
+	r.accounts.hearOnly(ctx, v)
 	return v.ans, v.err
 }
 

@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // maxHeaderBytes bounds the header of an answer. gcr.io sends large ones.
@@ -190,7 +192,7 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 		resp, err = n.send(req, t)
 	}
 	n.home.count(req, resp)
-	n.logTrip(req, resp, err, time.Since(start))
+	n.logTrip(req, resp, time.Since(start))
 	if err != nil {
 		f := broken(n.home, req, t, err)
 		f.age = max(n.outages.age(t.place), n.silences.age(t.place))
@@ -223,9 +225,9 @@ func (n *network) over(u *url.URL) http.RoundTripper {
 	return n.elsewhere
 }
 
-// logTrip logs a round trip. It names the path only at the registry itself, since
+// logTrip logs a round trip; without an answer its status is 0. It names the path only at the registry itself, since
 // a path elsewhere may hold a signature.
-func (n *network) logTrip(req *http.Request, resp *http.Response, err error, took time.Duration) {
+func (n *network) logTrip(req *http.Request, resp *http.Response, took time.Duration) {
 	path, status := "", 0
 	if n.home.isOwn(req.URL) {
 		path = req.URL.Path
@@ -234,5 +236,5 @@ func (n *network) logTrip(req *http.Request, resp *http.Response, err error, too
 		status = resp.StatusCode
 	}
 	n.log.DebugContext(req.Context(), "asked upstream", "registry", n.home.host, "host", shown(req.URL),
-		"method", req.Method, "path", path, "status", status, "failed", err != nil, "took", took)
+		"method", req.Method, "path", path, "status", status, "took_ms", wait.Milliseconds(took))
 }

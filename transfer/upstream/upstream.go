@@ -174,13 +174,10 @@ func (c *Client) Low(registry string, percent int) bool {
 	}
 }
 
-// Refused lists the accounts, of registries that have several, whose login the registry
-// refuses: registries.HOST and the name of the account, in order.
+// Refused lists the logins that the registry refuses: registries.HOST and the name of the
+// account, in order.
 func (c *Client) Refused() (accounts []string) {
 	for host, r := range c.named {
-		if len(r.accounts.all) == 1 {
-			continue // its requests fail, and say so
-		}
 		for _, name := range r.accounts.wrong() {
 			accounts = append(accounts, "registries."+host+"."+name)
 		}
