@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"oci-proxy/node/metrics"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wire"
 )
@@ -114,6 +115,9 @@ func (l requestLog) attrs(r *http.Request, rec *record, sent int64, took time.Du
 	}
 	if host := rec.host(); host != "" {
 		out = append(out, slog.String("upstream_host", host))
+	}
+	if refusal, is := errors.AsType[*rules.Refusal](rec.err); is {
+		out = append(out, slog.String("rule", refusal.Place))
 	}
 	if rec.err != nil {
 		out = append(out, slog.String("error", rec.err.Error()))

@@ -51,6 +51,7 @@ type Config struct {
 	QueueTimeout    time.Duration  // how long a pull may wait for its turn
 	ShutdownTimeout time.Duration  // how long pulls may go on at shutdown before they are cut; 0 cuts at once
 	VerifyInterval  time.Duration  // how long a chunk on disk is trusted after a check; 0: until the next read
+	Access          []AccessRule   // who may pull what; the first that matches decides, none: allowed
 	Defaults        Registry       // settings of a registry that is not configured; its Host is ""
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own

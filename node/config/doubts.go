@@ -63,6 +63,13 @@ var misnamed = map[string]string{
 	"catalog.redhat.com": "registry.redhat.io",
 }
 
+// Misnamed returns the registry that people mean by a host that they take for its name. Some
+// of these hosts serve the same content.
+func Misnamed(host string) (meant string, ok bool) {
+	meant, ok = misnamed[host]
+	return meant, ok
+}
+
 func doubtRegistry(s string) string {
 	host := strings.ToLower(s)
 	name, port, ok := cutPort(host)

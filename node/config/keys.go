@@ -45,6 +45,7 @@ var configKeys = []key[Config]{
 		"Clients that may pull without a login."),
 	many("auth.admins", userKind, func(c *Config) *[]string { return &c.Auth.Admins },
 		"Users that may change things: leave, forget, import, warm. Not set: `auth.username`. Where no login is configured, clients on the node's own machine may."),
+	{path: "access", shape: list, typ: "list of rules", preset: "[]", set: setAccess, doc: "Who may pull what: `{users: [bob, \"*\", anonymous], allow: [\"docker.io/library/**\"]}`, or `deny` in place of `allow`. The first rule that matches decides; what none matches is allowed. `users`: logins, `anonymous` for all without one, `\"*\"` for everybody; not set: everybody. Patterns are over `registry/repository`: `*` is one part, `**` any number of them, a `*` within a part any of its characters. A refused pull is answered with 403 `DENIED` and the rule's place."},
 	one("queue_timeout", durationKind, "120s", func(c *Config) *time.Duration { return &c.QueueTimeout },
 		"How long a pull may wait for its turn when the node is at its limits. Then it is refused."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
@@ -188,6 +189,13 @@ var warmKeys = []key[Warm]{
 	many("images", imageKind, func(w *Warm) *[]string { return &w.Images }, "The images."),
 	one("every", scheduleKind, "24h", func(w *Warm) *time.Duration { return &w.Every }, "How long after a round the next one begins."),
 	many("platforms", platformKind, func(w *Warm) *[]string { return &w.Platforms }, "For which platforms."),
+}
+
+// accessKeys describes a rule about who may pull what.
+var accessKeys = []key[AccessRule]{
+	many("users", ruleUserKind, func(a *AccessRule) *[]string { return &a.Users }, "For whom the rule is."),
+	many("allow", reposKind, func(a *AccessRule) *[]string { return &a.Allow }, "What they may pull."),
+	many("deny", reposKind, func(a *AccessRule) *[]string { return &a.Deny }, "What they may not."),
 }
 
 // tagKeys describes a rule for tags.

@@ -54,6 +54,8 @@ var (
 	platformKind = kind[string]{"os/arch", false, parsePlatform, nil}
 	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule, nil}
 	patternKind  = kind[string]{"pattern", false, parsePattern, nil}
+	ruleUserKind = kind[string]{"text", false, parseRuleUser, nil}
+	reposKind    = kind[string]{"pattern", false, parseRepositories, doubtRepositories}
 	clusterKind  = kind[string]{"text", false, parseClusterID, nil}
 )
 

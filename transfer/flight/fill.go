@@ -20,6 +20,7 @@ type filler struct {
 	*Flight
 	flights *Flights
 	client  string      // whose request began the flight
+	user    oci.User    // for whom
 	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
@@ -39,8 +40,11 @@ func mirrored(brought []part) bool {
 	return slices.ContainsFunc(brought, func(p part) bool { return p.wrong != nil })
 }
 
-func (f *filler) cfg() *Config         { return &f.flights.cfg }
-func (f *filler) ctx() context.Context { return oci.ForClient(f.flights.cfg.Life.Context(), f.client) }
+func (f *filler) cfg() *Config { return &f.flights.cfg }
+
+func (f *filler) ctx() context.Context {
+	return oci.ForUser(oci.ForClient(f.flights.cfg.Life.Context(), f.client), f.user)
+}
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
 // end: they may ask again at once.
