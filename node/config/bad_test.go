@@ -27,6 +27,12 @@ var bad = []struct{ name, text, want string }{
 	{"a key given twice", "port: 1\nlog_level: info\nport: 2", `c.yaml:3:1: port: is given twice, first on line 1; keep one of them`},
 	{"a registry given twice", "registries:\n  a.io:\n  a.io:\n", `c.yaml:3:3: registries.a.io: is given twice, first on line 2; keep one of them`},
 	{"a list as a key", "[a]: 1", `c.yaml:1:1: a key must be a single value`},
+	// how long and how much
+	{"idle for no unit", "defaults: {max_idle: 30}", `c.yaml:1:22: defaults.max_idle: "30" is not a duration; use for example 60s, 12h or 0s`},
+	{"idle for less than nothing", "registries:\n  a.io: {max_idle: -1h}", `c.yaml:2:20: registries.a.io.max_idle: "-1h" is negative; use for example 60s, 12h or 0s`},
+	{"a misspelled key of time", "defaults: {maxidle: 1h}", `c.yaml:1:12: defaults.maxidle: unknown key (did you mean max_idle?)`},
+	{"no requests at all", "registries: {a.io: {upstream_requests: 0}}", `c.yaml:1:40: registries.a.io.upstream_requests: "0" is not a number from 1 to 4096`},
+	{"a rate of less than nothing", "registries: {a.io: {upstream_rate: -1}}", `c.yaml:1:36: registries.a.io.upstream_rate: "-1" is not a size; use for example 10g, 500m, or 0 for no limit`},
 	// access
 	{"a misspelled key of a rule", "access:\n- {user: [bob], deny: [a.io/x]}", `c.yaml:2:4: access[0].user: unknown key (did you mean users?)`},
 	{"a rule of both kinds", "access:\n- {allow: [a.io/x], deny: [b.io/x]}", `c.yaml:2:3: access[0]: has both allow and deny; write two rules, the one that is to win first`},

@@ -109,6 +109,7 @@ type Registry struct {
 	CacheDir            string         // where its content is kept; registries with the same directory share one store
 	CacheMaxSize        int64          // limit of that store in bytes, the same for all that share it; 0: none
 	OwnBound            int64          // limit of its own share of a shared store in bytes; 0: none
+	MaxIdle             time.Duration  // how long content stays that nobody asks for; 0: until room is needed
 	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool           // false passes redirects on to the client
 	Insecure            bool           // plain http, or https without verification

@@ -21,6 +21,9 @@ var doubtful = []struct{ name, text, want string }{
 	{"a quoted number", "defaults: {cache_max_size: '100000'}", `c.yaml:1:28: defaults.cache_max_size: warning: "100000" means 100000 bytes`},
 	{"kilobytes", "defaults: {cache_max_size: 10k}", `c.yaml:1:28: defaults.cache_max_size: warning: "10k" is less than almost every image layer`},
 	{"enough", "defaults: {cache_max_size: 1024k}\nregistries: {a.io: {cache_max_size: 0}, b.io: {cache_max_size: 10737418240}, c.io: {cache_max_size: 10GiB}, d.io: {cache_max_size: 10Gi}, e.io: {cache_max_size: 10GB}}", ""},
+	{"megabytes a second without a unit", "registries: {a.io: {upstream_rate: 10}}", `c.yaml:1:36: registries.a.io.upstream_rate: warning: "10" means 10 bytes a second, so pulls last until clients give up; write 10m if MiB are meant`},
+	{"next to nothing a second", "registries: {a.io: {upstream_rate: 4k}, b.io: {upstream_rate: 1m, upstream_requests: 1}}", `c.yaml:1:36: registries.a.io.upstream_rate: warning: "4k" is so little a second`},
+	{"seconds", "defaults: {max_idle: 30s}\nregistries: {a.io: {max_idle: 0}, b.io: {max_idle: 30d}}", `c.yaml:1:22: defaults.max_idle: warning: "30s" is so short that content goes between two pulls`},
 	// secrets
 	{"a variable of the shell", "auth: {username: u, password: $PASS}", `c.yaml:1:31: auth.password: warning: the value looks like a variable or a template that was not replaced, and is used as it stands: only ${NAME} is replaced, by the environment; or set auth.password_file`},
 	{"one in lower case", "auth: {username: u, password: $sesame}", `c.yaml:1:31: auth.password: warning: the value looks like a variable`},
