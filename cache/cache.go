@@ -29,7 +29,7 @@
 //   - opener.go, fileblob.go, checks.go, small.go: reading a blob of the shard.
 //   - index.go, entry.go, table.go: what the shard holds, in the order of use.
 //     room.go, shares.go, load.go: how much more fits.
-//   - allocator.go, remover.go, pressure.go: making room.
+//   - allocator.go, remover.go, pressure.go: making room. idle.go: what nobody asks for.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
 //     root.go, file.go: the file calls.
 //   - tags.go, folder.go, draft.go: what is kept beside the blobs.

@@ -18,10 +18,11 @@ const tendInterval = 5 * time.Second
 // directory is lost it takes another into use.
 type caretaker struct {
 	*shard
-	path  string
-	fault func(op, name string) error
-	taken func(Folders)
-	retry time.Duration // tendInterval, or less in tests
+	path    string
+	fault   func(op, name string) error
+	taken   func(Folders)
+	maxIdle func(registry string) time.Duration // as Options.MaxIdle
+	retry   time.Duration                       // tendInterval, or less in tests
 
 	free atomic.Int64 // bytes on the disk when it was last looked at, -1: not known
 
@@ -155,6 +156,7 @@ func (c *caretaker) tend(ctx context.Context) {
 	}
 	c.remover.retryDamaged(ctx, d, c.commits)
 	c.pressure.ease(d)
+	c.expireIdle(d)
 }
 
 // tellRenamed warns once if a directory above the one in use was renamed.

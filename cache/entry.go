@@ -30,7 +30,8 @@ type entry struct {
 	share      uint16
 	long       bool // the digest is a sha512: see table.rests
 	state      state
-	touched    int64 // unix seconds when its use was last noted on disk
+	last       uint32 // unix seconds when it was last used, or came
+	touched    int64  // unix seconds when its use was last noted on disk
 	id         identity
 	checked    int64 // unix nanoseconds when all chunks were right under id, 0: never
 }

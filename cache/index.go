@@ -169,7 +169,9 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	if !ok {
 		return false, false
 	}
-	if e := &x.table.entries[i]; e.state == idle {
+	e := &x.table.entries[i]
+	e.last = uint32(now.Unix())
+	if e.state == idle {
 		x.unlink(i)
 		x.link(i, true)
 	} else {
@@ -192,6 +194,9 @@ func (x *index) leave(i int32, now time.Time) (note, over bool) {
 	e := &x.table.entries[i]
 	switch st := e.state; {
 	case st.held():
+		if st == inUse {
+			e.last = uint32(now.Unix())
+		}
 		x.link(i, st == inUse)
 		return st == inUse && x.note(i, now), x.listed && x.shares.exceeded(e.share)
 	case st.leaving():

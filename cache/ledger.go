@@ -37,7 +37,11 @@ func (l *ledger) add(n name, registry string, size int64, used time.Time, st sta
 	sh := l.shares.number(registry)
 	l.shares.all[sh].items++
 	l.shares.count(sh, func(s *space) { s.used.add(loadOf(size)) })
-	return l.table.add(n, entry{size: size, share: sh, state: st, touched: used.Unix()})
+	last := used
+	if used.Equal(neverUsed) { // somebody asked for it when it came, and nobody knows when that was
+		last = time.Now()
+	}
+	return l.table.add(n, entry{size: size, share: sh, state: st, last: uint32(last.Unix()), touched: used.Unix()})
 }
 
 // link makes slot i idle.

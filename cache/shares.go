@@ -22,12 +22,13 @@ const (
 	OverBound      Cause = iota // of the whole store
 	OverShareBound              // of the registry's own share
 	DiskFull                    // the disk has room for less than the bound
+	Idle                        // nobody asked for it as long as Options.MaxIdle says
 	causes                      // how many there are
 )
 
 // String returns the cause in a word.
 func (c Cause) String() string {
-	return [...]string{"bound", "registry_bound", "disk_full"}[c]
+	return [...]string{"bound", "registry_bound", "disk_full", "idle"}[c]
 }
 
 // A share is one registry's part of the shard.

@@ -21,6 +21,11 @@ type Options struct {
 	// often. Nil: each registry is by itself.
 	Group func(registry string) Group
 
+	// MaxIdle, if set, says how long content of a registry stays that nobody asks for; 0: for
+	// ever. It is called every few seconds, with "" for registries that share the place of all
+	// others. Nil: for ever.
+	MaxIdle func(registry string) time.Duration
+
 	// Windows bound the memory for blobs that have no place on disk. nil: 8 MiB for
 	// this store alone.
 	Windows *Windows
@@ -61,7 +66,7 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 	shard := newShard(log, opts, ctx.Done())
 	s := &Store{
 		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
-		care: &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, retry: retry},
+		care: &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, maxIdle: opts.MaxIdle, retry: retry},
 	}
 	s.care.free.Store(-1)
 	err := s.care.open()

@@ -18,11 +18,15 @@ type table struct {
 	past    uint64             // counts down: blobs that the listing finds are older than any use
 }
 
+// firstUse is the tick before the first use. What has a lower one was never used since the
+// start.
+const firstUse = 1 << 40
+
 // An order is one share's idle blobs.
 type order struct{ head, tail int32 } // most and least recently used
 
 func newTable() table {
-	return table{slots: map[key]int32{}, rests: map[int32][32]byte{}, unused: none, tick: 1 << 40, past: 1 << 40}
+	return table{slots: map[key]int32{}, rests: map[int32][32]byte{}, unused: none, tick: firstUse, past: firstUse}
 }
 
 // find returns the slot of the blob that n names, if it is in the shard. Two

@@ -78,7 +78,7 @@ func TestEvictionsAreCountedByCause(t *testing.T) {
 	if free, ok := s.Free(); !ok || free <= 0 {
 		t.Errorf("%d bytes are free, %v", free, ok)
 	}
-	if Cause(0).String() != "bound" || DiskFull.String() != "disk_full" || OverShareBound.String() != "registry_bound" {
+	if Cause(0).String() != "bound" || DiskFull.String() != "disk_full" || OverShareBound.String() != "registry_bound" || Idle.String() != "idle" {
 		t.Error("causes are called otherwise")
 	}
 }

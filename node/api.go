@@ -9,6 +9,7 @@ import (
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reply"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
 )
@@ -19,6 +20,7 @@ type api struct {
 	names   oci.Names
 	asks    func(registry string) bool
 	sites   sites
+	rules   *rules.Rules
 	gate    *gate.Gate
 	fetcher *transfer.Fetcher
 	pulls   *pulls
@@ -68,6 +70,10 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 	if !a.asks(req.Registry) {
 		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: notListed}
 	}
+	user := oci.Named(who.User())
+	if err := a.rules.Refuse(user, req.Ref); err != nil {
+		return err
+	}
 	asked := time.Now()
 	end, err := a.gate.Turn(r.Context(), who)
 	waited := time.Since(asked)
@@ -77,7 +83,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		return err
 	}
 	defer end()
-	return a.answer(w, r.WithContext(oci.ForClient(r.Context(), who.String())), req)
+	return a.answer(w, r.WithContext(oci.ForUser(oci.ForClient(r.Context(), who.String()), user)), req)
 }
 
 // answer answers a request. An error means that nothing has been written.

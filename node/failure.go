@@ -10,6 +10,7 @@ import (
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reply"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer/oci"
 )
 
@@ -34,6 +35,9 @@ func fail(w http.ResponseWriter, r *http.Request, g *gate.Gate, resource oci.Res
 		return
 	}
 	e, ok := errors.AsType[*oci.Error](err)
+	if refusal, is := errors.AsType[*rules.Refusal](err); is {
+		e, ok = &oci.Error{Kind: oci.Denied, Reason: refusal.Reason(), Registry: refusal.Registry}, true
+	}
 	switch {
 	case ok && e.Kind == oci.Busy:
 		g.RefuseBusy(w, r, message(e), &reply.Detail{Registry: e.Registry, Reason: e.Reason})

@@ -18,6 +18,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/image"
 	"oci-proxy/node/reply"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
 )
@@ -71,6 +72,7 @@ type importer struct {
 	fetcher    *transfer.Fetcher
 	registries *registries
 	gate       *gate.Gate
+	rules      *rules.Rules
 	log        *slog.Logger
 }
 
@@ -87,7 +89,7 @@ func (i *importer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	t := newTaking(r.Context(), i.fetcher.Intake(), i.registries.image)
+	t := newTaking(r.Context(), i.fetcher.Intake(), i.image(oci.Named(i.gate.User(r))))
 	err = t.all(layout)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -102,6 +104,17 @@ func (i *importer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	i.log.Info("images imported", "images", t.images, "bytes", t.bytes, "client", i.gate.Address(r).String())
+}
+
+// image returns what parses the names of images that the user may pull.
+func (i *importer) image(user oci.User) func(name string) (oci.Ref, error) {
+	return func(name string) (oci.Ref, error) {
+		ref, err := i.registries.image(name)
+		if err == nil {
+			err = i.rules.Refuse(user, ref)
+		}
+		return ref, err
+	}
 }
 
 // A steady body may take any time altogether, but not stand still.

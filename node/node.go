@@ -29,6 +29,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/metrics"
 	"oci-proxy/node/page"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/archive"
 	"oci-proxy/transfer/egress"
@@ -51,6 +52,7 @@ type Node struct {
 	archive    *archive.Archive // over all of them, nil if none is configured
 	fetcher    *transfer.Fetcher
 	gate       *gate.Gate
+	rules      *rules.Rules // who may pull what
 	metrics    *metrics.Metrics
 	cert       *certificate // of the clients' port, nil for plain HTTP
 	passwords  passwords
@@ -84,7 +86,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), metrics: metrics.New(Version), leaving: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{})}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
@@ -104,10 +106,10 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
 	}
 	n.api = &api{
-		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
+		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited,
 	}
-	n.warmer = &warmer{n.fetcher, n.registries, n.gate, sites, n.log}
+	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
 	return n, nil
 }
@@ -146,7 +148,7 @@ func (n *Node) open(test seams) (err error) {
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }

@@ -78,7 +78,7 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	add := func(dir string, one config.Registry) {
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, Windows: windows, Log: log}
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, MaxIdle: r.maxIdle, Windows: windows, Log: log}
 		}
 		if one.OwnBound > 0 {
 			o.Shares[one.Host] = one.OwnBound
@@ -102,6 +102,12 @@ func (r *registries) group(registry string) cache.Group {
 		return cache.Group{Name: registry}
 	}
 	return cache.Group{Name: upstream.Domain(registry), Stranger: true}
+}
+
+// maxIdle is how long content of a registry stays that nobody asks for, 0: for ever.
+func (r *registries) maxIdle(registry string) time.Duration {
+	one, _ := r.cfg.Registry(registry)
+	return one.MaxIdle
 }
 
 // names is how clients' names become registries'.

@@ -16,6 +16,7 @@ import (
 
 	"oci-proxy/node/gate"
 	"oci-proxy/node/metrics"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
@@ -148,6 +149,9 @@ func (l requestLog) attrs(r *http.Request, rec *record, w *wire.Paced, start tim
 	out = append(out, slog.String("request_id", rec.id))
 	if agent := r.UserAgent(); agent != "" {
 		out = append(out, slog.String("user_agent", clip(agent)))
+	}
+	if refusal, is := errors.AsType[*rules.Refusal](rec.err); is {
+		out = append(out, slog.String("rule", refusal.Place))
 	}
 	if rec.err != nil {
 		out = append(out, slog.String("error", rec.err.Error()))

@@ -32,7 +32,7 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
 		{"POST /_/warm", gate.Operators, n.warmer},
-		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.log}},
+		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
 		{"/", gate.Public, newPage(n.cfg)},
 	}
 }

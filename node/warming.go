@@ -17,6 +17,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/image"
 	"oci-proxy/node/reply"
+	"oci-proxy/node/rules"
 	"oci-proxy/node/warm"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
@@ -34,6 +35,7 @@ type warmer struct {
 	fetcher    *transfer.Fetcher
 	registries *registries
 	gate       *gate.Gate
+	rules      *rules.Rules
 	sites      sites
 	log        *slog.Logger
 }
@@ -62,7 +64,7 @@ func (m *warmer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	out, conn := json.NewEncoder(w), http.NewResponseController(w)
-	warm.All(r.Context(), m.pull, ask.Images, want, func(l warm.Line) {
+	warm.All(oci.ForUser(r.Context(), oci.Named(m.gate.User(r))), m.pull, ask.Images, want, func(l warm.Line) {
 		_ = out.Encode(l) // the client may be gone: r's context says so
 		_ = conn.Flush()
 	})
@@ -79,7 +81,7 @@ func (m *warmer) keep(ctx context.Context, schedules []config.Warm) {
 		}
 		rules = append(rules, warm.Rule{Images: r.Images, Every: r.Every, Platforms: want})
 	}
-	warm.Keep(ctx, m.pullSparingly, rules, m.log)
+	warm.Keep(oci.ForUser(ctx, oci.Node), m.pullSparingly, rules, m.log)
 }
 
 // errSpare: an image is not pulled by a schedule now.
@@ -93,9 +95,12 @@ func (m *warmer) pullSparingly(ctx context.Context, name string, want image.Plat
 	return m.pull(ctx, name, want)
 }
 
-// pull pulls an image into the cache, with what refers to it.
+// pull pulls an image into the cache, with what refers to it, for the user that ctx names.
 func (m *warmer) pull(ctx context.Context, name string, want image.Platforms) (means string, size int64, err error) {
 	ref, err := m.registries.image(name)
+	if err == nil {
+		err = m.rules.Refuse(oci.UserOf(ctx), ref)
+	}
 	if err != nil {
 		return "", 0, err
 	}

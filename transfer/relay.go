@@ -144,7 +144,7 @@ func (c *crowd) run(fn func(context.Context)) {
 	default:
 		return
 	}
-	ctx := c.life.Context()
+	ctx := oci.ForUser(c.life.Context(), oci.Node)
 	begun := c.life.Go(func() {
 		defer func() { <-c.room }()
 		select {

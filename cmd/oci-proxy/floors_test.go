@@ -14,7 +14,7 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/metrics", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
 	"node/cluster":           {"node/config", "node/figures", "node/health", "node/membership", "ring", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/oci", "transfer/wait", "transfer/wire"},
@@ -24,6 +24,7 @@ var floors = map[string][]string{
 	"node/metrics":           {"node/figures"},
 	"node/warm":              {"node/image"},
 	"node/reload":            {},
+	"node/rules":             {"node/config", "transfer/oci"},
 	"node/reply":             {},
 	"node/config":            {},
 	"node/membership":        {"node/health", "ring", "transfer/wait"},

@@ -41,7 +41,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Refuses and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -55,8 +55,10 @@ type Config struct {
 	Asked func(kind, outcome string, took time.Duration)
 	// Pause hears that a registry has asked another member to be left alone for a time.
 	Pause func(registry string, d time.Duration)
-	Log   *slog.Logger
-	Seams Seams
+	// Refuses is as peer.ServerConfig.Refuses.
+	Refuses func(user oci.User, ref oci.Ref) error
+	Log     *slog.Logger
+	Seams   Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -118,7 +120,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
+		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
 		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
 	})
 }

@@ -22,6 +22,7 @@ func (k *checker) check() {
 	k.checkTLS(c.TLS)
 	k.checkRegistries()
 	k.checkProxyVariables()
+	(&accessChecker{k.report, c, k.entries}).check()
 	if c.Cluster != nil {
 		(&clusterChecker{k.report, c, k.entries}).check(c.Cluster)
 	}

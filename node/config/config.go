@@ -51,6 +51,7 @@ type Config struct {
 	QueueTimeout    time.Duration  // how long a pull may wait for its turn
 	ShutdownTimeout time.Duration  // how long pulls may go on at shutdown before they are cut; 0 cuts at once
 	VerifyInterval  time.Duration  // how long a chunk on disk is trusted after a check; 0: until the next read
+	Access          []AccessRule   // who may pull what; the first that matches decides, none: allowed
 	Defaults        Registry       // settings of a registry that is not configured; its Host is ""
 	Registries      []Registry     // the configured registries, sorted by Host; never empty
 	Cluster         *Cluster       // nil for a node on its own
@@ -108,6 +109,7 @@ type Registry struct {
 	CacheDir            string         // where its content is kept; registries with the same directory share one store
 	CacheMaxSize        int64          // limit of that store in bytes, the same for all that share it; 0: none
 	OwnBound            int64          // limit of its own share of a shared store in bytes; 0: none
+	MaxIdle             time.Duration  // how long content stays that nobody asks for; 0: until room is needed
 	UpstreamProxy       *url.URL       // http, https, socks5 or socks5h; nil if not configured. May hold a password: print its Redacted form
 	FollowRedirects     bool           // false passes redirects on to the client
 	Insecure            bool           // plain http, or https without verification

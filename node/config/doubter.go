@@ -25,6 +25,8 @@ func (d *doubter) doubt(diskOf func(dir string) (disk, error)) {
 	d.logins()
 	d.seeds()
 	d.mirrors()
+	d.admins()
+	d.access()
 	if diskOf != nil {
 		d.disks(diskOf)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // The doubts about single values. Each returns "" or why a valid value is most likely
@@ -24,6 +25,28 @@ func doubtSize(s string) string {
 	default:
 		return "is less than almost every image layer, so next to nothing is cached; use for example 10g"
 	}
+}
+
+// slowRate is less than any registry's bytes a second are meant to be.
+const slowRate = 64 << 10
+
+func doubtRate(s string) string {
+	n, err := parseSize(s)
+	switch {
+	case err != nil || n == 0 || n >= slowRate:
+		return ""
+	case strings.Trim(s, "0123456789") == "":
+		return fmt.Sprintf("means %s bytes a second, so pulls last until clients give up; write %sm if MiB are meant", s, s)
+	default:
+		return "is so little a second that pulls last until clients give up; use for example 10m"
+	}
+}
+
+func doubtIdle(s string) string {
+	if d, err := parseDuration(s); err == nil && d > 0 && d < time.Minute {
+		return "is so short that content goes between two pulls of one image; use for example 30d"
+	}
+	return ""
 }
 
 // unexpanded matches paths that a shell would have changed.
@@ -61,6 +84,13 @@ var misnamed = map[string]string{
 	"github.com": "ghcr.io", "www.github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com", "www.quay.io": "quay.io",
 	"gallery.ecr.aws": "public.ecr.aws", "console.cloud.google.com": "gcr.io", "mcr.azurecr.io": "mcr.microsoft.com",
 	"catalog.redhat.com": "registry.redhat.io",
+}
+
+// Misnamed returns the registry that people mean by a host that they take for its name. Some
+// of these hosts serve the same content.
+func Misnamed(host string) (meant string, ok bool) {
+	meant, ok = misnamed[host]
+	return meant, ok
 }
 
 func doubtRegistry(s string) string {

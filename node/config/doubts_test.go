@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// auth is that of a proxy with a login.
+const auth = "auth: {username: bob, password: x7, anonymous_from: [10.0.0.0/8]}\n"
+
 // doubtful lists configs that are valid, and each warning about them, as the beginning of
 // its line. DIR stands for a directory with the files that the test below makes.
 var doubtful = []struct{ name, text, want string }{
@@ -18,6 +21,9 @@ var doubtful = []struct{ name, text, want string }{
 	{"a quoted number", "defaults: {cache_max_size: '100000'}", `c.yaml:1:28: defaults.cache_max_size: warning: "100000" means 100000 bytes`},
 	{"kilobytes", "defaults: {cache_max_size: 10k}", `c.yaml:1:28: defaults.cache_max_size: warning: "10k" is less than almost every image layer`},
 	{"enough", "defaults: {cache_max_size: 1024k}\nregistries: {a.io: {cache_max_size: 0}, b.io: {cache_max_size: 10737418240}, c.io: {cache_max_size: 10GiB}, d.io: {cache_max_size: 10Gi}, e.io: {cache_max_size: 10GB}}", ""},
+	{"megabytes a second without a unit", "registries: {a.io: {upstream_rate: 10}}", `c.yaml:1:36: registries.a.io.upstream_rate: warning: "10" means 10 bytes a second, so pulls last until clients give up; write 10m if MiB are meant`},
+	{"next to nothing a second", "registries: {a.io: {upstream_rate: 4k}, b.io: {upstream_rate: 1m, upstream_requests: 1}}", `c.yaml:1:36: registries.a.io.upstream_rate: warning: "4k" is so little a second`},
+	{"seconds", "defaults: {max_idle: 30s}\nregistries: {a.io: {max_idle: 0}, b.io: {max_idle: 30d}}", `c.yaml:1:22: defaults.max_idle: warning: "30s" is so short that content goes between two pulls`},
 	// secrets
 	{"a variable of the shell", "auth: {username: u, password: $PASS}", `c.yaml:1:31: auth.password: warning: the value looks like a variable or a template that was not replaced, and is used as it stands: only ${NAME} is replaced, by the environment; or set auth.password_file`},
 	{"one in lower case", "auth: {username: u, password: $sesame}", `c.yaml:1:31: auth.password: warning: the value looks like a variable`},
@@ -52,6 +58,17 @@ var doubtful = []struct{ name, text, want string }{
 c.yaml:1:33: registries.docker.io:443: warning: "docker.io:443" has a port, and a port is part of a registry's name: what is set here does not apply to images of docker.io; write docker.io`},
 	{"the names of Docker Hub", "registries: {docker.io: {auth: {username: u, password: x7}}}", ""},
 	{"another name of Docker Hub", "registries: {index.docker.io: }", ""},
+	// access and admins
+	{"a rule after one that takes all", "access:\n- {allow: ['**']}\n- {deny: [a.io/x]}", `c.yaml:3:3: access[1]: warning: never decides: earlier rules match all that it matches`},
+	{"a rule after two that take all", "access: [{deny: ['a.io/**']}, {allow: ['*.io/lib/*']}, {deny: [a.io/x, b.io/lib/y]}]", `c.yaml:1:56: access[2]: warning: never decides`},
+	{"a rule for one after that for all", auth + "access: [{users: ['*'], deny: ['a.io/**']}, {users: [bob, anonymous], allow: ['a.io/*/x']}]", `c.yaml:2:45: access[1]: warning: never decides`},
+	{"rules that all count", auth + "access: [{users: [bob], allow: ['a.io/**']}, {users: [anonymous], deny: ['a.io/**']}, {deny: ['a.io/*']}, {deny: ['a.io/**/x', '*.io/y']}]", ""},
+	{"a user whom nobody knows", auth + "access: [{users: [bbo], deny: ['**']}]", `c.yaml:2:19: access[0].users[0]: warning: "bbo" is neither auth.username nor in auth.htpasswd_file, so nobody is (did you mean bob?)`},
+	{"a user of no login", "access: [{users: [bob], deny: ['**']}]", `c.yaml:1:19: access[0].users[0]: warning: "bob" is nobody: no login is configured, so all clients are anonymous`},
+	{"nobody without a login", "auth: {username: bob, password: x7}\naccess: [{users: [anonymous], deny: ['**']}]", `c.yaml:2:19: access[0].users[0]: warning: nobody is anonymous`},
+	{"a rule for Docker Hub's web site", "access: [{deny: ['hub.docker.com/**']}]", `c.yaml:1:18: access[0].deny[0]: warning: "hub.docker.com/**" is not the registry's name: what is set here does not apply to images of docker.io; write docker.io`},
+	{"an admin whom nobody knows", "auth: {username: bob, password: x7, admins: [bob, eve]}", `c.yaml:1:51: auth.admins[1]: warning: "eve" is neither auth.username nor in auth.htpasswd_file, so nobody is`},
+	{"an admin of no login", "auth: {admins: [bob]}", `c.yaml:1:17: auth.admins[0]: warning: "bob" is neither`},
 	// mirrors
 	{"a mirror with a login", "registries: {a.io: {mirrors: [b.io, c.io]}, b.io: {auth: {username: u, password: x7}}}", `c.yaml:1:31: registries.a.io.mirrors[0]: warning: has a login or is private, so a.io counts as private`},
 	{"a mirror with a login, and all is public", "registries: {a.io: {private: false, mirrors: [b.io]}, b.io: {auth: {username: u, password: x7}}}", ""},

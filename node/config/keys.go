@@ -45,6 +45,7 @@ var configKeys = []key[Config]{
 		"Clients that may pull without a login."),
 	many("auth.admins", userKind, func(c *Config) *[]string { return &c.Auth.Admins },
 		"Users that may change things: leave, forget, import, warm. Not set: `auth.username`. Where no login is configured, clients on the node's own machine may."),
+	{path: "access", shape: list, typ: "list of rules", preset: "[]", set: setAccess, doc: "Who may pull what: `{users: [bob, \"*\", anonymous], allow: [\"docker.io/library/**\"]}`, or `deny` in place of `allow`. The first rule that matches decides; what none matches is allowed. `users`: logins, `anonymous` for all without one, `\"*\"` for everybody; not set: everybody. Patterns are over `registry/repository`: `*` is one part, `**` any number of them, a `*` within a part any of its characters. A refused pull is answered with 403 `DENIED` and the rule's place."},
 	one("queue_timeout", durationKind, "120s", func(c *Config) *time.Duration { return &c.QueueTimeout },
 		"How long a pull may wait for its turn when the node is at its limits. Then it is refused."),
 	one("shutdown_timeout", durationKind, "60s", func(c *Config) *time.Duration { return &c.ShutdownTimeout },
@@ -102,7 +103,7 @@ var registryKeys = []key[Registry]{
 		"Connections that bring one large blob side by side, each a range of it, where the registry serves ranges; in a cluster some of them by other members' ways out. Those beside the first use only turns of `upstream_requests` that nobody waits for. What comes ahead waits in memory: at most 96 MiB for all blobs together.")),
 	one("upstream_requests", requestsKind, "32", func(r *Registry) *int { return &r.UpstreamRequests },
 		"Requests that this node has at the registry at a time, downloads included; more wait for their turn. An eighth of them, at least one of two, is left to requests that are no downloads. A registry that is not listed has 32, all such registries together 256."),
-	one("upstream_rate", sizeKind, "0", func(r *Registry) *int64 { return &r.UpstreamRate },
+	one("upstream_rate", rateKind, "0", func(r *Registry) *int64 { return &r.UpstreamRate },
 		"Bytes of blobs that this node gets from the registry in a second, all of them together. 0: no limit."),
 	many("allow_addresses", cidrKind, func(r *Registry) *[]netip.Prefix { return &r.AllowAddresses },
 		"Networks that this registry, its token server and its storage may lead to beside public addresses."),
@@ -114,6 +115,8 @@ var registryKeys = []key[Registry]{
 		"Directory for cached content. Empty: `/var/lib/oci-proxy` for root, otherwise `oci-proxy` in the user's cache directory.")),
 	asDefault(one("cache_max_size", sizeKind, "10g", func(r *Registry) *int64 { return &r.CacheMaxSize },
 		"Size limit of the store in `cache_dir`. For a registry that shares a store: the limit of its share. 0: no limit.")),
+	asDefault(one("max_idle", idleKind, "0s", func(r *Registry) *time.Duration { return &r.MaxIdle },
+		"How long content stays in the cache that nobody asks for, clients and other members alike. 0: until room is needed.")),
 	asDefault(one("upstream_proxy", proxyKind, "", func(r *Registry) **url.URL { return &r.UpstreamProxy },
 		"Proxy for requests to registries: `http://`, `https://`, `socks5://` or `socks5h://`, with `user:password@` if needed.")),
 	asDefault(one("follow_redirects", flagKind, "true", func(r *Registry) *bool { return &r.FollowRedirects },
@@ -188,6 +191,13 @@ var warmKeys = []key[Warm]{
 	many("images", imageKind, func(w *Warm) *[]string { return &w.Images }, "The images."),
 	one("every", scheduleKind, "24h", func(w *Warm) *time.Duration { return &w.Every }, "How long after a round the next one begins."),
 	many("platforms", platformKind, func(w *Warm) *[]string { return &w.Platforms }, "For which platforms."),
+}
+
+// accessKeys describes a rule about who may pull what.
+var accessKeys = []key[AccessRule]{
+	many("users", ruleUserKind, func(a *AccessRule) *[]string { return &a.Users }, "For whom the rule is."),
+	many("allow", reposKind, func(a *AccessRule) *[]string { return &a.Allow }, "What they may pull."),
+	many("deny", reposKind, func(a *AccessRule) *[]string { return &a.Deny }, "What they may not."),
 }
 
 // tagKeys describes a rule for tags.

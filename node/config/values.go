@@ -35,6 +35,8 @@ var (
 	percentKind  = kind[int]{"percentage", false, parsePercent, nil}
 	requestsKind = kind[int]{"number", false, parseRequests, nil}
 	sizeKind     = kind[int64]{"size", false, parseSize, doubtSize}
+	rateKind     = kind[int64]{"size", false, parseSize, doubtRate}
+	idleKind     = kind[time.Duration]{"duration", false, parseDuration, doubtIdle}
 	durationKind = kind[time.Duration]{"duration", false, parseDuration, nil}
 	levelKind    = kind[slog.Level]{"level", false, parseLevel, nil}
 	formatKind   = kind[string]{"text/json", false, parseFormat, nil}
@@ -54,6 +56,8 @@ var (
 	platformKind = kind[string]{"os/arch", false, parsePlatform, nil}
 	scheduleKind = kind[time.Duration]{"duration", false, parseSchedule, nil}
 	patternKind  = kind[string]{"pattern", false, parsePattern, nil}
+	ruleUserKind = kind[string]{"text", false, parseRuleUser, nil}
+	reposKind    = kind[string]{"pattern", false, parseRepositories, doubtRepositories}
 	clusterKind  = kind[string]{"text", false, parseClusterID, nil}
 )
 

@@ -19,6 +19,7 @@ import (
 // that need no login.
 type access struct {
 	open      bool
+	byUser    bool // what a client may pull depends on its login: access rules, here or at other members
 	logins    *logins
 	throttle  *throttle
 	failures  atomic.Int64   // logins that were wrong, or not looked at any more
@@ -34,7 +35,7 @@ func newAccess(cfg *config.Config, log *slog.Logger) (*access, error) {
 		return nil, err
 	}
 	return &access{
-		open: !cfg.Auth.Asked(), logins: l, throttle: newThrottle(),
+		open: !cfg.Auth.Asked(), byUser: len(cfg.Access) > 0 || cfg.Cluster != nil, logins: l, throttle: newThrottle(),
 		nologin: cfg.Auth.AnonymousFrom, admins: cfg.Auth.Admins, addresses: addresses{cfg.TrustedProxies}, log: log,
 	}, nil
 }
@@ -150,7 +151,8 @@ func (a *access) admit(h http.Handler) http.Handler {
 		case !v.ok:
 			a.refuse(w, r, v)
 		case !slices.Contains(a.admins, v.user):
-			reply.Fail(w, http.StatusForbidden, reply.Error{Code: "DENIED", Message: "only users in auth.admins may do this"})
+			a.log.Warn("refused what only auth.admins may do", "user", v.user, "path", r.URL.Path, "client", a.addresses.of(r).String())
+			reply.Fail(w, http.StatusForbidden, reply.Error{Code: "DENIED", Message: "only users in auth.admins may do this, and " + v.user + " is not one of them"})
 		default:
 			h.ServeHTTP(w, r)
 		}

@@ -15,5 +15,8 @@ type Client struct {
 	from netip.Prefix
 }
 
+// User is the name of the client's login, "" for none.
+func (c Client) User() string { return c.user }
+
 // String names the client for those who only tell one from the other.
 func (c Client) String() string { return c.from.String() + " " + c.user }

@@ -110,10 +110,15 @@ func (g *Gate) tellsLogin(class Class, r *http.Request) bool {
 // it.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
 	who := Client{from: network(g.Address(r))}
-	if g.access.anonymous(r) {
+	free := g.access.anonymous(r)
+	if free && !g.access.byUser {
 		return who, true
 	}
 	v := g.access.judge(r)
+	if free && !v.busy { // one whose login is wrong pulls as one without
+		who.user = v.user
+		return who, true
+	}
 	if !v.ok {
 		g.access.refuse(w, r, v)
 	}
@@ -148,6 +153,10 @@ func (g *Gate) Asks(r *http.Request) bool {
 	v := g.access.judge(r)
 	return g.Knows(r, Client{user: v.user})
 }
+
+// User is the name of the login that r brings, "" for none or a wrong one. It is for requests
+// that have passed Guard.
+func (g *Gate) User(r *http.Request) string { return g.access.judge(r).user }
 
 // Address is the address of the client that sent r. It is not valid if no
 // address can be told.

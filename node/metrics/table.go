@@ -26,7 +26,7 @@ var table = []metric{
 		from{"upstream", figures.FromUpstreamBytes}, from{"peer", figures.FromPeersBytes}, from{"archive", figures.FromArchiveBytes}),
 	byRegistry("sent_to_peers_bytes_total", counter, "Bytes of blobs sent to other members.", figures.ToPeersBytes),
 	byRegistry("resumes_total", counter, "Downloads that broke off and were taken up again.", figures.Resumes),
-	{family{"evictions_total", counter, []string{"registry", "cause"}, "Blobs evicted to make room. Cause: bound (cache_max_size), registry_bound (the registry's own) or disk_full."}, evictions},
+	{family{"evictions_total", counter, []string{"registry", "cause"}, "Blobs evicted. Cause: bound (cache_max_size), registry_bound (the registry's own), disk_full, or idle (max_idle)."}, evictions},
 	byRegistry("shard_blobs", gauge, "Blobs on this node's disk.", figures.Items),
 	byRegistry("shard_bytes", gauge, "Bytes of content on this node's disk.", figures.CurrentSize),
 	byRegistry("shard_bound_bytes", gauge, "Bound of that in bytes. 0: none.", figures.MaxSize),

@@ -22,6 +22,7 @@ type filler struct {
 	flights *Flights
 	client  string      // whose request began the flight
 	id      string      // the id of that request
+	user    oci.User    // for whom
 	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
 	peers   []mesh.Peer // that have sent bytes
@@ -42,8 +43,10 @@ func mirrored(brought []part) bool {
 }
 
 func (f *filler) cfg() *Config { return &f.flights.cfg }
+
 func (f *filler) ctx() context.Context {
-	return oci.ForRequest(oci.ForClient(f.flights.cfg.Life.Context(), f.client), f.id)
+	ctx := oci.ForClient(f.flights.cfg.Life.Context(), f.client)
+	return oci.ForUser(oci.ForRequest(ctx, f.id), f.user)
 }
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the

@@ -17,6 +17,7 @@ type Ticket struct {
 	Asker     string     // and its id
 	Client    string     // that it is for: see oci.ClientOf
 	RequestID string     // see oci.RequestOf
+	User      oci.User   // for whom it is got: see oci.UserOf
 	Damaged   cache.Blob // a copy from the shard; what is right of it need not come again
 	Parts     Parts      // what of the blob is wanted, nil for the whole
 

@@ -53,6 +53,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	}
 	u := &url.URL{Scheme: "http", Host: "peer", Path: a.path}
 	if a.query.Registry != "" {
+		a.query.user = oci.UserOf(ctx)
 		u.RawQuery = a.query.encode()
 	}
 	if len(u.RawQuery) > maxQuery { // a client made it; the peer would refuse it without a word
@@ -190,6 +191,8 @@ func (c *Client) failed(l *link, a ask, resp *http.Response) error {
 		return e
 	case failedBusy:
 		return &mesh.PeerError{Peer: c.member.name(l.member.ID), Busy: true, Err: &busy{retryAfter(resp.Header.Get("Retry-After"))}}
+	case failedRules:
+		return c.fails(l.member.ID, errors.New("its access rules refuse this to the user; its log names the rule"))
 	default:
 		return c.fails(l.member.ID, errors.New("it failed to answer; its log says why"))
 	}

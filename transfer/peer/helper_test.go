@@ -92,6 +92,7 @@ type setup struct {
 	relays   func(registry string) bool
 	way      func(registry string) mesh.Way
 	pause    func(registry string, d time.Duration)
+	refuses  func(user oci.User, ref oci.Ref) error
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -142,7 +143,7 @@ func newRig(t testing.TB, s setup) *rig {
 		out = s.upstream
 	}
 	r.server = NewServer(ServerConfig{
-		Out: out, Relays: s.relays, Way: s.way,
+		Out: out, Relays: s.relays, Way: s.way, Refuses: s.refuses,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
 		Peer: s.peer, Pause: s.pause, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})

@@ -102,6 +102,7 @@ const (
 	failedUpstream = "upstream" // the registry failed; headerError says how
 	failedBusy     = "busy"     // come back in a moment
 	failedPeer     = "peer"     // the node itself failed
+	failedRules    = "rules"    // its access rules refuse this to the user; earlier versions take it for failedPeer
 )
 
 // Limits, in bytes.

@@ -44,12 +44,14 @@ type query struct {
 	pause  time.Duration // how long a registry asks to be left alone
 	mirror bool          // of what is passed on: mirrors of the registry may answer, too
 	list   oci.Query     // what selects a page of a list
+	user   oci.User      // for whom the sender asks; Unknown of an earlier version
 }
 
 // encode writes the parameters.
 func (q query) encode() string {
 	v := formerList(q.list)
 	set(v, "list", string(q.list))
+	set(v, "user", string(oci.ParseUser(string(q.user))))
 	v.Set("registry", q.Registry)
 	switch {
 	case q.lost:
@@ -127,7 +129,7 @@ func parseQuery(raw string) (query, error) {
 	if err != nil {
 		return query{}, errQuery
 	}
-	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "told", "list", "part", "peek", "pause", "mirrors"} {
+	for _, key := range []string{"registry", "repository", "tag", "digest", "held", "vouched", "lost", "blob", "told", "list", "part", "peek", "pause", "mirrors", "user"} {
 		if len(v[key]) > 1 {
 			return query{}, errQuery
 		}
@@ -139,6 +141,7 @@ func parseQuery(raw string) (query, error) {
 	q.Registry, q.Repository, q.Tag = v.Get("registry"), v.Get("repository"), v.Get("tag")
 	q.Held, q.Vouched, q.blob, q.peek = v.Get("held") == "1", v.Get("vouched") == "1", v.Get("blob") == "1", v.Get("peek") == "1"
 	q.mirror = v.Get("mirrors") == "1"
+	q.user = oci.ParseUser(v.Get("user"))
 	if in := v.Get("lost"); in != "" {
 		q.lost, q.Repository = true, in
 	}

@@ -40,7 +40,7 @@ func newRelays(a *answers) *relays {
 // open refuses requests that this node does not relay. Mirrors, as this node's config names
 // them, may answer if they may at the sender.
 func (r *relays) open(answer func(*reply, *call) error) func(*reply, *call) error {
-	return r.mine(func(w *reply, c *call) error {
+	return r.heed(r.mine(func(w *reply, c *call) error {
 		if r.out == nil || r.cfg.Relays != nil && !r.cfg.Relays(c.Registry) {
 			return errNotMine
 		}
@@ -48,7 +48,7 @@ func (r *relays) open(answer func(*reply, *call) error) func(*reply, *call) erro
 			c.Request = c.WithContext(oci.WithMirrors(c.Context()))
 		}
 		return answer(w, c)
-	})
+	}), nil)
 }
 
 // held runs answer with a context that bounds the wait for the registry, and memory for what

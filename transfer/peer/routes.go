@@ -65,13 +65,13 @@ func newRoutes(a *answers) routes {
 	bulk, control, list, out := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots), make(slots, relaySlots)
 	r := newRelays(a)
 	return routes{
-		"GET blobs/":          {bulk, true, orHeld, a.mineOrHeld(a.getBlob)},
-		"HEAD blobs/":         {control, true, orHeld, a.mineOrHeld(a.headBlob)},
-		"GET manifests/":      {control, true, repository, a.mineOrHeld(a.getManifest)},
-		"GET tags":            {control, true, tag, a.mine(a.getTag)},
-		"GET lists/tags":      {list, true, repository, a.mineOrHeld(a.getList)},
-		"GET lists/referrers": {list, true, digested, a.mineOrHeld(a.getList)},
-		"GET progress/":       {nil, true, nil, a.getProgress},
+		"GET blobs/":          {bulk, true, orHeld, a.heed(a.mineOrHeld(a.getBlob), nil)},
+		"HEAD blobs/":         {control, true, orHeld, a.heed(a.mineOrHeld(a.headBlob), a.noPresence)},
+		"GET manifests/":      {control, true, repository, a.heed(a.mineOrHeld(a.getManifest), nil)},
+		"GET tags":            {control, true, tag, a.heed(a.mine(a.getTag), nil)},
+		"GET lists/tags":      {list, true, repository, a.heed(a.mineOrHeld(a.getList), nil)},
+		"GET lists/referrers": {list, true, digested, a.heed(a.mineOrHeld(a.getList), nil)},
+		"GET progress/":       {nil, true, nil, a.heed(a.getProgress, a.noProgress)},
 		"POST offers":         {control, true, nil, a.mine(a.postOffer)},
 		"POST refusals":       {control, true, repository, a.postRefusal},
 		"GET relay-blobs/":    {out, true, repository, r.open(r.getBlob)},

@@ -22,7 +22,7 @@ import (
 // dial ahead, or have just connected.
 const maxStrangers = 512
 
-// ServerConfig is what a Server works with. All fields but Asks are needed.
+// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way and Pause are needed.
 type ServerConfig struct {
 	Name  string   // what this node calls itself in Cache-Status
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
@@ -34,6 +34,9 @@ type ServerConfig struct {
 	// may not ask it gives only what it holds, and takes nothing. nil: it may ask
 	// all.
 	Asks func(registry string) bool
+	// Refuses says why this node's access rules refuse something of ref's repository to the
+	// user whom a member asks for, nil if they do not. It answers at once. nil: there are no rules.
+	Refuses func(user oci.User, ref oci.Ref) error
 	// Out is this node's own way out, for members that ask a registry by way of it. nil:
 	// it relays nothing. Relays reports whether it does so for a registry; nil: for all.
 	Out    oci.Upstream
@@ -141,7 +144,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
-	c.Request = c.WithContext(c.from(oci.ForClient(c.Context(), "member "+c.sender)))
+	c.Request = c.WithContext(c.from(oci.ForUser(oci.ForClient(c.Context(), "member "+c.sender), c.user)))
 	defer s.answered(w, c, time.Now())
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	s.tellWay(answer, c)
@@ -225,6 +228,9 @@ func (s *Server) fail(w *reply, c *call, err error) {
 	case errors.Is(err, errNotMine): // the registry has not failed: other nodes may ask it
 		s.log.DebugContext(c.Context(), "peer refused: this node does not ask that registry", "peer", s.member.name(c.sender), "registry", c.Registry)
 		refuse(w, http.StatusForbidden, failedPeer)
+	case errors.Is(err, errRules):
+		s.log.Info("peer refused: it asks for a user to whom the access rules of this node refuse it", "peer", s.member.name(c.sender), "registry", c.Registry, "image", c.Repository, "error", err)
+		refuse(w, http.StatusForbidden, failedRules)
 	case node:
 		s.broke(w, c, err)
 	case upstream:
