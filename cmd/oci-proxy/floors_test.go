@@ -14,11 +14,12 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/metrics", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
-	"node/cluster":           {"node/config", "node/figures", "node/membership", "ring", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/keeper", "node/metrics", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
+	"node/cluster":           {"node/config", "node/figures", "node/membership", "ring", "transfer/grants", "transfer/holdings", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/wait", "transfer/wire"},
 	"node/image":             {},
+	"node/keeper":            {"transfer/grants", "transfer/holdings", "transfer/oci", "transfer/wait", "cache"},
 	"node/metrics":           {"node/figures"},
 	"node/warm":              {"node/image"},
 	"node/reload":            {},
@@ -37,6 +38,7 @@ var floors = map[string][]string{
 	"transfer/peer":          {"transfer/mesh", "transfer/oci", "transfer/wire", "transfer/wait"},
 	"transfer/mirrors":       {"transfer/oci", "transfer/wait"},
 	"transfer/upstream":      {"transfer/oci", "transfer/wait"},
+	"transfer/holdings":      {"transfer/grants", "transfer/oci", "cache"},
 	"transfer/lanes":         {"transfer/oci", "transfer/wait"},
 	"transfer/mesh":          {"transfer/oci", "transfer/wait"},
 	"transfer/count":         {"transfer/oci"},
