@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"oci-proxy/node/cluster"
@@ -30,16 +29,11 @@ type steward struct {
 	log        *slog.Logger
 	life       *wait.Life
 	looks      *wait.Calls[struct{}, *overview]
-
-	mu   sync.Mutex // guards last; never held during I/O
-	last *overview  // what was seen a moment ago
 }
 
 const (
 	// overviewTime bounds a look at what all members hold.
 	overviewTime = 90 * time.Second
-	// overviewAge is for how long a look is passed on to those who only read.
-	overviewAge = time.Second
 	// maxAsk bounds what is read of a request about images, in bytes.
 	maxAsk = 1 << 20
 )
@@ -53,9 +47,8 @@ func newSteward(n *Node, sites sites) *steward {
 	}
 }
 
-// An overview is what all members hold, as they told at a time.
+// An overview is what all members hold, as they told just now.
 type overview struct {
-	at     time.Time
 	held   []cluster.Held
 	merged *holdings.Merged
 	images []holdings.Image
@@ -63,7 +56,7 @@ type overview struct {
 
 // look asks all members what they hold.
 func (s *steward) look(ctx context.Context) *overview {
-	now := &overview{at: time.Now(), held: cluster.Holdings(ctx, s.cluster)}
+	now := &overview{held: cluster.Holdings(ctx, s.cluster)}
 	var all []*holdings.Inventory
 	for _, one := range now.held {
 		if one.Err == nil {
@@ -77,40 +70,8 @@ func (s *steward) look(ctx context.Context) *overview {
 
 // glance is look for those who only read. All who want it at a time share one look.
 func (s *steward) glance(ctx context.Context) (*overview, error) {
-	if now := s.recent(); now != nil {
-		return now, nil
-	}
-	now, _, err := s.looks.Do(ctx, struct{}{}, func(ctx context.Context) (*overview, error) {
-		now := s.look(ctx)
-		s.mu.Lock()
-		s.last = now
-		s.mu.Unlock()
-		s.life.Go(func() { s.drop(now) })
-		return now, nil
-	})
+	now, _, err := s.looks.Do(ctx, struct{}{}, func(ctx context.Context) (*overview, error) { return s.look(ctx), nil })
 	return now, err
-}
-
-// recent is what was seen a moment ago, nil for nothing.
-func (s *steward) recent() *overview {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
-
-// drop forgets a look once it is old: it is large.
-func (s *steward) drop(old *overview) {
-	_ = wait.For(s.life.Context(), overviewAge) // it is dropped at the end too
-	s.forget(old)
-}
-
-// forget forgets a look, nil for whichever it is.
-func (s *steward) forget(old *overview) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old == nil || s.last == old {
-		s.last = nil
-	}
 }
 
 // missing are the members that did not answer.

@@ -72,7 +72,6 @@ func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(contex
 			}
 			put(l)
 		}
-		s.forget(nil)
 		put(end)
 	})
 }

@@ -62,7 +62,6 @@ func (s *steward) purge(w http.ResponseWriter, r *http.Request) {
 			end.Blobs, end.Bytes = now.copies(plan)
 		} else {
 			s.carryOut(r.Context(), now, plan, &end, put)
-			s.forget(nil)
 			s.log.Info("images purged", "images", end.Images, "blobs", end.Blobs, "bytes", end.Bytes, "failed", end.Failed, "client", s.gate.Address(r).String())
 		}
 		put(end)

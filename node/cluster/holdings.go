@@ -45,7 +45,7 @@ func Holdings(ctx context.Context, c *Cluster) []Held {
 		return out
 	}
 	said := fanFor(ctx, c.network.members.View(), limits{holdingsTime, holdingsWidth}, func(ctx context.Context, m *membership.Member) (*holdings.Inventory, error) {
-		text, err := c.network.client.Holdings(ctx, m.ID, holdingsTime)
+		text, err := peer.Holdings(ctx, c.network.client, m.ID, holdingsTime)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func Order(ctx context.Context, c *Cluster, id string, order any) (json.RawMessa
 		if c.network == nil {
 			return nil, errors.New("there are no other members")
 		}
-		return c.network.client.Order(ctx, id, order, orderTime)
+		return peer.Order(ctx, c.network.client, id, order, orderTime)
 	}
 	text, err := json.Marshal(order)
 	if err != nil {

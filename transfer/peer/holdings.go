@@ -52,7 +52,7 @@ func (a *answers) postOrder(w *reply, c *call) error {
 }
 
 // Holdings asks a member what it holds, within most. Errors are *mesh.PeerError.
-func (c *Client) Holdings(ctx context.Context, id string, most time.Duration) ([]byte, error) {
+func Holdings(ctx context.Context, c *Client, id string, most time.Duration) ([]byte, error) {
 	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "holdings", bulk: true}, maxHoldings, most)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ const MaxOrder = maxOffer
 // Order asks a member to do what an operator wants, within most. order becomes at most
 // MaxOrder bytes of JSON. Errors are *mesh.PeerError; a member of an earlier version, which
 // knows no orders, has failed too.
-func (c *Client) Order(ctx context.Context, id string, order any, most time.Duration) (json.RawMessage, error) {
+func Order(ctx context.Context, c *Client, id string, order any, most time.Duration) (json.RawMessage, error) {
 	b, err := json.Marshal(order)
 	if err != nil || len(b) > MaxOrder {
 		return nil, c.fails(id, errors.New("the order is too long"))
