@@ -31,15 +31,15 @@ type pinLine struct {
 
 // pin answers POST /_/pin, {"images": [NAME…]}: no member evicts what belongs to them. The
 // answer has a line of JSON for each image, and one at the end.
-func (s *steward) pin(w http.ResponseWriter, r *http.Request) { s.change(w, r, s.pinOne, "pinned") }
+func (s *steward) pin(w http.ResponseWriter, r *http.Request) { s.change(w, r, s.pinOne, "image pinned") }
 
 // unpin answers POST /_/unpin, {"images": [NAME…]}: pin is undone.
 func (s *steward) unpin(w http.ResponseWriter, r *http.Request) {
-	s.change(w, r, s.unpinOne, "unpinned")
+	s.change(w, r, s.unpinOne, "image unpinned")
 }
 
 // change does something with each image that a request names.
-func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(context.Context, *overview, oci.Ref) (int64, error), what string) {
+func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(context.Context, *overview, oci.Ref) (int64, error), message string) {
 	const want = `{"images": ["the name of an image", …]}`
 	var ask struct {
 		Images []string `json:"images"`
@@ -68,7 +68,7 @@ func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(contex
 			} else {
 				end.Images++
 				end.Bytes += l.Bytes
-				s.log.Info("image "+what, "image", l.Image, "bytes", l.Bytes, "client", s.gate.Address(r).String())
+				s.log.Info(message, "image", l.Image, "bytes", l.Bytes, "client", s.gate.Address(r).String())
 			}
 			put(l)
 		}
