@@ -92,7 +92,7 @@ func BenchmarkIndexReserve(b *testing.B) {
 	const blobs = 1_000_000
 	x := newIndex(blobs*100, nil)
 	for i := range blobs {
-		x.append(found{testName(i), "a", 100, time.Time{}})
+		x.append(found{testName(i), "a", 100, time.Time{}, false})
 	}
 	i := blobs
 	b.ReportAllocs()

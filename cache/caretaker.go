@@ -88,6 +88,7 @@ func (c *caretaker) openDisk() (*disk, []*part, error) {
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("removing unfinished files: %w", err), d.close())
 	}
+	c.retainer.load(d) // before it is listed: nothing of it is evicted then
 	return d, all, nil
 }
 

@@ -121,6 +121,9 @@ func (k *sink) place() error {
 		k.tmp = path
 		return errNoRoom
 	}
+	if k.mediaType != "" {
+		stockroom{k.index}.label(k.name)
+	}
 	k.reserved -= k.written
 	k.tmp, k.slot = "", slot
 	k.keep()
@@ -147,6 +150,7 @@ func (k *sink) relabel() error {
 		}
 		registry = m.Registry // the blob is in its share
 	}
+	stockroom{k.index}.label(k.name)
 	return k.writeMeta(registry)
 }
 
@@ -166,6 +170,6 @@ func (k *sink) writeMeta(registry string) error {
 func (k *sink) meta(registry string) *meta {
 	return &meta{
 		Version: metaVersion, Digest: k.digest, Size: k.written, Chunk: chunkSize,
-		Registry: registry, MediaType: k.mediaType, sums: k.content.sums.sums,
+		Registry: registry, MediaType: k.mediaType, Repository: k.repository, sums: k.content.sums.sums,
 	}
 }

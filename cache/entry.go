@@ -1,5 +1,7 @@
 package cache
 
+import "sync/atomic"
+
 // A state says whether an entry's blob is served, and what happens to its file.
 type state uint8
 
@@ -7,6 +9,7 @@ const (
 	free     state = iota // the slot is not used
 	idle                  // in the shard, and nobody reads it: it can be evicted
 	inUse                 // in the shard, and read
+	retained              // in the shard, nobody reads it, and it is never evicted
 	unread                // in the shard, a replica that is open only since it came in: evicted first
 	evicted               // not served; its file is being removed to make room
 	expelled              // not served; its file is being removed because it is damaged
@@ -16,7 +19,7 @@ const (
 )
 
 // held reports whether the shard serves the blob.
-func (s state) held() bool { return s == idle || s == inUse || s == unread }
+func (s state) held() bool { return s == idle || s == inUse || s == unread || s == retained }
 
 // leaving reports whether the file is being removed.
 func (s state) leaving() bool { return s == evicted || s == expelled }
@@ -30,6 +33,7 @@ type entry struct {
 	share      uint16
 	long       bool // the digest is a sha512: see table.rests
 	state      state
+	manifest   bool   // its meta has a media type
 	last       uint32 // unix seconds when it was last used, or came
 	touched    int64  // unix seconds when its use was last noted on disk
 	id         identity
@@ -38,6 +42,7 @@ type entry struct {
 
 // A pin represents the readers of one blob.
 type pin struct {
-	refs   int          // guarded by the index
-	checks sharedChecks // shared by the readers
+	refs   int                  // guarded by the index
+	checks sharedChecks         // shared by the readers
+	told   atomic.Pointer[meta] // of a blob whose files were removed while it is read
 }

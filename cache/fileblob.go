@@ -166,6 +166,9 @@ func (b *fileBlob) checks(id identity, now time.Time) (*checks, error) {
 
 // meta reads the meta beside the blob.
 func (b *fileBlob) meta() (*meta, error) {
+	if m := b.pin.told.Load(); m != nil {
+		return m, nil
+	}
 	m, err := b.file.root.readMeta(b.name)
 	if err == nil && m.Size != b.size {
 		err = errMeta

@@ -59,7 +59,9 @@ func (x *index) append(f found) {
 	if _, known := x.table.slots[f.name.key]; known {
 		return
 	}
-	x.link(x.add(f.name, f.registry, f.size, f.used, idle), false)
+	i := x.add(f.name, f.registry, f.size, f.used, idle)
+	x.table.entries[i].manifest = f.manifest
+	x.link(i, false)
 }
 
 // removed says that the file of an evicted or expelled blob is gone.
@@ -139,6 +141,8 @@ func (x *index) acquire(n name) (int32, entry, *pin, bool) {
 	e := &x.table.entries[i]
 	if e.state == idle {
 		x.unlink(i)
+	}
+	if e.state == idle || e.state == retained {
 		x.pins[i] = &pin{}
 	}
 	e.state = inUse
@@ -171,10 +175,13 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	}
 	e := &x.table.entries[i]
 	e.last = uint32(now.Unix())
-	if e.state == idle {
+	switch e.state {
+	case idle:
 		x.unlink(i)
 		x.link(i, true)
-	} else {
+	case retained:
+		x.table.age(i, true)
+	default:
 		e.state = inUse
 	}
 	return true, x.note(i, now)

@@ -59,8 +59,8 @@ func TestIndexDoesWhatTheModelDoes(t *testing.T) {
 func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 	t.Parallel()
 	x := newIndex(100, nil)
-	x.append(found{testName(1), "a", 60, time.Now()})
-	x.append(found{testName(2), "a", 40, time.Now()})
+	x.append(found{testName(1), "a", 60, time.Now(), false})
+	x.append(found{testName(2), "a", 40, time.Now(), false})
 	first, err := roomOf(x).reserve("a", 10) // evicts blob 2: 40 bytes
 	if err != nil || len(first) != 1 {
 		t.Fatal(first, err)
@@ -94,7 +94,7 @@ func TestRoomCountsWhileFilesAreBeingRemoved(t *testing.T) {
 func TestRoomIsRefusedWhenAFileCanNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	x := newIndex(100, nil)
-	x.append(found{testName(1), "a", 100, time.Now()})
+	x.append(found{testName(1), "a", 100, time.Now(), false})
 	victims, _ := roomOf(x).reserve("a", 10)
 	if _, err := roomOf(x).reserve("a", 90); err != nil {
 		t.Fatal(err)
@@ -134,12 +134,12 @@ func TestMadeUpDigestIsNotTheBlobWhoseKeyItHas(t *testing.T) {
 	t.Parallel()
 	x := newIndex(0, nil)
 	short, long := name{key: key{1}}, name{key: key{1}, long: true, rest: [32]byte{7}}
-	x.append(found{short, "a", 1, time.Now()})
+	x.append(found{short, "a", 1, time.Now(), false})
 	if _, _, _, ok := x.acquire(long); ok {
 		t.Error("a sha512 stands for a sha256")
 	}
 	x = newIndex(0, nil)
-	x.append(found{long, "a", 1, time.Now()})
+	x.append(found{long, "a", 1, time.Now(), false})
 	long.rest[0]++
 	if _, _, ok := x.look(long); ok {
 		t.Error("half a sha512 stands for the whole")

@@ -28,10 +28,11 @@ type Ingest struct {
 
 // A label says what an ingest brings in.
 type label struct {
-	name      name
-	digest    digest.Digest
-	registry  string
-	mediaType string
+	name       name
+	digest     digest.Digest
+	registry   string
+	repository string // of a manifest, "" if it is not known
+	mediaType  string
 }
 
 // newIngest begins the way in of a blob.

@@ -10,6 +10,8 @@ type ledger struct {
 	pins    map[int32]*pin
 	listed  bool   // the listing has ended: all that the disk holds is known
 	changed signal // fires when a file is removed or back, or room was given up
+	// retains are the blobs that are never evicted, whether the shard has them or not.
+	retains map[name]struct{}
 }
 
 // vacate frees k for a blob whose file has just been put in place. It reports false
@@ -44,9 +46,14 @@ func (l *ledger) add(n name, registry string, size int64, used time.Time, st sta
 	return l.table.add(n, entry{size: size, share: sh, state: st, last: uint32(last.Unix()), touched: used.Unix()})
 }
 
-// link makes slot i idle.
+// link makes slot i idle, or retained.
 func (l *ledger) link(i int32, recent bool) {
 	e := &l.table.entries[i]
+	if _, kept := l.retains[l.table.name(i)]; kept {
+		l.table.age(i, recent)
+		e.state = retained
+		return
+	}
 	e.state = idle
 	l.table.link(i, recent)
 	l.shares.count(e.share, func(s *space) { s.idle.add(loadOf(e.size)) })
@@ -63,11 +70,13 @@ func (l *ledger) unlink(i int32) {
 // count until its file is removed and its last reader has left.
 func (l *ledger) remove(i int32, to state) {
 	e := &l.table.entries[i]
-	wasIdle := e.state == idle
+	was := e.state
 	e.state, e.checked = to, 0
 	l.shares.all[e.share].items--
-	if wasIdle { // else its readers decide when its bytes are free
+	if was == idle {
 		l.unlink(i)
+	}
+	if was == idle || was == retained { // else its readers decide when its bytes are free
 		l.leaving(e)
 	}
 }

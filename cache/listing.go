@@ -81,6 +81,7 @@ type found struct {
 	registry string
 	size     int64
 	used     time.Time
+	manifest bool
 }
 
 // A lister lists the blobs of a disk. It removes files that belong to no blob.
@@ -196,7 +197,7 @@ func findBlob(d *disk, n name) (found, error) {
 	if id.size != m.Size {
 		return found{}, errMeta
 	}
-	return found{name: n, registry: m.Registry, size: m.Size, used: used}, nil
+	return found{name: n, registry: m.Registry, size: m.Size, used: used, manifest: m.MediaType != ""}, nil
 }
 
 // orphan removes a meta whose blob is not there. A commit puts the meta in place

@@ -43,10 +43,16 @@ func (s *Store) MediaType(d digest.Digest) string {
 // Put keeps a manifest, or a small blob if mediaType is "". It reports whether the
 // shard has it now. Only content that does not match d is an error.
 func (s *Store) Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error) {
-	in, err := s.Ingest(ctx, d, registry, mediaType)
+	return s.PutOf(ctx, d, registry, "", mediaType, content)
+}
+
+// PutOf is Put for a manifest of a repository, which is noted with it.
+func (s *Store) PutOf(ctx context.Context, d digest.Digest, registry, repository, mediaType string, content []byte) (stored bool, err error) {
+	n, err := nameOf(d)
 	if err != nil {
 		return false, err
 	}
+	in := newIngest(ctx, s.shard, label{name: n, digest: d, registry: registry, repository: repository, mediaType: mediaType})
 	if got := d.Algorithm().FromBytes(content); got != d {
 		return false, in.fail(fmt.Errorf("keeping a manifest: %w: want %s, got %s", ErrDigest, d, got))
 	}

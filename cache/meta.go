@@ -26,6 +26,8 @@ type meta struct {
 	Chunk     int64         `json:"chunk"`
 	Registry  string        `json:"registry"`
 	MediaType string        `json:"media_type,omitempty"`
+	// Repository is where a manifest came from, "" if that is not known.
+	Repository string `json:"repository,omitempty"`
 
 	sums []uint64
 }

@@ -23,6 +23,7 @@ type shard struct {
 	opener    *opener     // opens blobs
 	windows   *Windows    // bound the memory for blobs that have no place on disk
 	verified  *verified   // counts what was verified
+	retainer  *retainer   // what is never evicted
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends
@@ -42,6 +43,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 		dir: s.dir, listing: s.listing, index: s.index, small: s.small, remover: s.remover, commits: s.commits,
 		verify: opts.Verify, verified: s.verified,
 	}
+	s.retainer = newRetainer(log, s.dir, stockroom{s.index}, opts.Bound, opts.Shares)
 	return s
 }
 

@@ -35,7 +35,7 @@ func wantState(t *testing.T, x *index, n name, want state, used int64) {
 func TestStatesOfAnEntry(t *testing.T) {
 	t.Parallel()
 	n, now := testName(1), time.Now()
-	f := found{n, "a", 100, now}
+	f := found{n, "a", 100, now, false}
 	x := newIndex(100, nil)
 	x.append(f)
 	wantState(t, x, n, idle, 100)
@@ -86,7 +86,7 @@ func TestNewFileReplacesADamagedOne(t *testing.T) {
 	n, now := testName(3), time.Now()
 	x := newIndex(0, nil)
 	x.endListing()
-	x.append(found{n, "a", 100, now})
+	x.append(found{n, "a", 100, now, false})
 	i, _, _, _ := x.acquire(n)
 	x.expel(i)
 	x.stuck(i)
@@ -109,7 +109,7 @@ func TestClearForgetsAllStates(t *testing.T) {
 	now := time.Now()
 	x := newIndex(400, nil)
 	for i := range 4 {
-		x.append(found{testName(i), "a", 100, now})
+		x.append(found{testName(i), "a", 100, now, false})
 	}
 	x.endListing()
 	read, _, _, _ := x.acquire(testName(0))

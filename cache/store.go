@@ -46,6 +46,7 @@ type Store struct {
 	bound int64
 	shard *shard
 	tags  *tags
+	stock *Stock
 	care  *caretaker
 
 	stop context.CancelFunc
@@ -66,7 +67,8 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 	shard := newShard(log, opts, ctx.Done())
 	s := &Store{
 		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
-		care: &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, maxIdle: opts.MaxIdle, retry: retry},
+		stock: &Stock{shard, newTagFiles()},
+		care:  &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, maxIdle: opts.MaxIdle, retry: retry},
 	}
 	s.care.free.Store(-1)
 	err := s.care.open()

@@ -120,17 +120,25 @@ func (t *table) link(i int32, recent bool) {
 	e := &t.entries[i]
 	o := t.order(e.share)
 	e.prev, e.next = none, none
+	t.age(i, recent)
 	if recent {
-		t.tick++
-		e.used = t.tick
 		e.next = o.head
 	} else {
-		t.past--
-		e.used = t.past
 		e.prev = o.tail
 	}
 	t.join(o, e.prev, i)
 	t.join(o, i, e.next)
+}
+
+// age notes that slot i was used just now, or before all others.
+func (t *table) age(i int32, recent bool) {
+	if recent {
+		t.tick++
+		t.entries[i].used = t.tick
+		return
+	}
+	t.past--
+	t.entries[i].used = t.past
 }
 
 // unlink takes slot i out of its share's order of use.

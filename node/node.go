@@ -27,6 +27,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/config"
 	"oci-proxy/node/gate"
+	"oci-proxy/node/keeper"
 	"oci-proxy/node/metrics"
 	"oci-proxy/node/page"
 	"oci-proxy/node/rules"
@@ -59,6 +60,8 @@ type Node struct {
 	api        *api
 	reports    *reports
 	warmer     *warmer
+	keeper     *keeper.Keeper
+	steward    *steward
 	ready      atomic.Bool
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
@@ -110,7 +113,9 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited,
 	}
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log}
-	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
+	n.keeper = keeper.New(n.registries, n.log)
+	n.steward = newSteward(n, sites)
+	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own, n.keeper)
 	return n, nil
 }
 
@@ -191,6 +196,10 @@ func (n *Node) Close(ctx context.Context) error {
 // close closes the rooms that are open, from the top.
 func (n *Node) close(ctx context.Context) error {
 	var errs []error
+	if n.keeper != nil {
+		n.steward.life.Close(ctx)
+		n.keeper.Close()
+	}
 	if n.cluster != nil {
 		errs = append(errs, n.cluster.Close(ctx))
 	}

@@ -129,6 +129,9 @@ func names(cfg *config.Config) oci.Names {
 // answered from the default registry's.
 func (r *registries) shard(registry string) *grants.Shard { return r.shards[r.dir(registry)] }
 
+// Shard implements keeper.Shards.
+func (r *registries) Shard(registry string) *grants.Shard { return r.shard(registry) }
+
 // dir is the directory of a registry's content.
 func (r *registries) dir(registry string) string {
 	if dir, ok := r.dirOf[config.Canonical(registry)]; ok {

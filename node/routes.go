@@ -32,6 +32,11 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
 		{"POST /_/warm", gate.Operators, n.warmer},
+		{"GET /_/images", gate.Guarded, of(n.steward.images)},
+		{"POST /_/purge", gate.Operators, of(n.steward.purge)},
+		{"POST /_/pin", gate.Operators, of(n.steward.pin)},
+		{"POST /_/unpin", gate.Operators, of(n.steward.unpin)},
+		{"POST /_/verify", gate.Operators, of(n.steward.verify)},
 		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
 		{"/", gate.Public, newPage(n.cfg)},
 	}

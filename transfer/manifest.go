@@ -316,7 +316,7 @@ func (m *manifests) put(ctx context.Context, q grants.Request, got *oci.Manifest
 		return false, nil
 	}
 	if !held || origin == q.Registry || oci.TypeAgrees(got.MediaType, got.Bytes) {
-		if stored, err = q.Shard.Put(ctx, q.Digest, q.Registry, got.MediaType, got.Bytes); err != nil {
+		if stored, err = q.Shard.PutOf(ctx, q.Digest, q.Registry, q.Repository, got.MediaType, got.Bytes); err != nil {
 			return false, err
 		}
 	}

@@ -4,7 +4,8 @@
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
 // status.go, leave.go, forget.go, warm.go, export.go (with pulled.go), import.go,
 // health.go, version.go. target.go asks a running node, which
-// running.go finds if nobody says where it is.
+// running.go finds if nobody says where it is. What operators do with cached images
+// (ls.go, purge.go, pin.go, verify.go) goes by orders.go.
 package main
 
 import (
@@ -50,6 +51,11 @@ func commands() []command {
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
 		{"forget", "make the cluster forget a member that died", forget},
 		{"warm", "make a node pull images into its cache", warmImages},
+		{"ls", "list the images that the cluster has cached", ls},
+		{"purge", "make the cluster forget images", purge},
+		{"pin", "keep images from being evicted", pin},
+		{"unpin", "let pinned images be evicted again", unpin},
+		{"verify", "hash again all that the cluster holds, and remove what is wrong", verify},
 		{"export", "pull images through a node into an OCI layout in a tar file", export},
 		{"import", "put the images of such a file into the cache of a node", importImages},
 		{"health", "exit with status 0 if a node answers, by default the one on this machine", health},

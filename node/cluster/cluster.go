@@ -81,6 +81,7 @@ type Cluster struct {
 	reports *reports
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
+	keeper  Keeper               // set by Serve
 	telling chan struct{}        // slots for telling of pauses
 }
 
@@ -113,14 +114,14 @@ type Outlet struct {
 }
 
 // Serve answers other members from now on. holder is this node as they see it, out what
-// it lends them, and own returns its figures.
-func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node) {
-	c.own = own
+// it lends them, own returns its figures, and keeper does what operators want.
+func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node, keeper Keeper) {
+	c.own, c.keeper = own, keeper
 	if c.network == nil {
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
+		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
 		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
 	})
 }

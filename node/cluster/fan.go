@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"oci-proxy/node/membership"
 )
@@ -24,7 +25,18 @@ type answered[T any] struct {
 // fan asks all other members of the view that can be reached, within fanTime.
 // Those that cannot are in the result too, with an error.
 func fan[T any](ctx context.Context, v *membership.View, ask func(ctx context.Context, m *membership.Member) (T, error)) []answered[T] {
-	ctx, cancel := context.WithTimeout(ctx, fanTime)
+	return fanFor(ctx, v, limits{fanTime, fanWidth}, ask)
+}
+
+// limits are how long asking all members may take, and how many are asked at a time.
+type limits struct {
+	within time.Duration
+	width  int
+}
+
+// fanFor is fan within other limits.
+func fanFor[T any](ctx context.Context, v *membership.View, most limits, ask func(ctx context.Context, m *membership.Member) (T, error)) []answered[T] {
+	ctx, cancel := context.WithTimeout(ctx, most.within)
 	defer cancel()
 	out := make([]answered[T], 0, len(v.Members))
 	for i := range v.Members {
@@ -33,7 +45,7 @@ func fan[T any](ctx context.Context, v *membership.View, ask func(ctx context.Co
 		}
 	}
 	var wg sync.WaitGroup
-	width := make(chan struct{}, fanWidth)
+	width := make(chan struct{}, most.width)
 	for i := range out {
 		one := &out[i]
 		if !one.member.Alive() {

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
@@ -141,6 +142,15 @@ func (g *Gate) Open() bool { return g.access.open }
 // Operator reports whether r comes from an operator: a user, or where no login
 // is asked for a client on this machine. r has passed Guard.
 func (g *Gate) Operator(r *http.Request) bool { return !g.access.open || local(r, g.address) }
+
+// Admin reports whether r, which has passed Guard, comes from one of auth.admins, or where
+// no login is asked for from this machine.
+func (g *Gate) Admin(r *http.Request) bool {
+	if g.access.open {
+		return local(r, g.address)
+	}
+	return slices.Contains(g.access.admins, g.access.judge(r).user)
+}
 
 // Knows reports whether a pull's client, as Admit returned it, is an operator. A
 // browser on this machine that was led here by another site's name is none.

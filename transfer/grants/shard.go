@@ -25,6 +25,8 @@ type keep interface {
 	Ingest(ctx context.Context, d digest.Digest, registry, mediaType string) (*cache.Ingest, error)
 	// Put takes a manifest in.
 	Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error)
+	// PutOf is Put that notes the manifest's repository.
+	PutOf(ctx context.Context, d digest.Digest, registry, repository, mediaType string, content []byte) (stored bool, err error)
 	// Origin returns the registry that brought a blob.
 	Origin(d digest.Digest) (registry string, ok bool)
 	// MediaType returns the media type of a manifest that the store holds.
@@ -54,6 +56,7 @@ type Shard struct {
 	ledger *ledger
 	notes  *notes
 	types  *types
+	stock  *Stock
 }
 
 // OpenShard opens the store in dir, as cache.Open does, and reads the ledger that
@@ -67,6 +70,7 @@ func OpenShard(dir string, opts cache.Options) *Shard {
 	}
 	s.store = cache.Open(dir, opts)
 	s.keep = s.store
+	s.stock = &Stock{stockroom: s.store.Stock(), store: s.store.Stock(), shard: s, outlines: newOutlines()}
 	s.notes.start()
 	return s
 }

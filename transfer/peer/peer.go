@@ -113,7 +113,8 @@ const (
 	maxJSON     = 1 << 20
 	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
 	maxPart     = 1 << 20  // of a blob, that is asked for by itself
-	maxOffer    = 4 << 10
+	maxOffer    = 4 << 10  // of the body of any request
+	maxHoldings = 128 << 20
 	maxQuery    = 16 << 10
 	maxNext     = 8 << 10 // of a link to a next page, and of a redirect
 	maxWord     = 255     // of a media type, a host

@@ -31,6 +31,7 @@ const (
 	relaySlots   = 128  // what is passed on from a registry
 	controlSlots = 1024 // small answers
 	listSlots    = 128  // lists, which may be large
+	holdingSlots = 2    // all that is held, which is very large
 )
 
 // slots bound how many may do something at a time. nil has no bound.
@@ -81,6 +82,8 @@ func newRoutes(a *answers) routes {
 		"GET relay-referrers": {out, true, digested, r.open(r.getReferrers)},
 		"POST pauses":         {control, true, nil, a.postPause},
 		"GET stats":           {control, false, nil, a.getStats},
+		"GET holdings":        {make(slots, holdingSlots), false, nil, a.getHoldings},
+		"POST orders":         {control, false, nil, a.postOrder},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }

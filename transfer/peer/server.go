@@ -50,6 +50,8 @@ type ServerConfig struct {
 	// Pause hears that a registry has asked another member to be left alone for a time, an
 	// hour at most. It returns at once. nil: nobody wants to know.
 	Pause func(registry string, d time.Duration)
+	// Keeper tells what is held, and does what operators want. nil: it refuses.
+	Keeper Keeper
 	// Stats returns this node's counters, which become at most 1 MiB of JSON.
 	Stats func() any
 	Log   *slog.Logger
