@@ -100,6 +100,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.reports = &reports{
 		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,

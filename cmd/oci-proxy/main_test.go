@@ -199,12 +199,16 @@ func TestStatusByANameThatTheNodeDoesNotKnow(t *testing.T) {
 			w.WriteHeader(http.StatusMisdirectedRequest)
 			return
 		}
+		if r.URL.Path != "/_/cluster" {
+			http.NotFound(w, r) // an earlier version
+			return
+		}
 		_, _ = w.Write([]byte(`{"members":[{"name":"seven","state":"active"}]}`))
 	}))
 	defer srv.Close()
 	at := strings.Replace(strings.TrimPrefix(srv.URL, "http://"), "127.0.0.1", "localhost", 1)
 	got := call(t.Context(), "status", "-addr", at)
-	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 2 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") {
+	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 4 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") || hosts[3] != hosts[1] {
 		t.Errorf("%+v, asked as %q", got, hosts)
 	}
 }

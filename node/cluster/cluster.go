@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/config"
@@ -40,7 +41,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Examine and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -54,8 +55,10 @@ type Config struct {
 	Asked func(kind, outcome string, took time.Duration)
 	// Pause hears that a registry has asked another member to be left alone for a time.
 	Pause func(registry string, d time.Duration)
-	Log   *slog.Logger
-	Seams Seams
+	// Examine answers what another member asks about this node, as peer.ServerConfig.Examine.
+	Examine func(ctx context.Context, question []byte) (any, error)
+	Log     *slog.Logger
+	Seams   Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -77,6 +80,7 @@ type Cluster struct {
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
 	telling chan struct{}        // slots for telling of pauses
+	ending  atomic.Bool          // the node restarts
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
@@ -116,7 +120,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Stats: func() any { return c.network.withRing(own()) },
 	})
 }
 
@@ -238,6 +242,7 @@ func (c *Cluster) AwaitOthers(ctx context.Context) {
 
 // Restarting tells the others that this node stops only for a moment.
 func (c *Cluster) Restarting(ctx context.Context) {
+	c.ending.Store(true)
 	if c.network != nil {
 		c.network.members.Restarting(ctx)
 	}

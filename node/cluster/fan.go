@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"oci-proxy/node/membership"
 )
@@ -24,7 +25,12 @@ type answered[T any] struct {
 // fan asks all other members of the view that can be reached, within fanTime.
 // Those that cannot are in the result too, with an error.
 func fan[T any](ctx context.Context, v *membership.View, ask func(ctx context.Context, m *membership.Member) (T, error)) []answered[T] {
-	ctx, cancel := context.WithTimeout(ctx, fanTime)
+	return fanWithin(ctx, v, fanTime, ask)
+}
+
+// fanWithin is fan with another time.
+func fanWithin[T any](ctx context.Context, v *membership.View, within time.Duration, ask func(ctx context.Context, m *membership.Member) (T, error)) []answered[T] {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	out := make([]answered[T], 0, len(v.Members))
 	for i := range v.Members {

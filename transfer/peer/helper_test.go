@@ -92,6 +92,7 @@ type setup struct {
 	relays   func(registry string) bool
 	way      func(registry string) mesh.Way
 	pause    func(registry string, d time.Duration)
+	examine  func(ctx context.Context, question []byte) (any, error)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -144,7 +145,7 @@ func newRig(t testing.TB, s setup) *rig {
 	r.server = NewServer(ServerConfig{
 		Out: out, Relays: s.relays, Way: s.way,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Pause: s.pause, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Examine: s.examine, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

@@ -35,6 +35,7 @@
 //	GET  /peer/v1/relay-tags          a page as the registry sends it
 //	GET  /peer/v1/relay-referrers     a page as the registry sends it
 //	GET  /peer/v1/stats               the node's counters
+//	POST /peer/v1/examinations        what the node finds of itself, or of its way to a registry
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters. Who answers a relay-request asks
@@ -111,7 +112,7 @@ const (
 	maxJSON     = 1 << 20
 	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
 	maxPart     = 1 << 20  // of a blob, that is asked for by itself
-	maxOffer    = 4 << 10
+	maxOffer    = 4 << 10  // and what is asked in an examination
 	maxQuery    = 16 << 10
 	maxNext     = 8 << 10 // of a link to a next page, and of a redirect
 	maxWord     = 255     // of a media type, a host

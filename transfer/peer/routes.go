@@ -31,6 +31,7 @@ const (
 	relaySlots   = 128  // what is passed on from a registry
 	controlSlots = 1024 // small answers
 	listSlots    = 128  // lists, which may be large
+	examineSlots = 4    // examinations, each of which asks others
 )
 
 // slots bound how many may do something at a time. nil has no bound.
@@ -63,7 +64,7 @@ type routes map[string]route
 // newRoutes returns what a answers.
 func newRoutes(a *answers) routes {
 	bulk, control, list, out := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots), make(slots, relaySlots)
-	r := newRelays(a)
+	examine, r := make(slots, examineSlots), newRelays(a)
 	return routes{
 		"GET blobs/":          {bulk, true, orHeld, a.mineOrHeld(a.getBlob)},
 		"HEAD blobs/":         {control, true, orHeld, a.mineOrHeld(a.headBlob)},
@@ -81,6 +82,7 @@ func newRoutes(a *answers) routes {
 		"GET relay-referrers": {out, true, digested, r.open(r.getReferrers)},
 		"POST pauses":         {control, true, nil, a.postPause},
 		"GET stats":           {control, false, nil, a.getStats},
+		"POST examinations":   {examine, false, nil, a.postExamination},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }
