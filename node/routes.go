@@ -31,6 +31,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/metrics", gate.Guarded, n.metrics.Handler(n.reports.snapshot)},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
+		{"POST /_/doctor", gate.Operators, n.doctor},
 		{"POST /_/warm", gate.Operators, n.warmer},
 		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.log}},
 		{"/", gate.Public, newPage(n.cfg)},

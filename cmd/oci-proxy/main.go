@@ -58,6 +58,7 @@ func commands() []command {
 		{name: "demo", run: demo, does: "run a three-node mesh and a small registry on this machine, and pull through it", example: "oci-proxy demo -port 5001"},
 		{name: "check", run: check, does: "check the config and print every error in it; with -live, try what it names", example: "oci-proxy check -live -c config.yaml"},
 		{name: "status", run: status, does: "show the cluster as a running node sees it", example: "oci-proxy status -addr node-1:5000"},
+		{name: "doctor", run: doctor, does: "look for what keeps a cluster, or the way to a registry, from working, and say what to do", args: "[REGISTRY or IMAGE]", example: "oci-proxy doctor ghcr.io/org/app:1"},
 		{name: "leave", run: leave, does: "make a running node hand over its content and leave the cluster for good", example: "oci-proxy leave -addr node-2:5000"},
 		{name: "forget", run: forget, does: "make the cluster forget a member that died", args: "NAME", example: "oci-proxy forget node-3"},
 		{name: "warm", run: warmImages, does: "make a node pull images into its cache", args: "IMAGE…", example: "oci-proxy warm -platform linux/amd64,linux/arm64 alpine:3 -f compose.yaml"},

@@ -58,7 +58,7 @@ degraded:
   node-1: cache_dir /x: the disk is full
   node-2: restarting: it takes nothing new; requests under way: 2
   node-3: down for 1m30s: start it again; after two minutes it loses its place
-  cluster: the members run different versions: 0.9, 1.0
+  cluster: the members run different versions: 0.9 (node-3); 1.0 (node-1, node-2)
   hub: limited for 1m0s: too many requests
 `
 	if out.String() != want {

@@ -119,7 +119,7 @@ func statusOf(c clusterAnswer, ups []upstreamStatus, address string, now time.Ti
 		}
 	}
 	if all := out.versions(); len(all) > 1 {
-		out.tell("cluster", []string{"the members run different versions: " + strings.Join(all, ", ")})
+		out.tell("cluster", []string{"the members run different versions: " + out.who(all)})
 	}
 	for _, u := range ups {
 		if u.State != "up" {
@@ -145,6 +145,25 @@ func (c *clusterStatus) versions() (all []string) {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// who says which members run which version.
+func (c *clusterStatus) who(versions []string) string {
+	const most = 5 // names of one version
+	var all []string
+	for _, v := range versions {
+		var names []string
+		for _, m := range c.Members {
+			if m.State != "gone" && m.Version == v {
+				names = append(names, m.Name)
+			}
+		}
+		if more := len(names) - most; more > 0 {
+			names = append(names[:most], fmt.Sprintf("%d more", more))
+		}
+		all = append(all, v+" ("+strings.Join(names, ", ")+")")
+	}
+	return strings.Join(all, "; ")
 }
 
 // add adds another member's figures.

@@ -181,19 +181,23 @@ func Parse(raw []byte) (*Node, error) {
 	return n, nil
 }
 
-// Reasons returns reasons as they are told: 32 at most, each on a line of at most 1 KiB.
+// Reasons returns reasons as they are told: 32 at most, each as Line has it.
 func Reasons(all []string) []string {
 	out := slices.Clone(all[:min(len(all), maxReasons)])
 	for i, one := range out {
-		one = strings.ToValidUTF8(one[:min(len(one), maxReason)], "")
-		out[i] = strings.Map(func(c rune) rune {
-			if !unicode.IsPrint(c) {
-				return ' '
-			}
-			return c
-		}, one)
+		out[i] = Line(one)
 	}
 	return out
+}
+
+// Line returns what another node says as one line of printable characters, at most 1 KiB.
+func Line(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s[:min(len(s), maxReason)], ""))
 }
 
 // named reports whether a registry may have that name.
