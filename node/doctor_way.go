@@ -55,19 +55,17 @@ func (d *doctor) way(ctx context.Context, to aim) []step {
 
 // barred says why this node does not ask a registry, if it does not.
 func (d *doctor) barred(site config.Registry) Finding {
-	skip := func(format string, args ...any) Finding {
-		return Finding{Level: Skipped, Text: fmt.Sprintf(format, args...)}
-	}
+	skip := func(why string) Finding { return Finding{Level: Skipped, Text: "not asked: " + why} }
 	switch {
 	case !d.registries.Asks(site.Host):
-		return skip("not asked: whitelist_mode is on, and this node does not list it")
+		return skip("whitelist_mode is on, and this node does not list it")
 	case site.Offline:
-		return skip("not asked: it is configured as offline")
+		return skip("it is configured as offline")
 	case d.cfg.Cluster != nil && !d.cfg.Cluster.Egress:
-		return skip("not asked: cluster.egress is false, so this node asks by way of the others")
+		return skip("cluster.egress is false, so this node asks by way of the others")
 	}
 	if r := d.cluster.Router(); r != nil && !slices.Contains(r.Route(site.Host, site.Host), nil) {
-		return skip("not asked: other members are configured for it, or log in there, and ask it for this node")
+		return skip("other members are configured for it, or log in there, and ask it for this node")
 	}
 	for _, s := range d.upstream.Standings() {
 		if s.Host == site.Host && s.State == upstream.Limited {

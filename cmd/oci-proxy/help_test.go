@@ -26,7 +26,7 @@ func TestHelpOfEachCommand(t *testing.T) {
 			wantIn(t, got.out, "\n  -"+f.name)
 		}
 		call, _, _ := strings.Cut(c.example, " | ") // what follows is of another program
-		for _, word := range strings.Fields(call) {
+		for word := range strings.FieldsSeq(call) {
 			if name, is := strings.CutPrefix(word, "-"); is && name != "" && flags.Lookup(name) == nil {
 				t.Errorf("%s: its example has -%s, which is no flag of it", c.name, name)
 			}

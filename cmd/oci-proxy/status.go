@@ -82,19 +82,16 @@ const clearScreen = "\x1b[H\x1b[J"
 // watchStatus asks again and again until ctx ends. On a terminal each report takes the
 // place of the one before; anywhere else it follows it.
 func watchStatus(ctx context.Context, ask func(context.Context) (clusterStatus, error), write func(io.Writer, clusterStatus) error, redraw bool, s streams) error {
-	for first := true; ; first = false {
+	report, err := ask(ctx)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
 		var text bytes.Buffer
-		report, err := ask(ctx)
-		if ctx.Err() != nil {
-			return nil // stopped
-		}
-		switch {
-		case err != nil && first:
-			return err
-		case err != nil: // it may come back
+		if err != nil { // it may come back
 			fmt.Fprintln(&text, time.Now().Format(time.TimeOnly), err)
-		default:
-			err = write(&text, report)
+		} else if err := write(&text, report); err != nil {
+			return err
 		}
 		if redraw {
 			fmt.Fprint(s.out, clearScreen)
@@ -102,10 +99,12 @@ func watchStatus(ctx context.Context, ask func(context.Context) (clusterStatus, 
 		if _, err := s.out.Write(text.Bytes()); err != nil {
 			return fmt.Errorf("writing the status: %w", err)
 		}
-		if wait.For(ctx, watchEvery) != nil {
-			return nil // stopped
+		_ = wait.For(ctx, watchEvery) // the loop sees ctx's end
+		if ctx.Err() == nil {
+			report, err = ask(ctx)
 		}
 	}
+	return nil // stopped
 }
 
 // isTerminal reports whether what is written to w is shown at once, and may be redrawn.

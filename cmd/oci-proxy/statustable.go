@@ -146,7 +146,7 @@ func cut(text string, width int) string {
 // the first twice. A word that is longer has a line of its own.
 func wrapped(text string, width int, indent string) (lines []string) {
 	line := indent
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if strings.TrimSpace(line) != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			lines, line = append(lines, line), indent+indent
 		}
