@@ -121,10 +121,16 @@ func registryInspections(cfg *config.Config, client *upstream.Client) (all []ins
 func lookAtRegistry(ctx context.Context, r config.Registry, client *upstream.Client) Finding {
 	began := time.Now()
 	g, err := client.Greet(ctx, r.Host)
-	took := time.Since(began).Round(time.Millisecond)
-	switch login := len(r.Logins()) > 0; {
-	case err != nil:
+	if err != nil {
 		return wrong("%s", strings.TrimPrefix(err.Error(), r.Host+": "))
+	}
+	return greeted(g, time.Since(began), len(r.Logins()) > 0)
+}
+
+// greeted says what a registry thinks of the configured login, if there is one.
+func greeted(g upstream.Greeting, took time.Duration, login bool) Finding {
+	took = took.Round(time.Millisecond)
+	switch {
 	case g.Login:
 		return fine("answers within %s and takes the login", took)
 	case g.Unseen != "":

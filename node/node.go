@@ -62,6 +62,7 @@ type Node struct {
 	warmer     *warmer
 	keeper     *keeper.Keeper
 	steward    *steward
+	doctor     *doctor
 	ready      atomic.Bool
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
@@ -107,6 +108,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.reports = &reports{
 		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
@@ -115,6 +117,10 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log}
 	n.keeper = keeper.New(n.registries, n.log)
 	n.steward = newSteward(n, sites)
+	n.doctor = &doctor{
+		cfg: cfg, registries: n.registries, cluster: n.cluster, reports: n.reports, upstream: n.upstream, passwords: n.passwords,
+		mark: n.mark, gate: n.gate, log: n.log, slots: make(chan struct{}, doctorSlots),
+	}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own, n.keeper)
 	return n, nil
 }
@@ -153,13 +159,19 @@ func (n *Node) open(test seams) (err error) {
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse,
+		Examine: n.examine, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
 
 // mark is the node's pseudonym in the requests that it sends to registries.
 func (n *Node) mark() string { return n.cluster.Marks().Own() }
+
+// examine answers what another member asks about this node. None asks before Serve.
+func (n *Node) examine(ctx context.Context, question []byte) (any, error) {
+	return n.doctor.answer(ctx, question)
+}
 
 // tellPause tells the other members that a registry asks to be left alone.
 func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) }

@@ -37,6 +37,13 @@ func (p *pulls) end() {
 	}
 }
 
+// underWay counts the requests of pulls that are being answered.
+func (p *pulls) underWay() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int64(p.active)
+}
+
 // quiet waits until nothing was asked for during betweenLayers, or ctx ends.
 func (p *pulls) quiet(ctx context.Context) {
 	for ctx.Err() == nil {

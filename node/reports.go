@@ -36,6 +36,8 @@ type reports struct {
 	cert       *certificate
 	passwords  passwords
 	ready      *atomic.Bool
+	pulls      *pulls
+	began      time.Time // of the node
 }
 
 // health answers /_/health: the process is alive, and says what is broken. Everybody
@@ -121,7 +123,23 @@ func (p *reports) stats(w http.ResponseWriter, r *http.Request) {
 
 // members answers /_/cluster.
 func (p *reports) members(w http.ResponseWriter, r *http.Request) {
-	reply.JSON(w, p.cluster.Describe(r.Context()))
+	d := p.cluster.Describe(r.Context())
+	if !p.gate.Operator(r) {
+		veil(d.Members)
+	}
+	reply.JSON(w, d)
+}
+
+// veil leaves of the reasons why members are degraded what /_/health tells everybody. The
+// figures of a member belong to others, too: they are not changed.
+func veil(members []cluster.Member) {
+	for i := range members {
+		if s := members[i].Stats; s != nil && len(s.Reasons) > 0 {
+			veiled := *s
+			veiled.Reasons = health.CodesIn(s.Reasons)
+			members[i].Stats = &veiled
+		}
+	}
 }
 
 // owner answers /_/owner/<digest>. Whether private content is held is for
@@ -135,8 +153,16 @@ func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
 	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Public, Public: p.sites.public}))
 }
 
-// own are this node's figures.
+// own are this node's figures, and how it is, as other members are told.
 func (p *reports) own() *figures.Node {
+	n := p.counted()
+	n.Uptime, n.Pulls = max(1, int64(time.Since(p.began).Seconds())), p.pulls.underWay()
+	n.Reasons = figures.Reasons(reasons(p.broken(), true))
+	return n
+}
+
+// counted are this node's figures.
+func (p *reports) counted() *figures.Node {
 	n := &figures.Node{Registries: p.byRegistry()}
 	for _, shard := range p.registries.Shards() {
 		n.MaxSize += shard.Bound()
@@ -184,7 +210,7 @@ type totals struct {
 func (p *reports) totals() totals {
 	var sum figures.Registry
 	bound := int64(0)
-	for _, one := range append(p.cluster.LastReports(), p.own()) {
+	for _, one := range append(p.cluster.LastReports(), p.counted()) {
 		bound += one.MaxSize
 		for _, r := range one.Registries {
 			sum.Add(r)

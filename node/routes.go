@@ -31,6 +31,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/metrics", gate.Guarded, n.metrics.Handler(n.reports.snapshot)},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
 		{"POST /_/forget", gate.Operators, of(n.forget)},
+		{"POST /_/doctor", gate.Operators, n.doctor},
 		{"POST /_/warm", gate.Operators, n.warmer},
 		{"GET /_/images", gate.Guarded, of(n.steward.images)},
 		{"POST /_/purge", gate.Operators, of(n.steward.purge)},

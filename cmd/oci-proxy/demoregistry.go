@@ -131,8 +131,12 @@ func layer(name string, size int) (raw, packed []byte, err error) {
 	return tarred.Bytes(), zipped.Bytes(), nil
 }
 
-// ServeHTTP answers GET and HEAD for manifests and blobs.
+// ServeHTTP answers GET and HEAD for /v2/, manifests and blobs.
 func (r *demoRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	if req.URL.Path == "/v2/" {
+		return
+	}
 	c, ok := r.content[path.Base(req.URL.Path)]
 	if !ok || !strings.HasPrefix(req.URL.Path, "/v2/"+demoImage+"/") || req.Method != http.MethodGet && req.Method != http.MethodHead {
 		http.NotFound(w, req)

@@ -47,7 +47,7 @@ type result struct {
 // call runs a command as main does.
 func call(ctx context.Context, args ...string) result {
 	var out, errs testkit.Log
-	status := run(ctx, args, streams{&out, &errs})
+	status := run(ctx, args, streams{out: &out, err: &errs})
 	return result{status, out.String(), errs.String()}
 }
 

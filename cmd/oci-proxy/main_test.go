@@ -27,17 +27,17 @@ func TestExitStatusAndOutput(t *testing.T) {
 		{"-h", 0, "usage: oci-proxy|serve|demo|check|status|leave|forget|health|version", ""},
 		{"--help", 0, "usage: oci-proxy", ""},
 		{"help", 0, "usage: oci-proxy", ""},
-		{"serve -h", 0, "", "-port|-c file"},
-		{"check -h", 0, "", "-c file"},
-		{"health -h", 0, "", "-addr host:port"},
-		{"demo -h", 0, "", "-once|-port"},
+		{"serve -h", 0, "usage: oci-proxy serve|-port|-c file", ""},
+		{"check -h", 0, "usage: oci-proxy check|-c file", ""},
+		{"health -h", 0, "usage: oci-proxy health|-addr host:port", ""},
+		{"demo -h", 0, "usage: oci-proxy demo|-once|-port", ""},
 		{"demo -port 65534", 2, "", "-port 65534"},
 		{"demo extra", 2, "", `unexpected argument "extra"`},
-		{"status -h", 0, "", "-addr host:port|-c file"},
+		{"status -h", 0, "usage: oci-proxy status|-addr host:port|-c file", ""},
 		{"status -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 for its cluster"},
 		{"leave -addr 127.0.0.1:1", 1, "", "asking 127.0.0.1:1 to leave"},
 		{"status -c " + bad, 2, "", "log_level"},
-		{"version -h", 0, "", "version"},
+		{"version -h", 0, "usage: oci-proxy version|version", ""},
 		{"nonsense", 2, "", `unknown command "nonsense"|usage: oci-proxy`},
 		{"-nonsense", 2, "", "-nonsense"},
 		{"serve -port x", 2, "", "-port"},
@@ -199,12 +199,16 @@ func TestStatusByANameThatTheNodeDoesNotKnow(t *testing.T) {
 			w.WriteHeader(http.StatusMisdirectedRequest)
 			return
 		}
+		if r.URL.Path != "/_/cluster" {
+			http.NotFound(w, r) // an earlier version
+			return
+		}
 		_, _ = w.Write([]byte(`{"members":[{"name":"seven","state":"active"}]}`))
 	}))
 	defer srv.Close()
 	at := strings.Replace(strings.TrimPrefix(srv.URL, "http://"), "127.0.0.1", "localhost", 1)
 	got := call(t.Context(), "status", "-addr", at)
-	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 2 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") {
+	if got.status != exitDone || !strings.Contains(got.out, "seven") || len(hosts) != 4 || hosts[1] != strings.TrimPrefix(srv.URL, "http://") || hosts[3] != hosts[1] {
 		t.Errorf("%+v, asked as %q", got, hosts)
 	}
 }

@@ -38,7 +38,7 @@ func TestDemoServesUntilItIsStopped(t *testing.T) {
 	told, out := io.Pipe()
 	errs, done := new(testkit.Log), make(chan int, 1)
 	go func() {
-		done <- run(ctx, []string{"demo"}, streams{out, errs})
+		done <- run(ctx, []string{"demo"}, streams{out: out, err: errs})
 		_ = out.Close() // never fails for a pipe
 	}()
 	defer stop()

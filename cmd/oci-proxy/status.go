@@ -1,102 +1,118 @@
 package main
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
+	"os"
 	"time"
 
-	"oci-proxy/node/config"
+	"oci-proxy/transfer/wait"
 )
 
-// statusTimeout is how long a node may take to describe its cluster: it asks the
-// other members first, for about a second.
-const statusTimeout = 5 * time.Second
-
-// A clusterAnswer is the part of /_/cluster's answer that is printed.
-type clusterAnswer struct {
-	Ring    string
-	Members []memberAnswer
-	Missing []struct{ Name, Reason string }
-}
+const (
+	// statusTimeout is how long a node may take to describe its cluster: it asks the
+	// other members first, for about a second.
+	statusTimeout = 5 * time.Second
+	// watchEvery is how often -watch asks.
+	watchEvery = 2 * time.Second
+)
 
 // status asks a node for its cluster, and prints it.
 func status(ctx context.Context, args []string, s streams) error {
-	t, err := parseTarget("status", args, s)
+	fl := flag.NewFlagSet("status", flag.ContinueOnError)
+	file, addr := nodeFlags(fl)
+	format := fl.String("o", "", "`json` for one object that stays the same over versions")
+	watch := fl.Bool("watch", false, "ask again every two seconds, until stopped")
+	if err := parse(fl, args, s); err != nil {
+		return err
+	}
+	if *format != "" && *format != "json" {
+		return badUsage(s, "oci-proxy status: -o %s is no format; there is json", *format)
+	}
+	t, err := targetOf(*file, *addr, s)
 	if err != nil {
 		return err
 	}
+	write := writeStatus
+	if *format == "json" {
+		write = writeStatusJSON
+	}
+	if !*watch {
+		report, err := askStatus(ctx, t)
+		if err != nil {
+			return err
+		}
+		return write(s.out, report)
+	}
+	return watchStatus(ctx, func(ctx context.Context) (clusterStatus, error) { return askStatus(ctx, t) }, write, isTerminal(s.out), s)
+}
+
+// askStatus asks a node for its cluster, and for its registries.
+func askStatus(ctx context.Context, t target) (clusterStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	body, err := t.ask(ctx, http.MethodGet, "/_/cluster")
 	if err != nil {
-		return fmt.Errorf("asking %s for its cluster: %w", t.addr, err)
+		return clusterStatus{}, fmt.Errorf("asking %s for its cluster: %w", t.addr, err)
 	}
 	var c clusterAnswer
 	if err := json.Unmarshal(body, &c); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
+		return clusterStatus{}, fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 	}
-	return c.print(s.out)
+	var ups []upstreamStatus
+	if body, err := t.ask(ctx, http.MethodGet, "/_/upstreams"); err == nil { // earlier versions have none
+		if err := json.Unmarshal(body, &ups); err != nil {
+			return clusterStatus{}, fmt.Errorf("reading the answer of %s: %w", t.addr, err)
+		}
+	}
+	return statusOf(c, ups, t.addr, time.Now()), nil
 }
 
-// A memberAnswer is the part of a member that is printed.
-type memberAnswer struct {
-	Name, State, Peer, Zone, Version string
-	Share                            float64
-	Self, Healthy                    bool
-	Stats                            *struct {
-		Registries map[string]struct{ Hits, PeerHits, Misses, Items, CurrentSize int64 }
-		MaxSize    int64 `json:"max_size"`
-	}
-}
+// writeStatusJSON writes a report as a line of JSON.
+func writeStatusJSON(w io.Writer, c clusterStatus) error { return json.NewEncoder(w).Encode(c) }
 
-// print prints a line for each member.
-func (c *clusterAnswer) print(w io.Writer) error {
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "NODE\tSTATE\tSHARE\tBLOBS\tHELD\tBOUND\tHITS\tPEER HITS\tMISSES\tHIT RATIO\tPEERS' ADDRESS\tZONE\tVERSION")
-	for _, m := range c.Members {
-		state, name := m.State, m.Name
-		if !m.Healthy && state != "down" && state != "gone" {
-			state += ", quarantined"
-		}
-		if m.Self {
-			name += " (this node)"
-		}
-		fmt.Fprintf(tab, "%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\n", name, state, 100*m.Share, m.figures(),
-			cmp.Or(m.Peer, "-"), cmp.Or(m.Zone, "-"), cmp.Or(m.Version, "-"))
-	}
-	if err := tab.Flush(); err != nil {
+// clearScreen moves a terminal's cursor home and clears what is below it.
+const clearScreen = "\x1b[H\x1b[J"
+
+// watchStatus asks again and again until ctx ends. On a terminal each report takes the
+// place of the one before; anywhere else it follows it.
+func watchStatus(ctx context.Context, ask func(context.Context) (clusterStatus, error), write func(io.Writer, clusterStatus) error, redraw bool, s streams) error {
+	report, err := ask(ctx)
+	if err != nil {
 		return err
 	}
-	for _, m := range c.Missing {
-		fmt.Fprintf(w, "%s did not answer: %s\n", m.Name, m.Reason)
+	for ctx.Err() == nil {
+		var text bytes.Buffer
+		if err != nil { // it may come back
+			fmt.Fprintln(&text, time.Now().Format(time.TimeOnly), err)
+		} else if err := write(&text, report); err != nil {
+			return err
+		}
+		if redraw {
+			fmt.Fprint(s.out, clearScreen)
+		}
+		if _, err := s.out.Write(text.Bytes()); err != nil {
+			return fmt.Errorf("writing the status: %w", err)
+		}
+		_ = wait.For(ctx, watchEvery) // the loop sees ctx's end
+		if ctx.Err() == nil {
+			report, err = ask(ctx)
+		}
 	}
-	return nil
+	return nil // stopped
 }
 
-// figures returns a member's totals over its registries, as columns.
-func (m *memberAnswer) figures() string {
-	if m.Stats == nil {
-		return "-\t-\t-\t-\t-\t-\t-"
+// isTerminal reports whether what is written to w is shown at once, and may be redrawn.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
 	}
-	var hits, peerHits, misses, items, size int64
-	for _, r := range m.Stats.Registries {
-		hits += r.Hits
-		peerHits += r.PeerHits
-		misses += r.Misses
-		items += r.Items
-		size += r.CurrentSize
-	}
-	bound, ratio := "none", "-"
-	if m.Stats.MaxSize > 0 {
-		bound = config.FormatSize(m.Stats.MaxSize)
-	}
-	if all := hits + peerHits + misses; all > 0 {
-		ratio = fmt.Sprintf("%.1f %%", 100*float64(hits+peerHits)/float64(all))
-	}
-	return fmt.Sprintf("%d\t%s\t%s\t%d\t%d\t%d\t%s", items, config.FormatSize(size), bound, hits, peerHits, misses, ratio)
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }

@@ -57,14 +57,11 @@ func parseTarget(name string, args []string, s streams) (target, error) {
 // parseMixed parses flags that may stand before, between and behind other arguments, which
 // it returns.
 func parseMixed(fl *flag.FlagSet, args []string, s streams) (names []string, err error) {
-	fl.SetOutput(s.err)
 	for {
-		switch err := fl.Parse(args); {
-		case errors.Is(err, flag.ErrHelp):
+		if err := parseFlags(fl, args, s); err != nil {
 			return nil, err
-		case err != nil:
-			return nil, errUsage
-		case fl.NArg() == 0:
+		}
+		if fl.NArg() == 0 {
 			return names, nil
 		}
 		names, args = append(names, fl.Arg(0)), fl.Args()[1:]
@@ -75,14 +72,11 @@ func parseMixed(fl *flag.FlagSet, args []string, s streams) (names []string, err
 // thing. Flags may stand before its name or behind it.
 func parseNamedTarget(command, what string, args []string, s streams) (t target, name string, err error) {
 	fl := flag.NewFlagSet(command, flag.ContinueOnError)
-	fl.SetOutput(s.err)
 	file, addr := nodeFlags(fl)
-	switch err := fl.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
+	if err := parseFlags(fl, args, s); err != nil {
 		return target{}, "", err
-	case err != nil:
-		return target{}, "", errUsage
-	case fl.NArg() == 0 || fl.Arg(0) == "":
+	}
+	if fl.NArg() == 0 || fl.Arg(0) == "" {
 		return target{}, "", badUsage(s, "usage: oci-proxy %s [flags] %s", command, what)
 	}
 	name = fl.Arg(0)

@@ -51,3 +51,12 @@ func (r *reports) disagreeing(ring string) (n int) {
 	}
 	return n
 }
+
+// RingOf is how this node places keys, in a word that is equal on all nodes that place them
+// alike; "" for a node on its own.
+func RingOf(c *Cluster) string {
+	if c.network == nil {
+		return ""
+	}
+	return ringOf(c.network.members.View())
+}

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/config"
@@ -41,7 +42,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked, Refuses and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -57,6 +58,8 @@ type Config struct {
 	Pause func(registry string, d time.Duration)
 	// Refuses is as peer.ServerConfig.Refuses.
 	Refuses func(user oci.User, ref oci.Ref) error
+	// Examine answers what another member asks about this node, as peer.ServerConfig.Examine.
+	Examine func(ctx context.Context, question []byte) (any, error)
 	Log     *slog.Logger
 	Seams   Seams
 }
@@ -83,6 +86,7 @@ type Cluster struct {
 	own     func() *figures.Node // set by Serve
 	keeper  Keeper               // set by Serve
 	telling chan struct{}        // slots for telling of pauses
+	ending  atomic.Bool          // the node restarts
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
@@ -122,7 +126,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Stats: func() any { return c.network.withRing(own()) },
 	})
 }
 
@@ -241,6 +245,7 @@ func (c *Cluster) AwaitOthers(ctx context.Context) {
 
 // Restarting tells the others that this node stops only for a moment.
 func (c *Cluster) Restarting(ctx context.Context) {
+	c.ending.Store(true)
 	if c.network != nil {
 		c.network.members.Restarting(ctx)
 	}

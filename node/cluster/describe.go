@@ -20,20 +20,22 @@ type Description struct {
 
 // A Member is what /_/cluster tells of one.
 type Member struct {
-	ID      string        `json:"id"`
-	Name    string        `json:"name"`
-	Gossip  string        `json:"gossip"`
-	Peer    string        `json:"peer"`
-	State   string        `json:"state"` // active, restarting, draining, down or gone
-	Since   time.Time     `json:"since"`
-	Share   float64       `json:"share"` // of the keys, 0 to 1
-	Weight  int           `json:"weight"`
-	Zone    string        `json:"zone,omitempty"`
-	Version string        `json:"version"`
-	Egress  bool          `json:"egress"`
-	Self    bool          `json:"self,omitempty"`
-	Healthy bool          `json:"healthy"` // this node does not pass it over
-	Stats   *figures.Node `json:"stats,omitempty"`
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Gossip  string    `json:"gossip"`
+	Peer    string    `json:"peer"`
+	State   string    `json:"state"` // active, restarting, draining, down or gone
+	Since   time.Time `json:"since"`
+	Share   float64   `json:"share"` // of the keys, 0 to 1
+	Weight  int       `json:"weight"`
+	Zone    string    `json:"zone,omitempty"`
+	Version string    `json:"version"`
+	Egress  bool      `json:"egress"`
+	Self    bool      `json:"self,omitempty"`
+	Healthy bool      `json:"healthy"` // this node does not pass it over
+	// OldSecret: it does not accept the first of this node's secrets, while they are replaced.
+	OldSecret bool          `json:"old_secret,omitempty"`
+	Stats     *figures.Node `json:"stats,omitempty"`
 }
 
 // Missing is a member that did not answer.
@@ -63,7 +65,7 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 		d.Members = append(d.Members, Member{
 			ID: m.ID, Name: m.Name, Gossip: m.Gossip, Peer: m.Peer, State: stateOf(m), Since: m.Since, Share: v.Ring.Share(m.ID),
 			Weight: m.Weight, Zone: m.Zone, Version: m.Version, Egress: m.Egress, Self: m.ID == v.Self.ID,
-			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID],
+			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID], OldSecret: m.ID != v.Self.ID && c.network.key(m) > 0,
 		})
 	}
 	for _, g := range c.network.members.Gone() {
@@ -75,8 +77,12 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 
 // alone is the one member of a cluster of one.
 func (c *Cluster) alone() Member {
+	state := membership.Active
+	if c.ending.Load() {
+		state = membership.Restarting
+	}
 	return Member{
-		ID: c.cfg.Name, Name: c.cfg.Name, State: membership.Active.String(), Since: c.since, Share: 1, Weight: 1,
+		ID: c.cfg.Name, Name: c.cfg.Name, State: state.String(), Since: c.since, Share: 1, Weight: 1,
 		Version: c.cfg.Version, Egress: true, Self: true, Healthy: true, Stats: c.own(),
 	}
 }

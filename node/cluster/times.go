@@ -8,6 +8,9 @@ const (
 	// fanTime bounds asking all members something, so that a report is complete
 	// within the second that its reader waits. A member that hangs is then missing.
 	fanTime = 900 * time.Millisecond
+	// examineTime bounds the examination of all members, each of which looks at registries
+	// and disks. It is longer than what a member allows itself.
+	examineTime = 25 * time.Second
 	// reportAge is for how long what members said is passed on. A round that was just
 	// made is still fresh.
 	reportAge = time.Second

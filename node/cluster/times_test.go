@@ -24,6 +24,7 @@ func TestTimesAreInOrder(t *testing.T) {
 		{"MeetTime", MeetTime},
 		{"what engines wait for a container to stop", stopping},
 		{"two rounds of questions and what they take", 2*listenTime + 2*fanTime},
+		{"examineTime", examineTime},
 		{"silentTime", silentTime},
 		{"unaskedTime", unaskedTime},
 		{"offerTime", offerTime},

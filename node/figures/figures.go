@@ -6,8 +6,10 @@ package figures
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"unicode"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/count"
@@ -138,6 +140,10 @@ type Node struct {
 	Registries map[string]*Registry `json:"registries"`
 	MaxSize    int64                `json:"max_size"`       // of all its stores, each counted once
 	Ring       string               `json:"ring,omitempty"` // who owns what, as it sees it: equal on nodes that agree
+	// Of the node itself; earlier versions tell none of them.
+	Uptime  int64    `json:"uptime_seconds,omitempty"` // whole seconds since it started, at least 1
+	Pulls   int64    `json:"pulls,omitempty"`          // requests of pulls that it is answering
+	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health says it
 }
 
 const (
@@ -145,6 +151,9 @@ const (
 	maxRegistries = 4096
 	// maxName bounds the names of those registries.
 	maxName = 255
+	// maxReasons bounds why a node is degraded, and maxReason each reason in bytes.
+	maxReasons = 32
+	maxReason  = 1 << 10
 	// maxValue bounds a figure, so that no sum over nodes overflows.
 	maxValue = 1 << 53
 )
@@ -157,9 +166,10 @@ func Parse(raw []byte) (*Node, error) {
 	if err := json.Unmarshal(raw, n); err != nil {
 		return nil, err
 	}
-	if len(n.Registries) > maxRegistries || !sane(n.MaxSize) || !named(n.Ring) {
+	if len(n.Registries) > maxRegistries || !sane(n.MaxSize, n.Uptime, n.Pulls) || !named(n.Ring) {
 		return nil, errBounds
 	}
+	n.Reasons = Reasons(n.Reasons)
 	for name, r := range n.Registries {
 		switch {
 		case r == nil:
@@ -169,6 +179,25 @@ func Parse(raw []byte) (*Node, error) {
 		}
 	}
 	return n, nil
+}
+
+// Reasons returns reasons as they are told: 32 at most, each as Line has it.
+func Reasons(all []string) []string {
+	out := slices.Clone(all[:min(len(all), maxReasons)])
+	for i, one := range out {
+		out[i] = Line(one)
+	}
+	return out
+}
+
+// Line returns what another node says as one line of printable characters, at most 1 KiB.
+func Line(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s[:min(len(s), maxReason)], ""))
 }
 
 // named reports whether a registry may have that name.

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/count"
@@ -83,6 +85,27 @@ func TestOthersFiguresAreChecked(t *testing.T) {
 		`[]`, `{"registries": {"a": []}}`, `{"registries": {"a": {"Hits": -1}}}`, `{"registries": {"a": {"ToPeersBytes": 9007199254740993}}}`,
 		`{"registries": {"a": {"Hits": 1.5}}}`, `{"registries": {"a b": {}}}`, `{"max_size": -1}`, `{"registries": {"` + strings.Repeat("a", 256) + `": {}}}`,
 	} {
+		if got, err := Parse([]byte(bad)); err == nil {
+			t.Errorf("%s: %+v", bad, got)
+		}
+	}
+}
+
+// Why others are degraded is shown to people: it is bounded, and each reason is a line.
+func TestReasonsAreBounded(t *testing.T) {
+	t.Parallel()
+	many, err := json.Marshal(slices.Repeat([]string{"a\n\x1b[2J" + strings.Repeat("ü", 2000)}, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse([]byte(`{"uptime_seconds": 7, "pulls": 2, "reasons": ` + string(many) + `}`))
+	if err != nil || got.Uptime != 7 || got.Pulls != 2 || len(got.Reasons) != maxReasons {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if one := got.Reasons[0]; len(one) > maxReason || !strings.HasPrefix(one, "a  [2Jü") || !utf8.ValidString(one) {
+		t.Errorf("%d bytes: %q", len(one), one)
+	}
+	for _, bad := range []string{`{"uptime_seconds": -1}`, `{"pulls": -1}`, `{"reasons": "x"}`} {
 		if got, err := Parse([]byte(bad)); err == nil {
 			t.Errorf("%s: %+v", bad, got)
 		}

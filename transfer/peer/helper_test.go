@@ -94,6 +94,7 @@ type setup struct {
 	pause    func(registry string, d time.Duration)
 	refuses  func(user oci.User, ref oci.Ref) error
 	keeper   Keeper
+	examine  func(ctx context.Context, question []byte) (any, error)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -146,7 +147,7 @@ func newRig(t testing.TB, s setup) *rig {
 	r.server = NewServer(ServerConfig{
 		Out: out, Relays: s.relays, Way: s.way, Refuses: s.refuses,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Examine: s.examine, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

@@ -35,6 +35,7 @@
 //	GET  /peer/v1/relay-tags          a page as the registry sends it
 //	GET  /peer/v1/relay-referrers     a page as the registry sends it
 //	GET  /peer/v1/stats               the node's counters
+//	POST /peer/v1/examinations        what the node finds of itself, or of its way to a registry
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters. Who answers a relay-request asks

@@ -32,6 +32,7 @@ const (
 	controlSlots = 1024 // small answers
 	listSlots    = 128  // lists, which may be large
 	holdingSlots = 2    // all that is held, which is very large
+	examineSlots = 4    // examinations, each of which asks others
 )
 
 // slots bound how many may do something at a time. nil has no bound.
@@ -64,7 +65,7 @@ type routes map[string]route
 // newRoutes returns what a answers.
 func newRoutes(a *answers) routes {
 	bulk, control, list, out := make(slots, bulkSlots), make(slots, controlSlots), make(slots, listSlots), make(slots, relaySlots)
-	r := newRelays(a)
+	examine, r := make(slots, examineSlots), newRelays(a)
 	return routes{
 		"GET blobs/":          {bulk, true, orHeld, a.heed(a.mineOrHeld(a.getBlob), nil)},
 		"HEAD blobs/":         {control, true, orHeld, a.heed(a.mineOrHeld(a.headBlob), a.noPresence)},
@@ -84,6 +85,7 @@ func newRoutes(a *answers) routes {
 		"GET stats":           {control, false, nil, a.getStats},
 		"GET holdings":        {make(slots, holdingSlots), false, nil, a.getHoldings},
 		"POST orders":         {control, false, nil, a.postOrder},
+		"POST examinations":   {examine, false, nil, a.postExamination},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }

@@ -54,7 +54,10 @@ type ServerConfig struct {
 	Keeper Keeper
 	// Stats returns this node's counters, which become at most 1 MiB of JSON.
 	Stats func() any
-	Log   *slog.Logger
+	// Examine answers what a member asks of this node's state, at most 4 KiB of JSON, by
+	// what becomes at most 1 MiB of JSON. It ends with ctx. nil: nothing can be asked.
+	Examine func(ctx context.Context, question []byte) (any, error)
+	Log     *slog.Logger
 }
 
 // A Server answers other members. It is the handler of the peers' own

@@ -15,6 +15,9 @@ const (
 	// asker that the registry is late. It is shorter than callTime, so that the
 	// asker hears it in time and does not blame the node.
 	answerTime = callTime - time.Second
+	// examineTime bounds an examination. It is longer than what is looked at takes, and
+	// shorter than callTime, so that the asker hears of it.
+	examineTime = 20 * time.Second
 	// pieceTime is how long a peer may take for the next piece of an answer. It is
 	// longer than callTime: who waits for a small answer gives up first.
 	pieceTime = time.Minute

@@ -27,6 +27,7 @@ func TestTimesAreInOrder(t *testing.T) {
 		why             string
 	}{
 		{answerTime, time.Second, callTime, "a node hears that the registry is late before it gives up on the peer"},
+		{examineTime, time.Second, callTime, "a node hears what a member found before it gives up on it"},
 		{callTime, time.Second, clientTime, "a client is told before its time is over"},
 		{callTime, time.Second, pieceTime, "the asker gives up on a small answer before its sender does"},
 		{peekTime, time.Second, progressTime, "a pull waits for a peek, and for no sign of life"},

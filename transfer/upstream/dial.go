@@ -46,7 +46,9 @@ func (d *dialer) dial(ctx context.Context, addr string, control control) (net.Co
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
-	tripOf(ctx).step.Store(connecting)
+	t := tripOf(ctx)
+	t.means.Store(&ips)
+	t.enter(connecting)
 	to := make([]netip.AddrPort, 0, len(ips))
 	for _, ip := range ips[:min(len(ips), maxAddresses)] {
 		to = append(to, netip.AddrPortFrom(ip, uint16(port)))

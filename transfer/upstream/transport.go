@@ -196,8 +196,10 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 	if err != nil {
 		f := broken(n.home, req, t, err)
 		f.age = max(n.outages.age(t.place), n.silences.age(t.place))
+		n.tell(req, t, nil, f, start)
 		return nil, t.handshake.Load(), f
 	}
+	n.tell(req, t, resp, nil, start)
 	if n.home.isOwn(req.URL) {
 		n.home.standing.answered(resp, time.Since(start))
 	}

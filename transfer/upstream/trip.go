@@ -24,12 +24,14 @@ type trip struct {
 	probe *probe   // the dial of this trip, if it makes one
 	gone  <-chan struct{}
 
-	step      atomic.Int32 // of the dial
-	handshake atomic.Bool  // TLS with the target has failed
-	connected bool         // a connection was there
-	since     time.Time    // when it was
-	reused    bool         // it had carried other requests before
-	remote    netip.Addr   // its other end
+	step      atomic.Int32                 // of the dial
+	begun     [3]atomic.Int64              // when each step was, in unix nanoseconds; 0: it was not
+	means     atomic.Pointer[[]netip.Addr] // what the name that was looked up means; nil: none was
+	handshake atomic.Bool                  // TLS with the target has failed
+	connected bool                         // a connection was there
+	since     time.Time                    // when it was
+	reused    bool                         // it had carried other requests before
+	remote    netip.Addr                   // its other end
 }
 
 // The steps of a dial.
@@ -39,6 +41,12 @@ const (
 	connecting
 	securing
 )
+
+// enter notes that the dial has come to a step.
+func (t *trip) enter(step int32) {
+	t.begun[step].Store(time.Now().UnixNano())
+	t.step.Store(step)
+}
 
 type tripKey struct{}
 
@@ -193,7 +201,7 @@ func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context
 			}
 		},
 		TLSHandshakeStart: func() {
-			t.step.Store(securing)
+			t.enter(securing)
 			if t.tries {
 				limit.Stop()
 			}

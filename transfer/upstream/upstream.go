@@ -7,6 +7,7 @@
 //	blob.go, manifest.go, list.go   what is asked, and what an answer must look like
 //	link.go                         where a list goes on
 //	greet.go                        what a registry says of a login, for operators
+//	tell.go                         how far each request came, for operators
 //	turns.go, rate.go               whose turn it is, and how fast blobs may come
 //	retry.go, timeouts.go           what is tried again, how often and for how long
 //	registry.go, pass.go, login.go  challenges, and who may see credentials
