@@ -52,7 +52,7 @@ type Node struct {
 	gate       *gate.Gate
 	metrics    *metrics.Metrics
 	cert       *certificate // of the clients' port, nil for plain HTTP
-	passwords  passwords
+	passwords  *passwords
 	api        *api
 	reports    *reports
 	warmer     *warmer
@@ -140,6 +140,7 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause, n.meter}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
+	n.passwords.begin()
 	n.client = withLanes(n.cfg, n.upstream, n.log)
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
@@ -201,6 +202,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	if n.upstream != nil {
 		n.upstream.Close()
+	}
+	if n.passwords != nil {
+		n.passwords.close()
 	}
 	if n.registries != nil {
 		errs = append(errs, n.registries.close())

@@ -32,7 +32,7 @@ type reports struct {
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
-	passwords  passwords
+	passwords  *passwords
 	ready      *atomic.Bool
 }
 

@@ -14,11 +14,12 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/metrics", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/image", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/wait", "transfer/wire", "cache"},
 	"node/cluster":           {"node/config", "node/figures", "node/membership", "ring", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/wait", "transfer/wire"},
 	"node/image":             {},
+	"node/logins":            {"node/config", "transfer/upstream", "transfer/wait"},
 	"node/metrics":           {"node/figures"},
 	"node/warm":              {"node/image"},
 	"node/reload":            {},

@@ -144,7 +144,7 @@ func warnOpen(cfg *config.Config, log *slog.Logger) {
 		return
 	}
 	for _, r := range cfg.Registries {
-		if r.Username != "" {
+		if len(r.Logins()) > 0 {
 			log.Warn("no login required: anybody who reaches this proxy can pull what its credentials allow; set auth in the config", "registry", r.Host)
 		}
 	}

@@ -43,14 +43,14 @@ const blindFor = time.Hour
 // newAccounts returns the accounts of a registry. shared is what their passes have in common.
 func newAccounts(cfg Registry, shared passes) *accounts {
 	s := &accounts{home: shared.home, reserve: cfg.Reserve, log: shared.net.log, sights: newMemory[string, sight](maxRepositories)}
-	first := Account{"auth", cfg.Username, cfg.Password, cfg.PasswordSource}
+	first := Account{"auth", cfg.Username, cfg.Password, cfg.Source}
 	logins := slices.Concat([]Account{first}, cfg.Accounts)
-	if first.Username == "" && first.Password == "" && first.PasswordSource == nil && len(cfg.Accounts) > 0 {
+	if first.Username == "" && first.Password == "" && first.Source == nil && len(cfg.Accounts) > 0 {
 		logins = cfg.Accounts
 	}
 	for i, one := range logins {
 		p := shared
-		p.login = &login{home: shared.home, username: one.Username, password: one.Password, source: one.PasswordSource, realmHosts: cfg.RealmHosts}
+		p.login = &login{home: shared.home, fixed: Credentials{one.Username, one.Password}, source: one.Source, realmHosts: cfg.RealmHosts}
 		s.all = append(s.all, &account{name: one.Name, bit: 1 << i, passes: &p})
 	}
 	return s
@@ -139,12 +139,12 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 		if v.status() != http.StatusUnauthorized && a.taken && a.refusals < manyRefusals {
 			return false
 		}
-		a.wrong, a.password = time.Now(), v.passes.login.now()
-		news = a.logged != a.password
-		a.logged = a.password
+		a.wrong, a.wrongOne = time.Now(), v.passes.login.last()
+		news = a.logged != a.wrongOne
+		a.logged = a.wrongOne
 	case granted:
-		news = a.logged != ""
-		a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, ""
+		news = a.logged != Credentials{}
+		a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, Credentials{}
 	}
 	return news
 }
