@@ -83,8 +83,11 @@ func (k *checker) checkLogin(registry, path string, a *Account) {
 		name string
 		set  bool
 	}{
-		{"exec", len(a.Exec) > 0}, {"docker_config", a.DockerConfig != ""},
-		{"username", a.Username != ""}, {"password", a.Password != ""}, {"password_file", a.PasswordFile != ""},
+		{"exec", len(a.Exec) > 0},
+		{"docker_config", a.DockerConfig != ""},
+		{"username", a.Username != ""},
+		{"password", a.Password != ""},
+		{"password_file", a.PasswordFile != ""},
 	} {
 		at := path + "." + key.name
 		switch {

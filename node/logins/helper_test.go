@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/wait"
@@ -29,12 +30,8 @@ func script(t *testing.T, name, text string) string {
 	return file
 }
 
-// lives returns a Life that ends with the test.
-func lives(t *testing.T) *wait.Life {
-	life := wait.NewLife()
-	t.Cleanup(func() { closed(life) })
-	return life
-}
+// rest passes virtual time.
+func rest(d time.Duration) { <-time.After(d) }
 
 func closed(life *wait.Life) {
 	now, cancel := context.WithCancel(context.Background())

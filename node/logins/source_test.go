@@ -50,14 +50,14 @@ func TestALoginIsRenewedBeforeItEnds(t *testing.T) {
 	c := &counter{login: hourly}
 	bubble(t, c, func(t *testing.T, s *Source, _ *testkit.Log) {
 		wantLogin(t, s, 1)
-		time.Sleep(48*time.Minute - time.Nanosecond)
+		rest(48*time.Minute - time.Nanosecond)
 		wantLogin(t, s, 1)
 		wantTries(t, c, 1)
-		time.Sleep(time.Nanosecond)
+		rest(time.Nanosecond)
 		wantLogin(t, s, 1) // nobody waits
 		synctest.Wait()
 		wantLogin(t, s, 2)
-		time.Sleep(3 * time.Hour)
+		rest(3 * time.Hour)
 		wantTries(t, c, 2) // not while nobody needs it
 		wantLogin(t, s, 3) // this one waits
 	})
@@ -67,7 +67,7 @@ func TestALoginIsRenewedBeforeItEnds(t *testing.T) {
 func TestOneTryForAll(t *testing.T) {
 	t.Parallel()
 	c := &counter{login: func(n int64) (Login, error) {
-		time.Sleep(5 * time.Second)
+		rest(5 * time.Second)
 		return hourly(n)
 	}}
 	bubble(t, c, func(t *testing.T, s *Source, _ *testkit.Log) {
@@ -104,7 +104,7 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 			t.Error(err)
 		}
 		for range 11 {
-			time.Sleep(5 * time.Minute)
+			rest(5 * time.Minute)
 			wantLogin(t, s, 1)
 			synctest.Wait()
 		}
@@ -114,7 +114,7 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 		if n := log.Count("login cannot be renewed"); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		if _, err := s.Ready(t.Context()); !errors.Is(err, errBroken) {
 			t.Errorf("%v", err)
 		}
@@ -127,7 +127,7 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 		}
 		wantTries(t, c, tries)
 		failing = false
-		time.Sleep(failedPause)
+		rest(failedPause)
 		wantLogin(t, s, tries+1)
 		if err := s.Health(); err != nil || !log.Has("login renewed again") {
 			t.Errorf("%v", err)
@@ -147,10 +147,10 @@ func TestARefusedLogin(t *testing.T) {
 			t.Error("the new login is not taken")
 		}
 		wantTries(t, c, 2)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		for range 3600 { // a pull a second
 			s.Fresh(t.Context())
-			time.Sleep(time.Second)
+			rest(time.Second)
 		}
 		if n := c.tries.Load(); n < 12 || n > 22 {
 			t.Errorf("%d tries in an hour of refusals", n)
@@ -171,11 +171,11 @@ func TestALoginWithoutAnEnd(t *testing.T) {
 	bubble(t, c, func(t *testing.T, s *Source, _ *testkit.Log) {
 		for range 61 {
 			wantLogin(t, s, 1)
-			time.Sleep(time.Minute)
+			rest(time.Minute)
 		}
 		wantTries(t, c, 13)
 		broken = true
-		time.Sleep(24 * time.Hour)
+		rest(24 * time.Hour)
 		wantLogin(t, s, 1)
 		synctest.Wait()
 		wantLogin(t, s, 1)
@@ -201,7 +201,7 @@ func TestTheEndOfTheNode(t *testing.T) {
 		if _, err := s.Ready(t.Context()); err == nil {
 			t.Error("a login after the end")
 		}
-		time.Sleep(failedPause)
+		rest(failedPause)
 		if _, err := s.Ready(t.Context()); !errors.Is(err, wait.ErrClosed) {
 			t.Errorf("%v", err)
 		}
