@@ -60,6 +60,7 @@ type Node struct {
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
 	leaveOnce  sync.Once
+	tell       func(Stage) // what Run has come to
 }
 
 // Version is this program's, as other members and readers of the page are told.
@@ -82,7 +83,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), metrics: metrics.New(Version), leaving: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), metrics: metrics.New(Version), leaving: make(chan struct{}), tell: func(Stage) {}}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}

@@ -60,6 +60,7 @@ var only = map[string][]string{
 	"github.com/cespare/":             {"cache", "node/cluster", "ring", "node/membership"},
 	"github.com/buraksezer/":          {"ring"},
 	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},
+	"github.com/coreos/":              {"cmd/oci-proxy"},
 }
 
 // A listed is what go list says of a package.

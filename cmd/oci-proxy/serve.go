@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -52,8 +51,8 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 	for _, w := range cfg.Warnings {
 		log.Warn("config warning", "warning", w.Error())
 	}
-	spareMemory()
-	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
+	spareMemory(log)
+	l, err := clientsPort(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -62,32 +61,42 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 		return errors.Join(err, l.Close())
 	}
 	warnOpen(cfg, log)
-	defer rekeyOnHangup(n, file, log)()
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx)) // through a drain, too
+	defer stop()
+	super := newSupervisor(telling, log)
+	n.Tell(func(stage node.Stage) { super.stage(l.Addr().String(), stage) })
+	go super.guard(telling, n.Pulse)
+	defer rekeyOnHangup(n, file, super)()
 	return n.Run(ctx, l)
 }
 
-// gcPercent is how much the memory may grow over what is in use before what is no longer
-// in use is collected. A node holds little and makes little garbage, so that it spends no
-// more time on this than by Go's own 100, and its budgets are kept more closely.
-const gcPercent = 50
-
-// spareMemory sets gcPercent, unless the operator has set GOGC.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// clientsPort returns the clients' port: that which the service manager has opened, whose number
+// counts then, or else the config's.
+func clientsPort(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
+	l, err := passed()
+	if l == nil && err == nil {
+		return listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if addr, ok := l.Addr().(*net.TCPAddr); ok && addr.Port != cfg.Port {
+		log.Warn("the service manager's socket has another port than the config: commands on this machine need -addr", "socket", addr.String(), "port", cfg.Port)
+		cfg.Port = addr.Port
+	}
+	return l, nil
 }
 
 // rekeyOnHangup reloads the cluster's secrets at each SIGHUP, until stop is called.
 // If they can't be used, it logs that and keeps those in use.
-func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
+func rekeyOnHangup(n *node.Node, file string, super supervisor) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hangups {
-			rekey(n, file, log)
+			super.reload(func() { rekey(n, file, super.log) })
 		}
 	}()
 	return func() {
