@@ -30,7 +30,7 @@ type doctor struct {
 	cluster    *cluster.Cluster
 	reports    *reports
 	upstream   *upstream.Client // that pulls go by
-	passwords  passwords
+	passwords  *passwords
 	mark       func() string
 	gate       *gate.Gate
 	log        *slog.Logger

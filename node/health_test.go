@@ -62,7 +62,7 @@ func TestFilesThatAreBadAreToldByCode(t *testing.T) {
 			code            health.Code
 		}{
 			{users, "no line of a user", "bob:$2y$04$uo0ueOqDnrtVV6x8DDxdvOrOVSAEkxe0oUZxWDoPSN/tTUhIAQ3gG\n", health.Auth},
-			{password, "", "second", health.PasswordFile},
+			{password, "", "second", health.LoginSource},
 			{files.cert, "no PEM", "", health.TLS},
 		} {
 			testkit.Replace(t, c.file, c.bad)

@@ -46,6 +46,7 @@ func Look(ctx context.Context, cfg *config.Config, running func(context.Context)
 	if err != nil {
 		return nil, err
 	}
+	defer files.close()
 	client, err := upstream.New(upstreams(cfg, files, hooks{}, quiet))
 	if err != nil {
 		return nil, fmt.Errorf("setting up the registries: %w", err)

@@ -56,7 +56,7 @@ type Node struct {
 	rules      *rules.Rules // who may pull what
 	metrics    *metrics.Metrics
 	cert       *certificate // of the clients' port, nil for plain HTTP
-	passwords  passwords
+	passwords  *passwords
 	api        *api
 	reports    *reports
 	warmer     *warmer
@@ -67,6 +67,7 @@ type Node struct {
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
 	leaveOnce  sync.Once
+	tell       func(Stage) // what Run has come to
 }
 
 // Version is this program's, as other members and readers of the page are told.
@@ -90,7 +91,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{}), tell: func(Stage) {}}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
@@ -155,6 +156,7 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause, n.meter}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
+	n.passwords.begin()
 	n.client = withLanes(n.cfg, n.upstream, n.log)
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
@@ -226,6 +228,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	if n.upstream != nil {
 		n.upstream.Close()
+	}
+	if n.passwords != nil {
+		n.passwords.close()
 	}
 	if n.registries != nil {
 		errs = append(errs, n.registries.close())

@@ -8,60 +8,118 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/health"
+	"oci-proxy/node/logins"
 	"oci-proxy/node/reload"
 	"oci-proxy/transfer/upstream"
+	"oci-proxy/transfer/wait"
 )
 
-// passwords are those that are in files, by the keys of their logins. They are
-// read again when the file changes, and when a registry refuses one: such passwords are
-// made to last for hours.
-type passwords map[string]passwordFile
+// passwords are those that may change while the node runs: they are made to last for hours.
+// Some are in files, which are read again when they change and when a registry refuses one;
+// others a command or a docker config gives (node/logins).
+type passwords struct {
+	byKey map[string]loginSource // of the logins
+	life  *wait.Life             // of commands under way
+}
 
-// A passwordFile implements upstream.PasswordSource.
-type passwordFile struct{ file *reload.Files[config.Secret] }
+// A loginSource is where a login's password comes from.
+type loginSource interface {
+	upstream.LoginSource
+	Health() error // what is wrong with it now, under the config's key
+}
 
-// openPasswords reads the files that the config names.
-func openPasswords(cfg *config.Config, log *slog.Logger) (passwords, error) {
-	all := passwords{}
+// openPasswords reads the files that the config names. It runs no command yet. Close the
+// passwords.
+func openPasswords(cfg *config.Config, log *slog.Logger) (*passwords, error) {
+	all := &passwords{byKey: map[string]loginSource{}, life: wait.NewLife()}
 	for _, r := range cfg.Registries {
 		for _, a := range r.Logins() {
-			if a.PasswordFile == "" {
-				continue
-			}
-			file, err := reload.Open(keyOf(r, a)+".password_file", []string{a.PasswordFile},
-				func() (config.Secret, error) { return config.ReadPassword(a.PasswordFile) }, log)
+			one, err := all.open(r, a, log)
 			if err != nil {
+				all.close()
 				return nil, err
 			}
-			all[keyOf(r, a)] = passwordFile{file}
+			if one != nil {
+				all.byKey[keyOf(r, a)] = one
+			}
 		}
 	}
 	return all, nil
 }
 
+// open returns the source of a login, nil if its password stays.
+func (p *passwords) open(r config.Registry, a config.Account, log *slog.Logger) (loginSource, error) {
+	key := keyOf(r, a)
+	switch {
+	case len(a.Exec) > 0:
+		return logins.New(key+".exec", logins.Exec(a.Exec), p.life, log), nil
+	case a.DockerConfig != "":
+		return logins.New(key+".docker_config", logins.Docker(a.DockerConfig, r.Host), p.life, log), nil
+	case a.PasswordFile != "":
+		file, err := reload.Open(key+".password_file", []string{a.PasswordFile},
+			func() (config.Secret, error) { return config.ReadPassword(a.PasswordFile) }, log)
+		return passwordFile{a.Username, file}, err
+	}
+	return nil, nil
+}
+
 // keyOf is the key of a registry's login.
 func keyOf(r config.Registry, a config.Account) string { return "registries." + r.Host + "." + a.Key }
 
-// of is the source of a login's password, nil if it is in no file.
-func (p passwords) of(r config.Registry, a config.Account) upstream.PasswordSource {
-	if file, ok := p[keyOf(r, a)]; ok {
-		return file
+// begin runs the commands, so that it is known early if they fail.
+func (p *passwords) begin() {
+	for _, one := range p.byKey {
+		if command, ok := one.(*logins.Source); ok {
+			command.Begin()
+		}
+	}
+}
+
+// close ends the commands under way.
+func (p *passwords) close() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.life.Close(now)
+}
+
+// of is the source of a login, nil if its password stays.
+func (p *passwords) of(r config.Registry, a config.Account) upstream.LoginSource {
+	if one, ok := p.byKey[keyOf(r, a)]; ok {
+		return one
 	}
 	return nil
 }
 
-// health lists what is wrong with the files.
-func (p passwords) health() (wrong []error) {
-	for _, key := range slices.Sorted(maps.Keys(p)) {
-		if err := p[key].file.Health(); err != nil {
-			wrong = append(wrong, health.Because(health.PasswordFile, err))
+// health lists what is wrong with the passwords.
+func (p *passwords) health() (wrong []error) {
+	for _, key := range slices.Sorted(maps.Keys(p.byKey)) {
+		if err := p.byKey[key].Health(); err != nil {
+			wrong = append(wrong, health.Because(health.LoginSource, err))
 		}
 	}
 	return wrong
 }
 
-// Password implements upstream.PasswordSource.
-func (p passwordFile) Password() string { return p.file.Last().Reveal() }
+// A passwordFile is a login whose password is in a file.
+type passwordFile struct {
+	username string
+	file     *reload.Files[config.Secret]
+}
 
-// Fresh implements upstream.PasswordSource.
-func (p passwordFile) Fresh(ctx context.Context) string { return p.file.Fresh(ctx).Reveal() }
+func (p passwordFile) with(password config.Secret) upstream.Credentials {
+	return upstream.Credentials{Username: p.username, Password: password.Reveal()}
+}
+
+// Last implements upstream.LoginSource.
+func (p passwordFile) Last() upstream.Credentials { return p.with(p.file.Last()) }
+
+// Ready implements upstream.LoginSource. A password in a file lasts until it is refused.
+func (p passwordFile) Ready(context.Context) (upstream.Credentials, error) { return p.Last(), nil }
+
+// Fresh implements upstream.LoginSource.
+func (p passwordFile) Fresh(ctx context.Context) upstream.Credentials {
+	return p.with(p.file.Fresh(ctx))
+}
+
+// Health implements loginSource.
+func (p passwordFile) Health() error { return p.file.Health() }

@@ -304,7 +304,7 @@ func (h hooks) meterOf(registry string) upstream.Meter {
 
 // upstreams are the configured registries as the upstream client takes them, and
 // what any other registry is. hooks are what they call.
-func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
+func upstreams(cfg *config.Config, files *passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
 	patience := upstream.Patience
 	if cfg.Cluster != nil {
@@ -314,7 +314,7 @@ func upstreams(cfg *config.Config, files passwords, hooks hooks, log *slog.Logge
 		u := upstreamOf(r, hooks)
 		u.Configured, u.Patience, u.Self, u.Meter = true, patience, ports(cfg), hooks.meterOf(r.Host)
 		for _, a := range r.Logins() {
-			u.Accounts = append(u.Accounts, upstream.Account{Name: a.Key, Username: a.Username, Password: a.Password.Reveal(), PasswordSource: files.of(r, a)})
+			u.Accounts = append(u.Accounts, upstream.Account{Name: a.Key, Username: a.Username, Password: a.Password.Reveal(), Source: files.of(r, a)})
 		}
 		out = append(out, u)
 	}

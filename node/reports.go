@@ -34,7 +34,7 @@ type reports struct {
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
-	passwords  passwords
+	passwords  *passwords
 	ready      *atomic.Bool
 	pulls      *pulls
 	began      time.Time // of the node

@@ -17,6 +17,23 @@ import (
 // maxHeader bounds a request's header in bytes.
 const maxHeader = 32 << 10
 
+// A Stage is what Run has come to.
+type Stage string
+
+// The stages, in order.
+const (
+	Ready    Stage = "ready"    // the node should get traffic
+	Draining Stage = "draining" // it ends once nobody pulls, or shutdown_timeout is over
+)
+
+// Tell makes Run call tell at each stage that it comes to. Call it before Run. tell must return
+// soon.
+func (n *Node) Tell(tell func(Stage)) { n.tell = tell }
+
+// Pulse returns once the rooms that a request passes have answered. It does no I/O, so that it
+// hangs only if the node does.
+func (n *Node) Pulse() { n.reports.totals() }
+
 // server is the clients' server.
 func (n *Node) server() *http.Server {
 	srv := &http.Server{
@@ -72,6 +89,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 // serving ended, nil if it was asked to end.
 func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
 	n.ready.Store(false)
+	n.tell(Draining)
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
 	defer cancel()
 	if failed == nil {
@@ -94,6 +112,7 @@ func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
 		case <-met:
 			n.ready.Store(true)
 			n.log.Info("ready for clients", "members", n.cluster.Size())
+			n.tell(Ready)
 			met = nil
 		case err := <-served:
 			return fmt.Errorf("serving: %w", err)

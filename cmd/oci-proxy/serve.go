@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -51,11 +50,11 @@ func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
 // runNode runs the node of the config until ctx ends.
 func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
 	tame(log)
-	spareMemory()
-	l, err := listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
+	l, err := clientsPort(cfg, log)
 	if err == nil {
 		logStart(cfg, file, l.Addr(), log)
 	}
+	spareMemory(log)
 	for _, w := range cfg.Warnings {
 		log.Warn("config warning", "warning", w.Error())
 	}
@@ -67,7 +66,12 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 		return errors.Join(err, l.Close())
 	}
 	warnOpen(cfg, log)
-	defer rekeyOnHangup(n, file, log)()
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx)) // through a drain, too
+	defer stop()
+	super := newSupervisor(telling, log)
+	n.Tell(func(stage node.Stage) { super.stage(l.Addr().String(), stage) })
+	go super.guard(telling, n.Pulse)
+	defer rekeyOnHangup(n, file, super)()
 	return n.Run(ctx, l)
 }
 
@@ -100,28 +104,33 @@ func pageURL(cfg *config.Config, at net.Addr) string {
 	return scheme + net.JoinHostPort(host, port) + "/"
 }
 
-// gcPercent is how much the memory may grow over what is in use before what is no longer
-// in use is collected. A node holds little and makes little garbage, so that it spends no
-// more time on this than by Go's own 100, and its budgets are kept more closely.
-const gcPercent = 50
-
-// spareMemory sets gcPercent, unless the operator has set GOGC.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// clientsPort returns the clients' port: that which the service manager has opened, whose number
+// counts then, or else the config's.
+func clientsPort(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
+	l, err := passed()
+	if l == nil && err == nil {
+		return listen(net.JoinHostPort(cfg.Address, strconv.Itoa(cfg.Port)), net.Listen)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if addr, ok := l.Addr().(*net.TCPAddr); ok && addr.Port != cfg.Port {
+		log.Warn("the service manager's socket has another port than the config: commands on this machine need -addr", "socket", addr.String(), "port", cfg.Port)
+		cfg.Port = addr.Port
+	}
+	return l, nil
 }
 
 // rekeyOnHangup reloads the cluster's secrets at each SIGHUP, until stop is called.
 // If they can't be used, it logs that and keeps those in use.
-func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
+func rekeyOnHangup(n *node.Node, file string, super supervisor) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hangups {
-			rekey(n, file, log)
+			super.reload(func() { rekey(n, file, super.log) })
 		}
 	}()
 	return func() {
@@ -178,7 +187,7 @@ func warnOpen(cfg *config.Config, log *slog.Logger) {
 		return
 	}
 	for _, r := range cfg.Registries {
-		if r.Username != "" {
+		if len(r.Logins()) > 0 {
 			log.Warn("no login required: anybody who reaches this proxy can pull what its credentials allow; set auth in the config", "registry", r.Host)
 		}
 	}

@@ -76,7 +76,7 @@ func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config
 	node, cluster := cfg.Node, cfg.Node.Cluster
 	var known []membership.Registry
 	for _, r := range node.Registries {
-		known = append(known, membership.Registry{Host: r.Host, Login: r.Username != "", Private: r.Private})
+		known = append(known, membership.Registry{Host: r.Host, Login: len(r.Logins()) > 0, Private: r.Private})
 	}
 	return membership.Config{
 		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,

@@ -182,15 +182,25 @@ c.yaml:2:65: cluster.seeds[0]: "n1:65536" has a port that is none; use a number 
 		`c.yaml:1:64: registries.a.io.tags[2].ttl: "x" is not a duration; use for example 60s, 12h or 0s` + "\n" +
 		`c.yaml:1:76: registries.a.io.tags[3].match: "a/b" is not a pattern of tags; use * for any characters, ? for one, [a-z] for one of these` + "\n" +
 		`c.yaml:1:81: registries.a.io.tags[3].stale_if_eror: unknown key (did you mean stale_if_error?)`},
+	{"logins from two places", "registries:\n  a.io:\n    auth: {exec: [true], docker_config: DIR/secret}\n  b.io:\n    auth: {exec: [true], username: u}\n  c.io:\n    auth: {password_file: DIR/secret, docker_config: DIR/secret}\n  d.io:\n    auth: {exec: [true], password: sesame}\n    accounts: [{exec: [true], username: u, password: sesame}]", `c.yaml:3:41: registries.a.io.auth.docker_config: is set as well as exec, which gives the whole login; keep one of them` + "\n" +
+		`c.yaml:5:36: registries.b.io.auth.username: is set as well as exec, which gives the whole login; keep one of them` + "\n" +
+		`c.yaml:7:27: registries.c.io.auth.password_file: is set as well as docker_config, which gives the whole login; keep one of them` + "\n" +
+		`c.yaml:9:36: registries.d.io.auth.password: is set as well as exec, which gives the whole login; keep one of them` + "\n" +
+		`c.yaml:10:41: registries.d.io.accounts[0].username: is set as well as exec, which gives the whole login; keep one of them`},
+	{"bad commands and docker configs", "registries:\n  a.io:\n    auth: {exec: sesame --get}\n  b.io:\n    auth: {exec: ['', x]}\n  c.io:\n    auth: {docker_config: DIR/absent}\n  d.io:\n    auth: {docker_config: DIR/secret}\n  e.io:\n    auth: {exec: [\"a\\0b\"]}", `c.yaml:3:18: registries.a.io.auth.exec: must be a list, not a single value` + "\n" +
+		`c.yaml:5:18: registries.b.io.auth.exec: names no command; its first item is the program to run` + "\n" +
+		`c.yaml:7:27: registries.c.io.auth.docker_config: "DIR/absent" cannot be read: no such file or directory` + "\n" +
+		`c.yaml:9:27: registries.d.io.auth.docker_config: "DIR/secret" is not a docker config.json` + "\n" +
+		`c.yaml:11:19: registries.e.io.auth.exec[0]: the value contains a NUL character, which no argument can have`},
 	{"bad accounts", "registries:\n  a.io:\n    auth: {username: a, password: sesame}\n    accounts:\n    - {username: b}\n    - {password: sesame}\n    - {username: a, password: sesame}\n    - {username: c, password: sesame, password_file: DIR/secret}\n    - {username: d, password_file: DIR/absent}\n    - {username: e, password: sesame}\n    - {username: e, password: sesame}\n    - {}\n    - sesame\n    - {usernam: sesame}", `c.yaml:5:18: registries.a.io.accounts[0].username: has no password; set password or password_file too` + "\n" +
 		`c.yaml:6:18: registries.a.io.accounts[1].password: has no username; set username too` + "\n" +
 		`c.yaml:7:7: registries.a.io.accounts[2]: has the username of auth; keep one of them` + "\n" +
 		`c.yaml:8:54: registries.a.io.accounts[3].password_file: is set as well as password; keep one of them` + "\n" +
 		`c.yaml:9:36: registries.a.io.accounts[4].password_file: "DIR/absent" cannot be read: no such file or directory` + "\n" +
 		`c.yaml:11:7: registries.a.io.accounts[6]: has the username of accounts[5]; keep one of them` + "\n" +
-		`c.yaml:12:7: registries.a.io.accounts[7]: has no username; set username and password, or remove it` + "\n" +
+		`c.yaml:12:7: registries.a.io.accounts[7]: has no username; set username and password, or exec, or docker_config, or remove it` + "\n" +
 		`c.yaml:13:7: registries.a.io.accounts[8]: must be a mapping, not a single value` + "\n" +
-		`c.yaml:14:7: registries.a.io.accounts[9]: has no username; set username and password, or remove it` + "\n" +
+		`c.yaml:14:7: registries.a.io.accounts[9]: has no username; set username and password, or exec, or docker_config, or remove it` + "\n" +
 		`c.yaml:14:8: registries.a.io.accounts[9].usernam: unknown key (did you mean username?)`},
 	{"accounts that are no list", "registries: {a.io: {accounts: {username: a, password: sesame}}}", `c.yaml:1:31: registries.a.io.accounts: must be a list, not a mapping`},
 	{"too many accounts", "registries: {a.io: {accounts: [{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]}}", `c.yaml:1:80: registries.a.io.accounts: has more than 16 logins; remove some`},

@@ -78,7 +78,9 @@ func (k *checker) checkTLS(t TLS) {
 func (k *checker) checkRegistries() {
 	for i := range k.entries {
 		e := &k.entries[i]
-		k.credentials(e.path+".auth", e.Username, &e.Password, e.PasswordFile)
+		first := e.auth()
+		k.checkLogin(e.Host, e.path+".auth", &first)
+		e.Password = first.Password
 		k.checkAccounts(e)
 		e.Private = e.Private || len(e.Logins()) > 0
 		e.Public = k.isSet(e.path+".private") && !e.Private

@@ -59,6 +59,8 @@ func (k *clusterChecker) guard() string {
 		switch {
 		case e.Username != "":
 			return e.path + ".auth.username"
+		case e.auth().Elsewhere():
+			return e.path + ".auth"
 		case len(e.Accounts) > 0:
 			return e.path + ".accounts"
 		case e.Private:

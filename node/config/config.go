@@ -90,6 +90,8 @@ type Registry struct {
 	Username            string         // set together with Password or not at all
 	Password            Secret         // set together with Username or not at all
 	PasswordFile        string         // that Password was read from, "" for none
+	Exec                []string       // the command that prints the login, in place of the above; nil for none
+	DockerConfig        string         // the docker config.json that knows it, in place of the above; "" for none
 	Accounts            []Account      // further logins; Logins returns all of them
 	CAFile              string         // PEM file of further certificate authorities, "" for none
 	Private             bool           // serve its content only for a repository that vouched for it; always true if there is a login

@@ -207,17 +207,20 @@ func TestLogins(t *testing.T) {
 	for text, want := range map[string][]Account{
 		"":                                       nil,
 		"accounts: []":                           nil,
-		"auth: {username: a, password: b}":       {{"a", "b", "", "auth"}},
-		"accounts: [{username: c, password: d}]": {{"c", "d", "", "accounts[0]"}},
+		"auth: {exec: []}":                       nil,
+		"auth: {exec: [sh, '${D}', '']}":         {{Exec: []string{"sh", "d", ""}, Key: "auth"}},
+		"accounts: [{exec: [sh]}]":               {{Exec: []string{"sh"}, Key: "accounts[0]"}},
+		"auth: {username: a, password: b}":       {{Username: "a", Password: "b", Key: "auth"}},
+		"accounts: [{username: c, password: d}]": {{Username: "c", Password: "d", Key: "accounts[0]"}},
 		"auth: {username: a, password: b}, accounts: [{username: c, password: '${D}'}, {username: e, password_file: " + file + "}]": {
-			{"a", "b", "", "auth"}, {"c", "d", "", "accounts[0]"}, {"e", "from a file", file, "accounts[1]"},
+			{Username: "a", Password: "b", Key: "auth"}, {Username: "c", Password: "d", Key: "accounts[0]"}, {Username: "e", Password: "from a file", PasswordFile: file, Key: "accounts[1]"},
 		},
 	} {
 		c, err := Parse("c.yaml", []byte("registries: {a.example: {"+text+"}}"), []string{"D=d"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r, _ := c.Registry("a.example"); !slices.Equal(r.Logins(), want) || r.Private != (len(want) > 0) {
+		if r, _ := c.Registry("a.example"); !slices.EqualFunc(r.Logins(), want, func(a, b Account) bool { return reflect.DeepEqual(a, b) }) || r.Private != (len(want) > 0) {
 			t.Errorf("%q: got %v, private %t", text, r.Logins(), r.Private)
 		}
 	}

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -118,6 +121,7 @@ func (d *doubter) logins() {
 	for _, e := range d.entries {
 		for _, a := range e.Logins() {
 			d.login(e.path+"."+a.Key, a.Username, a.Password)
+			d.program(e.path+"."+a.Key, e.Host, a)
 		}
 		if d.isSet(e.path + ".upstream_proxy") {
 			d.proxy(e.path+".upstream_proxy", e.UpstreamProxy)
@@ -149,6 +153,32 @@ func (d *doubter) login(path, user string, password Secret) {
 		d.warn(d.at(path+".username"), path+".username", "the value looks like a variable that was not replaced, and is used as it stands: only ${NAME} is replaced, by the environment")
 	}
 	d.secret(d.at(path+".password", path+".password_file"), path+".password", password.Reveal(), path+".password_file")
+}
+
+// program warns of a login's command, or credential helper, that this machine does not have.
+func (d *doubter) program(path, registry string, a Account) {
+	name, key := "", path+".exec"
+	if len(a.Exec) > 0 {
+		name = a.Exec[0]
+	} else if a.DockerConfig != "" {
+		found, err := ReadDockerLogin(a.DockerConfig, registry)
+		if err != nil {
+			return // checked before
+		}
+		name, key = found.Helper, path+".docker_config"
+	}
+	if name == "" {
+		return
+	}
+	if _, err := exec.LookPath(name); err != nil {
+		if e, ok := errors.AsType[*exec.Error](err); ok {
+			err = e.Err
+		}
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		}
+		d.warn(d.at(key), key, "the program %q cannot be run here: %s", name, err)
+	}
 }
 
 // proxy warns of the login in a proxy's URL.

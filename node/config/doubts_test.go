@@ -49,6 +49,11 @@ var doubtful = []struct{ name, text, want string }{
 	{"a secret that counts", "cluster: {secret: 0123456789abcdef}", `c.yaml:1:19: cluster.secret: warning: the secret is easy to guess`},
 	{"a secret that repeats", "cluster: {secret: sesamesesamesesame}", `c.yaml:1:19: cluster.secret: warning: the secret is easy to guess`},
 	{"a good secret", "cluster: {secret: 0f3a9c17e8b24d650f3a9c17e8b24d65}", ""},
+	// logins
+	{"a command that is not here", "registries: {a.io: {auth: {exec: [no-such-program, sesame]}, accounts: [{exec: [/no/such/program]}]}}", `c.yaml:1:34: registries.a.io.auth.exec: warning: the program "no-such-program" cannot be run here: executable file not found in $PATH
+c.yaml:1:80: registries.a.io.accounts[0].exec: warning: the program "/no/such/program" cannot be run here: no such file or directory`},
+	{"a file that cannot be run", "registries: {a.io: {auth: {exec: [DIR/variable]}}}", `c.yaml:1:34: registries.a.io.auth.exec: warning: the program "`},
+	{"a command that is here", "registries: {a.io: {auth: {exec: [sh, -c, $SESAME]}}}", ""},
 	// registries
 	{"Docker Hub's web site", "registries: {hub.docker.com: {auth: {username: u, password: x7}}}", `c.yaml:1:14: registries.hub.docker.com: warning: "hub.docker.com" is not the registry's name: what is set here does not apply to images of docker.io; write docker.io`},
 	{"Docker Hub's token server", "registries: {auth.docker.io: {}}", `c.yaml:1:14: registries.auth.docker.io: warning: "auth.docker.io" is not the registry's`},

@@ -84,7 +84,11 @@ var registryKeys = []key[Registry]{
 		"Password or token of that user."),
 	one("auth.password_file", pathKind, "", func(r *Registry) *string { return &r.PasswordFile },
 		"File with the password, in place of `auth.password`. One newline at the end is cut. Read again when it changes, and when the registry refuses the password."),
-	{path: "accounts", shape: list, typ: "list of logins", preset: "[]", set: setAccounts, doc: "Further logins at the registry, each `{username: …, password: …}` or with `password_file`, beside `auth`, which is the first one. Requests with a login take them by turns. One that the registry limits rests while the others are used, and what one may not see the others are asked for. At most 16."},
+	many("auth.exec", argumentKind, func(r *Registry) *[]string { return &r.Exec },
+		"Command that prints the login, in place of the above: the program, then its arguments, with no shell between. It prints `{\"username\": …, \"password\": …, \"expires_in\": …}`, the last in seconds; 10 s and 64 KiB at most. It is run again before that ends, and when the registry refuses the login."),
+	one("auth.docker_config", pathKind, "", func(r *Registry) *string { return &r.DockerConfig },
+		"Docker's `config.json` that knows the login, in place of the above: by `credHelpers`, `credsStore` or `auths`. It is read again, and the credential helper asked again, while the login is in use, and when the registry refuses it."),
+	{path: "accounts", shape: list, typ: "list of logins", preset: "[]", set: setAccounts, doc: "Further logins at the registry, each `{username: …, password: …}`, or with `password_file`, `exec` or `docker_config`, beside `auth`, which is the first one. Requests with a login take them by turns. One that the registry limits rests while the others are used, and what one may not see the others are asked for. At most 16."},
 	one("ca_file", pathKind, "", func(r *Registry) *string { return &r.CAFile },
 		"PEM file with certificate authorities to trust in addition to the system's."),
 	one("private", flagKind, "", func(r *Registry) *bool { return &r.Private },
@@ -184,6 +188,8 @@ var accountKeys = []key[Account]{
 	one("username", userKind, "", func(a *Account) *string { return &a.Username }, "The user."),
 	one("password", secretKind, "", func(a *Account) *Secret { return &a.Password }, "The password or token."),
 	one("password_file", pathKind, "", func(a *Account) *string { return &a.PasswordFile }, "File with it."),
+	many("exec", argumentKind, func(a *Account) *[]string { return &a.Exec }, "Command that prints the login."),
+	one("docker_config", pathKind, "", func(a *Account) *string { return &a.DockerConfig }, "Docker config that knows it."),
 }
 
 // warmKeys describes a schedule of images.

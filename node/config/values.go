@@ -29,6 +29,7 @@ var (
 	userKind     = kind[string]{"text", false, parseUser, nil}
 	pathKind     = kind[string]{"path", false, parsePath, doubtPath}
 	secretKind   = kind[Secret]{"secret", true, func(s string) (Secret, error) { return Secret(s), nil }, nil}
+	argumentKind = kind[string]{"text", true, parseArgument, nil}
 	flagKind     = kind[bool]{"true/false", false, parseFlag, nil}
 	portKind     = kind[int]{"port", false, parsePort, nil}
 	parallelKind = kind[int]{"number", false, parseParallel, nil}
@@ -103,6 +104,14 @@ func parseUser(s string) (string, error) {
 		return "", errors.New("contains a colon, which a user name cannot have")
 	}
 	return parseText(s)
+}
+
+// parseArgument parses an argument of a command. No argument has a NUL (execve(2)).
+func parseArgument(s string) (string, error) {
+	if strings.ContainsRune(s, 0) {
+		return "", errors.New("contains a NUL character, which no argument can have")
+	}
+	return s, nil
 }
 
 func parsePath(s string) (string, error) {

@@ -23,7 +23,7 @@ func TestBusyAnswersAreHeldBackFromClientsInAHurry(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		g, err := New(cfg, limitsOf(1024), slog.New(slog.DiscardHandler))
+		g, err := New(cfg, limitsOf(1024, 1<<40), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

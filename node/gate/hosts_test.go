@@ -22,7 +22,7 @@ cluster: {name: node-7, advertise: node-7.lan, bind_addr: "127.0.0.1:0", peer_ad
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := New(cfg, limitsOf(1024), slog.New(slog.DiscardHandler))
+	g, err := New(cfg, limitsOf(1024, 1<<40), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func newGate(t *testing.T, text string) *Gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := New(cfg, limitsOf(1024), slog.New(slog.DiscardHandler))
+	g, err := New(cfg, limitsOf(1024, 1<<40), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

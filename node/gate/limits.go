@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 
@@ -15,8 +16,12 @@ const (
 	// that the download comes over.
 	filesPerPull = 3
 	// maxFiles bounds the descriptors used where the system allows more: an idle
-	// connection also takes some 20 KB of memory.
+	// connection also takes some memory.
 	maxFiles = 32 << 10
+	// memoryPerFile is that memory in bytes. All of them take a quarter of what the process
+	// may use, at most.
+	memoryPerFile = 20 << 10
+	leastFiles    = 128
 )
 
 // Limits are what clients share.
@@ -26,14 +31,15 @@ type Limits struct {
 	Waiting int // pulls that wait, at most
 }
 
-// SystemLimits are the Limits that this process's bound of open files allows.
-func SystemLimits() Limits { return limitsOf(openFiles()) }
+// SystemLimits are the Limits that this process's bounds of open files and of memory
+// (GOMEMLIMIT) allow.
+func SystemLimits() Limits { return limitsOf(openFiles(), debug.SetMemoryLimit(-1)) }
 
-// limitsOf shares out a bound of open files. When all pulls run they use half of
-// the descriptors, and when all places to wait are taken a quarter.
-func limitsOf(open int) Limits {
+// limitsOf shares out a bound of open files and one of memory in bytes. When all pulls run they
+// use half of the descriptors, and when all places to wait are taken a quarter.
+func limitsOf(open int, memory int64) Limits {
 	reserve := min(max(open/10, 128), open/2) // for peers, gossip, tokens and the cache itself
-	files := min(open-reserve, maxFiles)
+	files := min(open-reserve, maxFiles, int(max(memory/4/memoryPerFile, leastFiles)))
 	return Limits{Files: files, Pulls: min(max(files/8, 1), maxPulls), Waiting: max(files/4, 1)}
 }
 

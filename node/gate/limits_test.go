@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -12,13 +13,20 @@ import (
 
 func TestLimitsOfOpenFiles(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ open, files, pulls, waiting int }{
-		{64, 32, 4, 8},
-		{1024, 896, 112, 224},
-		{20000, 18000, 2048, 4500},
-		{1 << 20, 32768, 2048, 8192},
+	for _, c := range []struct {
+		open                  int
+		memory                int64
+		files, pulls, waiting int
+	}{
+		{64, math.MaxInt64, 32, 4, 8},
+		{1024, math.MaxInt64, 896, 112, 224},
+		{20000, 8 << 30, 18000, 2048, 4500},
+		{1 << 20, math.MaxInt64, 32768, 2048, 8192},
+		{1 << 20, 1 << 30, 13107, 1638, 3276},
+		{20000, 230 << 20, 2944, 368, 736},
+		{20000, 1 << 20, 128, 16, 32},
 	} {
-		l := limitsOf(c.open)
+		l := limitsOf(c.open, c.memory)
 		if want := (Limits{c.files, c.pulls, c.waiting}); l != want {
 			t.Errorf("of %d: %+v, want %+v", c.open, l, want)
 		}

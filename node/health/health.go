@@ -22,7 +22,7 @@ const (
 	TLS               Code = "tls"
 	CertificateExpiry Code = "certificate_expiry"
 	Auth              Code = "auth"
-	PasswordFile      Code = "password_file"
+	LoginSource       Code = "login_source"
 	RegistryLogin     Code = "registry_login"
 	Archive           Code = "archive"
 	Alone             Code = "alone"
@@ -49,7 +49,7 @@ var Rows = []Row{
 	{TLS, "The renewed files of `tls` cannot be used. The old certificate stays in use.", "Install certificate and key again."},
 	{CertificateExpiry, "The certificate of the clients' port has expired, or does so within 7 days (of one that is valid for less than 21 days, within the last third of its time), or is not valid yet.", "Renew it; it is read again within seconds. Or set the clock."},
 	{Auth, "The changed `auth.htpasswd_file` is bad. The users from before stay.", "Repair the line that the reason names."},
-	{PasswordFile, "A `password_file` of a registry is bad. The password from before stays.", "Look at what writes the file."},
+	{LoginSource, "The `password_file`, `auth.exec` or `auth.docker_config` of a registry gives no login. The last one stays in use until it ends.", "Look at what writes the file, or run the command by hand."},
 	{RegistryLogin, "A registry, or its token server, refuses a login of the config.", "Correct it, or remove it."},
 	{Archive, "The bucket of the archive is out of use for now.", "Look at its server, key and quota."},
 	{Alone, "No other member is there, although the config has seeds.", "Check seeds, DNS, the firewall (7946 TCP and UDP) and the secret."},

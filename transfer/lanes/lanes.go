@@ -36,8 +36,10 @@ const (
 	// no larger comes over one connection.
 	firstLeg = 2 * blockSize
 	// memory is how many bytes all downloads together hold for readers at most. Half of
-	// them are for everybody, half for one download at a time.
-	memory = 96 << 20
+	// them are for everybody, half for one download at a time. Where the process has little
+	// memory there are fewer, but leastMemory.
+	memory      = 96 << 20
+	leastMemory = 32 << 20
 	// plainFor is how long a registry is asked for no ranges that does not serve them, and
 	// a blob comes by the source alone that came by other ways before.
 	plainFor = 10 * time.Minute
@@ -80,7 +82,7 @@ func New(source Source, connections func(registry string) int, log *slog.Logger)
 	return &Lanes{
 		Upstream: source, source: source, connections: connections, log: log,
 		ways:   func(oci.Ref) []oci.Upstream { return nil },
-		memory: wait.NewBudget(memory, 0, 0), plain: newNoted(), shared: newNoted(),
+		memory: wait.NewBudget(wait.Memory(leastMemory, memory), 0, 0), plain: newNoted(), shared: newNoted(),
 	}
 }
 

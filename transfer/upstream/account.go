@@ -15,8 +15,8 @@ type Account struct {
 	Name string
 	// Username and Password are shown only to the registry and its token servers.
 	Username, Password string
-	// PasswordSource gives the password instead, if that may change. Nil: it stays.
-	PasswordSource PasswordSource
+	// Source gives both instead, if they may change. Nil: they stay.
+	Source LoginSource
 }
 
 // How an account is passed over.
@@ -36,23 +36,23 @@ type account struct {
 	bit    uint32 // that stands for it in a sight
 	passes *passes
 
-	used     uint64    // when it was last used, in requests
-	limited  time.Time // until then the registry answers 429
-	since    time.Time // when it last did so
-	told     bool      // it was the registry that said until when
-	quota    Quota     // what the registry says of its rate limit
-	refusals int       // of its login, in a row
-	taken    bool      // its login was taken once
-	wrong    time.Time // when its login was last refused; zero: it counts as right
-	password string    // that was refused then
-	logged   string    // the password whose refusal is in the log
+	used     uint64      // when it was last used, in requests
+	limited  time.Time   // until then the registry answers 429
+	since    time.Time   // when it last did so
+	told     bool        // it was the registry that said until when
+	quota    Quota       // what the registry says of its rate limit
+	refusals int         // of its login, in a row
+	taken    bool        // its login was taken once
+	wrong    time.Time   // when its login was last refused; zero: it counts as right
+	wrongOne Credentials // that were refused then
+	logged   Credentials // whose refusal is in the log
 }
 
 // rests reports whether the registry has limited the account.
 func (a *account) rests(now time.Time) bool { return now.Before(a.limited) }
 
-// isWrong reports whether the account's login is refused, with the password of the moment.
-func (a *account) isWrong() bool { return !a.wrong.IsZero() && a.password == a.passes.login.now() }
+// isWrong reports whether the account's login is refused, with the credentials of the moment.
+func (a *account) isWrong() bool { return !a.wrong.IsZero() && a.wrongOne == a.passes.login.last() }
 
 // spare reports whether the account has less than percent of its rate limit left, or nothing.
 func (a *account) spare(percent int, now time.Time) bool {
@@ -66,17 +66,17 @@ func (a *account) refuse(v *visit, sure bool) (news bool) {
 	if !sure {
 		return false
 	}
-	a.wrong, a.password = time.Now(), v.passes.login.now()
-	news = a.logged != a.password
-	a.logged = a.password
+	a.wrong, a.wrongOne = time.Now(), v.passes.login.last()
+	news = a.logged != a.wrongOne
+	a.logged = a.wrongOne
 	return news
 }
 
 // grant notes that the account's login was taken. It reports whether the log is to hear of
 // it. The caller holds accounts.mu.
 func (a *account) grant() (news bool) {
-	news = a.logged != ""
-	a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, ""
+	news = a.logged != Credentials{}
+	a.refusals, a.taken, a.wrong, a.logged = 0, true, time.Time{}, Credentials{}
 	return news
 }
 

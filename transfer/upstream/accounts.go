@@ -43,14 +43,14 @@ const blindFor = time.Hour
 // newAccounts returns the accounts of a registry. shared is what their passes have in common.
 func newAccounts(cfg Registry, shared passes) *accounts {
 	s := &accounts{home: shared.home, reserve: cfg.Reserve, log: shared.net.log, sights: newMemory[string, sight](maxRepositories)}
-	first := Account{"auth", cfg.Username, cfg.Password, cfg.PasswordSource}
+	first := Account{"auth", cfg.Username, cfg.Password, cfg.Source}
 	logins := slices.Concat([]Account{first}, cfg.Accounts)
-	if first.Username == "" && first.Password == "" && first.PasswordSource == nil && len(cfg.Accounts) > 0 {
+	if first.Username == "" && first.Password == "" && first.Source == nil && len(cfg.Accounts) > 0 {
 		logins = cfg.Accounts
 	}
 	for i, one := range logins {
 		p := shared
-		p.login = &login{home: shared.home, username: one.Username, password: one.Password, source: one.PasswordSource, realmHosts: cfg.RealmHosts}
+		p.login = &login{home: shared.home, fixed: Credentials{one.Username, one.Password}, source: one.Source, realmHosts: cfg.RealmHosts}
 		s.all = append(s.all, &account{name: one.Name, bit: 1 << i, passes: &p})
 	}
 	return s

@@ -103,12 +103,17 @@ func welcomed(ans *answer) error {
 func (r greeter) introduce(ctx context.Context, ch challenge) (p pass, showed bool, err error) {
 	s := r.passes
 	if ch.scheme == "basic" {
-		return pass{header: basic(s.login.username, s.login.now()), challenge: ch}, true, nil
+		header, err := s.login.header(ctx)
+		return pass{header: header, challenge: ch}, true, err
 	}
 	key := s.key(ch)
 	key.scope = ""
 	if showed = s.login.mayBeSeenAt(key.realm); showed {
-		key.username, key.password = s.login.username, s.login.now()
+		c, err := s.login.ready(ctx)
+		if err != nil {
+			return pass{}, showed, err
+		}
+		key.username, key.password = c.Username, c.Password
 	}
 	token, _, err := s.tokens.get(ctx, key)
 	if err != nil {

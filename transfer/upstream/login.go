@@ -9,43 +9,84 @@ import (
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
+
+	"oci-proxy/transfer/oci"
 )
 
-// A PasswordSource gives a password that may change while the node runs. Its methods may
-// be called from any goroutine.
-type PasswordSource interface {
-	// Password returns the password of the moment, at once.
-	Password() string
-	// Fresh returns the password after looking for a new one: the old one was refused. It
+// Credentials are a user name and a password or token. With the user name [IdentityUser] the
+// password is an identity token.
+type Credentials struct{ Username, Password string }
+
+// IdentityUser stands in the place of a user name beside an identity token, as docker's
+// credential helpers give it. Such a token is a refresh token: token servers exchange it
+// (RFC 6749 section 6), and registries themselves do not take it.
+const IdentityUser = "<token>"
+
+// A LoginSource gives credentials that may change while the node runs. Its methods may be
+// called from any goroutine.
+type LoginSource interface {
+	// Last returns the last credentials, at once. They may have ended. Zero: there were none.
+	Last() Credentials
+	// Ready returns credentials that have not ended. If there are none, it waits for new ones,
+	// until ctx ends at the latest. What the error says is for operators alone.
+	Ready(ctx context.Context) (Credentials, error)
+	// Fresh returns credentials after looking for new ones: the last ones were refused. It
 	// returns when ctx ends at the latest.
-	Fresh(ctx context.Context) string
+	Fresh(ctx context.Context) Credentials
 }
 
 // A login is the credentials for a registry, and who may see them.
 type login struct {
-	home               *home
-	username, password string
-	source             PasswordSource // of the password, nil: it stays
-	realmHosts         []string       // as Registry.RealmHosts
+	home       *home
+	fixed      Credentials
+	source     LoginSource // of the credentials, nil: they are fixed
+	realmHosts []string    // as Registry.RealmHosts
 }
 
-// given reports whether there are credentials.
-func (l *login) given() bool { return l.username != "" || l.password != "" || l.source != nil }
+// given reports whether there are credentials, or may be.
+func (l *login) given() bool { return l.fixed != Credentials{} || l.source != nil }
 
-// now returns the password of the moment.
-func (l *login) now() string {
+// last returns the credentials of the moment.
+func (l *login) last() Credentials {
 	if l.source == nil {
-		return l.password
+		return l.fixed
 	}
-	return l.source.Password()
+	return l.source.Last()
 }
 
-// fresh returns the password after a look for a new one.
-func (l *login) fresh(ctx context.Context) string {
+// ready returns credentials to show to the registry or its token server.
+func (l *login) ready(ctx context.Context) (Credentials, error) {
 	if l.source == nil {
-		return l.password
+		return l.fixed, nil
+	}
+	c, err := l.source.Ready(ctx)
+	if err != nil {
+		f := l.home.fail(oci.Unavailable, never, l.home.host, "this node's login there cannot be had; its log says why")
+		f.Err = err
+		f.ended(ctx)
+		return c, f
+	}
+	return c, nil
+}
+
+// fresh returns the credentials after a look for new ones.
+func (l *login) fresh(ctx context.Context) Credentials {
+	if l.source == nil {
+		return l.fixed
 	}
 	return l.source.Fresh(ctx)
+}
+
+// header returns an Authorization header with the credentials (RFC 7617).
+func (l *login) header(ctx context.Context) (string, error) {
+	c, err := l.ready(ctx)
+	if err != nil {
+		return "", err
+	}
+	if c.Username == IdentityUser {
+		return "", l.home.fail(oci.Denied, never, l.home.host, "it asks for a user and a password, and the login for it is an identity token, which only token servers take")
+	}
+	return basic(c.Username, c.Password), nil
 }
 
 // basic returns an Authorization header with credentials (RFC 7617).

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -69,11 +70,16 @@ func (s *passes) forget(repo string, p pass) {
 	s.challenges.forget(repo)
 }
 
-// renew looks for a new password after one was refused, and reports whether there is one.
-// Then it forgets what the old one got, and what repo asked for: that might show a wrong
-// password twice.
-func (s *passes) renew(ctx context.Context, repo, refused string) bool {
-	if s.login.source == nil || s.login.fresh(ctx) == refused {
+// renew looks for a new login after one was refused, and reports whether there is one. Then
+// it forgets what the old one got, and what repo asked for: that might show a wrong password
+// twice. If there was no login before the request, it is the one that was got for it that was
+// refused.
+func (s *passes) renew(ctx context.Context, repo string, refused Credentials) bool {
+	if s.login.source == nil {
+		return false
+	}
+	refused = cmp.Or(refused, s.login.last())
+	if s.login.fresh(ctx) == refused {
 		return false
 	}
 	s.tokens.dropAll(refused)
@@ -144,12 +150,17 @@ func (s *passes) realm(at *url.URL, value string) (*url.URL, error) {
 // meet returns the pass that ch asks for.
 func (s *passes) meet(ctx context.Context, repo string, ch challenge) (pass, error) {
 	if ch.scheme == "basic" {
-		return pass{header: basic(s.login.username, s.login.now()), challenge: ch}, nil
+		header, err := s.login.header(ctx)
+		return pass{header: header, challenge: ch}, err
 	}
 	key := s.key(ch)
 	key.scope = scopeOf(ch, repo)
 	if s.login.mayBeSeenAt(key.realm) {
-		key.username, key.password = s.login.username, s.login.now()
+		c, err := s.login.ready(ctx)
+		if err != nil {
+			return pass{}, err
+		}
+		key.username, key.password = c.Username, c.Password
 	}
 	token, cached, err := s.tokens.get(ctx, key)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -18,16 +19,17 @@ const maxHops = 10
 
 // An ask is a request in parts.
 type ask struct {
-	method   string // GET or HEAD
+	method   string // GET or HEAD; POST to exchange a token
 	repo     string // "": the registry as a whole
 	path     string // below /v2/<repo>/
 	query    oci.Query
 	accept   string
-	offset   int64 // > 0: from that byte on
-	length   int64 // > 0: that many bytes
-	upTo     bool  // fewer of them will do, and so will the whole
-	handOver bool  // a redirect is not followed but is the answer
-	token    bool  // a token server is asked
+	offset   int64  // > 0: from that byte on
+	length   int64  // > 0: that many bytes
+	upTo     bool   // fewer of them will do, and so will the whole
+	handOver bool   // a redirect is not followed but is the answer
+	token    bool   // a token server is asked
+	form     string // body of a POST (application/x-www-form-urlencoded)
 	budget   *budget
 }
 
@@ -53,7 +55,14 @@ func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Req
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
-	return (&http.Request{Method: a.method, URL: u, Host: u.Host, Header: h}).WithContext(a.metered(ctx))
+	req := (&http.Request{Method: a.method, URL: u, Host: u.Host, Header: h}).WithContext(a.metered(ctx))
+	if a.form != "" {
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(a.form)), nil }
+		req.Body, _ = req.GetBody()
+		req.ContentLength = int64(len(a.form))
+	}
+	return req
 }
 
 // hops send a request to the registry and on, wherever redirects lead.

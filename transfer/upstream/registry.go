@@ -29,8 +29,8 @@ type Registry struct {
 	Configured bool
 	// Username and Password are shown only to the registry and its token servers.
 	Username, Password string
-	// PasswordSource gives the password instead, if that may change. Nil: it stays.
-	PasswordSource PasswordSource
+	// Source gives both instead, if they may change. Nil: they stay.
+	Source LoginSource
 	// Accounts are further logins, 31 at most. Requests take all of them by turns.
 	Accounts []Account
 	// Reserve is the percentage of an account's rate limit below which the other accounts
@@ -75,7 +75,7 @@ type Registry struct {
 
 // check returns what is wrong with the settings, and the certificates to trust.
 func (cfg Registry) check() (*x509.CertPool, error) {
-	if (cfg.Username != "" || cfg.Password != "" || cfg.PasswordSource != nil || len(cfg.Accounts) > 0) && !cfg.Configured {
+	if (cfg.Username != "" || cfg.Password != "" || cfg.Source != nil || len(cfg.Accounts) > 0) && !cfg.Configured {
 		return nil, fmt.Errorf("registry %s: credentials for a registry that is not configured", cfg.Host)
 	}
 	if len(cfg.Accounts) > maxAccounts {
@@ -133,16 +133,16 @@ func (r *registry) ask(ctx context.Context, a ask) (*answer, error) {
 }
 
 // askAs asks for a with one account, as meetAll does. If the login is refused and there is a
-// new password by now, it asks once more with that: what was right for hours may have just
+// new one by now, it asks once more with that: what was right for hours may have just
 // ended (ECR, Artifact Registry). former is the visit of another account, nil if there was
 // none.
 func (r *registry) askAs(ctx context.Context, who *account, a ask, former *visit) *visit {
-	login := who.passes.login.now()
+	before := who.passes.login.last()
 	v := r.meetAll(ctx, who, a, former)
-	if !refusesLogin(v.ans, v.err) || !who.passes.renew(ctx, a.repo, login) || !a.budget.refund() {
+	if !refusesLogin(v.ans, v.err) || !who.passes.renew(ctx, a.repo, before) || !a.budget.refund() {
 		return v
 	}
-	r.net.log.InfoContext(ctx, "login refused; trying again with the new password", "registry", r.home.host)
+	r.net.log.InfoContext(ctx, "login refused; trying again with the new one", "registry", r.home.host)
 	if v.err == nil {
 		v.ans.discard()
 	}

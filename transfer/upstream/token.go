@@ -117,12 +117,12 @@ func (s *tokens) drop(key tokenKey, value string) {
 	}
 }
 
-// dropAll forgets the tokens that a password got.
-func (s *tokens) dropAll(password string) {
+// dropAll forgets the tokens that a login got.
+func (s *tokens) dropAll(c Credentials) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range s.kept.Keys() {
-		if key.password == password {
+		if key.username == c.Username && key.password == c.Password {
 			s.kept.Remove(key)
 		}
 	}

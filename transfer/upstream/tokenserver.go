@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,12 +26,62 @@ const (
 // tokenServers ask the token servers that a registry's challenges name.
 type tokenServers struct{ hops hops }
 
-// fetch gets key's token (the Docker token protocol, "How to authenticate").
-// Redirects to another origin are followed without credentials.
+// fetch gets key's token: for an identity token in exchange, else as get does.
 func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Duration, error) {
+	if key.username == IdentityUser {
+		return s.exchange(ctx, key)
+	}
+	return s.get(ctx, key)
+}
+
+// exchange gets key's token for an identity token (RFC 6749 section 6, as the Docker token
+// protocol has it under "OAuth2"). Redirects are not followed, since the identity token is in
+// the body.
+func (s tokenServers) exchange(ctx context.Context, key tokenKey) (string, time.Duration, error) {
+	u, err := url.Parse(key.realm)
+	if err != nil {
+		return "", 0, s.unreadable()
+	}
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {key.password}, "client_id": {"oci-proxy"}, "service": {key.service}}
+	if key.scope != "" {
+		form.Set("scope", key.scope)
+	}
+	resp, at, err := s.hops.send(ctx, ask{method: http.MethodPost, accept: "application/json", token: true, form: form.Encode()}, u, "")
+	if err != nil {
+		return "", 0, err
+	}
+	ans := &answer{resp: resp, home: s.hops.home, url: at, asked: oci.TokenServer}
+	if ans.redirects() {
+		ans.discard()
+		return "", 0, s.hops.home.fail(oci.Unavailable, never, shown(at), "the token server redirects, which an identity token does not follow")
+	}
+	value, life, err := s.take(ctx, ans, true)
+	if f, ok := errors.AsType[*failure](err); ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, f.Status) {
+		f.Reason += "; it may not take identity tokens"
+	}
+	return value, life, err
+}
+
+// unreadable is the failure of a realm that is no URL.
+func (s tokenServers) unreadable() *failure {
+	return s.hops.home.fail(oci.Unavailable, never, s.hops.home.host, "the token server's URL can't be read")
+}
+
+// take reads the token in a token server's answer.
+func (s tokenServers) take(ctx context.Context, ans *answer, withLogin bool) (string, time.Duration, error) {
+	value, life, err := readToken(ctx, ans, withLogin)
+	if err == nil {
+		s.hops.home.meter.Token()
+	}
+	return value, life, err
+}
+
+// get gets key's token (the Docker token protocol, "How to authenticate").
+// Redirects to another origin are followed without credentials.
+func (s tokenServers) get(ctx context.Context, key tokenKey) (string, time.Duration, error) {
 	u, err := tokenURL(key)
 	if err != nil {
-		return "", 0, s.hops.home.fail(oci.Unavailable, never, s.hops.home.host, "the token server's URL can't be read")
+		return "", 0, s.unreadable()
 	}
 	header, asked := "", oci.TokenServer
 	if key.username != "" || key.password != "" {
@@ -47,11 +99,7 @@ func (s tokenServers) fetch(ctx context.Context, key tokenKey) (string, time.Dur
 			return "", 0, f
 		}
 		if next == nil {
-			value, life, err := readToken(ctx, ans, header != "")
-			if err == nil {
-				s.hops.home.meter.Token()
-			}
-			return value, life, err
+			return s.take(ctx, ans, header != "")
 		}
 		asked = ans.askedNext(sameOrigin(at, next))
 		if asked != oci.TokenServer {

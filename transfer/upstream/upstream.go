@@ -59,7 +59,7 @@ var _ oci.Upstream = (*Client)(nil)
 // addresses. The error joins everything that is wrong with the arguments.
 func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, error) {
 	fallback.Configured, fallback.Insecure = false, false
-	fallback.Username, fallback.Password, fallback.PasswordSource, fallback.RealmHosts = "", "", nil, nil
+	fallback.Username, fallback.Password, fallback.Source, fallback.RealmHosts = "", "", nil, nil
 	fallback.Accounts = nil
 	c := &Client{life: wait.NewLife(), named: make(map[string]*registry, len(registries))}
 	var wrong []error

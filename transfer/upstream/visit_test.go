@@ -296,7 +296,7 @@ func TestALoginThatAHiddenRegistryRefuses(t *testing.T) {
 	client := faked(t, withLogin(Registry{}), h.trip)
 	for _, refuses := range []bool{true, false, true} {
 		h.refuses = refuses
-		client.named["reg.example.com"].accounts.all[0].passes.tokens.dropAll(canary)
+		client.named["reg.example.com"].accounts.all[0].passes.tokens.dropAll(Credentials{"user", canary})
 		_, err := client.Manifest(t.Context(), tagged, nil)
 		if !refuses && err != nil {
 			t.Error(err)

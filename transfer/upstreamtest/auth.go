@@ -29,6 +29,7 @@ type BearerAuth struct {
 	Realm          string        // overrides the realm of the challenge
 	Extra          []string      // further challenges, each in a header of its own before the right one
 	SeparateHost   bool          // the token server has a port of its own
+	Identity       string        // an identity token, which a POST exchanges; "": the token server takes none
 }
 
 // Basic makes the registry ask for this login by HTTP Basic.
@@ -182,6 +183,10 @@ func (r *Registry) challenge(repo, problem string) string {
 
 // serveToken answers a request to the token server.
 func (r *Registry) serveToken(w *wire, req *http.Request) {
+	if req.Method == http.MethodPost && r.opts.bearer.Identity != "" {
+		r.exchange(w, req)
+		return
+	}
 	query := req.URL.Query()
 	repos, ok := scopes(query["scope"])
 	switch {
@@ -197,6 +202,20 @@ func (r *Registry) serveToken(w *wire, req *http.Request) {
 	default:
 		user, _, _ := req.BasicAuth()
 		w.content("application/json", encode(r.issue(user, repos)))
+	}
+}
+
+// exchange answers a POST to the token server (RFC 6749 section 6).
+func (r *Registry) exchange(w *wire, req *http.Request) {
+	err := req.ParseForm()
+	repos, ok := scopes(req.PostForm["scope"])
+	switch form := req.PostForm; {
+	case err != nil, !ok, form.Get("service") != tokenService, form.Get("grant_type") != "refresh_token", form.Get("client_id") == "", req.URL.RawQuery != "", req.Header.Get("Authorization") != "":
+		w.fail(http.StatusBadRequest, "UNSUPPORTED")
+	case form.Get("refresh_token") != r.opts.bearer.Identity:
+		w.fail(http.StatusUnauthorized, "UNAUTHORIZED")
+	default:
+		w.content("application/json", encode(r.issue("identity", repos)))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -33,6 +34,10 @@ type Budget struct {
 	fresh    list.List // of *want: claims that hold none
 	favoured *Claim
 }
+
+// Memory returns how many bytes of memory one Budget is to have: an eighth of what this process
+// may use (GOMEMLIMIT), but least at least, and most at most.
+func Memory(least, most int64) int64 { return min(max(debug.SetMemoryLimit(-1)/8, least), most) }
 
 // NewBudget returns a Budget of that many bytes. A claim may hold half of them.
 // At most crowd claims wait at a time, each for patience at most.
