@@ -228,9 +228,19 @@ func TestAPlaceThatConnectsSlowlyIsNotOutOfReach(t *testing.T) {
 		if took := time.Since(start); took < Patience {
 			t.Errorf("it took %v: nobody had to wait", took)
 		}
+		n.become(refuses(syscall.ECONNREFUSED))
+		_, err := client.Stat(t.Context(), tagged, false, nil)
+		wantError(t, err, oci.Unavailable, "connection refused")
 		n.become(blackhole)
 		start = time.Now()
-		_, err := client.Stat(t.Context(), tagged, false, nil)
+		_, err = client.Stat(t.Context(), tagged, false, nil)
+		wantError(t, err, oci.Unavailable, "connection refused")
+		if took := time.Since(start); took > glance {
+			t.Errorf("out of reach since, it took %v", took)
+		}
+		time.Sleep(outageFor + probeTime) // in the bubble's time
+		start = time.Now()
+		_, err = client.Stat(t.Context(), tagged, false, nil)
 		wantError(t, err, oci.Timeout, "no connection in time")
 		if took := time.Since(start); took > Patience {
 			t.Errorf("when nobody gets in any more, it took %v", took)

@@ -146,13 +146,16 @@ func (o *outages) claim(place string, p *probe) (other *probe) {
 	return nil
 }
 
-// sinceReached returns how long ago anybody last reached a place; a long time, if that
-// is not known.
-func (o *outages) sinceReached(place string) time.Duration {
+// grace returns for how long a request that has waited for a connection may go on waiting,
+// because somebody else got one at a place within most.
+func (o *outages) grace(place string, most time.Duration) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	at, _ := o.reaches.Peek(place)
-	return time.Since(at)
+	at, ok := o.reaches.Peek(place)
+	if !ok || o.at(place) != nil { // that came after
+		return 0
+	}
+	return most - time.Since(at)
 }
 
 // failed notes that the dial p to a place has failed, or takes too long and goes on

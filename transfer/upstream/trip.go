@@ -106,7 +106,7 @@ func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	var limit *time.Timer
 	limit = time.AfterFunc(time.Hour, func() {
-		if left := n.patience - n.outages.sinceReached(t.place); left > 0 {
+		if left := n.outages.grace(t.place, n.patience); left > 0 {
 			limit.Reset(left)
 			return
 		}
