@@ -15,7 +15,7 @@ import (
 // seeds, and its way to the other members.
 func (d *doctor) self(ctx context.Context) []step {
 	var out []step
-	reasons := d.reports.broken()
+	reasons, _ := d.reports.reasons()
 	for _, r := range reasons {
 		out = append(out, d.stepOf("node", "health", wrong("%s", r)))
 	}

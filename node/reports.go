@@ -136,7 +136,7 @@ func veil(members []cluster.Member) {
 	for i := range members {
 		if s := members[i].Stats; s != nil && len(s.Reasons) > 0 {
 			veiled := *s
-			veiled.Reasons = health.CodesIn(s.Reasons)
+			veiled.Reasons = s.Codes
 			members[i].Stats = &veiled
 		}
 	}
@@ -157,8 +157,15 @@ func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
 func (p *reports) own() *figures.Node {
 	n := p.counted()
 	n.Uptime, n.Pulls = max(1, int64(time.Since(p.began).Seconds())), p.pulls.underWay()
-	n.Reasons = figures.Reasons(reasons(p.broken(), true))
+	wrong := p.broken()
+	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
 	return n
+}
+
+// reasons say why this node is degraded, as operators hear it, and as everybody does.
+func (p *reports) reasons() (full, coded []string) {
+	full = p.broken()
+	return full, codes(full)
 }
 
 // counted are this node's figures.

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 	"unicode/utf8"
 )
@@ -53,28 +51,11 @@ type diagnosis struct {
 
 // askDoctor asks the node, and prints its lines as they come.
 func askDoctor(ctx context.Context, t target, what any, raw bool, s streams) error {
-	text, err := json.Marshal(what)
-	if err != nil {
-		return err
-	}
-	resp, err := t.do(ctx, http.MethodPost, "/_/doctor", http.Header{"Content-Type": {"application/json"}}, func() io.Reader { return bytes.NewReader(text) })
-	if err != nil {
-		return fmt.Errorf("asking %s to look: %w", t.addr, err)
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	if resp.StatusCode != http.StatusOK {
-		_, err := answered(resp)
-		return fmt.Errorf("asking %s to look: %w", t.addr, err)
-	}
 	var last diagnosis
-	for dec := json.NewDecoder(resp.Body); ; {
-		var one json.RawMessage
+	return t.lines(ctx, "look", "/_/doctor", what, func(one json.RawMessage) (bool, error) {
 		var line diagnosis
-		if err := dec.Decode(&one); err != nil {
-			return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
-		}
 		if err := json.Unmarshal(one, &line); err != nil {
-			return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
+			return true, fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 		}
 		switch {
 		case raw:
@@ -82,11 +63,12 @@ func askDoctor(ctx context.Context, t target, what any, raw bool, s streams) err
 		case !line.Done:
 			line.print(s.out, last)
 		}
-		if line.Done {
-			return line.verdict(raw, s)
-		}
 		last = line
-	}
+		if line.Done {
+			return true, line.verdict(raw, s)
+		}
+		return false, nil
+	})
 }
 
 // print prints a line, below a heading if it is of another node than the last.

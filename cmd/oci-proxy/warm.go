@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -84,32 +82,13 @@ func readImages(name string) ([]string, error) {
 
 // askWarm asks the node, and prints its lines as they come.
 func askWarm(ctx context.Context, t target, what any, raw bool, s streams) error {
-	text, err := json.Marshal(what)
-	if err != nil {
-		return err
-	}
-	resp, err := t.do(ctx, http.MethodPost, "/_/warm", http.Header{"Content-Type": {"application/json"}}, func() io.Reader { return bytes.NewReader(text) })
-	if err != nil {
-		return fmt.Errorf("asking %s to pull images: %w", t.addr, err)
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	if resp.StatusCode != http.StatusOK {
-		_, err := answered(resp)
-		return fmt.Errorf("asking %s to pull images: %w", t.addr, err)
-	}
 	began := time.Now()
-	for dec := json.NewDecoder(resp.Body); ; {
-		var one json.RawMessage
-		if err := dec.Decode(&one); err != nil {
-			return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
-		}
+	return t.lines(ctx, "pull images", "/_/warm", what, func(one json.RawMessage) (last bool, err error) {
 		if raw {
 			fmt.Fprintf(s.out, "%s\n", one)
 		}
-		if done, err := printWarm(one, raw, began, s); done || err != nil {
-			return err
-		}
-	}
+		return printWarm(one, raw, began, s)
+	})
 }
 
 // printWarm prints a line of the node's answer, and reports whether it is the last. The

@@ -143,7 +143,8 @@ type Node struct {
 	// Of the node itself; earlier versions tell none of them.
 	Uptime  int64    `json:"uptime_seconds,omitempty"` // whole seconds since it started, at least 1
 	Pulls   int64    `json:"pulls,omitempty"`          // requests of pulls that it is answering
-	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health says it
+	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health tells operators
+	Codes   []string `json:"codes,omitempty"`          // the same, as it tells everybody
 }
 
 const (
@@ -169,7 +170,7 @@ func Parse(raw []byte) (*Node, error) {
 	if len(n.Registries) > maxRegistries || !sane(n.MaxSize, n.Uptime, n.Pulls) || !named(n.Ring) {
 		return nil, errBounds
 	}
-	n.Reasons = Reasons(n.Reasons)
+	n.Reasons, n.Codes = Reasons(n.Reasons), Reasons(n.Codes)
 	for name, r := range n.Registries {
 		switch {
 		case r == nil:

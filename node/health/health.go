@@ -121,18 +121,3 @@ func Text(err error) string {
 	code := string(CodeOf(err))
 	return code + ": " + strings.TrimPrefix(err.Error(), code+": ")
 }
-
-// CodesIn returns the codes of what Text made, each once. What has no known code, as an
-// answer of a newer node may, has Other.
-func CodesIn(texts []string) (codes []string) {
-	for _, text := range texts {
-		code, _, _ := strings.Cut(text, ":")
-		if !slices.Contains(Codes(), Code(code)) {
-			code = string(Other)
-		}
-		if !slices.Contains(codes, code) {
-			codes = append(codes, code)
-		}
-	}
-	return codes
-}
