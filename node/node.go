@@ -33,6 +33,7 @@ import (
 	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -60,7 +61,8 @@ type Node struct {
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
 	leaveOnce  sync.Once
-	tell       func(Stage) // what Run has come to
+	tell       func(Stage)   // what Run has come to
+	tracer     *trace.Tracer // nil: nothing is traced
 }
 
 // Version is this program's, as other members and readers of the page are told.
@@ -104,7 +106,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, gate: n.gate, fetcher: n.fetcher,
-		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited,
+		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited, tracing: tracing{nameOf(cfg), n.tracer, n.gate.FromBalancer},
 	}
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, sites, n.log}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own)
@@ -125,6 +127,9 @@ func fetching(n *Node, sites sites) (fetch transfer.Config, err error) {
 // open opens the rooms below the fetcher. If it fails, close closes those that
 // are open.
 func (n *Node) open(test seams) (err error) {
+	if n.tracer, err = trace.Open(nameOf(n.cfg), Version, n.log); err != nil {
+		return err
+	}
 	limits := gate.SystemLimits()
 	if test.limits != nil {
 		limits = *test.limits
@@ -146,7 +151,7 @@ func (n *Node) open(test seams) (err error) {
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
-		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Log: n.log, Seams: test.Seams,
+		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: Version, Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Tracer: n.tracer, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
@@ -213,6 +218,7 @@ func (n *Node) close(ctx context.Context) error {
 	if n.gate != nil {
 		n.gate.Close(ctx)
 	}
+	n.tracer.Close(ctx)
 	return errors.Join(errs...)
 }
 

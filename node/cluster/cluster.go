@@ -25,6 +25,7 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
+	"oci-proxy/transfer/trace"
 )
 
 // Registries are what this node's config says of registries, and the shards that
@@ -54,8 +55,10 @@ type Config struct {
 	Asked func(kind, outcome string, took time.Duration)
 	// Pause hears that a registry has asked another member to be left alone for a time.
 	Pause func(registry string, d time.Duration)
-	Log   *slog.Logger
-	Seams Seams
+	// Tracer is as peer.ServerConfig.Tracer.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
+	Seams  Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -116,7 +119,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Asks: c.cfg.Registries.Asks,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

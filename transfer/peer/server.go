@@ -6,12 +6,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wire"
 )
 
@@ -45,6 +47,8 @@ type ServerConfig struct {
 	// Pause hears that a registry has asked another member to be left alone for a time, an
 	// hour at most. It returns at once. nil: nobody wants to know.
 	Pause func(registry string, d time.Duration)
+	// Tracer records what members ask, as part of their traces. nil: nothing is recorded.
+	Tracer *trace.Tracer
 	// Stats returns this node's counters, which become at most 1 MiB of JSON.
 	Stats func() any
 	Log   *slog.Logger
@@ -57,6 +61,7 @@ type Server struct {
 	member              roster
 	gate                gate
 	answers             *answers
+	tracer              *trace.Tracer
 	table               routes
 	conns               *wire.Ledger
 	pieceTime           time.Duration // tests shorten it
@@ -70,7 +75,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s := &Server{
 		log: cfg.Log, member: cfg.Member,
 		gate:    gate{nonce: cfg.Nonce, member: cfg.Member, replays: newReplays(cfg.Member)},
-		answers: a, table: newRoutes(a), conns: wire.NewLedger(0, maxStrangers), pieceTime: pieceTime,
+		answers: a, tracer: cfg.Tracer, table: newRoutes(a), conns: wire.NewLedger(0, maxStrangers), pieceTime: pieceTime,
 	}
 	s.SetKeys(cfg.Keys)
 	return s
@@ -139,7 +144,13 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
-	c.Request = c.WithContext(oci.ForClient(c.Context(), "member "+c.sender))
+	ctx, span := s.tracer.Begin(oci.ForClient(c.Context(), "member "+c.sender), "member", c.Header)
+	if span.On() {
+		span.Set("oci_proxy.node", s.answers.cfg.Name)
+		span.Set("oci_proxy.kind", path.Dir(c.path))
+	}
+	defer func() { span.End(err) }()
+	c.Request = c.WithContext(ctx)
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	s.tellWay(answer, c)
 	if !to.slots.take() {
@@ -147,7 +158,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer to.slots.free()
-	if err := to.answer(answer, c); err != nil {
+	if err = to.answer(answer, c); err != nil {
 		s.fail(answer, c, err)
 	}
 }
