@@ -12,6 +12,7 @@ import (
 	"oci-proxy/node/rules"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 )
 
 // An api answers the registry API, /v2.
@@ -26,6 +27,7 @@ type api struct {
 	pulls   *pulls
 	totals  func() totals
 	waited  func(time.Duration) // hears how long a pull waited for its turn
+	tracing tracing
 }
 
 // ServeHTTP implements http.Handler.
@@ -49,7 +51,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		a.pulls.begin()
 		defer a.pulls.end()
-		err = a.pull(w, r, req, who)
+		traced, span := a.tracing.begin(r, req)
+		defer func() { a.tracing.end(traced, span, err) }()
+		err = a.pull(w, traced, req, who)
 	}
 	if err != nil {
 		a.markKept(w, req, err)
@@ -75,7 +79,9 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		return err
 	}
 	asked := time.Now()
+	_, queue := trace.Start(r.Context(), "queue")
 	end, err := a.gate.Turn(r.Context(), who)
+	queue.End(err)
 	waited := time.Since(asked)
 	a.waited(waited)
 	noteQueue(r, waited)

@@ -15,14 +15,14 @@ import (
 // seeds, and its way to the other members.
 func (d *doctor) self(ctx context.Context) []step {
 	var out []step
-	reasons, _ := d.reports.reasons()
-	for _, r := range reasons {
+	degraded := reasons(d.reports.broken(), true)
+	for _, r := range degraded {
 		out = append(out, d.stepOf("node", "health", wrong("%s", r)))
 	}
 	switch {
 	case !d.reports.ready.Load():
 		out = append(out, d.stepOf("node", "health", doubtful("it is not ready: it starts, or drains")))
-	case len(reasons) == 0:
+	case len(degraded) == 0:
 		out = append(out, d.stepOf("node", "health", fine("healthy, up for %s", time.Since(d.reports.began).Round(time.Second))))
 	}
 	looked := make(chan []step, 1)

@@ -36,6 +36,7 @@ import (
 	"oci-proxy/transfer/egress"
 	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -67,7 +68,8 @@ type Node struct {
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
 	leaveOnce  sync.Once
-	tell       func(Stage) // what Run has come to
+	tell       func(Stage)   // what Run has come to
+	tracer     *trace.Tracer // nil: nothing is traced
 }
 
 // Version is this program's, as other members and readers of the page are told.
@@ -113,7 +115,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
-		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited,
+		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited, tracing: tracing{nameOf(cfg), n.tracer, n.gate.FromBalancer},
 	}
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log}
 	n.keeper = keeper.New(n.registries, n.log)
@@ -140,6 +142,9 @@ func fetching(n *Node, sites sites) (fetch transfer.Config, err error) {
 // open opens the rooms below the fetcher. If it fails, close closes those that
 // are open.
 func (n *Node) open(test seams) (err error) {
+	if n.tracer, err = trace.Open(nameOf(n.cfg), Version, n.log); err != nil {
+		return err
+	}
 	limits := gate.SystemLimits()
 	if test.limits != nil {
 		limits = *test.limits
@@ -162,7 +167,7 @@ func (n *Node) open(test seams) (err error) {
 	n.registries = openRegistries(n.cfg, n.log)
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse,
-		Examine: n.examine, Log: n.log, Seams: test.Seams,
+		Examine: n.examine, Tracer: n.tracer, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
@@ -238,6 +243,7 @@ func (n *Node) close(ctx context.Context) error {
 	if n.gate != nil {
 		n.gate.Close(ctx)
 	}
+	n.tracer.Close(ctx)
 	return errors.Join(errs...)
 }
 

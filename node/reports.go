@@ -162,12 +162,6 @@ func (p *reports) own() *figures.Node {
 	return n
 }
 
-// reasons say why this node is degraded, as operators hear it, and as everybody does.
-func (p *reports) reasons() (full, coded []string) {
-	full = p.broken()
-	return full, codes(full)
-}
-
 // counted are this node's figures.
 func (p *reports) counted() *figures.Node {
 	n := &figures.Node{Registries: p.byRegistry()}

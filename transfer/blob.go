@@ -11,6 +11,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 )
 
@@ -71,7 +72,10 @@ func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error
 	if pass == nil {
 		return nil, err
 	}
-	if blob, err := pass.Blob(); err == nil {
+	_, span := trace.Start(ctx, "disk")
+	blob, err := pass.Blob()
+	span.End(err)
+	if err == nil {
 		b.excerpts.Review(t.Request, pass.Blob)
 		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
 	}
@@ -89,7 +93,7 @@ func (b *blobs) pass(ctx context.Context, t *flight.Ticket) (*grants.Pass, error
 // follow boards a flight and waits for its first bytes. again says that after the
 // error another attempt makes sense.
 func (b *blobs) follow(ctx context.Context, t *flight.Ticket) (a *Answer, again bool, err error) {
-	t.Client, t.RequestID, t.User = oci.ClientOf(ctx), oci.RequestOf(ctx), oci.UserOf(ctx)
+	t.Client, t.RequestID, t.User, t.Trace = oci.ClientOf(ctx), oci.RequestOf(ctx), oci.UserOf(ctx), trace.Of(ctx)
 	fl, joined, err := b.flights.Board(t)
 	if err != nil {
 		return nil, errors.Is(err, flight.ErrLanded), err

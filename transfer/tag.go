@@ -10,6 +10,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 
 	"github.com/opencontainers/go-digest"
@@ -89,7 +90,9 @@ func (t *tags) known(ctx context.Context, q question) (*oci.Found, error) {
 }
 
 // current asks what the tag means, and gets that unless it is here.
-func (t *tags) current(ctx context.Context, q question) (*oci.Found, error) {
+func (t *tags) current(ctx context.Context, q question) (_ *oci.Found, err error) {
+	ctx, span := trace.Start(ctx, "tag")
+	defer func() { span.End(err) }()
 	c, joined, err := t.ask(ctx, q)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ import (
 func serve(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("serve", flag.ContinueOnError)
 	file, port := serveFlags(fl)
+	profile := fl.String("pprof", "", "serve profiles of this process at that `address` of loopback, such as 127.0.0.1:6060, below /debug/pprof/")
 	if err := parse(fl, args, s); err != nil {
 		return err
 	}
@@ -37,6 +38,13 @@ func serve(ctx context.Context, args []string, s streams) error {
 		return badUsage(s, "oci-proxy serve: -port %d is not a port; use a number from 1 to 65535", *port)
 	}
 	cfg.Port = cmp.Or(*port, cfg.Port)
+	if *profile != "" {
+		end, err := serveProfiles(ctx, *profile, s)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	return runNode(ctx, cfg, *file, logger(cfg, s))
 }
 

@@ -27,6 +27,7 @@ import (
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
+	"oci-proxy/transfer/trace"
 )
 
 // Registries are what this node's config says of registries, and the shards that
@@ -60,8 +61,10 @@ type Config struct {
 	Refuses func(user oci.User, ref oci.Ref) error
 	// Examine answers what another member asks about this node, as peer.ServerConfig.Examine.
 	Examine func(ctx context.Context, question []byte) (any, error)
-	Log     *slog.Logger
-	Seams   Seams
+	// Tracer is as peer.ServerConfig.Tracer.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
+	Seams  Seams
 }
 
 // Seams are where tests reach in. Zero fields change nothing.
@@ -126,7 +129,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Stats: func() any { return c.network.withRing(own()) },
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

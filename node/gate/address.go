@@ -37,6 +37,12 @@ func (a addresses) of(r *http.Request) netip.Addr {
 	return at
 }
 
+// balanced reports whether a request comes from a trusted load balancer.
+func (a addresses) balanced(r *http.Request) bool {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && within(a.trusted, addr.Addr().Unmap())
+}
+
 // parseHop reads one address of X-Forwarded-For. Some balancers add the port.
 func parseHop(s string) netip.Addr {
 	if a, err := netip.ParseAddr(s); err == nil {
@@ -98,3 +104,6 @@ func forwarded(h http.Header) bool {
 	}
 	return false
 }
+
+// FromBalancer reports whether a request comes from one of trusted_proxies.
+func (g *Gate) FromBalancer(r *http.Request) bool { return g.access.addresses.balanced(r) }

@@ -12,6 +12,7 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 )
 
@@ -20,15 +21,16 @@ import (
 type filler struct {
 	*Flight
 	flights *Flights
-	client  string      // whose request began the flight
-	id      string      // the id of that request
-	user    oci.User    // for whom
-	damaged cache.Blob  // a copy in the shard that is in part damaged, nil if there is none
-	early   *Flight     // one of this node that follows others, and has bytes already, nil for none
-	peers   []mesh.Peer // that have sent bytes
-	others  bool        // bytes came from other sources too
-	brought []part      // what came from upstream
-	doubted bool        // the registry told another size than the manifest
+	client  string       // whose request began the flight
+	id      string       // the id of that request
+	user    oci.User     // for whom
+	trace   trace.Parent // of that request, then of the flight
+	damaged cache.Blob   // a copy in the shard that is in part damaged, nil if there is none
+	early   *Flight      // one of this node that follows others, and has bytes already, nil for none
+	peers   []mesh.Peer  // that have sent bytes
+	others  bool         // bytes came from other sources too
+	brought []part       // what came from upstream
+	doubted bool         // the registry told another size than the manifest
 }
 
 // A part is what one stream from upstream brought, from an offset on.
@@ -46,13 +48,15 @@ func (f *filler) cfg() *Config { return &f.flights.cfg }
 
 func (f *filler) ctx() context.Context {
 	ctx := oci.ForClient(f.flights.cfg.Life.Context(), f.client)
-	return oci.ForUser(oci.ForRequest(ctx, f.id), f.user)
+	return f.trace.Into(oci.ForUser(oci.ForRequest(ctx, f.id), f.user))
 }
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
 // end: they may ask again at once.
 func (f *filler) run() {
 	start := time.Now()
+	ctx, span := trace.Start(f.ctx(), "flight")
+	f.trace = trace.Of(ctx)
 	err := f.fill()
 	if err == nil && !f.ingest.Wrong() {
 		f.cfg().Grants.Delivered(f.request, oci.BlobResource, f.Provenance().At)
@@ -71,6 +75,9 @@ func (f *filler) run() {
 	if err == nil {
 		archive(f)
 	}
+	span.Set("server.address", f.Host())
+	span.Count("oci_proxy.bytes", f.ingest.Offset())
+	span.End(err)
 	f.report(err, time.Since(start))
 }
 
@@ -191,7 +198,10 @@ func final(src source, err error) bool {
 
 // commit ends a complete download.
 func (f *filler) commit() error {
-	if err := f.ingest.Commit(); err != nil {
+	_, span := trace.Start(f.ctx(), "disk")
+	err := f.ingest.Commit()
+	span.End(err)
+	if err != nil {
 		return &oci.Error{Kind: oci.Corrupt, Registry: f.key.Registry, Host: f.Host(), Reason: f.wrongBytes(), Err: err}
 	}
 	return nil

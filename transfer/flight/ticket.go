@@ -7,19 +7,21 @@ import (
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 )
 
 // A Ticket is a request for a blob, and says which flights it may board.
 type Ticket struct {
 	grants.Request
-	ForMember bool       // another member asks: this node gets the blob from the registry itself
-	Terms     mesh.Terms // by which that member asks,
-	Asker     string     // and its id
-	Client    string     // that it is for: see oci.ClientOf
-	RequestID string     // see oci.RequestOf
-	User      oci.User   // for whom it is got: see oci.UserOf
-	Damaged   cache.Blob // a copy from the shard; what is right of it need not come again
-	Parts     Parts      // what of the blob is wanted, nil for the whole
+	ForMember bool         // another member asks: this node gets the blob from the registry itself
+	Terms     mesh.Terms   // by which that member asks,
+	Asker     string       // and its id
+	Client    string       // that it is for: see oci.ClientOf
+	RequestID string       // see oci.RequestOf
+	User      oci.User     // for whom it is got: see oci.UserOf
+	Trace     trace.Parent // what a flight that it begins belongs to
+	Damaged   cache.Blob   // a copy from the shard; what is right of it need not come again
+	Parts     Parts        // what of the blob is wanted, nil for the whole
 
 	not    *Flight // not this one: the request has fallen out of it
 	own    bool    // only a flight for the same repository

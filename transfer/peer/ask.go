@@ -18,6 +18,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 )
 
@@ -83,6 +84,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	if a.span != "" {
 		req.Header.Set("Range", a.span)
 	}
+	trace.Inject(ctx, req.Header)
 	// If the peer has just closed the connection that was kept, net/http sends the
 	// request over another. The peer takes it once only.
 	req.Header["Idempotency-Key"] = nil
@@ -114,7 +116,11 @@ func outcome(err error) string {
 // failure. Errors are *oci.Error and *mesh.PeerError.
 func (c *Client) once(ctx context.Context, l *link, a ask) (resp *http.Response, err error) {
 	began := time.Now()
+	ctx, span := trace.Start(ctx, "peer")
+	span.Set("oci_proxy.kind", a.kind())
+	span.Set("oci_proxy.peer", l.member.Name)
 	resp, err = c.exchange(ctx, l, a)
+	span.End(err)
 	c.asked(a.kind(), outcome(err), time.Since(began))
 	return resp, err
 }

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
@@ -52,6 +54,8 @@ type ServerConfig struct {
 	Pause func(registry string, d time.Duration)
 	// Keeper tells what is held, and does what operators want. nil: it refuses.
 	Keeper Keeper
+	// Tracer records what members ask, as part of their traces. nil: nothing is recorded.
+	Tracer *trace.Tracer
 	// Stats returns this node's counters, which become at most 1 MiB of JSON.
 	Stats func() any
 	// Examine answers what a member asks of this node's state, at most 4 KiB of JSON, by
@@ -67,6 +71,7 @@ type Server struct {
 	member              roster
 	gate                gate
 	answers             *answers
+	tracer              *trace.Tracer
 	table               routes
 	conns               *wire.Ledger
 	pieceTime           time.Duration // tests shorten it
@@ -80,7 +85,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s := &Server{
 		log: cfg.Log, member: cfg.Member,
 		gate:    gate{nonce: cfg.Nonce, member: cfg.Member, replays: newReplays(cfg.Member)},
-		answers: a, table: newRoutes(a), conns: wire.NewLedger(0, maxStrangers), pieceTime: pieceTime,
+		answers: a, tracer: cfg.Tracer, table: newRoutes(a), conns: wire.NewLedger(0, maxStrangers), pieceTime: pieceTime,
 	}
 	s.SetKeys(cfg.Keys)
 	return s
@@ -149,7 +154,13 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
-	c.Request = c.WithContext(c.from(oci.ForUser(oci.ForClient(c.Context(), "member "+c.sender), c.user)))
+	ctx, span := s.tracer.Begin(c.from(oci.ForUser(oci.ForClient(c.Context(), "member "+c.sender), c.user)), "member", c.Header)
+	if span.On() {
+		span.Set("oci_proxy.node", s.answers.cfg.Name)
+		span.Set("oci_proxy.kind", path.Dir(c.path))
+	}
+	defer func() { span.End(err) }()
+	c.Request = c.WithContext(ctx)
 	defer s.answered(w, c, time.Now())
 	answer := &reply{Paced: w, key: c.key, request: c.mac}
 	s.tellWay(answer, c)
@@ -158,7 +169,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer to.slots.free()
-	if err := to.answer(answer, c); err != nil {
+	if err = to.answer(answer, c); err != nil {
 		s.fail(answer, c, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 )
 
@@ -180,11 +181,15 @@ func (n *network) roundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // roundTripTLS also tells whether TLS with the target failed.
-func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool, _ error) {
+func (n *network) roundTripTLS(req *http.Request) (resp *http.Response, badTLS bool, err error) {
 	start := time.Now()
+	ctx, span := trace.Start(req.Context(), "upstream")
+	if span.On() {
+		req = req.WithContext(ctx) // and not the header: registries hear nothing of traces
+	}
+	defer func() { describe(span, req, resp, err) }()
 	proxy, err := n.permitted(req.URL)
 	t := newTrip(proxy, req.URL)
-	var resp *http.Response
 	if n.mark != nil {
 		req.Header.Set("Via", "1.1 "+n.mark())
 	}
@@ -207,6 +212,21 @@ func (n *network) roundTripTLS(req *http.Request) (_ *http.Response, badTLS bool
 		n.guard.seen(t.remote)
 	}
 	return resp, false, nil
+}
+
+// describe ends the span of a request. It names hosts, and no URL: that may be signed.
+func describe(span trace.Span, req *http.Request, resp *http.Response, err error) {
+	if !span.On() {
+		return
+	}
+	kind, _ := req.Context().Value(kindKey{}).(string)
+	span.Set("oci_proxy.kind", kind)
+	span.Set("http.request.method", req.Method)
+	span.Set("server.address", shown(req.URL))
+	if resp != nil {
+		span.Count("http.response.status_code", int64(resp.StatusCode))
+	}
+	span.End(err)
 }
 
 // permitted returns the proxy for u, and an error if this registry may not lead
