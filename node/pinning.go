@@ -31,7 +31,9 @@ type pinLine struct {
 
 // pin answers POST /_/pin, {"images": [NAME…]}: no member evicts what belongs to them. The
 // answer has a line of JSON for each image, and one at the end.
-func (s *steward) pin(w http.ResponseWriter, r *http.Request) { s.change(w, r, s.pinOne, "image pinned") }
+func (s *steward) pin(w http.ResponseWriter, r *http.Request) {
+	s.change(w, r, s.pinOne, "image pinned")
+}
 
 // unpin answers POST /_/unpin, {"images": [NAME…]}: pin is undone.
 func (s *steward) unpin(w http.ResponseWriter, r *http.Request) {
