@@ -407,3 +407,28 @@ func TestVerifyInAMesh(t *testing.T) {
 	}
 	c.pull(2, b)
 }
+
+// A purge breaks no pull: neither one that comes from the registry, nor one from the disk.
+func TestPurgeDuringPulls(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	p := newProxy(t, up, settings{})
+	held, coming := random(1, 4<<20), random(2, 1<<20)
+	one, two := up.PutBlob(repo, held), up.PutBlob(repo, coming)
+	p.get(blobPath(one)).want(t, http.StatusOK)
+	release := halve(up, two.String(), 1<<20)
+	first, second := p.send(http.MethodGet, blobPath(one)), p.send(http.MethodGet, blobPath(two))
+	_, all := postTo(t, p.client, p.url+"/_/purge", `{"patterns":["**"]}`)
+	if end := last(t, all); end.Blobs != 1 || end.Failed != 0 {
+		t.Errorf("%+v", all)
+	}
+	release()
+	for want, resp := range map[*[]byte]*http.Response{&held: first, &coming: second} {
+		if a := read(resp); a.err != nil || !bytes.Equal(a.body, *want) {
+			t.Errorf("%d bytes of %d: %v", len(a.body), len(*want), a.err)
+		}
+	}
+	if n := up.Count(http.MethodGet, one.String()); n != 1 {
+		t.Errorf("the registry was asked %d times for what was open", n)
+	}
+}
