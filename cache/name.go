@@ -44,7 +44,7 @@ func (n name) digest() digest.Digest {
 	if n.long {
 		return digest.NewDigestFromEncoded(digest.SHA512, fmt.Sprintf("%x%x", n.key[:], n.rest[:]))
 	}
-	return digest.NewDigestFromEncoded(digest.SHA256, fmt.Sprintf("%x", n.key[:]))
+	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(n.key[:]))
 }
 
 // path is the blob's file below the cache directory.

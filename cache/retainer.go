@@ -24,7 +24,7 @@ type Retention struct {
 	Content  map[digest.Digest]int64 `json:"content"`  // sizes in bytes
 }
 
-// ErrTooMuch: more would be retained than a quarter of the bound.
+// ErrTooMuch says that more would be retained than a quarter of the bound.
 var ErrTooMuch = errors.New("more than a quarter of the cache would be pinned")
 
 // retainPart is which part of a bound may be retained.

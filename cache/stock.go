@@ -110,11 +110,13 @@ func (s *Stock) Remove(ctx context.Context, d digest.Digest) (size int64, remove
 		return 0, false
 	}
 	defer s.shard.remover.leave(i, n.path())
-	if m, err := disk.readMeta(n); err == nil && m.Size == e.size {
-		p.told.Store(m) // for those who go on reading
-	}
 	if !s.shard.index.expel(i) {
 		return 0, false
+	}
+	if (stockroom{s.shard.index}).read(i) {
+		if m, err := disk.readMeta(n); err == nil && m.Size == e.size {
+			p.told.Store(m) // for those who go on reading
+		}
 	}
 	s.shard.remover.noteFailure(s.shard.remover.removeFiles(&disk.root, []int32{i}))
 	return e.size, true

@@ -337,3 +337,59 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		t.Error("verifying counted as use")
 	}
 }
+
+// A blob whose file can't be removed is not served any more, and counts until it can.
+func TestRemoveFails(t *testing.T) {
+	t.Parallel()
+	fail := false
+	b := newSample(1, 100<<10)
+	dir := t.TempDir()
+	s := start(t, dir, Options{Fault: func(op, name string) error {
+		if fail && op == "remove" {
+			return errors.New("the disk is read-only")
+		}
+		return nil
+	}})
+	keep(t, s, b)
+	fail = true
+	if _, removed := s.Stock().Remove(t.Context(), b.digest); !removed {
+		t.Error("it stays")
+	}
+	wantGone(t, s, b)
+	if s.Health() == nil || s.Size() != 100<<10 || len(s.Stock().Entries()) != 0 {
+		t.Errorf("health %v, size %d, entries %v", s.Health(), s.Size(), s.Stock().Entries())
+	}
+	fail = false
+	s.shard.remover.retryDamaged(t.Context(), s.shard.dir.inUse(), s.shard.commits)
+	if s.Size() != 0 {
+		t.Errorf("the size is %d", s.Size())
+	}
+	keep(t, s, b)
+	want(t, s, b)
+}
+
+// A process that ends between the removal of a blob's file and of what belongs to it
+// leaves nothing behind after the next start.
+func TestRemoveIsCutOff(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, other := newSample(1, 1000), newSample(2, 1000)
+	s := start(t, dir, Options{Fault: func(op, name string) error {
+		if op == "remove" && filepath.Ext(name) == ".meta" {
+			return errors.New("the process ended")
+		}
+		return nil
+	}})
+	keep(t, s, b)
+	keep(t, s, other)
+	if _, removed := s.Stock().Remove(t.Context(), b.digest); !removed {
+		t.Error("it stays")
+	}
+	_ = s.Close()
+	s = start(t, dir, Options{})
+	wantGone(t, s, b)
+	want(t, s, other)
+	if _, err := os.Stat(b.path(dir) + ".meta"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its meta is left: %v", err)
+	}
+}

@@ -88,3 +88,10 @@ func (r stockroom) confirm(n name, id identity, at time.Time) bool {
 	r.x.table.entries[i].id, r.x.table.entries[i].checked = id, at.UnixNano()
 	return true
 }
+
+// read reports whether others than the caller read the blob in slot i.
+func (r stockroom) read(i int32) bool {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	return r.x.pins[i].refs > 1
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/cluster"
@@ -29,11 +30,15 @@ type steward struct {
 	log        *slog.Logger
 	life       *wait.Life
 	looks      *wait.Calls[struct{}, *overview]
+	last       atomic.Pointer[overview] // that somebody saw who may not change anything
 }
 
 const (
 	// overviewTime bounds a look at what all members hold.
 	overviewTime = 90 * time.Second
+	// overviewAge is how old a look may be for those who may not change anything: each costs
+	// all members some work.
+	overviewAge = 10 * time.Second
 	// maxAsk bounds what is read of a request about images, in bytes.
 	maxAsk = 1 << 20
 )
@@ -47,8 +52,16 @@ func newSteward(n *Node, sites sites) *steward {
 	}
 }
 
+// close ends looks that are under way.
+func (s *steward) close() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.life.Close(now)
+}
+
 // An overview is what all members hold, as they told just now.
 type overview struct {
+	at     time.Time
 	held   []cluster.Held
 	merged *holdings.Merged
 	images []holdings.Image
@@ -56,7 +69,7 @@ type overview struct {
 
 // look asks all members what they hold.
 func (s *steward) look(ctx context.Context) *overview {
-	now := &overview{held: cluster.Holdings(ctx, s.cluster)}
+	now := &overview{at: time.Now(), held: cluster.Holdings(ctx, s.cluster)}
 	var all []*holdings.Inventory
 	for _, one := range now.held {
 		if one.Err == nil {
@@ -69,8 +82,15 @@ func (s *steward) look(ctx context.Context) *overview {
 }
 
 // glance is look for those who only read. All who want it at a time share one look.
-func (s *steward) glance(ctx context.Context) (*overview, error) {
+func (s *steward) glance(ctx context.Context, admin bool) (*overview, error) {
+	if last := s.last.Load(); !admin && last != nil && time.Since(last.at) < overviewAge {
+		return last, nil
+	}
 	now, _, err := s.looks.Do(ctx, struct{}{}, func(ctx context.Context) (*overview, error) { return s.look(ctx), nil })
+	if err == nil && !admin {
+		s.last.Store(now)
+		time.AfterFunc(overviewAge, func() { s.last.CompareAndSwap(now, nil) }) // it is large
+	}
 	return now, err
 }
 
@@ -109,7 +129,8 @@ func (s *steward) images(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	now, err := s.glance(r.Context())
+	all := s.gate.Admin(r)
+	now, err := s.glance(r.Context(), all)
 	if err != nil {
 		reply.Fail(w, http.StatusServiceUnavailable, reply.Error{Code: "UNAVAILABLE", Message: err.Error()})
 		return
@@ -119,7 +140,6 @@ func (s *steward) images(w http.ResponseWriter, r *http.Request) {
 		Others  *othersLine       `json:"others,omitempty"` // what belongs to no image that is known
 		Missing []cluster.Missing `json:"missing"`
 	}{Images: []imageLine{}, Missing: now.missing()}
-	all := s.gate.Admin(r)
 	for _, one := range now.images {
 		if (all || s.sites.public(one.Ref.Registry)) && chosen(patterns, one) {
 			answer.Images = append(answer.Images, s.line(one))

@@ -222,20 +222,40 @@ func TestPurgeOfOneNode(t *testing.T) {
 func TestStrangersAndImages(t *testing.T) {
 	t.Parallel()
 	up, private := upstreamtest.New(t), upstreamtest.New(t)
-	s := shelf{t, private, random(99, 20_000)}
-	img := s.put("secret/a", "v1", "amd64", 1)
-	p := newProxy(t, up, settings{
-		top:  login + ", admins: [puller], anonymous_from: [192.0.2.0/24]}\ntrusted_proxies: [127.0.0.0/8]",
-		more: fmt.Sprintf("  %q: {insecure: true, private: true}", private.Host()),
-	})
-	_ = img
-	for _, header := range [][]string{nil, {"X-Forwarded-For", "192.0.2.1"}, basic("puller", "wrong")} {
-		for _, path := range []string{"/_/purge", "/_/pin", "/_/unpin", "/_/verify"} {
-			if a := p.do(http.MethodPost, path, header...); a.StatusCode != http.StatusUnauthorized {
-				t.Errorf("%s by %v: %d", path, header, a.StatusCode)
-			}
+	one := shelf{t, up, random(99, 20_000)}.put("open/a", "v1", "amd64", 1)
+	two := shelf{t, private, random(98, 20_000)}.put("secret/a", "v1", "amd64", 2)
+	more := fmt.Sprintf("  %q: {insecure: true, private: true}", private.Host())
+	dir := t.TempDir()
+	p := newProxy(t, up, settings{dir: dir, more: more})
+	pullImage(t, p.get, "open/a", "v1", one)
+	pullImage(t, p.get, private.Host()+"/secret/a", "v1", two)
+	if l := imagesAt(t, p.client, p.url); len(l.Images) != 2 {
+		t.Errorf("on its own machine: %+v", l)
+	}
+	far := []string{"X-Forwarded-For", "192.0.2.1"}
+	for _, path := range []string{"/_/images", "/_/images?match=**", "/_/images?match=" + private.Host() + "/secret/a:v1"} {
+		if a := p.get(path, far...); a.StatusCode != http.StatusOK || strings.Contains(string(a.body), "secret") || strings.Contains(string(a.body), "blobs") {
+			t.Errorf("%s from elsewhere: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+	orders := []string{"/_/purge", "/_/pin", "/_/unpin", "/_/verify"}
+	for _, path := range orders {
+		p.do(http.MethodPost, path, far...).want(t, http.StatusForbidden)
+		p.do(http.MethodPost, path).want(t, http.StatusUnsupportedMediaType)
+		p.do(http.MethodPost, path, "Content-Type", "application/json", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site").want(t, http.StatusForbidden)
+		p.get(path).want(t, http.StatusNotFound)
+	}
+	p.close()
+
+	p = newProxy(t, up, settings{dir: dir, top: login + ", anonymous_from: [192.0.2.0/24]}\ntrusted_proxies: [127.0.0.0/8]", more: more})
+	for _, header := range [][]string{nil, far, basic("puller", "wrong")} {
+		for _, path := range orders {
+			p.do(http.MethodPost, path, append(header, "Content-Type", "application/json")...).want(t, http.StatusUnauthorized)
 		}
 		p.get("/_/images", header...).want(t, http.StatusUnauthorized)
+	}
+	if a := p.get("/_/images", basic("puller", "right:one")...); strings.Count(string(a.body), `"image"`) != 2 {
+		t.Errorf("by an admin: %s", a.body)
 	}
 }
 
@@ -386,4 +406,29 @@ func TestVerifyInAMesh(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	c.pull(2, b)
+}
+
+// A purge breaks no pull: neither one that comes from the registry, nor one from the disk.
+func TestPurgeDuringPulls(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	p := newProxy(t, up, settings{})
+	held, coming := random(1, 4<<20), random(2, 1<<20)
+	one, two := up.PutBlob(repo, held), up.PutBlob(repo, coming)
+	p.get(blobPath(one)).want(t, http.StatusOK)
+	release := halve(up, two.String(), 1<<20)
+	first, second := p.send(http.MethodGet, blobPath(one)), p.send(http.MethodGet, blobPath(two))
+	_, all := postTo(t, p.client, p.url+"/_/purge", `{"patterns":["**"]}`)
+	if end := last(t, all); end.Blobs != 1 || end.Failed != 0 {
+		t.Errorf("%+v", all)
+	}
+	release()
+	for want, resp := range map[*[]byte]*http.Response{&held: first, &coming: second} {
+		if a := read(resp); a.err != nil || !bytes.Equal(a.body, *want) {
+			t.Errorf("%d bytes of %d: %v", len(a.body), len(*want), a.err)
+		}
+	}
+	if n := up.Count(http.MethodGet, one.String()); n != 1 {
+		t.Errorf("the registry was asked %d times for what was open", n)
+	}
 }

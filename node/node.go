@@ -216,7 +216,7 @@ func (n *Node) Close(ctx context.Context) error {
 func (n *Node) close(ctx context.Context) error {
 	var errs []error
 	if n.keeper != nil {
-		n.steward.life.Close(ctx)
+		n.steward.close()
 		n.keeper.Close()
 	}
 	if n.cluster != nil {

@@ -40,7 +40,7 @@ func inventory(t *testing.T, lines ...string) *Inventory {
 		name, repo, _ := strings.Cut(name, "@")
 		v.Blobs[len(v.Blobs)-1].Digest = of(name)
 		m := Manifest{Digest: of(name), Repository: repo}
-		for _, l := range strings.Fields(lists) {
+		for l := range strings.FieldsSeq(lists) {
 			m.Lists = append(m.Lists, oci.Listed{Digest: of(l), Size: 7, Manifest: strings.HasPrefix(l, "m"), Platform: strings.TrimPrefix(l, "m")})
 		}
 		v.Manifests = append(v.Manifests, m)
@@ -212,7 +212,7 @@ func TestPlan(t *testing.T) {
 		"twice":           {"r.test/team/a:v1 r.test/team/a:* x.test/none", 1, "a1 config1 m1", 1, 1},
 	} {
 		var patterns []Pattern
-		for _, text := range strings.Fields(c.patterns) {
+		for text := range strings.FieldsSeq(c.patterns) {
 			p, err := names.Parse(text)
 			if err != nil {
 				t.Fatal(err)
@@ -222,7 +222,7 @@ func TestPlan(t *testing.T) {
 		m := Merge([]*Inventory{one, two})
 		p := m.Plan(m.Images(), patterns)
 		var blobs []string
-		for _, b := range strings.Fields("a1 b1 base c1 config1 d1 m1 m2 m3 m4 mx my stray") {
+		for b := range strings.FieldsSeq("a1 b1 base c1 config1 d1 m1 m2 m3 m4 mx my stray") {
 			if _, goes := p.Blobs[of(b)]; goes {
 				blobs = append(blobs, b)
 			}

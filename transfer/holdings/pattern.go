@@ -103,18 +103,18 @@ func (p Pattern) Covers(registry string) bool {
 	return false
 }
 
-// along matches parts. reach[j] says whether the pattern so far reaches before part j.
+// along matches parts. reach[j] says whether the pattern so far matches the first j parts.
 func along(pattern, parts []string) bool {
 	reach := make([]bool, len(parts)+1)
 	reach[0] = true
 	for _, want := range pattern {
 		next := make([]bool, len(parts)+1)
-		for j := range next {
-			switch {
-			case want == "**":
-				next[j] = reach[j] || j > 0 && next[j-1]
-			case j > 0:
-				next[j] = reach[j-1] && wild(want, parts[j-1])
+		next[0] = want == "**" && reach[0]
+		for j, part := range parts {
+			if want == "**" {
+				next[j+1] = reach[j+1] || next[j]
+			} else {
+				next[j+1] = reach[j] && wild(want, part)
 			}
 		}
 		reach = next

@@ -58,8 +58,11 @@ func TestStrangersGiveNoOrders(t *testing.T) {
 	k := &testKeeper{text: []byte("secret")}
 	r := newRig(t, setup{keeper: k})
 	for _, ask := range []struct{ method, path, auth string }{
-		{http.MethodGet, "holdings", ""}, {http.MethodPost, "orders", ""}, {http.MethodPost, "orders", "v1 a 1 " + strings.Repeat("0", 64)},
-		{http.MethodGet, "holdings", "v1 a 1 " + strings.Repeat("0", 64)}, {http.MethodPost, "orders/x", ""},
+		{http.MethodGet, "holdings", ""},
+		{http.MethodPost, "orders", ""},
+		{http.MethodPost, "orders", "v1 a 1 " + strings.Repeat("0", 64)},
+		{http.MethodGet, "holdings", "v1 a 1 " + strings.Repeat("0", 64)},
+		{http.MethodPost, "orders/x", ""},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), ask.method, "http://"+r.addr+root+ask.path, strings.NewReader(`{"purge":"it"}`))
 		if err != nil {
