@@ -34,7 +34,7 @@ func (n *Node) forget(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, status, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	n.log.Info("member forgotten", "peer", ask.Name, "members", count, "client", n.gate.Address(r).String())
+	n.log.InfoContext(r.Context(), "member forgotten", "peer", ask.Name, "members", count, "client", n.gate.Address(r).String())
 	line, err := json.Marshal(struct {
 		Forgotten string `json:"forgotten"`
 		Members   int    `json:"members"`

@@ -65,6 +65,9 @@ func TestMeshForgetsAMemberThatDied(t *testing.T) {
 	if a.StatusCode != http.StatusOK || string(a.body) != `{"forgotten":"`+names[2]+`","members":1}`+"\n" {
 		t.Errorf("%d %q", a.StatusCode, a.body)
 	}
+	if want := `"msg":"member forgotten","peer":"` + names[2] + `","members":1,"client":"127.0.0.1","request_id":"` + a.id(t) + `"`; !c.nodes[0].log.Has(want) {
+		t.Errorf("the log has no line with %s", want)
+	}
 	for i := range 2 {
 		c.await("it is forgotten", func() bool { _, is := c.states(i)[names[2]]; return !is })
 		if text := string(c.get(i, "/_/metrics").body); !strings.Contains(text, `oci_proxy_members{state="gone"} 0`) || strings.Contains(text, `state="down"`) {

@@ -103,7 +103,7 @@ func (i *importer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return // the client is gone
 		}
 	}
-	i.log.Info("images imported", "images", t.images, "bytes", t.bytes, "client", i.gate.Address(r).String())
+	i.log.InfoContext(r.Context(), "images imported", "images", t.images, "bytes", t.bytes, "client", i.gate.Address(r).String())
 }
 
 // image returns what parses the names of images that the user may pull.

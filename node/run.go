@@ -153,7 +153,7 @@ func (n *Node) leave(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusConflict, reply.Error{Code: "UNSUPPORTED", Message: cluster.ErrAlone.Error()})
 		return
 	}
-	n.log.Info("leaving the cluster for good", "client", n.gate.Address(r).String())
+	n.log.InfoContext(r.Context(), "leaving the cluster for good", "client", n.gate.Address(r).String())
 	n.ready.Store(false)
 	// The node leaves even if the client that asked for it goes away.
 	done, err := n.cluster.HandOver(context.WithoutCancel(r.Context()))

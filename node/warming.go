@@ -60,7 +60,7 @@ func (m *warmer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
 		return
 	}
-	m.log.Info("images are pulled into the cache", "images", len(ask.Images), "client", m.gate.Address(r).String())
+	m.log.InfoContext(r.Context(), "images are pulled into the cache", "images", len(ask.Images), "client", m.gate.Address(r).String())
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	out, conn := json.NewEncoder(w), http.NewResponseController(w)
