@@ -228,7 +228,11 @@ func (l *liar) once(ctx context.Context, b testBlob) (code int, whole bool, n in
 	if resp.Header.Get("Location") != "" {
 		return resp.StatusCode, false, 0, errors.New("it was sent elsewhere")
 	}
+	if resp.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		return resp.StatusCode, false, int64(len(text)), errors.Join(errors.New(string(text)), err)
+	}
 	v := b.Verifier()
 	n, err = io.Copy(v, io.LimitReader(resp.Body, b.size+1))
-	return resp.StatusCode, err == nil && resp.StatusCode == http.StatusOK && n == b.size && v.Verified(), n, err
+	return resp.StatusCode, err == nil && n == b.size && v.Verified(), n, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -31,8 +32,12 @@ type siege struct {
 	up   *upstreamtest.Registry
 	node *process
 	idle int64 // bytes of memory before
-	mu   sync.Mutex
-	kept []net.Conn
+
+	clients sync.WaitGroup // that insist
+
+	mu       sync.Mutex // guards the fields below
+	refusals int
+	refusal  string // the last one
 }
 
 // besiege starts a node whose registry has what the clients will ask for.
@@ -52,11 +57,7 @@ func besiege(t *testing.T, exe, size string) *siege {
 		t.Fatal(err)
 	}
 	s.idle = s.memory("VmRSS")
-	t.Cleanup(func() {
-		for _, c := range s.kept {
-			_ = c.Close() // nothing was read
-		}
-	})
+	t.Cleanup(s.clients.Wait)
 	return s
 }
 
@@ -90,9 +91,7 @@ func (s *siege) ask(path string, header bool) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s.mu.Lock()
-	s.kept = append(s.kept, c)
-	s.mu.Unlock()
+	context.AfterFunc(s.t.Context(), func() { _ = c.Close() }) // nothing was read
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil || !header {
 		return 0, err
 	}
@@ -172,18 +171,56 @@ func (s *siege) largeManifest(i int) digest.Digest {
 const stalled = "team/stalled/blobs/"
 
 // downloads has n clients ask for a blob each, which the registry announces and then
-// sends no more of than the first bytes.
+// sends no more of than the first bytes. It waits until all have come to the registry.
 func (s *siege) downloads(n int, size, sent int64) {
+	s.t.Helper()
+	first, begun := make([]byte, sent), make(chan string, n)
 	s.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: stalled}, Wrap: func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Length", fmt.Sprint(size))
 		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write(make([]byte, sent))
+		select {
+		case begun <- r.URL.Path:
+		case <-r.Context().Done():
+		}
+		_, _ = w.Write(first)
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		return true
 	}})
-	s.asks(n, false, func(i int) string { return "/v2/" + stalled + digest.FromString(fmt.Sprint(i)).String() })
-	s.up.WaitFor(upstreamtest.Match{Method: http.MethodGet, PathPart: stalled}, n)
+	for i := range n {
+		s.clients.Go(func() { s.insist("/v2/" + stalled + digest.FromString(fmt.Sprint(i)).String()) })
+	}
+	late, blobs := time.After(testkit.Patience), map[string]bool{}
+	for len(blobs) < n {
+		select {
+		case blob := <-begun:
+			blobs[blob] = true
+		case <-late:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.t.Fatalf("%d of %d downloads have begun; clients were refused %d times, at last with %s", len(blobs), n, s.refusals, s.refusal)
+		}
+	}
+}
+
+// insist asks for a path and reads no more than the answer's header. A client who is
+// refused, as on a machine that is too slow for so many, asks again after a second.
+func (s *siege) insist(path string) {
+	for {
+		status, err := s.ask(path, true)
+		if status == http.StatusOK {
+			return
+		}
+		s.mu.Lock()
+		s.refusals++
+		s.refusal = fmt.Sprint(status, " ", err)
+		s.mu.Unlock()
+		select {
+		case <-time.After(time.Second):
+		case <-s.t.Context().Done():
+			return
+		}
+	}
 }
 
 // settled waits until the node's memory has not grown for a second, and holds it to

@@ -70,6 +70,7 @@ func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, erro
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
+	tripOf(ctx).step.Store(lookingUp)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	families := []string{"ip6", "ip4"}

@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -180,10 +182,61 @@ func TestAnOutageIsForgotten(t *testing.T) {
 		}
 		for i := range 10 * maxOutages {
 			o.failed(strings.Repeat("x", i), p, errors.New("no"), false)
+			o.reached(strings.Repeat("y", i), p)
 		}
-		if o.byPlace.Len() != maxOutages {
-			t.Errorf("%d remembered, want %d", o.byPlace.Len(), maxOutages)
+		if o.byPlace.Len() != maxOutages || o.reaches.Len() != maxOutages {
+			t.Errorf("%d and %d remembered, want %d", o.byPlace.Len(), o.reaches.Len(), maxOutages)
 		}
+	})
+}
+
+// TestAPlaceThatConnectsSlowlyIsNotOutOfReach: many requests at once may wait long for
+// their connections; while some come about, nobody gives up.
+func TestAPlaceThatConnectsSlowlyIsNotOutOfReach(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const each, requests = 1500 * time.Millisecond, 4
+		door := make(chan struct{}, 1) // one at a time gets in
+		n := &terrain{names: means("8.8.8.8"), places: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+			door <- struct{}{}
+			<-time.After(each) // in the bubble's time
+			<-door
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				req, err := http.ReadRequest(bufio.NewReader(there))
+				if err != nil {
+					return
+				}
+				resp := reply(200, "hello")
+				resp.ProtoMajor, resp.ProtoMinor, resp.Request, resp.Close = 1, 1, req, true
+				_ = resp.Write(there) // the client sees
+			}()
+			return located{here, to.String()}, nil
+		}}
+		client := onTerrain(t, n, Registry{Insecure: true})
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() {
+				if got, err := opened(t.Context(), client, hello("reg.example.com")); err != nil || got != "hello" {
+					t.Errorf("%q, %v", got, err)
+				}
+			})
+		}
+		start := time.Now()
+		all.Wait()
+		if took := time.Since(start); took < Patience {
+			t.Errorf("it took %v: nobody had to wait", took)
+		}
+		n.become(blackhole)
+		start = time.Now()
+		_, err := client.Stat(t.Context(), tagged, false, nil)
+		wantError(t, err, oci.Timeout, "no connection in time")
+		if took := time.Since(start); took > Patience {
+			t.Errorf("when nobody gets in any more, it took %v", took)
+		}
+		client.Close()
+		time.Sleep(probeTime) // in the bubble's time
 	})
 }
 

@@ -28,6 +28,7 @@ const (
 type outages struct {
 	mu      sync.Mutex // guards the fields below and every outage; never held during I/O
 	byPlace *simplelru.LRU[string, *outage]
+	reaches *simplelru.LRU[string, time.Time] // when each place was last reached
 }
 
 // An outage is one place that could not be dialled.
@@ -65,7 +66,9 @@ type remembered struct{ error }
 func (e *remembered) Unwrap() error { return e.error }
 
 // newOutages returns an empty memory.
-func newOutages() *outages { return &outages{byPlace: newMemory[string, *outage](maxOutages)} }
+func newOutages() *outages {
+	return &outages{byPlace: newMemory[string, *outage](maxOutages), reaches: newMemory[string, time.Time](maxOutages)}
+}
 
 // at returns the outage of a place, nil if none is remembered. The caller holds mu.
 func (o *outages) at(place string) *outage {
@@ -143,11 +146,27 @@ func (o *outages) claim(place string, p *probe) (other *probe) {
 	return nil
 }
 
+// sinceReached returns how long ago anybody last reached a place; a long time, if that
+// is not known.
+func (o *outages) sinceReached(place string) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, _ := o.reaches.Peek(place)
+	return time.Since(at)
+}
+
 // failed notes that the dial p to a place has failed, or takes too long and goes on
-// without anybody who waits for it.
+// without anybody who waits for it. A place that another dial has reached since p began
+// is not out of reach.
 func (o *outages) failed(place string, p *probe, err error, goesOn bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if at, ok := o.reaches.Peek(place); ok && at.After(p.began) {
+		if !goesOn {
+			p.end()
+		}
+		return
+	}
 	now := time.Now()
 	one := o.at(place)
 	if one == nil {
@@ -167,6 +186,7 @@ func (o *outages) failed(place string, p *probe, err error, goesOn bool) {
 func (o *outages) reached(place string, p *probe) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.reaches.Add(place, time.Now())
 	if one, ok := o.byPlace.Peek(place); ok {
 		o.byPlace.Remove(place)
 		if one.probe != nil {

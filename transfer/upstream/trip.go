@@ -25,7 +25,7 @@ type trip struct {
 	gone  <-chan struct{}
 
 	step      atomic.Int32                 // of the dial
-	begun     [3]atomic.Int64              // when each step was, in unix nanoseconds; 0: it was not
+	begun     [securing + 1]atomic.Int64   // when each step was, in unix nanoseconds; 0: it was not
 	means     atomic.Pointer[[]netip.Addr] // what the name that was looked up means; nil: none was
 	handshake atomic.Bool                  // TLS with the target has failed
 	connected bool                         // a connection was there
@@ -36,7 +36,8 @@ type trip struct {
 
 // The steps of a dial.
 const (
-	lookingUp int32 = iota
+	waiting int32 = iota // nothing has begun
+	lookingUp
 	connecting
 	securing
 )
@@ -76,7 +77,7 @@ var errUnreached = errors.New("no connection in time")
 type lateError struct{ step int32 }
 
 func (e *lateError) Error() string {
-	return [...]string{"the name was not looked up in time", "no connection in time", "no TLS handshake in time"}[e.step]
+	return [...]string{"no connection in time", "the name was not looked up in time", "no connection in time", "no TLS handshake in time"}[e.step]
 }
 
 // Timeout implements net.Error.
@@ -85,8 +86,9 @@ func (e *lateError) Timeout() bool { return true }
 // Temporary implements net.Error.
 func (e *lateError) Temporary() bool { return true }
 
-// send makes one round trip. It waits for a connection as long as n.patience says, and
-// hardly at all if the place is known to be out of reach. The dial goes on after that:
+// send makes one round trip. It waits for a connection as long as n.patience says, from
+// when the place was last reached by anybody: many dials at once may take their time. It
+// hardly waits at all if the place is known to be out of reach. The dial goes on after that:
 // where it succeeds, the next request has the connection.
 func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
 	probe, err := n.silences.enter(t.place)
@@ -102,7 +104,14 @@ func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
 // exchange is send for a place that is not known to be silent.
 func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	limit := time.AfterFunc(time.Hour, func() { cancel(errUnreached) })
+	var limit *time.Timer
+	limit = time.AfterFunc(time.Hour, func() {
+		if left := n.patience - n.outages.sinceReached(t.place); left > 0 {
+			limit.Reset(left)
+			return
+		}
+		cancel(errUnreached)
+	})
 	limit.Stop() // until a connection is needed
 	t.gone, t.tries = ctx.Done(), n.home.insecure && n.home.isOwn(req.URL)
 	resp, err := n.over(req.URL).RoundTrip(req.WithContext(n.trace(ctx, t, limit)))
