@@ -69,7 +69,11 @@ func (d *doctor) members(ctx context.Context, add func(what, advice string, f Fi
 			old = append(old, m.Name)
 		}
 	}
-	add("members", "", fine("%d active", up))
+	if up == 1 && len(d.cfg.Cluster.Seeds) > 0 {
+		add("members", "the first node of a cluster is alone; any other must have the same secret and cluster.id as its seeds, and reach them", doubtful("this node meets no other member, and has seeds"))
+	} else {
+		add("members", "", fine("%d active", up))
+	}
 	if len(versions) > 1 {
 		var all []string
 		for v, names := range versions {

@@ -104,20 +104,9 @@ func (w *walk) fine(what string, took time.Duration, format string, args ...any)
 
 // fail adds the step that failed, with what to do. It returns false.
 func (w *walk) fail(what string, took time.Duration, err error) bool {
-	s := w.add(what, wrong("%s", w.reason(err)))
+	s := w.add(what, wrong("%s", plainly(err, w.site.Host)))
 	s.Advice, s.TookMS = advice(what, err, w.site), took.Milliseconds()
 	return false
-}
-
-// reason is an error of the upstream client for people. Its cause says little more than
-// the reason, unless that is the end of a connection.
-func (w *walk) reason(err error) string {
-	if e, ok := oci.AsError(err); ok && !strings.Contains(e.Reason, "connection broke") {
-		plain := *e
-		plain.Err = nil
-		err = &plain
-	}
-	return strings.TrimPrefix(err.Error(), w.site.Host+": ")
 }
 
 // greet makes the steps from the name to the token. It reports whether all went well.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"oci-proxy/node/config"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -123,9 +124,20 @@ func lookAtRegistry(ctx context.Context, r config.Registry, client *upstream.Cli
 	began := time.Now()
 	g, err := client.Greet(ctx, r.Host)
 	if err != nil {
-		return wrong("%s", strings.TrimPrefix(err.Error(), r.Host+": "))
+		return wrong("%s", plainly(err, r.Host))
 	}
 	return greeted(g, time.Since(began), len(r.Logins()) > 0)
+}
+
+// plainly is an error of the upstream client about a registry, for people. Its cause says
+// little more than its reason, unless that is the end of a connection.
+func plainly(err error, host string) string {
+	if e, ok := oci.AsError(err); ok && !strings.Contains(e.Reason, "connection broke") {
+		plain := *e
+		plain.Err = nil
+		err = &plain
+	}
+	return strings.TrimPrefix(err.Error(), host+": ")
 }
 
 // greeted says what a registry thinks of the configured login, if there is one.

@@ -22,6 +22,21 @@ const (
 	Answer             // there was a connection
 )
 
+// stepOf is the step of a dial that each leg begins with.
+var stepOf = [...]int32{LookUp: lookingUp, Connect: connecting, Secure: securing}
+
+// legOf is the leg that a step of a dial is part of.
+func legOf(step int32) Leg {
+	switch step {
+	case connecting:
+		return Connect
+	case securing:
+		return Secure
+	default:
+		return LookUp
+	}
+}
+
 // A Trip is what one request to a registry, or to where it leads, came to. It holds no
 // path, no query and no credential.
 type Trip struct {
@@ -57,7 +72,7 @@ func (n *network) tell(req *http.Request, t *trip, resp *http.Response, err *fai
 	if !ok {
 		return
 	}
-	out := Trip{To: oci.Storage, Method: req.Method, Host: shown(req.URL), Plain: t.plain, Remote: t.remote, Leg: Leg(t.step.Load())}
+	out := Trip{To: oci.Storage, Method: req.Method, Host: shown(req.URL), Plain: t.plain, Remote: t.remote, Leg: legOf(t.step.Load())}
 	switch kind, _ := req.Context().Value(kindKey{}).(string); {
 	case kind == "token":
 		out.To = oci.TokenServer
@@ -94,7 +109,7 @@ func (t *trip) took(began, ended time.Time) (all [4]time.Duration) {
 		case leg == Answer:
 			at = time.Time{}
 		case leg > LookUp:
-			at = time.Unix(0, t.begun[leg].Load())
+			at = time.Unix(0, t.begun[stepOf[leg]].Load())
 		}
 		if at.Before(began) || at.After(ends) {
 			continue // there was none

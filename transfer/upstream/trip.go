@@ -25,7 +25,7 @@ type trip struct {
 	gone  <-chan struct{}
 
 	step      atomic.Int32                 // of the dial
-	begun     [3]atomic.Int64              // when each step was, in unix nanoseconds; 0: it was not
+	begun     [securing + 1]atomic.Int64   // when each step was, in unix nanoseconds; 0: it was not
 	means     atomic.Pointer[[]netip.Addr] // what the name that was looked up means; nil: none was
 	handshake atomic.Bool                  // TLS with the target has failed
 	connected bool                         // a connection was there
