@@ -173,6 +173,18 @@ func TestADockerConfigGivesTheLogin(t *testing.T) {
 	}
 }
 
+// A registry that is never asked needs no login.
+func TestAnOfflineRegistryRunsNoCommand(t *testing.T) {
+	t.Parallel()
+	up, c := upstreamtest.New(t), newCloud(t)
+	c.says(t, "")
+	p := newProxy(t, up, settings{registry: fmt.Sprintf("offline: true, auth: {exec: [%q]}", c.program())})
+	p.get("/v2/"+repo+"/manifests/v1").wantError(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	if health := string(p.get("/_/health").body); c.runs(t) != 0 || !strings.Contains(health, `"healthy"`) {
+		t.Errorf("%d runs, %s", c.runs(t), health)
+	}
+}
+
 // Each of several accounts may have a command of its own.
 func TestAnAccountOfACommand(t *testing.T) {
 	t.Parallel()

@@ -161,7 +161,7 @@ func (n *Node) open(test seams) (err error) {
 	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause, n.meter}, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
-	n.passwords.begin()
+	n.passwords.begin(n.cfg)
 	n.client = withLanes(n.cfg, n.upstream, n.log)
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)

@@ -66,11 +66,17 @@ func (p *passwords) open(r config.Registry, a config.Account, log *slog.Logger) 
 // keyOf is the key of a registry's login.
 func keyOf(r config.Registry, a config.Account) string { return "registries." + r.Host + "." + a.Key }
 
-// begin runs the commands, so that it is known early if they fail.
-func (p *passwords) begin() {
-	for _, one := range p.byKey {
-		if command, ok := one.(*logins.Source); ok {
-			command.Begin()
+// begin runs the commands of the registries that this node asks, so that it is known early if
+// they fail.
+func (p *passwords) begin(cfg *config.Config) {
+	if cfg.Cluster != nil && !cfg.Cluster.Egress {
+		return
+	}
+	for _, r := range cfg.Registries {
+		for _, a := range r.Logins() {
+			if command, ok := p.byKey[keyOf(r, a)].(*logins.Source); ok && !r.Offline {
+				command.Begin()
+			}
 		}
 	}
 }

@@ -135,6 +135,7 @@ func TestOnePullIsOneTrace(t *testing.T) {
 		{"node-1: member blobs", "node-0: peer blobs"},
 		{"node-1: flight", "node-1: member blobs"},
 		{"node-1: upstream blob", "node-1: flight"},
+		{"node-1: queue registry", "node-1: flight"},
 		{"node-1: disk", "node-1: flight"},
 		{"node-0: disk", "node-0: flight"},
 	})

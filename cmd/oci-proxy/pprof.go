@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // nothing serves the mux that it registers itself at
+	"net/http/pprof" // nothing serves the mux that it registers itself at
 	"net/netip"
 	"time"
 )

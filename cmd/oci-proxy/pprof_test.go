@@ -41,7 +41,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	end()
-	if resp, err := http.Get(url); err == nil { //nolint:noctx // nothing answers
+	if resp, err := http.Get(url); err == nil {
 		_ = resp.Body.Close()
 		t.Error("profiles after the end")
 	}

@@ -74,7 +74,7 @@ func TestUnderAServiceManager(t *testing.T) {
 			cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" "$@"`, exe, "serve", "-c", file)
 			cmd.Env = append(os.Environ(), asProgram+"=1", "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=200000")
 			if names != "" {
-				for range strings.Split(names, ":") { // the last one is the clients' port
+				for range strings.SplitSeq(names, ":") { // the last one is the clients' port
 					var f *os.File
 					f, addr = socket(t)
 					cmd.ExtraFiles = append(cmd.ExtraFiles, f)

@@ -105,7 +105,7 @@ func (s *Source) Health() error {
 	if last.err == nil {
 		return nil
 	}
-	rest := "there is no login until then"
+	rest := "there is no login"
 	switch {
 	case last.lasts(now) && last.ends.IsZero():
 		rest = "the last login stays in use"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,10 +91,10 @@ func TestOneTryForAll(t *testing.T) {
 // for as long as it lasts.
 func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 	t.Parallel()
-	failing := true
+	var mended atomic.Bool
 	c := &counter{}
 	c.login = func(n int64) (Login, error) {
-		if n > 1 && failing {
+		if n > 1 && !mended.Load() {
 			return Login{}, errBroken
 		}
 		return hourly(n)
@@ -118,7 +119,7 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 		if _, err := s.Ready(t.Context()); !errors.Is(err, errBroken) {
 			t.Errorf("%v", err)
 		}
-		if got := fmt.Sprint(s.Health()); !strings.Contains(got, "there is no login until then") {
+		if got := fmt.Sprint(s.Health()); !strings.Contains(got, "there is no login") {
 			t.Errorf("health: %s", got)
 		}
 		tries := c.tries.Load()
@@ -126,7 +127,7 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 			_, _ = s.Ready(t.Context())
 		}
 		wantTries(t, c, tries)
-		failing = false
+		mended.Store(true)
 		rest(failedPause)
 		wantLogin(t, s, tries+1)
 		if err := s.Health(); err != nil || !log.Has("login renewed again") {
@@ -138,11 +139,12 @@ func TestTheLastLoginIsUsedUntilItEnds(t *testing.T) {
 // A login that is refused is got again at once, and ever less often while that does not help.
 func TestARefusedLogin(t *testing.T) {
 	t.Parallel()
-	current := int64(1)
-	c := &counter{login: func(int64) (Login, error) { return hourly(current) }}
+	var current atomic.Int64
+	current.Store(1)
+	c := &counter{login: func(int64) (Login, error) { return hourly(current.Load()) }}
 	bubble(t, c, func(t *testing.T, s *Source, _ *testkit.Log) {
 		wantLogin(t, s, 1)
-		current = 2
+		current.Store(2)
 		if got, _ := hourly(2); s.Fresh(t.Context()) != got.Credentials {
 			t.Error("the new login is not taken")
 		}
@@ -161,9 +163,9 @@ func TestARefusedLogin(t *testing.T) {
 // A command that ends no login's time is run again every 5 minutes of use.
 func TestALoginWithoutAnEnd(t *testing.T) {
 	t.Parallel()
-	broken := false
+	var broken atomic.Bool
 	c := &counter{login: func(int64) (Login, error) {
-		if broken {
+		if broken.Load() {
 			return Login{}, errBroken
 		}
 		return Login{Credentials: upstream.Credentials{Username: "u", Password: secret + "1"}, Again: untoldAgain}, nil
@@ -174,7 +176,7 @@ func TestALoginWithoutAnEnd(t *testing.T) {
 			rest(time.Minute)
 		}
 		wantTries(t, c, 13)
-		broken = true
+		broken.Store(true)
 		rest(24 * time.Hour)
 		wantLogin(t, s, 1)
 		synctest.Wait()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/trace"
 	"oci-proxy/transfer/wait"
 )
 
@@ -88,6 +89,9 @@ func (t *turns) chain(download bool) (chain []*wait.Turns[string]) {
 func (t *turns) wait(ctx context.Context, chain []*wait.Turns[string]) (end func(), err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, turnWithin, wait.ErrBusy) // for all of them together
 	defer cancel()
+	_, span := trace.Start(ctx, "queue")
+	span.Set("oci_proxy.kind", "registry")
+	defer func() { span.End(err) }()
 	var ends ends
 	for _, one := range chain {
 		e, err := one.Begin(limited, oci.ClientOf(ctx))
