@@ -17,14 +17,21 @@ import (
 type passwords map[string]passwordFile
 
 // A passwordFile implements upstream.PasswordSource.
-type passwordFile struct{ file *reload.Files[config.Secret] }
+type passwordFile struct {
+	path string
+	file *reload.Files[config.Secret]
+}
 
-// openPasswords reads the files that the config names.
-func openPasswords(cfg *config.Config, log *slog.Logger) (passwords, error) {
+// openPasswords reads the files that the config names. Those that were open before stay open.
+func openPasswords(cfg *config.Config, was passwords, log *slog.Logger) (passwords, error) {
 	all := passwords{}
 	for _, r := range cfg.Registries {
 		for _, a := range r.Logins() {
 			if a.PasswordFile == "" {
+				continue
+			}
+			if open, ok := was[keyOf(r, a)]; ok && open.path == a.PasswordFile {
+				all[keyOf(r, a)] = open
 				continue
 			}
 			file, err := reload.Open(keyOf(r, a)+".password_file", []string{a.PasswordFile},
@@ -32,7 +39,7 @@ func openPasswords(cfg *config.Config, log *slog.Logger) (passwords, error) {
 			if err != nil {
 				return nil, err
 			}
-			all[keyOf(r, a)] = passwordFile{file}
+			all[keyOf(r, a)] = passwordFile{a.PasswordFile, file}
 		}
 	}
 	return all, nil

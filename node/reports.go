@@ -32,7 +32,8 @@ type reports struct {
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
-	passwords  passwords
+	passwords  *atomic.Pointer[passwords]
+	reloads    *reloads
 	ready      *atomic.Bool
 }
 
@@ -58,7 +59,7 @@ func (p *reports) health(w http.ResponseWriter, r *http.Request) {
 }
 
 // reasonCodes are what reasons begin with, and all that everybody hears of them.
-var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries", "archive"}
+var reasonCodes = []string{"cache_dir", "tls", "auth", "cluster", "registries", "archive", "config"}
 
 // otherCode is that of a reason which begins with none of them.
 const otherCode = "other"
@@ -82,11 +83,11 @@ func codes(reasons []string) []string {
 
 // broken lists what keeps the node from working as it should.
 func (p *reports) broken() []string {
-	out := append(p.registries.health(), p.passwords.health()...)
+	out := append(p.registries.health(), (*p.passwords.Load()).health()...)
 	for _, account := range p.upstream.Refused() {
 		out = append(out, account+": the registry refuses this login, and the other accounts are used: correct it, or remove it")
 	}
-	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health()) {
+	for _, err := range append(p.cluster.Health(), p.cert.health(), p.gate.Health(), p.reloads.health()) {
 		if err != nil {
 			out = append(out, err.Error())
 		}

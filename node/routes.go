@@ -33,7 +33,8 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/forget", gate.Operators, of(n.forget)},
 		{"POST /_/warm", gate.Operators, n.warmer},
 		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
-		{"/", gate.Public, newPage(n.cfg)},
+		{"POST /_/reload", gate.Operators, of(func(w http.ResponseWriter, r *http.Request) { answerReload(n, w, r) })},
+		{"/", gate.Public, of(func(w http.ResponseWriter, r *http.Request) { (*n.page.Load()).ServeHTTP(w, r) })},
 	}
 }
 

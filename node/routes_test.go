@@ -33,6 +33,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"GET /_/metrics":        {gate.Guarded, []string{"/_/metrics"}},
 		"POST /_/leave":         {gate.Operators, []string{"/_/leave"}},
 		"POST /_/forget":        {gate.Operators, []string{"/_/forget"}},
+		"POST /_/reload":        {gate.Operators, []string{"/_/reload"}},
 		"POST /_/warm":          {gate.Operators, []string{"/_/warm"}},
 		"POST /_/import":        {gate.Operators, []string{"/_/import"}},
 		"/":                     {gate.Public, []string{"/", "/app.js", "/style.css", "/none", "/_/", "/_/none", "/_/../_/stats", "/_//stats"}},

@@ -53,7 +53,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	go func() {
 		defer close(cooled)
 		n.cluster.AwaitOthers(warming)
-		n.warmer.keep(warming, n.cfg.Warm)
+		keepWarm(warming, n)
 	}()
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)
@@ -69,7 +69,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 // serving ended, nil if it was asked to end.
 func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
 	n.ready.Store(false)
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout)
 	defer cancel()
 	if failed == nil {
 		n.awaitQuiet(ctx)
@@ -94,10 +94,10 @@ func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
 		case err := <-served:
 			return fmt.Errorf("serving: %w", err)
 		case <-n.leaving:
-			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			n.log.Info("draining", "within", n.registries.cfg().ShutdownTimeout)
 			return nil
 		case <-ctx.Done():
-			n.log.Info("draining", "within", n.cfg.ShutdownTimeout)
+			n.log.Info("draining", "within", n.registries.cfg().ShutdownTimeout)
 			n.cluster.Restarting(context.WithoutCancel(ctx))
 			return nil
 		}
@@ -118,7 +118,7 @@ func (n *Node) met(ctx context.Context) <-chan struct{} {
 // new clients to other nodes. If they come all the same, half of the drain's time
 // is left for what is still being sent then.
 func (n *Node) awaitQuiet(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout/2)
+	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout/2)
 	defer cancel()
 	n.pulls.quiet(ctx)
 }

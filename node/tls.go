@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reload"
@@ -12,7 +13,8 @@ import (
 // A certificate is that of the clients' port, read again when its files change.
 // nil stands for plain HTTP.
 type certificate struct {
-	files *reload.Files[*tls.Certificate]
+	paths config.TLS // only whoever reloads looks at them
+	files atomic.Pointer[reload.Files[*tls.Certificate]]
 }
 
 // openCertificate reads the certificate that the config names, nil for none.
@@ -20,12 +22,37 @@ func openCertificate(cfg *config.Config, log *slog.Logger) (*certificate, error)
 	if !cfg.TLS.On() {
 		return nil, nil
 	}
-	paths := []string{cfg.TLS.CertFile, cfg.TLS.KeyFile}
-	files, err := reload.Open("tls", paths, func() (*tls.Certificate, error) { return config.ReadCertificate(cfg.TLS) }, log)
+	files, err := openPair(cfg.TLS, log)
 	if err != nil {
 		return nil, err
 	}
-	return &certificate{files}, nil
+	c := &certificate{paths: cfg.TLS}
+	c.files.Store(files)
+	return c, nil
+}
+
+// openPair reads the certificate and its key.
+func openPair(paths config.TLS, log *slog.Logger) (*reload.Files[*tls.Certificate], error) {
+	return reload.Open("tls", []string{paths.CertFile, paths.KeyFile}, func() (*tls.Certificate, error) { return config.ReadCertificate(paths) }, log)
+}
+
+// prepare makes the certificate in other files ready. Until commit is called nothing has
+// changed. TLS is not turned on or off.
+func (c *certificate) prepare(paths config.TLS, log *slog.Logger) (commit func(), err error) {
+	if c == nil || !paths.On() {
+		return func() {}, nil
+	}
+	if paths == c.paths {
+		return func() { c.files.Load().Expire() }, nil
+	}
+	files, err := openPair(paths, log)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		c.paths = paths
+		c.files.Store(files)
+	}, nil
 }
 
 // server is how the clients' port speaks TLS, nil for plain HTTP. Each handshake
@@ -36,7 +63,7 @@ func (c *certificate) server() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.files.Get(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.files.Load().Get(), nil },
 	}
 }
 
@@ -45,7 +72,7 @@ func (c *certificate) health() error {
 	if c == nil {
 		return nil
 	}
-	return c.files.Health()
+	return c.files.Load().Health()
 }
 
 // maxStreams bounds the requests on one HTTP/2 connection.

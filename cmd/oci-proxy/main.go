@@ -2,7 +2,7 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, forget.go, warm.go, export.go (with pulled.go), import.go,
+// status.go, leave.go, reload.go, forget.go, warm.go, export.go (with pulled.go), import.go,
 // health.go, version.go. target.go asks a running node, which
 // running.go finds if nobody says where it is.
 package main
@@ -48,6 +48,7 @@ func commands() []command {
 		{"check", "check the config and print every error in it; with -live, try what it names", check},
 		{"status", "show the cluster as a running node sees it", status},
 		{"leave", "make a running node hand over its content and leave the cluster for good", leave},
+		{"reload", "make a running node read its config again, and say what took effect", reload},
 		{"forget", "make the cluster forget a member that died", forget},
 		{"warm", "make a node pull images into its cache", warmImages},
 		{"export", "pull images through a node into an OCI layout in a tar file", export},

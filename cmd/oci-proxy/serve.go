@@ -36,7 +36,14 @@ func serve(ctx context.Context, args []string, s streams) error {
 		return badUsage(s, "oci-proxy serve: -port %d is not a port; use a number from 1 to 65535", *port)
 	}
 	cfg.Port = cmp.Or(*port, cfg.Port)
-	return runNode(ctx, cfg, *file, logger(cfg, s))
+	level := new(slog.LevelVar)
+	return runNode(ctx, cfg, node.Source{Level: level, Load: func() (*config.Config, error) {
+		cfg, err := config.Load(*file, os.Environ())
+		if err == nil {
+			cfg.Port = cmp.Or(*port, cfg.Port)
+		}
+		return cfg, err
+	}}, logger(cfg, level, s))
 }
 
 // serveFlags defines the flags of serve.
@@ -47,7 +54,7 @@ func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
 }
 
 // runNode runs the node of the config until ctx ends.
-func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
+func runNode(ctx context.Context, cfg *config.Config, source node.Source, log *slog.Logger) error {
 	tame(log)
 	for _, w := range cfg.Warnings {
 		log.Warn("config warning", "warning", w.Error())
@@ -62,7 +69,8 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 		return errors.Join(err, l.Close())
 	}
 	warnOpen(cfg, log)
-	defer rekeyOnHangup(n, file, log)()
+	n.ReloadFrom(source)
+	defer reloadOnHangup(ctx, n)()
 	return n.Run(ctx, l)
 }
 
@@ -78,16 +86,16 @@ func spareMemory() {
 	}
 }
 
-// rekeyOnHangup reloads the cluster's secrets at each SIGHUP, until stop is called.
-// If they can't be used, it logs that and keeps those in use.
-func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
+// reloadOnHangup makes the node read its config again at each SIGHUP, until stop is called. The
+// node logs what came of it.
+func reloadOnHangup(ctx context.Context, n *node.Node) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hangups {
-			rekey(n, file, log)
+			_, _ = n.Reload(ctx) // it has logged the error
 		}
 	}()
 	return func() {
@@ -95,19 +103,6 @@ func rekeyOnHangup(n *node.Node, file string, log *slog.Logger) (stop func()) {
 		close(hangups)
 		<-done
 	}
-}
-
-// rekey replaces the cluster's secrets by those of the config.
-func rekey(n *node.Node, file string, log *slog.Logger) {
-	cfg, err := config.Find(file, os.Environ())
-	if err == nil && cfg.Cluster != nil {
-		err = n.Rekey(cfg.Cluster.Secrets)
-	}
-	if err != nil {
-		log.Error("cluster secrets not reloaded: the old ones stay in use", "error", err)
-		return
-	}
-	log.Info("cluster secrets reloaded: any other change of the config needs a restart")
 }
 
 // listen opens the port for clients with open (net.Listen).
@@ -122,9 +117,10 @@ func listen(addr string, open func(network, addr string) (net.Listener, error)) 
 	return l, nil
 }
 
-// logger returns a logger that writes to standard error as the config says.
-func logger(cfg *config.Config, s streams) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
+// logger returns a logger that writes to standard error as the config says, from level on.
+func logger(cfg *config.Config, level *slog.LevelVar, s streams) *slog.Logger {
+	level.Set(cfg.LogLevel)
+	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(s.err, opts))
 	}

@@ -36,8 +36,8 @@ func TestFiguresAreCountedWhereTheTableSays(t *testing.T) {
 	}
 	var r Registry
 	r.Count(&c)
-	r.Hold(cache.Stats{Items: 1, Bytes: 2, Evictions: [3]uint64{1, 0, 2}, Bound: 4})
-	r.Hold(cache.Stats{Items: 10, Bytes: 20, Evictions: [3]uint64{0, 30, 0}, Bound: 4})
+	r.Hold(cache.Stats{Items: 1, Bytes: 2, Evictions: [4]uint64{1, 0, 2}, Bound: 4})
+	r.Hold(cache.Stats{Items: 10, Bytes: 20, Evictions: [4]uint64{0, 30, 0}, Bound: 4})
 	want := Registry{100, 101, 102, 33, 11, 22, 4, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116}
 	if r != want {
 		t.Errorf("got %v, want %v", r, want)
