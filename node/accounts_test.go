@@ -154,7 +154,7 @@ func TestTheSecondAccountIsWrong(t *testing.T) {
 			}
 			before := len(up.Requests())
 			testkit.Replace(t, file, "second-pw")
-			p.node.passwords.byKey["registries."+up.Host()+".accounts[0]"].(passwordFile).file.Expire()
+			p.node.passwords.Load().byKey["registries."+up.Host()+".accounts[0]"].loginSource.(passwordFile).file.Expire()
 			for i := range 6 {
 				up.PutImage(repo, fmt.Sprint("w", i), random(uint64(i), 2000))
 				p.get("/v2/"+repo+"/manifests/w"+fmt.Sprint(i)).want(t, http.StatusOK)

@@ -18,7 +18,7 @@ import (
 // An api answers the registry API, /v2.
 type api struct {
 	name    string // of the node, in Cache-Status
-	names   oci.Names
+	names   func() oci.Names
 	asks    func(registry string) bool
 	sites   sites
 	rules   *rules.Rules
@@ -47,7 +47,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.ping(w)
 		return
 	}
-	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), a.names)
+	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), a.names())
 	if err == nil {
 		a.pulls.begin()
 		defer a.pulls.end()

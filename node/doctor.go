@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/cluster"
@@ -25,12 +26,11 @@ import (
 // the way to a registry. It looks from this node, and has the other members look from
 // theirs.
 type doctor struct {
-	cfg        *config.Config
 	registries *registries
 	cluster    *cluster.Cluster
 	reports    *reports
 	upstream   *upstream.Client // that pulls go by
-	passwords  *passwords
+	passwords  *atomic.Pointer[passwords]
 	mark       func() string
 	gate       *gate.Gate
 	log        *slog.Logger
@@ -192,17 +192,17 @@ func (d *doctor) parse(target string) (aim, error) {
 	}
 	if !strings.ContainsAny(host, "/@") {
 		bare, _, _ := strings.Cut(host, ":")
-		_, configured := d.cfg.Registry(host)
-		alias := slices.ContainsFunc(d.cfg.Registries, func(r config.Registry) bool { return slices.Contains(r.Alias, host) })
+		_, configured := d.registries.cfg().Registry(host)
+		alias := slices.ContainsFunc(d.registries.cfg().Registries, func(r config.Registry) bool { return slices.Contains(r.Alias, host) })
 		if marked || configured || alias || bare == "localhost" || strings.Contains(bare, ".") || strings.HasPrefix(host, "[") {
-			ref, err := oci.ParseImage(host+"/x/y", d.registries.names) // two parts, so that nothing is added
+			ref, err := oci.ParseImage(host+"/x/y", d.registries.names()) // two parts, so that nothing is added
 			if err == nil && ref.Repository != "x/y" {
 				err = fmt.Errorf("%q names no registry", host)
 			}
 			return aim{registry: ref.Registry}, err
 		}
 	}
-	ref, err := oci.ParseImage(target, d.registries.names)
+	ref, err := oci.ParseImage(target, d.registries.names())
 	return aim{ref.Registry, ref}, err
 }
 
@@ -240,10 +240,10 @@ func (d *doctor) read(all []cluster.Examination) (out []consulted) {
 // quiet is a client for one examination: it remembers no outage, no token and no
 // connection, so that each step is made.
 func (d *doctor) quiet() (*upstream.Client, error) {
-	return upstream.New(upstreams(d.cfg, d.passwords, hooks{mark: d.mark}, slog.New(slog.DiscardHandler)))
+	return upstream.New(upstreams(d.registries.cfg(), d.passwords.Load(), hooks{mark: d.mark}, slog.New(slog.DiscardHandler)))
 }
 
 // stepOf makes a step of a finding.
 func (d *doctor) stepOf(about, what string, f Finding) step {
-	return step{Node: nameOf(d.cfg), About: about, Step: what, Level: f.Level, Text: f.Text}
+	return step{Node: nameOf(d.registries.cfg()), About: about, Step: what, Level: f.Level, Text: f.Text}
 }

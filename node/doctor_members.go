@@ -38,12 +38,12 @@ func (d *doctor) compare(ctx context.Context, to aim, own opinion, members []con
 		}
 		return out
 	}
-	if d.cfg.Cluster == nil {
+	if d.registries.cfg().Cluster == nil {
 		return out
 	}
 	d.members(ctx, add)
 	clocks(members, add)
-	agreement(d.cfg.Cluster.Name, own, members, add)
+	agreement(d.registries.cfg().Cluster.Name, own, members, add)
 	return out
 }
 
@@ -69,7 +69,7 @@ func (d *doctor) members(ctx context.Context, add func(what, advice string, f Fi
 			old = append(old, m.Name)
 		}
 	}
-	if up == 1 && len(d.cfg.Cluster.Seeds) > 0 {
+	if up == 1 && len(d.registries.cfg().Cluster.Seeds) > 0 {
 		add("members", "the first node of a cluster is alone; any other must have the same secret and cluster.id as its seeds, and reach them", doubtful("this node meets no other member, and has seeds"))
 	} else {
 		add("members", "", fine("%d active", up))

@@ -31,7 +31,7 @@ type walk struct {
 
 // way makes the steps to a registry, and to an image of it.
 func (d *doctor) way(ctx context.Context, to aim) []step {
-	site, _ := d.cfg.Registry(to.registry)
+	site, _ := d.registries.cfg().Registry(to.registry)
 	w := &walk{d: d, site: site}
 	if f := d.barred(site); f.Text != "" {
 		w.add("rules", f)
@@ -61,7 +61,7 @@ func (d *doctor) barred(site config.Registry) Finding {
 		return skip("whitelist_mode is on, and this node does not list it")
 	case site.Offline:
 		return skip("it is configured as offline")
-	case d.cfg.Cluster != nil && !d.cfg.Cluster.Egress:
+	case d.registries.cfg().Cluster != nil && !d.registries.cfg().Cluster.Egress:
 		return skip("cluster.egress is false, so this node asks by way of the others")
 	}
 	if r := d.cluster.Router(); r != nil && !slices.Contains(r.Route(site.Host, site.Host), nil) {
@@ -228,7 +228,7 @@ func means(t upstream.Trip) string {
 // mirrors looks at the mirrors of the registry.
 func (w *walk) mirrors(ctx context.Context) {
 	for _, m := range w.site.Mirrors {
-		site, _ := w.d.cfg.Registry(m.Host)
+		site, _ := w.d.registries.cfg().Registry(m.Host)
 		began := time.Now()
 		f := lookAtRegistry(ctx, site, w.client)
 		f.Text = m.Host + ": " + f.Text

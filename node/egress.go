@@ -20,7 +20,7 @@ func newEgress(n *Node) *egress.Egress {
 	}
 	return egress.New(egress.Config{
 		Upstream: sourceOf(all, n.mirrors), Lent: sourceOf(n.client, n.mirrors), Own: n.cfg.Cluster.Egress, Relays: cluster.Relays(n.cluster), Ways: n.ways, Log: n.log,
-		PassOn: func(registry string) bool { r, _ := n.cfg.Registry(registry); return !r.FollowRedirects },
+		PassOn: func(registry string) bool { r, _ := n.registries.cfg().Registry(registry); return !r.FollowRedirects },
 	})
 }
 
@@ -37,7 +37,7 @@ func wayOut(n *Node) oci.Upstream {
 func otherWays(n *Node) func(oci.Ref) []oci.Upstream {
 	relays := cluster.Relays(n.cluster)
 	return func(ref oci.Ref) (ways []oci.Upstream) {
-		if isMirror(n.cfg, ref.Registry) {
+		if isMirror(n.registries.cfg(), ref.Registry) {
 			return nil
 		}
 		for _, m := range relays(ref.Registry, ref.Digest.String()) {

@@ -188,8 +188,8 @@ func shownRegistry(registry string) string {
 // patterns reads patterns. The error names the one that is wrong.
 func (s *steward) patterns(texts []string) ([]holdings.Pattern, error) {
 	names := holdings.Names{
-		Default: s.registries.names.Default, Canonical: s.canonical, Shown: shownRegistry,
-		Image: func(name string) (oci.Ref, error) { return oci.ParseImage(name, s.registries.names) },
+		Default: s.registries.names().Default, Canonical: s.canonical, Shown: shownRegistry,
+		Image: func(name string) (oci.Ref, error) { return oci.ParseImage(name, s.registries.names()) },
 	}
 	var out []holdings.Pattern
 	for _, text := range texts {
@@ -204,7 +204,7 @@ func (s *steward) patterns(texts []string) ([]holdings.Pattern, error) {
 
 // canonical is a registry's own name.
 func (s *steward) canonical(name string) string {
-	if host, ok := s.registries.names.Alias[name]; ok {
+	if host, ok := s.registries.names().Alias[name]; ok {
 		return host
 	}
 	return config.Canonical(name)

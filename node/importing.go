@@ -39,7 +39,7 @@ func ParseImage(cfg *config.Config, name string) (oci.Ref, error) {
 
 // image parses the name of an image of a registry that may be asked.
 func (r *registries) image(name string) (oci.Ref, error) {
-	ref, err := oci.ParseImage(name, r.names)
+	ref, err := oci.ParseImage(name, r.names())
 	if err == nil && !r.Asks(ref.Registry) {
 		err = &oci.Error{Kind: oci.Denied, Registry: ref.Registry, Reason: notListed}
 	}

@@ -43,7 +43,7 @@ type inspection struct {
 // config that a node would not start with.
 func Look(ctx context.Context, cfg *config.Config, running func(context.Context) bool) ([]Finding, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	files, err := openPasswords(cfg, quiet)
+	files, err := openPasswords(cfg, nil, quiet)
 	if err != nil {
 		return nil, err
 	}

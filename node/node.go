@@ -57,7 +57,9 @@ type Node struct {
 	rules      *rules.Rules // who may pull what
 	metrics    *metrics.Metrics
 	cert       *certificate // of the clients' port, nil for plain HTTP
-	passwords  *passwords
+	passwords  atomic.Pointer[passwords]
+	page       atomic.Pointer[http.Handler]
+	reloads    reloads
 	api        *api
 	reports    *reports
 	warmer     *warmer
@@ -93,7 +95,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{}), tell: func(Stage) {}}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{}), tell: func(Stage) {}, reloads: newReloads()}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}
@@ -110,18 +112,18 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Expect(r.Host)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: n.passwords, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: &n.passwords, reloads: &n.reloads, ready: &n.ready, sites: sites,
 		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited, tracing: tracing{nameOf(cfg), n.tracer, n.gate.FromBalancer},
 	}
-	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log}
+	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log, make(chan struct{}, 1)}
 	n.keeper = keeper.New(n.registries, n.log)
 	n.steward = newSteward(n, sites)
 	n.doctor = &doctor{
-		cfg: cfg, registries: n.registries, cluster: n.cluster, reports: n.reports, upstream: n.upstream, passwords: n.passwords,
+		registries: n.registries, cluster: n.cluster, reports: n.reports, upstream: n.upstream, passwords: &n.passwords,
 		mark: n.mark, gate: n.gate, log: n.log, slots: make(chan struct{}, doctorSlots),
 	}
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own, n.keeper)
@@ -155,16 +157,21 @@ func (n *Node) open(test seams) (err error) {
 	if n.cert, err = openCertificate(n.cfg, n.log); err != nil {
 		return err
 	}
-	if n.passwords, err = openPasswords(n.cfg, n.log); err != nil {
+	none := noPasswords()
+	n.passwords.Store(none)
+	logins, err := openPasswords(n.cfg, none, n.log)
+	if err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreams(n.cfg, n.passwords, hooks{n.mark, n.tellPause, n.meter}, n.log)); err != nil {
+	n.passwords.Store(logins)
+	if n.upstream, err = upstream.New(upstreams(n.cfg, logins, hooksOf(n), n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
-	n.passwords.begin(n.cfg)
+	logins.begin(n.cfg, none)
 	n.client = withLanes(n.cfg, n.upstream, n.log)
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
+	showPage(n, n.cfg)
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse,
 		Examine: n.examine, Tracer: n.tracer, Log: n.log, Seams: test.Seams,
@@ -186,6 +193,9 @@ func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n
 // meter is what counts the requests to a registry, configured or metrics.Other.
 func (n *Node) meter(registry string) upstream.Meter { return n.metrics.Of(registry) }
 
+// hooksOf are what the upstream client calls.
+func hooksOf(n *Node) hooks { return hooks{n.mark, n.tellPause, n.meter} }
+
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {
 	if cfg.Cluster == nil {
@@ -203,6 +213,12 @@ func newPage(cfg *config.Config) http.Handler {
 		}
 	}
 	return page.New(cfg.BaseURL, cfg.DefaultRegistry, alias)
+}
+
+// showPage makes the page that of a config.
+func showPage(n *Node, cfg *config.Config) {
+	h := newPage(cfg)
+	n.page.Store(&h)
 }
 
 // Close ends downloads (they may finish until ctx ends), tells the other members,
@@ -234,8 +250,8 @@ func (n *Node) close(ctx context.Context) error {
 	if n.upstream != nil {
 		n.upstream.Close()
 	}
-	if n.passwords != nil {
-		n.passwords.close()
+	if p := n.passwords.Load(); p != nil {
+		p.close()
 	}
 	if n.registries != nil {
 		errs = append(errs, n.registries.close())
@@ -259,6 +275,15 @@ func (n *Node) GossipAddr() string { return n.cluster.GossipAddr() }
 func (n *Node) AwaitMembers(ctx context.Context, many int) error {
 	return n.cluster.AwaitMembers(ctx, many)
 }
+
+// ReloadFrom tells the node where its config is. It is called before Run.
+func (n *Node) ReloadFrom(s Source) { n.reloads.source = s }
+
+// Reload reads the config again and puts in force what can change while the node runs: no
+// pull is cut or refused for it. Changes name the keys that took effect, and those that need
+// a restart and stay as they are until then. After an error nothing has changed: a config with
+// any mistake in it is refused as a whole, and health says so until one is taken.
+func (n *Node) Reload(ctx context.Context) (config.Changes, error) { return readAgain(ctx, n) }
 
 // Rekey replaces the cluster's secrets: the first is used, all are accepted. A
 // node without a cluster has none.

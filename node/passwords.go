@@ -18,8 +18,8 @@ import (
 // Some are in files, which are read again when they change and when a registry refuses one;
 // others a command or a docker config gives (node/logins).
 type passwords struct {
-	byKey map[string]loginSource // of the logins
-	life  *wait.Life             // of commands under way
+	byKey map[string]openLogin // by the keys of the logins
+	life  *wait.Life           // of commands under way; it outlives a reload
 }
 
 // A loginSource is where a login's password comes from.
@@ -28,19 +28,35 @@ type loginSource interface {
 	Health() error // what is wrong with it now, under the config's key
 }
 
-// openPasswords reads the files that the config names. It runs no command yet. Close the
-// passwords.
-func openPasswords(cfg *config.Config, log *slog.Logger) (*passwords, error) {
-	all := &passwords{byKey: map[string]loginSource{}, life: wait.NewLife()}
+// An openLogin is a source with what the config said when it was opened.
+type openLogin struct {
+	loginSource
+	as config.Account
+}
+
+// noPasswords is what a node has before it opens any. Close it.
+func noPasswords() *passwords {
+	return &passwords{byKey: map[string]openLogin{}, life: wait.NewLife()}
+}
+
+// openPasswords reads the files that the config names. It runs no command yet. Sources that
+// were open before, for the same, stay open; their life goes on. Those that are in none any
+// more end by themselves: nobody uses them.
+func openPasswords(cfg *config.Config, was *passwords, log *slog.Logger) (*passwords, error) {
+	all := &passwords{byKey: map[string]openLogin{}, life: was.life}
 	for _, r := range cfg.Registries {
 		for _, a := range r.Logins() {
+			key := keyOf(r, a)
+			if open, ok := was.byKey[key]; ok && sameSource(open.as, a) {
+				all.byKey[key] = open
+				continue
+			}
 			one, err := all.open(r, a, log)
 			if err != nil {
-				all.close()
 				return nil, err
 			}
 			if one != nil {
-				all.byKey[keyOf(r, a)] = one
+				all.byKey[key] = openLogin{one, a}
 			}
 		}
 	}
@@ -63,18 +79,24 @@ func (p *passwords) open(r config.Registry, a config.Account, log *slog.Logger) 
 	return nil, nil
 }
 
+// sameSource reports whether two logins have the same source.
+func sameSource(a, b config.Account) bool {
+	return a.Username == b.Username && a.PasswordFile == b.PasswordFile && a.DockerConfig == b.DockerConfig && slices.Equal(a.Exec, b.Exec)
+}
+
 // keyOf is the key of a registry's login.
 func keyOf(r config.Registry, a config.Account) string { return "registries." + r.Host + "." + a.Key }
 
 // begin runs the commands of the registries that this node asks, so that it is known early if
-// they fail.
-func (p *passwords) begin(cfg *config.Config) {
+// they fail. Those that were there before have begun.
+func (p *passwords) begin(cfg *config.Config, was *passwords) {
 	if cfg.Cluster != nil && !cfg.Cluster.Egress {
 		return
 	}
 	for _, r := range cfg.Registries {
 		for _, a := range r.Logins() {
-			if command, ok := p.byKey[keyOf(r, a)].(*logins.Source); ok && !r.Offline {
+			one := p.byKey[keyOf(r, a)].loginSource
+			if command, ok := one.(*logins.Source); ok && !r.Offline && one != was.byKey[keyOf(r, a)].loginSource {
 				command.Begin()
 			}
 		}
@@ -91,7 +113,7 @@ func (p *passwords) close() {
 // of is the source of a login, nil if its password stays.
 func (p *passwords) of(r config.Registry, a config.Account) upstream.LoginSource {
 	if one, ok := p.byKey[keyOf(r, a)]; ok {
-		return one
+		return one.loginSource
 	}
 	return nil
 }

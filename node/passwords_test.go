@@ -151,7 +151,7 @@ func TestPasswordFilesThatCannotBeRead(t *testing.T) {
 			write(t, file, "first")
 			p := newProxy(t, up, settings{registry: fmt.Sprintf("auth: {username: robot, password_file: %q}", file)})
 			c.spoil(t, file)
-			p.node.passwords.byKey["registries."+up.Host()+".auth"].(passwordFile).file.Expire()
+			p.node.passwords.Load().byKey["registries."+up.Host()+".auth"].loginSource.(passwordFile).file.Expire()
 			reason := ""
 			for range 3 {
 				p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)

@@ -59,7 +59,7 @@ func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(contex
 		end.Failed = len(end.Missing)
 		for _, name := range ask.Images {
 			l := pinLine{Image: name}
-			ref, err := oci.ParseImage(name, s.registries.names)
+			ref, err := oci.ParseImage(name, s.registries.names())
 			if err == nil {
 				l.Image = refName(ref)
 				l.Bytes, err = one(r.Context(), now, ref)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/cache"
@@ -26,35 +27,52 @@ import (
 // directory that is renamed later, or a link that then points elsewhere, changes
 // nothing.
 type registries struct {
-	cfg    *config.Config
-	names  oci.Names
-	rules  map[string][]grants.TagRule // for the tags of configured registries
-	shards map[string]*grants.Shard    // by directory
-	dirOf  map[string]string           // the directory of each configured registry
-	others string                      // the directory of all other registries
-	home   string                      // the directory of the node itself, which keeps its identity there
+	now    atomic.Pointer[book]
+	shards map[string]*grants.Shard // by directory
+	others string                   // the directory of all other registries
+	home   string                   // the directory of the node itself, which keeps its identity there
+}
+
+// A book is what one config says of registries. It does not change.
+type book struct {
+	cfg   *config.Config
+	names oci.Names
+	rules map[string][]grants.TagRule // for the tags of configured registries
+	dirOf map[string]string           // the directory of each configured registry
 }
 
 // openRegistries opens a shard for each cache directory that the config names.
 // Close the registries.
 func openRegistries(cfg *config.Config, log *slog.Logger) *registries {
-	r := &registries{cfg: cfg, names: names(cfg), shards: map[string]*grants.Shard{}, dirOf: map[string]string{}, home: resolve(cfg.Defaults.CacheDir)}
-	r.rules = map[string][]grants.TagRule{}
-	for _, one := range cfg.Registries {
-		r.dirOf[one.Host] = resolve(one.CacheDir)
-		for _, t := range one.Tags {
-			r.rules[one.Host] = append(r.rules[one.Host], grants.TagRule{Match: t.Match, TagTTL: t.TTL, StaleIfError: t.StaleIfError})
-		}
-	}
+	r := &registries{shards: map[string]*grants.Shard{}, home: resolve(cfg.Defaults.CacheDir)}
 	r.others = r.home
+	r.use(cfg)
 	for dir, opts := range r.options(log) {
 		r.shards[dir] = grants.OpenShard(dir, opts)
 	}
 	if r.shards[r.others] == nil { // whitelist_mode, and no registry uses it
-		r.others = r.dirOf[cfg.DefaultRegistry]
+		r.others = r.now.Load().dirOf[cfg.DefaultRegistry]
 	}
 	return r
 }
+
+// use puts another config in force. Its registries lie in directories that are open.
+func (r *registries) use(cfg *config.Config) {
+	b := &book{cfg: cfg, names: names(cfg), rules: map[string][]grants.TagRule{}, dirOf: map[string]string{}}
+	for _, one := range cfg.Registries {
+		b.dirOf[one.Host] = resolve(one.CacheDir)
+		for _, t := range one.Tags {
+			b.rules[one.Host] = append(b.rules[one.Host], grants.TagRule{Match: t.Match, TagTTL: t.TTL, StaleIfError: t.StaleIfError})
+		}
+	}
+	r.now.Store(b)
+}
+
+// cfg is the config in force.
+func (r *registries) cfg() *config.Config { return r.now.Load().cfg }
+
+// names are how clients' names become registries' now.
+func (r *registries) names() oci.Names { return r.now.Load().names }
 
 // resolve returns the one name of a directory. If the working directory cannot be
 // told, a relative name stays as it is: the store then says what is wrong.
@@ -78,18 +96,18 @@ func (r *registries) options(log *slog.Logger) map[string]cache.Options {
 	add := func(dir string, one config.Registry) {
 		o, ok := opts[dir]
 		if !ok {
-			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg.VerifyInterval, time.Nanosecond), Group: r.group, MaxIdle: r.maxIdle, Windows: windows, Log: log}
+			o = cache.Options{Bound: one.CacheMaxSize, Shares: map[string]int64{}, Verify: max(r.cfg().VerifyInterval, time.Nanosecond), Group: r.group, MaxIdle: r.maxIdle, Windows: windows, Log: log}
 		}
 		if one.OwnBound > 0 {
 			o.Shares[one.Host] = one.OwnBound
 		}
 		opts[dir] = o
 	}
-	if !r.cfg.WhitelistMode {
-		add(r.others, r.cfg.Defaults)
+	if !r.cfg().WhitelistMode {
+		add(r.others, r.cfg().Defaults)
 	}
-	for _, one := range r.cfg.Registries {
-		add(r.dirOf[one.Host], one)
+	for _, one := range r.cfg().Registries {
+		add(r.now.Load().dirOf[one.Host], one)
 	}
 	return opts
 }
@@ -106,7 +124,7 @@ func (r *registries) group(registry string) cache.Group {
 
 // maxIdle is how long content of a registry stays that nobody asks for, 0: for ever.
 func (r *registries) maxIdle(registry string) time.Duration {
-	one, _ := r.cfg.Registry(registry)
+	one, _ := r.cfg().Registry(registry)
 	return one.MaxIdle
 }
 
@@ -134,7 +152,7 @@ func (r *registries) Shard(registry string) *grants.Shard { return r.shard(regis
 
 // dir is the directory of a registry's content.
 func (r *registries) dir(registry string) string {
-	if dir, ok := r.dirOf[config.Canonical(registry)]; ok {
+	if dir, ok := r.now.Load().dirOf[config.Canonical(registry)]; ok && r.shards[dir] != nil {
 		return dir
 	}
 	return r.others
@@ -155,8 +173,8 @@ func (r *registries) Shards() []*grants.Shard {
 // ByShard implements cluster.Registries.
 func (r *registries) ByShard() [][]string {
 	byDir := map[string][]string{}
-	for _, one := range r.cfg.Registries {
-		dir := r.dirOf[one.Host]
+	for _, one := range r.cfg().Registries {
+		dir := r.now.Load().dirOf[one.Host]
 		byDir[dir] = append(byDir[dir], one.Host)
 	}
 	var out [][]string
@@ -168,25 +186,25 @@ func (r *registries) ByShard() [][]string {
 
 // Configured implements cluster.Registries.
 func (r *registries) Configured(registry string) bool {
-	_, configured := r.cfg.Registry(registry)
+	_, configured := r.cfg().Registry(registry)
 	return configured
 }
 
 // Asks implements cluster.Registries.
 func (r *registries) Asks(registry string) bool {
-	return !r.cfg.WhitelistMode || r.Configured(registry)
+	return !r.cfg().WhitelistMode || r.Configured(registry)
 }
 
 // relays reports whether this node asks the registry for other members.
 func (r *registries) relays(registry string) bool {
-	one, _ := r.cfg.Registry(registry)
+	one, _ := r.cfg().Registry(registry)
 	return r.Asks(registry) && !one.Offline
 }
 
 // configured lists the configured registries.
 func (r *registries) configured() []string {
 	var out []string
-	for _, one := range r.cfg.Registries {
+	for _, one := range r.cfg().Registries {
 		out = append(out, one.Host)
 	}
 	return out
@@ -194,7 +212,7 @@ func (r *registries) configured() []string {
 
 // label is a registry's label in metrics.
 func (r *registries) label(registry string) string {
-	if one, configured := r.cfg.Registry(registry); configured {
+	if one, configured := r.cfg().Registry(registry); configured {
 		return one.Host
 	}
 	return metrics.Other
@@ -202,7 +220,7 @@ func (r *registries) label(registry string) string {
 
 // bound is the bound of a registry's shard in bytes, 0 for none.
 func (r *registries) bound(registry string) int64 {
-	one, _ := r.cfg.Registry(registry)
+	one, _ := r.cfg().Registry(registry)
 	return one.CacheMaxSize
 }
 
@@ -256,12 +274,13 @@ type sites struct {
 
 // of is what a registry means now.
 func (s sites) of(registry string) grants.Site {
-	r, configured := s.registries.cfg.Registry(registry)
+	now := s.registries.now.Load()
+	r, configured := now.cfg.Registry(registry)
 	shard := s.registries.shard(registry)
 	return grants.Site{
-		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Tags: s.registries.rules[r.Host], Offline: r.Offline, Private: s.guards(r, shard, !configured),
+		TagTTL: r.TagTTL, StaleIfError: r.StaleIfError, Tags: now.rules[r.Host], Offline: r.Offline, Private: s.guards(r, shard, !configured),
 		Stranger: !configured, PassOn: !r.FollowRedirects, Shard: shard,
-		Mirrored: len(r.Mirrors) > 0 || s.registries.cfg.Archive != nil, Spare: s.low(registry, r.RateLimitReserve),
+		Mirrored: len(r.Mirrors) > 0 || now.cfg.Archive != nil, Spare: s.low(registry, r.RateLimitReserve),
 	}
 }
 

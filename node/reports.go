@@ -34,7 +34,8 @@ type reports struct {
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
-	passwords  *passwords
+	passwords  *atomic.Pointer[passwords]
+	reloads    *reloads
 	ready      *atomic.Bool
 	pulls      *pulls
 	began      time.Time // of the node
@@ -75,13 +76,13 @@ func reasons(wrong []error, operator bool) (out []string) {
 
 // broken lists what keeps the node from working as it should, with codes.
 func (p *reports) broken() []error {
-	wrong := append(p.registries.health(), p.passwords.health()...)
+	wrong := append(p.registries.health(), p.passwords.Load().health()...)
 	for _, account := range p.upstream.Refused() {
 		wrong = append(wrong, health.Because(health.RegistryLogin, fmt.Errorf("%s: the registry refuses this login: correct it, or remove it", account)))
 	}
 	wrong = append(wrong, p.cluster.Health()...)
 	wrong = append(wrong, p.cert.health(time.Now())...)
-	wrong = append(wrong, health.Because(health.Auth, p.gate.Health()))
+	wrong = append(wrong, health.Because(health.Auth, p.gate.Health()), p.reloads.health())
 	if p.archive != nil {
 		wrong = append(wrong, health.Because(health.Archive, p.archive.Health()))
 	}

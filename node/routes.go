@@ -39,7 +39,8 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/unpin", gate.Operators, of(n.steward.unpin)},
 		{"POST /_/verify", gate.Operators, of(n.steward.verify)},
 		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
-		{"/", gate.Public, newPage(n.cfg)},
+		{"POST /_/reload", gate.Operators, of(func(w http.ResponseWriter, r *http.Request) { answerReload(n, w, r) })},
+		{"/", gate.Public, of(func(w http.ResponseWriter, r *http.Request) { (*n.page.Load()).ServeHTTP(w, r) })},
 	}
 }
 

@@ -39,6 +39,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"POST /_/unpin":         {gate.Operators, []string{"/_/unpin"}},
 		"POST /_/verify":        {gate.Operators, []string{"/_/verify"}},
 		"POST /_/doctor":        {gate.Operators, []string{"/_/doctor"}},
+		"POST /_/reload":        {gate.Operators, []string{"/_/reload"}},
 		"POST /_/warm":          {gate.Operators, []string{"/_/warm"}},
 		"POST /_/import":        {gate.Operators, []string{"/_/import"}},
 		"/":                     {gate.Public, []string{"/", "/app.js", "/style.css", "/none", "/_/", "/_/none", "/_/../_/stats", "/_//stats"}},

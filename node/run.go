@@ -71,7 +71,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 	var cooled sync.WaitGroup
 	cooled.Go(func() {
 		n.cluster.AwaitOthers(warming)
-		n.warmer.keep(warming, n.cfg.Warm)
+		keepWarm(warming, n)
 	})
 	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
 	cooled.Go(func() { (&evictionLog{counts: n.reports.evictions, log: n.log}).run(warming) })
@@ -90,7 +90,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
 	n.ready.Store(false)
 	n.tell(Draining)
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout)
 	defer cancel()
 	if failed == nil {
 		n.awaitQuiet(ctx)
@@ -117,10 +117,10 @@ func (n *Node) awaitEnd(ctx context.Context, served <-chan error) error {
 		case err := <-served:
 			return fmt.Errorf("serving: %w", err)
 		case <-n.leaving:
-			n.log.Info("draining", "within_ms", wait.Milliseconds(n.cfg.ShutdownTimeout))
+			n.log.Info("draining", "within_ms", wait.Milliseconds(n.registries.cfg().ShutdownTimeout))
 			return nil
 		case <-ctx.Done():
-			n.log.Info("draining", "within_ms", wait.Milliseconds(n.cfg.ShutdownTimeout))
+			n.log.Info("draining", "within_ms", wait.Milliseconds(n.registries.cfg().ShutdownTimeout))
 			n.cluster.Restarting(context.WithoutCancel(ctx))
 			return nil
 		}
@@ -141,7 +141,7 @@ func (n *Node) met(ctx context.Context) <-chan struct{} {
 // new clients to other nodes. If they come all the same, half of the drain's time
 // is left for what is still being sent then.
 func (n *Node) awaitQuiet(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout/2)
+	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout/2)
 	defer cancel()
 	n.pulls.quiet(ctx)
 }

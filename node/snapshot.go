@@ -84,7 +84,7 @@ func (p *reports) evictions() map[string]map[string]int64 {
 // turns are those of the configured registries and their mirrors, and of all others together.
 func (p *reports) turns() map[string]metrics.Turns {
 	out := map[string]metrics.Turns{}
-	mirrors := unlisted(p.registries.cfg)
+	mirrors := unlisted(p.registries.cfg())
 	for _, s := range p.upstream.Standings() {
 		label := p.registries.label(s.Host)
 		if slices.Contains(mirrors, s.Host) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/node/config"
@@ -15,7 +16,8 @@ import (
 // A certificate is that of the clients' port, read again when its files change.
 // nil stands for plain HTTP.
 type certificate struct {
-	files *reload.Files[*tls.Certificate]
+	paths config.TLS // only whoever reloads looks at them
+	files atomic.Pointer[reload.Files[*tls.Certificate]]
 }
 
 // openCertificate reads the certificate that the config names, nil for none.
@@ -23,12 +25,37 @@ func openCertificate(cfg *config.Config, log *slog.Logger) (*certificate, error)
 	if !cfg.TLS.On() {
 		return nil, nil
 	}
-	paths := []string{cfg.TLS.CertFile, cfg.TLS.KeyFile}
-	files, err := reload.Open("tls", paths, func() (*tls.Certificate, error) { return config.ReadCertificate(cfg.TLS) }, log)
+	files, err := openPair(cfg.TLS, log)
 	if err != nil {
 		return nil, err
 	}
-	return &certificate{files}, nil
+	c := &certificate{paths: cfg.TLS}
+	c.files.Store(files)
+	return c, nil
+}
+
+// openPair reads the certificate and its key.
+func openPair(paths config.TLS, log *slog.Logger) (*reload.Files[*tls.Certificate], error) {
+	return reload.Open("tls", []string{paths.CertFile, paths.KeyFile}, func() (*tls.Certificate, error) { return config.ReadCertificate(paths) }, log)
+}
+
+// prepare makes the certificate in other files ready. Until commit is called nothing has
+// changed. TLS is not turned on or off.
+func (c *certificate) prepare(paths config.TLS, log *slog.Logger) (commit func(), err error) {
+	if c == nil || !paths.On() {
+		return func() {}, nil
+	}
+	if paths == c.paths {
+		return func() { c.files.Load().Expire() }, nil
+	}
+	files, err := openPair(paths, log)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		c.paths = paths
+		c.files.Store(files)
+	}, nil
 }
 
 // server is how the clients' port speaks TLS, nil for plain HTTP. Each handshake
@@ -39,7 +66,7 @@ func (c *certificate) server() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.files.Get(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.files.Load().Get(), nil },
 	}
 }
 
@@ -48,8 +75,8 @@ func (c *certificate) health(now time.Time) []error {
 	if c == nil {
 		return nil
 	}
-	bad := health.Because(health.TLS, c.files.Health())
-	return []error{bad, health.Because(health.CertificateExpiry, expiry(c.files.Get(), now))}
+	bad := health.Because(health.TLS, c.files.Load().Health())
+	return []error{bad, health.Because(health.CertificateExpiry, expiry(c.files.Load().Get(), now))}
 }
 
 // soon is how long before its end a certificate is told of. It is long enough for a person to

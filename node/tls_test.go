@@ -224,8 +224,8 @@ func TestNewHandshakesGetTheNewCertificate(t *testing.T) {
 	cert, key := makePair(t, "two.example")
 	testkit.Replace(t, files.cert, cert)
 	testkit.Replace(t, files.key, key)
-	p.node.cert.files.Expire() // as if time had passed
-	p.get("/v2/").want(t, 200) // on the same connection
+	p.node.cert.files.Load().Expire() // as if time had passed
+	p.get("/v2/").want(t, 200)        // on the same connection
 	p.client.CloseIdleConnections()
 	if _, err := p.try(http.MethodGet, "/v2/"); err == nil {
 		t.Error("the old certificate is still shown")

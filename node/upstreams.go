@@ -38,9 +38,9 @@ func (p *reports) upstreamRows() []upstreamRow {
 	for _, s := range standings {
 		byHost[s.Host] = s
 	}
-	mirrors := unlisted(p.registries.cfg)
+	mirrors := unlisted(p.registries.cfg())
 	for _, s := range standings {
-		r, configured := p.registries.cfg.Registry(s.Host)
+		r, configured := p.registries.cfg().Registry(s.Host)
 		if !configured && slices.Contains(mirrors, s.Host) {
 			continue // it is listed as a mirror
 		}

@@ -38,6 +38,15 @@ type warmer struct {
 	rules      *rules.Rules
 	sites      sites
 	log        *slog.Logger
+	again      chan struct{} // the schedules are others now
+}
+
+// changed makes schedules that are others now count.
+func (m *warmer) changed() {
+	select {
+	case m.again <- struct{}{}:
+	default: // that is known already
+	}
 }
 
 // ServeHTTP answers POST /_/warm, {"images": [NAME…], "platforms": [os/arch…]}: the
@@ -82,6 +91,25 @@ func (m *warmer) keep(ctx context.Context, schedules []config.Warm) {
 		rules = append(rules, warm.Rule{Images: r.Images, Every: r.Every, Platforms: want})
 	}
 	warm.Keep(oci.ForUser(ctx, oci.Node), m.pullSparingly, rules, m.log)
+}
+
+// keepWarm pulls the images of the config's schedules until ctx ends. Schedules that change
+// begin anew.
+func keepWarm(ctx context.Context, n *Node) {
+	for ctx.Err() == nil {
+		round, stop := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			n.warmer.keep(round, n.registries.cfg().Warm)
+		}()
+		select {
+		case <-n.warmer.again:
+		case <-ctx.Done():
+		}
+		stop()
+		<-ended
+	}
 }
 
 // errSpare: an image is not pulled by a schedule now.

@@ -101,7 +101,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Await(t, "the secrets are reloaded", func() bool { return p.log.Has("cluster secrets reloaded") })
+		testkit.Await(t, "the secrets are reloaded", func() bool { return p.log.Has("config reloaded") && p.log.Has("took_effect=cluster.secrets") })
 	}
 
 	// Whichever of the two leaves, the other one has the blob afterwards.
@@ -125,7 +125,7 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 	testkit.Await(t, "one member is active", func() bool { return strings.Count(call(t.Context(), "status", "-c", second).out, "active") == 1 })
 }
 
-func TestBadSecretOnHangupChangesNothing(t *testing.T) {
+func TestBadConfigOnHangupChangesNothing(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	file, addr, _ := memberConfig(t, up, "one", "127.0.0.1:1", "")
@@ -136,7 +136,7 @@ func TestBadSecretOnHangupChangesNothing(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Await(t, "the secrets are not reloaded", func() bool { return p.log.Has("cluster secrets not reloaded") })
+	testkit.Await(t, "the config is not reloaded", func() bool { return p.log.Has("config not reloaded") })
 	if _, err := get(t.Context(), "http://"+addr+"/_/ready"); err != nil {
 		t.Error(err)
 	}

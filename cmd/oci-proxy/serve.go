@@ -45,7 +45,14 @@ func serve(ctx context.Context, args []string, s streams) error {
 		}
 		defer end()
 	}
-	return runNode(ctx, cfg, *file, logger(cfg, s))
+	level := new(slog.LevelVar)
+	return runNode(ctx, cfg, *file, node.Source{Level: level, Load: func() (*config.Config, error) {
+		cfg, err := config.Load(*file, os.Environ())
+		if err == nil {
+			cfg.Port = cmp.Or(*port, cfg.Port)
+		}
+		return cfg, err
+	}}, logger(cfg, level, s))
 }
 
 // serveFlags defines the flags of serve.
@@ -56,9 +63,13 @@ func serveFlags(fl *flag.FlagSet) (file *string, port *int) {
 }
 
 // runNode runs the node of the config until ctx ends.
-func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Logger) error {
+func runNode(ctx context.Context, cfg *config.Config, file string, source node.Source, log *slog.Logger) error {
 	tame(log)
+	configured := cfg.Port
 	l, err := clientsPort(cfg, log)
+	if cfg.Port != configured {
+		source = onPort(source, cfg.Port)
+	}
 	if err == nil {
 		logStart(cfg, file, l.Addr(), log)
 	}
@@ -79,7 +90,8 @@ func runNode(ctx context.Context, cfg *config.Config, file string, log *slog.Log
 	super := newSupervisor(telling, log)
 	n.Tell(func(stage node.Stage) { super.stage(l.Addr().String(), stage) })
 	go super.guard(telling, n.Pulse)
-	defer rekeyOnHangup(n, file, super)()
+	n.ReloadFrom(source)
+	defer reloadOnHangup(ctx, n, super)()
 	return n.Run(ctx, l)
 }
 
@@ -129,16 +141,30 @@ func clientsPort(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
 	return l, nil
 }
 
-// rekeyOnHangup reloads the cluster's secrets at each SIGHUP, until stop is called.
-// If they can't be used, it logs that and keeps those in use.
-func rekeyOnHangup(n *node.Node, file string, super supervisor) (stop func()) {
+// onPort is source for a node whose port the service manager has opened: the config's does not
+// count.
+func onPort(source node.Source, port int) node.Source {
+	load := source.Load
+	source.Load = func() (*config.Config, error) {
+		cfg, err := load()
+		if err == nil {
+			cfg.Port = port
+		}
+		return cfg, err
+	}
+	return source
+}
+
+// reloadOnHangup makes the node read its config again at each SIGHUP, until stop is called. The
+// node logs what came of it.
+func reloadOnHangup(ctx context.Context, n *node.Node, super supervisor) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hangups {
-			super.reload(func() { rekey(n, file, super.log) })
+			super.reload(func() { _, _ = n.Reload(ctx) }) // it has logged the error
 		}
 	}()
 	return func() {
@@ -146,19 +172,6 @@ func rekeyOnHangup(n *node.Node, file string, super supervisor) (stop func()) {
 		close(hangups)
 		<-done
 	}
-}
-
-// rekey replaces the cluster's secrets by those of the config.
-func rekey(n *node.Node, file string, log *slog.Logger) {
-	cfg, err := config.Find(file, os.Environ())
-	if err == nil && cfg.Cluster != nil {
-		err = n.Rekey(cfg.Cluster.Secrets)
-	}
-	if err != nil {
-		log.Error("cluster secrets not reloaded: the old ones stay in use", "error", err)
-		return
-	}
-	log.Info("cluster secrets reloaded: any other change of the config needs a restart")
 }
 
 // listen opens the port for clients with open (net.Listen).
@@ -173,9 +186,10 @@ func listen(addr string, open func(network, addr string) (net.Listener, error)) 
 	return l, nil
 }
 
-// logger returns a logger that writes to standard error as the config says.
-func logger(cfg *config.Config, s streams) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
+// logger returns a logger that writes to standard error as the config says, from level on.
+func logger(cfg *config.Config, level *slog.LevelVar, s streams) *slog.Logger {
+	level.Set(cfg.LogLevel)
+	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
 		return slog.New(journal.New(slog.NewJSONHandler(s.err, opts)))
 	}

@@ -53,6 +53,13 @@ func (a *askers) of(v *membership.View, registry string) asking {
 	return one
 }
 
+// forget makes the askers ask anew what this node is configured for.
+func (a *askers) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.by.Purge()
+}
+
 // grade says how well a member suits to ask a registry.
 type grade int
 

@@ -263,6 +263,16 @@ func (c *Cluster) Rekey(secrets []config.Secret) error {
 	return c.network.rekey(secrets)
 }
 
+// Reload tells the others what another config of this node says of registries. The rest of
+// the config stays.
+func Reload(c *Cluster, cfg *config.Config) {
+	if c.network == nil {
+		return
+	}
+	c.router.askers.forget()
+	membership.Serve(c.network.members, registriesOf(cfg), cfg.WhitelistMode)
+}
+
 // Close ends the node's part in the cluster: members' requests end, or are cut
 // when ctx ends, and then the others are told.
 func (c *Cluster) Close(ctx context.Context) error {

@@ -74,16 +74,20 @@ func (n *network) join(cfg Config) error {
 // gossip is the config as gossip takes it.
 func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config {
 	node, cluster := cfg.Node, cfg.Node.Cluster
-	var known []membership.Registry
-	for _, r := range node.Registries {
-		known = append(known, membership.Registry{Host: r.Host, Login: len(r.Logins()) > 0, Private: r.Private})
-	}
 	return membership.Config{
 		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
 		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
 		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode,
-		Registries: known, Log: cfg.Log,
+		Registries: registriesOf(node), Log: cfg.Log,
 	}
+}
+
+// registriesOf are the configured registries, as members are told of them.
+func registriesOf(cfg *config.Config) (known []membership.Registry) {
+	for _, r := range cfg.Registries {
+		known = append(known, membership.Registry{Host: r.Host, Login: len(r.Logins()) > 0, Private: r.Private})
+	}
+	return known
 }
 
 // reveal unwraps secrets, to derive keys from them.

@@ -43,6 +43,7 @@ func TestConfigDoc(t *testing.T) {
 // keyTables returns a table of keys for each section of the file.
 func keyTables() string {
 	var out strings.Builder
+	fmt.Fprintf(&out, "\nThese need a restart: `%s`, and sections that come or go. All other keys take effect at a reload.\n", strings.Join(restarts, "`, `"))
 	section := "none yet"
 	for _, k := range Keys() {
 		if s := sectionOf(k.Path); s != section {

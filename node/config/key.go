@@ -26,6 +26,9 @@ type key[T any] struct {
 	text   bool
 	shared bool // a registry's key that defaults takes too
 	set    func(r *reader, t *T, n *node, path string)
+	// of returns pointers to what the key sets in a T, to compare it and to copy it: see
+	// changes.go. Sections have none.
+	of func(t *T) []any
 }
 
 // Keys returns every key, in the order of docs/config.md.
@@ -58,7 +61,7 @@ func shared(keys []key[Registry]) []key[Registry] {
 // one describes a key with a single value of kind k, to be stored in field.
 func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc string) key[T] {
 	_, err := k.parse("")
-	return key[T]{path: path, shape: scalar, typ: k.name, preset: preset, doc: doc, text: err == nil, set: func(r *reader, t *T, n *node, path string) {
+	return key[T]{path: path, shape: scalar, typ: k.name, preset: preset, doc: doc, text: err == nil, of: pointer(field), set: func(r *reader, t *T, n *node, path string) {
 		if v, ok := read(r, n, path, k); ok {
 			*field(t) = v
 		}
@@ -67,7 +70,7 @@ func one[T, V any](path string, k kind[V], preset string, field func(*T) *V, doc
 
 // many describes a key with a list of values of kind k, to be stored in field.
 func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key[T] {
-	return key[T]{path: path, shape: list, typ: "list of " + k.name, preset: "[]", doc: doc, text: true, set: func(r *reader, t *T, n *node, path string) {
+	return key[T]{path: path, shape: list, typ: "list of " + k.name, preset: "[]", doc: doc, text: true, of: pointer(field), set: func(r *reader, t *T, n *node, path string) {
 		if !r.is(n, list, path) {
 			return
 		}
@@ -80,6 +83,18 @@ func many[T, V any](path string, k kind[V], field func(*T) *[]V, doc string) key
 		}
 		*field(t) = all
 	}}
+}
+
+// pointer returns what returns the field alone.
+func pointer[T, V any](field func(*T) *V) func(*T) []any {
+	return func(t *T) []any { return []any{field(t)} }
+}
+
+// with makes a key set further fields: what the checks make of it.
+func with[T any](k key[T], more func(t *T) []any) key[T] {
+	own := k.of
+	k.of = func(t *T) []any { return append(own(t), more(t)...) }
+	return k
 }
 
 // section describes a key that holds a section with a table of its own.

@@ -22,7 +22,7 @@ type access struct {
 	byUser    bool // what a client may pull depends on its login: access rules, here or at other members
 	logins    *logins
 	throttle  *throttle
-	failures  atomic.Int64   // logins that were wrong, or not looked at any more
+	failures  *atomic.Int64  // logins that were wrong, or not looked at any more
 	nologin   []netip.Prefix // anonymous_from
 	admins    []string       // users that may change things
 	addresses addresses
@@ -34,10 +34,15 @@ func newAccess(cfg *config.Config, log *slog.Logger) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
+	return accessOf(cfg, l, newThrottle(), new(atomic.Int64), log), nil
+}
+
+// accessOf is newAccess with logins, and with what is known of those that failed.
+func accessOf(cfg *config.Config, l *logins, t *throttle, failures *atomic.Int64, log *slog.Logger) *access {
 	return &access{
-		open: !cfg.Auth.Asked(), byUser: len(cfg.Access) > 0 || cfg.Cluster != nil, logins: l, throttle: newThrottle(),
+		open: !cfg.Auth.Asked(), byUser: len(cfg.Access) > 0 || cfg.Cluster != nil, logins: l, throttle: t, failures: failures,
 		nologin: cfg.Auth.AnonymousFrom, admins: cfg.Auth.Admins, addresses: addresses{cfg.TrustedProxies}, log: log,
-	}, nil
+	}
 }
 
 // A verdict is what became of a request's login.

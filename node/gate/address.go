@@ -106,4 +106,4 @@ func forwarded(h http.Header) bool {
 }
 
 // FromBalancer reports whether a request comes from one of trusted_proxies.
-func (g *Gate) FromBalancer(r *http.Request) bool { return g.access.addresses.balanced(r) }
+func (g *Gate) FromBalancer(r *http.Request) bool { return g.access().addresses.balanced(r) }

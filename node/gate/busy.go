@@ -14,7 +14,7 @@ import (
 // For containerd and clients built on containers/image it is the other way round, but
 // they try again at once, so their answer is held back for a moment.
 func (g *Gate) RefuseBusy(w http.ResponseWriter, r *http.Request, message string, d *reply.Detail) {
-	g.access.refuseBusy(w, r, message, d)
+	g.access().refuseBusy(w, r, message, d)
 }
 
 // refuseBusy is RefuseBusy.

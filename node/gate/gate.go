@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/reply"
@@ -38,11 +39,11 @@ const (
 
 // A Gate decides who is let in, and when.
 type Gate struct {
-	access  *access
-	hosts   hosts
+	now     atomic.Pointer[policy]
 	turns   *wait.Turns[Client]
 	conns   *connections
 	address string // that the node listens on, "" for all
+	log     *slog.Logger
 }
 
 // New returns the gate that the config describes. Close it.
@@ -52,14 +53,16 @@ func New(cfg *config.Config, limits Limits, log *slog.Logger) (*Gate, error) {
 		return nil, err
 	}
 	conns := newConnections(limits)
-	return &Gate{
-		access: access, hosts: newHosts(cfg), address: cfg.Address,
+	g := &Gate{
+		address: cfg.Address, log: log,
 		conns: conns, turns: wait.NewTurns[Client](wait.Bounds{Running: limits.Pulls, Waiting: limits.Waiting}, cfg.QueueTimeout, conns.reserve),
-	}, nil
+	}
+	g.now.Store(&policy{access, newHosts(cfg), cfg.Auth})
+	return g, nil
 }
 
 // Close ends what the gate has under way.
-func (g *Gate) Close(ctx context.Context) { g.access.logins.life.Close(ctx) }
+func (g *Gate) Close(ctx context.Context) { g.access().logins.life.Close(ctx) }
 
 // Watch makes srv tell the gate of its connections. The gate closes idle ones
 // when descriptors run low.
@@ -85,13 +88,13 @@ func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 	case Probe, Pullers:
 		return h
 	case Guarded:
-		h = g.access.guard(h)
+		h = g.guarded(h)
 	case Operators:
 		h = g.operators(h)
 	case Public:
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.hosts.allow(r) && !g.tellsLogin(class, r) {
+		if !g.hosts().allow(r) && !g.tellsLogin(class, r) {
 			refuseHost(w, r)
 			return
 		}
@@ -104,24 +107,24 @@ func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 // login that it has for this one. Whether the login is right is for h to judge.
 // Without one there is no 401, by which a page could make a browser ask for it.
 func (g *Gate) tellsLogin(class Class, r *http.Request) bool {
-	return (class == Guarded || class == Operators) && !g.access.open && r.Header.Get("Authorization") != ""
+	return (class == Guarded || class == Operators) && !g.access().open && r.Header.Get("Authorization") != ""
 }
 
 // Admit lets a pull in. It reports false if it refused the request and answered
 // it.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
-	who := Client{from: network(g.Address(r))}
-	free := g.access.anonymous(r)
-	if free && !g.access.byUser {
+	who, a := Client{from: network(g.Address(r))}, g.access()
+	free := a.anonymous(r)
+	if free && !a.byUser {
 		return who, true
 	}
-	v := g.access.judge(r)
+	v := a.judge(r)
 	if free && !v.busy { // one whose login is wrong pulls as one without
 		who.user = v.user
 		return who, true
 	}
 	if !v.ok {
-		g.access.refuse(w, r, v)
+		a.refuse(w, r, v)
 	}
 	who.user = v.user
 	return who, v.ok
@@ -137,48 +140,49 @@ func (g *Gate) Turn(ctx context.Context, who Client) (end func(), err error) {
 }
 
 // Open reports whether no login is asked for.
-func (g *Gate) Open() bool { return g.access.open }
+func (g *Gate) Open() bool { return g.access().open }
 
 // Operator reports whether r comes from an operator: a user, or where no login
 // is asked for a client on this machine. r has passed Guard.
-func (g *Gate) Operator(r *http.Request) bool { return !g.access.open || local(r, g.address) }
+func (g *Gate) Operator(r *http.Request) bool { return !g.access().open || local(r, g.address) }
 
 // Admin reports whether r, which has passed Guard, comes from one of auth.admins, or where
 // no login is asked for from this machine.
 func (g *Gate) Admin(r *http.Request) bool {
-	if g.access.open {
+	a := g.access()
+	if a.open {
 		return local(r, g.address)
 	}
-	return slices.Contains(g.access.admins, g.access.judge(r).user)
+	return slices.Contains(a.admins, a.judge(r).user)
 }
 
 // Knows reports whether a pull's client, as Admit returned it, is an operator. A
 // browser on this machine that was led here by another site's name is none.
 func (g *Gate) Knows(r *http.Request, who Client) bool {
-	return who.user != "" || g.access.open && local(r, g.address) && g.hosts.allow(r)
+	return who.user != "" || g.access().open && local(r, g.address) && g.hosts().allow(r)
 }
 
 // Asks reports whether r, which has not passed Guard, comes from an operator.
 func (g *Gate) Asks(r *http.Request) bool {
-	v := g.access.judge(r)
+	v := g.access().judge(r)
 	return g.Knows(r, Client{user: v.user})
 }
 
 // User is the name of the login that r brings, "" for none or a wrong one. It is for requests
 // that have passed Guard.
-func (g *Gate) User(r *http.Request) string { return g.access.judge(r).user }
+func (g *Gate) User(r *http.Request) string { return g.access().judge(r).user }
 
 // Address is the address of the client that sent r. It is not valid if no
 // address can be told.
-func (g *Gate) Address(r *http.Request) netip.Addr { return g.access.addresses.of(r) }
+func (g *Gate) Address(r *http.Request) netip.Addr { return g.access().addresses.of(r) }
 
 // Health returns what is wrong with the files that the gate reads, nil if
 // nothing is.
 func (g *Gate) Health() error {
-	if g.access.logins.users == nil {
-		return nil
+	if users := g.access().logins.users; users != nil {
+		return users.Health()
 	}
-	return g.access.logins.users.Health()
+	return nil
 }
 
 // Figures are what the gate counts.
@@ -195,7 +199,7 @@ func (g *Gate) Figures() Figures {
 	active, waiting, refused := g.turns.Figures()
 	return Figures{
 		Connections: g.conns.ledger.Len(), Pulls: active, Waiting: waiting,
-		Refused: refused, FailedLogins: g.access.failures.Load(),
+		Refused: refused, FailedLogins: g.access().failures.Load(),
 	}
 }
 
@@ -203,10 +207,11 @@ func (g *Gate) Figures() Figures {
 // page in a browser.
 func (g *Gate) operators(h http.Handler) http.Handler {
 	sameSite := http.NewCrossOriginProtection().Handler(h)
-	if !g.access.open {
-		return g.access.admit(sameSite)
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a := g.access(); !a.open {
+			a.admit(sameSite).ServeHTTP(w, r)
+			return
+		}
 		if !g.Operator(r) {
 			reply.Fail(w, http.StatusForbidden, reply.Error{Code: "DENIED", Message: "no auth is configured: only clients on the node's own machine may do this"})
 			return

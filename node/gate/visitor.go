@@ -39,7 +39,7 @@ const RequestIDHeader = "X-Request-Id"
 func (g *Gate) RequestID(r *http.Request) string {
 	given := r.Header.Values(RequestIDHeader)
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err == nil && len(given) == 1 && oci.IsRequestID(given[0]) && within(g.access.addresses.trusted, from.Addr().Unmap()) {
+	if err == nil && len(given) == 1 && oci.IsRequestID(given[0]) && within(g.access().addresses.trusted, from.Addr().Unmap()) {
 		return given[0]
 	}
 	return rand.Text()

@@ -33,6 +33,7 @@ const (
 	Identity          Code = "identity"
 	Ring              Code = "ring"
 	VersionSkew       Code = "version_skew"
+	Config            Code = "config"
 	Other             Code = "other"
 )
 
@@ -60,6 +61,7 @@ var Rows = []Row{
 	{Identity, "Another node has this node's id, or the node could not take a new one.", "The reason says what to do."},
 	{Ring, "The new division of keys could not be computed. The old one stays.", "Restart the node, and report it as a bug."},
 	{VersionSkew, "Members have run different versions for an hour.", "Finish the upgrade."},
+	{Config, "The config was reloaded and had a mistake. The one before stays in force.", "Correct it, `check` it, and reload."},
 	{Other, "Anything else.", "Read the reason."},
 }
 

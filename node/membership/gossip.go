@@ -185,6 +185,15 @@ func (m *Membership) Rekey(secrets []string) error {
 	return nil
 }
 
+// Serve tells the others which registries this node is configured for from now on, and whether
+// it asks no others. It returns at once.
+func Serve(m *Membership, registries []Registry, whitelist bool) {
+	entries, left := pack(registries)
+	go m.announceOrWarn(func(self *Member) {
+		self.registries, self.any, self.anySecret, self.Whitelist = entries, left&anyRegistry != 0, left&anyPrivate != 0, whitelist
+	})
+}
+
 // tellSecret logs that gossip now uses the secret of that number, if it is not 0,
 // or why it can't.
 func (m *Membership) tellSecret(number int, err error) {

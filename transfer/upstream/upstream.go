@@ -29,13 +29,12 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -47,9 +46,11 @@ var Version = "dev"
 
 // A Client asks registries. It is safe for concurrent use.
 type Client struct {
-	life      *wait.Life // of token requests
-	named     map[string]*registry
-	strangers *strangers
+	life *wait.Life // of token requests
+	log  *slog.Logger
+
+	mu   sync.RWMutex // guards the field below; never held during I/O
+	cast              // see now
 }
 
 var _ oci.Upstream = (*Client)(nil)
@@ -58,53 +59,50 @@ var _ oci.Upstream = (*Client)(nil)
 // fallback describes, but always anonymously, over HTTPS on port 443 and at public
 // addresses. The error joins everything that is wrong with the arguments.
 func New(registries []Registry, fallback Registry, log *slog.Logger) (*Client, error) {
-	fallback.Configured, fallback.Insecure = false, false
-	fallback.Username, fallback.Password, fallback.Source, fallback.RealmHosts = "", "", nil, nil
-	fallback.Accounts = nil
-	c := &Client{life: wait.NewLife(), named: make(map[string]*registry, len(registries))}
-	var wrong []error
-	if slices.ContainsFunc(append(slices.Clone(registries), fallback), func(r Registry) bool { return r.Proxy == nil }) {
-		if err := checkEnvironment(); err != nil {
-			wrong = append(wrong, err)
-		}
-	}
-	for _, cfg := range registries {
-		roots, err := cfg.check()
-		if err != nil {
-			wrong = append(wrong, err)
-			continue
-		}
-		r := newRegistry(cfg, roots, nil, c.life, log)
-		if c.named[r.home.host] != nil {
-			wrong = append(wrong, fmt.Errorf("registry %s is given twice", r.home.host))
-		}
-		c.named[r.home.host] = r
-	}
-	roots, err := fallback.check()
-	if err != nil {
-		wrong = append(wrong, err)
-	}
-	c.strangers = &strangers{
-		defaults: fallback, roots: roots, turns: turnsOf(strangersRequests), life: c.life, log: log,
-		byHost: newMemory[string, *registry](maxStrangers),
-	}
-	if len(wrong) > 0 {
+	c := &Client{life: wait.NewLife(), log: log}
+	var err error
+	if c.cast, err = newCast(registries, fallback, cast{}, c.life, log); err != nil {
 		c.Close()
-		return nil, errors.Join(wrong...)
+		return nil, err
 	}
 	return c, nil
+}
+
+// now returns the registries of the moment.
+func (c *Client) now() cast {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.cast
+}
+
+// Prepare makes other registries ready, as New does. Until commit is called nothing has
+// changed. From then on they are asked; what is under way goes on with those before. Only one
+// may be prepared at a time. The error joins everything that is wrong.
+func (c *Client) Prepare(registries []Registry, fallback Registry) (commit func(), err error) {
+	was := c.now()
+	next, err := newCast(registries, fallback, was, c.life, c.log)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		c.mu.Lock()
+		c.cast = next
+		c.mu.Unlock()
+		was.leave(next)
+	}, nil
 }
 
 // Close ends the token requests under way and closes idle connections. Streams that
 // are open go on. No request may begin after it.
 func (c *Client) Close() {
-	now, cancel := context.WithCancel(context.Background())
+	atOnce, cancel := context.WithCancel(context.Background())
 	cancel()
-	c.life.Close(now)
-	for _, r := range c.named {
+	c.life.Close(atOnce)
+	now := c.now()
+	for _, r := range now.named {
 		r.net.closeIdle()
 	}
-	for _, r := range c.strangers.all() {
+	for _, r := range now.strangers.all() {
 		r.net.closeIdle()
 	}
 }
@@ -124,10 +122,11 @@ func (c *Client) Greet(ctx context.Context, host string) (Greeting, error) {
 
 // registry returns the registry at host.
 func (c *Client) registry(host string) (*registry, error) {
-	if r := c.named[host]; r != nil {
+	now := c.now()
+	if r := now.named[host]; r != nil {
 		return r, nil
 	}
-	return c.strangers.get(host)
+	return now.strangers.get(host)
 }
 
 // asking returns the registry of ref. It checks ref once more: no path may leave
@@ -151,10 +150,11 @@ func (c *Client) asking(ref oci.Ref) (*registry, error) {
 // and of the others those asked last, 256 at most.
 func (c *Client) Standings() []Standing {
 	var out []Standing
-	for _, r := range c.named {
+	now := c.now()
+	for _, r := range now.named {
 		out = append(out, standingOf(r))
 	}
-	for _, r := range c.strangers.all() {
+	for _, r := range now.strangers.all() {
 		out = append(out, standingOf(r))
 	}
 	slices.SortFunc(out, func(a, b Standing) int { return cmp.Compare(a.Host, b.Host) })
@@ -164,7 +164,7 @@ func (c *Client) Standings() []Standing {
 // Low reports whether a registry says that less than that percentage of its rate limit is
 // left: of those of each of its accounts, if it has several. It is false for one that has not been asked, and for percent 0. It does no I/O.
 func (c *Client) Low(registry string, percent int) bool {
-	r := c.named[registry]
+	r := c.now().named[registry]
 	switch {
 	case r == nil || percent <= 0:
 		return false
@@ -178,7 +178,7 @@ func (c *Client) Low(registry string, percent int) bool {
 // Refused lists the logins that the registry refuses: registries.HOST and the name of the
 // account, in order.
 func (c *Client) Refused() (accounts []string) {
-	for host, r := range c.named {
+	for host, r := range c.now().named {
 		for _, name := range r.accounts.wrong() {
 			accounts = append(accounts, "registries."+host+"."+name)
 		}
@@ -190,9 +190,10 @@ func (c *Client) Refused() (accounts []string) {
 // Pause has the registry left alone for that time, an hour at most: it has told another
 // member so. A registry that this node has not asked yet is not remembered.
 func (c *Client) Pause(registry string, d time.Duration) {
-	r := c.named[registry]
+	now := c.now()
+	r := now.named[registry]
 	if r == nil {
-		r = c.strangers.known(registry)
+		r = now.strangers.known(registry)
 	}
 	if r == nil {
 		return

@@ -21,7 +21,7 @@ const fairness = 4
 // that asks for a thousand at once only delays itself.
 type Turns[C comparable] struct {
 	most     Bounds
-	patience time.Duration
+	patience atomic.Int64   // a time.Duration
 	reserve  func(more int) // is told how many more jobs run; not under mu
 	refused  atomic.Int64
 
@@ -58,8 +58,13 @@ func NewTurns[C comparable](most Bounds, patience time.Duration, reserve func(mo
 	if reserve == nil {
 		reserve = func(int) {}
 	}
-	return &Turns[C]{most: most, patience: patience, reserve: reserve, lines: map[C]*line[C]{}}
+	t := &Turns[C]{most: most, reserve: reserve, lines: map[C]*line[C]{}}
+	t.SetPatience(patience)
+	return t
 }
+
+// SetPatience changes how long jobs wait that come from now on.
+func (t *Turns[C]) SetPatience(d time.Duration) { t.patience.Store(int64(d)) }
 
 // Begin waits for a job's turn. The caller calls end when the job is done. The error
 // is ErrBusy, or the cause of ctx's end.
@@ -150,7 +155,7 @@ func (t *Turns[C]) wait(ctx context.Context, l *line[C], w *waiter) error {
 
 // waitFor waits for a turn as long as patience lasts.
 func (t *Turns[C]) waitFor(ctx context.Context, ready <-chan struct{}) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.patience, ErrBusy)
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(t.patience.Load()), ErrBusy)
 	defer cancel()
 	select {
 	case <-ready:

@@ -149,7 +149,7 @@ func TestANewClientWaitsForAFewTurnsOnly(t *testing.T) {
 				t.Errorf("it did not come among %d", len(c.order))
 			}
 		}
-		c.patience = 0
+		c.SetPatience(0)
 		for active, queued, _ := c.Figures(); active > 0 || queued > 0; active, queued, _ = c.Figures() {
 			c.finishAll()
 		}
