@@ -100,9 +100,10 @@ func TestMeshNodesWithDifferentRules(t *testing.T) {
 	up := upstreamtest.New(t)
 	c := startCluster(t, 2, up, func(i int) form {
 		f := form{settings: settings{top: users}}
-		if i == 0 {
-			f.top += fmt.Sprintf("access: [{users: [anonymous], deny: [%q]}]", up.Host()+"/**")
+		if f.top += "access: [{allow: ['other.example/**']}"; i == 0 {
+			f.top += fmt.Sprintf(", {users: [anonymous], deny: [%q]}", up.Host()+"/**")
 		}
+		f.top += "]"
 		return f
 	})
 	img := up.PutImage(repo, "v1", random(8, 1000))
@@ -124,4 +125,24 @@ func TestMeshNodesWithDifferentRules(t *testing.T) {
 	if !strings.Contains(c.nodes[0].log.String(), "the access rule at test.yaml:4 does not let anonymous pull "+repo) {
 		t.Error("the log of the node that refused does not name the rule")
 	}
+}
+
+// A client that needs no login at a node without rules, and brings one that nobody looks at,
+// may be anybody: other members judge it so.
+func TestMeshALoginThatNobodyLooksAtIsNobodys(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	c := startCluster(t, 2, up, func(i int) form {
+		f := form{settings: settings{top: users}}
+		if i == 0 {
+			f.top += fmt.Sprintf("access: [{users: [eve], deny: [%q]}]", up.Host()+"/**")
+		}
+		return f
+	})
+	first, second := c.blobOf(0, mib), c.blobOf(0, mib)
+	for _, b := range []testBlob{first, second} {
+		c.get(0, blobPath(b.Digest)).want(t, http.StatusOK)
+	}
+	c.get(1, blobPath(first.Digest)).want(t, http.StatusOK, "Cache-Status", "node-0; hit, node-1; fwd=uri-miss; stored")
+	c.get(1, blobPath(second.Digest), basic("eve", "any")...).want(t, http.StatusOK, "Cache-Status", "node-1; fwd=uri-miss; stored")
 }

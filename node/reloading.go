@@ -22,7 +22,7 @@ type Source struct {
 	Level *slog.LevelVar                 // the lowest level that is logged; nil: that stays
 }
 
-// ErrNoSource: the node was not told where its config is.
+// ErrNoSource means that the node was not told where its config is.
 var ErrNoSource = errors.New("this node has no config that it could read again")
 
 // reloads are what a node knows of the times it read its config again.
