@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node/image"
+
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -64,7 +68,7 @@ func TestAccessHoldsForEveryWayToContent(t *testing.T) {
 
 // Images are pulled into the cache, and taken in from files, by the rules for the user who
 // asks.
-func TestAccessHoldsForWarm(t *testing.T) {
+func TestAccessHoldsForWarmAndImport(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	up.PutImage(repo, "v1", random(1, 1000))
@@ -91,6 +95,18 @@ func TestAccessHoldsForWarm(t *testing.T) {
 	if up.Count(http.MethodGet, repo) > 0 || up.Count(http.MethodGet, "open/app") == 0 {
 		t.Error("what is refused came, or what is allowed did not")
 	}
+	m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":2},"layers":[]}`, upstreamtest.TypeManifest, digest.FromString("{}"))
+	entry := func(name string) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":%q}}`, upstreamtest.TypeManifest, digest.FromString(m), len(m), up.Host()+"/"+name)
+	}
+	file := tarOf(t, image.IndexName, `{"schemaVersion":2,"manifests":[`+entry(repo+":v9")+","+entry("open/app:v9")+"]}",
+		"blobs/sha256/"+digest.FromString(m).Encoded(), m, "blobs/sha256/"+digest.FromString("{}").Encoded(), "{}")
+	a = ask("/_/import", "application/x-tar", file)
+	if a.StatusCode != http.StatusOK || strings.Count(string(a.body), "the access rule at test.yaml:4 does not let user bob pull "+repo) != 1 || strings.Count(string(a.body), `"error"`) != 1 {
+		t.Errorf("%d: %s", a.StatusCode, a.body)
+	}
+	up.Down()
+	p.get("/v2/open/app/manifests/v9", basic("bob", "x7")...).want(t, http.StatusOK)
 }
 
 // The node that a client asks judges by its own rules. One that it asks in turn judges by
