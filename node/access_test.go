@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node/image"
+
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -64,7 +68,7 @@ func TestAccessHoldsForEveryWayToContent(t *testing.T) {
 
 // Images are pulled into the cache, and taken in from files, by the rules for the user who
 // asks.
-func TestAccessHoldsForWarm(t *testing.T) {
+func TestAccessHoldsForWarmAndImport(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
 	up.PutImage(repo, "v1", random(1, 1000))
@@ -91,6 +95,18 @@ func TestAccessHoldsForWarm(t *testing.T) {
 	if up.Count(http.MethodGet, repo) > 0 || up.Count(http.MethodGet, "open/app") == 0 {
 		t.Error("what is refused came, or what is allowed did not")
 	}
+	m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":2},"layers":[]}`, upstreamtest.TypeManifest, digest.FromString("{}"))
+	entry := func(name string) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":%q}}`, upstreamtest.TypeManifest, digest.FromString(m), len(m), up.Host()+"/"+name)
+	}
+	file := tarOf(t, image.IndexName, `{"schemaVersion":2,"manifests":[`+entry(repo+":v9")+","+entry("open/app:v9")+"]}",
+		"blobs/sha256/"+digest.FromString(m).Encoded(), m, "blobs/sha256/"+digest.FromString("{}").Encoded(), "{}")
+	a = ask("/_/import", "application/x-tar", file)
+	if a.StatusCode != http.StatusOK || strings.Count(string(a.body), "the access rule at test.yaml:4 does not let user bob pull "+repo) != 1 || strings.Count(string(a.body), `"error"`) != 1 {
+		t.Errorf("%d: %s", a.StatusCode, a.body)
+	}
+	up.Down()
+	p.get("/v2/open/app/manifests/v9", basic("bob", "x7")...).want(t, http.StatusOK)
 }
 
 // The node that a client asks judges by its own rules. One that it asks in turn judges by
@@ -100,9 +116,10 @@ func TestMeshNodesWithDifferentRules(t *testing.T) {
 	up := upstreamtest.New(t)
 	c := startCluster(t, 2, up, func(i int) form {
 		f := form{settings: settings{top: users}}
-		if i == 0 {
-			f.top += fmt.Sprintf("access: [{users: [anonymous], deny: [%q]}]", up.Host()+"/**")
+		if f.top += "access: [{allow: ['other.example/**']}"; i == 0 {
+			f.top += fmt.Sprintf(", {users: [anonymous], deny: [%q]}", up.Host()+"/**")
 		}
+		f.top += "]"
 		return f
 	})
 	img := up.PutImage(repo, "v1", random(8, 1000))
@@ -124,4 +141,24 @@ func TestMeshNodesWithDifferentRules(t *testing.T) {
 	if !strings.Contains(c.nodes[0].log.String(), "the access rule at test.yaml:4 does not let anonymous pull "+repo) {
 		t.Error("the log of the node that refused does not name the rule")
 	}
+}
+
+// A client that needs no login at a node without rules, and brings one that nobody looks at,
+// may be anybody: other members judge it so.
+func TestMeshALoginThatNobodyLooksAtIsNobodys(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	c := startCluster(t, 2, up, func(i int) form {
+		f := form{settings: settings{top: users}}
+		if i == 0 {
+			f.top += fmt.Sprintf("access: [{users: [eve], deny: [%q]}]", up.Host()+"/**")
+		}
+		return f
+	})
+	first, second := c.blobOf(0, mib), c.blobOf(0, mib)
+	for _, b := range []testBlob{first, second} {
+		c.get(0, blobPath(b.Digest)).want(t, http.StatusOK)
+	}
+	c.get(1, blobPath(first.Digest)).want(t, http.StatusOK, "Cache-Status", "node-0; hit, node-1; fwd=uri-miss; stored")
+	c.get(1, blobPath(second.Digest), basic("eve", "any")...).want(t, http.StatusOK, "Cache-Status", "node-1; fwd=uri-miss; stored")
 }

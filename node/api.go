@@ -74,7 +74,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 	if !a.asks(req.Registry) {
 		return &oci.Error{Kind: oci.Denied, Registry: req.Registry, Reason: notListed}
 	}
-	user := oci.Named(who.User())
+	user := userOf(who)
 	if err := a.rules.Refuse(user, req.Ref); err != nil {
 		return err
 	}
@@ -90,6 +90,14 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 	}
 	defer end()
 	return a.answer(w, r.WithContext(oci.ForUser(oci.ForClient(r.Context(), who.String()), user)), req)
+}
+
+// userOf is for whom a client pulls, as access rules know people.
+func userOf(who gate.Client) oci.User {
+	if who.Unsure() {
+		return oci.Unknown
+	}
+	return oci.Named(who.User())
 }
 
 // answer answers a request. An error means that nothing has been written.

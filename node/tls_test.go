@@ -17,11 +17,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"oci-proxy/node/config"
 	"oci-proxy/node/gate"
 	"oci-proxy/node/reload"
 	"oci-proxy/transfer/testkit"
@@ -262,4 +264,40 @@ func TestHalfHandshakesEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A reload may name other files: the next handshake shows the certificate in them. It turns TLS
+// neither on nor off.
+func TestAReloadNamesOtherCertificateFiles(t *testing.T) {
+	t.Parallel()
+	up, first, second := upstreamtest.New(t), newPair(t, "one.example"), newPair(t, "two.example")
+	p := overtls(t, up, first, false)
+	dir := t.TempDir()
+	reload := func(top string) config.Changes {
+		t.Helper()
+		s := settings{top: top, dir: dir}
+		p.node.ReloadFrom(Source{Load: func() (*config.Config, error) { return config.Parse("test.yaml", []byte(s.text(t, up)), nil) }})
+		changes, err := p.node.Reload(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changes
+	}
+	p.get("/v2/").want(t, http.StatusOK)
+	if changes := reload(second.config()); !slices.Equal(changes.Live, []string{"tls.cert_file", "tls.key_file"}) {
+		t.Errorf("%+v", changes)
+	}
+	p.client.CloseIdleConnections()
+	if _, err := p.try(http.MethodGet, "/v2/"); err == nil {
+		t.Error("the old certificate is still shown")
+	}
+	if changes := reload(""); !slices.Contains(changes.Restart, "tls.cert_file") || slices.Contains(changes.Live, "tls.cert_file") {
+		t.Errorf("TLS is turned off: %+v", changes)
+	}
+	cert, err := os.ReadFile(second.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.client.Transport.(*http.Transport).TLSClientConfig.RootCAs.AppendCertsFromPEM(cert)
+	p.get("/v2/").want(t, http.StatusOK)
 }

@@ -82,7 +82,7 @@ func (m *merger) registries(old, now *Config) {
 	for i := range now.Registries {
 		one := &now.Registries[i]
 		was, known := old.Registry(one.Host)
-		m.registry(&was, one, old, known, now)
+		m.registry(&was, one, old, known)
 	}
 	for _, was := range old.Registries {
 		if _, stays := now.Registry(was.Host); !stays {
@@ -92,7 +92,7 @@ func (m *merger) registries(old, now *Config) {
 }
 
 // registry merges one registry. One that is new begins with what the node does for any other.
-func (m *merger) registry(was, one *Registry, old *Config, known bool, now *Config) {
+func (m *merger) registry(was, one *Registry, old *Config, known bool) {
 	path := "registries." + one.Host
 	if !known {
 		m.Live = append(m.Live, path)

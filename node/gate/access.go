@@ -19,7 +19,7 @@ import (
 // that need no login.
 type access struct {
 	open      bool
-	byUser    bool // what a client may pull depends on its login: access rules, here or at other members
+	byUser    bool // what a client may pull depends on its login: see config.AccessRule
 	logins    *logins
 	throttle  *throttle
 	failures  *atomic.Int64  // logins that were wrong, or not looked at any more
@@ -40,7 +40,7 @@ func newAccess(cfg *config.Config, log *slog.Logger) (*access, error) {
 // accessOf is newAccess with logins, and with what is known of those that failed.
 func accessOf(cfg *config.Config, l *logins, t *throttle, failures *atomic.Int64, log *slog.Logger) *access {
 	return &access{
-		open: !cfg.Auth.Asked(), byUser: len(cfg.Access) > 0 || cfg.Cluster != nil, logins: l, throttle: t, failures: failures,
+		open: !cfg.Auth.Asked(), byUser: len(cfg.Access) > 0, logins: l, throttle: t, failures: failures,
 		nologin: cfg.Auth.AnonymousFrom, admins: cfg.Auth.Admins, addresses: addresses{cfg.TrustedProxies}, log: log,
 	}
 }

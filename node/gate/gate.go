@@ -116,6 +116,7 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
 	who, a := Client{from: network(g.Address(r))}, g.access()
 	free := a.anonymous(r)
 	if free && !a.byUser {
+		who.unsure = r.Header.Get("Authorization") != ""
 		return who, true
 	}
 	v := a.judge(r)
