@@ -43,7 +43,7 @@ type inspection struct {
 // config that a node would not start with.
 func Look(ctx context.Context, cfg *config.Config, running func(context.Context) bool) ([]Finding, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	files, err := openPasswords(cfg, nil, quiet)
+	files, err := openPasswords(cfg, noPasswords(), quiet)
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +130,9 @@ func lookAtRegistry(ctx context.Context, r config.Registry, client *upstream.Cli
 }
 
 // plainly is an error of the upstream client about a registry, for people. Its cause says
-// little more than its reason, unless that is the end of a connection.
+// little more than its reason, unless that is the end of a connection or of a login.
 func plainly(err error, host string) string {
-	if e, ok := oci.AsError(err); ok && !strings.Contains(e.Reason, "connection broke") {
+	if e, ok := oci.AsError(err); ok && !strings.Contains(e.Reason, "connection broke") && !strings.Contains(e.Reason, "its log says why") {
 		plain := *e
 		plain.Err = nil
 		err = &plain

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/health"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -162,6 +164,10 @@ func TestReloadRefusesABadConfigAsAWhole(t *testing.T) {
 		if h := r.get("/_/health"); !strings.Contains(string(h.body), "config: it was not reloaded, and the one before stays in force: test.yaml:") {
 			t.Errorf("%s: health says %s", name, h.body)
 		}
+		wantCodes(t, r.node, health.Config)
+	}
+	if l := r.line(`"action":"reload"`); l["status"] != 409.0 {
+		t.Errorf("line %v", l)
 	}
 	r.takes(settings{}, nil, nil)
 	if h := r.get("/_/health"); !strings.Contains(string(h.body), "healthy") {
@@ -170,6 +176,40 @@ func TestReloadRefusesABadConfigAsAWhole(t *testing.T) {
 	p := newProxy(t, up, settings{})
 	if _, err := p.node.Reload(t.Context()); !errors.Is(err, ErrNoSource) {
 		t.Error(err)
+	}
+}
+
+// Logins that do not last come and go by a reload. One that stays is not got again for it.
+func TestReloadOfLoginsThatDoNotLast(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t, upstreamtest.Basic("AWS", "first"))
+	first, second := newCloud(t), newCloud(t)
+	first.says(t, aLogin("AWS", "first"))
+	second.says(t, aLogin("AWS", "second"))
+	r := newReloader(t, up, settings{})
+	exec := func(c cloud, more string) settings {
+		return settings{registry: fmt.Sprintf("auth: {exec: [%q]}%s", c.program(), more)}
+	}
+	r.takes(exec(first, ""), []string{"registries.UP.auth.exec", "registries.UP.private"}, nil)
+	pull(t, r.proxy, up, "v1")
+	r.takes(exec(first, ", tag_ttl: 1h"), []string{"registries.UP.tag_ttl"}, nil)
+	pull(t, r.proxy, up, "v2")
+	if n := first.runs(t); n != 1 {
+		t.Errorf("the command of a login that stays ran %d times", n)
+	}
+	up.SetPassword("second")
+	r.takes(exec(second, ", tag_ttl: 1h"), []string{"registries.UP.auth.exec"}, nil)
+	pull(t, r.proxy, up, "v3")
+	if n := first.runs(t); n != 1 {
+		t.Errorf("the command that is configured no more ran %d times", n)
+	}
+	docker := filepath.Join(t.TempDir(), "config.json")
+	write(t, docker, fmt.Sprintf(`{"auths": {%q: {"auth": "QVdTOnRoaXJk"}}}`, up.Host())) // AWS:third
+	up.SetPassword("third")
+	r.takes(settings{registry: fmt.Sprintf("auth: {docker_config: %q}", docker)}, []string{"registries.UP.auth.exec", "registries.UP.auth.docker_config", "registries.UP.tag_ttl"}, nil)
+	pull(t, r.proxy, up, "v4")
+	if got := string(r.get("/_/health").body); !strings.Contains(got, "healthy") {
+		t.Errorf("health says %s", got)
 	}
 }
 
