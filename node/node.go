@@ -187,14 +187,14 @@ func (n *Node) examine(ctx context.Context, question []byte) (any, error) {
 	return n.doctor.answer(ctx, question)
 }
 
-// tellPause tells the other members that a registry asks to be left alone.
-func (n *Node) tellPause(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) }
-
-// meter is what counts the requests to a registry, configured or metrics.Other.
-func (n *Node) meter(registry string) upstream.Meter { return n.metrics.Of(registry) }
-
 // hooksOf are what the upstream client calls.
-func hooksOf(n *Node) hooks { return hooks{n.mark, n.tellPause, n.meter} }
+func hooksOf(n *Node) hooks {
+	return hooks{
+		mark:    n.mark,
+		limited: func(registry string, d time.Duration) { cluster.TellPause(n.cluster, registry, d) },
+		meter:   func(registry string) upstream.Meter { return n.metrics.Of(registry) },
+	}
+}
 
 // nameOf is what the node calls itself in Cache-Status.
 func nameOf(cfg *config.Config) string {
@@ -284,7 +284,3 @@ func (n *Node) ReloadFrom(s Source) { n.reloads.source = s }
 // a restart and stay as they are until then. After an error nothing has changed: a config with
 // any mistake in it is refused as a whole, and health says so until one is taken.
 func (n *Node) Reload(ctx context.Context) (config.Changes, error) { return readAgain(ctx, n) }
-
-// Rekey replaces the cluster's secrets: the first is used, all are accepted. A
-// node without a cluster has none.
-func (n *Node) Rekey(secrets []config.Secret) error { return n.cluster.Rekey(secrets) }

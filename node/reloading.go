@@ -97,7 +97,7 @@ func apply(n *Node, wanted *config.Config) (config.Changes, error) {
 		return changes, fmt.Errorf("setting up the registries: %w", err)
 	}
 	if slices.Contains(changes.Live, "cluster.secrets") {
-		if err := n.Rekey(cfg.Cluster.Secrets); err != nil {
+		if err := n.cluster.Rekey(cfg.Cluster.Secrets); err != nil {
 			return changes, err
 		}
 	}
