@@ -157,6 +157,7 @@ func (c *caretaker) tend(ctx context.Context) {
 	}
 	c.remover.retryDamaged(ctx, d, c.commits)
 	c.pressure.ease(d)
+	c.remover.noteFailure(c.remover.removeFiles(&d.root, room{c.index}.shrink())) // the bounds may be less than before
 	c.expireIdle(d)
 }
 

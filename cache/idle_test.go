@@ -112,3 +112,40 @@ func TestIdleContentAfterARestart(t *testing.T) {
 		t.Errorf("%d blobs go, want the old one", len(out))
 	}
 }
+
+// A store whose bounds get less holds less within seconds, and the bound of a share may go.
+func TestBoundsChangeWhileTheStoreIsInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const size = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, dir, Options{Bound: 10 * size, Shares: map[string]int64{registry: 2 * size}})
+		hold := func(many int64) {
+			t.Helper()
+			<-time.After(2 * tendInterval)
+			synctest.Wait()
+			if s.Size() != many*size || usage(t, dir) != many*size {
+				t.Errorf("%d bytes count and %d are there, want %d MiB", s.Size(), usage(t, dir), many)
+			}
+		}
+		for i := range uint64(3) {
+			keep(t, s, newSample(10+i, size))
+		}
+		hold(2)
+		s.SetBounds(4*size, nil)
+		for i := range uint64(6) {
+			keep(t, s, newSample(20+i, size))
+		}
+		hold(4)
+		s.SetBounds(3*size, map[string]int64{registry: size, "other.example": size})
+		hold(1)
+		if s.Bound() != 3*size || s.Stats()[registry].Bound != size {
+			t.Errorf("the bounds are %d and %d", s.Bound(), s.Stats()[registry].Bound)
+		}
+		s.SetBounds(0, nil)
+		for i := range uint64(5) {
+			keep(t, s, newSample(30+i, size))
+		}
+		hold(6)
+	})
+}

@@ -24,7 +24,6 @@ const (
 // reached: for a while, what the shard holds then is its bound.
 type pressure struct {
 	log     *slog.Logger
-	bound   int64
 	room    room
 	parts   *parts
 	remover *remover
@@ -51,7 +50,7 @@ func (p *pressure) relieve(d *disk, registry string, n int64) bool {
 	}
 	p.last.Store(time.Now().UnixNano())
 	if was == 0 {
-		p.log.Warn("disk full: the cache keeps less than cache_max_size; free space on the disk", "bytes", limit, "bound", p.bound)
+		p.log.Warn("disk full: the cache keeps less than cache_max_size; free space on the disk", "bytes", limit, "bound", p.room.bound())
 	}
 	err = p.remover.removeFiles(&d.root, victims)
 	p.remover.noteFailure(err)
@@ -69,7 +68,7 @@ func (p *pressure) ease(d *disk) {
 	}
 	over := time.Since(time.Unix(0, p.last.Load())) > pressureTime
 	if p.room.widen(free-pressureSpare, over) {
-		p.log.Info("disk no longer full: cache_max_size counts again", "bound", p.bound)
+		p.log.Info("disk no longer full: cache_max_size counts again", "bound", p.room.bound())
 	}
 }
 

@@ -133,6 +133,29 @@ func (r room) narrow(n, step, free int64) (was, limit int64) {
 	return was, t.limit
 }
 
+// setBounds changes the bounds of the store and of single shares, 0: none. What is too much
+// by then goes at the caretaker's next look.
+func (r room) setBounds(bound int64, shares map[string]int64) {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	r.x.shares.total.bound = bound
+	for i := range r.x.shares.all {
+		r.x.shares.all[i].space.bound = shares[r.x.shares.all[i].name]
+	}
+	for name, b := range shares {
+		if i := r.x.shares.number(name); r.x.shares.all[i].name == name { // else there are too many shares
+			r.x.shares.all[i].space.bound = b
+		}
+	}
+}
+
+// bound returns the bound of the store, 0 if there is none.
+func (r room) bound() int64 {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	return r.x.shares.total.bound
+}
+
 // setLimit sets the limit, 0: none.
 func (r room) setLimit(n int64) {
 	r.x.mu.Lock()

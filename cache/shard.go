@@ -37,7 +37,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s.strays = &strays{room: left}
 	s.parts = &parts{room: left, strays: s.strays}
 	s.remover = &remover{log: log, dir: s.dir, index: s.index, small: s.small}
-	s.pressure = &pressure{log: log, bound: opts.Bound, room: left, parts: s.parts, remover: s.remover}
+	s.pressure = &pressure{log: log, room: left, parts: s.parts, remover: s.remover}
 	s.allocator = &allocator{room: left, listing: s.listing, strays: s.strays, parts: s.parts, remover: s.remover, pressure: s.pressure}
 	s.opener = &opener{
 		dir: s.dir, listing: s.listing, index: s.index, small: s.small, remover: s.remover, commits: s.commits,

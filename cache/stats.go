@@ -27,7 +27,13 @@ func (s *Store) Stats() map[string]Stats { return s.shard.allocator.stats() }
 func (s *Store) Size() int64 { return s.shard.allocator.size() }
 
 // Bound returns the bound of the whole store in bytes, 0 if there is none.
-func (s *Store) Bound() int64 { return s.bound }
+func (s *Store) Bound() int64 { return room{s.shard.index}.bound() }
+
+// SetBounds changes what Options.Bound and Options.Shares said. What is too much by then goes
+// within seconds, unless it is being read.
+func (s *Store) SetBounds(bound int64, shares map[string]int64) {
+	room{s.shard.index}.setBounds(bound, shares)
+}
 
 // Free returns how many bytes were free on the disk when the store last looked, a few
 // seconds ago. It reports false if no directory is in use, or if the disk does not tell.

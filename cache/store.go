@@ -43,7 +43,6 @@ type Options struct {
 // A Store is one node's shard. Its methods may be called from any goroutine.
 type Store struct {
 	dir   string
-	bound int64
 	shard *shard
 	tags  *tags
 	stock *Stock
@@ -66,7 +65,7 @@ func open(dir string, opts Options, retry time.Duration) *Store {
 	ctx, stop := context.WithCancel(context.Background())
 	shard := newShard(log, opts, ctx.Done())
 	s := &Store{
-		dir: dir, bound: opts.Bound, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
+		dir: dir, shard: shard, tags: newTags(log, shard.dir, opts.Group), stop: stop,
 		stock: &Stock{shard, newTagFiles()},
 		care:  &caretaker{shard: shard, path: dir, fault: opts.Fault, taken: opts.Taken, maxIdle: opts.MaxIdle, retry: retry},
 	}

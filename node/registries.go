@@ -68,6 +68,15 @@ func (r *registries) use(cfg *config.Config) {
 	r.now.Store(b)
 }
 
+// rebound gives the stores the bounds of the config in force.
+func (r *registries) rebound() {
+	for dir, opts := range r.options(nil) {
+		if shard := r.shards[dir]; shard != nil {
+			shard.SetBounds(opts.Bound, opts.Shares)
+		}
+	}
+}
+
 // cfg is the config in force.
 func (r *registries) cfg() *config.Config { return r.now.Load().cfg }
 

@@ -118,6 +118,7 @@ func tellRooms(n *Node, old, cfg *config.Config, changes config.Changes) {
 	if n.reloads.source.Level != nil {
 		n.reloads.source.Level.Set(cfg.LogLevel)
 	}
+	n.registries.rebound()
 	for _, r := range cfg.Registries {
 		n.fetcher.Expect(r.Host)
 	}

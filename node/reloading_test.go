@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -228,4 +229,21 @@ func TestMeshHearsOfAReload(t *testing.T) {
 	}
 	c.await("the other member hears of it", func() bool { return c.nodes[1].node.cluster.Private(up.Host()) })
 	c.get(1, blobPath(b.Digest)).want(t, http.StatusOK)
+}
+
+// The bounds of stores follow the config.
+func TestReloadChangesTheBoundsOfStores(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	r := newReloader(t, up, settings{defaults: "cache_max_size: 10m"})
+	r.takes(settings{defaults: "cache_max_size: 20m, max_idle: 30d", registry: "cache_max_size: 2m"}, []string{"defaults.cache_max_size", "defaults.max_idle", "registries.UP.cache_max_size"}, nil)
+	shard := r.node.registries.Shards()[0]
+	if own := r.node.registries.options(nil)[r.node.registries.home]; shard.Bound() != 20*mib || own.Shares[up.Host()] != 2*mib || r.node.registries.maxIdle(up.Host()) != 720*time.Hour {
+		t.Errorf("the bound is %d, that of the share %d", shard.Bound(), own.Shares[up.Host()])
+	}
+	up.PutImage(repo, "v1", random(1, 1000))
+	r.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	if s := shard.Stats()[up.Host()]; s.Bound != 2*mib {
+		t.Errorf("the share's bound is %d", s.Bound)
+	}
 }

@@ -28,7 +28,7 @@ func (c *Changes) add(path, name string) {
 // Merge returns what a running node of the config old makes of the config wanted: wanted, with
 // old's values of the keys that need a restart. It shares values with both, and changes neither.
 func Merge(old, wanted *Config) (*Config, Changes) {
-	m := &merger{}
+	m := &merger{wanted: wanted}
 	now := *wanted
 	mergeSection(m, old, &now, configKeys, "")
 	m.tls(old, &now)
@@ -46,7 +46,10 @@ func Merge(old, wanted *Config) (*Config, Changes) {
 }
 
 // A merger merges one config into another.
-type merger struct{ Changes }
+type merger struct {
+	Changes
+	wanted *Config
+}
 
 // mergeSection notes what differs between two states of a section, and gives now the values of
 // old where a change needs a restart.
@@ -97,15 +100,20 @@ func (m *merger) registry(was, one *Registry, old *Config, known bool) {
 	if !known {
 		m.Live = append(m.Live, path)
 	}
+	moved := storeOf(was.CacheDir) != storeOf(one.CacheDir)
 	for _, k := range registryKeys {
 		name := "registries.<host>." + k.path
 		if same(k.of(was), k.of(one)) {
 			continue
 		}
-		restart := slices.Contains(restarts, name)
-		inherited := k.shared && same(k.of(was), k.of(&old.Defaults)) && m.has("defaults."+k.path)
-		if !inherited && (known || restart) {
-			m.add(path+"."+k.path, name)
+		restart := slices.Contains(restarts, name) || moved && k.path == "cache_max_size" // which is of the store
+		inherited := k.shared && same(k.of(was), k.of(&old.Defaults)) && same(k.of(one), k.of(&m.wanted.Defaults)) && m.has("defaults."+k.path)
+		switch {
+		case inherited, !known && !restart:
+		case restart:
+			m.Restart = append(m.Restart, path+"."+k.path)
+		default:
+			m.Live = append(m.Live, path+"."+k.path)
 		}
 		if restart {
 			copyAll(k.of(one), k.of(was))

@@ -40,6 +40,7 @@ type keep interface {
 	Stats() map[string]cache.Stats
 	Size() int64
 	Bound() int64
+	SetBounds(bound int64, shares map[string]int64)
 	Free() (bytes int64, ok bool)
 	Verified() (incoming, held cache.Verified)
 	Health() error
