@@ -38,16 +38,14 @@ type retainer struct {
 	log    *slog.Logger
 	dir    *directory
 	index  stockroom
-	bound  int64
-	shares map[string]int64
 	writes turns[struct{}] // so that the file has what was told last
 
 	mu     sync.Mutex // guards byName; never held during I/O
 	byName map[string]Retention
 }
 
-func newRetainer(log *slog.Logger, dir *directory, index stockroom, bound int64, shares map[string]int64) *retainer {
-	return &retainer{log: log, dir: dir, index: index, bound: bound, shares: shares, byName: map[string]Retention{}}
+func newRetainer(log *slog.Logger, dir *directory, index stockroom) *retainer {
+	return &retainer{log: log, dir: dir, index: index, byName: map[string]Retention{}}
 }
 
 // list returns a copy of what is retained, by name.
@@ -140,10 +138,11 @@ func (r *retainer) fits(all map[string]Retention, registry string) error {
 			maps.Copy(own, one.Content)
 		}
 	}
-	if err := within(total, r.bound); err != nil {
+	bound, share := r.index.bounds(registry)
+	if err := within(total, bound); err != nil {
 		return err
 	}
-	return within(own, r.shares[registry])
+	return within(own, share)
 }
 
 // within returns ErrTooMuch if content is more than its part of a bound, 0 for none.

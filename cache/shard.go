@@ -43,7 +43,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 		dir: s.dir, listing: s.listing, index: s.index, small: s.small, remover: s.remover, commits: s.commits,
 		verify: opts.Verify, verified: s.verified,
 	}
-	s.retainer = newRetainer(log, s.dir, stockroom{s.index}, opts.Bound, opts.Shares)
+	s.retainer = newRetainer(log, s.dir, stockroom{s.index})
 	return s
 }
 

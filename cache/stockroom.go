@@ -45,6 +45,18 @@ func (r stockroom) all() (all []stored, shares []string) {
 	return all, shares
 }
 
+// bounds returns the bound of the store and that of a registry's share, 0 for none.
+func (r stockroom) bounds(registry string) (bound, share int64) {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	for _, sh := range r.x.shares.all {
+		if sh.name == registry {
+			share = sh.space.bound
+		}
+	}
+	return r.x.shares.total.bound, share
+}
+
 // retain replaces the blobs that are never evicted. The caller does not change names
 // any more.
 func (r stockroom) retain(names map[name]struct{}) {
