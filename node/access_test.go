@@ -148,7 +148,7 @@ func TestMeshNodesWithDifferentRules(t *testing.T) {
 func TestMeshALoginThatNobodyLooksAtIsNobodys(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
-	c := startCluster(t, 2, up, func(i int) form {
+	c := formCluster(t, 2, up, func(i int) form {
 		f := form{settings: settings{top: users}}
 		if i == 0 {
 			f.top += fmt.Sprintf("access: [{users: [eve], deny: [%q]}]", up.Host()+"/**")

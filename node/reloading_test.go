@@ -219,7 +219,7 @@ func TestReloadOfLoginsThatDoNotLast(t *testing.T) {
 func TestMeshHearsOfAReload(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t, upstreamtest.Basic("robot", "pw7"))
-	c := startCluster(t, 2, up, func(int) form { return form{} })
+	c := formCluster(t, 2, up, func(int) form { return form{} })
 	b := c.blobOf(1, mib)
 	c.get(1, blobPath(b.Digest)).want(t, http.StatusForbidden) // nobody has the login
 	cfg := c.nodes[0].config(form{settings: settings{registry: "auth: {username: robot, password: pw7}"}})
