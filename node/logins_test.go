@@ -179,7 +179,7 @@ func TestAnOfflineRegistryRunsNoCommand(t *testing.T) {
 	up, c := upstreamtest.New(t), newCloud(t)
 	c.says(t, "")
 	p := newProxy(t, up, settings{registry: fmt.Sprintf("offline: true, auth: {exec: [%q]}", c.program())})
-	p.get("/v2/"+repo+"/manifests/v1").wantError(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	p.get("/v2/"+repo+"/manifests/v1").wantError(t, http.StatusGatewayTimeout, "UNAVAILABLE")
 	if health := string(p.get("/_/health").body); c.runs(t) != 0 || !strings.Contains(health, `"healthy"`) {
 		t.Errorf("%d runs, %s", c.runs(t), health)
 	}
