@@ -74,8 +74,8 @@ func (s *Stock) platform(o *Outline) bool {
 	if _, held := s.shard.Stat(o.Lists[0].Digest); !held {
 		return false
 	}
-	if doc, err := s.store.Read(o.Lists[0].Digest); err == nil {
-		o.Platform, o.looked = oci.ConfigPlatform(doc.Content), true
+	if config, err := s.store.Content(o.Lists[0].Digest); err == nil {
+		o.Platform, o.looked = oci.ConfigPlatform(config), true
 	}
 	return o.looked
 }
