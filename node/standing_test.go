@@ -21,7 +21,7 @@ func TestClusterSaysHowItsMembersAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newProxy(t, upstreamtest.New(t), settings{dir: file})
-	for name, header := range map[string][]string{"cache_dir " + file: nil, "cache_dir": forwarded} {
+	for name, header := range map[string][]string{"cache_dir: " + file: nil, "cache_dir": forwarded} {
 		var d cluster.Description
 		a := p.get("/_/cluster", header...)
 		a.want(t, http.StatusOK)

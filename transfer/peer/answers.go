@@ -218,6 +218,15 @@ func (a *answers) postRefusal(w *reply, c *call) error {
 	return nil
 }
 
+// postPause hears that a registry asks to be left alone.
+func (a *answers) postPause(w *reply, c *call) error {
+	if a.cfg.Pause != nil && c.pause > 0 {
+		a.cfg.Pause(c.Registry, min(c.pause, longestPause))
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // getStats sends the node's counters.
 func (a *answers) getStats(w *reply, c *call) error {
 	b, err := encodeJSON(a.cfg.Stats())

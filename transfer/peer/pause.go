@@ -21,12 +21,3 @@ func (c *Client) Pause(ctx context.Context, id, registry string, d time.Duration
 	}, 0, c.times.progress)
 	return err
 }
-
-// postPause hears that a registry asks to be left alone.
-func (a *answers) postPause(w *reply, c *call) error {
-	if a.cfg.Pause != nil && c.pause > 0 {
-		a.cfg.Pause(c.Registry, min(c.pause, longestPause))
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
