@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 
