@@ -61,33 +61,47 @@ type Document struct {
 // errLarge: a blob is too large to be read whole.
 var errLarge = errors.New("it is larger than a manifest may be")
 
-// Read reads a small blob, of MaxManifest bytes at most, without counting as use. The
-// error is ErrNotFound if the shard does not hold it.
+// Read reads a manifest, or another small blob, with what belongs to it, as Content does.
 func (s *Stock) Read(d digest.Digest) (Document, error) {
-	n, err := nameOf(d)
+	content, err := s.Content(d)
 	if err != nil {
 		return Document{}, err
+	}
+	n, err := nameOf(d)
+	disk := s.shard.dir.inUse()
+	if err != nil || disk == nil {
+		return Document{}, ErrNotFound
+	}
+	m, err := disk.readMeta(n)
+	if err != nil {
+		return Document{}, fmt.Errorf("reading what belongs to %s: %w", d, err)
+	}
+	return Document{m.Registry, m.Repository, m.MediaType, content}, nil
+}
+
+// Content reads a small blob, of MaxManifest bytes at most, without counting as use. All
+// of it is verified. The error is ErrNotFound if the shard does not hold it.
+func (s *Stock) Content(d digest.Digest) ([]byte, error) {
+	n, err := nameOf(d)
+	if err != nil {
+		return nil, err
 	}
 	e, _, held := s.shard.index.look(n)
 	disk := s.shard.dir.inUse()
 	switch {
 	case !held || disk == nil:
-		return Document{}, ErrNotFound
+		return nil, ErrNotFound
 	case e.size > MaxManifest:
-		return Document{}, fmt.Errorf("reading %s: %w", d, errLarge)
-	}
-	m, err := disk.readMeta(n)
-	if err != nil {
-		return Document{}, fmt.Errorf("reading what belongs to %s: %w", d, err)
+		return nil, fmt.Errorf("reading %s: %w", d, errLarge)
 	}
 	content, err := disk.readSmall(n.path(), MaxManifest)
 	if err == nil && d.Algorithm().FromBytes(content) != d {
 		err = ErrDamaged
 	}
 	if err != nil {
-		return Document{}, fmt.Errorf("reading %s: %w", d, err)
+		return nil, fmt.Errorf("reading %s: %w", d, err)
 	}
-	return Document{m.Registry, m.Repository, m.MediaType, content}, nil
+	return content, nil
 }
 
 // Remove takes a blob out of the shard, and removes its files. It reports the size of

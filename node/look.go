@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 
@@ -129,12 +131,15 @@ func lookAtRegistry(ctx context.Context, r config.Registry, client *upstream.Cli
 	return greeted(g, time.Since(began), len(r.Logins()) > 0)
 }
 
-// plainly is an error of the upstream client about a registry, for people. Its cause says
-// little more than its reason, unless that is the end of a connection or of a login.
+// vague are reasons whose cause says what happened.
+var vague = regexp.MustCompile(`connection broke|its log says why`)
+
+// plainly is an error of the upstream client about a registry, for operators. Its cause says
+// little more than its reason, unless that is vague.
 func plainly(err error, host string) string {
-	if e, ok := oci.AsError(err); ok && !strings.Contains(e.Reason, "connection broke") && !strings.Contains(e.Reason, "its log says why") {
+	if e, ok := oci.AsError(err); ok && !vague.MatchString(e.Reason) {
 		plain := *e
-		plain.Err = nil
+		plain.Reason, plain.Err = cmp.Or(e.Inside, e.Reason), nil
 		err = &plain
 	}
 	return strings.TrimPrefix(err.Error(), host+": ")

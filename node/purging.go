@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -140,15 +141,22 @@ func (s *steward) carryOut(ctx context.Context, now *overview, plan *holdings.Pl
 func (s *steward) purgeAt(ctx context.Context, one cluster.Held, plan *holdings.Plan, put func(any)) purgeLine {
 	blobs := gone(one, plan)
 	l := purgeLine{Node: one.Name, Of: len(blobs)}
-	for i, p := range purges(plan.Tags, blobs) {
-		a, err := s.order(ctx, one.ID, keeper.Order{Purge: &p})
-		l.Blobs += a.Blobs
-		l.Bytes += a.Bytes
-		if err != nil {
+	for _, p := range purgesOfTags(plan.Tags) {
+		if _, err := s.order(ctx, one.ID, keeper.Order{Purge: &p}); err != nil {
 			l.Error = err.Error()
-			break
+			put(l)
+			return l
 		}
-		if i%purgeTold == purgeTold-1 {
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	n := 0
+	for did := range s.removals(ctx, one, blobs) {
+		if l.Blobs, l.Bytes = l.Blobs+did.Blobs, l.Bytes+did.Bytes; did.Error != "" && l.Error == "" {
+			l.Error = did.Error
+			stop() // the rest would fail in the same way
+		}
+		if n++; n%purgeTold == 0 {
 			put(l)
 		}
 	}
@@ -156,16 +164,49 @@ func (s *steward) purgeAt(ctx context.Context, one cluster.Held, plan *holdings.
 	return l
 }
 
+// removals makes a member remove blobs, by several orders at a time, and tells what came
+// of each. After ctx no more begin.
+func (s *steward) removals(ctx context.Context, one cluster.Held, blobs []digest.Digest) <-chan purgeLine {
+	orders, told := make(chan keeper.Purge), make(chan purgeLine)
+	var wg sync.WaitGroup
+	for range purgeWidth {
+		wg.Go(func() {
+			for p := range orders {
+				a, err := s.order(ctx, one.ID, keeper.Order{Purge: &p})
+				did := purgeLine{Blobs: a.Blobs, Bytes: a.Bytes}
+				if err != nil {
+					did.Error = err.Error()
+				}
+				told <- did
+			}
+		})
+	}
+	go func() {
+		defer close(told)
+		defer wg.Wait()
+		defer close(orders)
+		for part := range slices.Chunk(blobs, purgeBlobs) {
+			if ctx.Err() != nil {
+				return
+			}
+			orders <- keeper.Purge{Blobs: part}
+		}
+	}()
+	return told
+}
+
 const (
 	// purgeBlobs is how many blobs one order removes: as many as fit, with long digests.
 	purgeBlobs = 25
+	// purgeWidth is how many orders a member gets at a time.
+	purgeWidth = 4
 	// purgeTold is after how many orders it is told how far a member is.
 	purgeTold = 100
 )
 
-// purges are the orders for one member, tags first: what is asked for meanwhile is got
-// anew. A tag has one Accept list for each kind of client, so its keys go one by one.
-func purges(tags []holdings.Forgotten, blobs []digest.Digest) (out []keeper.Purge) {
+// purgesOfTags are the orders that forget tags. They go first: what is asked for meanwhile
+// is got anew. A tag has an Accept list for each kind of client, so its keys go one by one.
+func purgesOfTags(tags []holdings.Forgotten) (out []keeper.Purge) {
 	for _, t := range tags {
 		one := keeper.Tag{Registry: t.Ref.Registry, Repository: t.Ref.Repository, Tag: t.Ref.Tag, Digest: t.Ref.Digest}
 		if len(t.Keys) == 0 {
@@ -175,9 +216,6 @@ func purges(tags []holdings.Forgotten, blobs []digest.Digest) (out []keeper.Purg
 			one.Keys = []string{key}
 			out = append(out, keeper.Purge{Tags: []keeper.Tag{one}})
 		}
-	}
-	for from := 0; from < len(blobs); from += purgeBlobs {
-		out = append(out, keeper.Purge{Blobs: blobs[from:min(len(blobs), from+purgeBlobs)]})
 	}
 	return out
 }

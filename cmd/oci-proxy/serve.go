@@ -87,7 +87,8 @@ func runNode(ctx context.Context, cfg *config.Config, file string, source node.S
 	warnOpen(cfg, log)
 	telling, stop := context.WithCancel(context.WithoutCancel(ctx)) // through a drain, too
 	defer stop()
-	super := newSupervisor(telling, log)
+	super := newSupervisor(log)
+	defer super.end()
 	n.Tell(func(stage node.Stage) { super.stage(l.Addr().String(), stage) })
 	go super.guard(telling, n.Pulse)
 	n.ReloadFrom(source)

@@ -21,31 +21,57 @@ import (
 // A supervisor is the service manager that started this program, if it wants to hear of it
 // (sd_notify(3)): systemd, or another that speaks its protocol.
 type supervisor struct {
-	said chan string // on its way to it, in order; nil: there is none
-	log  *slog.Logger
+	said  chan string   // on its way to it, in order; nil: there is none
+	over  chan struct{} // closed when nothing more will be said
+	ended chan struct{} // closed when all that was said is sent
+	log   *slog.Logger
 }
 
-// newSupervisor returns the service manager. It is told until ctx ends.
-func newSupervisor(ctx context.Context, log *slog.Logger) supervisor {
-	s := supervisor{log: log}
-	if os.Getenv("NOTIFY_SOCKET") != "" {
-		s.said = make(chan string, 16)
-		go s.send(ctx)
+// newSupervisor returns the service manager. It is told until end is called.
+func newSupervisor(log *slog.Logger) supervisor {
+	s := supervisor{over: make(chan struct{}), ended: make(chan struct{}), log: log}
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		close(s.ended)
+		return s
 	}
+	s.said = make(chan string, 16)
+	go s.send()
 	return s
 }
 
-// send sends what it is told. A service manager that does not read delays nobody else.
-func (s supervisor) send(ctx context.Context) {
+// lastWords bounds how long the end of the program waits for a service manager that does not
+// read.
+const lastWords = time.Second
+
+// end waits until the service manager has been told all.
+func (s supervisor) end() {
+	close(s.over)
+	select {
+	case <-s.ended:
+	case <-time.After(lastWords):
+	}
+}
+
+// send sends what is said. A service manager that does not read delays nobody else.
+func (s supervisor) send() {
+	defer close(s.ended)
 	for {
 		select {
 		case text := <-s.said:
-			if _, err := daemon.SdNotify(false, text); err != nil {
-				s.log.Warn("service manager not told", "error", err)
+			s.notify(text)
+		case <-s.over:
+			for len(s.said) > 0 { // nobody else takes any
+				s.notify(<-s.said)
 			}
-		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// notify sends one message.
+func (s supervisor) notify(text string) {
+	if _, err := daemon.SdNotify(false, text); err != nil {
+		s.log.Warn("service manager not told", "error", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -23,12 +24,13 @@ func (s *sim) said(within time.Duration, i int, texts ...string) {
 	s.Logf("node %d says after %v: %v", i, took, wrongWith(s.nodes[i]))
 }
 
-// coded fails the test unless what is wrong with a node has these codes.
+// coded waits until what is wrong with a node has these codes alone. Half a minute is enough
+// to ask a seed again that had not started yet.
 func (s *sim) coded(i int, want ...health.Code) {
 	s.Helper()
-	if got := health.CodesOf(s.nodes[i].Health()); !slices.Equal(got, want) {
-		s.Errorf("node %d has the codes %q, want %q", i, got, want)
-	}
+	s.reach(30*time.Second, fmt.Sprintf("node %d has the codes %q alone", i, want), func() bool {
+		return slices.Equal(health.CodesOf(s.nodes[i].Health()), want)
+	})
 }
 
 // well checks that the nodes are healthy for a minute.

@@ -73,6 +73,7 @@ func OpenShard(dir string, opts cache.Options) *Shard {
 	s.keep = s.store
 	s.stock = &Stock{stockroom: s.store.Stock(), store: s.store.Stock(), shard: s, outlines: newOutlines()}
 	s.notes.start()
+	s.notes.life.Go(func() { s.stock.readAll(s.notes.life.Context()) })
 	return s
 }
 

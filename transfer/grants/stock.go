@@ -3,12 +3,14 @@ package grants
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // stockroom is what may be done with a cache.Stock: all but reading what it holds.
@@ -65,6 +67,51 @@ func (s *Stock) Outline(d digest.Digest) (Outline, error) {
 	return o, nil
 }
 
+// atOnce is up to which size what a manifest lists is looked at when it comes, in bytes.
+// Larger ones are rare, and are looked at when somebody wants to know.
+const atOnce = 256 << 10
+
+// PutOf takes a manifest of a repository in, as cache.Store.PutOf does, and remembers what
+// it lists.
+func (s *Shard) PutOf(ctx context.Context, d digest.Digest, registry, repository, mediaType string, content []byte) (stored bool, err error) {
+	stored, err = s.store.PutOf(ctx, d, registry, repository, mediaType, content)
+	if _, known := s.stock.outlines.get(d); stored && !known && mediaType != "" && len(content) <= atOnce {
+		s.stock.outlines.put(d, Outline{Repository: repository, MediaType: oci.ShownType(mediaType), Lists: oci.Outline(content)})
+	}
+	return stored, err
+}
+
+const (
+	// readWork is how long manifests are read at a start before that rests, and readRest how
+	// many times as long it rests.
+	readWork = 5 * time.Millisecond
+	readRest = 9
+)
+
+// readAll reads the manifests that the shard holds, so that the first question about them
+// is answered as fast as the next. It stops when no more can be remembered.
+func (s *Stock) readAll(ctx context.Context) {
+	if s.shard.Listed(ctx) != nil {
+		return
+	}
+	began := time.Now()
+	for _, e := range s.Entries() {
+		if !e.Manifest {
+			continue
+		}
+		if s.outlines.full() {
+			return
+		}
+		_, _ = s.Outline(e.Digest) // who asks for it hears why it can't be read
+		if worked := time.Since(began); worked >= readWork {
+			if wait.For(ctx, readRest*worked) != nil {
+				return
+			}
+			began = time.Now()
+		}
+	}
+}
+
 // platform fills in the platform of an image if it is not known yet. It reports whether
 // it did: the config may come after the manifest.
 func (s *Stock) platform(o *Outline) bool {
@@ -74,8 +121,8 @@ func (s *Stock) platform(o *Outline) bool {
 	if _, held := s.shard.Stat(o.Lists[0].Digest); !held {
 		return false
 	}
-	if doc, err := s.store.Read(o.Lists[0].Digest); err == nil {
-		o.Platform, o.looked = oci.ConfigPlatform(doc.Content), true
+	if config, err := s.store.Content(o.Lists[0].Digest); err == nil {
+		o.Platform, o.looked = oci.ConfigPlatform(config), true
 	}
 	return o.looked
 }
@@ -107,6 +154,13 @@ func newOutlines() *outlines {
 	o := &outlines{}
 	o.lru, _ = simplelru.NewLRU(maxOutlines, func(_ digest.Digest, one Outline) { o.listed -= len(one.Lists) }) // the size is right
 	return o
+}
+
+// full reports whether one more would push out another.
+func (o *outlines) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lru.Len() >= maxOutlines || o.listed >= maxListed*9/10
 }
 
 // get returns what is known of a manifest.

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -82,22 +84,20 @@ func Collect(ctx context.Context, shards []*grants.Shard) (*Inventory, error) {
 
 // add adds what a shard holds.
 func (v *Inventory) add(ctx context.Context, s *grants.Stock) error {
+	var manifests []digest.Digest
 	for _, e := range s.Entries() {
 		v.Blobs = append(v.Blobs, Blob{Digest: e.Digest, Registry: e.Registry, Size: e.Size, Used: e.Used, Pinned: e.Retained})
-		if !e.Manifest {
-			continue
+		if e.Manifest {
+			manifests = append(manifests, e.Digest)
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+	}
+	for _, one := range outlines(ctx, s, manifests) {
+		if one.Digest != "" {
+			v.Manifests = append(v.Manifests, one)
 		}
-		o, err := s.Outline(e.Digest)
-		if errors.Is(err, cache.ErrNotFound) {
-			continue // it has just left
-		}
-		if err != nil {
-			o = grants.Outline{} // its file is damaged; nobody knows what it lists
-		}
-		v.Manifests = append(v.Manifests, Manifest{Digest: e.Digest, Repository: o.Repository, MediaType: o.MediaType, Platform: o.Platform, Lists: o.Lists})
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	for _, r := range s.Retained() {
 		v.Pins = append(v.Pins, r.Name)
@@ -110,4 +110,27 @@ func (v *Inventory) add(ctx context.Context, s *grants.Stock) error {
 		v.Tags = append(v.Tags, Tag{t.Key, t.Digest, t.Checked})
 	}
 	return nil
+}
+
+// readers is how many manifests are read at a time.
+const readers = 4
+
+// outlines returns what manifests list. Those that have just left have no Digest. If one
+// is damaged, nobody knows what it lists.
+func outlines(ctx context.Context, s *grants.Stock, manifests []digest.Digest) []Manifest {
+	out := make([]Manifest, len(manifests))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(readers, len(manifests)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(manifests)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				o, err := s.Outline(manifests[i])
+				if !errors.Is(err, cache.ErrNotFound) {
+					out[i] = Manifest{Digest: manifests[i], Repository: o.Repository, MediaType: o.MediaType, Platform: o.Platform, Lists: o.Lists}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return out
 }

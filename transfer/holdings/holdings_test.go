@@ -287,3 +287,21 @@ func TestImagesInACircle(t *testing.T) {
 		t.Errorf("%+v", images)
 	}
 }
+
+// Of an index, the platforms count that are held. What lies at several nodes counts once.
+func TestImageOfSomePlatforms(t *testing.T) {
+	t.Parallel()
+	one := inventory(t, "mindex 5: marm mx86", "team/a:v1 = mindex", "marm 6: a1 a2", "a1 10")
+	two := inventory(t, "mindex 5: marm mx86", "a1 10", "team/a:v1 = mindex")
+	m := Merge([]*Inventory{one, two})
+	images := m.Images()
+	if len(images) != 1 || strings.Join(images[0].Platforms, " ") != "arm" || images[0].Size != 5+6+10+7 || images[0].Held != 5+6+10 || !images[0].Used.Equal(time.Unix(6, 0)) {
+		t.Errorf("%+v", images)
+	}
+	if blobs, bytes := m.Others(images); blobs != 0 || bytes != 0 {
+		t.Errorf("%d others, %d bytes", blobs, bytes)
+	}
+	if content := m.Content(images[0]); len(content) != 4 || content[of("a2")] != 7 || content[of("mx86")] != 0 {
+		t.Errorf("%v", content)
+	}
+}
