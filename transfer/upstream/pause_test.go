@@ -63,6 +63,29 @@ func TestNoRequestGoesToARegistryThatAskedToWait(t *testing.T) {
 	}
 }
 
+// Waiting because the registry has asked for that is no try: one that fails twice between
+// such waits is asked a third time.
+func TestWaitsAreNoTries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		var c *Client
+		c = faked(t, Registry{FollowRedirects: true}, func(*http.Request) (*http.Response, error) {
+			asked++
+			if asked < maxRequests {
+				c.Pause("reg.example.com", 3*time.Second) // as it told another request
+				return reply(503, ""), nil
+			}
+			return reply(200, "hello"), nil
+		})
+		c.Pause("reg.example.com", 3*time.Second)
+		wantHello(t, c, "reg.example.com")
+		if asked != maxRequests {
+			t.Errorf("%d requests came", asked)
+		}
+	})
+}
+
 // What a guest is refused, an account may have: its login is tried before the registry counts
 // as limited.
 func TestAGuestsLimitIsNotTheAccounts(t *testing.T) {

@@ -30,8 +30,8 @@ func inTime(ctx context.Context) (_ context.Context, keep func() bool, stop cont
 // persist calls try until it succeeds, another try makes no sense, or b is used up.
 // home is the registry's. Errors are *oci.Error.
 func persist[T any](ctx context.Context, home *home, b *budget, try func(context.Context) (T, error)) (T, error) {
-	start, wrong := time.Now(), 0
-	for n := 1; ; n++ {
+	start, n, wrong := time.Now(), 0, 0
+	for {
 		v, err := try(ctx)
 		if err == nil {
 			return v, nil
@@ -40,6 +40,9 @@ func persist[T any](ctx context.Context, home *home, b *budget, try func(context
 		if !ok {
 			f = home.fail(oci.Unavailable, never, home.host, "the request failed")
 			f.Err = err
+		}
+		if !f.held { // else nothing was asked
+			n++
 		}
 		pause, ok := f.pause(n, time.Since(start))
 		if f.again == once {
