@@ -15,6 +15,7 @@ import (
 	"oci-proxy/node/gate"
 	"oci-proxy/node/keeper"
 	"oci-proxy/node/reply"
+	"oci-proxy/node/rules"
 	"oci-proxy/transfer/holdings"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
@@ -27,6 +28,7 @@ type steward struct {
 	registries *registries
 	sites      sites
 	gate       *gate.Gate
+	rules      *rules.Rules
 	log        *slog.Logger
 	life       *wait.Life
 	looks      *wait.Calls[struct{}, *overview]
@@ -47,7 +49,7 @@ const (
 func newSteward(n *Node, sites sites) *steward {
 	life := wait.NewLife()
 	return &steward{
-		cluster: n.cluster, registries: n.registries, sites: sites, gate: n.gate, log: n.log,
+		cluster: n.cluster, registries: n.registries, sites: sites, gate: n.gate, rules: n.rules, log: n.log,
 		life: life, looks: wait.NewCalls[struct{}, *overview](life, overviewTime),
 	}
 }
@@ -122,7 +124,7 @@ type imageLine struct {
 }
 
 // images answers GET /_/images, with ?match=PATTERN for some. Those who may not change
-// anything see the images of public registries alone.
+// anything see the images of public registries alone, and of those what they may pull.
 func (s *steward) images(w http.ResponseWriter, r *http.Request) {
 	patterns, err := s.patterns(r.URL.Query()["match"])
 	if err != nil {
@@ -140,8 +142,10 @@ func (s *steward) images(w http.ResponseWriter, r *http.Request) {
 		Others  *othersLine       `json:"others,omitempty"` // what belongs to no image that is known
 		Missing []cluster.Missing `json:"missing"`
 	}{Images: []imageLine{}, Missing: now.missing()}
+	user := oci.Named(s.gate.User(r))
 	for _, one := range now.images {
-		if (all || s.sites.public(one.Ref.Registry)) && chosen(patterns, one) {
+		visible := all || s.sites.public(one.Ref.Registry) && s.rules.Refuse(user, one.Ref) == nil
+		if visible && chosen(patterns, one) {
 			answer.Images = append(answer.Images, s.line(one))
 		}
 	}

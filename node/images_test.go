@@ -223,13 +223,15 @@ func TestStrangersAndImages(t *testing.T) {
 	t.Parallel()
 	up, private := upstreamtest.New(t), upstreamtest.New(t)
 	one := shelf{t, up, random(99, 20_000)}.put("open/a", "v1", "amd64", 1)
+	shut := shelf{t, up, random(97, 20_000)}.put("closed/a", "v1", "amd64", 3)
 	two := shelf{t, private, random(98, 20_000)}.put("secret/a", "v1", "amd64", 2)
 	more := fmt.Sprintf("  %q: {insecure: true, private: true}", private.Host())
 	dir := t.TempDir()
 	p := newProxy(t, up, settings{dir: dir, more: more})
 	pullImage(t, p.get, "open/a", "v1", one)
+	pullImage(t, p.get, "closed/a", "v1", shut)
 	pullImage(t, p.get, private.Host()+"/secret/a", "v1", two)
-	if l := imagesAt(t, p.client, p.url); len(l.Images) != 2 {
+	if l := imagesAt(t, p.client, p.url); len(l.Images) != 3 {
 		t.Errorf("on its own machine: %+v", l)
 	}
 	far := []string{"X-Forwarded-For", "192.0.2.1"}
@@ -254,8 +256,15 @@ func TestStrangersAndImages(t *testing.T) {
 		}
 		p.get("/_/images", header...).want(t, http.StatusUnauthorized)
 	}
-	if a := p.get("/_/images", basic("puller", "right:one")...); strings.Count(string(a.body), `"image"`) != 2 {
+	if a := p.get("/_/images", basic("puller", "right:one")...); strings.Count(string(a.body), `"image"`) != 3 {
 		t.Errorf("by an admin: %s", a.body)
+	}
+	p.close()
+
+	// What the access rules refuse, a stranger does not hear of either.
+	p = newProxy(t, up, settings{dir: dir, top: "access: [{users: [anonymous], deny: ['*/closed/**']}]", more: more})
+	if a := p.get("/_/images", far...); strings.Count(string(a.body), `"image"`) != 1 || !strings.Contains(string(a.body), "open/a") {
+		t.Errorf("under access rules: %s", a.body)
 	}
 }
 
