@@ -66,7 +66,7 @@ func (f *File) unpack() error {
 	}
 	packed := f.file
 	f.file, f.spooled = out, true
-	_, err = io.Copy(out, z) //nolint:gosec // the operator's own file; the disk bounds it
+	_, err = io.Copy(out, z) // the operator's own file; the disk bounds it
 	if err == nil {
 		_, err = out.Seek(0, io.SeekStart)
 	}

@@ -29,6 +29,7 @@ const (
 type silences struct {
 	mu      sync.Mutex // guards the fields below and every silence; never held during I/O
 	byPlace *simplelru.LRU[string, *silence]
+	answers *simplelru.LRU[string, time.Time] // when each place last answered
 }
 
 // A silence is one place that did not answer.
@@ -41,7 +42,9 @@ type silence struct {
 }
 
 // newSilences returns an empty memory.
-func newSilences() *silences { return &silences{byPlace: newMemory[string, *silence](maxOutages)} }
+func newSilences() *silences {
+	return &silences{byPlace: newMemory[string, *silence](maxOutages), answers: newMemory[string, time.Time](maxOutages)}
+}
 
 // at returns the silence of a place, nil if none is remembered. The caller holds mu.
 func (s *silences) at(place string) *silence {
@@ -69,17 +72,21 @@ func (s *silences) enter(place string) (probe bool, err error) {
 }
 
 // leave is called when a request to a place has ended: with an answer, with the wait for
-// one, or in another way, which tells nothing.
-func (s *silences) leave(place string, probe, answered bool, waited error) {
+// one since then, or in another way, which tells nothing. A place that has answered another
+// request meanwhile is not silent, however many waited in vain at a time.
+func (s *silences) leave(place string, probe, answered bool, waited error, since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one := s.at(place)
 	if one != nil && probe {
 		one.asking = false
 	}
+	last, _ := s.answers.Peek(place)
 	switch {
-	case answered && one != nil:
+	case answered:
+		s.answers.Add(place, time.Now())
 		s.byPlace.Remove(place)
+	case waited != nil && last.After(since):
 	case waited != nil:
 		if one == nil {
 			one = &silence{since: time.Now()}

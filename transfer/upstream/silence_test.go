@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,6 +77,45 @@ func TestARegistryThatIsSilentIsAskedByOneAtATime(t *testing.T) {
 		}
 		all.Wait()
 		wantHello(t, c, "reg.example.com")
+		if s := c.Standings(); s[0].State != Up {
+			t.Errorf("it stands as %+v", s[0])
+		}
+	})
+}
+
+// Many requests that wait in vain at the same time do not make a place silent that answers
+// others meanwhile.
+func TestAPlaceThatAnswersOthersIsNotSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := faked(t, Registry{FollowRedirects: true}, func(r *http.Request) (*http.Response, error) {
+			connectedTo(r)
+			if strings.Contains(r.URL.Path, "/stuck/") {
+				return hangs(r)
+			}
+			<-time.After(100 * time.Millisecond) // in the bubble's time
+			return reply(200, "hello"), nil
+		})
+		stuck := hello("reg.example.com")
+		stuck.Repository = "stuck/app"
+		var all sync.WaitGroup
+		for range 2 * silentAfter {
+			all.Go(func() {
+				_, err := opened(t.Context(), c, stuck)
+				wantError(t, err, oci.Timeout, "no answer")
+			})
+		}
+		for range 500 { // as long as those wait, and after
+			time.Sleep(100 * time.Millisecond) // in the bubble's time
+			for range 3 {
+				all.Go(func() {
+					if got, err := opened(t.Context(), c, hello("reg.example.com")); err != nil || got != "hello" {
+						t.Errorf("%q, %v", got, err)
+					}
+				})
+			}
+		}
+		all.Wait()
 		if s := c.Standings(); s[0].State != Up {
 			t.Errorf("it stands as %+v", s[0])
 		}

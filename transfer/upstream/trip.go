@@ -97,7 +97,7 @@ func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := n.exchange(req, t)
-	n.silences.leave(t.place, probe, err == nil, t.waited(req.Context(), err))
+	n.silences.leave(t.place, probe, err == nil, t.waited(req.Context(), err), t.since)
 	return resp, err
 }
 
