@@ -219,7 +219,7 @@ func TestDoctorLooksAtTheNode(t *testing.T) {
 	t.Parallel()
 	up, down := upstreamtest.New(t), upstreamtest.New(t)
 	down.Down()
-	p := newProxy(t, up, settings{more: fmt.Sprintf("  %q: {insecure: true}", down.Host())})
+	p := newProxy(t, up, settings{defaults: "cache_max_size: 10MiB", more: fmt.Sprintf("  %q: {insecure: true}", down.Host())})
 	steps, failed, _ := examined(t, p.client, p.url, "")
 	seen := map[string]string{}
 	for _, s := range steps {
