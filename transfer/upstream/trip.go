@@ -27,6 +27,7 @@ type trip struct {
 	step      atomic.Int32                 // of the dial
 	begun     [securing + 1]atomic.Int64   // when each step was, in unix nanoseconds; 0: it was not
 	means     atomic.Pointer[[]netip.Addr] // what the name that was looked up means; nil: none was
+	waits     atomic.Bool                  // for a connection, and no longer than its limit
 	handshake atomic.Bool                  // TLS with the target has failed
 	connected bool                         // a connection was there
 	since     time.Time                    // when it was
@@ -106,6 +107,9 @@ func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	var limit *time.Timer
 	limit = time.AfterFunc(time.Hour, func() {
+		if !t.waits.Load() { // the connection came while this began
+			return
+		}
 		if left := n.outages.grace(t.place, n.patience); left > 0 {
 			limit.Reset(left)
 			return
@@ -188,9 +192,11 @@ func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context
 				least = glance
 			}
 			again = true
+			t.waits.Store(true)
 			limit.Reset(max(time.Until(end), least))
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
+			t.waits.Store(false)
 			limit.Stop()
 			t.connected, t.reused, t.since = true, info.Reused, time.Now()
 			if !info.Reused {
@@ -203,6 +209,7 @@ func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context
 		TLSHandshakeStart: func() {
 			t.enter(securing)
 			if t.tries {
+				t.waits.Store(false)
 				limit.Stop()
 			}
 		},
