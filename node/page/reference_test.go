@@ -325,7 +325,7 @@ const nasty = ["$(id)", "\x60id\x60", ";", "|", "&", ">", "<", "\n", "\r", "\0",
   "!", "#", "%", "^", "(", ")", "=", "+", ",", " ", "\t", "\u2028", "\u00a0", "é", "-", "--x", "@", ":", "/", "//", "..", "A", "_", "."];
 const pick = (list) => list[below(list.length)];
 const plain = /^[A-Za-z0-9._:\/@ -]+$/;
-const option = / -(?!-platform |-quiet |-all-tags |-version |-override-os |-override-arch |-override-variant |q |a )/;
+const option = / -(?!-platform |-quiet |-all-tags |-version |-override-os |-override-arch |-override-variant |-namespace |-context |n |r |q |a )/;
 const bad = [];
 let commands = 0;
 for (let i = 0; i < rounds; i++) {

@@ -20,7 +20,7 @@ var saidBy = map[string][]string{
 	"pull": {
 		"pull.js", "about.js", "reference.js", "names.js", "addresses.js", "commands.js", "steps.js", "edits.js", "dockerfile.js", "yaml.js",
 	},
-	"setup": {"setup.js"},
+	"setup":   {"setup.js"},
 	"cluster": {"cluster.js"}, "traffic": {"traffic.js"}, "cache": {"cache.js"}, "doctor": {"doctor.js"},
 }
 

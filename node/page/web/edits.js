@@ -56,10 +56,10 @@ export function change(text, slot, values, options) {
   return { ...edit, before: unknown < 0 ? before : shown, after, exact: unknown < 0 };
 }
 
-// explicit is an image's proxied name. In files, a name without a registry means Docker
-// Hub, whatever the proxy takes it for.
+// explicit is an image's proxied name. In files (options.file), a name without a registry
+// means Docker Hub, whatever the proxy takes it for.
 function explicit(image, options) {
-  if (image.registry || options.defaultRegistry === hub) return proxied(image, options).through;
+  if (image.registry || options.defaultRegistry === hub || !options.file) return proxied(image, options).through;
   return proxied({ ...image, registry: "docker.io" }, options).through;
 }
 
@@ -67,6 +67,7 @@ function explicit(image, options) {
 function headEdit(pieces, from, to, shown) {
   const first = pieces[0];
   if (to.endsWith(from)) return { start: first.start, end: first.start, text: to.slice(0, to.length - from.length) };
+  if (from.endsWith("/") && to.endsWith("/")) return headEdit(pieces, from.slice(0, -1), to.slice(0, -1), shown);
   if (!first.text.startsWith(from)) refuse("variable", { at: shown });
   return { start: first.start, end: first.start + from.length, text: to };
 }
@@ -81,14 +82,15 @@ export function registryEdit(text, slot, options) {
   return { start: slot.start, end: slot.end, text: after, before: registry, after };
 }
 
-// A Sheet collects what happens to the names in a text: edits, names that are refused
-// with the reason, and how many need no change.
+// A Sheet collects what happens to the names in a text: edits, and names that are refused
+// with the reason.
 export class Sheet {
   constructor(text, options) {
     this.text = text;
     this.options = options;
     this.edits = new Map(); // by place
     this.images = []; // {line, before, after, exact} or {line, at, error}
+    this.kept = 0; // names that lead through the proxy already
   }
 
   // lead leads the name in a slot through the proxy.
@@ -108,6 +110,7 @@ export class Sheet {
   #take(slot, make) {
     const { edit, error } = attempt(make);
     if (error) this.#note(slot, { error });
+    else if (!edit) this.kept++;
     if (!edit) return;
     const other = this.edits.get(edit.start);
     if (other && (other.text !== edit.text || other.end !== edit.end)) {

@@ -80,13 +80,15 @@ function forImage(name, read, options) {
 
 // file is for a file, or a line of one.
 function file(kind, text, options) {
-  const sheet = new Sheet(text, options);
+  const sheet = new Sheet(text, { ...options, file: true });
   (kind === "yaml" ? readYAML : readDockerfile)(text, sheet);
   const document = { kind, ...sheet.result() };
   const changed = document.images.filter((i) => i.after);
   const names = [...new Set(changed.filter((i) => i.exact).map((i) => i.after.slice(options.proxy.length + 1)))];
   const wrong = document.images.filter((i) => i.error);
-  if (changed.length === 0 && wrong.length === 1) refuse(wrong[0].error.key.replace("error.", ""), wrong[0].error.values);
+  if (changed.length + sheet.kept === 0 && wrong.length === 1) refuse(wrong[0].error.key.replace("error.", ""), wrong[0].error.values);
   if (names.length !== 1 || changed.length !== 1) return { steps: [], notes: [], names, document };
-  return { ...forImage(changed[0].before, { ...bare, cut: false }, options), names, document };
+  const { before, after } = changed[0];
+  const hubs = after.startsWith(`${options.proxy}/docker.io/`) && !before.includes("docker.io/");
+  return { ...forImage((hubs ? "docker.io/" : "") + before, { ...bare, cut: false }, options), names, document };
 }

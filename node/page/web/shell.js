@@ -7,15 +7,15 @@ export function tidy(text) {
 
 // firstCommand returns where the first command of a tidy text lies: from start to end.
 // It leaves out a prompt, and ends at the end of a line or at a shell's separator
-// outside quotes; continued lines are one. cut reports that something other than a
-// comment follows.
+// outside quotes and web addresses; continued lines are one. cut reports that something
+// other than a comment follows.
 function firstCommand(text) {
   const joined = joinLines(text);
   const start = /^(?:[$#>%]\s+)?/.exec(joined)[0].length;
-  const separator = /"[^"\r\n]*"|'[^'\r\n]*'|[\r\n;&|]|\s#/g;
+  const separator = /https?:\/\/[^\s"';|]+|"[^"\r\n]*"|'[^'\r\n]*'|[\r\n;&|]|\s#/g;
   separator.lastIndex = start;
   for (let m = separator.exec(joined); m; m = separator.exec(joined)) {
-    if (/^["']/.test(m[0])) continue;
+    if (/^["'h]/.test(m[0])) continue;
     const rest = joined.slice(m.index);
     const cut = !/^\s*#/.test(rest) && /\S/.test(rest.replace(/^[;&|\s]+/, ""));
     return { start, end: m.index, cut };

@@ -2,7 +2,7 @@
 // line, so it works for pieces of files too; JSON is read the same way.
 
 // A key with a scalar value. Groups: indent and dashes, key, space, an anchor, the value.
-const pair = /^(\s*(?:-\s+)*)(["']?)([A-Za-z_][\w.-]*)\2(\s*:)(?:(\s+)(&\S+\s+)?(.*))?$/;
+const pair = /^(\s*(?:-\s+)*)(["']?)([A-Za-z_][\w.-]*)\2(\s*:)(?:(\s*)(&\S+\s+)?(.*))?$/;
 // "image: x" inside of braces.
 const inBraces = /([{,]\s*)(["']?)image\2(\s*:\s*)("[^"]*"|'[^']*'|[^,}\s]+)/g;
 
@@ -30,8 +30,8 @@ function linesOf(text) {
     if (block >= 0 && depth > block) continue;
     block = -1;
     const m = pair.exec(line.replace(/\r$/, ""));
-    if (!m) {
-      list.push({ start, line, indent: depth, key: "", dash: /^\s*-(?:\s|$)/.test(line) });
+    if (!m || (m[2] === "" && m[5] === "" && m[7])) { // no pair, or one without a space: a:b
+      list.push({ start, line, indent: /^\s*(?:-\s+)*/.exec(line)[0].length, key: "", dash: /^\s*-(?:\s|$)/.test(line) });
       continue;
     }
     const raw = m[7] ?? "";
@@ -48,10 +48,9 @@ function linesOf(text) {
 function siblings(lines, i) {
   const { indent } = lines[i];
   const found = [lines[i]];
-  for (let j = i; j > 0 && !lines[j].dash; j--) {
-    if (lines[j - 1].indent < indent) break;
-    if (lines[j - 1].indent === indent) found.unshift(lines[j - 1]);
-    if (lines[j - 1].indent === indent && lines[j - 1].dash) break;
+  for (let j = i - 1; j >= 0 && !lines[i].dash && lines[j].indent >= indent; j--) {
+    if (lines[j].indent === indent) found.unshift(lines[j]);
+    if (lines[j].indent === indent && lines[j].dash) break;
   }
   for (let j = i + 1; j < lines.length && lines[j].indent >= indent; j++) {
     if (lines[j].indent === indent && lines[j].dash) break;
@@ -70,7 +69,7 @@ const byKey = (list, key) => list.find((l) => l.key === key);
 
 // isYAML reports whether a text names images as YAML or JSON does.
 export function isYAML(text) {
-  return /(?:^|[{,])\s*(?:-\s+)*(["']?)image\1\s*:(?=\s|$)/m.test(text) || /^\s*(?:-\s+)*(["']?)repository\1\s*:\s+\S/m.test(text);
+  return /(?:^|[{,])\s*(?:-\s+)*(?:(["'])image\1\s*:|image\s*:(?=\s|$))/m.test(text) || /^\s*(?:-\s+)*(["']?)repository\1\s*:\s+\S/m.test(text);
 }
 
 // readYAML leads the images through the proxy: the values of "image", and of "registry"
@@ -108,6 +107,8 @@ function braces({ line, start }, sheet) {
   for (const m of line.matchAll(inBraces)) {
     const at = start + m.index + m[1].length + 2 * m[2].length + "image".length + m[3].length;
     const slot = valueOf(m[4], at);
-    if (slot) sheet.lead(slot);
+    const mapping = line.slice(line.lastIndexOf("{", m.index + 1), line.indexOf("}", m.index));
+    if (slot && /[{,]\s*(["']?)build\1\s*:/.test(mapping)) sheet.skip(slot, "built");
+    else if (slot) sheet.lead(slot);
   }
 }
