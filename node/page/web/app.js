@@ -100,7 +100,7 @@ function go() {
   if (before && before !== view) views[before].running.hide?.();
   current = view;
   for (const name of Object.keys(views)) section(name).hidden = name !== view;
-  for (const a of document.querySelectorAll("nav a")) {
+  for (const a of document.querySelectorAll(".views a")) {
     if (a.hash === `#/${view}`) a.setAttribute("aria-current", "page");
     else a.removeAttribute("aria-current");
   }
