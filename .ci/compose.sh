@@ -103,7 +103,7 @@ END
 }
 
 # bases makes the base images of ours.
-bases() { import_golang "$golang" && import_haproxy "$(sed -n 's/^ *image: &balancer //p' docker-compose.yml)"; }
+bases() { import_golang "$golang" && import_haproxy "$(sed -n 's/^ *image: .*:-\(haproxy:.*\)}$/\1/p' docker-compose.yml)"; }
 
 # builds builds the image with both of docker's builders. The second one's Go image
 # holds what the first compiled, so it need not compile again.
