@@ -10,6 +10,7 @@ set -euo pipefail
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 kept=${XDG_CACHE_HOME:-$HOME/.cache}/oci-proxy-ci/debian-$codename.tar
 if [[ ! -s $kept ]]; then
+  # shellcheck disable=SC2016 # apt fills them in
   mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' | awk -v of="$codename" '$2 == of { print $1; exit }')
   [[ -n $mirror ]] || { echo "apt knows no mirror of $codename" >&2 && exit 1; }
   work=$(mktemp -d)
