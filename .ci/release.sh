@@ -49,9 +49,10 @@ declare -A digest=()
 
 # releases makes the release twice, side by side: in folders of other names and depths.
 releases() {
-  local folder
+  local folder commit
+  commit=$(git rev-parse HEAD)
   for folder in one two/further/down; do
-    mkdir -p "$work/tmp/$folder" && git clone -q --shared . "$work/$folder" || return 1
+    mkdir -p "$work/tmp/$folder" && git clone -q --shared . "$work/$folder" && git -C "$work/$folder" checkout -q --detach "$commit" || return 1
     # The scripts under test need not be committed; what they make a release of is.
     cp .ci/release .ci/tools.sh .ci/tools.txt "$work/$folder/.ci/"
     TMPDIR=$work/tmp/$folder HOME=$work/home timeout 900 "$work/$folder/.ci/release" $version || return 1
