@@ -117,7 +117,7 @@ start_installed() {
   of() { sed -n "s/^$1=//p" "$unit"; }
   read -ra line <<<"$(of ExecStart)"
   read -ra environ <<<"$(of Environment)"
-  start node env -i "${environ[@]}" PATH=/usr/bin:/bin chroot --userspec="$(of User):$(of Group)" "$root" "${line[@]}"
+  start node env -i "${environ[@]}" PATH=/usr/bin:/bin "$(command -v chroot)" --userspec="$(of User):$(of Group)" "$root" "${line[@]}"
   within 20 curl -sf --noproxy '*' http://127.0.0.1:8080/_/ready
 }
 
@@ -192,7 +192,7 @@ takes_crane() {
   for arch in amd64 arm64; do
     mkdir -p "$work/layout-$arch" && tar -xf "$dist/oci-proxy-$version-image-$arch.tar" -C "$work/layout-$arch" || return 1
     blobs_are_right "$work/layout-$arch" && [[ $(jq -r .architecture "$work/layout-$arch/$(jq -r '.[0].Config' "$work/layout-$arch/manifest.json")") == "$arch" ]] || return 1
-    crane push --insecure --index "$work/layout-$arch" "127.0.0.1:$registry_port/oci-proxy:$arch" || return 1
+    crane push --insecure "$work/layout-$arch" "127.0.0.1:$registry_port/oci-proxy:$arch" || return 1
     crane validate --remote "127.0.0.1:$registry_port/oci-proxy:$arch" --insecure || return 1
   done
   [[ $(crane manifest --insecure "127.0.0.1:$registry_port/oci-proxy:amd64" | jq -r '[.manifests[].platform.architecture] | join(" ")') == 'amd64 arm64' ]]
@@ -267,7 +267,7 @@ if [[ -s ${DEBIAN_ROOT:-} ]]; then
 else
   echo "skipped: the deb in a bare Debian"
 fi
-if command -v rpm rpm2cpio cpio >/dev/null; then
+if command -v rpm2cpio >/dev/null && command -v cpio >/dev/null; then
   check 'the rpms' rpm_is_whole
 else
   echo "skipped: the rpms: Debian's packages rpm and cpio are not there"
