@@ -5,7 +5,7 @@
 #
 #	.ci/compose.sh
 #
-# The base images golang:… and haproxy:… are made from this machine's Go and HAProxy,
+# The base images, golang:… and the balancer's, are made from this machine's Go and HAProxy,
 # because no registry can be reached; everything else is as users get it. The nodes'
 # registry is a front on the engine's bridge. Needs the programs of install.sh and
 # tools.sh, and the front, in the PATH. If no docker engine can be started here, the
@@ -102,8 +102,9 @@ registries:
 END
 }
 
-# bases makes the base images of ours.
-bases() { import_golang "$golang" && import_haproxy "$(sed -n 's/^ *image: &balancer //p' docker-compose.yml)"; }
+# bases makes the base images of ours. The balancer's has a name of its own.
+export BALANCER_IMAGE=balancer.test/haproxy:own
+bases() { import_golang "$golang" && import_haproxy "$BALANCER_IMAGE"; }
 
 # builds builds the image with both of docker's builders. The second one's Go image
 # holds what the first compiled, so it need not compile again.
@@ -111,7 +112,14 @@ builds() {
   export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
   compose build node-1 && docker build -q --target build -f deploy/Dockerfile -t "$golang" . || return 1
   DOCKER_BUILDKIT=1 docker build -q --network none -f deploy/Dockerfile -t buildkit . || return 1
+  as_released oci-proxy && as_released buildkit || return 1
   seen="$(($(docker image inspect -f '{{.Size}}' oci-proxy) >> 20)) MiB"
+}
+
+# as_released IMAGE compares its settings with those of a release's image.
+as_released() {
+  local settings='to_entries | map(select(.key | IN("User", "Env", "Entrypoint", "Cmd", "Volumes", "ExposedPorts", "Healthcheck"))) | from_entries | .Env |= (map(select(startswith("PATH=") | not)) | sort)'
+  diff <(docker image inspect -f '{{json .Config}}' "$1" | jq -S "$settings") <(jq -S "$settings" deploy/image.json)
 }
 
 # alone runs a single node of each build. It needs no further setting.
@@ -124,6 +132,34 @@ alone() {
       docker stop alone && [[ $(docker inspect -f '{{.State.ExitCode}}' alone) == 0 ]] && docker rm -v alone || return 1
   done
 }
+
+# status_finds runs a node with another config, port and login than the image's. Commands in
+# the container find them by themselves.
+status_finds() {
+  printf 'port: 8099\nauth: {username: u, password: only-for-this-run}\n' >"$work/other.yaml"
+  docker run -d --name other --read-only --cap-drop ALL -v "$work/other.yaml:/srv/other.yaml:ro" oci-proxy serve -c /srv/other.yaml -port 8098 &&
+    within 30 docker exec other oci-proxy health &&
+    docker exec other oci-proxy status | tee /dev/stderr | grep -q 8098 || return 1
+  docker rm -f -v other
+}
+
+# bound_elsewhere runs a node whose cache is a folder of root's. The health, the log and
+# check say what to do on the host; done that, the node is well.
+bound_elsewhere() {
+  local folder=$work/bound top told
+  mkdir "$folder" && top=$(stat -c %m "$folder")
+  # Containers see the path on the disk, which is the host's if the disk is its root.
+  told="chown -R 65532:65532 ${folder#"${top%/}"} on the host"
+  docker run -d --name bound --read-only --cap-drop ALL -v "$folder:/var/lib/oci-proxy" oci-proxy &&
+    within 30 docker exec bound oci-proxy health || return 1
+  docker exec bound oci-proxy health | tee /dev/stderr | grep -qF "$told" &&
+    docker logs bound 2>&1 | grep -qF "$told" || return 1
+  docker exec bound oci-proxy check -live 2>&1 | tee /dev/stderr | grep -qF "$told" || return 1
+  chown -R 65532:65532 "$folder" && within 30 is_well bound && docker rm -f -v bound
+}
+
+# is_well CONTAINER reports whether its node is healthy.
+is_well() { docker exec "$1" oci-proxy health | grep -qF '{"status":"healthy"}'; }
 
 # up starts three nodes. They must find each other, be healthy, and share a secret
 # that only they can read.
@@ -213,6 +249,8 @@ nodes_config >"$work/node.yaml"
 if ! { check 'base images, made from this machine' bases &&
   check 'the image, by both builders' builds &&
   check 'a node alone, as docker run gives it' alone &&
+  check 'docker exec status finds another config' status_finds &&
+  check "a bind mount of root's says what to do" bound_elsewhere &&
   check "${COMPOSE:-docker-compose} up: three members" up; }; then
   finish
   exit 1

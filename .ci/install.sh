@@ -7,8 +7,10 @@ packages=(
   apache2-utils   # htpasswd, for a registry that asks for a password
   ca-certificates # the Go module proxy
   chromium        # the page's test in a browser
+  cpio            # looking into an rpm
   containerd      # client under test: ctr
   curl            # asking nodes for their figures
+  debootstrap     # a bare Debian, into which the release is installed
   docker-compose  # the run of docker-compose.yml
   docker-registry # upstream of the end-to-end run
   docker.io       # client under test: dockerd and docker
@@ -24,6 +26,7 @@ packages=(
   openssl         # certificates of the run through proxies
   podman          # client under test
   prometheus      # promtool, which tests the alerts
+  rpm             # looking into an rpm
   runc            # containerd does not start without it
   shellcheck      # lint of the scripts
   skopeo          # client under test; copies the corpus

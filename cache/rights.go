@@ -24,20 +24,24 @@ func withRemedy(dir string, err error) error {
 // remedy says why this process has no right to use the directory, and what to do.
 func remedy(dir string) string {
 	uid, gid := os.Geteuid(), os.Getegid()
-	give := fmt.Sprintf("chown -R %d:%d %s", uid, gid, forShell(dir))
+	there, where := forShell(dir), ""
+	if path, device := onHost(dir); path != "" {
+		there, where = forShell(path), fmt.Sprintf(" on the host (that is where %s lies on its disk %s)", dir, device)
+	}
+	give := fmt.Sprintf("chown -R %d:%d %s%s", hostID("uid", uid), hostID("gid", gid), there, where)
 	place, owner, hidden := nearest(dir)
 	switch {
 	case hidden:
 		return fmt.Sprintf("%s belongs to uid %d and does not let uid %d in, as which this node runs: choose a cache_dir elsewhere", place, owner.Uid, uid)
 	case place != dir && int(owner.Uid) != uid:
-		return fmt.Sprintf("%s does not exist, and %s belongs to uid %d while this node runs as uid %d: mkdir -p %s && %s", dir, place, owner.Uid, uid, forShell(dir), give)
+		return fmt.Sprintf("%s does not exist, and %s belongs to uid %d while this node runs as uid %d: mkdir -p %s && %s", dir, place, owner.Uid, uid, there, give)
 	case place != dir:
 		return fmt.Sprintf("%s does not exist, and %s has mode %04o: chmod u+rwx %s", dir, place, owner.Mode&0o7777, forShell(place))
 	}
 	if name, of, foreign := foreigner(dir, uint32(uid)); foreign {
 		return fmt.Sprintf("%s belongs to uid %d, and this node runs as uid %d: make sure that no other process uses the directory, then %s", name, of, uid, give)
 	}
-	return fmt.Sprintf("the directory has mode %04o and belongs to uid %d, as which this node runs: chmod -R u+rwX %s, or look at the mount's options", owner.Mode&0o7777, uid, forShell(dir))
+	return fmt.Sprintf("the directory has mode %04o and belongs to uid %d, as which this node runs: chmod -R u+rwX %s%s, or look at the mount's options", owner.Mode&0o7777, uid, there, where)
 }
 
 // nearest returns the directory, or the nearest above it that can be seen. hidden

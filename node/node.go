@@ -78,6 +78,9 @@ type Node struct {
 // Set it before New.
 var Version = "dev"
 
+// Revision is the commit that this program was built from, as metrics tell. Set it before New.
+var Revision = "unknown"
+
 // proxyName is what a node without a cluster calls itself in Cache-Status.
 const proxyName = "oci-proxy"
 
@@ -95,7 +98,7 @@ type seams struct {
 
 // build is New with seams.
 func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version), leaving: make(chan struct{}), tell: func(Stage) {}, reloads: newReloads()}
+	n := &Node{cfg: cfg, log: log, ways: egress.NewWays(), rules: rules.New(cfg), metrics: metrics.New(Version, Revision), leaving: make(chan struct{}), tell: func(Stage) {}, reloads: newReloads()}
 	if err := n.open(test); err != nil {
 		return nil, errors.Join(err, n.close(context.Background()))
 	}

@@ -69,7 +69,7 @@ import_golang() {
 # official one.
 import_haproxy() {
   local root=$work/haproxy
-  with_programs "$root" haproxy sh head od tr chown mv || return 1
+  with_programs "$root" haproxy || return 1
   tar -cf - -C "$root" . | docker import \
     -c 'CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]' -c 'ENV PATH=/usr/sbin:/usr/bin' - "$1" || return 1
   rm -rf "$root"

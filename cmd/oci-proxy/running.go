@@ -21,6 +21,10 @@ type launch struct {
 	environ []string
 }
 
+// packagedConfig is where the packages put the config of the node that runs as a service of
+// its own user.
+const packagedConfig = "/etc/oci-proxy/config.yaml"
+
 // configPath returns the config file of a command: that of its -c, or else the one that
 // the environment names.
 func configPath(flagged string) string {
@@ -29,7 +33,8 @@ func configPath(flagged string) string {
 
 // ownNode returns the config of the node that runs here, as it runs: with the port of its
 // -port. file is the caller's -c. Without one it is the only node that runs here, if the
-// system tells of it (Linux does), or else the one that the environment describes.
+// system tells of it (Linux does), or else the one that the environment describes, or else
+// that of the package.
 func ownNode(file string, s streams) (*config.Config, error) {
 	var here []launch
 	for _, l := range launches() {
@@ -38,7 +43,11 @@ func ownNode(file string, s streams) (*config.Config, error) {
 		}
 	}
 	if len(here) != 1 {
-		return find(configPath(file), os.Environ(), s)
+		path := configPath(file)
+		if _, err := os.Stat(packagedConfig); path == "" && err == nil {
+			path = packagedConfig
+		}
+		return find(path, os.Environ(), s)
 	}
 	// What the caller sets goes before what the node was started with.
 	cfg, err := find(here[0].file, append(here[0].environ, os.Environ()...), s)

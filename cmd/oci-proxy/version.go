@@ -1,17 +1,31 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"runtime/debug"
 )
 
+// What .ci/release sets with -ldflags=-X: it builds outside of the repository, where the
+// toolchain can't record them. "" in any other build.
+var releaseVersion, releaseCommit string
+
 // A built describes how the program was built.
 type built struct{ version, commit, goVersion string }
 
-// build returns what the Go toolchain recorded when it built the program.
+// build returns what the release set, or else what the Go toolchain recorded when it built
+// the program.
 func build() built {
+	b := recorded()
+	b.version = cmp.Or(releaseVersion, b.version)
+	b.commit = cmp.Or(releaseCommit, b.commit)
+	return b
+}
+
+// recorded returns what the Go toolchain recorded.
+func recorded() built {
 	b := built{version: "dev", commit: "unknown"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -91,7 +91,7 @@ func foreign(t *testing.T) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	read := func() *Snapshot { return &Snapshot{} }
-	New("").Handler(read).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	New("", "").Handler(read).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 	names := []string{"up"}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE ((?:go|process)_\w+)`).FindAllStringSubmatch(w.Body.String(), -1) {
 		names = append(names, m[1])

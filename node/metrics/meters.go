@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"net/http"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -46,8 +47,9 @@ type Metrics struct {
 	peerTimes               *prometheus.HistogramVec
 }
 
-// New returns Metrics that have counted nothing. version is this program's.
-func New(version string) *Metrics {
+// New returns Metrics that have counted nothing. version is this program's, revision the commit
+// that it was built from.
+func New(version, revision string) *Metrics {
 	m := &Metrics{
 		build:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + buildInfo.name, Help: buildInfo.help}, buildInfo.labels),
 		requests: httpRequests.counters(), stale: staleAnswers.counters(),
@@ -56,8 +58,7 @@ func New(version string) *Metrics {
 		waits: upstreamWaits.times(), upFirst: upstreamFirst.times(), upWhole: upstreamTimes.times(),
 		peers: peerAsked.counters(), peerTimes: peerTimes.times(),
 	}
-	revision, goVersion := built()
-	m.build.WithLabelValues(version, revision, goVersion).Set(1)
+	m.build.WithLabelValues(version, revision, runtime.Version()).Set(1)
 	return m
 }
 
