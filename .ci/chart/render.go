@@ -96,7 +96,10 @@ func variants() (all []variant) {
 		all = append(all, together, variant{kind + ", all off", []string{base, `{podDisruptionBudget: {enabled: false}, daemonSet: {hostIP: "", hostPath: ""}, resources: {}, config: {cluster: null, defaults: null, shutdown_timeout: null}}`}})
 	}
 	// The proxy's address is made of the host port here.
-	return append(all, variant{"containerd by the host port", []string{`{containerd: {setup: true}, daemonSet: {hostPort: 5050}}`}})
+	for _, hostIP := range []string{"", "127.0.0.1", "10.0.0.1", "::1"} {
+		all = append(all, variant{"containerd by the host port at " + hostIP, []string{`{containerd: {setup: true}, daemonSet: {hostPort: 5050, hostIP: "` + hostIP + `"}}`}})
+	}
+	return all
 }
 
 // A renderer runs helm.

@@ -1,9 +1,12 @@
 package chart
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -177,7 +180,7 @@ func (w *world) checkContainerd(node corev1.Container) (wrong []error) {
 		}
 		args := l.pod.Spec.InitContainers[0].Args
 		undo := l.pod.Spec.Containers[0].Lifecycle.PreStop.Exec.Command
-		port := fmt.Sprintf("-proxy=http://127.0.0.1:%d", node.Ports[0].HostPort)
+		port := "-proxy=http://" + net.JoinHostPort(cmp.Or(node.Ports[0].HostIP, "127.0.0.1"), strconv.Itoa(int(node.Ports[0].HostPort)))
 		if !slices.Contains(args, "-write") || !slices.Contains(args, port) && !slices.Contains(args, "-proxy=http://proxy.example:5000") {
 			wrong = append(wrong, fmt.Errorf("containerd is set up by %q", args))
 		}

@@ -143,7 +143,7 @@ kept() { [[ $(secret) == "$first" ]] || { echo "the secret changed: $1" && false
 upgrade() {
   local before after
   before=$(template_of statefulsets)
-  release upgrade mesh "$chart" --reuse-values --set config.log_level=debug || return
+  release upgrade mesh "$chart" --reset-then-reuse-values --set config.log_level=debug || return
   after=$(template_of statefulsets)
   kept upgrade && [[ $before != "$after" ]] &&
     api GET api/v1/namespaces/images/secrets/mesh-oci-proxy-config | jq -r '.data["config.yaml"]' | base64 -d | grep -q 'log_level: debug'
@@ -154,7 +154,7 @@ template_of() { api GET "apis/apps/v1/namespaces/images/$1/mesh-oci-proxy" | jq 
 
 # change makes a DaemonSet of the StatefulSet.
 change() {
-  release upgrade mesh "$chart" --reuse-values --set kind=DaemonSet --set containerd.proxy= && kept change &&
+  release upgrade mesh "$chart" --reset-then-reuse-values --set kind=DaemonSet --set containerd.proxy= && kept change &&
     template_of daemonsets && ! owned | grep -e StatefulSet -e PodDisruptionBudget
 }
 
