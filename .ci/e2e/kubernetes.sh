@@ -26,48 +26,15 @@ done
 
 work=$(mktemp -d)
 mkdir -p "$work/log"
-mapfile -t ports < <(front ports 3)
-etcd_port=${ports[0]} peer_port=${ports[1]} api_port=${ports[2]}
-token=$(openssl rand -hex 16)
-export KUBECONFIG=$work/kubeconfig HELM_CACHE_HOME=$work/helm HELM_CONFIG_HOME=$work/helm HELM_DATA_HOME=$work/helm
 
 # shellcheck source-path=SCRIPTDIR
 {
   source "$here/processes.sh"
   source "$here/checks.sh"
+  source "$here/apiserver.sh"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
-
-# api METHOD PATH [JSON] asks the API server, and prints its answer. It fails unless that is a success.
-api() {
-  curl -sS -m 30 --fail-with-body --cacert "$work/certs/apiserver.crt" -H "Authorization: Bearer $token" \
-    -H 'Content-Type: application/json' -X "$1" "https://127.0.0.1:$api_port/$2" ${3:+--data-binary "$3"}
-}
-
-# serve starts etcd and the API server.
-serve() {
-  openssl genrsa -out "$work/account.key" 2048 2>/dev/null
-  echo "$token,admin,admin,system:masters" >"$work/tokens"
-  start etcd etcd --data-dir "$work/etcd" --unsafe-no-fsync --log-level error \
-    --listen-client-urls "http://127.0.0.1:$etcd_port" --advertise-client-urls "http://127.0.0.1:$etcd_port" \
-    --listen-peer-urls "http://127.0.0.1:$peer_port" --initial-advertise-peer-urls "http://127.0.0.1:$peer_port" \
-    --initial-cluster "default=http://127.0.0.1:$peer_port"
-  start apiserver kube-apiserver --etcd-servers "http://127.0.0.1:$etcd_port" --cert-dir "$work/certs" \
-    --bind-address 127.0.0.1 --secure-port "$api_port" --endpoint-reconciler-type none \
-    --service-cluster-ip-range 10.96.0.0/16 --authorization-mode AlwaysAllow --token-auth-file "$work/tokens" \
-    --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$work/account.key" \
-    --service-account-signing-key-file "$work/account.key"
-  within 120 api GET readyz || return
-  cat >"$KUBECONFIG" <<END
-apiVersion: v1
-kind: Config
-clusters: [{name: here, cluster: {server: "https://127.0.0.1:$api_port", certificate-authority: "$work/certs/apiserver.crt"}}]
-users: [{name: admin, user: {token: "$token"}}]
-contexts: [{name: here, context: {cluster: here, user: admin}}]
-current-context: here
-END
-}
 
 # define KIND PLURAL makes the API server take a kind of the Prometheus operator. What is in it is
 # checked by the operator's own types (.ci/chart).
@@ -77,12 +44,6 @@ define() {
     spec: {group: "monitoring.coreos.com", scope: "Namespaced", names: {kind: $kind, plural: $plural},
       versions: [{name: "v1", served: true, storage: true, schema: {openAPIV3Schema: {type: "object", "x-kubernetes-preserve-unknown-fields": true}}}]}}')" &&
     within 20 api GET "apis/monitoring.coreos.com/v1/$2"
-}
-
-# namespace NAME LEVEL makes a namespace that takes pods of a level of Pod Security.
-namespace() {
-  api POST api/v1/namespaces "$(jq -n --arg name "$1" --arg level "$2" \
-    '{metadata: {name: $name, labels: {"pod-security.kubernetes.io/enforce": $level}}}')"
 }
 
 # surroundings makes what a cluster has.
