@@ -14,6 +14,7 @@ packages=(
   docker-compose  # the run of docker-compose.yml
   docker-registry # upstream of the end-to-end run
   docker.io       # client under test: dockerd and docker
+  etcd-server     # keeps what the API server of the chart's run is given
   gcc             # go test -race
   git             # the checks of the tree
   haproxy         # the balancer of docker-compose.yml and of the failover run

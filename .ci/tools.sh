@@ -13,12 +13,25 @@ build() {
   (
     cd "$work"
     trap 'rm -rf "$work"' EXIT
-    printf 'module tool\n\ngo 1.26\n\nrequire %s %s\n' "$module" "$version" >go.mod
-    CGO_ENABLED=0 GOFLAGS='-mod=mod -buildvcs=false' timeout 900 \
-      go build -trimpath -ldflags='-s -w' -o built "$module/$package"
+    printf 'module tool\n\ngo 1.26.0\n\nrequire %s %s\n' "$module" "$version" >go.mod
+    flags='-s -w'
+    [[ $module != k8s.io/kubernetes ]] || flags+=$(staged "$version")
+    CGO_ENABLED=0 GOFLAGS='-mod=mod -buildvcs=false' timeout 3600 \
+      go build -trimpath -ldflags="$flags" -o built "$module/$package"
     mkdir -p "$folder"
     mv built "$folder/$name"
   )
+}
+
+# staged VERSION takes Kubernetes' own modules, which its go.mod wants at v0.0.0, at the version
+# that is published with it: v0.37.2 belongs to v1.37.2. It prints the linker's flags that tell the
+# program its version, which helm asks for.
+staged() {
+  local version=$1 mod major minor
+  mod=$(go mod download -json "k8s.io/kubernetes@$version" | sed -n 's/^\t"GoMod": "\(.*\)",$/\1/p')
+  sed -n "s#^\t\(k8s.io/[^ ]*\) v0.0.0\$#replace \1 => \1 v0${version#v1}#p" "$mod" >>go.mod
+  IFS=. read -r major minor _ <<<"${version#v}"
+  printf ' -X k8s.io/component-base/version.%s' "gitVersion=$version" "gitMajor=$major" "gitMinor=$minor"
 }
 
 # ensure NAME builds the tool unless its version is in the cache, and links it under

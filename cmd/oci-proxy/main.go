@@ -3,7 +3,7 @@
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
 // status.go, leave.go, reload.go, forget.go, warm.go, export.go (with pulled.go), import.go,
-// health.go, secret.go, version.go. What is told of them all is in help.go, completion.go and
+// health.go, secret.go, pod.go (own, hold), version.go. What is told of them all is in help.go, completion.go and
 // manual.go. What operators do with cached images (ls.go, purge.go, pin.go, verify.go)
 // goes by orders.go. target.go asks a running node, which running.go finds if nobody
 // says where it is.
@@ -73,6 +73,8 @@ func commands() []command {
 		{name: "import", run: importImages, does: "put the images of such a file into the cache of a node", args: "FILE", example: "oci-proxy import images.tar"},
 		{name: "health", run: health, does: "exit with status 0 if a node answers, by default the one on this machine", example: "oci-proxy health -addr node-1:5000"},
 		{name: "secret", run: secret, does: "make a secret for a cluster, in a file that has none yet, or print it", args: "[FILE]", example: "oci-proxy secret /etc/oci-proxy/secret"},
+		{name: "own", run: own, does: "give a directory to a user, as a pod needs it for a folder of its machine", args: "DIR USER", example: "oci-proxy own /var/lib/oci-proxy 65532"},
+		{name: "hold", run: hold, does: "wait for SIGTERM, as a pod needs it whose work is done by its hooks", example: "oci-proxy hold"},
 		{name: "completion", run: completion, does: "print what completes commands and flags in a shell", args: "SHELL", words: []string{"bash", "zsh", "fish"}, example: "source <(oci-proxy completion bash)"},
 		{name: "man", run: manual, does: "print the manual page", example: "oci-proxy man | man -l -"},
 		{name: "version", run: version, does: "print the version, the commit and the Go version", example: "oci-proxy version"},

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Checks the Helm chart in deploy/chart:
+#
+#	.ci/chart.sh OCI-PROXY
+#
+# helm lints it; each switch is rendered both ways, decoded strictly into the types of Kubernetes and
+# of the Prometheus operator, and looked at (.ci/chart, a module of its own). Then it is installed at
+# a real API server, where one is built (.ci/e2e/kubernetes.sh).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OCI_PROXY=$(realpath "$1") HELM=$(command -v helm)
+export OCI_PROXY HELM
+
+helm lint --strict deploy/chart/oci-proxy 2>&1 | grep -v 'walk.go' # which tells of links
+(
+  cd .ci/chart
+  test -z "$(go mod tidy -diff 2>&1 | tee /dev/stderr)"
+  go vet .
+  timeout 300 go test -count=1 -v . 2>&1 | grep -v -e '=== RUN' -e '    --- PASS' -e 'walk.go'
+)
+.ci/e2e/kubernetes.sh
