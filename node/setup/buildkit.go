@@ -7,7 +7,7 @@ import (
 // buildkit is the plan for buildkitd, on its own or in a builder of buildx.
 func buildkit(o Options) (Plan, error) {
 	const dir = "/etc/buildkit"
-	p := Plan{dir: dir, Restart: "systemctl restart buildkit", Notes: o.usualNote("buildkitd")}
+	p := Plan{Notes: o.usualNote("buildkitd")}
 	part := buildkitTOML{host: o.Proxy.Host(), plain: o.Proxy.Plain(), names: o.listed()}
 	if o.CA != nil {
 		part.ca = dir + "/oci-proxy-ca.crt"

@@ -9,7 +9,7 @@ import (
 func containerd(o Options) (Plan, error) {
 	const dir = "/etc/containerd"
 	certs := dir + "/certs.d"
-	p := Plan{dir: dir, Restart: "systemctl restart containerd"}
+	p := Plan{}
 	found, err := surveyCRI(o.Machine, dir+"/config.toml")
 	if err != nil {
 		return Plan{}, err
@@ -17,10 +17,10 @@ func containerd(o Options) (Plan, error) {
 	switch {
 	case found.off:
 		p.Notes = append(p.Notes, "The CRI plugin is disabled in "+dir+"/config.toml, so config_path is not set there. nerdctl and ctr --hosts-dir "+certs+" read the files without it.")
-		p.Restart = ""
+		p.readAtOnce = true
 	case found.path != "":
 		certs = found.path
-		p.Restart = ""
+		p.readAtOnce = true
 	default:
 		p.Files = append(p.Files, File{Path: dir + "/config.toml", Merge: true, part: configPath{certs}, Note: "config_path tells containerd's CRI plugin, and so Kubernetes, where the hosts.toml files are."})
 	}

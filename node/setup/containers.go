@@ -6,16 +6,16 @@ import (
 )
 
 // podman is the plan for podman, buildah and skopeo.
-func podman(o Options) (Plan, error) { return containers(o, "podman", "") }
+func podman(o Options) (Plan, error) { return containers(o, "podman") }
 
 // crio is the plan for CRI-O, which reads the same files as podman.
-func crio(o Options) (Plan, error) { return containers(o, "CRI-O", "systemctl reload crio") }
+func crio(o Options) (Plan, error) { return containers(o, "CRI-O") }
 
 // containers is the plan for what reads containers-registries.conf(5): a file of our own beside
 // the machine's.
-func containers(o Options, name, restart string) (Plan, error) {
+func containers(o Options, name string) (Plan, error) {
 	const dir = "/etc/containers"
-	p := Plan{dir: dir, Restart: restart, Notes: o.usualNote(name)}
+	p := Plan{Notes: o.usualNote(name)}
 	own := dir + "/registries.conf.d/oci-proxy.conf"
 	taken, err := surveyContainers(o.Machine, dir, own)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // it reads hosts.toml below its certs.d, for all registries.
 func docker(o Options) (Plan, error) {
 	const dir = "/etc/docker"
-	p := Plan{dir: dir, Restart: "systemctl reload docker"}
+	p := Plan{}
 	hub := len(o.Registries) == 0 || slices.Contains(o.Registries, "docker.io")
 	var daemon daemonJSON
 	if hub && !o.NotHub {

@@ -5,7 +5,7 @@ import "fmt"
 // k3s is the plan for k3s, which writes containerd's files itself, from registries.yaml.
 func k3s(o Options) (Plan, error) {
 	const dir = "/etc/rancher/k3s"
-	p := Plan{dir: dir, Restart: "systemctl restart k3s || systemctl restart k3s-agent"}
+	p := Plan{}
 	part := registriesYAML{url: o.Proxy.URL(), host: o.Proxy.Host(), names: o.Registries}
 	if len(o.Registries) == 0 {
 		part.names = []string{"*"}

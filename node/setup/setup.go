@@ -27,7 +27,7 @@ type Plan struct {
 	Notes    []string `json:"notes"`   // what people should know, a sentence or two each
 	Command  string   `json:"command"` // does all of it, on the client's machine
 
-	dir string // where the client's files are; setup keeps its record below
+	readAtOnce bool // no restart is needed
 }
 
 // A File is one file of a plan.
@@ -62,30 +62,62 @@ type Options struct {
 // the client has no word for that.
 var usual = []string{"docker.io", "ghcr.io", "quay.io", "registry.k8s.io", "gcr.io", "mcr.microsoft.com", "public.ecr.aws", "nvcr.io"}
 
-// makers make the plans, by client.
-var makers = map[string]func(Options) (Plan, error){
-	"docker": docker, "containerd": containerd, "podman": podman, "cri-o": crio, "k3s": k3s, "buildkit": buildkit,
+// A client is a program that pulls.
+type client struct {
+	name    string
+	dir     string // where its files are
+	restart string // the command that makes it read them, "" if it does by itself
+	plan    func(Options) (Plan, error)
+}
+
+// clients are all that setup knows.
+var clients = []client{
+	{"docker", "/etc/docker", "systemctl reload docker", docker},
+	{"containerd", "/etc/containerd", "systemctl restart containerd", containerd},
+	{"podman", "/etc/containers", "", podman},
+	{"cri-o", "/etc/containers", "systemctl reload crio", crio},
+	{"k3s", "/etc/rancher/k3s", "systemctl restart k3s || systemctl restart k3s-agent", k3s},
+	{"buildkit", "/etc/buildkit", "systemctl restart buildkit", buildkit},
 }
 
 // Clients returns the names of the clients that New knows.
-func Clients() []string {
-	return []string{"docker", "containerd", "podman", "cri-o", "k3s", "buildkit"}
+func Clients() (names []string) {
+	for _, c := range clients {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// Restart returns the command that makes a client, one of Clients, read its files, "" if it does by
+// itself.
+func Restart(name string) string { return clientNamed(name).restart }
+
+// clientNamed returns a client, the zero one for a name that is none's.
+func clientNamed(name string) client {
+	i := slices.IndexFunc(clients, func(c client) bool { return c.name == name })
+	if i < 0 {
+		return client{}
+	}
+	return clients[i]
 }
 
 // New returns the plan for a client, one of Clients.
-func New(client string, o Options) (Plan, error) {
-	make, ok := makers[client]
-	if !ok {
-		return Plan{}, fmt.Errorf("no such client: %q; there are %s", client, strings.Join(Clients(), ", "))
+func New(name string, o Options) (Plan, error) {
+	c := clientNamed(name)
+	if c.plan == nil {
+		return Plan{}, fmt.Errorf("no such client: %q; there are %s", name, strings.Join(Clients(), ", "))
 	}
 	if o.CA != nil && o.Proxy.Plain() {
 		return Plan{}, fmt.Errorf("a certificate authority is of no use at %s, which is plain HTTP", o.Proxy.URL())
 	}
-	p, err := make(o)
+	p, err := c.plan(o)
 	if err != nil {
 		return Plan{}, err
 	}
-	p.Client, p.Endpoint, p.Command = client, o.Proxy.URL(), command(client, o)
+	p.Client, p.Endpoint, p.Command = name, o.Proxy.URL(), command(name, o)
+	if !p.readAtOnce {
+		p.Restart = c.restart
+	}
 	for i, f := range p.Files {
 		text, err := f.part.into(nil)
 		if err != nil {
