@@ -59,6 +59,7 @@ type Node struct {
 	cert       *certificate // of the clients' port, nil for plain HTTP
 	passwords  atomic.Pointer[passwords]
 	page       atomic.Pointer[http.Handler]
+	guide      atomic.Pointer[guide]
 	reloads    reloads
 	api        *api
 	reports    *reports
@@ -218,10 +219,11 @@ func newPage(cfg *config.Config) http.Handler {
 	return page.New(cfg.BaseURL, cfg.DefaultRegistry, alias)
 }
 
-// showPage makes the page that of a config.
+// showPage makes the page, and what clients are told at /_/setup/, that of a config.
 func showPage(n *Node, cfg *config.Config) {
 	h := newPage(cfg)
 	n.page.Store(&h)
+	n.guide.Store(&guide{cfg, n.cert})
 }
 
 // Close ends downloads (they may finish until ctx ends), tells the other members,

@@ -1,7 +1,10 @@
 package node
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -68,6 +71,21 @@ func (c *certificate) server() *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.files.Load().Get(), nil },
 	}
+}
+
+// authority returns the certificate of the authority that signed this one, in PEM, if the
+// file has it. That is so only for private authorities: clients know the public ones. It is nil too
+// if the certificate is not for that name, but somebody else's, such as a load balancer's, is.
+func (c *certificate) authority(name string) []byte {
+	if c == nil {
+		return nil
+	}
+	pair := c.files.Load().Get()
+	root, err := x509.ParseCertificate(pair.Certificate[len(pair.Certificate)-1])
+	if err != nil || !bytes.Equal(root.RawIssuer, root.RawSubject) || pair.Leaf.VerifyHostname(name) != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw})
 }
 
 // health lists what is wrong with the files, and with the certificate that is in use.

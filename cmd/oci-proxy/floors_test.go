@@ -13,8 +13,8 @@ import (
 // floors says which of our packages each package may import. Data flows one
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
-	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "transfer/upstream"},
-	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
+	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "node/setup", "transfer/upstream"},
+	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/setup", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
 	"node/cluster":           {"node/config", "node/figures", "node/health", "node/membership", "ring", "transfer/grants", "transfer/holdings", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/trace", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/oci", "transfer/wait", "transfer/wire"},
@@ -28,6 +28,7 @@ var floors = map[string][]string{
 	"node/reload":            {},
 	"node/rules":             {"node/config", "transfer/oci"},
 	"node/reply":             {},
+	"node/setup":             {},
 	"node/config":            {},
 	"node/membership":        {"node/health", "ring", "transfer/wait"},
 	"node/membership/memnet": {},
@@ -58,7 +59,10 @@ var floors = map[string][]string{
 
 // only says who alone may import a library.
 var only = map[string][]string{
-	"gopkg.in/yaml.v3":                {"node/config"},
+	"gopkg.in/yaml.v3":                {"node/config", "node/setup"},
+	"github.com/pelletier/":           {"node/setup"},
+	"github.com/aymanbagabas/":        {"node/setup"},
+	"github.com/cyphar/":              {"node/setup"},
 	"github.com/prometheus/":          {"node/metrics"},
 	"github.com/minio/":               {"transfer/archive"},
 	"golang.org/x/sys":                {"cache"},

@@ -2,7 +2,7 @@
 //
 // Start with main.go (the commands and their flags), then serve.go. The other
 // commands have a file each: demo.go (with demoregistry.go), config.go (check),
-// status.go, leave.go, reload.go, forget.go, warm.go, export.go (with pulled.go), import.go,
+// status.go, setup.go, leave.go, reload.go, forget.go, warm.go, export.go (with pulled.go), import.go,
 // health.go, secret.go, pod.go (own, hold), version.go. What is told of them all is in help.go, completion.go and
 // manual.go. What operators do with cached images (ls.go, purge.go, pin.go, verify.go)
 // goes by orders.go. target.go asks a running node, which running.go finds if nobody
@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"oci-proxy/node"
+	"oci-proxy/node/setup"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -60,6 +61,7 @@ func commands() []command {
 		{name: "check", run: check, does: "check the config and print every error in it; with -live, try what it names", example: "oci-proxy check -live -c config.yaml"},
 		{name: "status", run: status, does: "show the cluster as a running node sees it", example: "oci-proxy status -addr node-1:5000"},
 		{name: "doctor", run: doctor, does: "look for what keeps a cluster, or the way to a registry, from working, and say what to do", args: "[REGISTRY or IMAGE]", example: "oci-proxy doctor ghcr.io/org/app:1"},
+		{name: "setup", run: setupClient, does: "show or write what a client needs to pull through the proxy, and take it back", args: "CLIENT", words: setup.Clients(), example: "oci-proxy setup docker -proxy http://proxy.example:8080 -write"},
 		{name: "leave", run: leave, does: "make a running node hand over its content and leave the cluster for good", example: "oci-proxy leave -addr node-2:5000"},
 		{name: "reload", run: reload, does: "make a running node read its config again, and say what took effect", example: "oci-proxy reload -addr node-1:5000"},
 		{name: "forget", run: forget, does: "make the cluster forget a member that died", args: "NAME", example: "oci-proxy forget node-3"},

@@ -1,0 +1,381 @@
+# The machine's part comes below main: files that are there already stay what they are, and the
+# record beside them is the one that "oci-proxy setup" keeps, so either undoes what the other did.
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2 && exit 1; }
+usage() { say "usage: sh -s -- [-n] [-undo] [-root FOLDER]" "(-n: only show what would change)" && exit "$1"; }
+
+# refuse PATH REASON TEXT says what to add by hand. Nothing is changed then.
+refuse() {
+  say "$1 stays as it is: $2. Add this by hand:" "" "$3" ""
+  refused=yes
+}
+
+# difference OLD NEW PATH shows what is to change.
+difference() {
+  say "--- $3"
+  if command -v diff >/dev/null; then
+    diff -u "$1" "$2" | sed 1,2d || :
+  else
+    sed 's/^/+/' "$2"
+  fi
+}
+
+# merge_json OLD NEW KEY VALUE… puts values at the front of lists in OLD, into NEW. It leaves a text
+# that has them all as it is.
+merge_json() {
+  if command -v python3 >/dev/null && python3 -c '' 2>/dev/null; then
+    python3 -c "$merge_py" "$@"
+  elif command -v jq >/dev/null; then
+    merge_jq "$@"
+  else
+    return 3
+  fi
+}
+
+merge_py='
+import json, re, sys
+def once(pairs):
+    if len(dict(pairs)) != len(pairs):
+        sys.exit("a key is there twice")
+    return dict(pairs)
+old, new, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
+text = open(old, encoding="utf-8", newline="").read()
+try:
+    data = json.loads(text, object_pairs_hook=once) if text.strip() else {}
+except ValueError as e:
+    sys.exit("it is not valid JSON: %s" % e)
+if not isinstance(data, dict):
+    sys.exit("it is not an object")
+changed = False
+for key, value in zip(rest[::2], rest[1::2]):
+    values = data.get(key, [])
+    if not isinstance(values, list):
+        sys.exit(key + " is not a list")
+    if not any(str(v).rstrip("/") == value for v in values):
+        data[key], changed = [value] + values, True
+if changed:
+    indent = re.search(r"\n([ \t]+)\S", text)
+    end = "\r\n" if "\r\n" in text else "\n"
+    text = json.dumps(data, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end
+open(new, "w", encoding="utf-8", newline="").write(text)
+'
+
+merge_jq() {
+  jq_new=$2
+  cp "$1" "$jq_new"
+  cp "$1" "$jq_new.1"
+  shift 2
+  while [ $# -gt 0 ]; do
+    jq -s --arg k "$1" --arg v "$2" 'if length != 1 or (.[0] | type != "object") then error("it is not one object") else .[0] end |
+      if any((.[$k] // [])[]; rtrimstr("/") == $v) then . else .[$k] = [$v] + (.[$k] // []) end' "$jq_new.1" >"$jq_new.2" 2>/dev/null || {
+      echo "it is not valid JSON, or $1 is not a list" >&2
+      return 1
+    }
+    mv "$jq_new.2" "$jq_new.1"
+    shift 2
+  done
+  if [ "$(jq -cS . "$jq_new.1")" != "$(jq -cS . "$jq_new" 2>/dev/null)" ]; then
+    mv "$jq_new.1" "$jq_new"
+  fi
+}
+
+# unmerge_json NOW BEFORE AFTER NEW takes from the lists in NOW what AFTER has more than BEFORE.
+unmerge_json() {
+  if command -v python3 >/dev/null && python3 -c '' 2>/dev/null; then
+    python3 -c "$unmerge_py" "$@"
+  elif command -v jq >/dev/null; then
+    jq -n --slurpfile now "$1" --slurpfile old "$2" --slurpfile wrote "$3" '($old[0] // {}) as $o | $wrote[0] as $w |
+      reduce ($w | keys[]) as $k ($now[0]; if ($w[$k] | type) != "array" or (.[$k] | type) != "array" then . else
+        .[$k] -= ($w[$k] - ($o[$k] // [])) | if .[$k] == [] and ($o | has($k) | not) then del(.[$k]) else . end end)' >"$4"
+  else
+    return 3
+  fi
+}
+
+unmerge_py='
+import json, re, sys
+def read(name):
+    text = open(name, encoding="utf-8", newline="").read()
+    return text, json.loads(text) if text.strip() else {}
+(text, now), (_, old), (_, wrote) = map(read, sys.argv[1:4])
+for key, values in wrote.items():
+    if isinstance(values, list) and isinstance(now.get(key), list):
+        ours = [v for v in values if v not in old.get(key, [])]
+        now[key] = [v for v in now[key] if v not in ours]
+        if not now[key] and key not in old:
+            del now[key]
+indent = re.search(r"\n([ \t]+)\S", text)
+end = "\r\n" if "\r\n" in text else "\n"
+open(sys.argv[4], "w", encoding="utf-8", newline="").write(json.dumps(now, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end)
+'
+
+# unmark takes marked parts out of a text, and puts back the lines that gave way to them.
+unmark() {
+  awk '{ bare = $0; gsub(/^[ \t]+|[ \t\r]+$/, "", bare) }
+    bare == "# >>> oci-proxy setup" { inside = 1; next }
+    bare == "# <<< oci-proxy setup" { inside = 0; next }
+    inside { if (sub(/^[ \t]*# was: /, "")) print; next }
+    { print }' "$1"
+}
+
+# blank FILE reports whether there is nothing in it.
+blank() { [ -z "$(tr -d ' \t\r\n' <"$1")" ]; }
+
+# inside FOLDER PATH fails if a link leads out of the root.
+inside() {
+  [ ! -L "$root$2" ] || fail "$2 is a link, which may lead out of $root: use oci-proxy setup $client -root $root"
+  if [ -d "$root$1" ]; then
+    case $(readlink -f "$root$1")/ in
+      "$(readlink -f "$root")$1"/) ;;
+      *) fail "$1 is below a link, which may lead out of $root: use oci-proxy setup $client -root $root" ;;
+    esac
+  fi
+}
+
+# now PATH puts what is there into $tmp/now; there=yes if there is anything.
+now() {
+  there=
+  : >"$tmp/now"
+  [ -z "$root" ] || inside "${1%/*}" "$1"
+  if [ -e "$root$1" ]; then
+    [ -f "$root$1" ] || fail "$1 is not a file"
+    cat "$root$1" >"$tmp/now" || fail "$1 can't be read"
+    there=yes
+  fi
+}
+
+# plan_file KIND PATH TEXT [KEY VALUE…] finds out what a file is to hold, and stages it below $tmp/new
+# if it is to change. KIND is json, config_path or plain.
+plan_file() {
+  kind=$1 path=$2 text=$3
+  shift 3
+  now "$path"
+  planned="$planned $path"
+  base=$there
+  cp "$tmp/now" "$tmp/base"
+  if [ -f "$record/after$path" ] && cmp -s "$tmp/now" "$record/after$path"; then
+    base=
+    : >"$tmp/base"
+    if [ -f "$record/before$path" ]; then
+      base=yes
+      cat "$record/before$path" >"$tmp/base"
+    fi
+  fi
+  want "$@" || return 0
+  if [ "$there" = yes ] && cmp -s "$tmp/now" "$tmp/want"; then
+    return 0
+  fi
+  if [ -f "$record/after$path" ] && [ "$there" = yes ] && ! cmp -s "$tmp/now" "$record/after$path"; then
+    refuse "$path" "it was changed since setup wrote it; undo first" "$text"
+    return 0
+  fi
+  difference "$tmp/now" "$tmp/want" "$path"
+  stage "$path"
+}
+
+# want puts what the file is to hold into $tmp/want. It fails if that was refused, or if others
+# have put it there.
+want() {
+  if [ "$base" != yes ] || blank "$tmp/base"; then
+    printf '%s\n' "$text" >"$tmp/want"
+    return 0
+  fi
+  case $kind in
+    json)
+      status=0
+      merge_json "$tmp/base" "$tmp/want" "$@" 2>"$tmp/why" || status=$?
+      [ $status != 0 ] || return 0
+      if [ $status = 3 ]; then
+        refuse "$path" "to merge it, python3 or jq must be there, or oci-proxy setup $client" "$text"
+      else
+        refuse "$path" "$(tail -n 1 "$tmp/why")" "$text"
+      fi
+      ;;
+    config_path)
+      if grep -Eq '^[[:space:]]*config_path[[:space:]]*=[[:space:]]*["'\'']/etc/containerd/certs\.d[:"'\'']' "$tmp/base"; then
+        return 1
+      fi
+      refuse "$path" "this script merges no TOML; oci-proxy setup $client does. In version 3 of the file the table is [plugins.\"io.containerd.cri.v1.images\".registry], in version 1 [plugins.cri.registry]. Leave a version that is there" "$text"
+      ;;
+    *)
+      printf '%s\n' "$text" >"$tmp/want"
+      ! cmp -s "$tmp/base" "$tmp/want" || return 1
+      refuse "$path" "somebody else has written it, and this script merges no such files; oci-proxy setup $client does" "$text"
+      ;;
+  esac
+  return 1
+}
+
+# stage PATH keeps what is in $tmp/want and $tmp/base for the writing.
+stage() {
+  mkdir -p "$tmp/new${1%/*}" "$tmp/old${1%/*}"
+  cp "$tmp/want" "$tmp/new$1"
+  [ "$base" != yes ] || cp "$tmp/base" "$tmp/old$1"
+  changes=$((changes + 1))
+}
+
+# make_dir PATH makes a folder and those above it, and notes them.
+make_dir() {
+  [ -n "$1" ] && [ ! -d "$root$1" ] || return 0
+  make_dir "${1%/*}"
+  mkdir "$root$1" || fail "the folder $1 can't be made"
+  say "$1" >>"$tmp/made"
+}
+
+# place NEW PATH puts a file in its place in one step, with the rights of the one that is there.
+place() {
+  target=$root$2
+  [ ! -L "$target" ] || target=$(readlink -f "$target")
+  rm -f "$target.oci-proxy-setup"
+  if [ -e "$target" ]; then
+    cp -p "$target" "$target.oci-proxy-setup" || return 1
+  fi
+  cat "$1" >"$target.oci-proxy-setup" || return 1
+  [ -e "$target" ] || chmod 644 "$target.oci-proxy-setup"
+  mv -f "$target.oci-proxy-setup" "$target"
+}
+
+# write makes all changes, after noting what the files are.
+write() {
+  : >"$tmp/made"
+  paths=$(cd "$tmp/new" && find . -type f | sed 's/^\.//' | sort)
+  for path in $paths; do
+    make_dir "${path%/*}"
+    : 2>/dev/null >"$root${path%/*}/.oci-proxy-setup" || fail "nothing has been changed: ${path%/*} can't be written to; are you root?"
+    rm -f "$root${path%/*}/.oci-proxy-setup"
+  done
+  make_dir "$dir"
+  (umask 077 && mkdir -p "$record/before" "$record/after") || fail "$record can't be written to"
+  for path in $paths; do
+    (umask 077 && mkdir -p "$record/after${path%/*}" "$record/before${path%/*}" && rm -f "$record/before$path" && cat "$tmp/new$path" >"$record/after$path" &&
+      if [ -f "$tmp/old$path" ]; then cat "$tmp/old$path" >"$record/before$path"; fi) || fail "$record can't be written to"
+  done
+  cat "$tmp/made" >>"$record/made"
+  for path in $paths; do
+    place "$tmp/new$path" "$path" || fail "$path can't be written; -undo takes back what was"
+  done
+}
+
+# undo takes back what the record says.
+undo() {
+  if [ ! -d "$record/after" ]; then
+    say "setup has written nothing for $client here: nothing to undo"
+    return 0
+  fi
+  paths=$(cd "$record/after" && find . -type f | sed 's/^\.//' | sort)
+  for path in $paths; do
+    now "$path"
+    [ "$there" = yes ] || continue
+    reverted
+    if [ "$then" = yes ]; then
+      ! cmp -s "$tmp/now" "$tmp/want" || continue
+      difference "$tmp/now" "$tmp/want" "$path"
+      base=
+      stage "$path"
+    else
+      difference "$tmp/now" /dev/null "$path"
+      gone="$gone $path"
+      changes=$((changes + 1))
+    fi
+  done
+  [ -z "$refused" ] || fail "nothing has been changed"
+  if [ -n "$dry" ]; then
+    say "nothing has been changed (-n): $changes files would be"
+    return 0
+  fi
+  take_back
+  say "$changes files are without setup's part again"
+  [ -z "$restart" ] || say "then run: $restart"
+}
+
+# reverted puts what $path is to hold into $tmp/want; then=yes unless it is to go.
+reverted() {
+  then=yes
+  old=$record/before$path
+  [ -f "$old" ] || old=/dev/null
+  if cmp -s "$tmp/now" "$record/after$path"; then
+    [ "$old" != /dev/null ] || then=
+    cat "$old" >"$tmp/want"
+    return 0
+  fi
+  case $path in
+    *.json)
+      unmerge_json "$tmp/now" "$old" "$record/after$path" "$tmp/want" 2>/dev/null ||
+        refuse "$path" "it has changed, and python3 or jq would have to read it" "(take away what $record/after$path has more than $old)"
+      ;;
+    *)
+      unmark "$tmp/now" >"$tmp/want"
+      if [ "$old" = /dev/null ] && blank "$tmp/want"; then
+        then=
+      elif [ "$(cat "$tmp/want")" = "$(cat "$old")" ]; then
+        cat "$old" >"$tmp/want"
+      fi
+      ;;
+  esac
+}
+
+# take_back makes the changes of undo.
+take_back() {
+  for path in $(cd "$tmp/new" && find . -type f | sed 's/^\.//'); do
+    place "$tmp/new$path" "$path" || fail "$path can't be written; nothing of the record is lost"
+  done
+  for path in $gone; do
+    rm -f "$root$path" || fail "$path can't be removed; nothing of the record is lost"
+  done
+  sort -r "$record/made" >"$tmp/made"
+  rm -rf "$record"
+  while read -r path; do
+    rmdir "$root$path" 2>/dev/null || :
+  done <"$tmp/made"
+}
+
+main() {
+  dry='' undo='' root='' planned='' refused='' gone='' changes=0
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -n) dry=yes ;;
+      -undo | --undo) undo=yes ;;
+      -root | --root)
+        [ $# -gt 1 ] || usage 2
+        root=${2%/}
+        shift
+        ;;
+      -h | -help | --help) usage 0 ;;
+      *) usage 2 >&2 ;;
+    esac
+    shift
+  done
+  record=$root$dir/oci-proxy-setup
+  tmp=$(mktemp -d) || fail "there is no room for temporary files"
+  trap 'rm -rf "$tmp"' EXIT
+  mkdir "$tmp/new" "$tmp/old"
+  if [ -n "$undo" ]; then
+    undo
+    return
+  fi
+  plan
+  if [ -d "$record/after" ]; then
+    for path in $(cd "$record/after" && find . -type f | sed 's/^\.//'); do
+      case " $planned " in
+        *" $path "*) ;;
+        *) refuse "$path" "an earlier setup with other options wrote it; undo first" "(nothing)" ;;
+      esac
+    done
+  fi
+  [ -z "$refused" ] || fail "nothing has been changed"
+  if [ "$changes" = 0 ]; then
+    say "$client is set up for $endpoint already: nothing to change"
+    return
+  fi
+  if [ -n "$dry" ]; then
+    say "nothing has been changed (-n): $changes files would be"
+    return
+  fi
+  write
+  say "$changes files written; $record has them as they were, and sh -s -- -undo puts them back"
+  notes
+  [ -z "$restart" ] || say "then run: $restart"
+}
+
+main "$@"
