@@ -103,8 +103,7 @@ func TestABrowserShowsChineseTheChosenToolAndItsOwnAddress(t *testing.T) {
 	if got := inner(t, document, "code", "command"); got != want {
 		t.Errorf("the command is %q, want %q", got, want)
 	}
-	zh := sentences(t)["zh"]
-	if !strings.Contains(document, `<html lang="zh-CN"`) || !strings.Contains(document, "<title data-i18n=\"title\">"+zh["title"]) {
+	if !strings.Contains(document, `<html lang="zh-CN"`) || !strings.Contains(document, "<title>"+words(t, "pull")["zh"]["title"]) {
 		t.Error("the page is not Chinese")
 	}
 	notes := inner(t, document, "ul", "notes")
@@ -124,7 +123,7 @@ func TestABrowserTreatsAHostileImageAsText(t *testing.T) {
 	if got := inner(t, document, "code", "command"); got != "" {
 		t.Errorf("the command is %q", got)
 	}
-	if got := inner(t, document, "p", "image-error"); got != strings.ReplaceAll(sentences(t)["en"]["error.words"], "{at}", "src=x onerror=alert(1)>") {
+	if got := inner(t, document, "p", "image-error"); got != strings.ReplaceAll(words(t, "pull")["en"]["error.words"], "{at}", "src=x onerror=alert(1)>") {
 		t.Errorf("the reason is %q", got)
 	}
 	if found := complaints(log); found != nil {
@@ -184,10 +183,10 @@ func TestAPersonCanTypeChooseAndCopy(t *testing.T) {
 		switch r.URL.Path {
 		case "/":
 			w.Header().Set("Content-Security-Policy", policy)
-			w.Header().Set("Content-Type", types["index.html"])
+			w.Header().Set("Content-Type", types[".html"])
 			fmt.Fprint(w, driven)
 		case "/drive.js":
-			w.Header().Set("Content-Type", types["app.js"])
+			w.Header().Set("Content-Type", types[".js"])
 			fmt.Fprint(w, drive)
 		default:
 			page.ServeHTTP(w, r)
@@ -197,7 +196,7 @@ func TestAPersonCanTypeChooseAndCopy(t *testing.T) {
 	document, log := open(t, server.URL+"/?lang=en")
 	host := strings.TrimPrefix(server.URL, "http://")
 	elsewhere := full("nerdctl", "other.example.com/quay.io/a/b:2", "quay.io/a/b:2")
-	en, zh := sentences(t)["en"], sentences(t)["zh"]
+	en, zh := words(t, "shell")["en"], words(t, "pull")["zh"]
 	want := strings.Join([]string{
 		"copy disabled=true",
 		"tool=podman",
@@ -223,7 +222,7 @@ func TestTheBrowsersComplaintsWouldBeSeen(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)
-		w.Header().Set("Content-Type", types["index.html"])
+		w.Header().Set("Content-Type", types[".html"])
 		fmt.Fprint(w, `<!doctype html><title>x</title><script>document.title = "ran"</script>`)
 	}))
 	t.Cleanup(server.Close)

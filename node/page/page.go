@@ -1,8 +1,10 @@
-// Package page serves the page at "/": a visitor pastes the name of an image, and
-// gets the command that pulls it through this proxy and gives it its usual name.
+// Package page serves the page at "/": what a visitor pastes becomes the command that
+// pulls it through this proxy; the other views set up clients and show what the cluster
+// does.
 //
-// All files are embedded and the same for every visitor. The work is done in the
-// browser (web/reference.js), so what visitors type never reaches a server.
+// All files are embedded and the same for every visitor; the work is done in the
+// browser. web/app.js is the shell: it says what a view is, and which there are. Read
+// it first.
 package page
 
 import (
@@ -15,6 +17,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -30,15 +33,13 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // dockerHub is the default registry if none is configured.
 const dockerHub = "registry-1.docker.io"
 
-// types are the files' content types. They are listed here because the table of
-// package mime depends on the machine.
+// types are the files' content types, by the end of the name. They are listed here
+// because the table of package mime depends on the machine.
 var types = map[string]string{
-	"index.html":   "text/html; charset=utf-8",
-	"style.css":    "text/css; charset=utf-8",
-	"app.js":       "text/javascript; charset=utf-8",
-	"i18n.js":      "text/javascript; charset=utf-8",
-	"reference.js": "text/javascript; charset=utf-8",
-	"icon.svg":     "image/svg+xml",
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
 }
 
 // A site holds the page's files by URL path.
@@ -61,11 +62,16 @@ type file struct {
 // that stands for it. The page needs it for registries with a port, since a path
 // can't contain a port.
 func New(baseURL, defaultRegistry string, aliases map[string]string) http.Handler {
-	s := make(site, len(types))
-	for name, contentType := range types {
+	s := make(site)
+	files, err := web.ReadDir("web")
+	if err != nil {
+		panic("page: " + err.Error()) // the build lacks its files; the tests would fail
+	}
+	for _, f := range files {
+		name := f.Name()
 		content, err := web.ReadFile("web/" + name)
 		if err != nil {
-			panic("page: " + err.Error()) // the build lacks its files; the tests would fail
+			panic("page: " + err.Error())
 		}
 		path := "/" + name
 		if name == "index.html" {
@@ -73,7 +79,7 @@ func New(baseURL, defaultRegistry string, aliases map[string]string) http.Handle
 			content = render(string(content), baseURL, defaultRegistry, aliases)
 		}
 		sum := sha256.Sum256(content)
-		s[path] = file{contentType, `"` + hex.EncodeToString(sum[:16]) + `"`, content}
+		s[path] = file{types[filepath.Ext(name)], `"` + hex.EncodeToString(sum[:16]) + `"`, content}
 	}
 	return s
 }

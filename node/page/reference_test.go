@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// runNode runs a script with Node.js, as an ES module that can import reference.mjs
-// and i18n.mjs. It passes input as JSON on standard input, and decodes what the
-// script prints into output.
+// runNode runs a script with Node.js, as an ES module that can import the page's. It
+// passes input as JSON on standard input, and decodes what the script prints into
+// output.
 func runNode(t *testing.T, script string, input, output any) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed: reference.js is not run")
+		t.Skip("node is not installed: the page's scripts are not run")
 	}
 	dir := t.TempDir()
 	write := func(name string, content []byte) {
@@ -27,19 +27,20 @@ func runNode(t *testing.T, script string, input, output any) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"reference", "i18n"} {
-		content, err := web.ReadFile("web/" + name + ".js")
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(name+".mjs", content) // the extension tells older Node.js that it is a module
+	write("package.json", []byte(`{"type": "module"}`))
+	files, err := web.ReadDir("web")
+	if err != nil {
+		t.Fatal(err)
 	}
-	write("test.mjs", []byte(script))
+	for _, f := range files {
+		write(f.Name(), []byte(read(t, f.Name())))
+	}
+	write("test.js", []byte(script))
 	in, err := json.Marshal(input)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), node, filepath.Join(dir, "test.mjs"))
+	cmd := exec.CommandContext(t.Context(), node, filepath.Join(dir, "test.js"))
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &stderr
 	out, err := cmd.Output()
@@ -212,8 +213,9 @@ var rewritings = []rewriting{
 
 const rewriteScript = `
 import { readFileSync } from "node:fs";
-import { rewrite } from "./reference.mjs";
-import { fill } from "./i18n.mjs";
+import { rewrite } from "./reference.js";
+import { fill } from "./i18n.js";
+import { words } from "./words-pull.js";
 const aliases = { "aliased:5000": "short", "badly.aliased:5000": "$(id)" };
 const rows = JSON.parse(readFileSync(0, "utf8")).map((r) => {
   const got = rewrite(r.Text, {
@@ -225,7 +227,7 @@ const rows = JSON.parse(readFileSync(0, "utf8")).map((r) => {
     Command: (got.steps ?? []).join(" && "),
     Reason: got.error?.key ?? "",
     Notes: (got.notes ?? []).map((n) => n.key),
-    Sentences: said.flatMap((s) => ["en", "zh"].map((l) => fill(l, s.key, s.values))),
+    Sentences: said.flatMap((s) => ["en", "zh"].map((l) => fill(l, s.key, s.values, words))),
   };
 });
 console.log(JSON.stringify(rows));
@@ -285,7 +287,7 @@ func TestTheProxyAddressIsMadeFitForClients(t *testing.T) {
 	got := make(map[string]answer)
 	runNode(t, `
 import { readFileSync } from "node:fs";
-import { proxyAddress } from "./reference.mjs";
+import { proxyAddress } from "./reference.js";
 const got = {};
 for (const text of Object.keys(JSON.parse(readFileSync(0, "utf8")))) {
   const { address = "", scheme = "", error } = proxyAddress(text);
@@ -314,7 +316,7 @@ func TestNoCommandHasACharacterThatAShellInterprets(t *testing.T) {
 	// references with something nasty put in.
 	runNode(t, `
 import { readFileSync } from "node:fs";
-import { proxyAddress, rewrite, tools } from "./reference.mjs";
+import { proxyAddress, rewrite, tools } from "./reference.js";
 const { Good: good, Rounds: rounds } = JSON.parse(readFileSync(0, "utf8"));
 let seed = 42;
 const below = (n) => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) % 65536 % n;

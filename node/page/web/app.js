@@ -1,180 +1,143 @@
-// The page itself: reads the fields, calls reference.js, and shows the result. It
-// puts text into the document only as text nodes and values.
+// The page’s shell: the views and their addresses, the language and the colours.
+//
+// A view is a file of its own, NAME.js, beside its sentences in words-NAME.js and its
+// <section data-view="NAME"> in index.html. It exports start(section, context), which
+// runs when the view is first shown, and may return {show(query), hide()}: show runs
+// each time that the view or its query in the address changes, hide when another view
+// takes its place. The address is #/NAME?query, so every view can be linked to.
 
+import * as cache from "./cache.js";
+import * as cluster from "./cluster.js";
+import * as doctor from "./doctor.js";
+import * as pull from "./pull.js";
+import * as setup from "./setup.js";
+import * as traffic from "./traffic.js";
+import { fetchJSON, open } from "./ask.js";
 import { fill, known, languages } from "./i18n.js";
-import { pastedTool, proxyAddress, rewrite, tools } from "./reference.js";
+import { place } from "./place.js";
+import { subscribe } from "./live.js";
+import { remember, remembered } from "./store.js";
+import { words as cacheWords } from "./words-cache.js";
+import { words as clusterWords } from "./words-cluster.js";
+import { words as doctorWords } from "./words-doctor.js";
+import { words as pullWords } from "./words-pull.js";
+import { words as setupWords } from "./words-setup.js";
+import { words as shellWords } from "./words-shell.js";
+import { words as trafficWords } from "./words-traffic.js";
 
-const byID = (id) => document.getElementById(id);
-const root = document.documentElement;
-const image = byID("image");
-const proxy = byID("proxy");
-const radios = [...document.querySelectorAll("input[name=tool]")];
-const configured = {
-  defaultRegistry: root.dataset.registry,
-  aliases: JSON.parse(root.dataset.aliases),
+const views = {
+  pull: { module: pull, words: pullWords },
+  setup: { module: setup, words: setupWords },
+  cluster: { module: cluster, words: clusterWords },
+  traffic: { module: traffic, words: trafficWords },
+  cache: { module: cache, words: cacheWords },
+  doctor: { module: doctor, words: doctorWords },
 };
-// Without a base_url, the page uses the address that it was loaded from.
-const own = proxyAddress(root.dataset.origin || location.origin);
-const home = own.address ?? location.host;
+const root = document.documentElement;
+const heard = []; // what runs when the language changes
 let language = "en";
+let current = "";
 
-// remembered and remember store the language. Storage may be switched off.
-function remembered() {
-  try {
-    return localStorage.getItem("language");
-  } catch {
-    return null;
-  }
+// say is a sentence of the view, or of the shell.
+function say(view, key, values) {
+  const own = views[view] ? [views[view].words] : [];
+  return fill(language, key, values, ...own, shellWords);
 }
 
-function remember(value) {
-  try {
-    localStorage.setItem("language", value);
-  } catch {
-    // Next time the page asks the browser again.
-  }
+// contextOf is what a view is given: t(key, values) is a sentence in the language of
+// the moment, language() its name, onLanguage(f) runs f when it changes; the rest is
+// in ask.js and live.js.
+function contextOf(view) {
+  return {
+    t: (key, values) => say(view, key, values),
+    language: () => language,
+    onLanguage: (f) => heard.push(f),
+    fetchJSON,
+    open,
+    subscribe,
+  };
+}
+
+// translate fills in what stands in index.html: data-i18n="VIEW/key" is an element’s
+// text, data-i18n-label its aria-label and data-i18n-placeholder its placeholder.
+function translate() {
+  const sentence = (path) => {
+    const [view, key] = path.split("/");
+    return say(view, key);
+  };
+  for (const e of document.querySelectorAll("[data-i18n]")) e.textContent = sentence(e.dataset.i18n);
+  for (const e of document.querySelectorAll("[data-i18n-label]")) e.setAttribute("aria-label", sentence(e.dataset.i18nLabel));
+  for (const e of document.querySelectorAll("[data-i18n-placeholder]")) e.placeholder = sentence(e.dataset.i18nPlaceholder);
+}
+
+function press(buttons, chosen) {
+  for (const [name, button] of buttons) button.setAttribute("aria-pressed", String(name === chosen));
+}
+
+// buttons are the buttons of a switch, by what they stand for.
+function buttons(name) {
+  return [...document.querySelectorAll(`[data-${name}]`)].map((b) => [b.dataset[name], b]);
 }
 
 function speak(next) {
   language = next;
   root.lang = languages[language];
-  for (const e of document.querySelectorAll("[data-i18n]")) e.textContent = fill(language, e.dataset.i18n);
-  for (const e of document.querySelectorAll("[data-i18n-label]")) {
-    e.setAttribute("aria-label", fill(language, e.dataset.i18nLabel));
+  translate();
+  press(buttons("language"), language);
+  if (current) document.title = `${say(current, "title")} · OCI-Proxy`;
+  for (const f of heard) f();
+}
+
+function section(view) {
+  return document.querySelector(`[data-view="${view}"]`);
+}
+
+// go shows the view that the address names. Only a change of view moves the focus.
+function go() {
+  const { view, query } = place(location.hash, Object.keys(views), current || "pull");
+  const before = current;
+  const started = views[view].running !== undefined;
+  if (before && before !== view) views[before].running.hide?.();
+  current = view;
+  for (const name of Object.keys(views)) section(name).hidden = name !== view;
+  for (const a of document.querySelectorAll("nav a")) {
+    if (a.hash === `#/${view}`) a.setAttribute("aria-current", "page");
+    else a.removeAttribute("aria-current");
   }
-  for (const e of document.querySelectorAll("[data-language]")) {
-    e.setAttribute("aria-pressed", String(e.dataset.language === language));
-  }
-  show();
-}
-
-// complain shows why a field's text is refused, or hides the message.
-function complain(field, error) {
-  const place = byID(field.id + "-error");
-  field.setAttribute("aria-invalid", String(Boolean(error)));
-  place.hidden = !error;
-  place.textContent = error ? fill(language, error.key, error.values) : "";
-}
-
-function textNode(tag, text, className = "") {
-  const e = document.createElement(tag);
-  e.textContent = text;
-  e.className = className;
-  return e;
-}
-
-// show updates everything that depends on the fields.
-function show() {
-  const address = proxyAddress(proxy.value);
-  const scheme = address.scheme || (address.address === own.address ? own.scheme : "");
-  const given = image.value.trim() !== "";
-  // The image's name is checked even if the proxy's address is bad.
-  const result = given
-    ? rewrite(image.value, {
-        ...configured,
-        tool: radios.find((r) => r.checked).value,
-        proxy: address.address ?? "proxy.invalid",
-        scheme,
-      })
-    : {};
-  complain(proxy, address.error);
-  complain(image, result.error);
-  byID("proxy-reset").hidden = proxy.value === home;
-  showCommand((!address.error && result.steps) || []);
-  showNotes((!address.error && result.notes) || []);
-}
-
-function showCommand(steps) {
-  const command = byID("command");
-  // The command is one line to copy, but shows each step in its own block.
-  command.replaceChildren(...steps.map((s, i) => textNode("span", s + (i + 1 < steps.length ? " && " : ""))));
-  byID("box").hidden = steps.length === 0;
-  byID("empty").hidden = steps.length > 0;
-  byID("explain").hidden = steps.length < 2;
-  byID("copy").disabled = steps.length === 0;
-  byID("copied").textContent = "";
-}
-
-function showNotes(notes) {
-  const list = byID("notes");
-  list.replaceChildren(...notes.map((n) => textNode("li", fill(language, n.key, n.values))));
-  list.hidden = notes.length === 0;
-}
-
-// copyOld copies without navigator.clipboard, which pages over plain http lack. Most
-// proxies are reached over plain http.
-function copyOld(text) {
-  const area = textNode("textarea", text, "offscreen");
-  area.readOnly = true;
-  document.body.append(area);
-  area.select();
-  let done = false;
-  try {
-    done = document.execCommand("copy");
-  } catch {
-    // The page selects the command, so the visitor can copy it.
-  }
-  area.remove();
-  byID("copy").focus();
-  return done;
-}
-
-async function copy() {
-  const text = byID("command").textContent;
-  let done = false;
-  try {
-    await navigator.clipboard.writeText(text);
-    done = true;
-  } catch {
-    done = copyOld(text);
-  }
-  if (!done) getSelection().selectAllChildren(byID("command"));
-  byID("copied").textContent = fill(language, done ? "copied" : "copy.failed");
-}
-
-function choose(tool) {
-  for (const r of radios) r.checked = r.value === tool;
+  document.title = `${say(view, "title")} · OCI-Proxy`;
+  if (!started) views[view].running = views[view].module.start(section(view), contextOf(view)) ?? {};
+  views[view].running.show?.(query);
+  if (!before || before === view) return;
+  scrollTo(0, 0);
+  section(view).querySelector("h1").focus({ preventScroll: true });
 }
 
 function listen() {
-  image.addEventListener("input", () => {
-    const tool = pastedTool(image.value);
-    if (tool) choose(tool);
-    show();
-  });
-  image.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" && !e.isComposing && !byID("copy").disabled) copy();
-  });
-  proxy.addEventListener("input", show);
-  byID("proxy-reset").addEventListener("click", () => {
-    proxy.value = home;
-    show();
-    proxy.focus();
-  });
-  for (const r of radios) r.addEventListener("change", show);
-  byID("copy").addEventListener("click", copy);
-  for (const e of document.querySelectorAll("[data-example]")) {
-    e.addEventListener("click", () => {
-      image.value = e.textContent;
-      show();
+  for (const [name, button] of buttons("language")) {
+    button.addEventListener("click", () => {
+      remember("language", name);
+      speak(name);
     });
   }
-  for (const e of document.querySelectorAll("[data-language]")) {
-    e.addEventListener("click", () => {
-      remember(e.dataset.language);
-      speak(e.dataset.language);
+  for (const [name, button] of buttons("theme")) {
+    button.addEventListener("click", () => {
+      remember("theme", name);
+      press(buttons("theme"), useTheme(name)); // of theme.js
     });
   }
+  document.querySelector(".skip").addEventListener("click", (e) => {
+    e.preventDefault(); // the address keeps naming the view
+    section(current).querySelector("h1").focus();
+  });
+  addEventListener("hashchange", go);
 }
 
 function start() {
   const query = new URLSearchParams(location.search);
-  proxy.value = home;
-  image.value = query.get("image") ?? "";
-  const tool = query.get("tool") ?? pastedTool(image.value);
-  if (tools.includes(tool)) choose(tool);
+  press(buttons("theme"), useTheme(remembered("theme")));
   listen();
-  speak([query.get("lang"), remembered(), ...navigator.languages].map(known).find(Boolean) ?? "en");
+  speak([query.get("lang"), remembered("language"), ...navigator.languages].map(known).find(Boolean) ?? "en");
+  go();
 }
 
 start();

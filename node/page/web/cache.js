@@ -1,0 +1,5 @@
+// The Cache view.
+
+export function start(section, context) {
+  return { show(query) {}, hide() {} };
+}

@@ -1,0 +1,5 @@
+// The Doctor view.
+
+export function start(section, context) {
+  return { show(query) {}, hide() {} };
+}

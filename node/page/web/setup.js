@@ -1,0 +1,5 @@
+// The Setup view.
+
+export function start(section, context) {
+  return { show(query) {}, hide() {} };
+}

@@ -1,0 +1,5 @@
+// The Traffic view.
+
+export function start(section, context) {
+  return { show(query) {}, hide() {} };
+}
