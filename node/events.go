@@ -34,7 +34,7 @@ func newEvents(n *Node, sites sites) *events {
 			{Name: "members", Every: 1, Look: func() any { return cluster.Sketch(n.cluster) }},
 			{Name: "upstreams", Every: 2, Look: func() any { return e.upstreams() }},
 			{Name: "evictions", Every: 2, Look: func() any { return n.reports.evictions() }},
-			{Name: "hour", Every: 5, Look: func() any { return e.hour() }},
+			{Name: "hour", Every: 2, Look: func() any { return e.hour() }},
 		},
 	})
 	return e
