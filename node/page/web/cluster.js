@@ -41,7 +41,7 @@ export function start(section, context) {
     const words = lone() ? t("lone") : t("answer", { answered: count(answered, context.language()), known: count(known, context.language()) });
     const level = all.some((x) => x.level === "bad") ? "bad" : all.length > 0 ? "warn" : "good";
     health.body.replaceChildren(
-      el("p", { class: `verdict ${level}` }, words, all.length === 0 && !lone() ? " " + t("agree") : ""),
+      el("p", { class: `verdict ${level}` }, el("span", {}, words), all.length === 0 && !lone() && el("span", {}, t("agree"))),
       el("ul", { class: "troubles" }, all.map((x) => el("li", { class: x.level }, t(x.key, x.values)))),
     );
   }
@@ -98,7 +98,7 @@ export function start(section, context) {
     add.body.replaceChildren(
       el("ol", { class: "steps" }, steps.map((key) => el("li", {}, t(key)))),
       code(context, joinConfig(cluster, location.hostname)),
-      code(context, "oci-proxy check -live -c /etc/oci-proxy/config.yaml && oci-proxy serve -c /etc/oci-proxy/config.yaml"),
+      code(context, "oci-proxy check -live -c /etc/oci-proxy/config.yaml\noci-proxy serve -c /etc/oci-proxy/config.yaml"),
     );
   }
 

@@ -49,8 +49,8 @@ function drawFirst(context, hour) {
   const width = 720;
   const height = 60;
   const top = Math.max(1, ...hour.first_byte_p95_ms);
-  const label = t("first.label", { p50: milliseconds(hour.whole.first_byte_p50_ms), p95: milliseconds(hour.whole.first_byte_p95_ms) });
-  const dots = (values, kind) => values.map((v, i) => (v > 0 ? svg("circle", { cx: (i + 0.5) * (width / values.length), cy: height - (v / top) * height, r: 2, class: kind }) : null)).filter(Boolean);
+  const label = t("first.label", { half: milliseconds(hour.whole.first_byte_p50_ms), slow: milliseconds(hour.whole.first_byte_p95_ms) });
+  const dots = (values, kind) => values.map((v, i) => (v > 0 ? svg("path", { d: `M${(i + 0.5) * (width / values.length)} ${height - (v / top) * height}h0`, class: `dot-of ${kind}` }) : null)).filter(Boolean);
   return el("figure", { class: "chart low" },
     el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, milliseconds(top)), el("span", {}, "0")),
     svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
@@ -82,10 +82,10 @@ export function start(section, context) {
     const percent = new Intl.NumberFormat(context.language(), { style: "percent", maximumFractionDigits: 1 }).format(all.ratio);
     now.body.replaceChildren(el("dl", { class: "tiles" },
       tile(t("rate"), `${bytes(state.rate)}/s`, t("rate.node", { node: state.node })),
-      tile(t("active"), n(state.figures.pulls), state.figures.waiting > 0 ? t("active.waiting", { n: n(state.figures.waiting) }) : t("active.downloads", { n: n(state.figures.downloads) })),
+      tile(t("active"), n(state.figures.pulls), state.figures.waiting > 0 ? t("active.waiting", { n: n(state.figures.waiting) }) : t(state.figures.downloads === 1 ? "active.downloads.one" : "active.downloads", { n: n(state.figures.downloads) })),
       tile(t("saved"), bytes(all.saved), t("saved.of", { sent: bytes(all.bytes), nodes: state.nodes })),
       tile(t("hits"), all.all > 0 ? percent : "–", t("hits.of", { hits: n(all.pulls), all: n(all.all) })),
-      tile(t("first"), whole?.requests ? milliseconds(whole.first_byte_p50_ms) : "–", whole?.requests ? t("first.p95", { p95: milliseconds(whole.first_byte_p95_ms) }) : t("first.none")),
+      tile(t("first"), whole?.requests ? milliseconds(whole.first_byte_p50_ms) : "–", whole?.requests ? t("first.p95", { slow: milliseconds(whole.first_byte_p95_ms) }) : t("first.none")),
     ));
   }
 
@@ -116,12 +116,12 @@ export function start(section, context) {
     const key = (kind, text) => el("li", {}, el("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
     const partial = state.hour.nodes < state.hour.known ? t("hour.partial", { nodes: n(state.hour.nodes), known: n(state.hour.known) }) : t(state.hour.known === 1 ? "hour.one" : "hour.all", { known: n(state.hour.known) });
     hour.body.replaceChildren(
-      el("ul", { class: "legend flat" }, key("hit", t("source.hit")), key("peer", t("source.peer")), key("miss", t("source.miss"))),
+      el("ul", { class: "legend flat" }, ["hit", "peer", "miss"].map((kind) => key(kind, t("kind." + kind)))),
       drawHour(context, state.hour),
+      el("p", { class: "hint" }, partial),
       el("h3", {}, t("first.title")),
       el("ul", { class: "legend flat" }, key("p50", t("first.half")), key("p95", t("first.most"))),
-      drawFirst(context, state.hour),
-      el("p", { class: "hint" }, partial));
+      drawFirst(context, state.hour));
   }
 
   function drawRegistries() {

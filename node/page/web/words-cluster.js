@@ -56,7 +56,7 @@ export const words = {
     "add.secret": "Make a secret once and copy it to all nodes: openssl rand -hex 32 > /etc/oci-proxy/secret",
     "add.same": "Copy the file with the cluster’s secret from a member to the new node. It is never shown here.",
     "add.config": "Add this to the new node’s config. Any one seed that answers is enough.",
-    "add.open": "Open ports 7946 (TCP and UDP) and 7947 (TCP) between the nodes. The first line below says what is wrong, if anything is.",
+    "add.open": "Open ports 7946 (TCP and UDP) and 7947 (TCP) between the nodes. The first command below says what is wrong, if anything is.",
     "live.joining": "Connecting…",
     "live.on": "Live",
     "live.off": "Connection lost. Trying again…"
@@ -115,7 +115,7 @@ export const words = {
     "add.secret": "生成一次密钥并复制到所有节点：openssl rand -hex 32 > /etc/oci-proxy/secret",
     "add.same": "把集群的密钥文件从任一成员复制到新节点。此页面绝不显示密钥。",
     "add.config": "把下面的内容加入新节点的配置。只要有一个种子节点应答即可。",
-    "add.open": "在节点之间开放端口 7946（TCP 和 UDP）与 7947（TCP）。下面命令的前半部分会指出问题所在。",
+    "add.open": "在节点之间开放端口 7946（TCP 和 UDP）与 7947（TCP）。下面第一条命令会指出问题所在。",
     "live.joining": "正在连接…",
     "live.on": "实时",
     "live.off": "连接中断，正在重试…"
