@@ -110,7 +110,7 @@ export function start(section, context) {
     const facts = [["digest", el("a", { class: "name", href: link("cluster", { digest: one.digest }) }, one.digest)], ["holders", holders]];
     if (one.checked) facts.push(["checked", ago(one.checked, context.language())]);
     return el("div", {},
-      el("dl", { class: "facts" }, facts.map(([key, value]) => [el("dt", {}, t(key)), value.tagName === "DD" ? value : el("dd", {}, value)])),
+      el("dl", { class: "facts" }, facts.flatMap(([key, value]) => [el("dt", {}, t(key)), value.tagName === "DD" ? value : el("dd", {}, value)])),
       el("div", { class: "acts" },
         el("a", { href: link("pull", { image: one.image }) }, t("pull")),
         one.pinned ? plain("unpin", () => act("unpin", "_/unpin", { images: [one.image] })) : plain("pin", () => act("pin", "_/pin", { images: [one.image] })),

@@ -140,7 +140,7 @@ export function start(section, context) {
     const names = (list) => (list.length > 0 ? list.join(", ") : t("find.nobody"));
     const rows = [["find.owner", found.owner], ["find.next", names(found.next)], ["find.holders", names(found.holders)]];
     if (found.missing.length > 0) rows.push(["find.missing", found.missing.map((m) => m.name).join(", ")]);
-    finder.answer.replaceChildren(el("dl", { class: "facts" }, rows.map(([key, value]) => [el("dt", {}, t(key)), el("dd", {}, value)])));
+    finder.answer.replaceChildren(el("dl", { class: "facts" }, rows.flatMap(([key, value]) => [el("dt", {}, t(key)), el("dd", {}, value)])));
   }
 
   function draw() {

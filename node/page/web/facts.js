@@ -7,7 +7,8 @@ const away = ["down", "gone", "draining", "restarting"];
 export function troubles(cluster) {
   const all = [];
   const add = (level, key, values = {}) => all.push({ level, key: "trouble." + key, values });
-  for (const m of cluster.missing) add("bad", "silent", { name: m.name, reason: m.reason });
+  const down = cluster.members.filter((m) => m.state === "down").map((m) => m.name);
+  for (const m of cluster.missing) if (!down.includes(m.name)) add("bad", "silent", { name: m.name, reason: m.reason });
   const others = cluster.members.filter((m) => m.stats?.ring && m.stats.ring !== cluster.ring);
   if (others.length > 0) add("bad", "split", { names: others.map((m) => m.name).join(", ") });
   for (const m of cluster.members) {

@@ -180,6 +180,7 @@ export function start(section, context) {
     },
     hour(h) {
       state.hour = h;
+      drawNow();
       drawHours();
     },
     upstreams(rows) {

@@ -51,7 +51,7 @@ export const words = {
     "begin.purge": "Purging.",
     "begin.dry": "Looking at what would go with {name}. Nothing is changed.",
     "goes": "{image} would go, {size} that nothing else needs",
-    "dry": "In all: {images} images, {blobs} blobs on all nodes, {size}. This cannot be undone; the registry still has them.",
+    "dry": "In all: images {images}, blobs on all nodes {blobs}, {size}. This cannot be undone; the registry still has them.",
     "done": "Done: {n}.",
     "done.failed": "Done: {n}; failed or bad: {failed}.",
     "progress": "{node}: {blobs} of {of} blobs, {size}",
