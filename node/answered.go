@@ -11,6 +11,14 @@ import (
 	"oci-proxy/transfer/wire"
 )
 
+// answered counts an answer to a client.
+func (n *Node) answered(a metrics.Answer) {
+	n.metrics.Answered(a)
+	if a.Pull && a.Code < http.StatusBadRequest {
+		n.events.live.Answered(a.First)
+	}
+}
+
 // answer is what is counted of a request that was answered.
 func (l requestLog) answer(r *http.Request, rec *record, w *wire.Paced, start time.Time) metrics.Answer {
 	a := metrics.Answer{Kind: cmp.Or(rec.kind, otherKind(r)), Code: cmp.Or(rec.status, http.StatusOK), Pull: rec.kind != ""}

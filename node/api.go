@@ -49,8 +49,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), a.names())
 	if err == nil {
-		a.pulls.begin()
-		defer a.pulls.end()
+		one := newAnswering(w, r, req)
+		a.pulls.begin(one)
+		defer a.pulls.end(one)
 		traced, span := a.tracing.begin(r, req)
 		defer func() { a.tracing.end(traced, span, err) }()
 		err = a.pull(w, traced, req, who)

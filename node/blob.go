@@ -66,6 +66,7 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) e
 		a.sendParts(w, r, req, b, spans)
 		return nil
 	}
+	noteSize(r, spans[0].Length)
 	w.WriteHeader(spans[0].Describe(w.Header(), b.Size()))
 	if !spans[0].Beyond {
 		a.sendBlob(w, r, req, b, spans[0])

@@ -23,6 +23,7 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 	}
 	w.Header().Set("Content-Type", oci.ShownType(m.MediaType))
 	s := wire.SpanOf(r, m.Size, etag(m.Digest))
+	noteSize(r, s.Length)
 	w.WriteHeader(s.Describe(w.Header(), m.Size))
 	if head || s.Beyond {
 		return nil

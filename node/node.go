@@ -67,6 +67,7 @@ type Node struct {
 	keeper     *keeper.Keeper
 	steward    *steward
 	doctor     *doctor
+	events     *events
 	ready      atomic.Bool
 	pulls      pulls
 	leaving    chan struct{} // closed when the node is to leave its cluster for good
@@ -123,6 +124,8 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited, tracing: tracing{nameOf(cfg), n.tracer, n.gate.FromBalancer},
 	}
+	n.events = newEvents(n, sites)
+	n.reports.hour = n.events.live.Hour
 	n.warmer = &warmer{n.fetcher, n.registries, n.gate, n.rules, sites, n.log, make(chan struct{}, 1)}
 	n.keeper = keeper.New(n.registries, n.log)
 	n.steward = newSteward(n, sites)

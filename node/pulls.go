@@ -2,10 +2,16 @@ package node
 
 import (
 	"context"
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/wait"
+	"oci-proxy/transfer/wire"
 )
 
 // pulls know whether somebody is pulling. A pull is many requests, and docker
@@ -13,25 +19,49 @@ import (
 // pulls between two layers.
 type pulls struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
-	active int
+	active map[*answering]struct{}
 	ended  time.Time     // of the last request
 	idle   chan struct{} // closed when active drops to 0; nil if nobody waits
 }
 
-// begin notes that a request of a pull is being answered.
-func (p *pulls) begin() {
+// An answering is a request of a pull that is being answered.
+type answering struct {
+	request oci.Request
+	body    bool // of its answer is sent: it is no HEAD
+	began   time.Time
+	sent    func() int64                   // bytes of the answer's body
+	size    atomic.Int64                   // of the body, -1 as long as nobody knows
+	way     atomic.Pointer[oci.Provenance] // nil before anything came
+}
+
+// newAnswering returns what can be told of a request, which w answers.
+func newAnswering(w http.ResponseWriter, r *http.Request, req oci.Request) *answering {
+	one := &answering{request: req, body: r.Method == http.MethodGet, began: time.Now(), sent: func() int64 { return 0 }}
+	one.size.Store(-1)
+	if paced, ok := w.(*wire.Paced); ok {
+		one.sent = paced.Sent
+	}
+	recordOf(r).answering = one
+	return one
+}
+
+// begin notes that a request of a pull is being answered. Call end in the end.
+func (p *pulls) begin(one *answering) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.active++
+	if p.active == nil {
+		p.active = map[*answering]struct{}{}
+	}
+	p.active[one] = struct{}{}
 }
 
 // end notes that a request has been answered.
-func (p *pulls) end() {
+func (p *pulls) end(one *answering) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.active--
+	delete(p.active, one)
 	p.ended = time.Now()
-	if p.active == 0 && p.idle != nil {
+	if len(p.active) == 0 && p.idle != nil {
 		close(p.idle)
 		p.idle = nil
 	}
@@ -41,7 +71,14 @@ func (p *pulls) end() {
 func (p *pulls) underWay() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return int64(p.active)
+	return int64(len(p.active))
+}
+
+// now lists the requests of pulls that are being answered, in no order.
+func (p *pulls) now() []*answering {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.active))
 }
 
 // quiet waits until nothing was asked for during betweenLayers, or ctx ends.
@@ -64,7 +101,7 @@ func (p *pulls) quiet(ctx context.Context) {
 func (p *pulls) look() (idle <-chan struct{}, left time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.active == 0 {
+	if len(p.active) == 0 {
 		return nil, time.Until(p.ended.Add(betweenLayers))
 	}
 	if p.idle == nil {

@@ -119,6 +119,7 @@ func tellRooms(n *Node, old, cfg *config.Config, changes config.Changes) {
 		n.reloads.source.Level.Set(cfg.LogLevel)
 	}
 	n.registries.rebound()
+	n.events.live.Disperse() // others may see other pulls now
 	for _, r := range cfg.Registries {
 		n.fetcher.Expect(r.Host)
 	}

@@ -39,6 +39,7 @@ type reports struct {
 	ready      *atomic.Bool
 	pulls      *pulls
 	began      time.Time // of the node
+	hour       func() *figures.Hour
 }
 
 // health answers /_/health: the process is alive, and says what is broken. Everybody
@@ -159,6 +160,7 @@ func (p *reports) own() *figures.Node {
 	n := p.counted()
 	n.Uptime, n.Pulls = max(1, int64(time.Since(p.began).Seconds())), p.pulls.underWay()
 	wrong := p.broken()
+	n.Hour = p.hour()
 	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
 	return n
 }

@@ -34,6 +34,8 @@ type record struct {
 	id       string
 	action   string         // what an operator asks for that changes something, "" for nothing
 	queued   *time.Duration // how long it waited for its turn, nil if it took none
+
+	answering *answering // of a pull, for those who watch it
 }
 
 type recordKey struct{}
@@ -47,12 +49,28 @@ func recordOf(r *http.Request) *record {
 	return new(record)
 }
 
-func noteOperator(r *http.Request, is bool)        { recordOf(r).operator = is }
-func noteFailure(r *http.Request, err error)       { recordOf(r).err = err }
-func noteStatus(r *http.Request, status int)       { recordOf(r).status = status }
-func noteAction(r *http.Request, action string)    { recordOf(r).action = action }
-func noteQueue(r *http.Request, d time.Duration)   { recordOf(r).queued = &d }
-func noteWay(r *http.Request, way *oci.Provenance) { recordOf(r).way = way }
+func noteOperator(r *http.Request, is bool)      { recordOf(r).operator = is }
+func noteFailure(r *http.Request, err error)     { recordOf(r).err = err }
+func noteStatus(r *http.Request, status int)     { recordOf(r).status = status }
+func noteAction(r *http.Request, action string)  { recordOf(r).action = action }
+func noteQueue(r *http.Request, d time.Duration) { recordOf(r).queued = &d }
+
+// noteWay notes where the answer comes from.
+func noteWay(r *http.Request, way *oci.Provenance) {
+	rec := recordOf(r)
+	rec.way = way
+	if rec.answering != nil {
+		known := *way // the answer goes on changing its own
+		rec.answering.way.Store(&known)
+	}
+}
+
+// noteSize notes how long the body of an answer is, -1 if nobody knows.
+func noteSize(r *http.Request, size int64) {
+	if one := recordOf(r).answering; one != nil {
+		one.size.Store(size)
+	}
+}
 
 // noteRequest notes what a pull asks for.
 func noteRequest(r *http.Request, req *oci.Request) {

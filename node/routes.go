@@ -27,6 +27,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/stats", gate.Guarded, of(n.reports.stats)},
 		{"GET /_/cluster", gate.Guarded, of(n.reports.members)},
 		{"GET /_/upstreams", gate.Guarded, of(n.reports.upstreams)},
+		{"GET /_/events", gate.Guarded, n.events},
 		{"GET /_/owner/{digest}", gate.Guarded, of(n.reports.owner)},
 		{"GET /_/metrics", gate.Guarded, n.metrics.Handler(n.reports.snapshot)},
 		{"POST /_/leave", gate.Operators, of(n.leave)},
@@ -88,7 +89,7 @@ func audited(e endpoint, h http.Handler) http.Handler {
 
 // logged logs each request that h answers.
 func (n *Node) logged(h http.Handler) http.Handler {
-	return requestLog{log: n.log, address: n.gate.Address, id: n.gate.RequestID, counted: n.metrics.Answered, label: n.registries.label}.around(h)
+	return requestLog{log: n.log, address: n.gate.Address, id: n.gate.RequestID, counted: n.answered, label: n.registries.label}.around(h)
 }
 
 // protect keeps browsers from running any answer, whatever type a registry gave

@@ -30,6 +30,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"GET /_/cluster":        {gate.Guarded, []string{"/_/cluster"}},
 		"GET /_/owner/{digest}": {gate.Guarded, []string{"/_/owner/" + img.Config.String(), "/_/owner/x"}},
 		"GET /_/upstreams":      {gate.Guarded, []string{"/_/upstreams"}},
+		"GET /_/events":         {gate.Guarded, []string{"/_/events"}},
 		"GET /_/metrics":        {gate.Guarded, []string{"/_/metrics"}},
 		"POST /_/leave":         {gate.Operators, []string{"/_/leave"}},
 		"POST /_/forget":        {gate.Operators, []string{"/_/forget"}},
@@ -47,6 +48,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"/":                     {gate.Public, []string{"/", "/app.js", "/style.css", "/none", "/_/", "/_/none", "/_/../_/stats", "/_//stats"}},
 	}
 	p := newProxy(t, up, settings{top: login + ", anonymous_from: [192.0.2.0/24]}\ntrusted_proxies: [127.0.0.0/8]"})
+	p.node.events.live.Close() // its answers do not end by themselves
 	for _, e := range p.node.endpoints() {
 		want, ok := table[e.pattern]
 		if !ok || want.class != e.class {

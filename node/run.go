@@ -74,6 +74,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		keepWarm(warming, n)
 	})
 	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
+	cooled.Go(func() { n.events.live.Run(warming) })
 	cooled.Go(func() { (&evictionLog{counts: n.reports.evictions, log: n.log}).run(warming) })
 	n.log.Info("serving", "address", l.Addr().String())
 	err := n.awaitEnd(ctx, served)
@@ -90,6 +91,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
 	n.ready.Store(false)
 	n.tell(Draining)
+	n.events.live.Close() // they would hold up the drain
 	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout)
 	defer cancel()
 	if failed == nil {

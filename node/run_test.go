@@ -153,22 +153,23 @@ func TestQuietWaitsForAPauseBetweenRequests(t *testing.T) {
 		if took := time.Since(start); took != 0 {
 			t.Errorf("no client ever pulled, but the drain took %s", took)
 		}
-		p.begin()
-		p.begin()
+		one, other := new(answering), new(answering)
+		p.begin(one)
+		p.begin(other)
 		go func() {
 			time.Sleep(10 * time.Second) // in the bubble
-			p.end()
-			p.end()
+			p.end(one)
+			p.end(other)
 			time.Sleep(900 * time.Millisecond) // in the bubble
-			p.begin()
+			p.begin(one)
 			time.Sleep(5 * time.Second) // in the bubble
-			p.end()
+			p.end(one)
 		}()
 		p.quiet(t.Context())
 		if took, want := time.Since(start), 16900*time.Millisecond; took != want {
 			t.Errorf("quiet after %s, want %s", took, want)
 		}
-		p.begin()
+		p.begin(one)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		p.quiet(ctx)

@@ -47,7 +47,9 @@ type Missing struct {
 // Describe describes the cluster as this node sees it.
 func (c *Cluster) Describe(ctx context.Context) Description {
 	if c.network == nil {
-		return Description{Members: []Member{c.alone()}, Missing: []Missing{}}
+		one := c.alone()
+		one.Stats = c.own()
+		return Description{Members: []Member{one}, Missing: []Missing{}}
 	}
 	said := c.Reports(ctx)
 	v := c.network.members.View()
@@ -60,22 +62,38 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 		}
 		stats[one.Member.ID] = one.Figures
 	}
+	d.Members = c.list(v, stats)
+	return d
+}
+
+// Sketch describes the cluster without what members tell of themselves: it asks nobody, and
+// waits for nothing.
+func Sketch(c *Cluster) Description {
+	if c.network == nil {
+		return Description{Members: []Member{c.alone()}, Missing: []Missing{}}
+	}
+	v := c.network.members.View()
+	return Description{Ring: ringOf(v), Missing: []Missing{}, Members: c.list(v, nil)}
+}
+
+// list lists the members of a view, and those that are gone, by name.
+func (c *Cluster) list(v *membership.View, stats map[string]*figures.Node) (out []Member) {
 	for i := range v.Members {
 		m := &v.Members[i]
-		d.Members = append(d.Members, Member{
+		out = append(out, Member{
 			ID: m.ID, Name: m.Name, Gossip: m.Gossip, Peer: m.Peer, State: stateOf(m), Since: m.Since, Share: v.Ring.Share(m.ID),
 			Weight: m.Weight, Zone: m.Zone, Version: m.Version, Egress: m.Egress, Self: m.ID == v.Self.ID,
 			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID], OldSecret: m.ID != v.Self.ID && c.network.key(m) > 0,
 		})
 	}
 	for _, g := range c.network.members.Gone() {
-		d.Members = append(d.Members, Member{ID: g.ID, Name: g.Name, Gossip: g.Gossip, State: gone, Since: g.Since})
+		out = append(out, Member{ID: g.ID, Name: g.Name, Gossip: g.Gossip, State: gone, Since: g.Since})
 	}
-	slices.SortFunc(d.Members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	return d
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out
 }
 
-// alone is the one member of a cluster of one.
+// alone is the one member of a cluster of one, without its figures.
 func (c *Cluster) alone() Member {
 	state := membership.Active
 	if c.ending.Load() {
@@ -83,7 +101,7 @@ func (c *Cluster) alone() Member {
 	}
 	return Member{
 		ID: c.cfg.Name, Name: c.cfg.Name, State: state.String(), Since: c.since, Share: 1, Weight: 1,
-		Version: c.cfg.Version, Egress: true, Self: true, Healthy: true, Stats: c.own(),
+		Version: c.cfg.Version, Egress: true, Self: true, Healthy: true,
 	}
 }
 

@@ -145,6 +145,7 @@ type Node struct {
 	Pulls   int64    `json:"pulls,omitempty"`          // requests of pulls that it is answering
 	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health tells operators
 	Codes   []string `json:"codes,omitempty"`          // the same, as it tells everybody
+	Hour    *Hour    `json:"hour,omitempty"`           // what its clients got, minute by minute
 }
 
 const (

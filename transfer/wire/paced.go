@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,7 @@ type Paced struct {
 	each    time.Duration
 	head    bool
 	status  int
-	sent    int64
+	sent    atomic.Int64
 	began   time.Time
 	body    bool // it has begun
 }
@@ -39,7 +40,11 @@ func (w *Paced) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *Paced) Status() int { return w.status }
 
 // Sent is how many bytes of the body were sent. To a HEAD none are.
-func (w *Paced) Sent() int64 { return w.sent }
+// Any goroutine may ask.
+func (w *Paced) Sent() int64 { return w.sent.Load() }
+
+// Within changes how long the reader may take for each piece that follows.
+func (w *Paced) Within(each time.Duration) { w.each = each }
 
 // Began is when the first byte of the body was there to be sent, or the header of an answer
 // without one. It is zero before that.
@@ -113,7 +118,7 @@ func (w *Paced) extend(status int) {
 // count counts bytes of the body. net/http sends none to a HEAD.
 func (w *Paced) count(k int64) {
 	if !w.head {
-		w.sent += k
+		w.sent.Add(k)
 	}
 }
 
