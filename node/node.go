@@ -56,7 +56,8 @@ type Node struct {
 	gate       *gate.Gate
 	rules      *rules.Rules // who may pull what
 	metrics    *metrics.Metrics
-	cert       *certificate // of the clients' port, nil for plain HTTP
+	cert       *certificate // of the clients' port, in files; nil for plain HTTP and for acme
+	acme       *acme        // what gets the certificates of the clients' port, nil if nothing does
 	passwords  atomic.Pointer[passwords]
 	page       atomic.Pointer[http.Handler]
 	guide      atomic.Pointer[guide]
@@ -117,7 +118,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Expect(r.Host)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, passwords: &n.passwords, reloads: &n.reloads, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, acme: n.acme, passwords: &n.passwords, reloads: &n.reloads, ready: &n.ready, sites: sites,
 		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{
@@ -133,6 +134,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		registries: n.registries, cluster: n.cluster, reports: n.reports, upstream: n.upstream, passwords: &n.passwords,
 		mark: n.mark, gate: n.gate, log: n.log, slots: make(chan struct{}, doctorSlots),
 	}
+	n.acme.join(n.cluster)
 	n.cluster.Serve(n.fetcher.Holder(), outlet(n), n.reports.own, n.keeper)
 	return n, nil
 }
@@ -179,9 +181,12 @@ func (n *Node) open(test seams) (err error) {
 	n.mirrors = newMirrors(n.cfg, n.client, n.log)
 	n.registries = openRegistries(n.cfg, n.log)
 	showPage(n, n.cfg)
+	if n.acme, err = openACME(n.cfg, n.registries.home, n.registries.cfg, n.log); err != nil {
+		return err
+	}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse,
-		Examine: n.examine, Tracer: n.tracer, Log: n.log, Seams: test.Seams,
+		Examine: n.examine, Certificates: n.acme.answers(), Tracer: n.tracer, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }
@@ -243,6 +248,7 @@ func (n *Node) close(ctx context.Context) error {
 		n.steward.close()
 		n.keeper.Close()
 	}
+	n.acme.close(ctx)
 	if n.cluster != nil {
 		errs = append(errs, n.cluster.Close(ctx))
 	}

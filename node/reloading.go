@@ -86,6 +86,10 @@ func apply(n *Node, wanted *config.Config) (config.Changes, error) {
 	if err != nil {
 		return changes, err
 	}
+	renew, err := n.acme.prepare(cfg)
+	if err != nil {
+		return changes, err
+	}
 	before := n.passwords.Load()
 	logins, err := openPasswords(cfg, before, n.log)
 	if err != nil {
@@ -105,6 +109,7 @@ func apply(n *Node, wanted *config.Config) (config.Changes, error) {
 	n.registries.use(cfg) // before logins are used: what comes by them may be private from now on
 	letIn()
 	show()
+	renew()
 	n.passwords.Store(logins)
 	ask()
 	logins.begin(cfg, before)

@@ -34,6 +34,7 @@ type reports struct {
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
+	acme       *acme
 	passwords  *atomic.Pointer[passwords]
 	reloads    *reloads
 	ready      *atomic.Bool
@@ -83,6 +84,7 @@ func (p *reports) broken() []error {
 	}
 	wrong = append(wrong, p.cluster.Health()...)
 	wrong = append(wrong, p.cert.health(time.Now())...)
+	wrong = append(wrong, p.acme.health(time.Now())...)
 	wrong = append(wrong, health.Because(health.Auth, p.gate.Health()), p.reloads.health())
 	if p.archive != nil {
 		wrong = append(wrong, health.Because(health.Archive, p.archive.Health()))

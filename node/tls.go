@@ -17,7 +17,7 @@ import (
 )
 
 // A certificate is that of the clients' port, read again when its files change.
-// nil stands for plain HTTP.
+// nil stands for plain HTTP, or for certificates that node/certs gets.
 type certificate struct {
 	paths config.TLS // only whoever reloads looks at them
 	files atomic.Pointer[reload.Files[*tls.Certificate]]
@@ -25,7 +25,7 @@ type certificate struct {
 
 // openCertificate reads the certificate that the config names, nil for none.
 func openCertificate(cfg *config.Config, log *slog.Logger) (*certificate, error) {
-	if !cfg.TLS.On() {
+	if !cfg.TLS.Files() {
 		return nil, nil
 	}
 	files, err := openPair(cfg.TLS, log)
@@ -45,10 +45,10 @@ func openPair(paths config.TLS, log *slog.Logger) (*reload.Files[*tls.Certificat
 // prepare makes the certificate in other files ready. Until commit is called nothing has
 // changed. TLS is not turned on or off.
 func (c *certificate) prepare(paths config.TLS, log *slog.Logger) (commit func(), err error) {
-	if c == nil || !paths.On() {
+	if c == nil || !paths.Files() {
 		return func() {}, nil
 	}
-	if paths == c.paths {
+	if paths.CertFile == c.paths.CertFile && paths.KeyFile == c.paths.KeyFile {
 		return func() { c.files.Load().Expire() }, nil
 	}
 	files, err := openPair(paths, log)

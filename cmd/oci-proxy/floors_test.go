@@ -15,6 +15,9 @@ import (
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "node/setup", "transfer/upstream"},
 	"node":                   {"node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/live", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/setup", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
+	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "transfer/upstream"},
+	"node":                   {"node/certs", "node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
+	"node/certs":             {"node/health", "transfer/wait"},
 	"node/cluster":           {"node/config", "node/figures", "node/health", "node/membership", "ring", "transfer/grants", "transfer/holdings", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/trace", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
 	"node/gate":              {"node/config", "node/reload", "node/reply", "transfer/oci", "transfer/wait", "transfer/wire"},
@@ -66,6 +69,8 @@ var only = map[string][]string{
 	"github.com/cyphar/":              {"node/setup"},
 	"github.com/prometheus/":          {"node/metrics"},
 	"github.com/minio/":               {"transfer/archive"},
+	"github.com/caddyserver/":         {"node/certs"},
+	"go.uber.org/zap":                 {"node/certs"},
 	"golang.org/x/sys":                {"cache"},
 	"golang.org/x/time":               {"transfer/upstream"},
 	"github.com/cespare/":             {"cache", "node/cluster", "ring", "node/membership"},

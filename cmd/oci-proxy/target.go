@@ -22,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"oci-proxy/node"
 	"oci-proxy/node/config"
 )
 
@@ -101,7 +102,7 @@ func targetOf(file, addr string, s streams) (target, error) {
 	}
 	t := target{cfg: cfg, addr: cmp.Or(addr, ownAddr(cfg)), auth: cfg.Auth}
 	t.base = baseURL(t.addr, cfg.TLS.On())
-	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg.TLS)} // VerifyConnection does the verifying
+	t.tls = &tls.Config{InsecureSkipVerify: true, VerifyConnection: t.verify(cfg)} // VerifyConnection does the verifying
 	return t, nil
 }
 
@@ -137,10 +138,10 @@ func baseURL(addr string, overTLS bool) string {
 // the very certificate that the config names, whoever issued it, or else one that
 // the system trusts for the node's name. Without a login there is nothing to lose on
 // this machine, so there it accepts any certificate.
-func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
+func (t target) verify(cfg *config.Config) func(tls.ConnectionState) error {
 	host, loopback := nodesHost(t.base)
 	return func(s tls.ConnectionState) error {
-		if own, err := config.ReadCertificate(files); files.On() && err == nil && own.Leaf.Equal(s.PeerCertificates[0]) {
+		if slices.ContainsFunc(ownCertificates(cfg), s.PeerCertificates[0].Equal) {
 			return nil
 		}
 		if t.auth.Username == "" && loopback {
@@ -155,6 +156,18 @@ func (t target) verify(files config.TLS) func(tls.ConnectionState) error {
 		}
 		return nil
 	}
+}
+
+// ownCertificates are those of the node of the config, as far as this command may read them.
+func ownCertificates(cfg *config.Config) []*x509.Certificate {
+	if !cfg.TLS.Files() {
+		return node.Certificates(cfg)
+	}
+	own, err := config.ReadCertificate(cfg.TLS)
+	if err != nil {
+		return nil
+	}
+	return []*x509.Certificate{own.Leaf}
 }
 
 // nodesHost returns the host in a URL, and whether it is certainly this machine.

@@ -117,7 +117,7 @@ func TestWhichCertificatesAreAccepted(t *testing.T) {
 		{"https://localhost.example.com", "", config.TLS{}, false},
 		{"https://node.example.com", "u", config.TLS{}, false},
 	} {
-		err := target{base: c.base, auth: config.Auth{Username: c.user}}.verify(c.files)(state)
+		err := target{base: c.base, auth: config.Auth{Username: c.user}}.verify(&config.Config{TLS: c.files})(state)
 		if (err == nil) != c.ok {
 			t.Errorf("%s as %q: %v", c.base, c.user, err)
 		}

@@ -43,7 +43,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine, Certificates and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -61,6 +61,8 @@ type Config struct {
 	Refuses func(user oci.User, ref oci.Ref) error
 	// Examine answers what another member asks about this node, as peer.ServerConfig.Examine.
 	Examine func(ctx context.Context, question []byte) (any, error)
+	// Certificates is as peer.ServerConfig.Certificates. Not nil: this node keeps some.
+	Certificates func(ctx context.Context, sender string, question []byte) (any, error)
 	// Tracer is as peer.ServerConfig.Tracer.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
@@ -129,7 +131,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

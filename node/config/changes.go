@@ -65,9 +65,10 @@ func mergeSection[T any](m *merger, old, now *T, keys []key[T], before string) {
 	}
 }
 
-// tls takes back a change that turns TLS on or off at the clients' port: that is open.
+// tls takes back a change that turns TLS on or off at the clients' port, which is open, or
+// lets the certificate come from elsewhere: files or an ACME server.
 func (m *merger) tls(old, now *Config) {
-	if old.TLS.On() == now.TLS.On() {
+	if old.TLS.Files() == now.TLS.Files() && old.TLS.ACME.On() == now.TLS.ACME.On() {
 		return
 	}
 	now.TLS = old.TLS

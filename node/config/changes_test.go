@@ -65,7 +65,7 @@ func TestMergeFindsEachKey(t *testing.T) {
 	t.Parallel()
 	parse := func() *Config {
 		c := must(t, whole)
-		c.TLS = TLS{"cert", "key"}
+		c.TLS = TLS{CertFile: "cert", KeyFile: "key"}
 		return c
 	}
 	wanted := map[string]*Config{}
@@ -150,7 +150,7 @@ func TestChangesAreNamed(t *testing.T) {
 		}
 	}
 	old, wanted := must(t, ""), must(t, "queue_timeout: 5s")
-	wanted.TLS = TLS{"cert", "key"}
+	wanted.TLS = TLS{CertFile: "cert", KeyFile: "key"}
 	now, changes := Merge(old, wanted)
 	if now.TLS.On() || now.QueueTimeout != 5*time.Second || !slices.Equal(changes.Restart, []string{"tls.cert_file", "tls.key_file"}) || !slices.Equal(changes.Live, []string{"queue_timeout"}) {
 		t.Errorf("TLS is turned on: %+v", changes)

@@ -26,6 +26,7 @@ func (k *checker) check() {
 	if c.Cluster != nil {
 		(&clusterChecker{k.report, c, k.entries}).check(c.Cluster)
 	}
+	k.checkACME(c.TLS)
 	if c.Archive != nil {
 		k.checkArchive(c.Archive)
 	}

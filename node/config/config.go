@@ -60,12 +60,18 @@ type Config struct {
 	Warnings        Problems       // what is valid and most likely not meant, in order of place; Find leaves it out
 }
 
-// A TLS names the files with the certificate and key of the clients' port. Both
-// are set, and were valid when the config was read; or neither is, for plain HTTP.
-type TLS struct{ CertFile, KeyFile string }
+// A TLS says where the certificate of the clients' port comes from: from two files, which
+// were valid when the config was read, or from an ACME server. Neither: plain HTTP.
+type TLS struct {
+	CertFile, KeyFile string
+	ACME              ACME
+}
 
 // On reports whether the clients' port uses TLS.
-func (t TLS) On() bool { return t.CertFile != "" }
+func (t TLS) On() bool { return t.Files() || t.ACME.On() }
+
+// Files reports whether the certificate comes from files.
+func (t TLS) Files() bool { return t.CertFile != "" }
 
 // An Auth holds the logins of the proxy itself. Username and Password are both set
 // or both empty. The users in HtpasswdFile come in addition.

@@ -30,6 +30,7 @@ func (d *doubter) doubt(diskOf func(dir string) (disk, error)) {
 	d.mirrors()
 	d.admins()
 	d.access()
+	d.acme()
 	if diskOf != nil {
 		d.disks(diskOf)
 	}

@@ -12,7 +12,7 @@ var restarts = []string{
 
 // reloads are the keys that take effect at a reload.
 var reloads = []string{
-	"trusted_proxies", "log_level", "whitelist_mode", "default_registry", "allow_addresses", "base_url", "allowed_hosts", "tls.cert_file", "tls.key_file",
+	"trusted_proxies", "log_level", "whitelist_mode", "default_registry", "allow_addresses", "base_url", "allowed_hosts", "tls.cert_file", "tls.key_file", "tls.acme.domains", "tls.acme.email", "tls.acme.directory", "tls.acme.ca_file",
 	"auth.username", "auth.password", "auth.password_file", "auth.htpasswd_file", "auth.anonymous_from", "auth.admins",
 	"access", "queue_timeout", "shutdown_timeout", "warm",
 	"defaults.max_idle", "defaults.cache_max_size", "defaults.upstream_proxy", "defaults.follow_redirects", "defaults.insecure",

@@ -43,24 +43,25 @@ import (
 
 // Config says who a node is and where it finds the others.
 type Config struct {
-	Cluster     string               // the cluster's id, at most 64 bytes; nodes with another one are not members. "": oci-proxy, which nodes of versions without ids have
-	Dir         string               // keeps the identity and the known members; if "" or unusable, they are not kept and a warning says so
-	Name        string               // for people
-	BindAddr    string               // host:port of gossip; host "": all interfaces; port 0: a free one
-	Advertise   string               // host or IP at which others reach this node; "": BindAddr's if specific, else the first private address
-	Seeds       []string             // host:port of members; a name stands for all its addresses
-	Secrets     []string             // each of at least 16 bytes; all are accepted, and the first that all members accept is used; may be empty on loopback only
-	PeerAddr    string               // host:port at which others reach this node's peer listener; host "" or unspecified: the advertised one
-	Fingerprint [32]byte             // SHA-256 of the peer listener's certificate; zero: plain HTTP
-	Zone        string               // for people; at most 64 bytes, as are Name and Version
-	Version     string               // of this program
-	Weight      int                  // ring units, see ring.Units
-	Egress      bool                 // this node may ask upstream
-	Whitelist   bool                 // this node asks only its own registries
-	Registries  []Registry           // the registries that this node is configured for
-	Grace       time.Duration        // how long a member that is down keeps its place; 0: 120 s. Must be the same at all nodes, or their rings differ
-	Log         *slog.Logger         // nil: none
-	Transport   memberlist.Transport // for tests; nil: the network
+	Cluster      string               // the cluster's id, at most 64 bytes; nodes with another one are not members. "": oci-proxy, which nodes of versions without ids have
+	Dir          string               // keeps the identity and the known members; if "" or unusable, they are not kept and a warning says so
+	Name         string               // for people
+	BindAddr     string               // host:port of gossip; host "": all interfaces; port 0: a free one
+	Advertise    string               // host or IP at which others reach this node; "": BindAddr's if specific, else the first private address
+	Seeds        []string             // host:port of members; a name stands for all its addresses
+	Secrets      []string             // each of at least 16 bytes; all are accepted, and the first that all members accept is used; may be empty on loopback only
+	PeerAddr     string               // host:port at which others reach this node's peer listener; host "" or unspecified: the advertised one
+	Fingerprint  [32]byte             // SHA-256 of the peer listener's certificate; zero: plain HTTP
+	Zone         string               // for people; at most 64 bytes, as are Name and Version
+	Version      string               // of this program
+	Weight       int                  // ring units, see ring.Units
+	Egress       bool                 // this node may ask upstream
+	Whitelist    bool                 // this node asks only its own registries
+	Certificates bool                 // this node keeps certificates for the clients' port
+	Registries   []Registry           // the registries that this node is configured for
+	Grace        time.Duration        // how long a member that is down keeps its place; 0: 120 s. Must be the same at all nodes, or their rings differ
+	Log          *slog.Logger         // nil: none
+	Transport    memberlist.Transport // for tests; nil: the network
 	// Resolve is for tests; nil: the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -174,7 +175,7 @@ func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
-		Weight: c.Weight, Egress: c.Egress, Relays: true, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
+		Weight: c.Weight, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)

@@ -45,6 +45,7 @@ const (
 	anyPrivate  // and some of those that don't fit are private
 	void        // this start takes another id, since it met another node with this one
 	relays      // the member knows how nodes ask registries for each other
+	certs       // the member keeps certificates for the clients' port
 )
 
 // states are the letters that stand for the states in a meta.
@@ -115,7 +116,7 @@ func encode(m *Member) ([]byte, error) {
 
 func (m *Member) flags() int {
 	flags := 0
-	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void, relays: m.Relays} {
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void, relays: m.Relays, certs: m.Certificates} {
 		if on {
 			flags |= flag
 		}
@@ -140,7 +141,7 @@ func decode(b []byte) (*Member, error) {
 	m := &Member{
 		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
 		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
-		void: w.Flags&void != 0, Relays: w.Flags&relays != 0,
+		void: w.Flags&void != 0, Relays: w.Flags&relays != 0, Certificates: w.Flags&certs != 0,
 	}
 	for s, letter := range states {
 		if letter == w.State {

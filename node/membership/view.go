@@ -37,22 +37,23 @@ func (v *View) Member(id string) (*Member, bool) {
 
 // A Member is one node of the mesh, as another sees it.
 type Member struct {
-	ID          string // never changes: 32 hexadecimal digits
-	Name        string // for people; need not be unique
-	Epoch       uint64 // grows with each start of the node
-	Gossip      string // host:port of gossip
-	Peer        string // host:port of its peer listener
-	Zone        string
-	Version     string
-	Weight      int  // ring units
-	Egress      bool // it may ask upstream
-	Relays      bool // it knows how nodes ask registries for each other; earlier versions do not
-	Whitelist   bool // it asks only its own registries
-	State       State
-	Up          bool      // it is alive and takes new requests; this node itself is always up
-	Since       time.Time // when it was first seen alive in this epoch, or lost
-	Nonce       []byte    // 16 bytes, new at each start
-	Fingerprint [32]byte  // SHA-256 of its peer listener's certificate; zero: plain HTTP
+	ID           string // never changes: 32 hexadecimal digits
+	Name         string // for people; need not be unique
+	Epoch        uint64 // grows with each start of the node
+	Gossip       string // host:port of gossip
+	Peer         string // host:port of its peer listener
+	Zone         string
+	Version      string
+	Weight       int  // ring units
+	Egress       bool // it may ask upstream
+	Relays       bool // it knows how nodes ask registries for each other; earlier versions do not
+	Certificates bool // it keeps certificates for the clients' port: `tls.acme` is set there
+	Whitelist    bool // it asks only its own registries
+	State        State
+	Up           bool      // it is alive and takes new requests; this node itself is always up
+	Since        time.Time // when it was first seen alive in this epoch, or lost
+	Nonce        []byte    // 16 bytes, new at each start
+	Fingerprint  [32]byte  // SHA-256 of its peer listener's certificate; zero: plain HTTP
 
 	registries []byte // see pack
 	keys       []byte // see sketch

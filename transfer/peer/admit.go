@@ -17,6 +17,7 @@ type gate struct {
 	member  roster
 	keys    keys
 	replays *replays
+	vault   bool // requests about certificates are answered, which may be larger
 }
 
 // A call is a request that was let in.
@@ -49,7 +50,7 @@ func (g *gate) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, g.most(path))
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +77,21 @@ func (g *gate) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	return c, nil
 }
 
-// readBody reads the body of a POST. No other request has one.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// most is how many bytes the body of a request for path may have. It is read before the
+// signature is checked, which covers it.
+func (g *gate) most(path string) int64 {
+	if g.vault && path == root+certificates {
+		return maxVault
+	}
+	return maxOffer
+}
+
+// readBody reads the body of a POST, of at most so many bytes. No other request has one.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	switch {
 	case r.Method != http.MethodPost && r.ContentLength == 0:
 		return nil, nil
-	case r.Method != http.MethodPost || r.ContentLength < 0 || r.ContentLength > maxOffer:
+	case r.Method != http.MethodPost || r.ContentLength < 0 || r.ContentLength > most:
 		return nil, errMalformed
 	}
 	control := http.NewResponseController(w)

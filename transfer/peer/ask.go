@@ -30,6 +30,7 @@ type ask struct {
 	span   string // Range
 	body   []byte
 	bulk   bool
+	secret bool // question or answer may hold a private key
 	padded bool // the request is as large as padding, to find out whether large packets arrive
 }
 
@@ -127,6 +128,9 @@ func (c *Client) once(ctx context.Context, l *link, a ask) (resp *http.Response,
 
 // exchange is once without counting it.
 func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, error) {
+	if a.secret && !l.pinned() && !local(l.member.Addr) {
+		return nil, c.fails(l.member.ID, errPlain)
+	}
 	x, err := c.request(ctx, l, a)
 	if _, ours := errors.AsType[*oci.Error](err); ours {
 		return nil, err

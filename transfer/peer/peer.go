@@ -36,6 +36,8 @@
 //	GET  /peer/v1/relay-referrers     a page as the registry sends it
 //	GET  /peer/v1/stats               the node's counters
 //	POST /peer/v1/examinations        what the node finds of itself, or of its way to a registry
+//	POST /peer/v1/certificates        certificates of the clients' port, with their keys: over TLS or
+//	                                  loopback only
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters. Who answers a relay-request asks
@@ -114,7 +116,8 @@ const (
 	maxJSON     = 1 << 20
 	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
 	maxPart     = 1 << 20  // of a blob, that is asked for by itself
-	maxOffer    = 4 << 10  // of the body of any request
+	maxOffer    = 4 << 10  // of the body of any request but those about certificates
+	maxVault    = 64 << 10 // of the body of a request about certificates
 	maxHoldings = 128 << 20
 	maxQuery    = 16 << 10
 	maxNext     = 8 << 10 // of a link to a next page, and of a redirect

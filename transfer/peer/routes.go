@@ -33,6 +33,7 @@ const (
 	listSlots    = 128  // lists, which may be large
 	holdingSlots = 2    // all that is held, which is very large
 	examineSlots = 4    // examinations, each of which asks others
+	certSlots    = 64   // questions about certificates
 )
 
 // slots bound how many may do something at a time. nil has no bound.
@@ -86,6 +87,7 @@ func newRoutes(a *answers) routes {
 		"GET holdings":        {make(slots, holdingSlots), false, nil, a.getHoldings},
 		"POST orders":         {control, false, nil, a.postOrder},
 		"POST examinations":   {examine, false, nil, a.postExamination},
+		"POST certificates":   {make(slots, certSlots), false, nil, a.postCertificates},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }

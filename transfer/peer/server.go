@@ -24,7 +24,7 @@ import (
 // dial ahead, or have just connected.
 const maxStrangers = 512
 
-// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way and Pause are needed.
+// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way, Pause and Certificates are needed.
 type ServerConfig struct {
 	Name  string   // what this node calls itself in Cache-Status
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
@@ -61,7 +61,11 @@ type ServerConfig struct {
 	// Examine answers what a member asks of this node's state, at most 4 KiB of JSON, by
 	// what becomes at most 1 MiB of JSON. It ends with ctx. nil: nothing can be asked.
 	Examine func(ctx context.Context, question []byte) (any, error)
-	Log     *slog.Logger
+	// Certificates answers what a member asks about the certificates of the clients' port, at
+	// most 64 KiB, by what becomes at most 1 MiB of JSON. It holds private keys: it is called
+	// only for what came over TLS or loopback. It ends with ctx. nil: nothing can be asked.
+	Certificates func(ctx context.Context, sender string, question []byte) (any, error)
+	Log          *slog.Logger
 }
 
 // A Server answers other members. It is the handler of the peers' own
@@ -84,7 +88,7 @@ func NewServer(cfg ServerConfig) *Server {
 	a := newAnswers(cfg)
 	s := &Server{
 		log: cfg.Log, member: cfg.Member,
-		gate:    gate{nonce: cfg.Nonce, member: cfg.Member, replays: newReplays(cfg.Member)},
+		gate:    gate{nonce: cfg.Nonce, member: cfg.Member, replays: newReplays(cfg.Member), vault: cfg.Certificates != nil},
 		answers: a, tracer: cfg.Tracer, table: newRoutes(a), conns: wire.NewLedger(0, maxStrangers), pieceTime: pieceTime,
 	}
 	s.SetKeys(cfg.Keys)
