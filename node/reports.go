@@ -160,6 +160,7 @@ func (p *reports) own() *figures.Node {
 	n.Uptime, n.Pulls = max(1, int64(time.Since(p.began).Seconds())), p.pulls.underWay()
 	wrong := p.broken()
 	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
+	n.Upstreams = figures.Upstreams(p.failing(n.Registries))
 	return n
 }
 

@@ -145,6 +145,8 @@ type Node struct {
 	Pulls   int64    `json:"pulls,omitempty"`          // requests of pulls that it is answering
 	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health tells operators
 	Codes   []string `json:"codes,omitempty"`          // the same, as it tells everybody
+	// Upstreams are the registries and mirrors that fail it, 32 at most.
+	Upstreams []Upstream `json:"upstreams,omitempty"`
 }
 
 const (
@@ -170,7 +172,7 @@ func Parse(raw []byte) (*Node, error) {
 	if len(n.Registries) > maxRegistries || !sane(n.MaxSize, n.Uptime, n.Pulls) || !named(n.Ring) {
 		return nil, errBounds
 	}
-	n.Reasons, n.Codes = Reasons(n.Reasons), Reasons(n.Codes)
+	n.Reasons, n.Codes, n.Upstreams = Reasons(n.Reasons), Reasons(n.Codes), Upstreams(n.Upstreams)
 	for name, r := range n.Registries {
 		switch {
 		case r == nil:

@@ -101,7 +101,7 @@ var Keys = []Key{
 	{"rule", Text, "Place of the access rule that refused it, as `proxy.yaml:12`."},
 	{"socket", Text, "Address of the socket that the service manager opened."},
 	{"stack", Text, "Where in the code a bug is."},
-	{"state", Text, "Of a member."},
+	{"state", Text, "Of a member; of a registry that fails: `down` or `limited`."},
 	{"stored", Boolean, "The blob is in the cache now."},
 	{"taken_over", Number, "Parts of a download that another connection went on with."},
 	{"target", Text, "What `doctor` looked at; empty for the node and its cluster."},
