@@ -90,7 +90,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		return err
 	}
 	defer end()
-	return a.answer(w, r.WithContext(oci.ForUser(oci.ForClient(r.Context(), who.String()), user)), req)
+	return a.answer(w, r.WithContext(oci.Caller{Client: who.String(), Request: oci.CallerOf(r.Context()).Request, User: user}.Into(r.Context())), req)
 }
 
 // userOf is for whom a client pulls, as access rules know people.

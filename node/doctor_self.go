@@ -44,7 +44,7 @@ func (d *doctor) world(ctx context.Context) (out []step) {
 		return []step{d.stepOf("node", "config", wrong("%s", err))}
 	}
 	defer client.Close()
-	disks, registries, seeds := diskInspections(d.registries.cfg()), registryInspections(d.registries.cfg(), client), seedInspections(d.registries.cfg())
+	disks, registries, seeds := diskInspections(d.registries.cfg()), registryInspections(d.registries.cfg(), client, d.reports.used), seedInspections(d.registries.cfg())
 	for i, f := range lookAt(ctx, append(append(disks, registries...), seeds...)) {
 		switch {
 		case i < len(disks):

@@ -57,7 +57,7 @@ func Look(ctx context.Context, cfg *config.Config, running func(context.Context)
 	defer client.Close()
 	all := portInspections(cfg, running)
 	all = append(all, diskInspections(cfg)...)
-	all = append(all, registryInspections(cfg, client)...)
+	all = append(all, registryInspections(cfg, client, func(string) bool { return false })...)
 	all = append(all, seedInspections(cfg)...)
 	return lookAt(ctx, all), nil
 }
@@ -107,10 +107,17 @@ func wrong(format string, args ...any) Finding {
 }
 
 // registryInspections look at the configured registries: their names, the way to them,
-// TLS, and what they say of the login.
-func registryInspections(cfg *config.Config, client *upstream.Client) (all []inspection) {
+// TLS, and what they say of the login. The built-in registry is doubtful at most while it is
+// not used: a machine without internet has no fault.
+func registryInspections(cfg *config.Config, client *upstream.Client, used func(registry string) bool) (all []inspection) {
 	for _, r := range cfg.Registries {
-		look := func(ctx context.Context) Finding { return lookAtRegistry(ctx, r, client) }
+		look := func(ctx context.Context) Finding {
+			f := lookAtRegistry(ctx, r, client)
+			if f.Level == Wrong && cfg.BuiltIn(r) && !used(r.Host) {
+				return doubtful("%s; this matters only if images are to come from there: the config sets nothing for it, and nothing has come from it yet; default_registry names another", f.Text)
+			}
+			return f
+		}
 		switch {
 		case r.Offline:
 			look = func(context.Context) Finding { return fine("not asked: it is configured as offline") }

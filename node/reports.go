@@ -164,6 +164,7 @@ func (p *reports) own() *figures.Node {
 	wrong := p.broken()
 	n.Hour = p.hour()
 	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
+	n.Upstreams = figures.Upstreams(p.failing(n.Registries))
 	return n
 }
 

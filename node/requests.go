@@ -32,6 +32,7 @@ type record struct {
 	operator bool // the client may know what the network inside is like
 	who      gate.Visitor
 	id       string
+	trace    string         // that a pull is recorded as, "" for none
 	action   string         // what an operator asks for that changes something, "" for nothing
 	queued   *time.Duration // how long it waited for its turn, nil if it took none
 
@@ -94,7 +95,7 @@ func (l requestLog) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &record{id: l.id(r)}
-		r = r.WithContext(context.WithValue(oci.ForRequest(r.Context(), rec.id), recordKey{}, rec))
+		r = r.WithContext(context.WithValue(oci.Caller{Request: rec.id}.Into(r.Context()), recordKey{}, rec))
 		r = gate.WithVisitor(r, &rec.who)
 		w.Header().Set(gate.RequestIDHeader, rec.id)
 		paced := wire.Pace(w, r, pieceTime)
@@ -165,6 +166,9 @@ func (l requestLog) attrs(r *http.Request, rec *record, w *wire.Paced, start tim
 		out = append(out, slog.String("action", rec.action))
 	}
 	out = append(out, slog.String("request_id", rec.id))
+	if rec.trace != "" {
+		out = append(out, slog.String("trace_id", rec.trace))
+	}
 	if agent := r.UserAgent(); agent != "" {
 		out = append(out, slog.String("user_agent", clip(agent)))
 	}

@@ -2,13 +2,17 @@ package node
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"oci-proxy/node/cluster"
+	"oci-proxy/node/config"
+	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -91,4 +95,57 @@ func TestMeshRestartIsSeen(t *testing.T) {
 		t.Error(err)
 	}
 	c.nodes[0].node = nil
+}
+
+// Each member tells of the registries that fail it, and all are heard at any of them. What a
+// client makes up is not among them.
+func TestMeshTellsWhichRegistriesFail(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	c.up.Fault(upstreamtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"600"}}})
+	c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusTooManyRequests)
+	c.get(0, "/v2/made-up.doctor-test.com/a/b/manifests/v1")
+	c.await("both tell that the registry is limited", func() bool {
+		var d cluster.Description
+		c.json(1, "/_/cluster", &d)
+		limited := 0
+		for _, m := range d.Members {
+			if m.Stats == nil {
+				continue
+			}
+			for _, u := range m.Stats.Upstreams {
+				if u.Host != c.up.Host() || u.Registry != u.Host {
+					t.Fatalf("%s tells of %+v", m.Name, u)
+				}
+				if u.State == "limited" && strings.Contains(u.LastError, "too many requests") && time.Since(u.Since) < time.Hour {
+					limited++
+				}
+			}
+		}
+		return limited == 2
+	})
+}
+
+// The built-in registry is no fault while nobody uses it, as on a machine without internet; one
+// that is configured or used is.
+func TestTheBuiltInRegistryIsNoFault(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": Doubtful, "registries: {docker.io: {tag_ttl: 5m}}": Wrong, "used": Wrong,
+	} {
+		extra := strings.TrimPrefix(text, "used")
+		cfg, err := config.Parse("test.yaml", []byte("defaults: {upstream_proxy: 'http://127.0.0.1:1', cache_dir: "+t.TempDir()+"}\n"+extra), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := upstream.New(upstreams(cfg, noPasswords(), hooks{}, slog.New(slog.DiscardHandler)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		found := lookAt(t.Context(), registryInspections(cfg, client, func(registry string) bool { return text == "used" && registry == config.DockerHub }))
+		if len(found) != 1 || found[0].Level != want || strings.Contains(found[0].Text, "default_registry") != (want == Doubtful) {
+			t.Errorf("%q: %+v", text, found)
+		}
+	}
 }

@@ -26,6 +26,7 @@ func (t tracing) begin(r *http.Request, req oci.Request) (*http.Request, trace.S
 		from = r.Header
 	}
 	ctx, span := t.tracer.Begin(r.Context(), "pull "+pullKind(&req), from)
+	recordOf(r).trace = span.ID()
 	span.Set("oci_proxy.node", t.node)
 	span.Set("oci_proxy.registry", req.Registry)
 	span.Set("oci_proxy.repository", req.Repository)

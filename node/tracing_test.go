@@ -167,6 +167,9 @@ func TestWhoseTraceGoesOn(t *testing.T) {
 				p.get(blobPath(img.Layers[0]), "Traceparent", "00-"+trace+"-b7ad6b7169203331-01").want(t, http.StatusOK)
 			}
 			root := collector.want(t, [][2]string{{"oci-proxy: pull blob"}})
+			if logged := p.log.Count(`"trace_id":"` + hex.EncodeToString(root.TraceId) + `"`); logged == 0 || p.log.Count(`"trace_id"`) != p.log.Count(`"msg":"request"`) {
+				t.Errorf("the log names the trace %d times: %s", logged, p.log)
+			}
 			if own := hex.EncodeToString(root.TraceId) != trace; own == goesOn {
 				t.Errorf("the trace is our own: %t", own)
 			}

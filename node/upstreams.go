@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"oci-proxy/node/figures"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer/upstream"
 )
@@ -61,6 +62,29 @@ func (p *reports) upstreamRows() []upstreamRow {
 		}
 	}
 	return rows
+}
+
+// failing lists the registries and mirrors that fail this node: those that are configured or
+// used, as this node's figures show. A client can name any other, also one that never was.
+func (p *reports) failing(counted map[string]*figures.Registry) (out []figures.Upstream) {
+	for _, row := range p.upstreamRows() {
+		if row.State != upstream.Up && (p.registries.Configured(row.Registry) || row.LatencyMS > 0 || used(counted[row.Registry])) {
+			out = append(out, figures.Upstream{Registry: row.Registry, Host: row.Host, State: string(row.State), Since: row.Since, LastError: row.LastError})
+		}
+	}
+	return out
+}
+
+// used reports whether content of a registry is held or was served.
+func used(r *figures.Registry) bool {
+	return r != nil && r[figures.Items]+r[figures.Hits]+r[figures.PeerHits]+r[figures.Misses] > 0
+}
+
+// used reports whether a registry has answered this node, or content of it is held or was
+// served.
+func (p *reports) used(registry string) bool {
+	answered := func(s upstream.Standing) bool { return s.Host == registry && s.Latency > 0 }
+	return used(p.byRegistry()[registry]) || slices.ContainsFunc(p.upstream.Standings(), answered)
 }
 
 // configuredRows lists the rows of registries that are configured: clients make up the others.

@@ -73,7 +73,7 @@ func (m *warmer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	out, conn := json.NewEncoder(w), http.NewResponseController(w)
-	warm.All(oci.ForUser(r.Context(), oci.Named(m.gate.User(r))), m.pull, ask.Images, want, func(l warm.Line) {
+	warm.All(oci.CallerOf(r.Context()).As(oci.Named(m.gate.User(r))).Into(r.Context()), m.pull, ask.Images, want, func(l warm.Line) {
 		_ = out.Encode(l) // the client may be gone: r's context says so
 		_ = conn.Flush()
 	})
@@ -90,7 +90,7 @@ func (m *warmer) keep(ctx context.Context, schedules []config.Warm) {
 		}
 		rules = append(rules, warm.Rule{Images: r.Images, Every: r.Every, Platforms: want})
 	}
-	warm.Keep(oci.ForUser(ctx, oci.Node), m.pullSparingly, rules, m.log)
+	warm.Keep(oci.Caller{User: oci.Node}.Into(ctx), m.pullSparingly, rules, m.log)
 }
 
 // keepWarm pulls the images of the config's schedules until ctx ends. Schedules that change
@@ -127,7 +127,7 @@ func (m *warmer) pullSparingly(ctx context.Context, name string, want image.Plat
 func (m *warmer) pull(ctx context.Context, name string, want image.Platforms) (means string, size int64, err error) {
 	ref, err := m.registries.image(name)
 	if err == nil {
-		err = m.rules.Refuse(oci.UserOf(ctx), ref)
+		err = m.rules.Refuse(oci.CallerOf(ctx).User, ref)
 	}
 	if err != nil {
 		return "", 0, err

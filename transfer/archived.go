@@ -33,13 +33,13 @@ func archivedTag(ctx context.Context, t *tags, q question, failed *oci.Error) *o
 	}
 	found, err := t.manifests.byDigest(ctx, t.pinned(q, word.Digest).Request, false, q.member)
 	if err != nil {
-		t.log.InfoContext(ctx, "tag in the archive, and its manifest nowhere", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", word.Digest.String(), "error", err)
+		t.log.InfoContext(ctx, "tag in the archive, and its manifest nowhere", "registry", q.Registry, "image", q.Repository, "tag", q.Tag, "digest", word.Digest.String(), "error", err)
 		return nil
 	}
 	q.Shard.SetTag(cache.Tag{Key: q.key, Digest: word.Digest, MediaType: found.MediaType, Size: found.Size, Checked: word.Checked})
 	found.Stale, found.At = failed, word.Checked
 	if found.Marked() {
-		t.log.WarnContext(ctx, "stale manifest served", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag,
+		t.log.WarnContext(ctx, "stale manifest served", "registry", q.Registry, "image", q.Repository, "tag", q.Tag,
 			"digest", word.Digest.String(), "checked", word.Checked, "error", failed)
 	}
 	return found

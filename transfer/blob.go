@@ -93,7 +93,7 @@ func (b *blobs) pass(ctx context.Context, t *flight.Ticket) (*grants.Pass, error
 // follow boards a flight and waits for its first bytes. again says that after the
 // error another attempt makes sense.
 func (b *blobs) follow(ctx context.Context, t *flight.Ticket) (a *Answer, again bool, err error) {
-	t.Client, t.RequestID, t.User, t.Trace = oci.ClientOf(ctx), oci.RequestOf(ctx), oci.UserOf(ctx), trace.Of(ctx)
+	t.Caller, t.Trace = oci.CallerOf(ctx), trace.Of(ctx)
 	fl, joined, err := b.flights.Board(t)
 	if err != nil {
 		return nil, errors.Is(err, flight.ErrLanded), err

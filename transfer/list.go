@@ -270,7 +270,7 @@ func (l *lists) last(ctx context.Context, q asked, failed *oci.Error, began time
 	if list.Stale = failed; !list.Marked() {
 		return list, nil
 	}
-	l.log.WarnContext(ctx, "stale list served", "registry", q.Registry, "repository", q.Repository, "digest", q.Digest.String(),
+	l.log.WarnContext(ctx, "stale list served", "registry", q.Registry, "image", q.Repository, "digest", q.Digest.String(),
 		"checked", list.At, "error", failed)
 	return list, nil
 }

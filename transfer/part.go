@@ -56,7 +56,7 @@ func (b *blobs) part(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 		return nil, err
 	}
 	if !errors.Is(err, excerpt.ErrWhole) {
-		b.log.InfoContext(ctx, "range could not be got by itself", "registry", t.Registry, "repository", t.Repository, "digest", t.Digest.String(), "error", err)
+		b.log.InfoContext(ctx, "range could not be got by itself", "registry", t.Registry, "image", t.Repository, "digest", t.Digest.String(), "error", err)
 	}
 	return nil, nil
 }

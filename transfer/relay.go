@@ -71,7 +71,7 @@ func (r *relay) tell(q asked, what string) {
 		r.telling.run(func(ctx context.Context) {
 			if err := to.Told(ctx, q.question()); err != nil {
 				r.untell(key)
-				r.log.Debug("a member was not told of an answer", "peer", to.Name(), "registry", q.Registry, "repository", q.Repository, "error", err)
+				r.log.Debug("a member was not told of an answer", "peer", to.Name(), "registry", q.Registry, "image", q.Repository, "error", err)
 			}
 		})
 	}
@@ -120,7 +120,7 @@ func (r *relay) heard(from mesh.Peer, q asked) {
 		ctx, cancel := context.WithTimeout(ctx, relayTime)
 		defer cancel()
 		if err := r.hear(ctx, from, q); err != nil {
-			r.log.Debug("the answer that a member told of was not kept", "peer", from.Name(), "registry", q.Registry, "repository", q.Repository, "error", err)
+			r.log.Debug("the answer that a member told of was not kept", "peer", from.Name(), "registry", q.Registry, "image", q.Repository, "error", err)
 		}
 	})
 }
@@ -144,7 +144,7 @@ func (c *crowd) run(fn func(context.Context)) {
 	default:
 		return
 	}
-	ctx := oci.ForUser(c.life.Context(), oci.Node)
+	ctx := oci.Caller{User: oci.Node}.Into(c.life.Context())
 	begun := c.life.Go(func() {
 		defer func() { <-c.room }()
 		select {

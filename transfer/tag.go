@@ -294,7 +294,7 @@ func (t *tags) stale(ctx context.Context, q question, old cache.Tag, err error) 
 	if !found.Marked() {
 		return found, true
 	}
-	t.log.WarnContext(ctx, "stale manifest served", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag,
+	t.log.WarnContext(ctx, "stale manifest served", "registry", q.Registry, "image", q.Repository, "tag", q.Tag,
 		"digest", old.Digest.String(), "checked", old.Checked, "error", err)
 	return found, true
 }

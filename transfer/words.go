@@ -187,7 +187,7 @@ func (w *words) gather(ctx context.Context, q asked) []told {
 		wg.Go(func() {
 			word, err := p.LastWord(ctx, q.question())
 			if err != nil {
-				w.log.Debug("member knows no last answer", "peer", p.Name(), "registry", q.Registry, "repository", q.Repository, "error", err)
+				w.log.Debug("member knows no last answer", "peer", p.Name(), "registry", q.Registry, "image", q.Repository, "error", err)
 				return
 			}
 			answers[i] = told{word, p}

@@ -33,7 +33,8 @@ func answers(t *testing.T, members, ups string) (c clusterAnswer, u []upstreamSt
 // threeMembers are one that is well, one that drains, and one that is down.
 const threeMembers = `{"ring": "8a6f000000000001", "missing": [{"name": "node-3", "reason": "it is down"}], "members": [
 {"id": "a1", "name": "node-1", "state": "active", "since": "2026-11-29T09:00:00Z", "share": 0.5, "self": true, "healthy": true, "version": "1.0", "peer": "10.0.0.1:7947",
- "stats": {"registries": {"a.io": {"Hits": 6, "PeerHits": 2, "Misses": 2, "Items": 4, "CurrentSize": 4096}}, "max_size": 10240, "ring": "8a6f000000000001", "uptime_seconds": 10800, "reasons": ["cache_dir /x: the disk is full"]}},
+ "stats": {"registries": {"a.io": {"Hits": 6, "PeerHits": 2, "Misses": 2, "Items": 4, "CurrentSize": 4096}}, "max_size": 10240, "ring": "8a6f000000000001", "uptime_seconds": 10800, "reasons": ["cache_dir /x: the disk is full"],
+  "upstreams": [{"registry": "hub", "host": "hub", "state": "limited", "since": "2026-11-29T11:59:00Z", "last_error": "too many requests"}]}},
 {"id": "b2", "name": "node-2", "state": "restarting", "share": 0.3, "healthy": true, "version": "1.0", "since": "2026-11-29T09:00:00Z",
  "stats": {"registries": {}, "max_size": 10240, "uptime_seconds": 61, "pulls": 2, "Newer": 1}},
 {"id": "c3", "name": "node-3", "state": "down", "share": 0.2, "version": "0.9", "since": "2026-11-29T11:58:30Z"}]}`
@@ -59,7 +60,7 @@ degraded:
   node-2: restarting: it takes nothing new; requests under way: 2
   node-3: down for 1m30s: start it again; after two minutes it loses its place
   cluster: the members run different versions: 0.9 (node-3); 1.0 (node-1, node-2)
-  hub: limited for 1m0s: too many requests
+  hub: limited for 1m0s at node-1: too many requests
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
@@ -184,5 +185,38 @@ func TestDurations(t *testing.T) {
 		if got := duration(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
+	}
+}
+
+// What fails several members is one line that names them, since the earliest of their times.
+func TestStatusMergesWhatFailsMembers(t *testing.T) {
+	t.Parallel()
+	one := func(registry, host, state, since string) string {
+		return fmt.Sprintf(`{"registry": %q, "host": %q, "state": %q, "since": "2026-11-29T%sZ", "last_error": "connection refused"}`, registry, host, state, since)
+	}
+	var c clusterAnswer
+	for i, ups := range []string{
+		one("hub", "hub", "down", "11:59:00") + "," + one("a.io", "m.io", "down", "11:59:50"),
+		one("hub", "hub", "down", "11:58:00"),
+		one("hub", "hub", "down", "11:59:30") + "," + one("a.io", "a.io", "limited", "11:59:59"),
+		"",
+	} {
+		m := memberAnswer{Name: fmt.Sprintf("node-%d", i+1), State: "active", Healthy: true}
+		if ups != "" {
+			if err := json.Unmarshal([]byte(`{"upstreams": [`+ups+`]}`), &m.Stats); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Members = append(c.Members, m)
+	}
+	var got []string
+	for _, d := range statusOf(c, nil, "a", noon).Degraded {
+		got = append(got, d.Of+" "+d.Reason+" "+strings.Join(d.At, "+"))
+	}
+	want := `a.io limited for 1s at node-3: connection refused node-3
+m.io down for 10s as a mirror of a.io at node-1: connection refused node-1
+hub down for 2m0s at all 3 members: connection refused node-1+node-2+node-3`
+	if text := strings.Join(got, "\n"); text != want {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
 }

@@ -28,6 +28,7 @@ type memberAnswer struct {
 		Uptime     int64 `json:"uptime_seconds"`
 		Pulls      int64
 		Reasons    []string
+		Upstreams  []upstreamStatus // registries and mirrors that fail it
 	}
 }
 
@@ -74,23 +75,11 @@ type memberStatus struct {
 	figuresStatus
 }
 
-// An upstreamStatus is how a registry or a mirror does, as /_/upstreams has it.
-type upstreamStatus struct {
-	Registry      string     `json:"registry"`
-	Host          string     `json:"host"`
-	State         string     `json:"state"`
-	Since         time.Time  `json:"since"`
-	LastError     string     `json:"last_error"`
-	LatencyMS     int64      `json:"latency_ms"`
-	RateLimit     *int64     `json:"rate_limit"`
-	RateRemaining *int64     `json:"rate_remaining"`
-	RateReset     *time.Time `json:"rate_reset"`
-}
-
 // A degradation is something that is not as it should be.
 type degradation struct {
-	Of     string `json:"of"` // the name of a member, or a registry's host
-	Reason string `json:"reason"`
+	Of     string   `json:"of"` // the name of a member, a registry's host, or cluster
+	Reason string   `json:"reason"`
+	At     []string `json:"at,omitempty"` // members that see it, if of is a registry's host
 }
 
 // statusOf makes a report of a node's answers.
@@ -121,18 +110,14 @@ func statusOf(c clusterAnswer, ups []upstreamStatus, address string, now time.Ti
 	if all := out.versions(); len(all) > 1 {
 		out.tell("cluster", []string{"the members run different versions: " + out.who(all)})
 	}
-	for _, u := range ups {
-		if u.State != "up" {
-			out.tell(u.Host, []string{fmt.Sprintf("%s %s%s", u.State, since(u.Since, now), after(": ", u.LastError))})
-		}
-	}
+	out.Degraded = append(out.Degraded, failing(c.Members, now)...)
 	return out
 }
 
 // tell adds what is wrong with something.
 func (c *clusterStatus) tell(of string, reasons []string) {
 	for _, r := range reasons {
-		c.Degraded = append(c.Degraded, degradation{of, r})
+		c.Degraded = append(c.Degraded, degradation{Of: of, Reason: r})
 	}
 }
 
@@ -149,7 +134,6 @@ func (c *clusterStatus) versions() (all []string) {
 
 // who says which members run which version.
 func (c *clusterStatus) who(versions []string) string {
-	const most = 5 // names of one version
 	var all []string
 	for _, v := range versions {
 		var names []string
@@ -158,12 +142,18 @@ func (c *clusterStatus) who(versions []string) string {
 				names = append(names, m.Name)
 			}
 		}
-		if more := len(names) - most; more > 0 {
-			names = append(names[:most], fmt.Sprintf("%d more", more))
-		}
-		all = append(all, v+" ("+strings.Join(names, ", ")+")")
+		all = append(all, v+" ("+few(names)+")")
 	}
 	return strings.Join(all, "; ")
+}
+
+// few lists names: the first five, and how many more there are.
+func few(names []string) string {
+	const most = 5
+	if more := len(names) - most; more > 0 {
+		names = append(slices.Clone(names[:most]), fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // add adds another member's figures.

@@ -28,6 +28,16 @@ func (l *loader) fillRegistries() {
 	}
 }
 
+// BuiltIn reports whether a registry is the one that is there without a config: Docker Hub as
+// the default registry, with no setting of its own. Perhaps nobody means to use it.
+func (c *Config) BuiltIn(r Registry) bool {
+	own := slices.ContainsFunc(registryKeys, func(k key[Registry]) bool {
+		given := k.path == "allow_addresses" && slices.Equal(r.AllowAddresses, c.AllowAddresses)
+		return k.of != nil && !given && !same(k.of(&r), k.of(&c.Defaults))
+	})
+	return r.Host == DockerHub && c.DefaultRegistry == DockerHub && !own
+}
+
 // fillRegistry reads one registry: its host and its keys.
 func (l *loader) fillRegistry(p pair) {
 	e := entry{Registry: l.config.Defaults, path: join("registries", p.key), at: p.at}

@@ -146,6 +146,8 @@ type Node struct {
 	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health tells operators
 	Codes   []string `json:"codes,omitempty"`          // the same, as it tells everybody
 	Hour    *Hour    `json:"hour,omitempty"`           // what its clients got, minute by minute
+	// Upstreams are the registries and mirrors that fail it, 32 at most.
+	Upstreams []Upstream `json:"upstreams,omitempty"`
 }
 
 const (
@@ -171,7 +173,7 @@ func Parse(raw []byte) (*Node, error) {
 	if len(n.Registries) > maxRegistries || !sane(n.MaxSize, n.Uptime, n.Pulls) || !named(n.Ring) {
 		return nil, errBounds
 	}
-	n.Reasons, n.Codes = Reasons(n.Reasons), Reasons(n.Codes)
+	n.Reasons, n.Codes, n.Upstreams = Reasons(n.Reasons), Reasons(n.Codes), Upstreams(n.Upstreams)
 	for name, r := range n.Registries {
 		switch {
 		case r == nil:

@@ -111,3 +111,16 @@ func TestReasonsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// Another node may say anything of its registries, too.
+func TestOthersUpstreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	one := `{"registry": "a\u001b[2J", "host": "a", "state": "down", "last_error": "` + strings.Repeat("x", 5000) + `"}`
+	n, err := Parse([]byte(`{"upstreams": [` + strings.Repeat(one+",", 99) + one + `]}`))
+	if err != nil || len(n.Upstreams) != 32 {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	if u := n.Upstreams[31]; u.Registry != "a [2J" || u.State != "down" || len(u.LastError) != 1<<10 {
+		t.Errorf("%+v", u)
+	}
+}

@@ -55,7 +55,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == Request {
 		return h.next.Handle(ctx, r)
 	}
-	if id := oci.RequestOf(ctx); id != "" {
+	if id := oci.CallerOf(ctx).Request; id != "" {
 		r = r.Clone()
 		r.AddAttrs(slog.String("request_id", id))
 	}

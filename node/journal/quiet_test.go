@@ -120,7 +120,7 @@ func TestForgettingTells(t *testing.T) {
 func TestLinesNameTheirRequest(t *testing.T) {
 	t.Parallel()
 	log, out := newLog()
-	ctx := oci.ForRequest(t.Context(), "abc")
+	ctx := oci.Caller{Request: "abc"}.Into(t.Context())
 	log.InfoContext(ctx, "peer passed over", "peer", "b")
 	log.Info("no request")
 	log.InfoContext(ctx, Request, "request_id", "abc")

@@ -161,7 +161,7 @@ func (a *Archive) note(ctx context.Context, ref oci.Ref, err error) {
 		a.notes.lacks(a.key(ref))
 	case ctx.Err() == nil && a.life.Context().Err() == nil:
 		a.looking.failed(err.Error(), false)
-		a.log.InfoContext(ctx, "archive passed over", "registry", ref.Registry, "repository", ref.Repository, "digest", ref.Digest.String(), "error", err)
+		a.log.InfoContext(ctx, "archive passed over", "registry", ref.Registry, "image", ref.Repository, "digest", ref.Digest.String(), "error", err)
 	}
 }
 

@@ -48,7 +48,7 @@ func (a *Archive) plain(ctx context.Context, ref oci.Ref, offset int64) (*oci.St
 // and put anew when the registry has delivered the right ones.
 func (a *Archive) lied(ref oci.Ref, key string, all bool) {
 	a.notes.lied(key)
-	a.log.Warn("archive sent wrong bytes", "registry", ref.Registry, "repository", ref.Repository, "digest", ref.Digest.String(), "key", key, "alone", all)
+	a.log.Warn("archive sent wrong bytes", "registry", ref.Registry, "image", ref.Repository, "digest", ref.Digest.String(), "key", key, "alone", all)
 }
 
 // maxManifest bounds manifests, in bytes.

@@ -65,7 +65,7 @@ func (x *Excerpts) Review(q grants.Request, open func() (cache.Blob, error)) {
 		defer func() { _ = b.Close() }() // only read
 		for _, n := range noted {
 			if !n.holds(x.cfg.Life.Context(), b) {
-				x.cfg.Log.Warn("a range was served whose bytes are not the blob's", "registry", q.Registry, "repository", q.Repository,
+				x.cfg.Log.Warn("a range was served whose bytes are not the blob's", "registry", q.Registry, "image", q.Repository,
 					"digest", q.Digest.String(), "offset", n.Offset, "length", n.Length, "upstream_host", n.host)
 			}
 		}

@@ -21,9 +21,7 @@ import (
 type filler struct {
 	*Flight
 	flights *Flights
-	client  string       // whose request began the flight
-	id      string       // the id of that request
-	user    oci.User     // for whom
+	caller  oci.Caller   // whose request began the flight
 	trace   trace.Parent // of that request, then of the flight
 	damaged cache.Blob   // a copy in the shard that is in part damaged, nil if there is none
 	early   *Flight      // one of this node that follows others, and has bytes already, nil for none
@@ -47,8 +45,7 @@ func mirrored(brought []part) bool {
 func (f *filler) cfg() *Config { return &f.flights.cfg }
 
 func (f *filler) ctx() context.Context {
-	ctx := oci.ForClient(f.flights.cfg.Life.Context(), f.client)
-	return f.trace.Into(oci.ForUser(oci.ForRequest(ctx, f.id), f.user))
+	return f.trace.Into(f.caller.Into(f.flights.cfg.Life.Context()))
 }
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
@@ -91,7 +88,7 @@ func archive(f *filler) {
 
 // report logs how the flight ended.
 func (f *filler) report(err error, took time.Duration) {
-	log := f.cfg().Log.With("registry", f.key.Registry, "repository", f.request.Repository, "digest", f.key.Digest.String())
+	log := f.cfg().Log.With("registry", f.key.Registry, "image", f.request.Repository, "digest", f.key.Digest.String())
 	if err == nil {
 		log.DebugContext(f.ctx(), "blob filled", "bytes", f.ingest.Offset(), "took_ms", wait.Milliseconds(took), "upstream_host", f.Host(), "stored", f.ingest.Stored())
 		return

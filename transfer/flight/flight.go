@@ -202,7 +202,7 @@ func (f *Flights) begin(t *Ticket, key flightKey) (*Flight, error) {
 	}
 	fl := &Flight{key: key, request: t.Request, ingest: in, began: time.Now()}
 	fl.entry = &entry{Flight: fl, aboard: 1}
-	filler := &filler{Flight: fl, flights: f, client: t.Client, id: t.RequestID, user: t.User, trace: t.Trace, damaged: t.Damaged}
+	filler := &filler{Flight: fl, flights: f, caller: t.Caller, trace: t.Trace, damaged: t.Damaged}
 	if other := f.flights[flightKey{key.Content, false}]; key.leads && other != nil && t.mayBoard(other.Flight) {
 		filler.early = other.Flight
 	}

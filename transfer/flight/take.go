@@ -27,7 +27,7 @@ func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, me
 	if _, ok := q.Shard.Stat(q.Digest); ok {
 		return nil
 	}
-	ctx, end := context.WithCancelCause(oci.ForUser(ctx, oci.Node))
+	ctx, end := context.WithCancelCause(oci.CallerOf(ctx).As(oci.Node).Into(ctx))
 	defer end(nil)
 	watch := f.cfg.Mesh.WatchStream(ctx, end, from, q.Ref, 0, true)
 	s, err := from.Open(ctx, q.Ref, 0, mesh.Terms{Held: true, Vouched: q.Private})

@@ -16,9 +16,7 @@ type Ticket struct {
 	ForMember bool         // another member asks: this node gets the blob from the registry itself
 	Terms     mesh.Terms   // by which that member asks,
 	Asker     string       // and its id
-	Client    string       // that it is for: see oci.ClientOf
-	RequestID string       // see oci.RequestOf
-	User      oci.User     // for whom it is got: see oci.UserOf
+	Caller    oci.Caller   // for whom it is got
 	Trace     trace.Parent // what a flight that it begins belongs to
 	Damaged   cache.Blob   // a copy from the shard; what is right of it need not come again
 	Parts     Parts        // what of the blob is wanted, nil for the whole

@@ -238,7 +238,7 @@ func (g *Grants) Refused(q Request) {
 	if q.Private {
 		g.refuse(q)
 	}
-	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "repository", q.Repository)
+	g.cfg.Log.Debug("a member told of a refusal", "registry", q.Registry, "image", q.Repository)
 }
 
 // Lost hears that the registry told another member that it does not have q's digest,
@@ -247,7 +247,7 @@ func (g *Grants) Lost(q Request, as oci.Resource) {
 	if q.Private {
 		g.lose(q, as)
 	}
-	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "repository", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
+	g.cfg.Log.Debug("a member told of a loss", "registry", q.Registry, "image", q.Repository, "tag", q.Tag, "digest", q.Digest.String())
 }
 
 // Stands reports whether what q's registry said at that time still counts, about what

@@ -96,7 +96,7 @@ func (h *herald) tellOnce(ctx context.Context, n news) {
 	for _, p := range h.mesh.Members() {
 		wg.Go(func() {
 			if err := n.tell(ctx, p); err != nil {
-				h.log.Debug("a member was not told what a registry took back", "peer", p.Name(), "registry", n.ref.Registry, "repository", n.ref.Repository, "error", err)
+				h.log.Debug("a member was not told what a registry took back", "peer", p.Name(), "registry", n.ref.Registry, "image", n.ref.Repository, "error", err)
 			}
 		})
 	}

@@ -69,7 +69,7 @@ func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 			const downloads = 12
 			for i := range downloads {
 				all.Go(func() {
-					s, err := over.Open(oci.ForClient(t.Context(), fmt.Sprint(i%3)), oci.Ref{Registry: host, Repository: "a", Digest: want}, 0)
+					s, err := over.Open(oci.Caller{Client: fmt.Sprint(i % 3)}.Into(t.Context()), oci.Ref{Registry: host, Repository: "a", Digest: want}, 0)
 					if err != nil {
 						t.Error(err)
 						return

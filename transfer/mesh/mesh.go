@@ -154,5 +154,5 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriv
 func (m *Mesh) PassOver(ctx context.Context, ref oci.Ref, p Peer, err error) {
 	m.cfg.Passed(ref.Registry)
 	m.passed.add(reasonOf(err))
-	m.cfg.Log.InfoContext(ctx, "peer passed over", "peer", p.Name(), "registry", ref.Registry, "repository", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
+	m.cfg.Log.InfoContext(ctx, "peer passed over", "peer", p.Name(), "registry", ref.Registry, "image", ref.Repository, "tag", ref.Tag, "digest", ref.Digest.String(), "error", err)
 }

@@ -147,7 +147,7 @@ func (e *errand[T]) note(ctx context.Context, p *place, said *oci.Error, took ti
 	what := *said
 	what.Registry, what.Inside = p.host, ""
 	e.failed = append(e.failed, what.Error())
-	e.site.log.InfoContext(ctx, "mirror passed over", "registry", e.ref.Registry, "repository", e.ref.Repository, "mirror", p.host,
+	e.site.log.InfoContext(ctx, "mirror passed over", "registry", e.ref.Registry, "image", e.ref.Repository, "mirror", p.host,
 		"digest", e.ref.Digest.String(), "tag", e.ref.Tag, "cut", cut, "error", what.Error())
 	return false
 }
@@ -159,7 +159,7 @@ func (s *site) lie(p *place, ref oci.Ref, all bool) {
 	if all {
 		p.lied()
 	}
-	s.log.Warn("mirror sent wrong bytes", "registry", ref.Registry, "repository", ref.Repository, "digest", ref.Digest.String(), "mirror", p.host, "alone", all)
+	s.log.Warn("mirror sent wrong bytes", "registry", ref.Registry, "image", ref.Repository, "digest", ref.Digest.String(), "mirror", p.host, "alone", all)
 }
 
 // error is what an errand without an answer ends with: the registry's own error, with what

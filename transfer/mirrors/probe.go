@@ -41,11 +41,11 @@ func (s *site) probe(ctx context.Context, but *place, of subject) {
 	if len(due) == 0 || !s.probing.CompareAndSwap(false, true) {
 		return
 	}
-	client := oci.ClientOf(ctx)
+	client := oci.Caller{Client: oci.CallerOf(ctx).Client}
 	if !s.life.Go(func() {
 		defer s.probing.Store(false)
 		for _, p := range due {
-			ctx, cancel := context.WithTimeout(oci.Hurry(oci.ForClient(s.life.Context(), client)), probeFor)
+			ctx, cancel := context.WithTimeout(oci.Hurry(client.Into(s.life.Context())), probeFor)
 			at := of.Ref
 			at.Registry = p.host
 			if read {

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"context"
 	"strings"
 	"unicode"
 )
@@ -65,17 +64,4 @@ func (u User) String() string {
 	default:
 		return "anonymous"
 	}
-}
-
-type userKey struct{}
-
-// ForUser returns ctx for what is got for a user.
-func ForUser(ctx context.Context, u User) context.Context {
-	return context.WithValue(ctx, userKey{}, u)
-}
-
-// UserOf returns for whom ctx gets something, Unknown if nobody said so.
-func UserOf(ctx context.Context) User {
-	u, _ := ctx.Value(userKey{}).(User)
-	return u
 }

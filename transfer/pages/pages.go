@@ -167,7 +167,7 @@ func (s *Shelf) find(q oci.Question) (p *place, name string, ok bool) {
 
 // lose forgets a file that can't be read, or does not hold what it should.
 func (s *Shelf) lose(p *place, q oci.Question, name string, err error) {
-	s.log.Warn("a kept list can't be read: it is forgotten", "registry", q.Registry, "repository", q.Repository, "error", err)
+	s.log.Warn("a kept list can't be read: it is forgotten", "registry", q.Registry, "image", q.Repository, "error", err)
 	s.removeAll(p, []*entry{p.index.drop(keyOf(q), name)})
 }
 

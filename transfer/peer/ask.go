@@ -55,7 +55,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	}
 	u := &url.URL{Scheme: "http", Host: "peer", Path: a.path}
 	if a.query.Registry != "" {
-		a.query.user = oci.UserOf(ctx)
+		a.query.user = oci.CallerOf(ctx).User
 		u.RawQuery = a.query.encode()
 	}
 	if len(u.RawQuery) > maxQuery { // a client made it; the peer would refuse it without a word
@@ -76,7 +76,7 @@ func (c *Client) request(ctx context.Context, l *link, a ask) (*exchange, error)
 	x.mac = s.sign(x.key)
 	req.Header.Set(headerAuth, auth{s.sender, s.number, x.mac}.String())
 	req.Header.Set("User-Agent", "")
-	if id := oci.RequestOf(ctx); id != "" {
+	if id := oci.CallerOf(ctx).Request; id != "" {
 		req.Header.Set(headerRequest, id)
 	}
 	if a.padded {

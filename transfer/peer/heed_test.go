@@ -55,7 +55,7 @@ func TestRulesHoldForWhomAMemberAsks(t *testing.T) {
 		},
 	}
 	for _, user := range []oci.User{oci.Named("bob"), oci.Node} { // bob first: the node holds it all then
-		ctx := oci.ForUser(t.Context(), user)
+		ctx := oci.Caller{User: user}.Into(t.Context())
 		for _, name := range []string{"a blob", "a manifest", "a tag", "a size", "a way out", "a blob that is held", "a manifest that is held"} {
 			if err := ask[name](ctx); err != nil {
 				t.Errorf("%s for %s: %v", name, user, err)
@@ -67,7 +67,7 @@ func TestRulesHoldForWhomAMemberAsks(t *testing.T) {
 	}
 	before := len(r.registry.Requests())
 	for _, user := range []oci.User{oci.Named("eve"), oci.Anonymous, oci.Unknown} {
-		ctx := oci.ForUser(t.Context(), user)
+		ctx := oci.Caller{User: user}.Into(t.Context())
 		for name, one := range ask {
 			err := one(ctx)
 			if name == "a blob that is held" || name == "a manifest that is held" {

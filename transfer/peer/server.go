@@ -158,7 +158,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.conns.Keep(r)
 	s.asked.Store(time.Now().UnixNano())
-	ctx, span := s.tracer.Begin(c.from(oci.ForUser(oci.ForClient(c.Context(), "member "+c.sender), c.user)), "member", c.Header)
+	ctx, span := s.tracer.Begin(c.from().Into(c.Context()), "member", c.Header)
 	if span.On() {
 		span.Set("oci_proxy.node", s.answers.cfg.Name)
 		span.Set("oci_proxy.kind", path.Dir(c.path))
@@ -178,18 +178,19 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// from returns ctx with the id of the client's request that the sender tells, if it does.
-func (c *call) from(ctx context.Context) context.Context {
+// from is for whom the sender asks, by its own word.
+func (c *call) from() oci.Caller {
+	from := oci.Caller{Client: "member " + c.sender, User: c.user}
 	if id := c.Header.Get(headerRequest); oci.IsRequestID(id) {
-		ctx = oci.ForRequest(ctx, id)
+		from.Request = id
 	}
-	return ctx
+	return from
 }
 
 // answered logs an answer.
 func (s *Server) answered(w *wire.Paced, c *call, began time.Time) {
 	s.log.DebugContext(c.Context(), "member answered", "peer", s.member.name(c.sender), "path", c.path, "registry", c.Registry,
-		"repository", c.Repository, "digest", c.Digest.String(), "status", w.Status(), "bytes", w.Sent(), "took_ms", wait.Milliseconds(time.Since(began)))
+		"image", c.Repository, "digest", c.Digest.String(), "status", w.Status(), "bytes", w.Sent(), "took_ms", wait.Milliseconds(time.Since(began)))
 }
 
 // tellWay tells how this node's way to the registry is that the call is about.

@@ -67,6 +67,15 @@ type Span struct{ span otel.Span }
 // On reports whether the span is recorded, so that what is noted about it is worth the effort.
 func (s Span) On() bool { return s.span != nil }
 
+// ID names the trace that the span belongs to, as traceparent does: 32 hexadecimal digits. It
+// is "" if the span is not recorded.
+func (s Span) ID() string {
+	if s.span == nil || !s.span.IsRecording() {
+		return ""
+	}
+	return s.span.SpanContext().TraceID().String()
+}
+
 // Set notes something about the span. It must be no secret.
 func (s Span) Set(key, value string) {
 	if s.span != nil {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -20,12 +21,13 @@ type home struct {
 	plain    atomic.Bool // it was last seen to do so
 	standing *standing   // how it does
 	meter    Meter       // hears what requests come to
+	log      *slog.Logger
 }
 
 // newHome returns the home of the registry at host.
 func newHome(host string, insecure bool) *home {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure, standing: newStanding(host), meter: nobody{}}
+	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure, standing: newStanding(host), meter: nobody{}, log: slog.New(slog.DiscardHandler)}
 }
 
 // scheme returns the scheme that the registry was last seen to speak.

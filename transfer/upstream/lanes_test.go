@@ -81,7 +81,7 @@ func TestTurnsThatAreHeld(t *testing.T) {
 			_, err = io.ReadAll(s.Body)
 			return errors.Join(err, s.Body.Close())
 		}
-		held, end := client.Turn(oci.ForClient(t.Context(), "a"))
+		held, end := client.Turn(oci.Caller{Client: "a"}.Into(t.Context()))
 		if n, _, _ := turns.all.Figures(); n != 0 {
 			t.Errorf("%d turns are taken before a request", n)
 		}
@@ -93,7 +93,7 @@ func TestTurnsThatAreHeld(t *testing.T) {
 				t.Errorf("%d turns are taken", n)
 			}
 		}
-		free, endFree, ok := client.FreeTurn(oci.ForClient(t.Context(), "b"), hello(reg))
+		free, endFree, ok := client.FreeTurn(oci.Caller{Client: "b"}.Into(t.Context()), hello(reg))
 		if !ok || read(free) != nil {
 			t.Error("the other turn was not to be had")
 		}

@@ -26,8 +26,8 @@ type pauses struct {
 
 // A pause is what one host has asked for.
 type pause struct {
-	until time.Time
-	said  oci.Error // the answer that asked for it
+	since, until time.Time
+	said         oci.Error // the answer that asked for it
 }
 
 // newPauses returns an empty memory.
@@ -41,12 +41,16 @@ func (p *pauses) note(host string, e *oci.Error) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	until := time.Now().Add(min(e.RetryAfter, longestPause))
+	since := time.Now()
+	until := since.Add(min(e.RetryAfter, longestPause))
 	old, ok := p.byHost.Get(host)
 	if ok && until.Before(old.until) {
 		return false // two answers crossed
 	}
-	p.byHost.Add(host, pause{until, *e})
+	if ok && since.Before(old.until) {
+		since = old.since // it goes on
+	}
+	p.byHost.Add(host, pause{since, until, *e})
 	return !ok || until.Sub(old.until) >= time.Second
 }
 
@@ -56,6 +60,14 @@ func (p *pauses) left(host string) time.Duration {
 	defer p.mu.Unlock()
 	one, _ := p.byHost.Get(host)
 	return max(0, time.Until(one.until))
+}
+
+// of returns the pause of a host. It reports whether it goes on.
+func (p *pauses) of(host string) (pause, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one, ok := p.byHost.Get(host)
+	return one, ok && time.Now().Before(one.until)
 }
 
 // holds returns the failure of a request to a host that is to be left alone, nil if the

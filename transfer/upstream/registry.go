@@ -108,7 +108,7 @@ type registry struct {
 // this one is. Token requests end with life.
 func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[string], life *wait.Life, log *slog.Logger) *registry {
 	home := newHome(cfg.Host, cfg.Insecure)
-	home.path = cfg.Path
+	home.path, home.log = cfg.Path, log
 	if cfg.Meter != nil {
 		home.meter = cfg.Meter
 	}

@@ -51,7 +51,7 @@ func persist[T any](ctx context.Context, home *home, b *budget, try func(context
 		}
 		if !ok || b.spent() || oci.Hurried(ctx) || wait.For(ctx, pause) != nil || ctx.Err() != nil {
 			if ctx.Err() == nil || isLate(context.Cause(ctx)) {
-				home.standing.failed(f.cause)
+				home.failed(ctx, f.cause)
 			}
 			return v, f.cause
 		}

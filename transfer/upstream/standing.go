@@ -1,12 +1,15 @@
 package upstream
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // A State says in a word how a registry does.
@@ -46,10 +49,34 @@ func newStanding(host string) *standing {
 // weight is how much the newest measurement counts in a moving average.
 const weight = 0.25
 
-// answered notes an answer of the registry's own host, which took that long to begin.
-func (s *standing) answered(resp *http.Response, took time.Duration) {
+// answered notes an answer of the registry's own host, which took that long to begin. The log
+// hears of it if the registry failed before.
+func (h *home) answered(ctx context.Context, resp *http.Response, took time.Duration) {
+	if was, changed := h.standing.answered(resp, took); changed {
+		h.log.InfoContext(ctx, "registry does well again", "registry", h.host, "for_ms", wait.Milliseconds(time.Since(was.Since)))
+	}
+}
+
+// failed notes what a request ended with, retries included. The log hears of it if the
+// registry did well before, or failed in another way: at warn if somebody means to use it.
+// Clients can name others, also ones that never were.
+func (h *home) failed(ctx context.Context, e *oci.Error) {
+	now, changed := h.standing.failed(e)
+	if !changed {
+		return
+	}
+	level := slog.LevelInfo
+	if !h.stranger || now.Latency > 0 {
+		level = slog.LevelWarn
+	}
+	h.log.Log(ctx, level, "registry fails", "registry", h.host, "state", string(now.State), "error", now.LastError)
+}
+
+// answered notes an answer. It returns what stood before, and whether the state has changed.
+func (s *standing) answered(resp *http.Response, took time.Duration) (was Standing, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	was = s.now
 	if q, ok := quotaOf(resp.Header, time.Now()); ok {
 		s.now.Quota = q
 	}
@@ -60,23 +87,31 @@ func (s *standing) answered(resp *http.Response, took time.Duration) {
 	if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
 		s.become(Up)
 	}
+	return was, s.now.State != was.State
 }
 
-// failed notes what a request ended with, retries included.
-func (s *standing) failed(e *oci.Error) {
+// failed notes a failure. It returns what stands now, and whether the state has changed.
+func (s *standing) failed(e *oci.Error) (now Standing, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	was := s.now.State
 	switch e.Kind {
 	case oci.Limited:
 		s.become(Limited)
 	case oci.Unavailable, oci.Timeout, oci.Looped:
 		s.become(Down)
 	default:
-		return // it is the request that is wrong, or this node
+		return s.now, false // it is the request that is wrong, or this node
 	}
-	reason := *e
-	reason.Inside, reason.Err = "", nil
-	s.now.LastError = strings.TrimPrefix(reason.Error(), e.Registry+": ")
+	s.now.LastError = plainReason(e)
+	return s.now, s.now.State != was
+}
+
+// plainReason is why a request failed, without names inside the network.
+func plainReason(e *oci.Error) string {
+	plain := *e
+	plain.Inside, plain.Err = "", nil
+	return strings.TrimPrefix(plain.Error(), e.Registry+": ")
 }
 
 // become changes the state. The caller holds mu.
@@ -96,8 +131,8 @@ func (s *standing) get() Standing {
 // standingOf returns how a registry does.
 func standingOf(r *registry) Standing {
 	s := r.home.standing.get()
-	if r.net.pauses.left(r.home.host) > 0 {
-		s.State = Limited
+	if pause, on := r.net.pauses.of(r.home.host); on && s.State != Limited {
+		s.State, s.Since, s.LastError = Limited, pause.since, plainReason(&pause.said) // as another member told
 	}
 	if q, ok := r.accounts.quota(); ok {
 		s.Quota = q

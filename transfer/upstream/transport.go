@@ -206,7 +206,7 @@ func (n *network) roundTripTLS(req *http.Request) (resp *http.Response, badTLS b
 	}
 	n.tell(req, t, resp, nil, start)
 	if n.home.isOwn(req.URL) {
-		n.home.standing.answered(resp, time.Since(start))
+		n.home.answered(req.Context(), resp, time.Since(start))
 	}
 	if proxy == nil && n.home.isOwn(req.URL) {
 		n.guard.seen(t.remote)

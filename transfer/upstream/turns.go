@@ -28,7 +28,7 @@ const (
 )
 
 // turns bound the requests that are at one registry at a time, fairly among the
-// clients that they are for (oci.ClientOf). A request has its turn until its answer
+// clients that they are for (oci.Caller). A request has its turn until its answer
 // is read or given up, and token requests, redirects and challenges belong to it. So
 // nobody who has a turn waits for another one.
 //
@@ -94,7 +94,7 @@ func (t *turns) wait(ctx context.Context, chain []*wait.Turns[string]) (end func
 	defer func() { span.End(err) }()
 	var ends ends
 	for _, one := range chain {
-		e, err := one.Begin(limited, oci.ClientOf(ctx))
+		e, err := one.Begin(limited, oci.CallerOf(ctx).Client)
 		if err != nil {
 			ends.all()
 			return nil, t.none(ctx, err)
@@ -115,7 +115,7 @@ func (t *turns) figures() (active, waiting int) {
 func (t *turns) try(ctx context.Context, chain []*wait.Turns[string]) (end func(), ok bool) {
 	var ends ends
 	for _, one := range chain {
-		e, ok := one.Try(oci.ClientOf(ctx))
+		e, ok := one.Try(oci.CallerOf(ctx).Client)
 		if !ok {
 			ends.all()
 			return nil, false

@@ -78,7 +78,7 @@ const reg = "reg.example.com"
 
 // download downloads n blobs for a client, and counts how many came.
 func download(t *testing.T, c *Client, who string, n int, all *sync.WaitGroup, came *atomic.Int64) {
-	ctx := oci.ForClient(t.Context(), who)
+	ctx := oci.Caller{Client: who}.Into(t.Context())
 	for range n {
 		all.Go(func() {
 			if got, err := opened(ctx, c, hello(reg)); err == nil && got == "hello" {
@@ -143,7 +143,7 @@ func TestShortRequestsAreBoundedToo(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 600 {
 			all.Go(func() {
-				ctx := oci.ForClient(t.Context(), fmt.Sprint(i%10))
+				ctx := oci.Caller{Client: fmt.Sprint(i % 10)}.Into(t.Context())
 				if _, err := client.Stat(ctx, hello(reg), i%2 == 0, nil); err != nil {
 					t.Error(err)
 				}
@@ -220,7 +220,7 @@ func TestStrangersShareABound(t *testing.T) {
 			for n := range 20 {
 				all.Go(func() {
 					ref := hello(host)
-					if got, err := opened(oci.ForClient(t.Context(), fmt.Sprint(n)), c, ref); err != nil || got != "hello" {
+					if got, err := opened(oci.Caller{Client: fmt.Sprint(n)}.Into(t.Context()), c, ref); err != nil || got != "hello" {
 						t.Error(got, err)
 					}
 				})

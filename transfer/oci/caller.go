@@ -1,0 +1,43 @@
+package oci
+
+import (
+	"context"
+	"strings"
+)
+
+// A Caller is for whom something is done. The zero Caller is nobody in particular.
+type Caller struct {
+	Client  string // only tells one client from another, so that what all use is shared fairly
+	Request string // id of the client's request (X-Request-Id), so that logs can name it on every node
+	User    User   // as access rules know people
+}
+
+type callerKey struct{}
+
+// Into returns ctx for what is done for c.
+func (c Caller) Into(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// As is c as another user.
+func (c Caller) As(u User) Caller {
+	c.User = u
+	return c
+}
+
+// CallerOf returns for whom ctx does something.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// maxRequestID bounds the id of a request in bytes.
+const maxRequestID = 128
+
+// IsRequestID reports whether s can be the id of a request: 1 to 128 visible ASCII
+// characters without quotes and backslashes, so that it stands in headers, logs and JSON as it is.
+func IsRequestID(s string) bool {
+	return s != "" && len(s) <= maxRequestID && strings.IndexFunc(s, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == '"' || r == '\\'
+	}) < 0
+}
