@@ -21,8 +21,6 @@ var saidBy = map[string][]string{
 		"pull.js", "about.js", "reference.js", "names.js", "addresses.js", "commands.js", "steps.js", "edits.js", "dockerfile.js", "yaml.js",
 	},
 	"setup":   {"setup.js"},
-	"cluster": {"cluster.js"}, "traffic": {"traffic.js"}, "cache": {"cache.js"}, "doctor": {"doctor.js"},
-	"pull":  {"pull.js", "reference.js"}, "setup": {"setup.js"},
 	"cluster": {"cluster.js", "facts.js", "parts.js"}, "traffic": {"traffic.js", "parts.js"}, "cache": {"cache.js"}, "doctor": {"doctor.js"},
 }
 
