@@ -164,16 +164,18 @@ purged() {
   all_files | diff "$work/before" - && ! in_root getent passwd oci-proxy && ! in_root getent group oci-proxy
 }
 
-# rpm_is_whole looks at the rpms: the same files as the deb, and a config that is kept.
+# rpm_is_whole installs the rpm by rpm into an empty root, where the user exists, and
+# removes it again: of what it brought only the changed config stays.
 rpm_is_whole() {
-  local file
-  for file in "$dist"/oci-proxy-*.rpm; do
-    [[ $(rpm -qp --configfiles "$file" 2>/dev/null) == /etc/oci-proxy/config.yaml ]] || return 1
-    [[ $(rpm -qp --qf '[%{FILENAMES} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEMODES:octal}\n]' "$file" 2>/dev/null | grep -cE \
-      '^/etc/oci-proxy/config.yaml root:oci-proxy 100640$|^/usr/bin/oci-proxy root:root 100755$|^/var/lib/oci-proxy oci-proxy:oci-proxy 40700$|^/usr/lib/systemd/system/oci-proxy.service root:root 100644$') == 4 ]] || return 1
-  done
-  mkdir "$work/rpm" && (cd "$work/rpm" && rpm2cpio "$dist"/oci-proxy-*.x86_64.rpm | cpio -id --quiet) &&
-    cmp "$work/rpm/usr/bin/oci-proxy" "$dist/oci-proxy-$version-linux-amd64"
+  local to=$work/rpm config=$work/rpm/etc/oci-proxy/config.yaml
+  in_rpm() { rpm --root "$to" --nodeps --noscripts "$@" 2>/dev/null; }
+  [[ $(rpm -qp --configfiles "$dist"/oci-proxy-*.aarch64.rpm 2>/dev/null) == /etc/oci-proxy/config.yaml ]] || return 1
+  mkdir -p "$to/etc" && echo 'oci-proxy:x:700:700::/:/' >"$to/etc/passwd" && echo 'oci-proxy:x:700:' >"$to/etc/group" || return 1
+  in_rpm -i "$dist"/oci-proxy-*.x86_64.rpm && in_rpm -V oci-proxy || return 1
+  [[ $(stat -c '%u %g %a' "$config" "$to/var/lib/oci-proxy" "$to/usr/bin/oci-proxy" | paste -sd,) == '0 700 640,700 700 700,0 0 755' ]] || return 1
+  cmp "$to/usr/bin/oci-proxy" "$dist/oci-proxy-$version-linux-amd64" || return 1
+  echo '# mine' >>"$config" && in_rpm -e oci-proxy && grep -q '^# mine' "$config.rpmsave" || return 1
+  [[ $(find "$to" -path '*oci-proxy*' -type f) == "$config.rpmsave" ]] || return 1
 }
 
 # image_file is the image for this machine.
@@ -267,10 +269,10 @@ if [[ -s ${DEBIAN_ROOT:-} ]]; then
 else
   echo "skipped: the deb in a bare Debian"
 fi
-if command -v rpm2cpio >/dev/null && command -v cpio >/dev/null; then
-  check 'the rpms' rpm_is_whole
+if command -v rpm >/dev/null; then
+  check 'the rpm, in an empty root' rpm_is_whole
 else
-  echo "skipped: the rpms: Debian's packages rpm and cpio are not there"
+  echo "skipped: the rpms: Debian's package rpm is not there"
 fi
 check 'the image, as crane reads it' takes_crane
 check 'podman load' takes_podman
