@@ -72,7 +72,7 @@ func commands() []command {
 		{name: "export", run: export, does: "pull images through a node into an OCI layout in a tar file", args: "IMAGE…", example: "oci-proxy export -o images.tar alpine:3 ghcr.io/org/app:1"},
 		{name: "import", run: importImages, does: "put the images of such a file into the cache of a node", args: "FILE", example: "oci-proxy import images.tar"},
 		{name: "health", run: health, does: "exit with status 0 if a node answers, by default the one on this machine", example: "oci-proxy health -addr node-1:5000"},
-		{name: "secret", run: secret, does: "make a secret for a cluster, in a file that has none yet, or print it", args: "[FILE]", example: "oci-proxy secret /etc/oci-proxy/secret"},
+		{name: "secret", run: secret, does: "make a secret for a cluster: print it, or write it to a file that has none yet", example: "oci-proxy secret -o /etc/oci-proxy/secret"},
 		{name: "completion", run: completion, does: "print what completes commands and flags in a shell", args: "SHELL", words: []string{"bash", "zsh", "fish"}, example: "source <(oci-proxy completion bash)"},
 		{name: "man", run: manual, does: "print the manual page", example: "oci-proxy man | man -l -"},
 		{name: "version", run: version, does: "print the version, the commit and the Go version", example: "oci-proxy version"},
