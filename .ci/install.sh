@@ -7,7 +7,6 @@ packages=(
   apache2-utils   # htpasswd, for a registry that asks for a password
   ca-certificates # the Go module proxy
   chromium        # the page's test in a browser
-  cpio            # looking into an rpm
   containerd      # client under test: ctr
   curl            # asking nodes for their figures
   debootstrap     # a bare Debian, into which the release is installed
@@ -27,7 +26,7 @@ packages=(
   openssl         # certificates of the run through proxies
   podman          # client under test
   prometheus      # promtool, which tests the alerts
-  rpm             # looking into an rpm
+  rpm             # installs the rpm into a folder
   runc            # containerd does not start without it
   shellcheck      # lint of the scripts
   skopeo          # client under test; copies the corpus

@@ -77,6 +77,7 @@ func commands() []command {
 		{name: "secret", run: secret, does: "make a secret for a cluster, in a file that has none yet, or print it", args: "[FILE]", example: "oci-proxy secret /etc/oci-proxy/secret"},
 		{name: "own", run: own, does: "give a directory to a user, as a pod needs it for a folder of its machine", args: "DIR USER", example: "oci-proxy own /var/lib/oci-proxy 65532"},
 		{name: "hold", run: hold, does: "wait for SIGTERM, as a pod needs it whose work is done by its hooks", example: "oci-proxy hold"},
+		{name: "secret", run: secret, does: "make a secret for a cluster: print it, or write it to a file that has none yet", example: "oci-proxy secret -o /etc/oci-proxy/secret"},
 		{name: "completion", run: completion, does: "print what completes commands and flags in a shell", args: "SHELL", words: []string{"bash", "zsh", "fish"}, example: "source <(oci-proxy completion bash)"},
 		{name: "man", run: manual, does: "print the manual page", example: "oci-proxy man | man -l -"},
 		{name: "version", run: version, does: "print the version, the commit and the Go version", example: "oci-proxy version"},

@@ -19,29 +19,25 @@ const secretBytes = 32
 // cluster may run this command.
 func secret(_ context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("secret", flag.ContinueOnError)
-	names, err := parseMixed(fl, args, s)
-	if err != nil {
+	file := fl.String("o", "", "the `file` to make, unless it has a secret already")
+	if err := parse(fl, args, s); err != nil {
 		return err
-	}
-	if len(names) > 1 {
-		return badUsage(s, "usage: oci-proxy secret [FILE]")
 	}
 	random := make([]byte, secretBytes)
 	_, _ = rand.Read(random) // it never fails
 	text := hex.EncodeToString(random)
-	if len(names) == 0 {
+	if *file == "" {
 		fmt.Fprintln(s.out, text)
 		return nil
 	}
-	file := names[0]
-	if info, err := os.Stat(file); err == nil && info.Size() > 0 {
-		fmt.Fprintf(s.out, "%s is kept: it has a secret\n", file)
+	if info, err := os.Stat(*file); err == nil && info.Size() > 0 {
+		fmt.Fprintf(s.out, "%s is kept: it has a secret\n", *file)
 		return nil
 	}
-	if err := writeSecret(file, text); err != nil {
-		return fmt.Errorf("writing the secret to %s: %w", file, err)
+	if err := writeSecret(*file, text); err != nil {
+		return fmt.Errorf("writing the secret to %s: %w", *file, err)
 	}
-	fmt.Fprintf(s.out, "%s has a new secret\n", file)
+	fmt.Fprintf(s.out, "%s has a new secret\n", *file)
 	return nil
 }
 

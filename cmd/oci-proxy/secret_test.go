@@ -29,9 +29,9 @@ func TestSecret(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil { // empty: as good as none
 		t.Fatal(err)
 	}
-	said(exitDone, file)
+	said(exitDone, "-o", file)
 	first := read(t, file)
-	said(exitDone, file)
+	said(exitDone, "-o", file)
 	info, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +42,6 @@ func TestSecret(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
 		t.Errorf("beside it lie %v, %v", left, err)
 	}
-	said(exitFailed, filepath.Join(file, "below"))
-	said(exitUsage, "one", "two")
+	said(exitFailed, "-o", filepath.Join(file, "below"))
+	said(exitUsage, "one")
 }

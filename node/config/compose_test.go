@@ -91,3 +91,42 @@ func TestComposedNodesAreRight(t *testing.T) {
 		t.Errorf("%d nodes", nodes)
 	}
 }
+
+// Without the balancer clients reach each node, so the nodes believe nobody's X-Forwarded-For.
+func TestDirectNodesTrustNobody(t *testing.T) {
+	t.Parallel()
+	type composed struct {
+		Services map[string]struct {
+			Environment map[string]string `yaml:"environment"`
+			Ports       []string          `yaml:"ports"`
+			Profiles    []string          `yaml:"profiles"`
+		} `yaml:"services"`
+	}
+	var whole, direct composed
+	for file, into := range map[string]*composed{"../../docker-compose.yml": &whole, "../../docker-compose.direct.yml": &direct} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(text, into); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	for name := range whole.Services {
+		s, there := direct.Services[name]
+		switch {
+		case name == "balancer":
+			if len(s.Profiles) == 0 {
+				t.Error("the balancer is started")
+			}
+		case strings.HasPrefix(name, "node-"):
+			value, set := s.Environment["OCI_PROXY_TRUSTED_PROXIES"]
+			c, err := Load(imageConfig, []string{"OCI_PROXY_TRUSTED_PROXIES=" + value})
+			if err != nil || !set || len(c.TrustedProxies) > 0 || len(s.Ports) != 1 {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+		case there:
+			t.Errorf("%s is changed", name)
+		}
+	}
+}
