@@ -76,7 +76,11 @@ func running(t *testing.T) *server {
 	if address == "" {
 		return nil
 	}
-	api, err := serverAt(address, os.Getenv("KUBE_TOKEN"), os.Getenv("KUBE_CA"))
+	ca, err := os.ReadFile(os.Getenv("KUBE_CA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := serverAt(address, os.Getenv("KUBE_TOKEN"), ca)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -216,19 +216,19 @@ func (w *world) checkServices() (wrong []error) {
 	for _, s := range w.services {
 		for _, l := range w.workloads {
 			if matches(s.Spec.Selector, l.pod.Labels) != (l.name == n.name) {
-				wrong = append(wrong, fmt.Errorf("Service %s leads to the pods of %s, or does not lead to nodes", s.Name, l.name))
+				wrong = append(wrong, fmt.Errorf("the Service %s leads to the pods of %s, or does not lead to nodes", s.Name, l.name))
 			}
 		}
 		for _, p := range s.Spec.Ports {
 			if !slices.ContainsFunc(n.pod.Spec.Containers[0].Ports, func(c corev1.ContainerPort) bool {
 				return p.TargetPort.StrVal == c.Name && orTCP(p.Protocol) == orTCP(c.Protocol)
 			}) {
-				wrong = append(wrong, fmt.Errorf("Service %s: no node has the port %v", s.Name, p.TargetPort))
+				wrong = append(wrong, fmt.Errorf("the Service %s: no node has the port %v", s.Name, p.TargetPort))
 			}
 		}
 		if seeds == s.Name+":7946" {
 			if s.Spec.ClusterIP != corev1.ClusterIPNone || !s.Spec.PublishNotReadyAddresses {
-				wrong = append(wrong, fmt.Errorf("Service %s: the seeds are not all nodes", s.Name))
+				wrong = append(wrong, fmt.Errorf("the Service %s: the seeds are not all nodes", s.Name))
 			}
 			seeds = ""
 		}

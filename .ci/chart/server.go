@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 )
 
 // resources are where the API server has the kinds that the chart makes.
@@ -29,12 +28,11 @@ type server struct {
 	client         http.Client
 }
 
-// serverAt returns the server at an address. Its certificate is in the file ca.
-func serverAt(address, token, ca string) (*server, error) {
+// serverAt returns the server at an address. ca is its certificate, as PEM.
+func serverAt(address, token string, ca []byte) (*server, error) {
 	roots := x509.NewCertPool()
-	pem, err := os.ReadFile(ca)
-	if err != nil || !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("reading the certificate in %s: %w", ca, err)
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, errors.New("the API server's certificate is no PEM")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 	return &server{address, token, http.Client{Transport: transport}}, nil

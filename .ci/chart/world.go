@@ -49,7 +49,7 @@ type document struct {
 func decode(text []byte) (*world, error) {
 	w := &world{secrets: map[string]*corev1.Secret{}}
 	seen := map[string]bool{}
-	for _, part := range bytes.Split(text, []byte("\n---\n")) {
+	for part := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		data, err := yaml.YAMLToJSONStrict(part)
 		if err != nil {
 			return nil, fmt.Errorf("%w in %s", err, part)
@@ -61,11 +61,11 @@ func decode(text []byte) (*world, error) {
 		if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &d.PartialObjectMetadata); err != nil {
 			return nil, err
 		}
-		if name := d.Kind + "/" + d.Name; seen[name] || d.Namespace != "images" {
+		name := d.Kind + "/" + d.Name
+		if seen[name] || d.Namespace != "images" {
 			return nil, fmt.Errorf("%s in the namespace %q is there twice, or elsewhere", name, d.Namespace)
-		} else {
-			seen[name] = true
 		}
+		seen[name] = true
 		if err := w.take(d); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", d.Kind, d.Name, err)
 		}

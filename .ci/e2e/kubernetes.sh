@@ -83,7 +83,13 @@ install() {
   first=$(secret) || return
   local image
   image=$(api GET apis/apps/v1/namespaces/images/statefulsets/mesh-oci-proxy | jq -r '.spec.template.spec.containers[0].image')
-  ((${#first} > 60)) && [[ $image == oci-proxy:1.2.3 ]] && seen="$(owned | wc -l) objects"
+  ((${#first} > 60)) && [[ $image == oci-proxy:1.2.3 ]] && packaged && seen="$(owned | wc -l) objects"
+}
+
+# packaged: the package has the alerts and the dashboard themselves, not links to them.
+packaged() {
+  api GET apis/monitoring.coreos.com/v1/namespaces/images/prometheusrules/mesh-oci-proxy | jq -e '.spec.groups[0].rules | length > 10' &&
+    api GET api/v1/namespaces/images/configmaps/mesh-oci-proxy-dashboard | jq -e '.data[] | fromjson.panels | length > 5'
 }
 
 # owned prints all objects of the release.

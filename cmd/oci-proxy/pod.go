@@ -42,11 +42,16 @@ func giveTo(dir string, user int) error {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == user {
 		return nil
 	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("opening the directory: %w", err)
+	}
+	defer func() { _ = root.Close() }() // nothing was written
 	// In this order: afterwards it is not ours to close.
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := root.Chmod(".", 0o700); err != nil {
 		return fmt.Errorf("closing %s to others: %w", dir, err)
 	}
-	if err := os.Chown(dir, user, user); err != nil {
+	if err := root.Chown(".", user, user); err != nil {
 		return fmt.Errorf("giving %s to user %d, which takes root's right to (CAP_CHOWN): %w", dir, user, err)
 	}
 	return nil
