@@ -81,7 +81,9 @@ export function start(section, context) {
 
   // grow makes the field as high as its text.
   function grow() {
-    image.rows = Math.min(Math.max(image.value.split("\n").length, 1), 14);
+    const lines = image.value.split("\n").length;
+    image.rows = Math.min(lines, 14);
+    image.classList.toggle("long", lines > 1);
   }
 
   function showCommand(steps, wanted) {
@@ -108,7 +110,7 @@ export function start(section, context) {
     byID("rewritten-copied").textContent = "";
     if (!document) return;
     const lines = folded(document.lines);
-    const changed = lines.some((l) => !l.skipped);
+    const changed = lines.some((l) => l.before !== l.after);
     byID("diff").replaceChildren(...(changed ? lines.flatMap(diffLines) : [el("p", { class: "empty" }, t("rewritten.same"))]));
     byID("rewritten-hint").textContent = changed ? t("rewritten.hint", { proxy: address }) : "";
     byID("refusals").replaceChildren(
@@ -117,7 +119,7 @@ export function start(section, context) {
   }
 
   function diffLines(line) {
-    if (line.skipped) return [el("p", { class: "gap" }, line.skipped === 1 ? t("gap.one") : t("gap", { n: line.skipped }))];
+    if (line.skipped) return [el("p", { class: "gap" }, t("gap", { n: line.skipped }))];
     const row = (sign, name, text) => el("p", { class: name }, el("span", { class: "sign", "aria-hidden": "true" }, sign), el(sign === "-" ? "del" : sign === "+" ? "ins" : "span", {}, text || " "));
     if (line.before === line.after) return [row(" ", "same", line.before)];
     return [row("-", "old", line.before), row("+", "new", line.after)];
