@@ -144,15 +144,18 @@ export class Sheet {
   }
 }
 
-// folded returns the lines to show: those that changed, with some around each. A gap is
-// {skipped: how many}.
+// folded returns the lines to show: those that changed, with some around each. A gap of
+// more than three is {skipped: how many}.
 export function folded(lines, around = 2) {
   const near = lines.map((_, i) => lines.slice(Math.max(0, i - around), i + around + 1).some((l) => l.before !== l.after));
   const shown = [];
-  for (const [i, line] of lines.entries()) {
-    if (near[i]) shown.push({ ...line, number: i + 1 });
-    else if (shown.at(-1)?.skipped) shown.at(-1).skipped++;
-    else shown.push({ skipped: 1 });
+  for (let i = 0; i < lines.length; ) {
+    const next = near.indexOf(true, i);
+    const gap = (next < 0 ? lines.length : next) - i;
+    if (gap > 3) shown.push({ skipped: gap });
+    else shown.push(...lines.slice(i, i + gap));
+    i += gap;
+    if (i < lines.length) shown.push(lines[i++]);
   }
   return shown;
 }

@@ -74,14 +74,16 @@ export function start(section, context) {
     byID("proxy-reset").hidden = proxy.value === home;
     showCommand(shown.steps ?? [], !shown.document || shown.steps.length > 0);
     showNotes(shown.notes ?? []);
-    showDocument(shown.document, address.address);
+    showDocument(shown.document);
     about.show(result.names ?? [], address.address ?? home);
     grow();
   }
 
   // grow makes the field as high as its text.
   function grow() {
-    image.rows = Math.min(Math.max(image.value.split("\n").length, 1), 14);
+    const lines = image.value.split("\n").length;
+    image.rows = Math.min(lines, 14);
+    image.classList.toggle("long", lines > 1);
   }
 
   function showCommand(steps, wanted) {
@@ -102,22 +104,22 @@ export function start(section, context) {
     list.hidden = notes.length === 0;
   }
 
-  function showDocument(document, address) {
+  function showDocument(document) {
     rewritten = document?.text ?? "";
     byID("rewritten").hidden = byID("rewritten-below").hidden = !document;
     byID("rewritten-copied").textContent = "";
     if (!document) return;
     const lines = folded(document.lines);
-    const changed = lines.some((l) => !l.skipped);
+    const changed = lines.some((l) => l.before !== l.after);
     byID("diff").replaceChildren(...(changed ? lines.flatMap(diffLines) : [el("p", { class: "empty" }, t("rewritten.same"))]));
-    byID("rewritten-hint").textContent = changed ? t("rewritten.hint", { proxy: address }) : "";
+    byID("rewritten-hint").textContent = changed ? t("rewritten.hint") : "";
     byID("refusals").replaceChildren(
       ...document.images.filter((i) => i.error).map((i) => el("li", {}, t("line", { line: i.line, reason: t(i.error.key, i.error.values) }))),
     );
   }
 
   function diffLines(line) {
-    if (line.skipped) return [el("p", { class: "gap" }, line.skipped === 1 ? t("gap.one") : t("gap", { n: line.skipped }))];
+    if (line.skipped) return [el("p", { class: "gap" }, t("gap", { n: line.skipped }))];
     const row = (sign, name, text) => el("p", { class: name }, el("span", { class: "sign", "aria-hidden": "true" }, sign), el(sign === "-" ? "del" : sign === "+" ? "ins" : "span", {}, text || " "));
     if (line.before === line.after) return [row(" ", "same", line.before)];
     return [row("-", "old", line.before), row("+", "new", line.after)];

@@ -53,21 +53,25 @@ export function start(section, { t, fetchJSON, onLanguage }) {
 
   function drawPlan() {
     const line = plan.command ?? "";
-    const dry = line.endsWith("| sh") ? `${line} -s -- -n` : "";
+    const piped = line.endsWith("| sh");
     return [
       ...(line ? [el("h2", {}, t("oneLine")), el("p", { class: "hint" }, t("oneLine.hint", { client })), box(t("command"), line)] : []),
-      ...(dry ? [el("p", { class: "hint gap" }, t("dry")), box(t("dry.label"), dry)] : []),
+      ...(piped ? [el("p", { class: "hint gap" }, t("dry")), box(t("dry.label"), `${line} -s -- -n`)] : []),
+      ...(piped ? [el("p", { class: "hint gap" }, t("undo")), box(t("undo.label"), `${line} -s -- -undo`)] : []),
       ...(plan.files?.length ? [el("h2", {}, t("byHand")), ...plan.files.flatMap(file)] : []),
       ...(plan.restart ? [el("h2", {}, t("restart")), box(t("command"), plan.restart)] : []),
-      ...(plan.notes?.length ? [el("h2", {}, t("notes")), el("ul", { class: "notes" }, plan.notes.map((n) => el("li", {}, n)))] : []),
+      ...(plan.notes?.length ? [el("h2", {}, t("notes")), el("ul", { class: "notes" }, plan.notes.map((n) => el("li", { lang: "en" }, n)))] : []),
     ];
   }
 
   function file({ path, content, merge, note }) {
     const name = path.split("/").at(-1);
     const give = el("button", { type: "button", class: "second", click: () => download(name, content) }, t("download"));
-    const hints = [merge && t("merge"), note].filter(Boolean);
-    return [box(path, content, give), ...hints.map((h) => el("p", { class: "hint below" }, h))];
+    return [
+      box(path, content, give),
+      merge && el("p", { class: "hint below" }, t("merge")),
+      note && el("p", { class: "hint below", lang: "en" }, note), // the node's words
+    ].filter(Boolean);
   }
 
   // box shows a text with a button that copies it.

@@ -18,7 +18,9 @@ export const words = {
     "merge": "If the file exists already, put this into it; the rest of it stays.",
     "restart": "Then restart",
     "notes": "Good to know",
-    "missing": "This node does not write files for {client} yet: it is of an earlier version. The documentation (docs/clients.md) has them."
+    "missing": "This node does not write files for {client} yet: it is of an earlier version. The documentation (docs/clients.md) has them.",
+    "undo": "To take it back later:",
+    "undo.label": "Undo"
   },
   "zh": {
     "title": "配置客户端",
@@ -36,6 +38,8 @@ export const words = {
     "merge": "如果文件已存在，请将这些内容合并进去，其余部分保持不变。",
     "restart": "然后重启",
     "notes": "须知",
-    "missing": "此节点的版本较旧，尚不能生成 {client} 的文件，请参阅文档 docs/clients.md。"
+    "missing": "此节点的版本较旧，尚不能生成 {client} 的文件，请参阅文档 docs/clients.md。",
+    "undo": "以后如需撤销：",
+    "undo.label": "撤销"
   }
 };
