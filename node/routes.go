@@ -36,6 +36,7 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/doctor", gate.Operators, n.doctor},
 		{"POST /_/warm", gate.Operators, n.warmer},
 		{"GET /_/images", gate.Guarded, of(n.steward.images)},
+		{"GET /_/image", gate.Public, lookup{n.steward}}, // it judges the visitor as a pull does
 		{"POST /_/purge", gate.Operators, of(n.steward.purge)},
 		{"POST /_/pin", gate.Operators, of(n.steward.pin)},
 		{"POST /_/unpin", gate.Operators, of(n.steward.unpin)},

@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -119,9 +121,25 @@ func TestUnknownNamesAreRefusedInTheAskersForm(t *testing.T) {
 	}
 	for _, host := range []string{"<script>alert(1)</script>.example", "a\"b.example", "evil.example:<b>", strings.Repeat("a.", 300) + "com", "&amp;"} {
 		w := statusAt(t, g, Public, host, http.Header{"Accept": {"text/html"}})
-		if w.Code != http.StatusMisdirectedRequest || strings.Contains(w.Body.String(), "script") || strings.Contains(w.Body.String(), "<b>") || w.Body.Len() > 2000 {
+		if w.Code != http.StatusMisdirectedRequest || strings.Contains(w.Body.String(), "script") || strings.Contains(w.Body.String(), "<b>") || w.Body.Len() > 4000 {
 			t.Errorf("Host %q: %d, %s", host, w.Code, w.Body)
 		}
+	}
+}
+
+// The page's policy lets its own style apply, and nothing else.
+func TestThePageOfAnUnknownNameHasAStrictPolicy(t *testing.T) {
+	t.Parallel()
+	w := statusAt(t, newGate(t, ""), Public, "proxy.corp.example", http.Header{"Accept": {"text/html"}})
+	_, rest, _ := strings.Cut(w.Body.String(), "<style>")
+	style, _, found := strings.Cut(rest, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; sandbox"
+	if got := w.Header().Get("Content-Security-Policy"); !found || got != want {
+		t.Errorf("the policy is %q, want %q", got, want)
+	}
+	if strings.Count(w.Body.String(), "此节点不认识名称 proxy.corp.example") != 1 {
+		t.Errorf("there is no Chinese:\n%s", w.Body)
 	}
 }
 

@@ -125,14 +125,15 @@ var rewritings = []rewriting{
 	{Text: "docker pull -a x", want: "docker pull -a p:80/x", notes: []string{"allTags"}},
 	{Text: "docker pull --all-tags x:1", reason: "allTagsName"},
 	{Text: "docker pull --all-tags x@" + pinned, reason: "allTagsName"},
-	{Text: "docker pull -a x", Tool: "nerdctl", reason: "allTagsTool"},
+	{Text: "docker pull -a x", Tool: "nerdctl", reason: "flagTool"},
 	{Text: "docker pull --disable-content-trust x", reason: "flag"},
 	{Text: "docker pull --platform=$(id) x", reason: "platform"},
 	{Text: "docker pull --platform x", reason: "platform"},
 	{Text: "docker pull --platform", reason: "platform"},
 	{Text: "docker pull x y", reason: "words"},
 	{Text: "docker pull", reason: "noName"},
-	{Text: "docker run x", reason: "notPull"},
+	{Text: "docker run x", want: full("docker", "p:80/x", "x")},
+	{Text: "docker push x", reason: "notPull"},
 	{Text: "docker -H tcp://a pull x", reason: "notPull"},
 
 	// Junk around a name.
@@ -324,6 +325,7 @@ const nasty = ["$(id)", "\x60id\x60", ";", "|", "&", ">", "<", "\n", "\r", "\0",
   "!", "#", "%", "^", "(", ")", "=", "+", ",", " ", "\t", "\u2028", "\u00a0", "é", "-", "--x", "@", ":", "/", "//", "..", "A", "_", "."];
 const pick = (list) => list[below(list.length)];
 const plain = /^[A-Za-z0-9._:\/@ -]+$/;
+const option = / -(?!-platform |-quiet |-all-tags |-version |-override-os |-override-arch |-override-variant |-namespace |-context |n |r |q |a )/;
 const bad = [];
 let commands = 0;
 for (let i = 0; i < rounds; i++) {
@@ -336,7 +338,8 @@ for (let i = 0; i < rounds; i++) {
   const aliases = { "localhost:5000": text, [text]: pick(nasty) };
   const got = rewrite(text, { tool: i % 5 ? pick(tools) : text, proxy: address, aliases, defaultRegistry: "registry-1.docker.io" });
   if (got.steps) commands++;
-  for (const s of got.steps ?? []) if (!plain.test(s) || / -(?!-platform |-quiet |-all-tags |q |a )/.test(s)) bad.push(text + " -> " + s);
+  for (const n of got.names ?? []) if (!plain.test(n)) bad.push(text + " -> " + n);
+  for (const s of got.steps ?? []) if (!plain.test(s.replace(/ --version [\w.+-]+$/, "")) || option.test(s)) bad.push(text + " -> " + s);
 }
 console.log(JSON.stringify({ Bad: bad.slice(0, 10), Commands: commands }));
 `, struct {

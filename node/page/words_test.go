@@ -17,7 +17,10 @@ var tables = []string{"shell", "pull", "setup", "cluster", "traffic", "cache", "
 // saidBy are the files that take their sentences from each table, beside index.html.
 var saidBy = map[string][]string{
 	"shell": {"app.js", "ask.js", "pull.js", "setup.js", "cluster.js", "traffic.js", "cache.js", "doctor.js"},
-	"pull":  {"pull.js", "reference.js"}, "setup": {"setup.js"},
+	"pull": {
+		"pull.js", "about.js", "reference.js", "names.js", "addresses.js", "commands.js", "steps.js", "edits.js", "dockerfile.js", "yaml.js",
+	},
+	"setup":   {"setup.js"},
 	"cluster": {"cluster.js", "facts.js", "parts.js"}, "traffic": {"traffic.js", "parts.js"}, "cache": {"cache.js"}, "doctor": {"doctor.js"},
 }
 
@@ -77,8 +80,8 @@ type use struct {
 // uses returns the keys that a script names: t("key"), t("begin." + x), a Refusal's
 // and a note's of reference.js, and a Problem's of ask.js.
 func uses(script string) (all []use) {
-	for _, m := range regexp.MustCompile(`\b(t|refuse|note|say|new Problem)\(\s*(?:[\w.]+, )?"([^"]+)"( \+)?`).FindAllStringSubmatch(script, -1) {
-		begin := map[string]string{"refuse": "error.", "note": "note.", "new Problem": "problem."}[m[1]]
+	for _, m := range regexp.MustCompile(`\b(t|refuse|note|say|skip|new Problem)\(\s*(?:[\w.]+, )?"([^"]+)"( \+)?`).FindAllStringSubmatch(script, -1) {
+		begin := map[string]string{"refuse": "error.", "skip": "error.", "note": "note.", "new Problem": "problem."}[m[1]]
 		all = append(all, use{begin + m[2], m[3] == ""})
 	}
 	// t(done ? "copied" : "copy.failed")

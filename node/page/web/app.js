@@ -92,7 +92,8 @@ function section(view) {
   return document.querySelector(`[data-view="${view}"]`);
 }
 
-// go shows the view that the address names. Only a change of view moves the focus.
+// go shows the view that the address names. A change of view moves the focus to its
+// heading; a view that the page opens with has it in its field data-first.
 function go() {
   const { view, query } = place(location.hash, Object.keys(views), current || "pull");
   const before = current;
@@ -100,13 +101,14 @@ function go() {
   if (before && before !== view) views[before].running.hide?.();
   current = view;
   for (const name of Object.keys(views)) section(name).hidden = name !== view;
-  for (const a of document.querySelectorAll("nav a")) {
+  for (const a of document.querySelectorAll(".views a")) {
     if (a.hash === `#/${view}`) a.setAttribute("aria-current", "page");
     else a.removeAttribute("aria-current");
   }
   document.title = `${say(view, "title")} · OCI-Proxy`;
   if (!started) views[view].running = views[view].module.start(section(view), contextOf(view)) ?? {};
   views[view].running.show?.(query);
+  if (!before) section(view).querySelector("[data-first]")?.focus({ preventScroll: true });
   if (!before || before === view) return;
   scrollTo(0, 0);
   section(view).querySelector("h1").focus({ preventScroll: true });

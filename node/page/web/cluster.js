@@ -87,7 +87,7 @@ export function start(section, context) {
     const since = ago(m.since, context.language());
     return [
       el("span", { class: "who" }, el("strong", {}, m.name), m.self && el("span", { class: "under" }, t("self"))),
-      el("span", {}, badge(t("state." + m.state), levels[m.state] ?? "plain"), el("span", { class: "under" }, since)),
+      el("span", {}, badge(t("state." + m.state), levels[m.state] ?? "calm"), el("span", { class: "under" }, since)),
       m.version || "–", m.zone || "–", m.share > 0 ? percent(m.share) : "–", diskCell,
       m.stats?.hour ? bytes(served(m.stats, recent)) : "–", m.stats ? count(m.stats.pulls ?? 0, context.language()) : "–",
     ];

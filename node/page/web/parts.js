@@ -25,7 +25,7 @@ export function bar(part, label, kind = "") {
 }
 
 // badge is a word in a colour: good, warn, bad or plain.
-export function badge(text, level = "plain") {
+export function badge(text, level = "calm") {
   return el("span", { class: `badge ${level}` }, text);
 }
 

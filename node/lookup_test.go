@@ -1,0 +1,119 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// lookUp asks a node what pulls would get.
+func lookUp(t *testing.T, p *proxy, header []string, names ...string) (all lookupAnswer) {
+	t.Helper()
+	a := p.get("/_/image?"+url.Values{"name": names}.Encode(), header...)
+	if err := json.Unmarshal(a.body, &all); err != nil || a.StatusCode != http.StatusOK {
+		t.Fatalf("%d %v %s", a.StatusCode, err, a.body)
+	}
+	return all
+}
+
+// why is what refuses a pull, "" if nothing does.
+func why(r *lookupRefusal) string {
+	if r == nil {
+		return ""
+	}
+	return r.Why
+}
+
+// What a lookup says and what a pull gets is the same, for everybody and every name.
+func TestALookupSaysWhatAPullGets(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	up.PutImage(repo, "v1", random(1, 1000))
+	up.PutImage("open/app", "v1", random(2, 1000))
+	p := newProxy(t, up, settings{
+		top:      users + "whitelist_mode: true\n" + fmt.Sprintf("access:\n- {users: [bob], allow: [%q]}\n- {deny: [%q]}", up.Host()+"/team/**", "mine/"+repo),
+		registry: "alias: [mine]",
+	})
+	for _, name := range []string{repo, "open/app", up.Host() + "/" + repo, "mine/" + repo, "mine/open/app", "ghcr.io/a/b", "127.0.0.1:9/a/b"} {
+		for who, header := range map[string][]string{"bob": basic("bob", "x7"), "a stranger": nil, "a wrong bob": basic("bob", "wrong")} {
+			line := lookUp(t, p, header, name+":v1").Names[0]
+			a := p.get("/v2/"+name+"/manifests/v1", header...)
+			if refused := a.StatusCode == http.StatusForbidden; refused != (line.Refused != nil) {
+				t.Errorf("%s: %s is answered %d, and looked up as %+v", who, name, a.StatusCode, line.Refused)
+			} else if refused && !strings.Contains(line.Refused.Reason, a.wantError(t, http.StatusForbidden, "DENIED").Reason) {
+				t.Errorf("%s: %s: the pull says %s, the lookup %q", who, name, a.body, line.Refused.Reason)
+			}
+		}
+	}
+	bob := lookUp(t, p, basic("bob", "x7"), repo, "open/app")
+	if bob.User != "bob" || bob.Names[0].Refused != nil || why(bob.Names[0].WithoutLogin) != "access" || bob.Names[1].WithoutLogin != nil {
+		t.Errorf("bob is told %+v", bob)
+	}
+}
+
+func TestALookupTellsStrangersNothing(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	up.PutImage(repo, "v1", random(1, 1000))
+	p := newProxy(t, up, settings{top: login + "}\nwhitelist_mode: true\naccess: [{deny: ['ghcr.io/**']}]"})
+	user := basic("puller", "right:one")
+	p.get("/v2/"+repo+"/manifests/v1", user...).want(t, http.StatusOK)
+	for who, header := range map[string][]string{"a stranger": nil, "a wrong user": basic("puller", "wrong")} {
+		if got := lookUp(t, p, header, repo+":v1", "ghcr.io/a/b"); !got.Login || !got.Auth || got.User != "" || len(got.Names) != 0 {
+			t.Errorf("%s is told %+v", who, got)
+		}
+	}
+	got := lookUp(t, p, user, repo+":v1", "ghcr.io/a/b", "Not A Name")
+	if got.Login || got.User != "puller" || why(got.Names[0].WithoutLogin) != "login" || why(got.Names[1].Refused) != "whitelist" || got.Names[2].Error == "" {
+		t.Errorf("the user is told %+v", got)
+	}
+}
+
+// It asks no registry. What is held of private registries, and what the rules refuse, is not
+// told.
+func TestALookupTellsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	s := shelf{t, up, random(9, 5_000)}
+	img := s.put(repo, "v1", "arm64", 1)
+	s.put(repo, "v2", "amd64", 2)
+	p := newProxy(t, up, settings{})
+	for _, path := range []string{"/manifests/v1", "/manifests/v2", "/blobs/" + img.Config.String(), "/blobs/" + img.Layers[0].String()} {
+		p.get("/v2/"+repo+path).want(t, http.StatusOK)
+	}
+	before := len(up.Requests())
+	all := lookUp(t, p, nil, repo+":v1", repo+"@"+img.Manifest.String(), repo+":none", "other/app").Names
+	for i, line := range all[:2] {
+		if len(line.Cached) != 1 {
+			t.Fatalf("%d: %+v", i, line)
+		}
+		c := line.Cached[0]
+		if c.Digest != img.Manifest.String() || strings.Join(c.Platforms, " ") != "linux/arm64" || c.Held <= 10_000 || c.Size-c.Held != 5_000 {
+			t.Errorf("%d: %+v", i, c)
+		}
+	}
+	if strings.Join(all[0].Tags, " ") != "v2" || len(all[2].Cached) != 0 || strings.Join(all[2].Tags, " ") != "v1 v2" || len(all[3].Cached)+len(all[3].Tags) != 0 {
+		t.Errorf("%+v", all)
+	}
+	if n := len(up.Requests()) - before; n != 0 {
+		t.Errorf("%d requests reached the registry", n)
+	}
+	hidden := newProxy(t, up, settings{registry: "private: true"})
+	hidden.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	if got := lookUp(t, hidden, nil, repo+":v1").Names[0]; got.Cached != nil || got.Tags != nil || got.Refused != nil {
+		t.Errorf("of a private registry: %+v", got)
+	}
+}
+
+func TestALookupIsBounded(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, upstreamtest.New(t), settings{})
+	p.get("/_/image").wantError(t, http.StatusBadRequest, "UNSUPPORTED")
+	p.get("/_/image?"+strings.Repeat("name=a&", lookupNames+1)).wantError(t, http.StatusBadRequest, "UNSUPPORTED")
+	ask(t, p, http.MethodGet, "/_/image?name=a", "evil.example").wantError(t, http.StatusMisdirectedRequest, "DENIED")
+}
