@@ -60,8 +60,14 @@ func eventsText() string {
 	return events
 }
 
-// A stage is a node that tells what a test says. refused are paths that need an admin.
+// stage is a node that tells what told has. refused are paths that need an admin.
 func stage(t *testing.T, script string, refused ...string) *httptest.Server {
+	t.Helper()
+	return stageOf(t, told, eventsText(), script, refused...)
+}
+
+// stageOf is a node that gives those answers, and tells those events to who watches.
+func stageOf(t *testing.T, told map[string]string, events, script string, refused ...string) *httptest.Server {
 	t.Helper()
 	page := New("https://mirror.example.com", "", nil)
 	driven := strings.Replace(string(render(read(t, "index.html"), "https://mirror.example.com", "", nil)), "</head>", `<script type="module" src="drive.js"></script></head>`, 1)
@@ -78,7 +84,7 @@ func stage(t *testing.T, script string, refused ...string) *httptest.Server {
 		switch {
 		case path == "_/events":
 			w.Header().Set("Content-Type", "text/event-stream")
-			fmt.Fprint(w, eventsText())
+			fmt.Fprint(w, events)
 		case known:
 			if strings.HasPrefix(path, "_/purge") || strings.HasPrefix(path, "_/doctor") {
 				if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
@@ -226,6 +232,7 @@ document.getElementById("target").form.requestSubmit();
 await until(() => text("doctor", ".verdict.bad"));
 see("verdict", text("doctor", ".verdict.bad"));
 see("groups", text("doctor", "summary"));
+see("objects", document.body.textContent.includes("[object"));
 finish();
 `, "_/unpin")
 	shows(t, server, "/?lang=zh", strings.Join([]string{
@@ -240,8 +247,33 @@ finish();
 		"not found=没有匹配的镜像。",
 		"health=disk_full",
 		"verdict=tls 在 node-b 失败： <i>unknown authority</i>处理办法：give it as ca_file",
-		"groups=ghcr.io，从 node-b 检查 （1 步） | ghcr.io，从 node-a 检查 （1 步）",
+		"groups=ghcr.io，从 node-b 检查 （1 步） | ghcr.io，从 node-a 检查 （1 步）", "objects=false",
 	}, "\n"), "403") // the browser's own line about a refused request
+}
+
+// A node on its own, of which nobody has asked anything, says what to do.
+func TestEmptyViewsTeach(t *testing.T) {
+	t.Parallel()
+	server := stageOf(t, map[string]string{
+		"_/cluster": `{"ring":"","missing":[],"members":[{"id":"x","name":"oci-proxy","state":"active","since":"2026-01-01T00:00:00Z","share":1,"version":"1.0","self":true,"healthy":true,"stats":{"max_size":0,"registries":{}}}]}`,
+		"_/stats":   `{}`, "_/images": `{"images":[],"missing":[]}`,
+	}, "retry: 3600000\n\nevent: hello\ndata: {\"node\":\"oci-proxy\",\"version\":\"1.0\",\"admin\":false}\n\nevent: upstreams\ndata: []\n\nevent: pulls\ndata: {\"pulls\":[],\"more\":0}\n\n", `
+await go("#/cluster", () => text("cluster", ".code pre"));
+see("cluster", text("cluster", ".verdict") + text("cluster", ".steps li:first-child") + text("cluster", ".code pre").split("secret_file")[0].replace(location.hostname, "HOST"));
+await go("#/traffic", () => text("traffic", ".pulls, .nothing").includes("pulled") && text("traffic", ".nothing").includes("No registry"));
+see("traffic", text("traffic", ".nothing-title, pre"));
+await go("#/cache", () => text("cache", ".nothing pre"));
+see("cache", text("cache", ".nothing-title, pre"));
+see("no text", document.body.textContent.includes("[object") || document.body.textContent.includes("undefined") || document.body.textContent.includes("NaN"));
+finish();
+`)
+	shows(t, server, "/?lang=en", strings.Join([]string{
+		"cluster=This node works on its own. Nodes that form a cluster share what they hold, and ask each registry once for all of them." +
+			`Two nodes or more make a cluster. Do this on each of them, this one too.cluster: seeds: ["HOST:7946"]`,
+		"traffic=Loading… | Nothing was pulled yet. | docker pull mirror.example.com/docker.io/library/alpine | Loading… | No registry was asked yet.",
+		"cache=Nothing is cached yet. | docker pull mirror.example.com/docker.io/library/alpine",
+		"no text=false",
+	}, "\n"))
 }
 
 func TestFactsOfAnswers(t *testing.T) {

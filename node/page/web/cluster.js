@@ -52,7 +52,7 @@ export function start(section, context) {
     const holds = (m) => found && (found.holders ?? []).includes(m.name);
     const paths = shown.map((m, i) => {
       const owns = found && found.owner === m.name;
-      const p = svg("path", { d: slice(parts[i].from, parts[i].to, owns ? 100 : 92, 62), class: `member m${i % 8}${found && !owns && !holds(m) ? " dim" : ""}` });
+      const p = svg("path", { d: slice(parts[i].from, parts[i].to, owns ? 100 : 92, 62), class: `member m${i % 8}${shown.length === 1 ? " whole" : ""}${found && !owns && !holds(m) ? " dim" : ""}` });
       p.append(svg("title", {}, `${m.name}: ${percent(m.share)}`));
       return p;
     });

@@ -42,7 +42,7 @@ export function table(columns, rows, caption) {
 
 // nothing is what stands where there is nothing yet, and what to do about it.
 export function nothing(title, ...more) {
-  return el("div", { class: "nothing" }, el("p", { class: "nothing-title" }, title), more);
+  return el("div", { class: "nothing" }, el("p", { class: "nothing-title" }, title), more.flat());
 }
 
 // code is a text to copy, with a button.

@@ -25,7 +25,7 @@ export function drawHour(context, hour) {
   const height = 160;
   const columns = hour.requests.length;
   const sums = hour.requests.map((_, i) => series.reduce((sum, name) => sum + hour[name][i], 0));
-  const top = ceiling(Math.max(...sums, 1));
+  const top = ceiling(Math.max(...sums, 1024));
   const step = width / columns;
   const bars = stack(series.map((name) => hour[name]), top, height).map((parts, i) => {
     const made = parts.filter((p) => p.height > 0).map((p) => svg("rect", { x: i * step + 1, width: step - 2, y: p.y, height: Math.max(1, p.height), class: kinds[series[p.series]] }));
