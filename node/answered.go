@@ -11,8 +11,8 @@ import (
 	"oci-proxy/transfer/wire"
 )
 
-// answered counts an answer to a client.
-func (n *Node) answered(a metrics.Answer) {
+// countAnswer counts an answer to a client, also for those who watch.
+func countAnswer(n *Node, a metrics.Answer) {
 	n.metrics.Answered(a)
 	if a.Pull && a.Code < http.StatusBadRequest {
 		n.events.live.Answered(a.First)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"oci-proxy/node/config"
+	"oci-proxy/node/figures"
 	"oci-proxy/node/live"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
@@ -287,5 +288,38 @@ func TestADrainEndsEvents(t *testing.T) {
 	}
 	if err := p.node.events.live.Serve(nil, nil, live.Viewer{}); err != live.ErrEnding {
 		t.Errorf("after the drain: %v", err)
+	}
+}
+
+// Each member tells the others its last hour, so one node shows that of all.
+func TestMeshHourIsThatOfAllMembers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	b := c.blob(100_000)
+	c.pull(0, b)
+	c.pull(0, b)
+	c.pull(1, b)
+	var told struct {
+		Members []struct {
+			Stats struct{ Hour *figures.Hour }
+		}
+	}
+	c.await("the nodes have counted what they sent", func() bool { // after the client has it
+		told.Members = nil
+		c.json(1, "/_/cluster", &told)
+		var requests int64
+		for _, m := range told.Members {
+			sum := m.Stats.Hour.Sum()
+			requests += sum[figures.Requests]
+		}
+		return len(told.Members) == 2 && requests == 3
+	})
+	h := c.nodes[1].node.events.hour()
+	var sent int64
+	for i := range h.Requests {
+		sent += h.Hit[i] + h.Peer[i] + h.Miss[i]
+	}
+	if h.Nodes != 2 || h.Known != 2 || h.Whole.Requests != 3 || sent != 3*b.size {
+		t.Errorf("the hour of %d of %d nodes has %d requests and %d bytes", h.Nodes, h.Known, h.Whole.Requests, sent)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"oci-proxy/node/figures"
 	"oci-proxy/node/live"
-	"oci-proxy/transfer/flight"
+	"oci-proxy/transfer"
 	"oci-proxy/transfer/oci"
 )
 
@@ -43,7 +43,7 @@ func (p *reports) inFlight() []live.Pull {
 }
 
 // downloading is the row of a download.
-func downloading(d flight.Download) live.Pull {
+func downloading(d transfer.Download) live.Pull {
 	row := rowOfPull(d.Ref, "blob", d.Began)
 	row.Done, row.Total, row.Waiters = d.Done, d.Size, d.Aboard
 	if d.Size >= 0 || d.Done > 0 {

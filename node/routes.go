@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"oci-proxy/node/gate"
+	"oci-proxy/node/metrics"
 )
 
 // An endpoint is one URL, or everything below one that ends with a slash.
@@ -89,7 +90,7 @@ func audited(e endpoint, h http.Handler) http.Handler {
 
 // logged logs each request that h answers.
 func (n *Node) logged(h http.Handler) http.Handler {
-	return requestLog{log: n.log, address: n.gate.Address, id: n.gate.RequestID, counted: n.answered, label: n.registries.label}.around(h)
+	return requestLog{log: n.log, address: n.gate.Address, id: n.gate.RequestID, counted: func(a metrics.Answer) { countAnswer(n, a) }, label: n.registries.label}.around(h)
 }
 
 // protect keeps browsers from running any answer, whatever type a registry gave

@@ -157,8 +157,11 @@ func (f *Fetcher) PeersPassed() map[string]int64 { return f.mesh.Passed() }
 // or read from them.
 func (f *Fetcher) Flights() (flights, followers int) { return f.flights.Figures() }
 
+// A Download is what can be told of a download under way.
+type Download = flight.Download
+
 // Downloads lists the downloads under way that can be joined, in no order.
-func (f *Fetcher) Downloads() []flight.Download { return f.flights.Downloads() }
+func (f *Fetcher) Downloads() []Download { return f.flights.Downloads() }
 
 // Came is where bytes of blobs are counted that come from a registry for another member.
 func (f *Fetcher) Came(registry string) *atomic.Int64 {

@@ -62,7 +62,7 @@ func (c *Cluster) Describe(ctx context.Context) Description {
 		}
 		stats[one.Member.ID] = one.Figures
 	}
-	d.Members = c.list(v, stats)
+	d.Members = listed(c.network, v, stats)
 	return d
 }
 
@@ -73,20 +73,20 @@ func Sketch(c *Cluster) Description {
 		return Description{Members: []Member{c.alone()}, Missing: []Missing{}}
 	}
 	v := c.network.members.View()
-	return Description{Ring: ringOf(v), Missing: []Missing{}, Members: c.list(v, nil)}
+	return Description{Ring: ringOf(v), Missing: []Missing{}, Members: listed(c.network, v, nil)}
 }
 
-// list lists the members of a view, and those that are gone, by name.
-func (c *Cluster) list(v *membership.View, stats map[string]*figures.Node) (out []Member) {
+// listed are the members of a view, and those that are gone, by name.
+func listed(n *network, v *membership.View, stats map[string]*figures.Node) (out []Member) {
 	for i := range v.Members {
 		m := &v.Members[i]
 		out = append(out, Member{
 			ID: m.ID, Name: m.Name, Gossip: m.Gossip, Peer: m.Peer, State: stateOf(m), Since: m.Since, Share: v.Ring.Share(m.ID),
 			Weight: m.Weight, Zone: m.Zone, Version: m.Version, Egress: m.Egress, Self: m.ID == v.Self.ID,
-			Healthy: m.ID == v.Self.ID || m.Alive() && c.network.client.Healthy(m.ID), Stats: stats[m.ID], OldSecret: m.ID != v.Self.ID && c.network.key(m) > 0,
+			Healthy: m.ID == v.Self.ID || m.Alive() && n.client.Healthy(m.ID), Stats: stats[m.ID], OldSecret: m.ID != v.Self.ID && n.key(m) > 0,
 		})
 	}
-	for _, g := range c.network.members.Gone() {
+	for _, g := range n.members.Gone() {
 		out = append(out, Member{ID: g.ID, Name: g.Name, Gossip: g.Gossip, State: gone, Since: g.Since})
 	}
 	slices.SortFunc(out, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })

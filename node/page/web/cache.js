@@ -25,6 +25,7 @@ export function start(section, context) {
   let many = page;
   let opened = ""; // the image whose row is open
   let started = false;
+  let busy = false; // something is being done: one thing at a time
 
   work.root.hidden = true;
   work.body.append(log);
@@ -125,25 +126,21 @@ export function start(section, context) {
     log.lastChild.scrollIntoView({ block: "nearest" });
   }
 
-  // act does something, shows the answer's lines as they come, and looks again. It
-  // returns the last line.
+  // act does something, shows the answer's lines as they come, and looks again.
   async function act(what, path, body) {
+    if (busy) return say(t("busy"));
+    busy = true;
     log.replaceChildren();
     work.tools.replaceChildren();
     say(t("begin." + what, { name: (body.images ?? []).join(", ") }));
-    let last = null;
     try {
       const progress = new Map();
-      await readLines(await context.open(path, { body }), (l) => {
-        last = l;
-        tell(what, l, progress);
-      });
+      await readLines(await context.open(path, { body }), (l) => tell(l, progress));
     } catch (e) {
       say(refusal(e), "bad");
-      return null;
     }
+    busy = false;
     look();
-    return last;
   }
 
   function refusal(e) {
@@ -152,7 +149,7 @@ export function start(section, context) {
   }
 
   // tell shows a line of an answer. progress has the line of the log for each node.
-  function tell(what, l, progress) {
+  function tell(l, progress) {
     const about = l.image ?? l.digest ?? l.pattern ?? l.node ?? "";
     if (l.done) return say(t((l.failed ?? 0) + (l.bad ?? 0) > 0 ? "done.failed" : "done", { n: n(l.images ?? l.blobs ?? 0), failed: n((l.failed ?? 0) + (l.bad ?? 0)) }), (l.failed ?? 0) + (l.bad ?? 0) > 0 ? "bad" : "good");
     if (l.error) return say(`${about}: ${l.error}`, "bad");
@@ -167,6 +164,7 @@ export function start(section, context) {
 
   // purge shows first what would go.
   async function purge(image) {
+    if (busy) return say(t("busy"));
     log.replaceChildren();
     say(t("begin.dry", { name: image }));
     const plan = [];

@@ -52,7 +52,7 @@ export function start(section, context) {
     const holds = (m) => found && (found.holders ?? []).includes(m.name);
     const paths = shown.map((m, i) => {
       const owns = found && found.owner === m.name;
-      const p = svg("path", { d: slice(parts[i].from, parts[i].to, owns ? 100 : 92, 62), class: `member m${i % 8}${found && !owns && !holds(m) ? " dim" : ""}` });
+      const p = svg("path", { d: slice(parts[i].from, parts[i].to, owns ? 100 : 92, 62), class: `member m${i % 8}${shown.length === 1 ? " whole" : ""}${found && !owns && !holds(m) ? " dim" : ""}` });
       p.append(svg("title", {}, `${m.name}: ${percent(m.share)}`));
       return p;
     });
@@ -87,7 +87,7 @@ export function start(section, context) {
     const since = ago(m.since, context.language());
     return [
       el("span", { class: "who" }, el("strong", {}, m.name), m.self && el("span", { class: "under" }, t("self"))),
-      el("span", {}, badge(t("state." + m.state), levels[m.state] ?? "plain"), el("span", { class: "under" }, since)),
+      el("span", {}, badge(t("state." + m.state), levels[m.state] ?? "calm"), el("span", { class: "under" }, since)),
       m.version || "–", m.zone || "–", m.share > 0 ? percent(m.share) : "–", diskCell,
       m.stats?.hour ? bytes(served(m.stats, recent)) : "–", m.stats ? count(m.stats.pulls ?? 0, context.language()) : "–",
     ];

@@ -6,7 +6,7 @@ import { firstWrong, groups } from "./facts.js";
 import { readLines } from "./lines.js";
 import { badge, complaint, nothing, panel } from "./parts.js";
 
-const levels = { ok: "good", warning: "warn", error: "bad", skipped: "plain" };
+const levels = { ok: "good", warning: "warn", error: "bad", skipped: "calm" };
 
 export function start(section, context) {
   const { t } = context;
@@ -36,8 +36,8 @@ export function start(section, context) {
   }
 
   function drawStep(s) {
-    return el("li", { class: `step ${levels[s.level] ?? "plain"}` },
-      el("div", { class: "step-head" }, el("strong", {}, s.step), badge(t("level." + s.level), levels[s.level] ?? "plain"), el("span", { class: "soft number" }, t("took", { ms: String(s.took_ms) }))),
+    return el("li", { class: `step ${levels[s.level] ?? "calm"}` },
+      el("div", { class: "step-head" }, el("strong", {}, s.step), badge(t("level." + s.level), levels[s.level] ?? "calm"), el("span", { class: "soft number" }, t("took", { ms: String(s.took_ms) }))),
       el("p", {}, s.text), s.advice && el("p", { class: "advice" }, t("advice", { advice: s.advice })));
   }
 

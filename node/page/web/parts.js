@@ -25,7 +25,7 @@ export function bar(part, label, kind = "") {
 }
 
 // badge is a word in a colour: good, warn, bad or plain.
-export function badge(text, level = "plain") {
+export function badge(text, level = "calm") {
   return el("span", { class: `badge ${level}` }, text);
 }
 
@@ -42,7 +42,7 @@ export function table(columns, rows, caption) {
 
 // nothing is what stands where there is nothing yet, and what to do about it.
 export function nothing(title, ...more) {
-  return el("div", { class: "nothing" }, el("p", { class: "nothing-title" }, title), more);
+  return el("div", { class: "nothing" }, el("p", { class: "nothing-title" }, title), more.flat());
 }
 
 // code is a text to copy, with a button.

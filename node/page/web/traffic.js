@@ -10,7 +10,7 @@ import { badge, bar, complaint, light, nothing, panel, table, tile } from "./par
 const every = 10000; // ms from one look at the whole cluster to the next
 const series = ["hit_bytes", "peer_hit_bytes", "miss_bytes"]; // from the bottom
 const kinds = { hit_bytes: "hit", peer_hit_bytes: "peer", miss_bytes: "miss" };
-const sources = { hit: "good", checked: "good", peer: "peer", miss: "miss", collapsed: "miss", stale: "warn", waiting: "plain" };
+const sources = { hit: "good", checked: "good", peer: "peer", miss: "miss", collapsed: "miss", stale: "warn", waiting: "calm" };
 
 // milliseconds is a time as people read it.
 function milliseconds(ms) {
@@ -25,7 +25,7 @@ export function drawHour(context, hour) {
   const height = 160;
   const columns = hour.requests.length;
   const sums = hour.requests.map((_, i) => series.reduce((sum, name) => sum + hour[name][i], 0));
-  const top = ceiling(Math.max(...sums, 1));
+  const top = ceiling(Math.max(...sums, 1024));
   const step = width / columns;
   const bars = stack(series.map((name) => hour[name]), top, height).map((parts, i) => {
     const made = parts.filter((p) => p.height > 0).map((p) => svg("rect", { x: i * step + 1, width: step - 2, y: p.y, height: Math.max(1, p.height), class: kinds[series[p.series]] }));
@@ -100,7 +100,7 @@ export function start(section, context) {
       return;
     }
     const rows = images.map((one) => el("li", { class: "pull" },
-      el("div", { class: "pull-head" }, el("strong", { class: "name" }, one.name), el("span", {}, [...one.sources].map((s) => badge(t("source." + s), sources[s] ?? "plain")))),
+      el("div", { class: "pull-head" }, el("strong", { class: "name" }, one.name), el("span", {}, [...one.sources].map((s) => badge(t("source." + s), sources[s] ?? "calm")))),
       one.total > 0 ? bar(one.done / one.total, t("progress", { done: bytes(one.done), total: bytes(one.total) })) : bar(0, t("progress.unknown", { done: bytes(one.done) }), "unknown"),
       el("div", { class: "pull-foot" },
         el("span", {}, one.total >= 0 ? t("progress", { done: bytes(one.done), total: bytes(one.total) }) : t("progress.unknown", { done: bytes(one.done) })),
@@ -133,7 +133,7 @@ export function start(section, context) {
   }
 
   function registryRow(r) {
-    const level = { up: "good", limited: "warn", down: "bad" }[r.state] ?? "plain";
+    const level = { up: "good", limited: "warn", down: "bad" }[r.state] ?? "calm";
     const name = [el("strong", {}, r.registry), r.host !== r.registry && el("span", { class: "under" }, t("mirror", { host: r.host }))];
     const known = r.rate_limit !== null && r.rate_limit !== undefined;
     const reset = known ? new Date(r.rate_reset).getTime() : 0;
