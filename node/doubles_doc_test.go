@@ -1,43 +1,17 @@
 package node
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-)
 
-const (
-	doublesDoc   = "../docs/registries.md"
-	doublesBegin = "<!-- doubles: written by go test ./node -run TestDoublesDoc -update -->\n"
-	doublesEnd   = "<!-- end of doubles -->\n"
+	"oci-proxy/transfer/testkit"
 )
-
-var update = flag.Bool("update", false, "write the table of doubles into docs/registries.md")
 
 // The table in docs/registries.md is that of the doubles.
 func TestDoublesDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(doublesDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(doc), doublesBegin)
-	_, after, ended := strings.Cut(rest, doublesEnd)
-	if !begun || !ended {
-		t.Fatalf("%s lacks the marks %q and %q", doublesDoc, doublesBegin, doublesEnd)
-	}
-	want := before + doublesBegin + doublesTable() + doublesEnd + after
-	if want == string(doc) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s differs from the doubles; run: go test ./node -run TestDoublesDoc -update", doublesDoc)
-	}
-	if err := os.WriteFile(doublesDoc, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Document(t, "../docs/registries.md", "doubles", doublesTable())
 }
 
 // doublesTable returns the table of doubles for readers.

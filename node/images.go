@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -214,16 +215,26 @@ func (s *steward) canonical(name string) string {
 	return config.Canonical(name)
 }
 
-// ask reads a request to do something, and reports false if it refused it.
-func (s *steward) ask(w http.ResponseWriter, r *http.Request, into any, want string) bool {
+// errUnasked: a request to do something is not of the form that says what.
+var errUnasked = errors.New("it does not say what")
+
+// ask reads a request to do something, which check looks at, and reports false if it refused
+// it. want is how the body is to look; check may return errUnasked.
+func (s *steward) ask(w http.ResponseWriter, r *http.Request, into any, want string, check func() error) bool {
 	if !typed(w, r, "application/json") {
 		return false
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk)).Decode(into); err != nil {
-		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: "the body must be " + want})
-		return false
+	err := errUnasked
+	if json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk)).Decode(into) == nil {
+		err = check()
 	}
-	return true
+	if errors.Is(err, errUnasked) {
+		err = errors.New("the body must be " + want)
+	}
+	if err != nil {
+		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: err.Error()})
+	}
+	return err == nil
 }
 
 // order makes a member do something. What it could not do is an error.

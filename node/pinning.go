@@ -13,7 +13,6 @@ import (
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/keeper"
-	"oci-proxy/node/reply"
 	"oci-proxy/transfer/oci"
 )
 
@@ -46,11 +45,13 @@ func (s *steward) change(w http.ResponseWriter, r *http.Request, one func(contex
 	var ask struct {
 		Images []string `json:"images"`
 	}
-	if !s.ask(w, r, &ask, want) {
-		return
+	named := func() error {
+		if len(ask.Images) == 0 {
+			return errUnasked
+		}
+		return nil
 	}
-	if len(ask.Images) == 0 {
-		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: "the body must be " + want})
+	if !s.ask(w, r, &ask, want, named) {
 		return
 	}
 	lines(w, func(put func(any)) {

@@ -10,7 +10,6 @@ import (
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/keeper"
-	"oci-proxy/node/reply"
 	"oci-proxy/transfer/holdings"
 )
 
@@ -42,16 +41,14 @@ func (s *steward) purge(w http.ResponseWriter, r *http.Request) {
 		Patterns []string `json:"patterns"`
 		DryRun   bool     `json:"dry_run"`
 	}
-	if !s.ask(w, r, &ask, want) {
-		return
-	}
-	patterns, err := s.patterns(ask.Patterns)
-	if err != nil || len(patterns) == 0 {
-		message := "the body must be " + want
-		if err != nil {
-			message = err.Error()
+	var patterns []holdings.Pattern
+	parse := func() (err error) {
+		if patterns, err = s.patterns(ask.Patterns); err == nil && len(patterns) == 0 {
+			err = errUnasked
 		}
-		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "UNSUPPORTED", Message: message})
+		return err
+	}
+	if !s.ask(w, r, &ask, want, parse) {
 		return
 	}
 	lines(w, func(put func(any)) {

@@ -20,12 +20,12 @@ const doctorTimeout = time.Minute
 func doctor(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("doctor", flag.ContinueOnError)
 	file, addr := nodeFlags(fl)
-	format := fl.String("o", "", "`json` for the node's own lines of JSON")
+	raw := jsonFlag(fl, "`json` for the node's own lines of JSON")
 	targets, err := parseMixed(fl, args, s)
 	if err != nil {
 		return err
 	}
-	if len(targets) > 1 || *format != "" && *format != "json" {
+	if len(targets) > 1 {
 		return badUsage(s, "usage: oci-proxy doctor [flags] [REGISTRY or IMAGE]")
 	}
 	t, err := targetOf(*file, *addr, s)
@@ -38,7 +38,7 @@ func doctor(ctx context.Context, args []string, s streams) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
-	return askDoctor(ctx, t, what, *format == "json", s)
+	return askDoctor(ctx, t, what, *raw, s)
 }
 
 // A diagnosis is a line of the answer to /_/doctor.

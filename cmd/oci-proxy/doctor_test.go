@@ -31,7 +31,7 @@ func TestDoctorOfARunningNode(t *testing.T) {
 		"team/app:v1 -o json":             {exitDone, `"step":"storage"|{"done":true,"failed":0,"warnings":0}`, ""},
 		"team/app:none":                   {exitFailed, "  error    head      |what to do: look at the name and the tag", "1 steps failed"},
 		"a/b:c d":                         {exitUsage, "", "usage: oci-proxy doctor"},
-		"-o yaml":                         {exitUsage, "", "usage: oci-proxy doctor"},
+		"-o yaml":                         {exitUsage, "", "there is json alone"},
 		"UPPER/x:1":                       {exitFailed, "", "it answered 400"},
 		"-addr http://" + addr + " other": {exitFailed, "  error    head", "1 steps failed"},
 	} {

@@ -76,6 +76,7 @@ var only = map[string][]string{
 	"github.com/hashicorp/memberlist": {"node/membership", "node/membership/memnet"},
 	"go.opentelemetry.io/":            {"transfer/trace"},
 	"github.com/coreos/":              {"cmd/oci-proxy"},
+	"github.com/schollz/":             {"cmd/oci-proxy"},
 }
 
 // A listed is what go list says of a package.

@@ -40,12 +40,12 @@ type listing struct {
 func ls(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("ls", flag.ContinueOnError)
 	file, addr := nodeFlags(fl)
-	format := fl.String("o", "", "`json` for the node's own answer")
+	raw := jsonFlag(fl, "`json` for the node's own answer")
 	patterns, err := parseMixed(fl, args, s)
 	if err != nil {
 		return err
 	}
-	if len(patterns) > 1 || *format != "" && *format != "json" {
+	if len(patterns) > 1 {
 		return badUsage(s, "usage: oci-proxy ls [flags] [PATTERN], for example ls 'ghcr.io/org/**' or ls 'docker.io/library/alpine:*'")
 	}
 	t, err := targetOf(*file, *addr, s)
@@ -54,7 +54,7 @@ func ls(ctx context.Context, args []string, s streams) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lsTimeout)
 	defer cancel()
-	return printImages(ctx, t, patterns, *format == "json", s)
+	return printImages(ctx, t, patterns, *raw, s)
 }
 
 // printImages asks a node for the images, and prints them.

@@ -29,7 +29,9 @@ func purge(ctx context.Context, args []string, s streams) error {
 		is, are = "would be", "would be"
 	}
 	what := map[string]any{"patterns": patterns, "dry_run": *dry}
-	end, err := t.order(ctx, "forget images", "/_/purge", what, nil, func(l orderLine) { printPurged(l, is, s) })
+	far, during := newProgress("blobs", s, isTerminal(s.err))
+	end, err := t.order(ctx, "forget images", "/_/purge", what, nil, func(l orderLine) { printPurged(l, is, far, during) })
+	far.end()
 	if err != nil {
 		return err
 	}
@@ -42,7 +44,7 @@ func purge(ctx context.Context, args []string, s streams) error {
 }
 
 // printPurged prints what became of an image, a pattern, or a node's part of the work.
-func printPurged(l orderLine, is string, s streams) {
+func printPurged(l orderLine, is string, far *progress, s streams) {
 	switch {
 	case l.Image != "" && l.Error != "":
 		fmt.Fprintf(s.err, "%s stays: %s\n", l.Image, l.Error)
@@ -52,7 +54,7 @@ func printPurged(l orderLine, is string, s streams) {
 		fmt.Fprintln(s.err, noMatch(l.Pattern))
 	case l.Error != "":
 		fmt.Fprintf(s.err, "%s failed: %s\n", l.Node, l.Error)
-	case l.Blobs < l.Of:
-		fmt.Fprintf(s.err, "%s: %d of %d blobs are removed\n", l.Node, l.Blobs, l.Of)
+	default:
+		far.at(l.Node, part{l.Blobs, l.Of}, fmt.Sprintf("%s: %d of %d blobs are removed", l.Node, l.Blobs, l.Of))
 	}
 }

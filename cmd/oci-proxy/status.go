@@ -26,20 +26,17 @@ const (
 func status(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("status", flag.ContinueOnError)
 	file, addr := nodeFlags(fl)
-	format := fl.String("o", "", "`json` for one object that stays the same over versions")
+	raw := jsonFlag(fl, "`json` for one object that stays the same over versions")
 	watch := fl.Bool("watch", false, "ask again every two seconds, until stopped")
 	if err := parse(fl, args, s); err != nil {
 		return err
-	}
-	if *format != "" && *format != "json" {
-		return badUsage(s, "oci-proxy status: -o %s is no format; there is json", *format)
 	}
 	t, err := targetOf(*file, *addr, s)
 	if err != nil {
 		return err
 	}
 	write := writeStatus
-	if *format == "json" {
+	if *raw {
 		write = writeStatusJSON
 	}
 	if !*watch {

@@ -45,6 +45,18 @@ func nodeFlags(fl *flag.FlagSet) (file, addr *string) {
 	return file, addr
 }
 
+// jsonFlag defines -o json. usage says what is printed then.
+func jsonFlag(fl *flag.FlagSet, usage string) *bool {
+	is := new(bool)
+	fl.Func("o", usage, func(format string) error {
+		if *is = format == "json"; !*is {
+			return errors.New("there is json alone")
+		}
+		return nil
+	})
+	return is
+}
+
 // parseTarget parses the flags of a command that asks a running node.
 func parseTarget(name string, args []string, s streams) (target, error) {
 	fl := flag.NewFlagSet(name, flag.ContinueOnError)

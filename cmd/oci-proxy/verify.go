@@ -14,23 +14,22 @@ import (
 func verify(ctx context.Context, args []string, s streams) error {
 	fl := flag.NewFlagSet("verify", flag.ContinueOnError)
 	file, addr := nodeFlags(fl)
-	format := fl.String("o", "", "`json` for the node's own lines of JSON")
+	asJSON := jsonFlag(fl, "`json` for the node's own lines of JSON")
 	if err := parse(fl, args, s); err != nil {
 		return err
-	}
-	if *format != "" && *format != "json" {
-		return badUsage(s, "usage: oci-proxy verify [flags]")
 	}
 	t, err := targetOf(*file, *addr, s)
 	if err != nil {
 		return err
 	}
 	var raw io.Writer
-	if *format == "json" {
+	if *asJSON {
 		raw = s.out
 	}
 	began := time.Now()
-	end, err := t.order(ctx, "verify what is cached", "/_/verify", struct{}{}, raw, func(l orderLine) { printVerified(l, s) })
+	far, during := newProgress("blobs", s, isTerminal(s.err))
+	end, err := t.order(ctx, "verify what is cached", "/_/verify", struct{}{}, raw, func(l orderLine) { printVerified(l, far, during) })
+	far.end()
 	if err != nil {
 		return err
 	}
@@ -48,13 +47,13 @@ func verify(ctx context.Context, args []string, s streams) error {
 }
 
 // printVerified prints a blob that was wrong, or how far a node is.
-func printVerified(l orderLine, s streams) {
+func printVerified(l orderLine, far *progress, s streams) {
 	switch {
 	case l.Digest != "":
 		fmt.Fprintf(s.out, "%s of %s at %s is wrong, and is removed: %s\n", l.Digest, l.Registry, l.Node, l.Error)
 	case l.Error != "":
 		fmt.Fprintf(s.err, "%s failed: %s\n", l.Node, l.Error)
-	case l.Blobs < l.Of:
-		fmt.Fprintf(s.err, "%s: %d of %d blobs are verified\n", l.Node, l.Blobs, l.Of)
+	default:
+		far.at(l.Node, part{l.Blobs, l.Of}, fmt.Sprintf("%s: %d of %d blobs are verified", l.Node, l.Blobs, l.Of))
 	}
 }

@@ -23,7 +23,7 @@ func warmImages(ctx context.Context, args []string, s streams) error {
 	file, addr := nodeFlags(fl)
 	list := fl.String("f", "", "a `file` that names images: a list, a compose file or Kubernetes manifests; - for standard input")
 	platforms := platformFlag(fl)
-	format := fl.String("o", "", "`json` for the node's own lines of JSON")
+	raw := jsonFlag(fl, "`json` for the node's own lines of JSON")
 	images, err := parseMixed(fl, args, s)
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func warmImages(ctx context.Context, args []string, s streams) error {
 		}
 		images = append(images, more...)
 	}
-	if len(images) == 0 || *format != "" && *format != "json" {
+	if len(images) == 0 {
 		return badUsage(s, "usage: oci-proxy warm [flags] IMAGE… [-f FILE]")
 	}
 	var want []string
@@ -52,7 +52,7 @@ func warmImages(ctx context.Context, args []string, s streams) error {
 	if err != nil {
 		return err
 	}
-	return askWarm(ctx, t, map[string][]string{"images": images, "platforms": want}, *format == "json", s)
+	return askWarm(ctx, t, images, want, *raw, s)
 }
 
 // readImages reads the names of images in a file.
@@ -81,13 +81,20 @@ func readImages(name string) ([]string, error) {
 }
 
 // askWarm asks the node, and prints its lines as they come.
-func askWarm(ctx context.Context, t target, what any, raw bool, s streams) error {
-	began := time.Now()
+func askWarm(ctx context.Context, t target, images, platforms []string, raw bool, s streams) error {
+	began, what, count := time.Now(), map[string][]string{"images": images, "platforms": platforms}, 0
+	far, s := newProgress("images", s, !raw && isTerminal(s.err))
+	defer far.end()
+	far.at("", part{0, len(images)}, "")
 	return t.lines(ctx, "pull images", "/_/warm", what, func(one json.RawMessage) (last bool, err error) {
 		if raw {
 			fmt.Fprintf(s.out, "%s\n", one)
 		}
-		return printWarm(one, raw, began, s)
+		if last, err = printWarm(one, raw, began, s); !last {
+			count++
+			far.at("", part{count, len(images)}, "")
+		}
+		return last, err
 	})
 }
 

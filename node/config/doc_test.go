@@ -1,43 +1,17 @@
 package config
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-)
 
-const (
-	configDoc  = "../../docs/config.md"
-	tableBegin = "<!-- keys: written by go test ./node/config -run TestConfigDoc -update -->\n"
-	tableEnd   = "<!-- end of keys -->\n"
+	"oci-proxy/transfer/testkit"
 )
-
-var update = flag.Bool("update", false, "write the tables of keys into docs/config.md")
 
 // The tables in docs/config.md are generated from the tables of keys in the code.
 func TestConfigDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(configDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(doc), tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !begun || !ended {
-		t.Fatalf("%s lacks the marks %q and %q", configDoc, tableBegin, tableEnd)
-	}
-	want := before + tableBegin + keyTables() + tableEnd + after
-	if want == string(doc) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s differs from the keys in the code; run: go test ./node/config -run TestConfigDoc -update", configDoc)
-	}
-	if err := os.WriteFile(configDoc, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Document(t, "../../docs/config.md", "keys", keyTables())
 }
 
 // keyTables returns a table of keys for each section of the file.

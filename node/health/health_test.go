@@ -2,49 +2,23 @@ package health
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-const (
-	codesDoc   = "../../docs/operations.md"
-	tableBegin = "<!-- codes: written by go test ./node/health -run TestCodesDoc -update -->\n"
-	tableEnd   = "<!-- end of codes -->\n"
+	"oci-proxy/transfer/testkit"
 )
-
-var update = flag.Bool("update", false, "write the table of codes into docs/operations.md")
 
 // The table in docs/operations.md is generated from the code.
 func TestCodesDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(codesDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(doc), tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !begun || !ended {
-		t.Fatalf("%s lacks the marks %q and %q", codesDoc, tableBegin, tableEnd)
-	}
-	want := before + tableBegin + Table() + tableEnd + after
-	if want == string(doc) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s differs from the code; run: go test ./node/health -run TestCodesDoc -update", codesDoc)
-	}
-	if err := os.WriteFile(codesDoc, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Document(t, "../../docs/operations.md", "codes", Table())
 }
 
 // Each code is in the table, some room gives it, and some test of another room makes it happen.

@@ -1,50 +1,24 @@
 package journal
 
 import (
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-)
 
-const (
-	keysDoc    = "../../docs/operations.md"
-	tableBegin = "<!-- keys: written by go test ./node/journal -run TestKeysDoc -update -->\n"
-	tableEnd   = "<!-- end of keys -->\n"
+	"oci-proxy/transfer/testkit"
 )
-
-var update = flag.Bool("update", false, "write the table of keys into docs/operations.md")
 
 // The table in docs/operations.md is generated from the code.
 func TestKeysDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(keysDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(doc), tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !begun || !ended {
-		t.Fatalf("%s lacks the marks %q and %q", keysDoc, tableBegin, tableEnd)
-	}
-	want := before + tableBegin + Table() + tableEnd + after
-	if want == string(doc) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s differs from the code; run: go test ./node/journal -run TestKeysDoc -update", keysDoc)
-	}
-	if err := os.WriteFile(keysDoc, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Document(t, "../../docs/operations.md", "keys", Table())
 }
 
 // What any code of the program logs has a key that is documented, and each documented key is

@@ -32,43 +32,21 @@ const (
 
 // A manner is how a server behaves. The zero value has everything and answers at once.
 type manner struct {
-	delay  time.Duration // until an answer begins
-	hangs  bool          // nothing ever answers
-	dead   bool          // no connection comes about
-	status int           // the answer
-	code   string        // of an S3 error
-	rate   int64         // bytes a second of bodies; 0: all at once
-	still  int64         // after so many bytes of a body nothing comes any more; 0: all comes
-	cut    int64         // after so many bytes of a body the connection ends; 0: it does not
-	lies   bool          // it sends wrong bytes
-	fails  *oci.Error    // of a registry: the answer
+	delay  time.Duration // as in testkit.Manner
+	hangs  bool
+	rate   int64
+	still  int64
+	cut    int64
+	dead   bool       // no connection comes about
+	status int        // the answer
+	code   string     // of an S3 error
+	lies   bool       // it sends wrong bytes
+	fails  *oci.Error // of a registry: the answer
 }
 
-// pace sends a body in a server's manner.
-func (m manner) pace(ctx context.Context, w io.Writer, all []byte) error {
-	for sent := 0; sent < len(all); {
-		n := min(len(all)-sent, 16<<10)
-		if m.cut > 0 && int64(sent+n) > m.cut {
-			return errors.New("cut")
-		}
-		var pause <-chan time.Time
-		if m.still == 0 || int64(sent+n) <= m.still {
-			pause = time.After(0)
-			if m.rate > 0 {
-				pause = time.After(time.Duration(int64(n) * int64(time.Second) / m.rate))
-			}
-		}
-		select {
-		case <-pause:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if _, err := w.Write(all[sent : sent+n]); err != nil {
-			return err
-		}
-		sent += n
-	}
-	return nil
+// pace is how fast the server is.
+func (m manner) pace() testkit.Manner {
+	return testkit.Manner{Delay: m.delay, Hangs: m.hangs, Rate: m.rate, Still: m.still, Cut: m.cut}
 }
 
 // An s3 is an S3 server that does as it is told. It is for a synctest bubble.
@@ -158,13 +136,7 @@ func (s *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.dead {
 		panic(http.ErrAbortHandler)
 	}
-	wait := time.After(m.delay)
-	if m.hangs {
-		wait = nil
-	}
-	select {
-	case <-wait:
-	case <-r.Context().Done():
+	if m.pace().Begin(r.Context()) != nil {
 		return
 	}
 	switch content, mediaType, ok := s.has(key); {
@@ -218,7 +190,7 @@ func (s *s3) send(w http.ResponseWriter, r *http.Request, m manner, content []by
 	if r.Method == http.MethodHead {
 		return
 	}
-	if err := m.pace(r.Context(), w, content[offset:]); err != nil {
+	if _, err := io.Copy(w, m.pace().Body(r.Context(), content[offset:])); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -254,14 +226,8 @@ func (g *registry) answer(ctx context.Context, what string) (manner, error) {
 	m := g.manner
 	g.asked = append(g.asked, what)
 	g.mu.Unlock()
-	wait := time.After(m.delay)
-	if m.hangs {
-		wait = nil
-	}
-	select {
-	case <-wait:
-	case <-ctx.Done():
-		return m, context.Cause(ctx)
+	if err := m.pace().Begin(ctx); err != nil {
+		return m, err
 	}
 	if m.fails != nil {
 		return m, m.fails
@@ -274,9 +240,7 @@ func (g *registry) Open(ctx context.Context, _ oci.Ref, offset int64) (*oci.Stre
 	if err != nil {
 		return nil, err
 	}
-	r, w := io.Pipe()
-	go func() { _ = w.CloseWithError(m.pace(ctx, w, g.content[offset:])) }()
-	return &oci.Stream{Body: r, Offset: offset, Size: int64(len(g.content)), Host: own, By: oci.Registry}, nil
+	return &oci.Stream{Body: m.pace().Body(ctx, g.content[offset:]), Offset: offset, Size: int64(len(g.content)), Host: own, By: oci.Registry}, nil
 }
 
 func (g *registry) Range(ctx context.Context, _ oci.Ref, _ oci.Span) (*oci.Stream, error) {
@@ -418,7 +382,7 @@ func (f file) Send(ctx context.Context, w io.Writer, off, n int64) (int64, error
 	if _, err := f.ReadAt(all, off); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	return n, manner{rate: f.rate}.pace(ctx, w, all)
+	return io.Copy(w, testkit.Manner{Rate: f.rate}.Body(ctx, all))
 }
 
 // Close implements oci.Body.

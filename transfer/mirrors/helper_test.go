@@ -30,13 +30,18 @@ const (
 
 // A host of a world. Its zero value has everything and answers at once.
 type host struct {
-	delay time.Duration // until an answer begins
-	hangs bool          // nothing ever answers
-	fails *oci.Error    // the answer
-	rate  int64         // bytes a second of bodies; 0: all at once
-	still int64         // after so many bytes of a body nothing comes any more; 0: all comes
-	lies  bool          // it sends wrong bytes
-	hands bool          // it redirects
+	delay time.Duration // as in testkit.Manner
+	hangs bool
+	rate  int64
+	still int64
+	fails *oci.Error // the answer
+	lies  bool       // it sends wrong bytes
+	hands bool       // it redirects
+}
+
+// manner is how fast the host is.
+func (h host) manner() testkit.Manner {
+	return testkit.Manner{Delay: h.delay, Hangs: h.hangs, Rate: h.rate, Still: h.still}
 }
 
 // A world is an upstream in which each host does as it is told. It is for a synctest bubble.
@@ -74,14 +79,8 @@ func (w *world) answer(ctx context.Context, method string, ref oci.Ref) (host, e
 	h := w.hosts[ref.Registry]
 	w.asked = append(w.asked, method+" "+ref.Registry)
 	w.mu.Unlock()
-	wait := time.After(h.delay)
-	if h.hangs {
-		wait = nil
-	}
-	select {
-	case <-wait:
-	case <-ctx.Done():
-		return h, &oci.Error{Kind: oci.Timeout, Registry: ref.Registry, Host: ref.Registry, Reason: "the request was cancelled", Err: context.Cause(ctx)}
+	if err := h.manner().Begin(ctx); err != nil {
+		return h, &oci.Error{Kind: oci.Timeout, Registry: ref.Registry, Host: ref.Registry, Reason: "the request was cancelled", Err: err}
 	}
 	if h.fails != nil {
 		e := *h.fails
@@ -108,7 +107,7 @@ func (w *world) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Strea
 		return &oci.Stream{Redirect: "https://elsewhere.example.com/", By: oci.Registry}, nil
 	}
 	return &oci.Stream{
-		Body: &flow{ctx: ctx, left: w.bytes(h)[offset:], host: h}, Offset: offset, Size: int64(len(w.content)), Host: ref.Registry, By: oci.Registry,
+		Body: h.manner().Body(ctx, w.bytes(h)[offset:]), Offset: offset, Size: int64(len(w.content)), Host: ref.Registry, By: oci.Registry,
 	}, nil
 }
 
@@ -118,7 +117,7 @@ func (w *world) Range(ctx context.Context, ref oci.Ref, span oci.Span) (*oci.Str
 		return nil, err
 	}
 	return &oci.Stream{
-		Body: &flow{ctx: ctx, left: w.bytes(h)[span.Offset:span.End()], host: h}, Offset: span.Offset, Size: int64(len(w.content)), Host: ref.Registry, By: oci.Registry,
+		Body: h.manner().Body(ctx, w.bytes(h)[span.Offset:span.End()]), Offset: span.Offset, Size: int64(len(w.content)), Host: ref.Registry, By: oci.Registry,
 	}, nil
 }
 
@@ -149,38 +148,6 @@ func (w *world) Tags(ctx context.Context, ref oci.Ref, _ oci.Query, to oci.Sink)
 func (w *world) Referrers(ctx context.Context, ref oci.Ref, q oci.Query, to oci.Sink) (*oci.Page, error) {
 	return w.Tags(ctx, ref, q, to)
 }
-
-// A flow is a body that comes at the host's speed.
-type flow struct {
-	ctx  context.Context
-	left []byte
-	sent int64
-	host host
-}
-
-func (f *flow) Read(p []byte) (int, error) {
-	if len(f.left) == 0 {
-		return 0, io.EOF
-	}
-	n := min(len(p), len(f.left), 32<<10)
-	var pause <-chan time.Time
-	if f.host.still == 0 || f.sent < f.host.still {
-		pause = time.After(0)
-		if f.host.rate > 0 {
-			pause = time.After(time.Duration(int64(n) * int64(time.Second) / f.host.rate))
-		}
-	}
-	select {
-	case <-pause:
-	case <-f.ctx.Done():
-		return 0, context.Cause(f.ctx)
-	}
-	copy(p, f.left[:n])
-	f.left, f.sent = f.left[n:], f.sent+int64(n)
-	return n, nil
-}
-
-func (f *flow) Close() error { return nil }
 
 // A rig is a registry with two mirrors, of which the second is trusted for tags.
 type rig struct {

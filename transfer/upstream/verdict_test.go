@@ -1,15 +1,14 @@
 package upstream
 
 import (
-	"flag"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // examples are statuses of each row, and how often the registry is asked for a manifest
@@ -131,36 +130,10 @@ func playVerdict(t *testing.T, status int, want verdict, by oci.Party, trip trip
 	}
 }
 
-const (
-	verdictDoc   = "../../docs/registries.md"
-	verdictBegin = "<!-- verdicts: written by go test ./transfer/upstream -run TestVerdictDoc -update -->\n"
-	verdictEnd   = "<!-- end of verdicts -->\n"
-)
-
-var update = flag.Bool("update", false, "write the table of verdicts into docs/registries.md")
-
 // The table in docs/registries.md is the one in the code.
 func TestVerdictDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(verdictDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(doc), verdictBegin)
-	_, after, ended := strings.Cut(rest, verdictEnd)
-	if !begun || !ended {
-		t.Fatalf("%s lacks the marks %q and %q", verdictDoc, verdictBegin, verdictEnd)
-	}
-	want := before + verdictBegin + verdictTable() + verdictEnd + after
-	if want == string(doc) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s differs from the table in the code; run: go test ./transfer/upstream -run TestVerdictDoc -update", verdictDoc)
-	}
-	if err := os.WriteFile(verdictDoc, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Document(t, "../../docs/registries.md", "verdicts", verdictTable())
 }
 
 // verdictTable returns the table of verdicts for readers.
