@@ -78,11 +78,12 @@ type acmeChecker struct {
 }
 
 // check applies them.
-func (k *acmeChecker) check(t TLS) {
+func (k *acmeChecker) check(t *TLS) {
 	const domains, mails, directory, authorities = "tls.acme.domains", "tls.acme.email", "tls.acme.directory", "tls.acme.ca_file"
 	if !t.ACME.On() {
+		t.ACME.Domains = nil // an empty list is none
 		for _, path := range []string{mails, directory, authorities} {
-			if k.isSet(path) && !k.failed(domains) {
+			if k.isSet(path) && !k.failed(domains) && (t.ACME.Email+t.ACME.CAFile != "" || t.ACME.Directory != LetsEncrypt) {
 				k.problem(k.at(path), path, "is set, but tls.acme has no domains; set tls.acme.domains to the names that clients use for this proxy")
 				return
 			}

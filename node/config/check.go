@@ -27,7 +27,7 @@ func (k *checker) check() {
 		(&clusterChecker{k.report, c, k.entries}).check(c.Cluster)
 	}
 	k.checkAuthorities("tls.acme.ca_file", c.TLS.ACME.CAFile)
-	(&acmeChecker{k.report, c}).check(c.TLS)
+	(&acmeChecker{k.report, c}).check(&c.TLS)
 	if c.Archive != nil {
 		k.checkArchive(c.Archive)
 	}
