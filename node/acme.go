@@ -75,8 +75,8 @@ func (a *acme) prepare(cfg *config.Config) (commit func(), err error) {
 	return a.Prepare(settingsOf(cfg))
 }
 
-// runACME gets and renews certificates until ctx ends. at is the clients' port.
-func (n *Node) runACME(ctx context.Context, at net.Addr) {
+// getCertificates gets and renews certificates until ctx ends. at is the clients' port.
+func getCertificates(ctx context.Context, n *Node, at net.Addr) {
 	if n.acme == nil {
 		return
 	}
@@ -106,8 +106,8 @@ func (a *acme) close(ctx context.Context) {
 	}
 }
 
-// tls is how the clients' port speaks TLS, nil for plain HTTP.
-func (n *Node) tls() *tls.Config {
+// serverTLS is how the clients' port speaks TLS, nil for plain HTTP.
+func serverTLS(n *Node) *tls.Config {
 	if n.acme != nil {
 		return n.acme.Server()
 	}

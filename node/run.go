@@ -40,7 +40,7 @@ func (n *Node) server() *http.Server {
 		Handler: n.Handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		// net/http would answer OPTIONS * by itself, past the gate.
 		DisableGeneralOptionsHandler: true,
-		TLSConfig:                    n.tls(), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+		TLSConfig:                    serverTLS(n), ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
 	setProtocols(srv)
 	n.gate.Watch(srv)
@@ -73,7 +73,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		n.cluster.AwaitOthers(warming)
 		keepWarm(warming, n)
 	})
-	cooled.Go(func() { n.runACME(warming, l.Addr()) })
+	cooled.Go(func() { getCertificates(warming, n, l.Addr()) })
 	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
 	cooled.Go(func() { n.events.live.Run(warming) })
 	cooled.Go(func() { (&evictionLog{counts: n.reports.evictions, log: n.log}).run(warming) })

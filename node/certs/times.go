@@ -12,10 +12,10 @@ const (
 	// keeper.
 	stepTime = time.Second
 	// renewTime is how often the holder of a lock says that it still needs it.
-	renewTime = 4 * time.Second
+	renewTime = 3 * time.Second
 	// leaseTime is how long a lock stays with a holder that is not heard of. It is longer than
 	// a few failed words of a holder that lives.
-	leaseTime = 15 * time.Second
+	leaseTime = 12 * time.Second
 	// patience is how long a node tries to reach the keeper before it does without. It is
 	// longer than gossip takes to find a keeper dead.
 	patience = 20 * time.Second
@@ -29,7 +29,7 @@ const (
 	challengeRest = time.Second
 	// After a failure nobody asks for firstRest, then twice as long each time, lastRest at most:
 	// Let's Encrypt allows five failures an hour for a name.
-	firstRest = 2 * time.Minute
+	firstRest = time.Minute
 	lastRest  = time.Hour
 	// A certificate is looked at firstLook after another, if it is valid for a minute only, and
 	// lastLook after another if it is valid for long.

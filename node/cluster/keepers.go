@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"oci-proxy/node/membership"
+	"oci-proxy/transfer/peer"
 )
 
 // keptBy makes the order of keepers its own: see rank.
@@ -55,7 +56,7 @@ func (k *Keepers) up() (ids []string) {
 	return ids
 }
 
-// Ask asks one of them, as peer.Client.Certificates.
+// Ask asks one of them, as peer.AskCertificates.
 func (k *Keepers) Ask(ctx context.Context, id string, question []byte) (json.RawMessage, error) {
-	return k.network.client.Certificates(ctx, id, question)
+	return peer.AskCertificates(ctx, k.network.client, id, question)
 }

@@ -70,14 +70,20 @@ func parseDirectory(s string) (string, error) {
 	return s, nil
 }
 
-// checkACME makes sure that certificates come from one place, and that their keys travel
-// safely.
-func (k *checker) checkACME(t TLS) {
+// An acmeChecker applies the rules of tls.acme: certificates come from one place, and their keys
+// travel safely.
+type acmeChecker struct {
+	*report
+	config *Config
+}
+
+// check applies them.
+func (k *acmeChecker) check(t *TLS) {
 	const domains, mails, directory, authorities = "tls.acme.domains", "tls.acme.email", "tls.acme.directory", "tls.acme.ca_file"
-	k.checkAuthorities(authorities, t.ACME.CAFile)
 	if !t.ACME.On() {
+		t.ACME.Domains = nil // an empty list is none
 		for _, path := range []string{mails, directory, authorities} {
-			if k.isSet(path) && !k.failed(domains) {
+			if k.isSet(path) && !k.failed(domains) && (t.ACME.Email+t.ACME.CAFile != "" || t.ACME.Directory != LetsEncrypt) {
 				k.problem(k.at(path), path, "is set, but tls.acme has no domains; set tls.acme.domains to the names that clients use for this proxy")
 				return
 			}
@@ -95,6 +101,11 @@ func (k *checker) checkACME(t TLS) {
 			k.problem(k.at(index(domains, i), domains), index(domains, i), "%q is listed twice", name)
 		}
 	}
+	k.checkWay()
+}
+
+// checkWay makes sure that nobody reads the keys on their way between nodes.
+func (k *acmeChecker) checkWay() {
 	if c := k.config.Cluster; c != nil && !c.PeerTLS && (!loopback(c.BindAddr) || !loopback(c.PeerAddr) || c.Advertise != "" && !loopback(c.Advertise)) {
 		k.problem(k.at("cluster.peer_tls"), "cluster.peer_tls", "is false, and tls.acme is set: the certificates' private keys would travel between nodes in the clear; set it to true, or use tls.cert_file")
 	}

@@ -33,6 +33,23 @@ var bad = []struct{ name, text, want string }{
 	{"a misspelled key of time", "defaults: {maxidle: 1h}", `c.yaml:1:12: defaults.maxidle: unknown key (did you mean max_idle?)`},
 	{"no requests at all", "registries: {a.io: {upstream_requests: 0}}", `c.yaml:1:40: registries.a.io.upstream_requests: "0" is not a number from 1 to 4096`},
 	{"a rate of less than nothing", "registries: {a.io: {upstream_rate: -1}}", `c.yaml:1:36: registries.a.io.upstream_rate: "-1" is not a size; use for example 10g, 500m, or 0 for no limit`},
+	// tls.acme
+	{"a wildcard", "tls: {acme: {domains: ['*.example.com']}}", `c.yaml:1:24: tls.acme.domains[0]: "*.example.com" is a wildcard; list each name, since only a challenge in the DNS gets wildcards, which this does not do`},
+	{"an address for a domain", "tls: {acme: {domains: [192.0.2.1, '[2001:db8::1]']}}", `c.yaml:1:24: tls.acme.domains[0]: "192.0.2.1" is an IP address; use a name in the DNS
+c.yaml:1:35: tls.acme.domains[1]: "[2001:db8::1]" is an IP address; use a name in the DNS`},
+	{"a URL for a domain", "tls: {acme: {domains: ['https://example.com', 'a.example.com:443']}}", `c.yaml:1:24: tls.acme.domains[0]: "https://example.com" is not a domain; write the name alone, without a scheme, port or path
+c.yaml:1:47: tls.acme.domains[1]: "a.example.com:443" is not a domain; write the name alone, without a scheme, port or path`},
+	{"a short name for a domain", "tls: {acme: {domains: [registry, müller.example.com, a_b.example.com]}}", `c.yaml:1:24: tls.acme.domains[0]: "registry" is not a domain; use a full name such as registry.example.com (names beyond ASCII as xn--…)
+c.yaml:1:34: tls.acme.domains[1]: "müller.example.com" is not a domain; use a full name such as registry.example.com (names beyond ASCII as xn--…)
+c.yaml:1:54: tls.acme.domains[2]: "a_b.example.com" is not a domain; use a full name such as registry.example.com (names beyond ASCII as xn--…)`},
+	{"a domain twice", "tls: {acme: {domains: [a.example.com, A.example.com.]}}", `c.yaml:1:39: tls.acme.domains[1]: "a.example.com" is listed twice`},
+	{"an ACME server without domains", "tls: {acme: {email: a@example.com}}", `c.yaml:1:21: tls.acme.email: is set, but tls.acme has no domains; set tls.acme.domains to the names that clients use for this proxy`},
+	{"certificates from two places", "tls: {cert_file: DIR/cert.pem, key_file: DIR/key.pem, acme: {domains: [a.example.com]}}", `c.yaml:1:18: tls.cert_file: "DIR/cert.pem" cannot be read: no such file or directory
+c.yaml:1:18: tls.cert_file: is set as well as tls.acme; keep one of them`},
+	{"an ACME server in the clear", "tls: {acme: {domains: [a.example.com], directory: 'http://ca.example.com/dir', email: Ops}}", `c.yaml:1:51: tls.acme.directory: "http://ca.example.com/dir" is not the https:// URL of an ACME server's directory; use for example https://acme-v02.api.letsencrypt.org/directory
+c.yaml:1:87: tls.acme.email: "Ops" is not an email address; use for example ops@example.com`},
+	{"an ACME server's authorities", "tls: {acme: {domains: [a.example.com], ca_file: DIR/none.pem}}", `c.yaml:1:49: tls.acme.ca_file: "DIR/none.pem" cannot be read: no such file or directory`},
+	{"keys in the clear", "tls: {acme: {domains: [a.example.com]}}\ncluster: {secret: 0123456789abcdefX, peer_tls: false}", `c.yaml:2:48: cluster.peer_tls: is false, and tls.acme is set: the certificates' private keys would travel between nodes in the clear; set it to true, or use tls.cert_file`},
 	// access
 	{"a misspelled key of a rule", "access:\n- {user: [bob], deny: [a.io/x]}", `c.yaml:2:4: access[0].user: unknown key (did you mean users?)`},
 	{"a rule of both kinds", "access:\n- {allow: [a.io/x], deny: [b.io/x]}", `c.yaml:2:3: access[0]: has both allow and deny; write two rules, the one that is to win first`},

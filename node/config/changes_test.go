@@ -65,7 +65,7 @@ func TestMergeFindsEachKey(t *testing.T) {
 	t.Parallel()
 	parse := func() *Config {
 		c := must(t, whole)
-		c.TLS = TLS{CertFile: "cert", KeyFile: "key"}
+		c.TLS = TLS{CertFile: "cert", KeyFile: "key", ACME: ACME{Domains: []string{"a.example.com"}}}
 		return c
 	}
 	wanted := map[string]*Config{}
@@ -150,9 +150,19 @@ func TestChangesAreNamed(t *testing.T) {
 		}
 	}
 	old, wanted := must(t, ""), must(t, "queue_timeout: 5s")
-	wanted.TLS = TLS{CertFile: "cert", KeyFile: "key"}
+	wanted.TLS.CertFile, wanted.TLS.KeyFile = "cert", "key"
 	now, changes := Merge(old, wanted)
 	if now.TLS.On() || now.QueueTimeout != 5*time.Second || !slices.Equal(changes.Restart, []string{"tls.cert_file", "tls.key_file"}) || !slices.Equal(changes.Live, []string{"queue_timeout"}) {
 		t.Errorf("TLS is turned on: %+v", changes)
+	}
+	files, other := must(t, ""), must(t, "")
+	files.TLS.CertFile, files.TLS.KeyFile, other.TLS.ACME.Domains = "cert", "key", []string{"a.example.com"}
+	if now, changes := Merge(files, other); now.TLS.ACME.On() || !now.TLS.Files() || len(changes.Live) > 0 || len(changes.Restart) != 3 {
+		t.Errorf("the certificate comes from elsewhere: %+v", changes)
+	}
+	more := must(t, "")
+	more.TLS.ACME.Domains = []string{"a.example.com", "b.example.com"}
+	if now, changes := Merge(other, more); len(now.TLS.ACME.Domains) != 2 || !slices.Equal(changes.Live, []string{"tls.acme.domains"}) || len(changes.Restart) > 0 {
+		t.Errorf("a domain is added: %+v", changes)
 	}
 }

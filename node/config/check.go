@@ -26,7 +26,8 @@ func (k *checker) check() {
 	if c.Cluster != nil {
 		(&clusterChecker{k.report, c, k.entries}).check(c.Cluster)
 	}
-	k.checkACME(c.TLS)
+	k.checkAuthorities("tls.acme.ca_file", c.TLS.ACME.CAFile)
+	(&acmeChecker{k.report, c}).check(&c.TLS)
 	if c.Archive != nil {
 		k.checkArchive(c.Archive)
 	}

@@ -46,6 +46,7 @@ func TestWithoutFileBuiltInDefaultsServe(t *testing.T) {
 	hub := defaults
 	hub.Host = DockerHub
 	want := &Config{
+		TLS:  TLS{ACME: ACME{Directory: LetsEncrypt}},
 		Port: 80, LogLevel: slog.LevelInfo, LogFormat: "text", DefaultRegistry: DockerHub,
 		QueueTimeout: 2 * time.Minute, ShutdownTimeout: time.Minute, VerifyInterval: 24 * time.Hour, Defaults: defaults, Registries: []Registry{hub},
 	}

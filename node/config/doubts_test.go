@@ -18,6 +18,10 @@ var doubtful = []struct{ name, text, want string }{
 	// sizes
 	{"gigabytes without a unit", "defaults: {cache_max_size: 10}", `c.yaml:1:28: defaults.cache_max_size: warning: "10" means 10 bytes, so next to nothing is cached; write 10g if GiB are meant`},
 	{"a registry's gigabytes", "registries: {a.io: {cache_max_size: 500}}", `c.yaml:1:37: registries.a.io.cache_max_size: warning: "500" means 500 bytes`},
+	{"certificates at another port", "port: 5000\ntls: {acme: {domains: [a.example.com]}}", `c.yaml:2:23: tls.acme.domains: warning: the certificate authority connects to port 443 of each name, and this node listens on 5000; set port: 443, or let port 443`},
+	{"certificates for other names", "port: 443\nbase_url: https://b.example.com\ntls: {acme: {domains: [a.example.com]}}", `c.yaml:2:11: base_url: warning: "b.example.com" is not among tls.acme.domains`},
+	{"public certificates for a name of one's own", "port: 443\ntls: {acme: {domains: [proxy.internal]}}", `c.yaml:2:24: tls.acme.domains[0]: warning: "proxy.internal" is a name of your own network`},
+	{"certificates without a way out", "port: 443\ntls: {acme: {domains: [a.example.com]}}\ncluster: {secret: 83hf0s8dhq3n5cxv, egress: false}", `c.yaml:3:45: cluster.egress: warning: is false, so this node asks for no certificate itself`},
 	{"a quoted number", "defaults: {cache_max_size: '100000'}", `c.yaml:1:28: defaults.cache_max_size: warning: "100000" means 100000 bytes`},
 	{"kilobytes", "defaults: {cache_max_size: 10k}", `c.yaml:1:28: defaults.cache_max_size: warning: "10k" is less than almost every image layer`},
 	{"enough", "defaults: {cache_max_size: 1024k}\nregistries: {a.io: {cache_max_size: 0}, b.io: {cache_max_size: 10737418240}, c.io: {cache_max_size: 10GiB}, d.io: {cache_max_size: 10Gi}, e.io: {cache_max_size: 10GB}}", ""},

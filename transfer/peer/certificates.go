@@ -18,11 +18,11 @@ var (
 	errPlain          = errors.New("private keys travel over TLS only: set cluster.peer_tls: true on all nodes")
 )
 
-// Certificates asks the member of that id about the certificates of the clients' port: what
+// AskCertificates asks the member of that id about the certificates of the clients' port: what
 // the question means, at most 64 KiB, is for those who ask and answer. The answer is at most
 // 1 MiB of JSON, and may hold private keys: a member that is reached neither over TLS nor over
 // loopback is not asked. ctx and 39 s bound it. Errors are *mesh.PeerError.
-func (c *Client) Certificates(ctx context.Context, id string, question []byte) (json.RawMessage, error) {
+func AskCertificates(ctx context.Context, c *Client, id string, question []byte) (json.RawMessage, error) {
 	if len(question) > maxVault {
 		return nil, c.fails(id, fmt.Errorf("a question of %d bytes is over the limit of %d", len(question), maxVault))
 	}
@@ -36,21 +36,24 @@ func (c *Client) Certificates(ctx context.Context, id string, question []byte) (
 	return bytes.TrimSpace(a.body), nil
 }
 
-// postCertificates answers what a member asks about certificates.
-func (a *answers) postCertificates(w *reply, c *call) error {
-	switch {
-	case a.cfg.Certificates == nil:
-		return errNoCertificates
-	case c.TLS == nil && !local(c.RemoteAddr):
-		return errPlain
+// postCertificates returns what answers members' questions about certificates by answer, which is
+// as ServerConfig.Certificates.
+func postCertificates(answer func(ctx context.Context, sender string, question []byte) (any, error)) func(*reply, *call) error {
+	return func(w *reply, c *call) error {
+		switch {
+		case answer == nil:
+			return errNoCertificates
+		case c.TLS == nil && !local(c.RemoteAddr):
+			return errPlain
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), examineTime)
+		defer cancel()
+		found, err := answer(ctx, c.sender, c.body)
+		if err != nil {
+			return fmt.Errorf("answering about certificates: %w", err)
+		}
+		return sendJSON(w, found)
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), examineTime)
-	defer cancel()
-	found, err := a.cfg.Certificates(ctx, c.sender, c.body)
-	if err != nil {
-		return fmt.Errorf("answering about certificates: %w", err)
-	}
-	return sendJSON(w, found)
 }
 
 // local reports whether what is sent to, or came from, that address never left this machine.

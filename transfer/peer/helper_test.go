@@ -81,20 +81,21 @@ func newMembers(addr string) *members {
 
 // A setup says what a rig is made of. Its zero value is a plain HTTP peer.
 type setup struct {
-	tls      bool
-	passOn   bool // redirects go to the client
-	options  []upstreamtest.Option
-	site     grants.Site
-	upstream oci.Upstream // nil: the real one
-	listener func(net.Listener) net.Listener
-	peer     func(id string) mesh.Peer
-	out      bool // b lends its way out
-	relays   func(registry string) bool
-	way      func(registry string) mesh.Way
-	pause    func(registry string, d time.Duration)
-	refuses  func(user oci.User, ref oci.Ref) error
-	keeper   Keeper
-	examine  func(ctx context.Context, question []byte) (any, error)
+	tls          bool
+	passOn       bool // redirects go to the client
+	options      []upstreamtest.Option
+	site         grants.Site
+	upstream     oci.Upstream // nil: the real one
+	listener     func(net.Listener) net.Listener
+	peer         func(id string) mesh.Peer
+	out          bool // b lends its way out
+	relays       func(registry string) bool
+	way          func(registry string) mesh.Way
+	pause        func(registry string, d time.Duration)
+	refuses      func(user oci.User, ref oci.Ref) error
+	keeper       Keeper
+	examine      func(ctx context.Context, question []byte) (any, error)
+	certificates func(ctx context.Context, sender string, question []byte) (any, error)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -147,7 +148,7 @@ func newRig(t testing.TB, s setup) *rig {
 	r.server = NewServer(ServerConfig{
 		Out: out, Relays: s.relays, Way: s.way, Refuses: s.refuses,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Examine: s.examine, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Examine: s.examine, Certificates: s.certificates, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

@@ -87,7 +87,7 @@ func newRoutes(a *answers) routes {
 		"GET holdings":        {make(slots, holdingSlots), false, nil, a.getHoldings},
 		"POST orders":         {control, false, nil, a.postOrder},
 		"POST examinations":   {examine, false, nil, a.postExamination},
-		"POST certificates":   {make(slots, certSlots), false, nil, a.postCertificates},
+		"POST certificates":   {make(slots, certSlots), false, nil, postCertificates(a.cfg.Certificates)},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }
