@@ -64,6 +64,7 @@ func TestMerges(t *testing.T) {
 		},
 		"registries.yaml: the same, a list": {rancher, lines("mirrors:", "  '*':", "    endpoint:", "    - https://m"), lines("mirrors:", "  '*':", "    endpoint:", opens, `    - "http://p:1"`, closes, "    - https://m")},
 		"registries.yaml: nothing below":    {rancher, lines("mirrors:", "configs:"), lines("mirrors:", opens, `  "*":`, "    endpoint:", `      - "http://p:1"`, closes, "configs:")},
+		"registries.yaml: an empty one":     {rancher, lines("mirrors:  { } # none", "configs: {}"), lines(opens, "# was: mirrors:  { } # none", "mirrors:", `  "*":`, "    endpoint:", `      - "http://p:1"`, closes, "configs: {}")},
 		"registries.yaml: no mirrors":       {rancher, "configs: {}", lines("configs: {}", opens, "mirrors:", `  "*":`, "    endpoint:", `      - "http://p:1"`, closes)},
 		"registries.yaml: there":            {rancher, "mirrors: {'*': {endpoint: [x, 'http://p:1']}}", "mirrors: {'*': {endpoint: [x, 'http://p:1']}}"},
 		"registries.yaml: only a comment":   {rancher, "# none\n", lines("# none", opens, "mirrors:", `  "*":`, "    endpoint:", `      - "http://p:1"`, closes)},
@@ -189,8 +190,8 @@ func FuzzMerge(f *testing.F) {
 				}
 				continue
 			}
-			if name == "daemon.json" && !json.Valid(got) || !valid(name, got) {
-				t.Fatalf("%s is not valid any more:\n%q\n%q", name, text, got)
+			if _, err := says(name, got); err != nil || name == "daemon.json" && !json.Valid(got) {
+				t.Fatalf("%s is not valid any more: %v\n%q\n%q", name, err, text, got)
 			}
 			if again, err := p.into(bytes.Clone(got)); err != nil || !bytes.Equal(again, got) {
 				t.Fatalf("%s changes again (%v):\n%q\n%q\n%q", name, err, text, got, again)

@@ -114,11 +114,25 @@ func withEntries(text []byte, key string, entries []string) ([]byte, error) {
 		return insert(text, len(text), marked(append([]string{key + ":"}, indented(entries, "  ")...)...)), nil
 	case m.Kind == yaml.ScalarNode && m.Tag == "!!null" && m.Value == "":
 		return insert(text, nextLine(text, lineAt(text, keyLineOf(root, key))), marked(indented(entries, "  ")...)), nil
+	case m.Kind == yaml.MappingNode && len(m.Content) == 0:
+		return inPlace(text, keyLineOf(root, key), key, indented(entries, "  "))
 	case m.Kind != yaml.MappingNode || m.Style&yaml.FlowStyle != 0 || len(m.Content) == 0 || m.Anchor != "":
 		return nil, errForm
 	}
 	first := m.Content[0]
 	return insert(text, lineAt(text, first.Line), marked(indented(entries, strings.Repeat(" ", first.Column-1))...)), nil
+}
+
+// inPlace puts entries in the place of an empty mapping, if that has its line to itself.
+func inPlace(text []byte, n int, key string, entries []string) ([]byte, error) {
+	from := lineAt(text, n)
+	old := strings.TrimRight(string(text[from:nextLine(text, from)]), "\r\n")
+	bare, _, _ := strings.Cut(old, " #")
+	if bare = strings.Join(strings.Fields(bare), ""); bare != key+":{}" {
+		return nil, errForm
+	}
+	part := marked(append([]string{was + old, key + ":"}, entries...)...)
+	return insert(slices.Concat(text[:from], text[nextLine(text, from):]), from, part), nil
 }
 
 // keyLineOf is the line of a key in a mapping.
