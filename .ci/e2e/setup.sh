@@ -206,7 +206,9 @@ unchanged() { diff -r --no-dereference /etc "$work/was"; }
 says() {
   local text=$1
   shift
-  "$@" >"$work/said" 2>&1 && grep -F "$text" "$work/said" >/dev/null || { cat "$work/said" && return 1; }
+  if ! "$@" >"$work/said" 2>&1 || ! grep -F "$text" "$work/said" >/dev/null; then
+    cat "$work/said" && return 1
+  fi
 }
 
 # script SHELL CLIENT OPTION… runs the script of the node.
@@ -308,9 +310,13 @@ refuses() {
   grep -qF 'config_path = "/etc/containerd/certs.d"' "$work/said" && unchanged
 }
 
-own_network && own_etc || skip "an own network and an own /etc could not be made"
+if ! own_network || ! own_etc; then
+  skip "an own network and an own /etc could not be made"
+fi
 certificate node private proxy.test && cat "$work/node.crt" "$work/private.crt" >"$work/node.pem" || exit 1
-internet && images >"$work/log/images" 2>&1 && node plain || { tail -n 20 "$work"/log/* && exit 1; }
+if ! internet || ! images >"$work/log/images" 2>&1 || ! node plain; then
+  tail -n 20 "$work"/log/* && exit 1
+fi
 shells=(sh)
 if command -v busybox >/dev/null; then
   shells+=("busybox sh")
