@@ -5,6 +5,7 @@ set -euo pipefail
 
 packages=(
   apache2-utils   # htpasswd, for a registry that asks for a password
+  busybox         # its shell, which runs the script of /_/setup/
   ca-certificates # the Go module proxy
   chromium        # the page's test in a browser
   containerd      # client under test: ctr

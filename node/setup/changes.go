@@ -67,9 +67,12 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 		return err
 	}
 	if !known {
-		was.after = unmarked(now)
-		if was.before = was.after; now == nil || len(now) > 0 && len(was.after) == 0 {
-			was.before = nil
+		was = twofold{now, now}
+		if parted(now) != nil { // the record is lost
+			was.after = unmarked(now)
+			if was.before = was.after; len(was.after) == 0 {
+				was.before = nil
+			}
 		}
 	}
 	base, err := reverted(file, now, was)
@@ -81,6 +84,9 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 		if then, err = p.into(base); err != nil {
 			return err
 		}
+	}
+	if path.Ext(file) == ".json" && sameJSON(then, now) {
+		then = now // laid out by the script, which has other ways
 	}
 	if !same2(then, base) {
 		c.record.files[file] = twofold{base, then}

@@ -91,6 +91,12 @@ func decodeJSON(text []byte, v any) error {
 	return dec.Decode(v)
 }
 
+// sameJSON reports whether two texts are JSON that says the same.
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return decodeJSON(a, &x) == nil && decodeJSON(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
 // A span is a piece of a text.
 type span struct{ from, to int }
 

@@ -88,22 +88,37 @@ func reverted(file string, now []byte, was twofold) ([]byte, error) {
 		return nil, nil
 	case was.before != nil && bytes.Equal(bytes.TrimRight(left, "\r\n"), bytes.TrimRight(was.before, "\r\n")):
 		return was.before, nil
-	case valid(file, now) && !valid(file, left):
+	case !leaves(file, now, left):
 		return nil, refuse("what others have added to it belongs to the marked part that setup has written", "Take the marked part away yourself, with what belongs to it.")
 	}
 	return left, nil
 }
 
-// valid reports whether a text is what its file's name says.
-func valid(file string, text []byte) bool {
-	var err error
-	switch path.Ext(file) {
-	case ".toml", ".conf":
-		_, _, err = readTOML(text)
-	case ".yaml":
-		_, _, err = readYAML(text)
+// leaves reports whether a text still is what its file's name says without what setup wrote, and
+// whether what others wrote below a key of setup's has not come to stand elsewhere.
+func leaves(file string, now, left []byte) bool {
+	before, err := says(file, now)
+	if err != nil {
+		return true // it was broken
+	}
+	after, err := says(file, left)
+	for key := range after {
+		if _, ok := before[key]; !ok {
+			return false
+		}
 	}
 	return err == nil
+}
+
+// says is what a text says, of the kind that its file's name tells.
+func says(file string, text []byte) (all map[string]any, err error) {
+	switch path.Ext(file) {
+	case ".toml", ".conf":
+		all, _, err = readTOML(text)
+	case ".yaml":
+		all, _, err = readYAML(text)
+	}
+	return all, err
 }
 
 // keep writes the record.

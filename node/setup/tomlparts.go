@@ -27,7 +27,7 @@ func (c configPath) into(text []byte) ([]byte, error) {
 		return nil, refuse("it is not valid TOML: "+err.Error(), c.byHand(2))
 	}
 	if len(says) == 0 { // containerd 2 understands version 2, containerd 1 nothing newer
-		return insert(text, len(text), marked("version = 2", "["+header(cri[2])+"]", "  config_path = "+value)), nil
+		return checked(insert(text, len(text), marked("version = 2", "["+header(cri[2])+"]", "  config_path = "+value)), c.byHand(2))
 	}
 	version := versionOf(says)
 	path, ok := cri[version]
@@ -83,7 +83,7 @@ func (h hostsTOML) into(text []byte) ([]byte, error) {
 		if h.server != "" {
 			add = append([]string{fmt.Sprintf("server = %q", h.server), ""}, add...)
 		}
-		return insert(text, len(text), marked(add...)), nil
+		return checked(insert(text, len(text), marked(add...)), strings.Join(add, "\n"))
 	}
 	says, lines, err := readTOML(text)
 	if err != nil {
@@ -103,6 +103,14 @@ func (h hostsTOML) into(text []byte) ([]byte, error) {
 		return nil, refuse(errForm.Error(), strings.Join(add, "\n"))
 	}
 	return now, nil
+}
+
+// checked returns a text that is valid TOML, and refuses any other.
+func checked(text []byte, byHand string) ([]byte, error) {
+	if _, _, err := readTOML(text); err != nil {
+		return nil, refuse(errForm.Error(), byHand)
+	}
+	return text, nil
 }
 
 // aboveComments is where the comments begin that stand right above a line.

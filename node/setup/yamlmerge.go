@@ -39,41 +39,36 @@ func (r registriesYAML) merged(text []byte) (now []byte, err error) {
 		return nil, err
 	}
 	now = text
-	for _, name := range slices.Backward(r.names) { // each goes before the others
-		if now, err = r.withMirror(now, want, name); err != nil {
+	var entries []string // of registries that have none
+	for _, name := range r.names {
+		old, _ := lookUp(want, "mirrors", name, "endpoint").([]any)
+		if slices.Contains(old, any(r.url)) {
+			continue
+		}
+		if !set(want, append([]any{r.url}, old...), "mirrors", name, "endpoint") {
+			return nil, errForm
+		}
+		_, root, err := readYAML(now)
+		if err != nil {
+			return nil, err
+		}
+		if list := under(root, "mirrors", name, "endpoint"); list == nil {
+			entries = append(entries, fmt.Sprintf("%q:", name), "  endpoint:", fmt.Sprintf("    - %q", r.url))
+		} else if now, err = r.intoList(now, list); err != nil {
 			return nil, err
 		}
 	}
-	if r.ca != "" {
-		if now, err = r.withCA(now, want); err != nil {
-			return nil, err
-		}
+	if now, err = withEntries(now, "mirrors", entries); err != nil {
+		return nil, err
+	}
+	if now, err = r.withCA(now, want); err != nil {
+		return nil, err
 	}
 	got, _, err := readYAML(now)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		return nil, errForm
 	}
 	return now, nil
-}
-
-// withMirror adds the proxy to the endpoints of one registry, in the text and in what it says.
-func (r registriesYAML) withMirror(text []byte, want map[string]any, name string) ([]byte, error) {
-	old, _ := lookUp(want, "mirrors", name, "endpoint").([]any)
-	if slices.Contains(old, any(r.url)) {
-		return text, nil
-	}
-	if !set(want, append([]any{r.url}, old...), "mirrors", name, "endpoint") {
-		return nil, errForm
-	}
-	_, root, err := readYAML(text)
-	if err != nil {
-		return nil, err
-	}
-	if list := under(root, "mirrors", name, "endpoint"); list != nil {
-		return r.intoList(text, list)
-	}
-	entry := []string{fmt.Sprintf("%q:", name), "  endpoint:", fmt.Sprintf("    - %q", r.url)}
-	return withEntry(text, root, "mirrors", entry)
 }
 
 // intoList adds the proxy to a list of endpoints in a text.
@@ -90,9 +85,9 @@ func (r registriesYAML) intoList(text []byte, list *yaml.Node) ([]byte, error) {
 	return insert(text, at, marked(fmt.Sprintf("%s%q", before, r.url))), nil
 }
 
-// withCA adds the authority of the proxy's certificate.
+// withCA adds the authority of the proxy's certificate, in the text and in what it says.
 func (r registriesYAML) withCA(text []byte, want map[string]any) ([]byte, error) {
-	if lookUp(want, "configs", r.host, "tls", "ca_file") == r.ca {
+	if r.ca == "" || lookUp(want, "configs", r.host, "tls", "ca_file") == r.ca {
 		return text, nil
 	}
 	if lookUp(want, "configs", r.host) != nil {
@@ -101,26 +96,43 @@ func (r registriesYAML) withCA(text []byte, want map[string]any) ([]byte, error)
 	if !set(want, r.ca, "configs", r.host, "tls", "ca_file") {
 		return nil, errForm
 	}
+	return withEntries(text, "configs", []string{fmt.Sprintf("%q:", r.host), "  tls:", fmt.Sprintf("    ca_file: %q", r.ca)})
+}
+
+// withEntries adds entries to the mapping under a key of the root, before its first one.
+func withEntries(text []byte, key string, entries []string) ([]byte, error) {
+	if len(entries) == 0 {
+		return text, nil
+	}
 	_, root, err := readYAML(text)
 	if err != nil {
 		return nil, err
 	}
-	return withEntry(text, root, "configs", []string{fmt.Sprintf("%q:", r.host), "  tls:", fmt.Sprintf("    ca_file: %q", r.ca)})
-}
-
-// withEntry adds an entry to the mapping under a key of the root, before its first one.
-func withEntry(text []byte, root *yaml.Node, key string, entry []string) ([]byte, error) {
 	m := under(root, key)
 	switch {
 	case m == nil:
-		return insert(text, len(text), marked(append([]string{key + ":"}, indented(entry, "  ")...)...)), nil
+		return insert(text, len(text), marked(append([]string{key + ":"}, indented(entries, "  ")...)...)), nil
 	case m.Kind == yaml.ScalarNode && m.Tag == "!!null" && m.Value == "":
-		return insert(text, nextLine(text, lineAt(text, keyLineOf(root, key))), marked(indented(entry, "  ")...)), nil
+		return insert(text, nextLine(text, lineAt(text, keyLineOf(root, key))), marked(indented(entries, "  ")...)), nil
+	case m.Kind == yaml.MappingNode && len(m.Content) == 0:
+		return inPlace(text, keyLineOf(root, key), key, indented(entries, "  "))
 	case m.Kind != yaml.MappingNode || m.Style&yaml.FlowStyle != 0 || len(m.Content) == 0 || m.Anchor != "":
 		return nil, errForm
 	}
 	first := m.Content[0]
-	return insert(text, lineAt(text, first.Line), marked(indented(entry, strings.Repeat(" ", first.Column-1))...)), nil
+	return insert(text, lineAt(text, first.Line), marked(indented(entries, strings.Repeat(" ", first.Column-1))...)), nil
+}
+
+// inPlace puts entries in the place of an empty mapping, if that has its line to itself.
+func inPlace(text []byte, n int, key string, entries []string) ([]byte, error) {
+	from := lineAt(text, n)
+	old := strings.TrimRight(string(text[from:nextLine(text, from)]), "\r\n")
+	bare, _, _ := strings.Cut(old, " #")
+	if bare = strings.Join(strings.Fields(bare), ""); bare != key+":{}" {
+		return nil, errForm
+	}
+	part := marked(append([]string{was + old, key + ":"}, entries...)...)
+	return insert(slices.Concat(text[:from], text[nextLine(text, from):]), from, part), nil
 }
 
 // keyLineOf is the line of a key in a mapping.
