@@ -46,9 +46,9 @@ const maxUpstreams = 100
 
 // upstreams are the rows of /_/upstreams, configured registries first if there are too many.
 func (e *events) upstreams() []upstreamRow {
-	rows := e.reports.upstreamRows()
+	rows := e.reports.standings.rows()
 	if len(rows) > maxUpstreams {
-		rows = e.reports.configuredRows()
+		rows = e.reports.standings.configured()
 	}
 	return rows[:min(len(rows), maxUpstreams)]
 }

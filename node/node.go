@@ -118,7 +118,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		n.fetcher.Expect(r.Host)
 	}
 	n.reports = &reports{
-		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, mirrors: n.mirrors, archive: n.archive, gate: n.gate, cert: n.cert, acme: n.acme, passwords: &n.passwords, reloads: &n.reloads, ready: &n.ready, sites: sites,
+		registries: n.registries, cluster: n.cluster, fetcher: n.fetcher, upstream: n.upstream, standings: standings{n.registries, n.upstream, n.mirrors}, archive: n.archive, gate: n.gate, cert: n.cert, acme: n.acme, passwords: &n.passwords, reloads: &n.reloads, ready: &n.ready, sites: sites,
 		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{

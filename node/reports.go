@@ -18,7 +18,6 @@ import (
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/archive"
-	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -30,7 +29,7 @@ type reports struct {
 	cluster    *cluster.Cluster
 	fetcher    *transfer.Fetcher
 	upstream   *upstream.Client
-	mirrors    *mirrors.Mirrors // nil if no registry has mirrors
+	standings  standings
 	archive    *archive.Archive // nil if none is configured
 	gate       *gate.Gate
 	cert       *certificate
@@ -164,7 +163,7 @@ func (p *reports) own() *figures.Node {
 	wrong := p.broken()
 	n.Hour = p.hour()
 	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
-	n.Upstreams = figures.Upstreams(p.failing(n.Registries))
+	n.Upstreams = figures.Upstreams(p.standings.failing(n.Registries))
 	return n
 }
 

@@ -27,7 +27,7 @@ func (n *Node) endpoints() []endpoint {
 		{"GET /_/ready", gate.Probe, of(n.reports.readiness)},
 		{"GET /_/stats", gate.Guarded, of(n.reports.stats)},
 		{"GET /_/cluster", gate.Guarded, of(n.reports.members)},
-		{"GET /_/upstreams", gate.Guarded, of(n.reports.upstreams)},
+		{"GET /_/upstreams", gate.Guarded, n.reports.standings},
 		{"GET /_/events", gate.Guarded, n.events},
 		{"GET /_/owner/{digest}", gate.Guarded, of(n.reports.owner)},
 		{"GET /_/metrics", gate.Guarded, n.metrics.Handler(n.reports.snapshot)},

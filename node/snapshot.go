@@ -98,7 +98,7 @@ func (p *reports) turns() map[string]metrics.Turns {
 
 // quotas are how the configured registries and their mirrors do.
 func (p *reports) quotas() (out []metrics.Upstream) {
-	for _, row := range p.configuredRows() {
+	for _, row := range p.standings.configured() {
 		out = append(out, metrics.Upstream{Registry: row.Registry, Host: row.Host, Up: row.State == upstream.Up, Quota: row.quota(time.Now())})
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 
 	"oci-proxy/node/figures"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/mirrors"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -25,24 +26,31 @@ type upstreamRow struct {
 	RateReset     *time.Time     `json:"rate_reset"`
 }
 
-// upstreams answers /_/upstreams: how registries and their mirrors do, as this node sees them.
-func (p *reports) upstreams(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	reply.JSON(w, p.upstreamRows())
+// standings tell how registries and their mirrors do, as this node sees them.
+type standings struct {
+	registries *registries
+	upstream   *upstream.Client
+	mirrors    *mirrors.Mirrors // nil if no registry has mirrors
 }
 
-// upstreamRows lists each registry, with its mirrors after it.
-func (p *reports) upstreamRows() []upstreamRow {
+// ServeHTTP answers /_/upstreams.
+func (p standings) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	reply.JSON(w, p.rows())
+}
+
+// rows lists each registry, with its mirrors after it.
+func (p standings) rows() []upstreamRow {
 	rows := []upstreamRow{}
 	byHost := map[string]upstream.Standing{}
-	standings := p.upstream.Standings()
-	for _, s := range standings {
+	all := p.upstream.Standings()
+	for _, s := range all {
 		byHost[s.Host] = s
 	}
-	mirrors := unlisted(p.registries.cfg())
-	for _, s := range standings {
+	listed := unlisted(p.registries.cfg())
+	for _, s := range all {
 		r, configured := p.registries.cfg().Registry(s.Host)
-		if !configured && slices.Contains(mirrors, s.Host) {
+		if !configured && slices.Contains(listed, s.Host) {
 			continue // it is listed as a mirror
 		}
 		rows = append(rows, rowOf(s.Host, s))
@@ -66,8 +74,8 @@ func (p *reports) upstreamRows() []upstreamRow {
 
 // failing lists the registries and mirrors that fail this node: those that are configured or
 // used, as this node's figures show. A client can name any other, also one that never was.
-func (p *reports) failing(counted map[string]*figures.Registry) (out []figures.Upstream) {
-	for _, row := range p.upstreamRows() {
+func (p standings) failing(counted map[string]*figures.Registry) (out []figures.Upstream) {
+	for _, row := range p.rows() {
 		if row.State != upstream.Up && (p.registries.Configured(row.Registry) || row.LatencyMS > 0 || used(counted[row.Registry])) {
 			out = append(out, figures.Upstream{Registry: row.Registry, Host: row.Host, State: string(row.State), Since: row.Since, LastError: row.LastError})
 		}
@@ -87,9 +95,9 @@ func (p *reports) used(registry string) bool {
 	return used(p.byRegistry()[registry]) || slices.ContainsFunc(p.upstream.Standings(), answered)
 }
 
-// configuredRows lists the rows of registries that are configured: clients make up the others.
-func (p *reports) configuredRows() []upstreamRow {
-	return slices.DeleteFunc(p.upstreamRows(), func(row upstreamRow) bool { return !p.registries.Configured(row.Registry) })
+// configured lists the rows of registries that are configured: clients make up the others.
+func (p standings) configured() []upstreamRow {
+	return slices.DeleteFunc(p.rows(), func(row upstreamRow) bool { return !p.registries.Configured(row.Registry) })
 }
 
 // rowOf is the row of a host of a registry.

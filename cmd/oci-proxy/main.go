@@ -74,7 +74,6 @@ func commands() []command {
 		{name: "export", run: export, does: "pull images through a node into an OCI layout in a tar file", args: "IMAGE…", example: "oci-proxy export -o images.tar alpine:3 ghcr.io/org/app:1"},
 		{name: "import", run: importImages, does: "put the images of such a file into the cache of a node", args: "FILE", example: "oci-proxy import images.tar"},
 		{name: "health", run: health, does: "exit with status 0 if a node answers, by default the one on this machine", example: "oci-proxy health -addr node-1:5000"},
-		{name: "secret", run: secret, does: "make a secret for a cluster, in a file that has none yet, or print it", args: "[FILE]", example: "oci-proxy secret /etc/oci-proxy/secret"},
 		{name: "own", run: own, does: "give a directory to a user, as a pod needs it for a folder of its machine", args: "DIR USER", example: "oci-proxy own /var/lib/oci-proxy 65532"},
 		{name: "hold", run: hold, does: "wait for SIGTERM, as a pod needs it whose work is done by its hooks", example: "oci-proxy hold"},
 		{name: "secret", run: secret, does: "make a secret for a cluster: print it, or write it to a file that has none yet", example: "oci-proxy secret -o /etc/oci-proxy/secret"},

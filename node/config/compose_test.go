@@ -103,7 +103,7 @@ func TestDirectNodesTrustNobody(t *testing.T) {
 		} `yaml:"services"`
 	}
 	var whole, direct composed
-	for file, into := range map[string]*composed{"../../docker-compose.yml": &whole, "../../docker-compose.direct.yml": &direct} {
+	for file, into := range map[string]*composed{"../../docker-compose.yml": &whole, "../../deploy/compose-direct.yml": &direct} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
