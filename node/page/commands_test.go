@@ -19,6 +19,15 @@ var commands = []rewriting{
 	{Text: "docker --context far pull x", want: full("docker --context far", "p:80/x", "x")},
 	{Text: "docker --context $(id) pull x", reason: "flag"},
 
+	// Prompts before a command, and fences around it.
+	{Text: "root@host:~# docker pull x:1", want: full("docker", "p:80/x:1", "x:1")},
+	{Text: "[user@host ~]$ docker pull x:1", want: full("docker", "p:80/x:1", "x:1")},
+	{Text: "me@host:/srv/app$ docker run x:1", want: full("docker", "p:80/x:1", "x:1")},
+	{Text: "PS C:\\Users\\me> docker pull x:1", want: full("docker", "p:80/x:1", "x:1")},
+	{Text: "nginx@" + pinned + " # the web server", want: "docker pull p:80/nginx@" + pinned, notes: []string{"digest"}},
+	{Text: "```sh\ndocker pull x:1\n```\n", want: full("docker", "p:80/x:1", "x:1")},
+	{Text: "```dockerfile\nFROM ghcr.io/a/b:1\n```", want: full("docker", "p:80/ghcr.io/a/b:1", "ghcr.io/a/b:1")},
+
 	// nerdctl and containerd's ctr.
 	{Text: "nerdctl -n k8s.io pull x:1", Tool: "nerdctl", want: full("nerdctl -n k8s.io", "p:80/x:1", "x:1")},
 	{Text: "nerdctl --namespace=k8s.io image pull x:1", Tool: "nerdctl", want: full("nerdctl --namespace k8s.io", "p:80/x:1", "x:1")},

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"maps"
 	"math"
 	"regexp"
 	"strconv"
@@ -14,9 +15,7 @@ type palette map[string]string
 // colours returns the custom colours that a style sheet sets, on top of others.
 func colours(sheet string, below palette) palette {
 	p := palette{}
-	for name, value := range below {
-		p[name] = value
-	}
+	maps.Copy(p, below)
 	for _, m := range regexp.MustCompile(`--([\w-]+):\s*(#[0-9a-f]{3,6})\b`).FindAllStringSubmatch(sheet, -1) {
 		p[m[1]] = m[2]
 	}
@@ -56,11 +55,30 @@ func TestEveryTextStandsOutFromItsGround(t *testing.T) {
 	light := colours(read(t, "style.css"), nil)
 	themes := map[string]palette{"light": light, "dark": colours(read(t, "dark.css"), light)}
 	pairs := [][2]string{ // text, ground; a name of the palette or a colour
-		{"ink", "ground"}, {"ink", "card"}, {"ink", "field"}, {"ink", "raised"}, {"ink", "wash"},
-		{"soft", "ground"}, {"soft", "card"}, {"soft", "field"}, {"soft", "wash"},
-		{"accent", "ground"}, {"accent", "card"}, {"accent", "field"}, {"accent-ink", "accent"},
-		{"good", "card"}, {"warn", "card"}, {"bad", "card"}, {"good", "ground"}, {"warn", "ground"}, {"bad", "ground"},
-		{"code-ink", "code"}, {"code-soft", "code"}, {"code-ink", "code-line"}, {"code-soft", "code-line"}, {"#fff", "code-line"},
+		{"ink", "ground"},
+		{"ink", "card"},
+		{"ink", "field"},
+		{"ink", "raised"},
+		{"ink", "wash"},
+		{"soft", "ground"},
+		{"soft", "card"},
+		{"soft", "field"},
+		{"soft", "wash"},
+		{"accent", "ground"},
+		{"accent", "card"},
+		{"accent", "field"},
+		{"accent-ink", "accent"},
+		{"good", "card"},
+		{"warn", "card"},
+		{"bad", "card"},
+		{"good", "ground"},
+		{"warn", "ground"},
+		{"bad", "ground"},
+		{"code-ink", "code"},
+		{"code-soft", "code"},
+		{"code-ink", "code-line"},
+		{"code-soft", "code-line"},
+		{"#fff", "code-line"},
 	}
 	for theme, p := range themes {
 		of := func(name string) string {

@@ -2,6 +2,7 @@
 // crane.
 
 import { refuse } from "./refusal.js";
+import { prompt } from "./shell.js";
 
 const platformPattern = /^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9_.]+)?$/;
 const plainWord = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
@@ -156,6 +157,6 @@ export function readCommand(words) {
 
 // pastedTool returns the tool at the start of a pasted command, or "".
 export function pastedTool(text) {
-  const m = /^\s*(?:[$#>%]\s+)?(?:sudo\s+)?(docker|podman|nerdctl|ctr|crictl|helm|skopeo|crane)\s+[a-z-]/.exec(text);
+  const m = /^(?:sudo\s+)?(docker|podman|nerdctl|ctr|crictl|helm|skopeo|crane)\s+[a-z-]/.exec(text.trim().replace(prompt, ""));
   return (m && (m[1] === "ctr" ? "nerdctl" : m[1])) ?? "";
 }

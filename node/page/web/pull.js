@@ -75,7 +75,7 @@ export function start(section, context) {
     showCommand(shown.steps ?? [], !shown.document || shown.steps.length > 0);
     showNotes(shown.notes ?? []);
     showDocument(shown.document);
-    about.show(result.names ?? [], address.address ?? home);
+    about.show(address.address === home ? (result.names ?? []) : [], home); // this node knows nothing of others
     grow();
   }
 

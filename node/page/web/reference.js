@@ -21,7 +21,7 @@ const longestFile = 200_000; // of a file
 
 const bare = { sudo: false, tool: "", globals: [], verb: "", version: "", flags: { platform: "", quiet: "", all: "" } };
 
-// rewrite turns text into {steps, notes, path, document} or {error}.
+// rewrite turns what was pasted into {steps, notes, path, document} or {error}.
 //
 // steps are commands; join them with " && ". They are empty for a file with several
 // images. notes are sentences: keys of words-pull.js with values. names are the images'
@@ -30,13 +30,20 @@ const bare = { sudo: false, tool: "", globals: [], verb: "", version: "", flags:
 //
 // options: tool (one of tools), proxy and scheme (from proxyAddress), defaultRegistry,
 // aliases (from a registry to the first part of a path).
-export function rewrite(text, options) {
+export function rewrite(pasted, options) {
   return attempt(() => {
+    const text = unfenced(pasted);
     const all = { defaultRegistry: hub, aliases: {}, ...options, tool: tools.includes(options.tool) ? options.tool : tools[0] };
     const kind = kindOf(text);
     if (text.length > (kind === "command" ? longestCommand : longestFile)) refuse("long");
     return kind === "command" ? command(tidy(text), all) : file(kind, text, all);
   });
+}
+
+// unfenced removes the fences that Markdown has around code.
+function unfenced(text) {
+  const m = /^\s*```[\w-]*[ \t]*\r?\n(.*?)\r?\n\s*```\s*$/s.exec(text);
+  return m ? m[1] : text;
 }
 
 function kindOf(text) {

@@ -1,5 +1,9 @@
 // Pasted commands, word by word.
 
+// prompt is what a shell writes before a command: "$", "root@host:~#", "[user@host ~]$",
+// or "PS C:\>".
+export const prompt = /^(?:(?:\[?[\w.-]+@[\w.-]+(?::[~/][^\n$#>]*| [~/][^\n\]$#>]*\]))?[$#>%]|PS [A-Z]:[^\n>]*>)\s+/;
+
 // tidy removes characters that nobody sees, and what stands around the text.
 export function tidy(text) {
   return text.replace(/[\u200b-\u200d\u2060\ufeff]/g, "").trim();
@@ -11,7 +15,7 @@ export function tidy(text) {
 // other than a comment follows.
 function firstCommand(text) {
   const joined = joinLines(text);
-  const start = /^(?:[$#>%]\s+)?/.exec(joined)[0].length;
+  const start = prompt.exec(joined)?.[0].length ?? 0;
   const separator = /https?:\/\/[^\s"';|]+|"[^"\r\n]*"|'[^'\r\n]*'|[\r\n;&|]|\s#/g;
   separator.lastIndex = start;
   for (let m = separator.exec(joined); m; m = separator.exec(joined)) {
