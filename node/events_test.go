@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -295,7 +296,7 @@ func TestADrainEndsEvents(t *testing.T) {
 	}
 	for range heard.heard { // it ends
 	}
-	if err := p.node.events.live.Serve(nil, nil, live.Viewer{}); err != live.ErrEnding {
+	if err := p.node.events.live.Serve(nil, nil, live.Viewer{}); !errors.Is(err, live.ErrEnding) {
 		t.Errorf("after the drain: %v", err)
 	}
 }
