@@ -121,7 +121,9 @@ func (l lookup) withoutLogin(r *http.Request, who gate.Client, ref oci.Ref) *loo
 	if who.User() == "" {
 		return nil
 	}
-	stranger, ok := l.steward.gate.Stranger(r)
+	bare := gate.WithVisitor(r.Clone(r.Context()), new(gate.Visitor)) // the log keeps the real one
+	bare.Header.Del("Authorization")
+	stranger, ok := l.steward.gate.MayPull(bare)
 	if !ok {
 		return &lookupRefusal{"login", "this proxy requires a login"}
 	}

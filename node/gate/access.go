@@ -117,6 +117,20 @@ func (a *access) failed(r *http.Request, from netip.Prefix, user string) verdict
 	return verdict{level: l, left: left}
 }
 
+// puller is who a pull's client is. ok is whether it is let in; v is its login's
+// verdict otherwise.
+func (a *access) puller(r *http.Request) (who Client, v verdict, ok bool) {
+	who = Client{from: network(a.addresses.of(r))}
+	free := a.anonymous(r)
+	if free && !a.byUser {
+		who.unsure = r.Header.Get("Authorization") != ""
+		return who, v, true
+	}
+	v = a.judge(r)
+	who.user = v.user
+	return who, v, v.ok || free && !v.busy // one whose login is wrong pulls as one without
+}
+
 // anonymous reports whether the client may pull without a login.
 func (a *access) anonymous(r *http.Request) bool { return within(a.nologin, a.addresses.of(r)) }
 

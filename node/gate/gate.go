@@ -113,9 +113,10 @@ func (g *Gate) tellsLogin(class Class, r *http.Request) bool {
 // Admit lets a pull in. It reports false if it refused the request and answered
 // it.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
-	who, v, ok := g.puller(r)
+	a := g.access()
+	who, v, ok := a.puller(r)
 	if !ok {
-		g.access().refuse(w, r, v)
+		a.refuse(w, r, v)
 	}
 	return who, ok
 }
@@ -123,31 +124,8 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) (Client, bool) {
 // MayPull is Admit for a request that only asks: it reports whether a pull would be let
 // in, and answers nothing.
 func (g *Gate) MayPull(r *http.Request) (Client, bool) {
-	who, _, ok := g.puller(r)
+	who, _, ok := g.access().puller(r)
 	return who, ok
-}
-
-// Stranger is the client of r as it were without its login, and reports whether a pull
-// of its would be let in.
-func (g *Gate) Stranger(r *http.Request) (Client, bool) {
-	bare := r.Clone(r.Context())
-	bare.Header.Del("Authorization")
-	return g.MayPull(bare)
-}
-
-// puller is who a pull's client is. ok is whether it is let in; v is its login's
-// verdict otherwise.
-func (g *Gate) puller(r *http.Request) (who Client, v verdict, ok bool) {
-	a := g.access()
-	who = Client{from: network(g.Address(r))}
-	free := a.anonymous(r)
-	if free && !a.byUser {
-		who.unsure = r.Header.Get("Authorization") != ""
-		return who, v, true
-	}
-	v = a.judge(r)
-	who.user = v.user
-	return who, v, v.ok || free && !v.busy // one whose login is wrong pulls as one without
 }
 
 // Turn waits for a pull's turn. The caller calls end when the pull is answered.

@@ -74,7 +74,7 @@ export function start(section, context) {
     byID("proxy-reset").hidden = proxy.value === home;
     showCommand(shown.steps ?? [], !shown.document || shown.steps.length > 0);
     showNotes(shown.notes ?? []);
-    showDocument(shown.document, address.address);
+    showDocument(shown.document);
     about.show(result.names ?? [], address.address ?? home);
     grow();
   }
@@ -104,7 +104,7 @@ export function start(section, context) {
     list.hidden = notes.length === 0;
   }
 
-  function showDocument(document, address) {
+  function showDocument(document) {
     rewritten = document?.text ?? "";
     byID("rewritten").hidden = byID("rewritten-below").hidden = !document;
     byID("rewritten-copied").textContent = "";
@@ -112,7 +112,7 @@ export function start(section, context) {
     const lines = folded(document.lines);
     const changed = lines.some((l) => l.before !== l.after);
     byID("diff").replaceChildren(...(changed ? lines.flatMap(diffLines) : [el("p", { class: "empty" }, t("rewritten.same"))]));
-    byID("rewritten-hint").textContent = changed ? t("rewritten.hint", { proxy: address }) : "";
+    byID("rewritten-hint").textContent = changed ? t("rewritten.hint") : "";
     byID("refusals").replaceChildren(
       ...document.images.filter((i) => i.error).map((i) => el("li", {}, t("line", { line: i.line, reason: t(i.error.key, i.error.values) }))),
     );
