@@ -56,7 +56,7 @@ func TestHoursOfNodesAreAddedMinuteByMinute(t *testing.T) {
 func TestTimesToTheFirstByte(t *testing.T) {
 	t.Parallel()
 	var m Minute
-	if _, any := m.First(.5); any {
+	if _, told := m.First(.5); told {
 		t.Error("nothing was answered, and a time is told")
 	}
 	for range 90 {
@@ -69,7 +69,7 @@ func TestTimesToTheFirstByte(t *testing.T) {
 		part      float64
 		low, high time.Duration
 	}{{.5, 10 * time.Millisecond, 20 * time.Millisecond}, {.95, 2 * time.Second, 5 * time.Second}, {1, 2 * time.Second, 5 * time.Second}} {
-		if got, any := m.First(q.part); !any || got < q.low || got > q.high {
+		if got, told := m.First(q.part); !told || got < q.low || got > q.high {
 			t.Errorf("of %g: %v, want %v to %v", q.part, got, q.low, q.high)
 		}
 	}

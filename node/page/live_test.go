@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -74,12 +75,10 @@ func stageOf(t *testing.T, told map[string]string, events, script string, refuse
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.EscapedPath(), "/")
 		answer, known := told[path]
-		for _, p := range refused {
-			if p == path {
-				w.WriteHeader(http.StatusForbidden)
-				fmt.Fprint(w, `{"errors":[{"code":"DENIED","message":"only admins"}]}`)
-				return
-			}
+		if slices.Contains(refused, path) {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"errors":[{"code":"DENIED","message":"only admins"}]}`)
+			return
 		}
 		switch {
 		case path == "_/events":
