@@ -235,6 +235,7 @@ composed() {
   done
   [[ -z $(docker ps -q -f name=balancer) ]] || return 1
   docker exec "$(compose ps -q node-2)" oci-proxy status | tee /dev/stderr | grep -qF "$version" || return 1
+  compose down && ! docker volume ls -q | grep -v '^release_' || return 1
   compose down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
 }
 
