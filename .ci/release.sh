@@ -77,6 +77,11 @@ says_its_version() {
   [[ $said == "oci-proxy $version commit $(git rev-parse HEAD) go"* ]] || { echo "$said" && return 1; }
 }
 
+# names_the_image checks that the chart, if there is one, is of this version.
+names_the_image() {
+  [[ $(helm show chart "$dist/oci-proxy-$version.tgz" | grep -cE "^(version|appVersion): \"?$version\"?$") == 2 ]]
+}
+
 # emulated runs the program for arm64: three nodes that pull through each other.
 emulated() { timeout 120 qemu-aarch64-static "$dist/oci-proxy-$version-linux-arm64" demo -once | tee /dev/stderr | grep -q 'Every byte was right'; }
 
@@ -235,6 +240,7 @@ composed() {
   done
   [[ -z $(docker ps -q -f name=balancer) ]] || return 1
   docker exec "$(compose ps -q node-2)" oci-proxy status | tee /dev/stderr | grep -qF "$version" || return 1
+  compose down && ! docker volume ls -q | grep -v '^release_' || return 1
   compose down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
 }
 
@@ -261,6 +267,9 @@ fi
 { start_registry && layers app 300K 2M && image "127.0.0.1:$registry_port" org/app:v1 app && digest[app]=$(digest_of org/app:v1); } >"$work/log/prepare" 2>&1 ||
   { cat "$work/log/prepare" && exit 1; }
 check 'the version in the binaries, all modules in the parts lists' says_its_version
+if [[ -e $dist/oci-proxy-$version.tgz ]]; then
+  check 'the chart is of this version' names_the_image
+fi
 if command -v qemu-aarch64-static >/dev/null; then
   check 'the program for arm64, emulated' emulated
 else
