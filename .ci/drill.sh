@@ -208,7 +208,7 @@ drill() {
   start_member "$stranger" not-that-of-the-others # it takes a while to know that it is alone
   check "the limit is hit" limited
   check "the limit is hit: an alert" fires OciProxyRateLimited
-  check "the limit is hit: the log" logs WARN "registry fails.*registry=$registry state=limited .*too many requests" "${members[1]}"
+  check "the limit is hit: the log" logs WARN "registry fails.*registry=$registry state=limited .*too many requests" "${members[@]}"
   check "the limit is hit: status" says "$registry: limited for .*too many requests" "$ok" status
   check "the limit is hit: doctor" says 'error +registry +.*left alone' "$ok" doctor
 

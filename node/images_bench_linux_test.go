@@ -46,8 +46,13 @@ func stockUp(b *testing.B, p *proxy, images int) int {
 	return len(shard.Blobs())
 }
 
-// benchImages makes about 100,000 blobs.
-const benchImages = 10_000
+// benchImages is how many images make about 100,000 blobs; a tenth in a short run.
+func benchImages() int {
+	if testing.Short() {
+		return 1_000
+	}
+	return 10_000
+}
 
 // What operators ask for at a node that holds 100,000 blobs. The first list after a start
 // reads all manifests.
@@ -56,7 +61,7 @@ func BenchmarkOperator(b *testing.B) {
 	dir := b.TempDir()
 	s := settings{dir: dir, defaults: "cache_max_size: 0"}
 	p := newProxy(b, up, s)
-	b.Logf("%d blobs are held", stockUp(b, p, benchImages))
+	b.Logf("%d blobs are held", stockUp(b, p, benchImages()))
 	p.close()
 	p = newProxy(b, up, s)
 	for _, shard := range p.node.registries.Shards() {
@@ -66,7 +71,7 @@ func BenchmarkOperator(b *testing.B) {
 	}
 	list := func() {
 		var l imageList
-		if a := p.get("/_/images"); a.StatusCode != http.StatusOK || json.Unmarshal(a.body, &l) != nil || len(l.Images) != benchImages {
+		if a := p.get("/_/images"); a.StatusCode != http.StatusOK || json.Unmarshal(a.body, &l) != nil || len(l.Images) != benchImages() {
 			b.Fatalf("%d, %d images", a.StatusCode, len(l.Images))
 		}
 	}
