@@ -2,6 +2,7 @@ package setup
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func readObject(text []byte) (o object, err error) {
 	o.text = text
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return o, cmpErr(err, errors.New("it does not begin with {"))
+		return o, cmp.Or(err, errors.New("it does not begin with {"))
 	}
 	for dec.More() {
 		m := member{}
@@ -148,16 +149,6 @@ func readObject(text []byte) (o object, err error) {
 		return o, errors.New("something follows the closing brace")
 	}
 	return o, nil
-}
-
-// cmpErr returns the first error that is one.
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // next is where the next key or value begins, behind spaces and a comma.

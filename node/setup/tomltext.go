@@ -21,7 +21,7 @@ type line struct {
 	multi bool     // of a key: it goes over several lines
 }
 
-// readTOML reads a whole TOML text: what it says, and its lines. Spans are where things stand.
+// readTOML reads a whole TOML text: what it says, and its lines.
 func readTOML(text []byte) (says map[string]any, lines []line, err error) {
 	says = map[string]any{}
 	if err := toml.Unmarshal(text, &says); err != nil {
@@ -83,7 +83,7 @@ func find(lines []line, table bool, path ...string) (line, bool) {
 	return lines[i], true
 }
 
-// at returns the value under a path of keys, nil for none.
+// lookUp returns the value under a path of keys, nil for none.
 func lookUp(says map[string]any, path ...string) any {
 	var v any = says
 	for _, key := range path {
