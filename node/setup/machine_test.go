@@ -326,8 +326,13 @@ func TestScript(t *testing.T) {
 		same       bool
 	}
 	steps := []step{
-		{"-n", "nothing has been changed (-n)", true}, {"", "files written", false}, {"", "nothing to change", false}, {"-n -undo", "nothing has been changed (-n)", false},
-		{"-undo", "without setup's part again", true}, {"-undo", "nothing to undo", true}, {"", "files written", false},
+		{"-n", "nothing has been changed (-n)", true},
+		{"", "files written", false},
+		{"", "nothing to change", false},
+		{"-n -undo", "nothing has been changed (-n)", false},
+		{"-undo", "without setup's part again", true},
+		{"-undo", "nothing to undo", true},
+		{"", "files written", false},
 	}
 	for i, client := range []string{"docker", "containerd"} {
 		shell := shells()[i%len(shells())]

@@ -132,7 +132,8 @@ func settled(text []byte, settings []setting) ([]byte, error) {
 		return nil, errors.New("it is not valid TOML: " + err.Error())
 	}
 	now, rest := text, []string(nil)
-	for i, s := range settings {
+	var table []string // of the last one in rest
+	for _, s := range settings {
 		if reflect.DeepEqual(lookUp(want, append(slices.Clone(s.path), s.key)...), s.value) {
 			continue
 		}
@@ -147,8 +148,9 @@ func settled(text []byte, settings []setting) ([]byte, error) {
 			now = in
 			continue
 		}
-		if i == 0 || len(rest) == 0 || !slices.Equal(settings[i-1].path, s.path) {
-			rest = append(rest, "["+header(s.path)+"]")
+		if !slices.Equal(table, s.path) {
+			table = s.path
+			rest = append(rest, "["+header(table)+"]")
 		}
 		rest = append(rest, "  "+s.key+" = "+s.text)
 	}
