@@ -268,6 +268,7 @@ func TestSurveys(t *testing.T) {
 		"set in an import":      {"containerd", map[string]string{"etc/containerd/config.toml": "version=2\nimports=['conf.d/*.toml']", "etc/containerd/conf.d/a.toml": "version=2\n" + own + "config_path='/c'"}, "/c/_default/hosts.toml"},
 		"overridden by one":     {"containerd", map[string]string{"etc/containerd/config.toml": "version=2\nimports=['/etc/containerd/conf.d/*.toml']", "etc/containerd/conf.d/a.toml": "version=2\n[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image='x'"}, "which it imports"},
 		"podman's own entries":  {"podman", map[string]string{"etc/containers/registries.conf": "[[registry]]\nlocation='docker.io'", "etc/containers/registries.conf.d/a.conf": "[[registry]]\nprefix='ghcr.io'\nlocation='x'"}, "/etc/containers/registries.conf.d/oci-proxy.conf"},
+		"podman's first format": {"podman", map[string]string{"etc/containers/registries.conf": "[registries.search]\nregistries = ['docker.io']"}, "first version"},
 		"podman's broken":       {"podman", map[string]string{"etc/containers/registries.conf": "[["}, "registries.conf"},
 	} {
 		m, _ := tree(t, c.files)

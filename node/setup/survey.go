@@ -104,6 +104,9 @@ func surveyContainers(m *Machine, dir, own string) (taken map[string]string, err
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", file, err)
 		}
+		if _, old := says["registries"].(map[string]any); old {
+			return nil, &ByHand{file, "it is in the first version of the format, which podman does not take together with files of the second", "(write its entries as [[registry]] first; then run setup again)"}
+		}
 		entries, _ := says["registry"].([]any)
 		for _, e := range entries {
 			entry, _ := e.(map[string]any)
