@@ -88,10 +88,10 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 	if path.Ext(file) == ".json" && sameJSON(then, now) {
 		then = now // laid out by the script, which has other ways
 	}
-	if !same2(then, base) {
+	if !identical(then, base) {
 		c.record.files[file] = twofold{base, then}
 	}
-	if same2(then, now) {
+	if identical(then, now) {
 		return nil
 	}
 	if p != nil && known && !bytes.Equal(parted(now), parted(was.after)) {
@@ -101,8 +101,8 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 	return nil
 }
 
-// same2 reports whether two files are the same: a file without content is not the same as none.
-func same2(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+// identical reports whether two files are the same: a file without content is not the same as none.
+func identical(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 
 // parted returns the marked parts of a text.
 func parted(text []byte) (all []byte) {
@@ -177,6 +177,9 @@ func (s *staging) write(c *Changes) error {
 			return err
 		}
 		s.files = append(s.files, one)
+		if !identical(one.old, f.Before) {
+			return fmt.Errorf("%s has changed meanwhile", f.Path)
+		}
 	}
 	if len(c.record.files) > 0 {
 		if err := s.folder(c.machine, path.Dir(c.record.dir)); err != nil {

@@ -39,7 +39,7 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("the proxy's address begins with %q: use http:// or https://", u.Scheme)
 	}
 	if u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
-		return Endpoint{}, errors.New("the proxy's address has more than a scheme, a host and a port: clients take no login and no path there")
+		return Endpoint{}, errors.New("the proxy's address has more than a scheme, a host and a port: it takes no login and no path")
 	}
 	return NewEndpoint(u.Scheme == "https", u.Host)
 }

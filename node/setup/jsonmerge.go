@@ -2,6 +2,7 @@ package setup
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func readObject(text []byte) (o object, err error) {
 	o.text = text
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return o, cmpErr(err, errors.New("it does not begin with {"))
+		return o, cmp.Or(err, errors.New("it does not begin with {"))
 	}
 	for dec.More() {
 		m := member{}
@@ -150,16 +151,6 @@ func readObject(text []byte) (o object, err error) {
 	return o, nil
 }
 
-// cmpErr returns the first error that is one.
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // next is where the next key or value begins, behind spaces and a comma.
 func next(text []byte, at int) int {
 	for at < len(text) && strings.IndexByte(" \t\r\n,", text[at]) >= 0 {
@@ -183,9 +174,9 @@ func (o object) with(l listed) ([]byte, error) {
 	if !ok {
 		return o.withKey(l), nil
 	}
-	items, err := o.items(m)
-	if err != nil {
-		return nil, err
+	items, ok := o.items(m)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a list of strings", m.key)
 	}
 	value := fmt.Sprintf("%q", l.value)
 	if len(items) == 0 {
@@ -223,26 +214,22 @@ func (o object) withKey(l listed) []byte {
 	return o.replaced(span{last.all.to, last.all.to}, ","+space+entry)
 }
 
-// items are where the strings of a member's list stand. It is an error if the value is no list
-// of strings.
-func (o object) items(m member) (items []span, err error) {
+// items are where the strings of a member's list stand. It reports false if the value is no
+// list of strings.
+func (o object) items(m member) (items []span, ok bool) {
 	var values []string
 	raw := o.text[m.value.from:m.value.to]
 	if err := json.Unmarshal(raw, &values); err != nil || raw[0] != '[' {
-		return nil, fmt.Errorf("%s is not a list of strings", m.key)
+		return nil, false
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := dec.Token(); err != nil {
-		return nil, err
-	}
-	for dec.More() {
+	_, err := dec.Token() // the bracket
+	for err == nil && dec.More() {
 		from := next(raw, int(dec.InputOffset()))
-		if _, err := dec.Token(); err != nil {
-			return nil, err
-		}
+		_, err = dec.Token()
 		items = append(items, span{m.value.from + from, m.value.from + int(dec.InputOffset())})
 	}
-	return items, nil
+	return items, err == nil
 }
 
 func unquoted(raw []byte) (s any) {
@@ -297,16 +284,15 @@ func revertJSON(now, before, after []byte) ([]byte, error) {
 // revertList is revertJSON for one key that was written.
 func revertList(now []byte, was, wrote object, m member) ([]byte, error) {
 	old, known := was.member(m.key)
-	values, err := wrote.items(m)
-	if err != nil {
+	values, ok := wrote.items(m)
+	if !ok {
 		return now, nil // no list of ours
 	}
 	var kept []span
 	if known {
-		if kept, err = was.items(old); err != nil {
-			return nil, err
-		}
+		kept, _ = was.items(old) // setup adds to lists only
 	}
+	var err error
 	for _, v := range values {
 		value, _ := unquoted(wrote.text[v.from:v.to]).(string) // items are strings
 		if slices.ContainsFunc(kept, func(k span) bool { return same(unquoted(was.text[k.from:k.to]), value) }) {
@@ -330,8 +316,8 @@ func dropped(text []byte, l listed, andKey bool) ([]byte, error) {
 	if at < 0 {
 		return text, nil
 	}
-	items, err := o.items(o.members[at])
-	if err != nil {
+	items, ok := o.items(o.members[at])
+	if !ok {
 		return text, nil // others have made something else of it
 	}
 	i := slices.IndexFunc(items, func(s span) bool { return same(unquoted(o.text[s.from:s.to]), l.value) })

@@ -65,7 +65,8 @@ func (s staged) commit() error {
 	return os.Rename(s.temp, s.at)
 }
 
-// folder makes a folder of the client's machine, and those above it, and notes them.
+// folder makes a folder of the client's machine, and those above it, with the rights of the one
+// that is there. It notes what it makes.
 func (s *staging) folder(m *Machine, dir string) error {
 	at, err := m.real(dir)
 	if err != nil {
@@ -74,16 +75,18 @@ func (s *staging) folder(m *Machine, dir string) error {
 	if _, err := os.Stat(at); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if dir != "/" {
-		if err := s.folder(m, path.Dir(dir)); err != nil {
-			return err
-		}
+	if err := s.folder(m, path.Dir(dir)); err != nil {
+		return err
 	}
-	if err := os.Mkdir(at, 0o755); err != nil {
+	above, err := os.Stat(filepath.Dir(at))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(at, above.Mode().Perm()); err != nil {
 		return err
 	}
 	s.made = append(s.made, dir)
-	return nil
+	return os.Chmod(at, above.Mode().Perm()) // whatever the umask
 }
 
 // back puts every file back as it was.

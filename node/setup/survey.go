@@ -20,10 +20,7 @@ func surveyCRI(m *Machine, file string) (state criState, err error) {
 	if err != nil || text == nil {
 		return state, err
 	}
-	says, _, err := readTOML(text)
-	if err != nil {
-		return state, nil // the part refuses it
-	}
+	says := sound(text) // the part refuses what is not
 	names := []string{"cri", "io.containerd.grpc.v1.cri"}
 	if disabled, ok := says["disabled_plugins"].([]any); ok {
 		state.off = slices.ContainsFunc(disabled, func(v any) bool { s, _ := v.(string); return slices.Contains(names, s) })
@@ -39,10 +36,7 @@ func surveyCRI(m *Machine, file string) (state criState, err error) {
 		if err != nil {
 			return state, err
 		}
-		more, _, err := readTOML(text)
-		if err != nil {
-			continue // containerd itself complains of it
-		}
+		more := sound(text) // containerd itself complains of what is not
 		if state.path, err = configPathOf(more, imported); err != nil || state.path != "" {
 			return state, err
 		}
@@ -51,6 +45,15 @@ func surveyCRI(m *Machine, file string) (state criState, err error) {
 		}
 	}
 	return state, nil
+}
+
+// sound is what a TOML text says, nothing if it is not valid.
+func sound(text []byte) map[string]any {
+	says, _, err := readTOML(text)
+	if err != nil {
+		return nil
+	}
+	return says
 }
 
 // configPathOf is the first folder of config_path in a config of containerd, "" for none.
@@ -100,6 +103,9 @@ func surveyContainers(m *Machine, dir, own string) (taken map[string]string, err
 		says, _, err := readTOML(text)
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", file, err)
+		}
+		if _, old := says["registries"].(map[string]any); old {
+			return nil, &ByHand{file, "it is in the first version of the format, which podman does not take together with files of the second", "(write its entries as [[registry]] first; then run setup again)"}
 		}
 		entries, _ := says["registry"].([]any)
 		for _, e := range entries {

@@ -21,7 +21,7 @@ type line struct {
 	multi bool     // of a key: it goes over several lines
 }
 
-// readTOML reads a whole TOML text: what it says, and its lines. Spans are where things stand.
+// readTOML reads a whole TOML text: what it says, and its lines.
 func readTOML(text []byte) (says map[string]any, lines []line, err error) {
 	says = map[string]any{}
 	if err := toml.Unmarshal(text, &says); err != nil {
@@ -83,7 +83,7 @@ func find(lines []line, table bool, path ...string) (line, bool) {
 	return lines[i], true
 }
 
-// at returns the value under a path of keys, nil for none.
+// lookUp returns the value under a path of keys, nil for none.
 func lookUp(says map[string]any, path ...string) any {
 	var v any = says
 	for _, key := range path {
@@ -132,7 +132,8 @@ func settled(text []byte, settings []setting) ([]byte, error) {
 		return nil, errors.New("it is not valid TOML: " + err.Error())
 	}
 	now, rest := text, []string(nil)
-	for i, s := range settings {
+	var table []string // of the last one in rest
+	for _, s := range settings {
 		if reflect.DeepEqual(lookUp(want, append(slices.Clone(s.path), s.key)...), s.value) {
 			continue
 		}
@@ -147,8 +148,9 @@ func settled(text []byte, settings []setting) ([]byte, error) {
 			now = in
 			continue
 		}
-		if i == 0 || len(rest) == 0 || !slices.Equal(settings[i-1].path, s.path) {
-			rest = append(rest, "["+header(s.path)+"]")
+		if !slices.Equal(table, s.path) {
+			table = s.path
+			rest = append(rest, "["+header(table)+"]")
 		}
 		rest = append(rest, "  "+s.key+" = "+s.text)
 	}
