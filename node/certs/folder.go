@@ -23,7 +23,11 @@ func openFolder(folder string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("making the folder for certificates: %w", err)
 	}
-	if err := os.Chmod(folder, 0o700); err != nil {
+	root, err := os.OpenRoot(folder)
+	if err == nil {
+		err = errors.Join(root.Chmod(".", 0o700), root.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("narrowing the folder for certificates to its owner: %w", err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -187,7 +186,7 @@ func FuzzMembers(f *testing.F) {
 		sum := 0
 		for key, one := range s.slots {
 			sum += len(one.Value)
-			if !validKey(key) || key != one.Key || one.Version > maxVersion || bytes.Contains([]byte(key), []byte("..")) && strings.Contains("/"+key+"/", "/../") {
+			if !validKey(key) || key != one.Key || one.Version > maxVersion || strings.Contains("/"+key+"/", "/../") {
 				t.Errorf("on the shelf lies %+v", one.record)
 			}
 		}

@@ -49,7 +49,7 @@ var Rows = []Row{
 	{CacheDir, "A cache directory cannot be used, or its disk fails. What lies there is not cached.", "The reason ends with what to do; look for disk errors."},
 	{DiskFull, "The disk is full before `cache_max_size` is reached, so the node keeps less.", "Free space, or lower `cache_max_size`."},
 	{TLS, "The renewed files of `tls` cannot be used. The old certificate stays in use.", "Install certificate and key again."},
-	{CertificateExpiry, "The certificate of the clients' port has expired, or does so within 7 days (of one that is valid for less than 21 days, within the last third of its time), or is not valid yet.", "Renew it; it is read again within seconds. Or set the clock."},
+	{CertificateExpiry, "The certificate of the clients' port has expired, or does so within 7 days (of one that is valid for less than 21 days, within the last third of its time; of one by `tls.acme`, the last sixth), or is not valid yet.", "Renew it; it is read again within seconds. By `tls.acme`: see `acme`. Or set the clock."},
 	{ACME, "There is no certificate for a name of `tls.acme` yet, or it could not be renewed. The reason has what the certificate authority said.", "As the reason says; mostly the name does not lead to this port 443. Reload the config to try at once."},
 	{Auth, "The changed `auth.htpasswd_file` is bad. The users from before stay.", "Repair the line that the reason names."},
 	{LoginSource, "The `password_file`, `auth.exec` or `auth.docker_config` of a registry gives no login. The last one stays in use until it ends.", "Look at what writes the file, or run the command by hand."},
