@@ -26,6 +26,10 @@ for program in kube-apiserver kubelet etcd containerd runc iptables /usr/lib/cni
     exit 0
   fi
 done
+if ! "$oci_proxy" help setup >/dev/null 2>&1; then
+  echo "kubelet: skipped, this program has no command setup yet"
+  exit 0
+fi
 if [[ ${2:-} != inside ]]; then
   if ! unshare --mount --net --pid --fork --mount-proc true 2>/dev/null; then
     echo "kubelet: skipped, it needs root and namespaces"
@@ -50,7 +54,7 @@ trap 'exit 130' INT TERM
 
 # machine makes the surroundings of a machine: a way out, and folders over those of this one.
 machine() {
-  ip link add uplink type dummy && ip addr add "$uplink/24" dev uplink && ip link set uplink up &&
+  ip link add uplink type bridge && ip addr add "$uplink/24" dev uplink && ip link set uplink up &&
     ip route add default via "$uplink" && echo 1 >/proc/sys/net/ipv4/ip_forward || return
   mount -t overlay overlay -o "lowerdir=/etc,upperdir=$work/etc,workdir=$work/etc-work" /etc &&
     mount -t tmpfs tmpfs /var/log && mount -t tmpfs tmpfs /run || return
@@ -69,6 +73,8 @@ state = "/run/containerd"
 address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "docker.io/library/pause:run"
+# Not every machine lets root ask to be spared when memory is short.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "$work/cni"
@@ -94,7 +100,9 @@ pack() {
 
 # images brings what no registry has to the machine, as operators do, and fills the registry.
 images() {
-  pack docker.io/library/pause:run hold && pack docker.io/library/oci-proxy:run serve && pack docker.io/team/app:1 hold &&
+  pack docker.io/library/pause:run hold && pack docker.io/library/oci-proxy:run serve || return
+  # A layer of its own, or containerd would have it already.
+  rm "$work/layer.tar" && echo app >"$work/image/app" && pack docker.io/team/app:1 hold &&
     ctr -n k8s.io images import "$work/pause.tar" && ctr -n k8s.io images import "$work/oci-proxy.tar" || return
   mkdir -p "$work/registry"
   cat >"$work/registry.yml" <<END
@@ -184,7 +192,15 @@ first() { app first && (($(counted Misses) > 0)) && seen="$(counted Misses) blob
 # again: also when the registry is gone and containerd has forgotten the image.
 again() {
   stop registry
-  remove first && ctr -n k8s.io images rm --sync registry.test/team/app:1 && app again && (($(counted Hits) > 0)) && seen="$(counted Hits) from its disk"
+  remove first && forget && app again && (($(counted Hits) > 0)) && seen="$(counted Hits) from its disk"
+}
+
+# forget removes the image from containerd, under all the names that the kubelet gave it.
+forget() {
+  local digest names
+  digest=$(ctr -n k8s.io images ls | awk '$1 == "registry.test/team/app:1" { print $3 }') && [[ -n $digest ]] || return
+  mapfile -t names < <(ctr -n k8s.io images ls | awk -v digest="$digest" '$3 == digest { print $1 }')
+  ctr -n k8s.io images rm --sync "${names[@]}"
 }
 
 # remove POD ends a pod as Kubernetes does.
