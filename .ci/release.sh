@@ -45,12 +45,12 @@ export DOCKER_HOST=unix://$work/docker/socket
 registry_port=5000 node_port=8080 front_port=5001 root=$work/root
 outside=10.99.0.1 # this machine, as others reach it
 dist=$work/one/dist
+commit=$(git rev-parse HEAD)
 declare -A digest=()
 
 # releases makes the release twice, side by side: in folders of other names and depths.
 releases() {
-  local folder commit
-  commit=$(git rev-parse HEAD)
+  local folder
   for folder in one two/further/down; do
     mkdir -p "$work/tmp/$folder" && git clone -q --shared . "$work/$folder" && git -C "$work/$folder" checkout -q --detach "$commit" || return 1
     # The scripts under test need not be committed; what they make a release of is.
@@ -74,7 +74,7 @@ says_its_version() {
     grep -qF "$version" "$binary" || return 1
   done
   said=$("$dist/oci-proxy-$version-linux-$(go env GOHOSTARCH)" version)
-  [[ $said == "oci-proxy $version commit $(git rev-parse HEAD) go"* ]] || { echo "$said" && return 1; }
+  [[ $said == "oci-proxy $version commit $commit go"* ]] || { echo "$said" && return 1; }
 }
 
 # names_the_image checks that the chart, if there is one, is of this version.
@@ -136,7 +136,7 @@ serves() {
   grep -q "msg=\"oci-proxy starts\" version=$version " "$work/log/node" || { cat "$work/log/node" && return 1; }
   [[ $(in_root oci-proxy health) == '{"status":"healthy"}' ]] || return 1
   in_root oci-proxy status -o json | jq -e --arg v $version 'any(.. | strings; . == $v)' || return 1
-  curl -sf --noproxy '*' http://127.0.0.1:8080/_/metrics | grep -q "^oci_proxy_build_info{.*revision=\"$(git rev-parse HEAD)\",version=\"$version\"} 1" || return 1
+  curl -sf --noproxy '*' http://127.0.0.1:8080/_/metrics | grep -q "^oci_proxy_build_info{.*revision=\"$commit\",version=\"$version\"} 1" || return 1
   [[ $(ps -o uid= -p "${pids[node]}" | tr -d ' ') == "$(in_root id -u oci-proxy)" ]] || return 1
   curl -sf --noproxy '*' -m 5 -o /dev/null "http://$outside:$registry_port/v2/" || return 1
   ! curl -s --noproxy '*' -m 5 "http://$outside:8080/_/health" || { echo "it listens to the network" && return 1; }
@@ -284,6 +284,7 @@ if [[ -s ${DEBIAN_ROOT:-} ]]; then
     check 'a pull through it' pulls &&
     check 'an upgrade keeps config and cache' upgraded &&
     check 'a purge leaves nothing' purged
+  stop node # after a failure it still runs
 else
   echo "skipped: the deb in a bare Debian"
 fi
