@@ -30,7 +30,7 @@ func Document(t testing.TB, file, name, table string) {
 	case !*update:
 		t.Fatalf("%s differs from the code; run: %s", file, command)
 	default:
-		if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o600); err != nil { // #nosec G703 -- the test names the file
 			t.Fatal(err)
 		}
 	}

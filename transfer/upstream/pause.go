@@ -54,14 +54,6 @@ func (p *pauses) note(host string, e *oci.Error) bool {
 	return !ok || until.Sub(old.until) >= time.Second
 }
 
-// left returns for how long the host is to be left alone, 0 if it may be asked.
-func (p *pauses) left(host string) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	one, _ := p.byHost.Get(host)
-	return max(0, time.Until(one.until))
-}
-
 // of returns the pause of a host. It reports whether it goes on.
 func (p *pauses) of(host string) (pause, bool) {
 	p.mu.Lock()
