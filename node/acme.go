@@ -49,7 +49,7 @@ func settingsOf(cfg *config.Config) certs.Settings {
 	return certs.Settings{Domains: a.Domains, Email: a.Email, Directory: a.Directory, CAFile: a.CAFile, Asks: cfg.Cluster == nil || cfg.Cluster.Egress}
 }
 
-// answers returns what members' questions about certificates are answered by; nil: none may ask.
+// answers returns who speaks when members ask about certificates; nil: none may ask.
 func (a *acme) answers() func(ctx context.Context, sender string, question []byte) (any, error) {
 	if a == nil {
 		return nil

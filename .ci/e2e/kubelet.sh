@@ -26,10 +26,6 @@ for program in kube-apiserver kubelet etcd containerd runc iptables /usr/lib/cni
     exit 0
   fi
 done
-if ! "$oci_proxy" help setup >/dev/null 2>&1; then
-  echo "kubelet: skipped, this program has no command setup yet"
-  exit 0
-fi
 if [[ ${2:-} != inside ]]; then
   if ! unshare --mount --net --pid --fork --mount-proc true 2>/dev/null; then
     echo "kubelet: skipped, it needs root and namespaces"

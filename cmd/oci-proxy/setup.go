@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"oci-proxy/node/config"
@@ -43,19 +44,10 @@ func setupClient(_ context.Context, args []string, s streams) error {
 		return badUsage(s, "usage: oci-proxy setup [flags] CLIENT, where CLIENT is one of %s", strings.Join(setup.Clients(), ", "))
 	}
 	o.client = names[0]
-	if !known(o.client) {
+	if !slices.Contains(setup.Clients(), o.client) {
 		return badUsage(s, "oci-proxy setup: no such client: %q; there are %s", o.client, strings.Join(setup.Clients(), ", "))
 	}
 	return o.run(s)
-}
-
-func known(client string) bool {
-	for _, c := range setup.Clients() {
-		if c == client {
-			return true
-		}
-	}
-	return false
 }
 
 func (o setupOrder) run(s streams) error {
