@@ -227,7 +227,7 @@ takes_docker() {
 
 # compose COMMAND… runs docker-compose in the release's folder, without a balancer.
 compose() {
-  (cd "$dist/compose" && CONFIG=$work/node.yaml timeout -k 5 120 docker-compose -p release -f docker-compose.yml -f deploy/compose-direct.yml "$@")
+  (cd "$dist" && CONFIG=$work/node.yaml timeout -k 5 120 docker-compose -p release -f docker-compose.yml -f deploy/compose-direct.yml "$@")
 }
 
 # composed starts three nodes from the release alone, and pulls from each.

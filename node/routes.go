@@ -44,7 +44,7 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
 		{"POST /_/reload", gate.Operators, of(func(w http.ResponseWriter, r *http.Request) { answerReload(n, w, r) })},
 		// It tells no more than the page does.
-		{"GET /_/setup/{client}", gate.Public, of(func(w http.ResponseWriter, r *http.Request) { n.guide.Load().ServeHTTP(w, r) })},
+		{"GET /_/setup/{client}", gate.Probe, of(func(w http.ResponseWriter, r *http.Request) { n.guide.Load().ServeHTTP(w, r) })},
 		{"/", gate.Public, of(func(w http.ResponseWriter, r *http.Request) { (*n.page.Load()).ServeHTTP(w, r) })},
 	}
 }

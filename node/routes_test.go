@@ -44,7 +44,7 @@ func TestEveryEndpointHasItsClassAndHeaders(t *testing.T) {
 		"POST /_/reload":        {gate.Operators, []string{"/_/reload"}},
 		"POST /_/warm":          {gate.Operators, []string{"/_/warm"}},
 		"POST /_/import":        {gate.Operators, []string{"/_/import"}},
-		"GET /_/setup/{client}": {gate.Public, []string{"/_/setup/docker", "/_/setup/k3s?format=json", "/_/setup/none", "/_/setup/docker?registries=;"}},
+		"GET /_/setup/{client}": {gate.Probe, []string{"/_/setup/docker", "/_/setup/k3s?format=json", "/_/setup/none", "/_/setup/docker?registries=;"}},
 		"/":                     {gate.Public, []string{"/", "/app.js", "/style.css", "/none", "/_/", "/_/none", "/_/../_/stats", "/_//stats"}},
 	}
 	p := newProxy(t, up, settings{top: login + ", anonymous_from: [192.0.2.0/24]}\ntrusted_proxies: [127.0.0.0/8]"})

@@ -46,6 +46,7 @@ var changes = []change{
 	{"monitor, login", `serviceMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}, endpoint: {basicAuth: {username: {name: login, key: user}, password: {name: login, key: password}}}}`},
 	{"rules", `prometheusRule: {enabled: true, labels: {release: prometheus}}`},
 	{"dashboard", `dashboard: {enabled: true, labels: {grafana_dashboard: "1", folder: images}}`},
+	{"ACME", `{config: {tls: {acme: {domains: [proxy.example]}}}, service: {port: 443}}`},
 	{"TLS", `{config: {tls: {cert_file: /tls/tls.crt, key_file: /tls/tls.key}}, extraVolumes: [{name: tls, secret: {secretName: tls}}], extraVolumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]}`},
 	{"clients' port", `config: {port: 9000}`},
 	{"long drain", `config: {shutdown_timeout: 1h2m3s}`},
@@ -78,6 +79,7 @@ var bad = []struct{ values, says string }{
 	{`config: {shutdown_timeout: soon}`, "shutdown_timeout"},
 	{`{kind: StatefulSet, containerd: {setup: true}}`, "needs containerd.proxy"},
 	{`{containerd: {setup: true}, config: {tls: {cert_file: /a, key_file: /b}}}`, "needs containerd.proxy"},
+	{`{containerd: {setup: true}, config: {tls: {acme: {domains: [proxy.example]}}}}`, "needs containerd.proxy"},
 }
 
 // variants are both kinds with all defaults, with each change by itself, with as many as go

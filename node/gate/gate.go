@@ -82,7 +82,7 @@ func (g *Gate) Screen(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // Guard returns h behind what its class asks for. Pullers pass: they are for
-// Admit, and what they get is the same under every name.
+// Admit. What they and probes get holds nothing that a browser must not read.
 func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 	switch class {
 	case Probe, Pullers:

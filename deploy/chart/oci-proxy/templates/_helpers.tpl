@@ -53,6 +53,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not (kindIs "invalid" $at) }}{{ $at }}{{ end -}}
 {{- end -}}
 
+{{/* "yes" if the clients' port speaks TLS. */}}
+{{- define "oci-proxy.tls" -}}
+{{- $domains := include "oci-proxy.config" (list . "tls" "acme" "domains") -}}
+{{- if or (include "oci-proxy.config" (list . "tls" "cert_file")) (not (has $domains (list "" "[]"))) }}yes{{ end -}}
+{{- end -}}
+
 {{/* How long a pod may take to end: the pause before SIGTERM, shutdown_timeout, and 25 s. */}}
 {{- define "oci-proxy.grace" -}}
 {{- $sum := 30 -}}
@@ -96,7 +102,7 @@ priorityClassName: {{ . }}
 httpGet:
   path: {{ last . }}
   port: http
-  {{- if include "oci-proxy.config" (list $top "tls" "cert_file") }}
+  {{- if include "oci-proxy.tls" $top }}
   scheme: HTTPS
   {{- end }}
 timeoutSeconds: 6
