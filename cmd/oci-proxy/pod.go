@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -47,6 +50,9 @@ func giveTo(dir string, user int) error {
 		return fmt.Errorf("opening the directory: %w", err)
 	}
 	defer func() { _ = root.Close() }() // nothing was written
+	if held, err := fs.ReadDir(root.FS(), "."); err != nil || slices.ContainsFunc(held, func(e fs.DirEntry) bool { return e.Name() != "lost+found" }) {
+		return errors.Join(fmt.Errorf("%s is not empty and not user %d's: name a folder of its own for the cache", dir, user), err)
+	}
 	// In this order: afterwards it is not ours to close.
 	if err := root.Chmod(".", 0o700); err != nil {
 		return fmt.Errorf("closing %s to others: %w", dir, err)

@@ -49,6 +49,25 @@ func TestOwnLeavesWhatTheUserHas(t *testing.T) {
 	}
 }
 
+// A folder that others use is not taken from them.
+func TestOwnTakesNoFolderOfOthers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "theirs"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := giveTo(dir, os.Geteuid()+1); err == nil || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("it says %v", err)
+	}
+	if after, err := os.Stat(dir); err != nil || after.Mode() != before.Mode() {
+		t.Errorf("the folder became %v, %v", after.Mode(), err)
+	}
+}
+
 func TestOwnSaysWhatIsWrong(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

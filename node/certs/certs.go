@@ -26,6 +26,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddyserver/certmagic"
@@ -52,6 +53,11 @@ type Settings struct {
 	Asks      bool     // this node may ask the server; if not, it waits for what others get
 }
 
+// equal reports whether both want the same.
+func (s Settings) equal(o Settings) bool {
+	return slices.Equal(s.Domains, o.Domains) && s.Email == o.Email && s.Directory == o.Directory && s.CAFile == o.CAFile && s.Asks == o.Asks
+}
+
 // Config is what Certs work with. All fields are needed.
 type Config struct {
 	Settings Settings
@@ -72,6 +78,7 @@ type Certs struct {
 	cache      *certmagic.Cache
 	issuer     atomic.Pointer[issuer]
 	states     states
+	ordering   atomic.Int32 // orders that are under way
 	life       *wait.Life
 	changed    chan struct{} // holds a value if the settings have changed
 	first      chan struct{} // closed once the others' certificates were looked for
@@ -114,6 +121,9 @@ func (c *Certs) Prepare(s Settings) (commit func(), err error) {
 		return nil, err
 	}
 	return func() {
+		if c.ordering.Load() > 0 && s.equal(c.issuer.Load().settings) {
+			return // a reload of something else does not cut an order
+		}
 		c.issuer.Store(next)
 		c.pairs.install(s.Domains, next.key(), c.shelf)
 		select {
@@ -175,6 +185,7 @@ func (c *Certs) follow(ctx context.Context) {
 		case <-came:
 		case <-soon.Done():
 			c.keeper.sync(ctx)
+			c.shelf.saveAgain()
 		}
 		cancel()
 	}

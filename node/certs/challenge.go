@@ -54,16 +54,29 @@ func (c *Certs) challenged(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{acmeProtocol}, Certificates: []tls.Certificate{*cert}}, nil
 }
 
+// seen is the last answer about a domain.
+func (c *challenges) seen(domain string) challenge {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last[domain]
+}
+
 // of returns what answers the challenge for a domain. ask asks the shelf.
 func (c *challenges) of(ctx context.Context, domain string, ask func(context.Context) (*tls.Certificate, error)) (*tls.Certificate, error) {
-	c.mu.Lock()
-	last := c.last[domain]
-	c.mu.Unlock()
-	if time.Since(last.asked) < challengeRest {
-		if last.cert == nil {
-			return nil, errNoChallenge
+	for {
+		last := c.seen(domain)
+		left := challengeRest - time.Since(last.asked)
+		if left <= 0 {
+			break
 		}
-		return last.cert, nil
+		if last.cert != nil {
+			return last.cert, nil
+		}
+		// Strangers can ask for what is not there. That must not refuse the authority, which
+		// asks just after it was put there.
+		if err := wait.For(ctx, left); err != nil {
+			return nil, err
+		}
 	}
 	cert, _, err := c.calls.Do(ctx, domain, func(ctx context.Context) (*tls.Certificate, error) {
 		cert, err := ask(ctx)

@@ -118,6 +118,7 @@ func (k *keeper) answer(ctx context.Context, sender string, q *question) (*reply
 		k.leases.back(q.Name, sender)
 		return &reply{}, nil
 	default:
+		k.shelf.raise(q.After)
 		r, err := k.shelf.write(record{Key: q.Name, Gone: q.Do == doDelete, Value: q.Value}, k.self())
 		if err != nil {
 			return nil, err
@@ -172,7 +173,7 @@ func (k *keeper) writeOnce(ctx context.Context, r record) error {
 	if r.Gone {
 		do = doDelete
 	}
-	got, err := k.ask(ctx, k.members.Keeper(), &question{Do: do, Name: r.Key, Value: r.Value})
+	got, err := k.ask(ctx, k.members.Keeper(), &question{Do: do, Name: r.Key, Value: r.Value, After: k.shelf.highest()})
 	if err != nil {
 		return err
 	}

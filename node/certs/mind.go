@@ -22,7 +22,7 @@ func (c *Certs) mindAll(ctx context.Context, rests bool) {
 	c.states.begin(i.settings.Domains)
 	var wg sync.WaitGroup
 	for _, domain := range i.settings.Domains {
-		wg.Go(func() { (&minder{Certs: c, issuer: i, domain: domain, rests: rests}).run(ctx) })
+		wg.Go(func() { (&minder{Certs: c, issuer: i, domain: domain, rests: rests, began: time.Now()}).run(ctx) })
 	}
 	wg.Wait()
 }
@@ -32,7 +32,10 @@ type minder struct {
 	*Certs
 	issuer *issuer
 	domain string
-	rests  bool // failures from before are heeded
+	rests  bool // failures from before it began are heeded
+	began  time.Time
+	own    failure // this node's last one since then, whatever became of it on the shelf
+	ownAt  time.Time
 }
 
 // run gets and renews the certificate until ctx ends.
@@ -62,8 +65,8 @@ func (m *minder) look(ctx context.Context) (next time.Duration) {
 		return 0
 	}
 	last := m.lastFailure()
-	if left := last.rest(now); left > 0 && m.rests {
-		m.states.note(m.domain, errors.New(last.Error))
+	if left, why := m.rest(last, now); left > 0 {
+		m.states.note(m.domain, errors.New(why))
 		return min(left, syncEvery)
 	}
 	if !m.issuer.settings.Asks {
@@ -80,6 +83,18 @@ func (m *minder) look(ctx context.Context) (next time.Duration) {
 	defer m.giveBack(ctx)
 	m.order(ctx, last)
 	return 0
+}
+
+// rest is how long nobody is to ask, and why: for the last failure that all know, unless it is
+// older than a reload, and for this node's own.
+func (m *minder) rest(last failure, now time.Time) (left time.Duration, why string) {
+	if m.rests || last.At.After(m.began) {
+		left, why = last.rest(now), last.Error
+	}
+	if own := m.own.pause() - time.Since(m.ownAt); own > left {
+		left, why = own, m.own.Error
+	}
+	return left, why
 }
 
 var errUseless = errors.New("the certificate of the authority cannot be used: it is for another name, or of too short a time")
@@ -127,6 +142,8 @@ func (m *minder) order(ctx context.Context, last failure) {
 	}
 	began := time.Now()
 	m.log.Info("asking for a certificate", "domain", m.domain, "directory", m.issuer.settings.Directory)
+	m.ordering.Add(1)
+	defer m.ordering.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	err := m.ask(ctx)
@@ -137,14 +154,16 @@ func (m *minder) order(ctx context.Context, last failure) {
 	if err == nil {
 		m.log.Info("certificate obtained", "domain", m.domain, "took_ms", wait.Milliseconds(time.Since(began)))
 		m.install()
+		m.own = failure{}
 		m.tell(ctx, failure{})
 		return
 	}
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return // the node ends, or the settings have changed
 	}
-	next := failure{At: time.Now().UTC(), Count: min(last.Count+1, 100), Error: clip(err.Error())}
-	m.log.Error("no certificate obtained", "domain", m.domain, "error", err, "next_try_ms", wait.Milliseconds(next.rest(time.Now())))
+	next := failure{At: time.Now().UTC(), Count: min(max(last.Count, m.own.Count)+1, 100), Error: clip(err.Error())}
+	m.own, m.ownAt = next, time.Now()
+	m.log.Error("no certificate obtained", "domain", m.domain, "error", err, "next_try_ms", wait.Milliseconds(next.pause()))
 	m.states.note(m.domain, err)
 	m.tell(context.WithoutCancel(ctx), next)
 }
@@ -173,8 +192,15 @@ func (f failure) rest(now time.Time) time.Duration {
 	if f.Count < 1 || f.At.After(now.Add(lastRest)) { // of a clock that is wrong
 		return 0
 	}
-	rest := firstRest << min(f.Count-1, 10)
-	return min(rest, lastRest) - now.Sub(f.At)
+	return f.pause() - now.Sub(f.At)
+}
+
+// pause is how long the failure keeps all from asking, 0 if it is none.
+func (f failure) pause() time.Duration {
+	if f.Count < 1 {
+		return 0
+	}
+	return min(firstRest<<min(f.Count-1, 10), lastRest)
 }
 
 // failureKey is where the last failure of the domain lies.

@@ -16,13 +16,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/certmagic"
 
 	"oci-proxy/node/health"
 	"oci-proxy/transfer/testkit"
+	"oci-proxy/transfer/wait"
 )
 
 // open opens certificates of these domains, from a server that is not there.
@@ -112,9 +115,9 @@ func TestWhichCertificateIsShown(t *testing.T) {
 	}
 }
 
-// Only names of the config are answered for the challenge, each by one question to the shelf in
-// a moment, and nobody is asked for a certificate by a handshake.
-func TestChallengeIsBounded(t *testing.T) {
+// Only names of the config are answered for the challenge, and nobody is asked for a certificate
+// by a handshake.
+func TestChallengeIsForKnownNames(t *testing.T) {
 	t.Parallel()
 	c := open(t, slog.New(slog.DiscardHandler), "one.example.com")
 	hello := func(name string, protocols ...string) (*tls.Config, error) {
@@ -129,18 +132,72 @@ func TestChallengeIsBounded(t *testing.T) {
 	if _, err := hello("stranger.example.com", acmeProtocol); !errors.Is(err, errNoChallenge) {
 		t.Errorf("a name that is not listed: %v", err)
 	}
-	asked := 0
-	for range 100 {
-		_, err := c.challenges.of(t.Context(), "one.example.com", func(context.Context) (*tls.Certificate, error) {
-			asked++
+}
+
+// However many handshakes there are, each name makes one question to the shelf in a moment. Who
+// came before the answer was there waits for it: strangers cannot have the authority refused.
+func TestChallengeIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		life := wait.NewLife()
+		c := newChallenges(life)
+		var asked atomic.Int64
+		var there atomic.Pointer[tls.Certificate]
+		ask := func(context.Context) (*tls.Certificate, error) {
+			asked.Add(1)
+			if cert := there.Load(); cert != nil {
+				return cert, nil
+			}
 			return nil, errNoChallenge
-		})
-		if err == nil {
-			t.Error("there is a challenge")
+		}
+		_, _ = c.of(t.Context(), "one.example.com", ask) // a stranger, before
+		var found atomic.Int64
+		for range 100 {
+			go func() {
+				if cert, err := c.of(t.Context(), "one.example.com", ask); err == nil && cert == there.Load() {
+					found.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		there.Store(&tls.Certificate{})
+		<-time.After(2 * challengeRest)
+		if found.Load() != 100 || asked.Load() > 3 {
+			t.Errorf("%d of 100 handshakes got the answer by %d questions", found.Load(), asked.Load())
+		}
+		life.Close(t.Context())
+	})
+}
+
+// A failure that cannot be told to others rests all the same, and so does one that a clock which
+// is wrong takes for old.
+func TestOwnFailuresRest(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	m := &minder{rests: true, began: now, own: failure{At: now, Count: 3, Error: "refused"}, ownAt: now}
+	for name, last := range map[string]failure{"none": {}, "long ago": {At: now.Add(-48 * time.Hour), Count: 2}, "in the future": {At: now.Add(48 * time.Hour), Count: 2}} {
+		if left, why := m.rest(last, now); left < 3*firstRest || why != "refused" {
+			t.Errorf("%s: it rests for %v, because of %q", name, left, why)
 		}
 	}
-	if asked > 2 {
-		t.Errorf("100 handshakes made %d questions", asked)
+	after := &minder{began: now}
+	if left, _ := after.rest(failure{At: now.Add(-time.Second), Count: 5}, now); left > 0 {
+		t.Errorf("after a reload it rests for %v", left)
+	}
+	if left, _ := after.rest(failure{At: now.Add(time.Second), Count: 1}, now.Add(2*time.Second)); left <= 0 {
+		t.Error("what another member has tried since the reload does not count")
+	}
+}
+
+// A certificate that has expired does not take the place of one that is valid.
+func TestExpiredStaysOut(t *testing.T) {
+	t.Parallel()
+	c := open(t, slog.New(slog.DiscardHandler), "one.example.com")
+	now := time.Now()
+	issue(t, c, "one.example.com", now.Add(-time.Hour), now.Add(time.Hour))
+	issue(t, c, "one.example.com", now.Add(-2*time.Hour), now.Add(-time.Minute))
+	if leaf := shown(t, c, "one.example.com"); leaf.NotAfter.Before(now) {
+		t.Error("the expired one is in use")
 	}
 }
 

@@ -68,7 +68,7 @@ func (p *pairs) of(domain string) *tls.Certificate { return p.now.Load().byName[
 // names of those that are new. One that cannot be used leaves the one before in use. Two calls at
 // once may let an older one stay until the next.
 func (p *pairs) install(domains []string, issuerKey string, s *shelf) (fresh []string) {
-	old := p.now.Load()
+	old, now := p.now.Load(), time.Now()
 	next := &pairing{domains, map[string]*tls.Certificate{}}
 	for _, domain := range domains {
 		before := old.byName[domain]
@@ -77,6 +77,8 @@ func (p *pairs) install(domains []string, issuerKey string, s *shelf) (fresh []s
 		case found == nil && before == nil:
 		case found == nil, before != nil && before.Leaf.Equal(found.Leaf):
 			next.byName[domain] = before
+		case before != nil && now.After(found.Leaf.NotAfter) && now.Before(before.Leaf.NotAfter):
+			next.byName[domain] = before // what a member got long ago comes late
 		default:
 			next.byName[domain] = found
 			fresh = append(fresh, domain)

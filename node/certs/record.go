@@ -17,6 +17,7 @@ const (
 	maxRecords = 1024           // records, those of what was deleted included
 	maxBytes   = 8 << 20        // bytes of all values
 	maxVersion = 1 << 50        // beyond any number of writes
+	maxLeap    = 1 << 32        // how far a version may lie beyond all that a node has seen
 	maxSender  = 128            // bytes of a member's id
 	maxPage    = 512 << 10      // bytes of the values in one answer, before base64
 	maxHeld    = 2 * maxRecords // locks that one node tells of

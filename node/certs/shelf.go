@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ type shelf struct {
 	bytes  int
 	came   chan struct{} // closed when a record comes
 	failed error         // why the folder cannot be used; nil if it can
+
+	unsaved map[string]error // keys whose records are not in the folder as they are here, and why
 }
 
 // A slot is a record and its place in the order in which records came.
@@ -33,7 +36,7 @@ type slot struct {
 
 // openShelf reads the folder.
 func openShelf(folder string) *shelf {
-	s := &shelf{id: rand.Text(), folder: folder, turn: make(chan struct{}, 1), slots: map[string]*slot{}, came: make(chan struct{})}
+	s := &shelf{id: rand.Text(), folder: folder, turn: make(chan struct{}, 1), slots: map[string]*slot{}, unsaved: map[string]error{}, came: make(chan struct{})}
 	records, err := readFolder(folder)
 	for i := range records {
 		err = errors.Join(err, s.keep(&records[i]))
@@ -46,6 +49,9 @@ func openShelf(folder string) *shelf {
 func (s *shelf) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, err := range s.unsaved {
+		return err
+	}
 	return s.failed
 }
 
@@ -107,12 +113,32 @@ func (s *shelf) write(r record, by string) (record, error) {
 	return r, nil
 }
 
+// highest is the highest version that was ever here.
+func (s *shelf) highest() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.top
+}
+
+// raise numbers what is written next beyond a version that another node has seen.
+func (s *shelf) raise(version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if version <= s.top+maxLeap {
+		s.top = max(s.top, version)
+	}
+}
+
 // put keeps a record that came from another member, if it is newer.
 func (s *shelf) put(r *record) error {
 	if err := r.check(); err != nil {
 		return err
 	}
 	s.mu.Lock()
+	if r.Version > s.top+maxLeap {
+		s.mu.Unlock()
+		return nil // of a member that lies: nothing could be numbered after it
+	}
 	news, err := s.place(r)
 	s.mu.Unlock()
 	if news {
@@ -128,6 +154,9 @@ func (s *shelf) keep(r *record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.Version > s.top+maxLeap {
+		return errRecord
+	}
 	_, err := s.place(r)
 	return err
 }
@@ -203,5 +232,20 @@ func (s *shelf) save(key string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = err
+	if err != nil {
+		s.unsaved[key] = err
+		return
+	}
+	delete(s.unsaved, key)
+	s.failed = nil
+}
+
+// saveAgain tries to write what could not be written.
+func (s *shelf) saveAgain() {
+	s.mu.Lock()
+	keys := slices.Collect(maps.Keys(s.unsaved))
+	s.mu.Unlock()
+	for _, key := range keys {
+		s.save(key)
+	}
 }

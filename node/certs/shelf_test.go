@@ -90,6 +90,51 @@ func TestShelfIsBounded(t *testing.T) {
 	}
 }
 
+// No member can number a record so that nothing could be numbered after it.
+func TestShelfTakesNoLeap(t *testing.T) {
+	t.Parallel()
+	s := openShelf(t.TempDir())
+	put(t, s, record{Key: "k", Version: 7, Value: []byte("x")})
+	put(t, s, record{Key: "far", Version: maxVersion, Value: []byte("x")})
+	s.raise(maxVersion)
+	if _, ok := s.get("far"); ok || s.highest() != 7 {
+		t.Errorf("the leap was taken: the highest version is %d", s.highest())
+	}
+	s.raise(500)
+	if r, err := s.write(record{Key: "k", Value: []byte("y")}, "a"); err != nil || r.Version != 501 {
+		t.Errorf("the next write is %d, %v; want 501", r.Version, err)
+	}
+}
+
+// What could not be written to the folder is written later, and until then the shelf says so.
+func TestUnsavedIsSavedLater(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "acme")
+	s := openShelf(folder)
+	if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil { // a file is in its way
+		t.Fatal(err)
+	}
+	put(t, s, record{Key: "a.key", Version: 1, Value: []byte("key")})
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, record{Key: "a.crt", Version: 2, Value: []byte("chain")})
+	if s.failure() == nil {
+		t.Error("it says nothing of the key that is not on the disk")
+	}
+	s.saveAgain()
+	if err := s.failure(); err != nil {
+		t.Error(err)
+	}
+	again := openShelf(folder)
+	if key, _ := again.get("a.key"); string(key) != "key" {
+		t.Errorf("after a restart the key is %q", key)
+	}
+}
+
 // Files are for their owner alone, and are read again. A damaged one is named, and nothing of it
 // is told.
 func TestFolder(t *testing.T) {

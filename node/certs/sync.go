@@ -25,7 +25,7 @@ type question struct {
 	Name  string `json:"name,omitempty"`  // of a key or a lock
 	Value []byte `json:"value,omitempty"` // may be a private key
 	Shelf string `json:"shelf,omitempty"` // which the place is of
-	After uint64 `json:"after,omitempty"` // the place
+	After uint64 `json:"after,omitempty"` // the place; of what is to be kept: the highest version that the asker has seen
 }
 
 // A reply is the answer to a question.

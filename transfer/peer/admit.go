@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -96,10 +97,10 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a connection without deadlines ends with its other end
-	b := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(r.Body, b); err != nil {
+	var b bytes.Buffer // grows with what comes: whoever sends it is not known yet
+	if _, err := io.CopyN(&b, r.Body, r.ContentLength); err != nil {
 		return nil, fmt.Errorf("reading the body: %w", err)
 	}
 	_ = control.SetReadDeadline(time.Time{}) // as above
-	return b, nil
+	return b.Bytes(), nil
 }

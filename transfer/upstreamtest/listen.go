@@ -14,9 +14,11 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -75,12 +77,14 @@ type listener struct {
 	ln      net.Listener // nil while down
 	server  *http.Server
 	done    chan struct{} // closed when the server's accept loop has ended
+	kept    *os.File      // holds the port while down, so that no other test's server gets it; nil if none
 }
 
 // bind takes a port for l and serves nothing yet. Another process may use for a
 // moment the port that was ours, so bind tries for some seconds.
 func (s *servers) bind(l *listener) {
 	s.t.Helper()
+	l.letGo()
 	ln, err := net.Listen("tcp", l.addr)
 	for range 100 {
 		if err == nil {
@@ -124,6 +128,33 @@ func (l *listener) down() {
 		<-l.done
 	}
 	l.server, l.ln = nil, nil
+	l.keep()
+}
+
+// keep holds the port of a server that is down by a socket that is bound and does not listen:
+// connections are refused as before. Where that can't be had the port is free.
+func (l *listener) keep() {
+	at, err := netip.ParseAddrPort(l.addr)
+	if err != nil || !at.Addr().Is4() {
+		return
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	l.kept = os.NewFile(uintptr(fd), l.addr)
+	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) != nil ||
+		syscall.Bind(fd, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}) != nil {
+		l.letGo()
+	}
+}
+
+// letGo frees the port that keep holds.
+func (l *listener) letGo() {
+	if l.kept != nil {
+		_ = l.kept.Close() // nothing was written
+	}
+	l.kept = nil
 }
 
 // Down closes the listeners of all servers and cuts their connections. New ones are
