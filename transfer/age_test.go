@@ -29,7 +29,7 @@ func fakeMeshOf(t *testing.T, dir string, n int, up oci.Upstream, policy grants.
 	m := &meshRig{t: t}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
-		node.route = func(string) []int { return []int{0} }
+		node.routes(func(string) []int { return []int{0} })
 		opts.Fault = func(op, name string) error {
 			if op == "allocate" {
 				time.Sleep(time.Duration(node.disk.Load())) // in the bubble's time
@@ -143,7 +143,7 @@ func TestAVoucherIsNotProlongedByTheMesh(t *testing.T) {
 		"a blob that another holds": {
 			before: func(m *meshRig) {
 				n := m.nodes[1]
-				n.route, n.holders = func(string) []int { return []int{1} }, []int{0}
+				n.sees(func(string) []int { return []int{1} }, []int{0})
 				if _, err := n.Manifest(context.Background(), aTag, nil, false); err != nil { // so that the registry vouches for the blob
 					m.t.Error(err)
 				}

@@ -11,7 +11,7 @@ import (
 func TestARegistrysLiesAreNotItsReaders(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})
-	m.nodes[1].route = func(string) []int { return []int{0} }
+	m.nodes[1].routes(func(string) []int { return []int{0} })
 	d, content := m.put(1, 300*kib)
 	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: "/blobs/"}, Corrupt: true, CorruptAt: 5})
 	n := m.nodes[1]

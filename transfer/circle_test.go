@@ -31,8 +31,8 @@ func TestVouchingForAManifestClosesNoCircle(t *testing.T) {
 	t.Parallel()
 	s := setup{private: all}
 	m := newMesh(t, 2, s)
-	m.nodes[0].route = func(string) []int { return []int{0} }
-	m.nodes[0].holders = []int{1}
+	m.nodes[0].routes(func(string) []int { return []int{0} })
+	m.nodes[0].holds([]int{1})
 	inner := m.unable(1, s)
 	content := []byte(`{"schemaVersion":2,"layers":[]}`)
 	ref := inner.ref(m.registry.PutManifest(repo, "v1", manifestType, content))

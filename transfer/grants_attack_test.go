@@ -84,7 +84,7 @@ func TestAManifestOfAStrangerOpensNothing(t *testing.T) {
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: 24 * time.Hour}})
 	m.alone()
 	img, layer := m.held(0, 51)
-	m.nodes[1].holders = []int{0}
+	m.nodes[1].holds([]int{0})
 	own := []byte("own")
 	ownLayer := fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":3}`, m.registry.PutBlob(strangersRepo, own))
 	victims := []digest.Digest{img.Layers[0], img.Config, img.Manifest}

@@ -22,7 +22,7 @@ import (
 // alone makes each node ask the registry itself.
 func (m *meshRig) alone() {
 	for i, n := range m.nodes {
-		n.route = func(string) []int { return []int{i} }
+		n.routes(func(string) []int { return []int{i} })
 	}
 }
 

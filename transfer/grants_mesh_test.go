@@ -39,7 +39,7 @@ func TestPrivateContentStaysPrivateInTheMesh(t *testing.T) {
 			m := newMesh(t, 3, setup{private: all})
 			img, layer := m.held(0, 31)
 			for _, n := range m.nodes {
-				n.route, n.holders = route, []int{0}
+				n.sees(route, []int{0})
 			}
 			for _, i := range []int{1, 2, 0} {
 				n := m.nodes[i]
@@ -78,7 +78,7 @@ func TestAClaimUnlocksNothingInTheMesh(t *testing.T) {
 		"Docker-Content-Digest": {img.Layers[0].String()}, "Content-Type": {upstreamtest.TypeManifest}, "Content-Length": {"500"},
 	}})
 	for i, n := range m.nodes {
-		n.holders = []int{0}
+		n.holds([]int{0})
 		ref := n.ref(img.Layers[0])
 		ref.Registry = evil.Host()
 		if _, _, err := n.pull(ref, layer, 0, -1); err == nil {
@@ -93,7 +93,7 @@ func TestARefusalIsHeardThroughTheMesh(t *testing.T) {
 	m := newMesh(t, 2, setup{private: all, policy: grants.Site{StaleIfError: time.Hour}})
 	img, layer := m.held(0, 33)
 	one := m.nodes[1]
-	one.route = func(string) []int { return []int{0, 1} }
+	one.routes(func(string) []int { return []int{0, 1} })
 	one.mustFind(one.tag("v1"), img.ManifestBytes, upstreamtest.TypeManifest)
 	if _, _, err := one.pull(one.ref(img.Layers[0]), layer, 0, -1); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestWhoDoesNotKnowARegistryAsPrivateUnlocksNothing(t *testing.T) {
 	m.nodes[0].events.await(filled, 1)
 	n := m.unaware(1)
 	m.alone()
-	n.holders = []int{0}
+	n.holds([]int{0})
 	if _, _, err := n.pull(in(n.ref(img.Layers[0]), "strangers/app"), layer, 0, -1); oci.KindOf(err) != oci.NotFound {
 		t.Errorf("another repository's blob: %v", err)
 	}
@@ -157,7 +157,7 @@ func TestAnOldWordUnlocksNothingForOthers(t *testing.T) {
 	holder.Grant(holder.ref(img.Manifest), oci.ManifestResource, time.Now().Add(-time.Hour))
 	n := m.unaware(1)
 	m.alone()
-	n.holders = []int{0}
+	n.holds([]int{0})
 	m.registry.Fault(upstreamtest.Fault{Status: 403})
 	if _, _, err := n.pull(n.ref(img.Layers[0]), layer, 0, -1); oci.KindOf(err) != oci.Denied {
 		t.Errorf("the blob: %v", err)

@@ -211,7 +211,7 @@ func TestPagesOutliveTheRegistry(t *testing.T) {
 			s := setup{private: all, policy: grants.Site{StaleIfError: time.Hour}}
 			m := newMesh(t, 3, s)
 			for _, n := range m.nodes {
-				n.route = func(string) []int { return []int{1, 2} }
+				n.routes(func(string) []int { return []int{1, 2} })
 			}
 			img := m.registry.PutImage(repo, "v1", random(1, 10))
 			subject := m.registry.PutManifest(repo, "", upstreamtest.TypeManifest, fmt.Appendf(nil, `{"schemaVersion":2,"artifactType":"a/b","subject":{"digest":%q}}`, img.Manifest))

@@ -37,14 +37,26 @@ type meshNode struct {
 	*rig
 	mesh    *meshRig
 	id      int
-	route   func(key string) []int // nodes by number, this one included
-	holders []int
+	view    atomic.Pointer[view]
 	policy  grants.Site           // of a fakeMesh's node
 	disk    atomic.Int64          // nanoseconds that its disk takes to reserve bytes
 	stall   atomic.Pointer[stall] // of its disk
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
+}
+
+// A view is what a node knows of the ring. Nodes by number.
+type view struct {
+	route   func(key string) []int // this node included
+	holders []int
+}
+
+// routes gives the node another route; holds other holders; sees both. Downloads may be under way.
+func (n *meshNode) routes(route func(key string) []int) { n.sees(route, n.view.Load().holders) }
+func (n *meshNode) holds(holders []int)                 { n.sees(n.view.Load().route, holders) }
+func (n *meshNode) sees(route func(key string) []int, holders []int) {
+	n.view.Store(&view{route, holders})
 }
 
 // A fault says how a node treats requests of others.
@@ -64,7 +76,7 @@ func newMesh(t testing.TB, n int, s setup) *meshRig {
 	m := &meshRig{t: t, registry: upstreamtest.New(t, s.options...)}
 	for i := range n {
 		node := &meshNode{mesh: m, id: i}
-		node.route = func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }
+		node.sees(func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }, nil)
 		one := s
 		one.registry, one.mesh, one.look = m.registry, node, 100*time.Millisecond
 		node.rig = newRig(t, one)
@@ -82,7 +94,7 @@ func (n *meshNode) Self() string { return n.name() }
 // over, and this node comes last if it is not in the route.
 func (n *meshNode) Route(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	route := n.route(key)
+	route := n.view.Load().route(key)
 	for _, i := range route {
 		if i == n.id {
 			out = append(out, nil)
@@ -100,7 +112,8 @@ func (n *meshNode) Route(_, key string) []mesh.Peer {
 func (n *meshNode) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
 	seen := map[int]bool{n.id: true}
-	for _, i := range append(n.route(key), n.holders...) {
+	now := n.view.Load()
+	for _, i := range append(now.route(key), now.holders...) {
 		if !seen[i] && n.mesh.nodes[i].faulted.Load() == 0 {
 			seen[i] = true
 			out = append(out, &fakePeer{n.mesh.nodes[i], n})
@@ -475,7 +488,7 @@ func TestPullSurvivesItsOwner(t *testing.T) {
 					}
 				}
 				for _, n := range m.nodes {
-					n.route = func(string) []int { return []int{0, 1, 2} }
+					n.routes(func(string) []int { return []int{0, 1, 2} })
 				}
 				pull(0) // the owner has it
 				m.nodes[0].fails.Store(&f)
@@ -493,7 +506,7 @@ func TestPullSurvivesItsOwner(t *testing.T) {
 func TestRestComesFromTheRegistryAlone(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, setup{})
-	m.nodes[1].route = func(string) []int { return []int{0} }
+	m.nodes[1].routes(func(string) []int { return []int{0} })
 	d, content := m.put(1, 2*mib)
 	m.pull(0, d, content)
 	m.nodes[0].fails.Store(&fault{cut: true, after: 1_500_000})
@@ -668,13 +681,13 @@ func TestHolderBeforeTheRegistry(t *testing.T) {
 	manifest := []byte(`{"schemaVersion":2}`)
 	md := m.registry.PutManifest(repo, "v1", manifestType, manifest)
 	for _, n := range m.nodes { // the former ring
-		n.route = func(string) []int { return []int{3} }
+		n.routes(func(string) []int { return []int{3} })
 	}
 	m.pull(3, d, content)
 	m.nodes[3].mustFind(m.nodes[3].ref(md), manifest, manifestType)
 	for _, n := range m.nodes {
-		n.route = func(string) []int { return []int{0, 1, 2} }
-		n.holders = []int{3}
+		n.routes(func(string) []int { return []int{0, 1, 2} })
+		n.holds([]int{3})
 	}
 	if way := m.pull(1, d, content); way.Origin != oci.PeerHit || way.CacheStatus("b", false) != "node-003; hit, node-000; fwd=uri-miss; stored, b; fwd=uri-miss; stored" {
 		t.Errorf("%+v %s", way, way.CacheStatus("b", false))
@@ -698,8 +711,8 @@ func TestDisagreeingRings(t *testing.T) {
 		m := newMesh(t, 5, setup{})
 		for _, n := range m.nodes {
 			view := r.Perm(5)[:3]
-			n.route = func(string) []int { return view }
-			n.holders = []int{0, 1, 2, 3, 4} // all former owners, as after a change of the ring
+			n.routes(func(string) []int { return view })
+			n.holds([]int{0, 1, 2, 3, 4}) // all former owners, as after a change of the ring
 		}
 		d, content := m.put(seed, 150_000)
 		var wg sync.WaitGroup

@@ -16,7 +16,7 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 	t.Parallel()
 	var private atomic.Bool
 	m := newMesh(t, 2, setup{private: func(string) bool { return private.Load() }})
-	m.nodes[1].route = func(string) []int { return []int{0} }
+	m.nodes[1].routes(func(string) []int { return []int{0} })
 	d, content := m.put(1, 100*kib)
 	m.pull(0, d, content)
 	owner, n := m.nodes[0], m.nodes[1]

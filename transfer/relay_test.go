@@ -16,7 +16,7 @@ import (
 // ringOf makes the nodes the owners of all keys, in that order.
 func (m *meshRig) ringOf(nodes ...int) {
 	for _, n := range m.nodes {
-		n.route = func(string) []int { return nodes }
+		n.routes(func(string) []int { return nodes })
 	}
 }
 
@@ -58,7 +58,7 @@ func TestTheNextOnTheRingKnowsWhatTheOwnerKnows(t *testing.T) {
 			m.awaitWord(1, oci.Question{Ref: owner.tag("")})
 			other.mustFind(other.ref(img.Manifest), img.ManifestBytes, upstreamtest.TypeManifest) // a copy of the bytes alone
 			for _, n := range m.nodes {
-				n.holders = []int{3} // the bytes are found
+				n.holds([]int{3}) // the bytes are found
 			}
 			owner.fails.Store(&fault{dead: true})
 			m.registry.Down()
@@ -91,7 +91,7 @@ func TestWhatATagMeantIsFoundAfterOwnershipMoved(t *testing.T) {
 			m.registry.Down()
 			m.ringOf(3, 4)
 			for _, n := range m.nodes {
-				n.holders = []int{0} // who owned the bytes before
+				n.holds([]int{0}) // who owned the bytes before
 			}
 			for _, i := range []int{2, 3, 4} {
 				n := m.nodes[i]
@@ -116,7 +116,7 @@ func TestAnyMembersGrantCountsInAnOutage(t *testing.T) {
 	one.mustPull(one.ref(img.Layers[0]), layer, oci.Miss)
 	m.ringOf(0, 1)
 	for _, n := range m.nodes {
-		n.holders = []int{3}
+		n.holds([]int{3})
 	}
 	m.registry.Down()
 	for i, n := range m.nodes[:3] {

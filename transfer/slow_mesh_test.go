@@ -198,7 +198,7 @@ func TestHeadOfWhatAnotherHolds(t *testing.T) {
 				t.Fatal(err)
 			}
 			up.down = true
-			m.nodes[1].route, m.nodes[1].holders = func(string) []int { return []int{1} }, []int{0}
+			m.nodes[1].sees(func(string) []int { return []int{1} }, []int{0})
 			m.nodes[1].policy = policy
 			if s, err := m.nodes[1].StatBlob(t.Context(), fakeRef(d)); err != nil || s.Size != int64(len(content)) {
 				t.Errorf("%s: %+v, %v", name, s, err)

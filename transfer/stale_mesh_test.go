@@ -19,12 +19,12 @@ func TestATagsOwnerServesItInAnOutage(t *testing.T) {
 			t.Parallel()
 			m := newMesh(t, 3, setup{private: private, policy: grants.Site{StaleIfError: time.Hour}})
 			for _, n := range m.nodes { // node 1 owns the tags, node 0 all else
-				n.route = func(key string) []int {
+				n.routes(func(key string) []int {
 					if strings.Contains(key, " v1 ") {
 						return []int{1, 0}
 					}
 					return []int{0, 2}
-				}
+				})
 			}
 			img := m.registry.PutImage(repo, "v1", random(1, 10*kib))
 			asker, owner := m.nodes[2], m.nodes[1]

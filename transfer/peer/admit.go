@@ -97,7 +97,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a connection without deadlines ends with its other end
-	var b bytes.Buffer // grows with what comes: whoever sends it is not known yet
+	var b bytes.Buffer                                    // grows with what comes: whoever sends it is not known yet
 	if _, err := io.CopyN(&b, r.Body, r.ContentLength); err != nil {
 		return nil, fmt.Errorf("reading the body: %w", err)
 	}
