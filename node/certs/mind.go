@@ -142,11 +142,11 @@ func (m *minder) order(ctx context.Context, last failure) {
 	}
 	began := time.Now()
 	m.log.Info("asking for a certificate", "domain", m.domain, "directory", m.issuer.settings.Directory)
-	m.ordering.Add(1)
-	defer m.ordering.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
+	m.ordering.Add(1)
 	err := m.ask(ctx)
+	m.ordering.Add(-1)
 	m.rests = true
 	if err == nil && m.needs(time.Now()) {
 		err = errUseless
