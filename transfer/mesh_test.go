@@ -53,10 +53,18 @@ type view struct {
 }
 
 // routes gives the node another route; holds other holders; sees both. Downloads may be under way.
-func (n *meshNode) routes(route func(key string) []int) { n.sees(route, n.view.Load().holders) }
-func (n *meshNode) holds(holders []int)                 { n.sees(n.view.Load().route, holders) }
+func (n *meshNode) routes(route func(key string) []int) { n.sees(route, n.known().holders) }
+func (n *meshNode) holds(holders []int)                 { n.sees(n.known().route, holders) }
 func (n *meshNode) sees(route func(key string) []int, holders []int) {
 	n.view.Store(&view{route, holders})
+}
+
+// known is what the node knows now.
+func (n *meshNode) known() view {
+	if v := n.view.Load(); v != nil {
+		return *v
+	}
+	return view{}
 }
 
 // A fault says how a node treats requests of others.
@@ -94,7 +102,7 @@ func (n *meshNode) Self() string { return n.name() }
 // over, and this node comes last if it is not in the route.
 func (n *meshNode) Route(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	route := n.view.Load().route(key)
+	route := n.known().route(key)
 	for _, i := range route {
 		if i == n.id {
 			out = append(out, nil)
@@ -112,7 +120,7 @@ func (n *meshNode) Route(_, key string) []mesh.Peer {
 func (n *meshNode) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
 	seen := map[int]bool{n.id: true}
-	now := n.view.Load()
+	now := n.known()
 	for _, i := range append(now.route(key), now.holders...) {
 		if !seen[i] && n.mesh.nodes[i].faulted.Load() == 0 {
 			seen[i] = true
