@@ -251,13 +251,13 @@ func TestScriptStaysInItsRoot(t *testing.T) {
 		args     string
 		done     bool
 	}{
-		"a folder that is not there": {"etc/docker/certs.d", "none", "", false},
-		"a folder above":             {"etc", "", "", false},
-		"the client's folder":        {"etc/docker", "", "", false},
-		"the record":                 {"etc/docker/oci-proxy-setup", "", "", false},
-		"in the record":              {"etc/docker/oci-proxy-setup/after", "", "", false},
-		"in the record, for undo":    {"etc/docker/oci-proxy-setup/after", "", "-undo", false},
-		"the probe":                  {"etc/docker/.oci-proxy-setup", "kept", "", true},
+		"a folder further up":     {"etc/docker/certs.d", "", "", false},
+		"a folder above":          {"etc", "", "", false},
+		"the client's folder":     {"etc/docker", "", "", false},
+		"the record":              {"etc/docker/oci-proxy-setup", "", "", false},
+		"in the record":           {"etc/docker/oci-proxy-setup/before", "", "", false},
+		"in the record, for undo": {"etc/docker/oci-proxy-setup/after", "", "-undo", false},
+		"the probe":               {"etc/docker/.oci-proxy-setup", "kept", "", true},
 	} {
 		_, out := tree(t, map[string]string{"kept": "x", "docker/daemon.json": "{}"})
 		_, root := tree(t, nil)
@@ -282,8 +282,12 @@ func TestScriptRemovesNoFolderElsewhere(t *testing.T) {
 	if said, err := runs(t, []string{"sh"}, p, "", "-root", root); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	err := errors.Join(os.Mkdir(filepath.Join(out, "a"), 0o750), os.Mkdir(filepath.Join(out, "b"), 0o750), os.Symlink(out, filepath.Join(root, "link")),
-		os.WriteFile(filepath.Join(root, "etc/docker/oci-proxy-setup/made"), []byte("/link/a\n/../"+filepath.Base(filepath.Dir(out))+"/"+filepath.Base(out)+"/b\n/../../"+filepath.Base(filepath.Dir(out))+"/"+filepath.Base(out)+"/b\n"), 0o600))
+	rel, err := filepath.Rel(root, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.Mkdir(filepath.Join(out, "a"), 0o750), os.Mkdir(filepath.Join(out, "b"), 0o750), os.Symlink(out, filepath.Join(root, "link")),
+		os.WriteFile(filepath.Join(root, "etc/docker/oci-proxy-setup/made"), []byte("/link/a\n/"+rel+"/b\n"), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
