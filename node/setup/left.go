@@ -20,7 +20,7 @@ func leaves(file string, now, left, before []byte) error {
 	}
 	then, kept, err := says(file, left)
 	was, _, _ := says(file, before) // nothing, if it was broken
-	needs := ""
+	var needs string
 	switch {
 	case err != nil || !within(then, is):
 		needs = "what others have added to it belongs to setup's part"

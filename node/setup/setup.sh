@@ -217,7 +217,7 @@ others_entries() {
     [ "$file" != "$path" ] || continue
     now "$file"
     if grep -Eq "^[[:space:]]*($entry|$first|$key)" "$tmp/now"; then
-      refuse "$path" "$file has entries for registries already, whose place these could take, and this script does not read them; oci-proxy setup $client looks at them" "$text"
+      refuse "$path" "$file has entries for registries already, whose place those here could take, and this script does not read them; oci-proxy setup $client looks at them"
       return 1
     fi
   done
@@ -416,7 +416,7 @@ main() {
       -n) dry=yes ;;
       -undo | --undo) undo=yes ;;
       -root | --root)
-        [ "${2:-}" ] || usage 2 >&2
+        [ -n "${2:-}" ] || usage 2 >&2
         root=${2%/}
         shift
         ;;
