@@ -66,9 +66,30 @@ func (g guide) endpoint(r *http.Request) (setup.Endpoint, error) {
 	if u, err := url.Parse(g.cfg.BaseURL); err == nil && u.Host != "" {
 		return setup.NewEndpoint(u.Scheme == "https", u.Host)
 	}
+	if r.TLS == nil && tlsAhead(r.Header) {
+		return setup.Endpoint{}, errors.New("something in front of this node ends TLS: set base_url, so that clients are not told to do without it")
+	}
 	e, err := setup.NewEndpoint(r.TLS != nil, r.Host)
 	if err != nil {
 		return e, errors.New("the Host of the request is no host[:port] that clients could use; set base_url")
 	}
 	return e, nil
+}
+
+// tlsAhead reports whether a header of a request says that it came over TLS to a proxy in front:
+// X-Forwarded-Proto and its likes, or Forwarded (RFC 7239 section 5.4). Anybody may send them: they are
+// good enough to refuse by, and for nothing else.
+func tlsAhead(h http.Header) bool {
+	for _, name := range []string{"X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Ssl"} {
+		for part := range strings.SplitSeq(strings.Join(h.Values(name), ","), ",") {
+			if part = strings.ToLower(strings.TrimSpace(part)); part == "https" || part == "on" {
+				return true
+			}
+		}
+	}
+	pairs := strings.FieldsFunc(strings.Join(h.Values("Forwarded"), ","), func(r rune) bool { return r == ',' || r == ';' })
+	return slices.ContainsFunc(pairs, func(pair string) bool {
+		key, value, _ := strings.Cut(pair, "=")
+		return strings.EqualFold(strings.TrimSpace(key), "proto") && strings.EqualFold(strings.Trim(value, "\" \t"), "https")
+	})
 }

@@ -93,3 +93,26 @@ func TestSetupSaysWhatTheConfigSays(t *testing.T) {
 		}
 	}
 }
+
+// A node that stands behind TLS and does not know its URL tells no client to do without TLS.
+func TestSetupBehindTLS(t *testing.T) {
+	t.Parallel()
+	unset := newProxy(t, upstreamtest.New(t), settings{})
+	set := newProxy(t, upstreamtest.New(t), settings{top: "base_url: https://public.example"})
+	for _, c := range []struct {
+		name, value string
+		status      int
+	}{
+		{"X-Forwarded-Proto", "https", http.StatusBadRequest}, {"X-Forwarded-Proto", "HTTPS, http", http.StatusBadRequest}, {"X-Forwarded-Scheme", "https", http.StatusBadRequest},
+		{"X-Forwarded-Ssl", "on", http.StatusBadRequest}, {"Forwarded", `for=192.0.2.1;Proto="https";by=x`, http.StatusBadRequest}, {"Forwarded", "for=a, for=b; proto=https", http.StatusBadRequest},
+		{"X-Forwarded-Proto", "http", http.StatusOK}, {"Forwarded", "for=https;proto=http", http.StatusOK}, {"X-Forwarded-For", "192.0.2.1", http.StatusOK},
+	} {
+		for _, query := range []string{"", "?format=json"} {
+			a := unset.do(http.MethodGet, "/_/setup/docker"+query, c.name, c.value)
+			if told := strings.Contains(string(a.body), "set base_url"); a.StatusCode != c.status || told != (c.status != http.StatusOK) {
+				t.Errorf("%s: %s: status %d, %.300s", c.name, c.value, a.StatusCode, a.body)
+			}
+			set.do(http.MethodGet, "/_/setup/docker"+query, c.name, c.value).want(t, http.StatusOK)
+		}
+	}
+}

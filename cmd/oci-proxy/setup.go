@@ -180,8 +180,11 @@ func (o setupOrder) takeBack(m *setup.Machine, s streams) error {
 		return err
 	}
 	if len(c.Files) == 0 {
-		fmt.Fprintf(s.out, "setup has written nothing for %s here: nothing to undo\n", o.client)
-		return nil
+		fmt.Fprintf(s.out, "nothing that setup wrote for %s is here: nothing to undo\n", o.client)
+		if o.dry {
+			return nil
+		}
+		return c.Write() // a record of what others have removed already
 	}
 	fmt.Fprint(s.out, c.Diff())
 	if o.dry {

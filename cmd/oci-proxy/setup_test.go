@@ -54,6 +54,31 @@ func TestSetup(t *testing.T) {
 	}
 }
 
+// A record of files that somebody has removed is no obstacle: they are written again, and -undo clears it.
+func TestSetupOfFilesThatAreGone(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	own := filepath.Join(root, "etc/containers/registries.conf.d/oci-proxy.conf")
+	for _, step := range []struct {
+		args, says string
+		recorded   bool
+	}{
+		{"podman -proxy http://p.example:1 -write", "1 files written", true},
+		{"podman -proxy http://p.example:1 -write", "1 files written", true},
+		{"podman -undo -n", "nothing to undo", true},
+		{"podman -undo", "nothing to undo", false},
+		{"podman -undo", "nothing to undo", false},
+	} {
+		if out, status := setupSays(t, step.args+" -root "+root); status != exitDone || !strings.Contains(out, step.says) {
+			t.Errorf("%s: status %d\n%s", step.args, status, out)
+		}
+		if _, err := os.Stat(filepath.Join(root, "etc/containers/oci-proxy-setup")); step.recorded != (err == nil) {
+			t.Errorf("%s: the record: %v", step.args, err)
+		}
+		_ = os.Remove(own) // if it is there
+	}
+}
+
 // Without -proxy it is the node of the config, by base_url or else by its own address.
 func TestSetupKnowsItsOwnNode(t *testing.T) {
 	t.Parallel()

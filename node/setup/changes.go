@@ -66,13 +66,13 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 	if err != nil {
 		return err
 	}
+	if known && asBefore(p, now, was) {
+		c.record.files[file] = was
+		return nil
+	}
 	if !known {
-		was = twofold{now, now}
-		if parted(now) != nil { // the record is lost
-			was.after = unmarked(now)
-			if was.before = was.after; len(was.after) == 0 {
-				was.before = nil
-			}
+		if was, err = unrecorded(file, now); err != nil {
+			return err
 		}
 	}
 	base, err := reverted(file, now, was)
@@ -94,11 +94,37 @@ func (c *Changes) add(file string, p part, was twofold, known bool) error {
 	if identical(then, now) {
 		return nil
 	}
-	if p != nil && known && !bytes.Equal(parted(now), parted(was.after)) {
+	if own := parted(now); p != nil && known && own != nil && !bytes.Equal(own, parted(was.after)) {
 		return refuse("somebody has changed the part that setup wrote there, which would be lost. Move that out of the marked part, or undo first", string(then))
 	}
 	c.Files = append(c.Files, Change{file, now, then})
 	return nil
+}
+
+// asBefore reports whether setup wrote the same before, and its part is there unchanged. What others have
+// added around it does not matter then.
+func asBefore(p part, now []byte, was twofold) bool {
+	own := parted(now)
+	if p == nil || own == nil || !bytes.Equal(own, parted(was.after)) {
+		return false
+	}
+	then, err := p.into(was.before)
+	return err == nil && identical(then, was.after)
+}
+
+// unrecorded is what is known of a file without a record of it: its marked parts are setup's.
+func unrecorded(file string, now []byte) (twofold, error) {
+	if parted(now) == nil {
+		return twofold{now, now}, nil
+	}
+	left := unmarked(now)
+	if err := leaves(file, now, left, nil); err != nil {
+		return twofold{}, err
+	}
+	if len(left) == 0 {
+		return twofold{nil, left}, nil
+	}
+	return twofold{left, left}, nil
 }
 
 // identical reports whether two files are the same: a file without content is not the same as none.
@@ -143,10 +169,11 @@ func (c *Changes) Record() string {
 }
 
 // Write makes the changes. Each file is replaced in one step. If one of them can't be, those
-// before it are put back, and nothing has changed.
+// before it are put back, and nothing has changed. If there are none, it only takes away a record that is
+// of no use any more.
 func (c *Changes) Write() error {
 	if len(c.Files) == 0 {
-		return nil
+		return c.writeNothing()
 	}
 	var all staging
 	err := all.write(c)
@@ -154,6 +181,14 @@ func (c *Changes) Write() error {
 		return nil
 	}
 	return errors.Join(fmt.Errorf("nothing has been changed: %w", err), all.back(), all.forget(c))
+}
+
+// writeNothing takes away a record of files that are without setup's part already.
+func (c *Changes) writeNothing() error {
+	if len(c.was.files) == 0 || len(c.record.files) > 0 {
+		return nil
+	}
+	return c.settle()
 }
 
 // A staging is writing changes.

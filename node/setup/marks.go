@@ -27,7 +27,8 @@ func unmarked(text []byte) []byte {
 	for line := range bytes.Lines(text) {
 		bare := strings.TrimSpace(string(line))
 		switch {
-		case !inside && bare == opens:
+		case bare == opens:
+			kept.Write(part.Bytes())
 			inside = true
 			part.Reset()
 			before.Reset()

@@ -78,7 +78,7 @@ func reverted(file string, now []byte, was twofold) ([]byte, error) {
 	case path.Ext(file) == ".json":
 		left, err := revertJSON(now, was.before, was.after)
 		if err != nil {
-			return nil, refuse("it is not valid JSON any more: "+err.Error(), "Take away what setup has added; "+recordName+" beside it has the file before and after.")
+			return nil, refuse("it is not valid JSON any more: "+err.Error()+". Take away yourself what setup has added; "+recordName+" beside it has the file before and after", "")
 		}
 		return left, nil
 	}
@@ -88,37 +88,8 @@ func reverted(file string, now []byte, was twofold) ([]byte, error) {
 		return nil, nil
 	case was.before != nil && bytes.Equal(bytes.TrimRight(left, "\r\n"), bytes.TrimRight(was.before, "\r\n")):
 		return was.before, nil
-	case !leaves(file, now, left):
-		return nil, refuse("what others have added to it belongs to the marked part that setup has written", "Take the marked part away yourself, with what belongs to it.")
 	}
-	return left, nil
-}
-
-// leaves reports whether a text still is what its file's name says without what setup wrote, and
-// whether what others wrote below a key of setup's has not come to stand elsewhere.
-func leaves(file string, now, left []byte) bool {
-	before, err := says(file, now)
-	if err != nil {
-		return true // it was broken
-	}
-	after, err := says(file, left)
-	for key := range after {
-		if _, ok := before[key]; !ok {
-			return false
-		}
-	}
-	return err == nil
-}
-
-// says is what a text says, of the kind that its file's name tells.
-func says(file string, text []byte) (all map[string]any, err error) {
-	switch path.Ext(file) {
-	case ".toml", ".conf":
-		all, _, err = readTOML(text)
-	case ".yaml":
-		all, _, err = readYAML(text)
-	}
-	return all, err
+	return left, leaves(file, now, left, was.before)
 }
 
 // keep writes the record.

@@ -11,15 +11,18 @@ import (
 type ByHand struct {
 	Path string
 	Why  string
-	Add  string // what to add to it by hand
+	Add  string // what to add to it by hand, "" for nothing
 }
 
 // Error tells why, and what to add.
 func (b *ByHand) Error() string {
+	if b.Add == "" {
+		return fmt.Sprintf("%s stays as it is: %s", b.Path, b.Why)
+	}
 	return fmt.Sprintf("%s stays as it is: %s. Add this by hand:\n\n%s\n", b.Path, b.Why, strings.TrimRight(b.Add, "\n"))
 }
 
-// refuse returns the error of a part that can't be put into a text.
+// refuse returns the error of a part that can't be put into a text, or can't be taken out of it.
 func refuse(why, add string) error { return &ByHand{Why: why, Add: add} }
 
 // at gives an error of a part the path of its file.

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+//go:embed merge.sh
+var scriptMerge string
+
 //go:embed setup.sh
 var scriptBody string
 
@@ -31,7 +34,7 @@ func (p Plan) Script() []byte {
 	for _, n := range p.Notes {
 		s.WriteString("  say " + quote("- "+n) + "\n")
 	}
-	s.WriteString("}\n\n" + scriptBody)
+	s.WriteString("}\n\n" + scriptMerge + scriptBody)
 	return []byte(s.String())
 }
 

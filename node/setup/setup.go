@@ -9,7 +9,7 @@
 // way to put it into what is there already without touching anything else (jsonmerge.go, tomlmerge.go,
 // yamlmerge.go; marks.go for what a part looks like in a text). A file for which that is not safe
 // is refused, with what to add by hand. [Changes] are shown as a diff, written whole or not at
-// all, and undone (changes.go, record.go). Read this file first.
+// all, and undone unless others need what would go (changes.go, record.go, left.go). Read this file first.
 package setup
 
 import (

@@ -5,10 +5,14 @@ say() { printf '%s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2 && exit 1; }
 usage() { say "usage: sh -s -- [-n] [-undo] [-root FOLDER]" "(-n: only show what would change)" && exit "$1"; }
 
-# refuse PATH REASON TEXT says what to add by hand. Nothing is changed then.
+# refuse PATH REASON [TEXT] says why, and what to add by hand. Nothing is changed then.
 refuse() {
-  say "$1 stays as it is: $2. Add this by hand:" "" "$3" ""
   refused=yes
+  if [ $# -lt 3 ]; then
+    say "$1 stays as it is: $2."
+  else
+    say "$1 stays as it is: $2. Add this by hand:" "" "$3" ""
+  fi
 }
 
 # difference OLD NEW PATH shows what is to change.
@@ -21,115 +25,42 @@ difference() {
   fi
 }
 
-# merge_json OLD NEW KEY VALUE… puts values at the front of lists in OLD, into NEW. It leaves a text
-# that has them all as it is.
-merge_json() {
-  if command -v python3 >/dev/null && python3 -c '' 2>/dev/null; then
-    python3 -c "$merge_py" "$@"
-  elif command -v jq >/dev/null; then
-    merge_jq "$@"
-  else
-    return 3
-  fi
-}
-
-merge_py='
-import json, re, sys
-def once(pairs):
-    if len(dict(pairs)) != len(pairs):
-        sys.exit("a key is there twice")
-    return dict(pairs)
-old, new, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
-text = open(old, encoding="utf-8", newline="").read()
-try:
-    data = json.loads(text, object_pairs_hook=once) if text.strip() else {}
-except ValueError as e:
-    sys.exit("it is not valid JSON: %s" % e)
-if not isinstance(data, dict):
-    sys.exit("it is not an object")
-changed = False
-for key, value in zip(rest[::2], rest[1::2]):
-    values = data.get(key, [])
-    if not isinstance(values, list):
-        sys.exit(key + " is not a list")
-    if not any(str(v).rstrip("/") == value for v in values):
-        data[key], changed = [value] + values, True
-if changed:
-    indent = re.search(r"\n([ \t]+)\S", text)
-    end = "\r\n" if "\r\n" in text else "\n"
-    text = json.dumps(data, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end
-open(new, "w", encoding="utf-8", newline="").write(text)
-'
-
-merge_jq() {
-  jq_new=$2
-  cp "$1" "$jq_new"
-  cp "$1" "$jq_new.1"
-  shift 2
-  while [ $# -gt 0 ]; do
-    jq -s --arg k "$1" --arg v "$2" 'if length != 1 or (.[0] | type != "object") then error("it is not one object") else .[0] end |
-      if any((.[$k] // [])[]; rtrimstr("/") == $v) then . else .[$k] = [$v] + (.[$k] // []) end' "$jq_new.1" >"$jq_new.2" 2>/dev/null || {
-      echo "it is not valid JSON, or $1 is not a list" >&2
-      return 1
-    }
-    mv "$jq_new.2" "$jq_new.1"
-    shift 2
-  done
-  if [ "$(jq -cS . "$jq_new.1")" != "$(jq -cS . "$jq_new" 2>/dev/null)" ]; then
-    mv "$jq_new.1" "$jq_new"
-  fi
-}
-
-# unmerge_json NOW BEFORE AFTER NEW takes from the lists in NOW what AFTER has more than BEFORE.
-unmerge_json() {
-  if command -v python3 >/dev/null && python3 -c '' 2>/dev/null; then
-    python3 -c "$unmerge_py" "$@"
-  elif command -v jq >/dev/null; then
-    jq -n --slurpfile now "$1" --slurpfile old "$2" --slurpfile wrote "$3" '($old[0] // {}) as $o | $wrote[0] as $w |
-      reduce ($w | keys[]) as $k ($now[0]; if ($w[$k] | type) != "array" or (.[$k] | type) != "array" then . else
-        .[$k] -= ($w[$k] - ($o[$k] // [])) | if .[$k] == [] and ($o | has($k) | not) then del(.[$k]) else . end end)' >"$4"
-  else
-    return 3
-  fi
-}
-
-unmerge_py='
-import json, re, sys
-def read(name):
-    text = open(name, encoding="utf-8", newline="").read()
-    return text, json.loads(text) if text.strip() else {}
-(text, now), (_, old), (_, wrote) = map(read, sys.argv[1:4])
-for key, values in wrote.items():
-    if isinstance(values, list) and isinstance(now.get(key), list):
-        ours = [v for v in values if v not in old.get(key, [])]
-        now[key] = [v for v in now[key] if v not in ours]
-        if not now[key] and key not in old:
-            del now[key]
-indent = re.search(r"\n([ \t]+)\S", text)
-end = "\r\n" if "\r\n" in text else "\n"
-open(sys.argv[4], "w", encoding="utf-8", newline="").write(json.dumps(now, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end)
-'
-
-# unmark takes marked parts out of a text, and puts back the lines that gave way to them.
+# unmark takes marked parts out of a text, and puts back the lines that gave way to them. It fails
+# if a part has no end.
 unmark() {
   awk '{ bare = $0; gsub(/^[ \t]+|[ \t\r]+$/, "", bare) }
-    bare == "# >>> oci-proxy setup" { inside = 1; next }
+    bare == "# >>> oci-proxy setup" { lost = lost || inside; inside = 1; next }
     bare == "# <<< oci-proxy setup" { inside = 0; next }
     inside { if (sub(/^[ \t]*# was: /, "")) print; next }
-    { print }' "$1"
+    { print }
+    END { exit inside || lost }' "$1"
 }
 
 # blank FILE reports whether there is nothing in it.
 blank() { [ -z "$(tr -d ' \t\r\n' <"$1")" ]; }
 
-# inside FOLDER PATH fails if a link leads out of the root.
+# linked PATH reports whether it, or a folder on the way to it, is a link. $way is that link.
+linked() {
+  way=$1
+  while [ -n "$way" ]; do
+    [ ! -L "$root$way" ] || return 0
+    way=${way%/*}
+  done
+  return 1
+}
+
+# inside PATH fails if it may lead out of the root.
 inside() {
-  [ ! -L "$root$2" ] || fail "$2 is a link, which may lead out of $root: use oci-proxy setup $client -root $root"
-  if [ -d "$root$1" ]; then
-    case $(readlink -f "$root$1")/ in
-      "$(readlink -f "$root")$1"/) ;;
-      *) fail "$1 is below a link, which may lead out of $root: use oci-proxy setup $client -root $root" ;;
-    esac
+  if [ -n "$root" ] && linked "$1"; then
+    fail "$way is a link, which may lead out of $root: use oci-proxy setup $client -root $root"
+  fi
+}
+
+# check_record fails if the record holds what setup never puts there, such as links.
+check_record() {
+  inside "$dir/oci-proxy-setup"
+  if [ -n "$(find "$record" ! -type f ! -type d 2>/dev/null)" ]; then
+    fail "$record holds links or devices, which setup never makes: look at it, and remove them"
   fi
 }
 
@@ -137,7 +68,7 @@ inside() {
 now() {
   there=
   : >"$tmp/now"
-  [ -z "$root" ] || inside "${1%/*}" "$1"
+  inside "$1"
   if [ -e "$root$1" ]; then
     [ -f "$root$1" ] || fail "$1 is not a file"
     cat "$root$1" >"$tmp/now" || fail "$1 can't be read"
@@ -150,8 +81,13 @@ now() {
 plan_file() {
   kind=$1 path=$2 text=$3
   shift 3
-  now "$path"
   planned="$planned $path"
+  case $path in
+    */registries.conf.d/oci-proxy.conf)
+      others_entries || return 0
+      ;;
+  esac
+  now "$path"
   base=$there
   cp "$tmp/now" "$tmp/base"
   if [ -f "$record/after$path" ] && cmp -s "$tmp/now" "$record/after$path"; then
@@ -176,6 +112,23 @@ plan_file() {
   fi
   difference "$tmp/now" "$tmp/want" "$path"
   stage "$path"
+}
+
+# others_entries refuses the file beside registries.conf if other files there name registries: podman
+# would put those here in their place, or does not start with files of its first format.
+others_entries() {
+  entry='\[\[[[:space:]]*["'\'']?registry["'\'']?[[:space:]]*\]\]'
+  first='\[[[:space:]]*["'\'']?registries["'\'']?[[:space:]]*[].]'
+  key='["'\'']?registr(y|ies)["'\'']?[[:space:]]*[.=]'
+  for file in "$root${path%.d/*}" "$root${path%/*}"/*.conf "$root${path%/*}"/.*.conf; do
+    file=${file#"$root"}
+    [ "$file" != "$path" ] || continue
+    now "$file"
+    if grep -Eq "^[[:space:]]*($entry|$first|$key)" "$tmp/now"; then
+      refuse "$path" "$file has entries for registries already, whose place those here could take, and this script does not read them; oci-proxy setup $client looks at them"
+      return 1
+    fi
+  done
 }
 
 # want puts what the file is to hold into $tmp/want. It fails if that was refused, or if others
@@ -240,14 +193,19 @@ place() {
   mv -f "$target.oci-proxy-setup" "$target"
 }
 
+# try_folder PATH reports whether files can be made in a folder. It never writes to what is there.
+try_folder() {
+  try=$root$1/.oci-proxy-setup
+  rm -f "$try" && (set -C && : >"$try") 2>/dev/null && rm -f "$try"
+}
+
 # write makes all changes, after noting what the files are.
 write() {
   : >"$tmp/made"
   paths=$(cd "$tmp/new" && find . -type f | sed 's/^\.//' | sort)
   for path in $paths; do
     make_dir "${path%/*}"
-    : 2>/dev/null >"$root${path%/*}/.oci-proxy-setup" || fail "nothing has been changed: ${path%/*} can't be written to; are you root?"
-    rm -f "$root${path%/*}/.oci-proxy-setup"
+    try_folder "${path%/*}" || fail "nothing has been changed: ${path%/*} can't be written to; are you root?"
   done
   make_dir "$dir"
   (umask 077 && mkdir -p "$record/before" "$record/after") || fail "$record can't be written to"
@@ -306,18 +264,36 @@ reverted() {
   case $path in
     *.json)
       unmerge_json "$tmp/now" "$old" "$record/after$path" "$tmp/want" 2>/dev/null ||
-        refuse "$path" "it has changed, and python3 or jq would have to read it" "(take away what $record/after$path has more than $old)"
+        leave "it has changed, and python3 or jq would have to read it. Take away yourself what $record/after$path has more than $old"
       ;;
-    *)
-      unmark "$tmp/now" >"$tmp/want"
-      if [ "$old" = /dev/null ] && blank "$tmp/want"; then
-        then=
-      elif [ "$(cat "$tmp/want")" = "$(cat "$old")" ]; then
-        cat "$old" >"$tmp/want"
-      fi
-      ;;
+    *) unmarked ;;
   esac
 }
+
+# leave REASON refuses to change $path.
+leave() {
+  refuse "$path" "$1"
+  cat "$tmp/now" >"$tmp/want"
+}
+
+# unmarked puts $path without setup's part into $tmp/want. It refuses where more would be left than
+# was there before, since that may need the part: only the program can tell.
+unmarked() {
+  if ! unmark "$tmp/now" >"$tmp/want"; then
+    leave "the line '# <<< oci-proxy setup' that ends setup's part is gone. Take that part away yourself"
+  elif same "$tmp/want" "$tmp/now"; then
+    cat "$tmp/now" >"$tmp/want"
+  elif [ "$old" = /dev/null ] && blank "$tmp/want"; then
+    then=
+  elif [ "$old" != /dev/null ] && same "$tmp/want" "$old"; then
+    cat "$old" >"$tmp/want"
+  else
+    leave "others have changed it since; oci-proxy setup $client -undo looks at what would be left"
+  fi
+}
+
+# same A B reports whether two files are the same but for empty lines at their end.
+same() { [ "$(cat "$1")" = "$(cat "$2")" ]; }
 
 # take_back makes the changes of undo.
 take_back() {
@@ -330,7 +306,14 @@ take_back() {
   sort -r "$record/made" >"$tmp/made"
   rm -rf "$record"
   while read -r path; do
-    rmdir "$root$path" 2>/dev/null || :
+    case $path in
+      *..*) continue ;; # never one of setup's
+      /*) ;;
+      *) continue ;;
+    esac
+    if [ -z "$root" ] || ! linked "$path"; then
+      rmdir "$root$path" 2>/dev/null || :
+    fi
   done <"$tmp/made"
 }
 
@@ -341,7 +324,7 @@ main() {
       -n) dry=yes ;;
       -undo | --undo) undo=yes ;;
       -root | --root)
-        [ $# -gt 1 ] || usage 2
+        [ -n "${2:-}" ] || usage 2 >&2
         root=${2%/}
         shift
         ;;
@@ -354,6 +337,7 @@ main() {
   tmp=$(mktemp -d) || fail "there is no room for temporary files"
   trap 'rm -rf "$tmp"' EXIT
   mkdir "$tmp/new" "$tmp/old"
+  check_record
   if [ -n "$undo" ]; then
     undo
     return
@@ -363,7 +347,7 @@ main() {
     for path in $(cd "$record/after" && find . -type f | sed 's/^\.//'); do
       case " $planned " in
         *" $path "*) ;;
-        *) refuse "$path" "an earlier setup with other options wrote it; undo first" "(nothing)" ;;
+        *) refuse "$path" "an earlier setup with other options wrote it; undo first" ;;
       esac
     done
   fi
@@ -382,4 +366,8 @@ main() {
   [ -z "$restart" ] || say "then run: $restart"
 }
 
-main "$@"
+# In braces nothing runs before the last one is there, and nothing after it does.
+{
+  main "$@"
+  exit
+}
