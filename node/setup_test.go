@@ -103,9 +103,15 @@ func TestSetupBehindTLS(t *testing.T) {
 		name, value string
 		status      int
 	}{
-		{"X-Forwarded-Proto", "https", http.StatusBadRequest}, {"X-Forwarded-Proto", "HTTPS, http", http.StatusBadRequest}, {"X-Forwarded-Scheme", "https", http.StatusBadRequest},
-		{"X-Forwarded-Ssl", "on", http.StatusBadRequest}, {"Forwarded", `for=192.0.2.1;Proto="https";by=x`, http.StatusBadRequest}, {"Forwarded", "for=a, for=b; proto=https", http.StatusBadRequest},
-		{"X-Forwarded-Proto", "http", http.StatusOK}, {"Forwarded", "for=https;proto=http", http.StatusOK}, {"X-Forwarded-For", "192.0.2.1", http.StatusOK},
+		{"X-Forwarded-Proto", "https", http.StatusBadRequest},
+		{"X-Forwarded-Proto", "HTTPS, http", http.StatusBadRequest},
+		{"X-Forwarded-Scheme", "https", http.StatusBadRequest},
+		{"X-Forwarded-Ssl", "on", http.StatusBadRequest},
+		{"Forwarded", `for=192.0.2.1;Proto="https";by=x`, http.StatusBadRequest},
+		{"Forwarded", "for=a, for=b; proto=https", http.StatusBadRequest},
+		{"X-Forwarded-Proto", "http", http.StatusOK},
+		{"Forwarded", "for=https;proto=http", http.StatusOK},
+		{"X-Forwarded-For", "192.0.2.1", http.StatusOK},
 	} {
 		for _, query := range []string{"", "?format=json"} {
 			a := unset.do(http.MethodGet, "/_/setup/docker"+query, c.name, c.value)
