@@ -70,8 +70,8 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	admin := e.gate.Admin(r)
 	err := e.live.Serve(w, r, live.Viewer{
-		From: e.gate.Address(r).String(), See: e.sight(admin, oci.Named(e.gate.User(r))),
-		Hello: greeting{e.name, Version, admin},
+		From: gate.Network(e.gate.Address(r)).String(), All: admin,
+		See: e.sight(admin, oci.Named(e.gate.User(r))), Hello: greeting{e.name, Version, admin},
 	})
 	if errors.Is(err, live.ErrFull) || errors.Is(err, live.ErrEnding) {
 		w.Header().Set("Retry-After", "5")

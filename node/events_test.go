@@ -269,6 +269,22 @@ func TestEventsAreThoseOfTheirListener(t *testing.T) {
 	}
 }
 
+// Whoever has one IPv6 address has the 64 bits of a network: they count together, as for logins
+// and turns.
+func TestANetworkCannotTakeAllPlaces(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, upstreamtest.New(t), settings{top: "trusted_proxies: [127.0.0.0/8]"})
+	for i := range 16 {
+		watch(t, p, "X-Forwarded-For", fmt.Sprintf("2001:db8::%x", i+1))
+	}
+	p.get("/_/events", "X-Forwarded-For", "2001:db8::ffff").wantError(t, http.StatusServiceUnavailable, "UNAVAILABLE")
+	if n := p.node.events.live.Listeners(); n != 16 {
+		t.Errorf("%d listen", n)
+	}
+	watch(t, p, "X-Forwarded-For", "2001:db8:0:1::1")
+	watch(t, p, "X-Forwarded-For", "192.0.2.1")
+}
+
 // A reload ends all answers: who asks again is let in by the config in force.
 func TestAReloadEndsEvents(t *testing.T) {
 	t.Parallel()

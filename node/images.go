@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,7 @@ type overview struct {
 	held   []cluster.Held
 	merged *holdings.Merged
 	images []holdings.Image
+	names  func() *imageIndex // of images; made once, when somebody asks for a name
 }
 
 // look asks all members what they hold.
@@ -81,6 +83,7 @@ func (s *steward) look(ctx context.Context) *overview {
 	}
 	now.merged = holdings.Merge(all)
 	now.images = now.merged.Images()
+	now.names = sync.OnceValue(func() *imageIndex { return newImageIndex(now.images) })
 	return now
 }
 

@@ -13,7 +13,7 @@ import (
 
 // A lookup answers what a pull of an image would get, before anybody pulls it. It judges by
 // the rules that a pull is judged by, asks no registry, and tells a visitor no more than a
-// pull would.
+// pull would. It takes a turn as a pull does.
 type lookup struct{ steward *steward }
 
 const (
@@ -67,9 +67,25 @@ func (l lookup) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, ok := l.steward.gate.MayPull(r)
 	answer := lookupAnswer{Auth: !l.steward.gate.Open(), Login: !ok, User: who.User(), Names: []lookupLine{}}
 	if ok {
-		answer.Names = l.lines(r, who, names)
+		end, err := l.steward.gate.Turn(r.Context(), who)
+		if err != nil {
+			fail(w, r, l.steward.gate, oci.ManifestResource, err)
+			return
+		}
+		defer end()
+		answer.Names = l.lines(r, who, once(names))
 	}
 	reply.JSON(w, answer)
+}
+
+// once returns names without repeats, in their order.
+func once(names []string) (out []string) {
+	for _, name := range names {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // lines are what who's pulls of names would get.
@@ -100,7 +116,7 @@ func (l lookup) lines(r *http.Request, who gate.Client, names []string) []lookup
 		return lines // what is held is not known now
 	}
 	for i, ref := range shown {
-		lines[i].Cached, lines[i].Tags = held(now.images, ref)
+		lines[i].Cached, lines[i].Tags = held(now.names(), ref)
 	}
 	return lines
 }
@@ -131,18 +147,9 @@ func (l lookup) withoutLogin(r *http.Request, who gate.Client, ref oci.Ref) *loo
 }
 
 // held looks for an image, and for other tags of its repository.
-func held(images []holdings.Image, ref oci.Ref) (cached []cachedLine, tags []string) {
-	for _, one := range images {
-		switch {
-		case one.Ref.Registry != ref.Registry || one.Ref.Repository != ref.Repository:
-		case ref.Digest != "" && one.Digest == ref.Digest, ref.Digest == "" && one.Ref.Tag == ref.Tag:
-			if len(cached) == 0 {
-				cached = append(cached, cachedLine{one.Digest.String(), append([]string{}, one.Platforms...), one.Size, one.Held})
-			}
-		case one.Ref.Tag != "" && len(tags) < lookupTags:
-			tags = append(tags, one.Ref.Tag)
-		}
+func held(names *imageIndex, ref oci.Ref) (cached []cachedLine, tags []string) {
+	if one := names.find(ref); one != nil {
+		cached = []cachedLine{{one.Digest.String(), append([]string{}, one.Platforms...), one.Size, one.Held}}
 	}
-	slices.Sort(tags)
-	return cached, tags
+	return cached, names.tags(ref)
 }

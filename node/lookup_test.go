@@ -5,9 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/node/gate"
+	"oci-proxy/transfer/holdings"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -116,4 +122,100 @@ func TestALookupIsBounded(t *testing.T) {
 	p.get("/_/image").wantError(t, http.StatusBadRequest, "UNSUPPORTED")
 	p.get("/_/image?"+strings.Repeat("name=a&", lookupNames+1)).wantError(t, http.StatusBadRequest, "UNSUPPORTED")
 	ask(t, p, http.MethodGet, "/_/image?name=a", "evil.example").wantError(t, http.StatusMisdirectedRequest, "DENIED")
+}
+
+// A name that is asked for again costs nothing more and is told once.
+func TestALookupAnswersEachNameOnce(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	up.PutImage(repo, "v1", random(1, 1000))
+	p := newProxy(t, up, settings{})
+	p.get("/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
+	names := slices.Repeat([]string{repo + ":v1", "other/app", "Not A Name"}, lookupNames/3)
+	got := lookUp(t, p, nil, names...).Names
+	if len(got) != 3 {
+		t.Fatalf("%d names have %d lines, want 3", len(names), len(got))
+	}
+	for i, line := range got {
+		if line.Name != names[i] || (len(line.Cached) == 1) != (i == 0) || (line.Error != "") != (i == 2) {
+			t.Errorf("%d: %+v", i, line)
+		}
+	}
+}
+
+// A lookup waits for its turn as a pull does. One that only asks for a login needs none.
+func TestALookupTakesATurn(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	none := gate.Limits{Files: 18000, Pulls: 0, Waiting: 4500}
+	full := served(t, up, settings{top: "queue_timeout: 0s"}, none)
+	if dt := full.get("/_/image?name=a").wantError(t, http.StatusServiceUnavailable, "UNAVAILABLE"); dt.Reason != gate.ErrBusy.Error() {
+		t.Errorf("%+v", dt)
+	}
+	closed := served(t, up, settings{top: login + "}\nqueue_timeout: 0s"}, none)
+	if got := lookUp(t, closed, nil, "a"); !got.Login {
+		t.Errorf("a stranger is told %+v", got)
+	}
+}
+
+// scanned is what held is to find, by a look at all images.
+func scanned(images []holdings.Image, ref oci.Ref) (cached, tags []string) {
+	for _, one := range images {
+		switch {
+		case one.Ref.Registry != ref.Registry || one.Ref.Repository != ref.Repository:
+		case ref.Digest != "" && one.Digest == ref.Digest, ref.Digest == "" && one.Ref.Tag == ref.Tag:
+			if len(cached) == 0 {
+				cached = append(cached, one.Digest.String())
+			}
+		case one.Ref.Tag != "" && len(tags) < lookupTags:
+			tags = append(tags, one.Ref.Tag)
+		}
+	}
+	return cached, tags
+}
+
+// some are images of a few repositories, sorted by name: untagged ones, and tags of which
+// several mean the same.
+func some() (images []holdings.Image) {
+	for _, name := range []string{"a", "a/b", "b"} {
+		for i := range 40 {
+			d := digest.FromString(fmt.Sprint(i / 3))
+			ref := oci.Ref{Registry: "r.example", Repository: name, Tag: fmt.Sprintf("v%02d", i)}
+			if i < 5 {
+				ref.Tag, ref.Digest = "", d
+			}
+			images = append(images, holdings.Image{Ref: ref, Digest: d})
+		}
+	}
+	return images
+}
+
+func TestTheIndexFindsWhatALookAtAllFinds(t *testing.T) {
+	t.Parallel()
+	images := some()
+	index := newImageIndex(images)
+	for _, registry := range []string{"q.example", "r.example", "s.example"} {
+		for _, name := range []string{"", "a", "a/a", "a/b", "b", "c"} {
+			for i := range 50 {
+				for _, ref := range []oci.Ref{{Tag: fmt.Sprintf("v%02d", i)}, {Digest: digest.FromString(fmt.Sprint(i))}} {
+					ref.Registry, ref.Repository = registry, name
+					cached, tags := held(index, ref)
+					wantCached, wantTags := scanned(images, ref)
+					if !slices.Equal(tags, wantTags) || len(cached) != len(wantCached) || len(cached) == 1 && cached[0].Digest != wantCached[0] {
+						t.Fatalf("%+v: %v %v, want %v %v", ref, cached, tags, wantCached, wantTags)
+					}
+				}
+			}
+		}
+	}
+}
+
+// All who ask at a time share one look, and its index.
+func TestALooksIndexIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, upstreamtest.New(t), settings{})
+	now := p.node.steward.look(t.Context())
+	if one, other := now.names(), now.names(); one != other {
+		t.Error("there are two")
+	}
 }

@@ -70,7 +70,7 @@ func (a *access) look(r *http.Request) verdict {
 	if r.Header.Get("Authorization") == "" {
 		return verdict{}
 	}
-	from := network(a.addresses.of(r))
+	from := Network(a.addresses.of(r))
 	l, left := a.throttle.level(from)
 	user, password, basic := r.BasicAuth()
 	switch {
@@ -120,7 +120,7 @@ func (a *access) failed(r *http.Request, from netip.Prefix, user string) verdict
 // puller is who a pull's client is. ok is whether it is let in; v is its login's
 // verdict otherwise.
 func (a *access) puller(r *http.Request) (who Client, v verdict, ok bool) {
-	who = Client{from: network(a.addresses.of(r))}
+	who = Client{from: Network(a.addresses.of(r))}
 	free := a.anonymous(r)
 	if free && !a.byUser {
 		who.unsure = r.Header.Get("Authorization") != ""

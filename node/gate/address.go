@@ -57,9 +57,10 @@ func within(prefixes []netip.Prefix, a netip.Addr) bool {
 	return a.IsValid() && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// network is what an address counts as: an IPv4 address, or an IPv6 network of
-// 64 bits, since whoever has one address there has them all.
-func network(a netip.Addr) netip.Prefix {
+// Network is what an address counts as wherever clients are counted: an IPv4 address, or an
+// IPv6 network of 64 bits, since whoever has one address there has them all. What is no
+// address counts as one and the same.
+func Network(a netip.Addr) netip.Prefix {
 	bits := 32
 	if a.Is6() {
 		bits = 64

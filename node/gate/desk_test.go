@@ -174,7 +174,7 @@ func TestTheDeskIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(1)
-		end, err := d.take(t.Context(), network(netip.MustParseAddr("192.0.2.1")), "ann")
+		end, err := d.take(t.Context(), Network(netip.MustParseAddr("192.0.2.1")), "ann")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestTheDeskIsBounded(t *testing.T) {
 		var crowded, left atomic.Int64
 		var all sync.WaitGroup
 		take := func(from netip.Addr, user string) {
-			_, err := d.take(ctx, network(from), user)
+			_, err := d.take(ctx, Network(from), user)
 			switch {
 			case errors.Is(err, errCrowded):
 				crowded.Add(1)
@@ -207,7 +207,7 @@ func TestTheDeskIsBounded(t *testing.T) {
 			t.Errorf("%d left, %d wait with %d traits, %d free", left.Load(), len(d.waiting), len(d.crowd), d.free)
 		}
 		for i := range 2 * maxTraits {
-			end, err := d.take(t.Context(), network(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), fmt.Sprint(i))
+			end, err := d.take(t.Context(), Network(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), fmt.Sprint(i))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,7 +48,7 @@ func TestDescriptorsAreReservedForPulls(t *testing.T) {
 		done := make(chan struct{})
 		for i := range 12 {
 			go func() {
-				end, err := turns.Begin(context.WithoutCancel(t.Context()), Client{from: network(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))})
+				end, err := turns.Begin(context.WithoutCancel(t.Context()), Client{from: Network(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))})
 				if err != nil {
 					t.Error(err)
 					return

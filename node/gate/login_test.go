@@ -122,7 +122,7 @@ func TestARightLoginIsBelievedForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, "auth: {htpasswd_file: "+htpasswd(t, "bob", "right")+"}")
-		from := network(netip.MustParseAddr("192.0.2.1"))
+		from := Network(netip.MustParseAddr("192.0.2.1"))
 		d.want(200, 0, "192.0.2.1", "bob", "right")
 		for range 3 { // each use renews it
 			time.Sleep(loginAge - time.Second) // in the bubble
@@ -130,7 +130,7 @@ func TestARightLoginIsBelievedForAWhile(t *testing.T) {
 				t.Error("forgotten too soon, or mistaken")
 			}
 		}
-		if d.logins.known(network(netip.MustParseAddr("192.0.2.2")), "bob", "right") {
+		if d.logins.known(Network(netip.MustParseAddr("192.0.2.2")), "bob", "right") {
 			t.Error("it is known at another address, too")
 		}
 		time.Sleep(loginAge) // in the bubble

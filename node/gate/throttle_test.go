@@ -209,7 +209,7 @@ func TestRememberedFailuresAreBounded(t *testing.T) {
 	t.Parallel()
 	th := newThrottle()
 	for i := range 3 * maxFailing {
-		th.failed(network(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), "u")
+		th.failed(Network(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), "u")
 	}
 	if th.failing.Len() != maxFailing || len(th.turns) != 0 {
 		t.Errorf("%d addresses, %d turns", th.failing.Len(), len(th.turns))

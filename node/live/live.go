@@ -55,6 +55,7 @@ type Config struct {
 // A Viewer is who listens.
 type Viewer struct {
 	From  string                    // whose listeners are counted together
+	All   bool                      // it may see all pulls: See refuses none
 	See   func(p Pull) (Pull, bool) // what of a pull it may see; false: nothing
 	Hello any                       // what it hears first; becomes JSON
 }
@@ -73,6 +74,9 @@ const (
 	maxQueue = 64
 	// maxPulls bounds the pulls that a listener hears of at a time.
 	maxPulls = 100
+	// maxSeen bounds the pulls that are looked at each second for a listener that may not see
+	// all. Of those after them it hears nothing.
+	maxSeen = 10 * maxPulls
 	// tick is the time from one look to the next while somebody listens.
 	tick = time.Second
 	// heartbeat is after which silence a listener gets a comment, so that nothing on the way

@@ -298,6 +298,35 @@ func TestAListenerHearsOfWhatItMaySee(t *testing.T) {
 	})
 }
 
+// However many pulls are under way, each look judges a bounded number for each listener. One
+// that sees all still hears how many there are.
+func TestALookAtPullsIsBounded(t *testing.T) {
+	t.Parallel()
+	pulls := make([]Pull, 4*maxSeen)
+	for _, test := range []struct {
+		name                string
+		all, may            bool
+		judged, pulls, more int
+	}{
+		{"an admin", true, true, maxPulls, maxPulls, 4*maxSeen - maxPulls},
+		{"one who may see all that comes", false, true, maxSeen, maxPulls, maxSeen - maxPulls},
+		{"one who may see nothing", false, false, maxSeen, 0, 0},
+	} {
+		judged := 0
+		v := Viewer{All: test.all, See: func(p Pull) (Pull, bool) {
+			judged++
+			return p, test.may
+		}}
+		if got := v.look(pulls); judged != test.judged || len(got.Pulls) != test.pulls || got.More != test.more {
+			t.Errorf("%s: %d judged, %d told and %d more, want %d, %d and %d", test.name, judged, len(got.Pulls), got.More, test.judged, test.pulls, test.more)
+		}
+	}
+	few := Viewer{All: true, See: all}
+	if got := few.look(pulls[:3]); len(got.Pulls) != 3 || got.More != 0 {
+		t.Errorf("of three: %d and %d more", len(got.Pulls), got.More)
+	}
+}
+
 // What is sent counts in its minute, whether somebody listens or not.
 func TestTheHourIsCounted(t *testing.T) {
 	t.Parallel()

@@ -92,9 +92,23 @@ type seen struct {
 
 // hearPulls tells a listener of the pulls that it may see, if they are others than before.
 func (li *listener) hearPulls(all []Pull) {
+	text, err := json.Marshal(li.viewer.look(all))
+	if err != nil || string(text) == li.pulls { // texts and numbers always encode
+		return
+	}
+	li.pulls = string(text)
+	li.hear(event("pulls", text))
+}
+
+// look is what a viewer hears of pulls. It looks at maxSeen of them at most.
+func (v *Viewer) look(all []Pull) seen {
 	told := seen{Pulls: []Pull{}}
-	for _, p := range all {
-		p, ok := li.viewer.See(p)
+	for i, p := range all[:min(len(all), maxSeen)] {
+		if v.All && i >= maxPulls {
+			told.More = len(all) - i // none is refused
+			break
+		}
+		p, ok := v.See(p)
 		switch {
 		case !ok:
 		case len(told.Pulls) < maxPulls:
@@ -103,10 +117,5 @@ func (li *listener) hearPulls(all []Pull) {
 			told.More++
 		}
 	}
-	text, err := json.Marshal(told)
-	if err != nil || string(text) == li.pulls { // texts and numbers always encode
-		return
-	}
-	li.pulls = string(text)
-	li.hear(event("pulls", text))
+	return told
 }

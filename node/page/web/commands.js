@@ -1,18 +1,13 @@
 // What a pasted command pulls, of docker, podman, nerdctl, ctr, crictl, helm, skopeo and
 // crane.
 
+import { craneOptions, engineOptions, takesValue } from "./options.js";
 import { refuse } from "./refusal.js";
 import { prompt } from "./shell.js";
 
 const platformPattern = /^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9_.]+)?$/;
 const plainWord = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 const endpoint = /^(?:unix:\/\/)?[A-Za-z0-9._/-]+$/;
-
-// switches are the options of "run" and "create" that take no value.
-const switches = new Set(
-  ("--detach --interactive --tty --rm --init --privileged --publish-all --read-only --no-healthcheck --oom-kill-disable " +
-    "--sig-proxy --disable-content-trust --quiet --replace --rmi --tls-verify --no-hosts --http-proxy --passwd --all").split(" "),
-);
 
 // engines are the tools that pull, run and tag.
 const engine = { groups: ["image", "container"], pull: ["pull"], run: ["run", "create"] };
@@ -98,22 +93,15 @@ function platform(value) {
   return value;
 }
 
-// takesValue reports whether an option of "run" takes the next word as its value. Of
-// short ones in a bunch (-itp), the first that takes a value has what follows it.
-function takesValue(word) {
-  if (word.includes("=")) return false;
-  if (word.startsWith("--")) return !switches.has(word);
-  return /^-[ditPq]*[^ditPq]$/.test(word);
-}
-
 // ran finds the image of "run": the first word that is no option.
 function ran(list) {
   const flags = { platform: "", quiet: "", all: "" };
   while (list.length > 0) {
     const word = list.shift();
+    if (word.text === "--") return { word: list.shift(), flags };
     if (!word.text.startsWith("-")) return { word, flags };
     if (word.text.split("=")[0] === "--platform") flags.platform = platform(takeOption(word.text, list));
-    else if (takesValue(word.text)) list.shift();
+    else if (takesValue(word.text, engineOptions)) list.shift();
   }
   return { word: undefined, flags };
 }
@@ -128,14 +116,17 @@ function marked(scheme, list, tool) {
   return { word: list[at], flags: { platform: "", quiet: "", all: "" }, version: value };
 }
 
-// first finds the image that is the first word that is no option, as crane has it.
+// first finds the image that is the first word that is no option, as crane has it. Options
+// may come after it too.
 function first(list) {
   const flags = { platform: "", quiet: "", all: "" };
   let found;
   while (list.length > 0) {
     const word = list.shift();
     if (word.text.split("=")[0] === "--platform") flags.platform = platform(takeOption(word.text, list));
-    else if (!word.text.startsWith("-")) found ??= word;
+    else if (found) continue;
+    else if (!word.text.startsWith("-")) found = word;
+    else if (takesValue(word.text, craneOptions)) list.shift();
   }
   return { word: found, flags };
 }
@@ -151,7 +142,7 @@ export function readCommand(words) {
   if (grammar?.marked) found = marked(grammar.marked, list, command.tool);
   else if (command.tool === "crane") found = first(list);
   else found = command.verb ? ran(list) : pulled(list);
-  if (!found.word) refuse("noName");
+  if (!found.word?.text) refuse("noName");
   return { version: "", ...command, ...found };
 }
 

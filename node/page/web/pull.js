@@ -109,7 +109,9 @@ export function start(section, context) {
     byID("rewritten").hidden = byID("rewritten-below").hidden = !document;
     byID("rewritten-copied").textContent = "";
     if (!document) return;
-    const lines = folded(document.lines);
+    const command = document.kind === "command"; // it is shown whole: who copies it runs it
+    const lines = command ? document.lines : folded(document.lines);
+    byID("diff").classList.toggle("wrapped", command);
     const changed = lines.some((l) => l.before !== l.after);
     byID("diff").replaceChildren(...(changed ? lines.flatMap(diffLines) : [el("p", { class: "empty" }, t("rewritten.same"))]));
     byID("rewritten-hint").textContent = changed ? t("rewritten.hint") : "";

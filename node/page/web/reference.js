@@ -51,14 +51,15 @@ function kindOf(text) {
   return isYAML(text) ? "yaml" : "command";
 }
 
-// command is for a name, a web address or a command.
+// command is for a name, a web address or a command. Only the command that was read is
+// rewritten: what follows it was not looked at, and a note says that it is left out.
 function command(text, options) {
   const { list, cut } = words(text);
   const read = { ...readCommand(list), cut };
   const name = fromAddress(read.word.text);
   const result = forImage(name, read, options);
   if (read.verb) {
-    const sheet = new Sheet(text, options);
+    const sheet = new Sheet(text.slice(0, list.at(-1).end), options);
     sheet.lead(slotOf(text, read.word));
     result.document = { kind: "command", ...sheet.result() };
   }
