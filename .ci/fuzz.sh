@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for FUZZ_TIME (default 2s). It finds the
+# Runs every fuzz target of the module for FUZZ_TIME (default 1s). It finds the
 # targets by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ targets() {
 # as a failure when the time is up; that alone does not count.
 fuzz() {
   local out
-  if out=$(timeout 300 go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZ_TIME:-2s}" "$1" 2>&1); then
+  if out=$(timeout 300 go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZ_TIME:-1s}" "$1" 2>&1); then
     tail -n 1 <<<"$out"
   elif grep -q 'context deadline exceeded' <<<"$out" && ! grep -qE 'Failing input|panic|race' <<<"$out"; then
     echo "ok  	$1	$2: stopped at its deadline"

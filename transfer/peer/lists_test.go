@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"oci-proxy/transfer/grants"
@@ -82,22 +83,24 @@ func (failingSink) Reset()                      {}
 // A kept answer comes with its age, and with how the registry fails now.
 func TestKeptAnswersComeAsSuch(t *testing.T) {
 	t.Parallel()
-	now := &oci.Error{Kind: oci.Limited, Registry: "x", By: oci.Registry, Status: 429, Reason: "slow down"}
-	told := time.Now().Add(-time.Hour)
-	sent := &oci.Error{Kind: oci.NotFound, Registry: "x", By: oci.Registry, Status: 404, Reason: "not found", Told: told, Err: now}
-	got, err := decodeError(encodeError(sent), "reg.example.com")
-	if err != nil || got.Kind != oci.NotFound || got.Told.After(told) || got.Told.Before(told.Add(-time.Minute)) {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	if e, ok := oci.AsError(got.Err); !ok || e.Kind != oci.Limited || e.Status != 429 || e.Registry != "reg.example.com" || !e.Relayed {
-		t.Errorf("%+v", got.Err)
-	}
-	for _, lie := range []string{`{"kind":"not found","ago":-1,"instead":{"kind":"limited"}}`, `{"kind":"not found","ago":1,"instead":{"kind":"wonderful"}}`} {
-		if e, err := decodeError(lie, "x"); err == nil {
-			t.Errorf("%s becomes %+v", lie, e)
+	synctest.Test(t, func(t *testing.T) { // no time passes on the way
+		now := &oci.Error{Kind: oci.Limited, Registry: "x", By: oci.Registry, Status: 429, Reason: "slow down"}
+		told := time.Now().Add(-time.Hour)
+		sent := &oci.Error{Kind: oci.NotFound, Registry: "x", By: oci.Registry, Status: 404, Reason: "not found", Told: told, Err: now}
+		got, err := decodeError(encodeError(sent), "reg.example.com")
+		if err != nil || got.Kind != oci.NotFound || got.Told.After(told) || got.Told.Before(told.Add(-time.Minute)) {
+			t.Fatalf("%+v, %v", got, err)
 		}
-	}
-	if e, err := decodeError(`{"kind":"not found","ago":1}`, "x"); err != nil || !e.Told.IsZero() {
-		t.Errorf("an age without a failure: %+v, %v", e, err)
-	}
+		if e, ok := oci.AsError(got.Err); !ok || e.Kind != oci.Limited || e.Status != 429 || e.Registry != "reg.example.com" || !e.Relayed {
+			t.Errorf("%+v", got.Err)
+		}
+		for _, lie := range []string{`{"kind":"not found","ago":-1,"instead":{"kind":"limited"}}`, `{"kind":"not found","ago":1,"instead":{"kind":"wonderful"}}`} {
+			if e, err := decodeError(lie, "x"); err == nil {
+				t.Errorf("%s becomes %+v", lie, e)
+			}
+		}
+		if e, err := decodeError(`{"kind":"not found","ago":1}`, "x"); err != nil || !e.Told.IsZero() {
+			t.Errorf("an age without a failure: %+v, %v", e, err)
+		}
+	})
 }
