@@ -199,6 +199,8 @@ func TestScriptLooksForOthersRegistries(t *testing.T) {
 		"first format, key": {main, "registries.insecure.registries = ['x']", false},
 		"search alone":      {main, "unqualified-search-registries = ['docker.io']\n# [[registry]]\n", true},
 		"names alone":       {more + "000-shortnames.conf", "[aliases]\n'alpine' = 'docker.io/library/alpine'", true},
+		"a name registry":   {more + "shortnames.conf", "[aliases]\n  \"registry\" = \"docker.io/library/registry\"\n", true},
+		"after the names":   {more + "shortnames.conf", "[aliases]\n'a' = 'docker.io/library/a'\n[[registry]]\nlocation = 'ghcr.io'\n", false},
 		"not read":          {more + "a.conf.old", "[[registry]]\nlocation = 'ghcr.io'", true},
 	} {
 		_, root := tree(t, map[string]string{c.file: c.text})

@@ -124,11 +124,16 @@ others_entries() {
     file=${file#"$root"}
     [ "$file" != "$path" ] || continue
     now "$file"
-    if grep -Eq "^[[:space:]]*($entry|$first|$key)" "$tmp/now"; then
+    if without_aliases "$tmp/now" | grep -Eq "^[[:space:]]*($entry|$first|$key)"; then
       refuse "$path" "$file has entries for registries already, whose place those here could take, and this script does not read them; oci-proxy setup $client looks at them"
       return 1
     fi
   done
+}
+
+# without_aliases prints a file without its table of short names, one of which may be "registry".
+without_aliases() {
+  awk '/^[ \t]*\[/ { inside = ($0 ~ /^[ \t]*\[[ \t]*["\047]?aliases["\047]?[ \t]*\]/) } !inside { print }' "$1"
 }
 
 # want puts what the file is to hold into $tmp/want. It fails if that was refused, or if others
