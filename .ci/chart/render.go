@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,7 +47,7 @@ var changes = []change{
 	{"monitor, login", `serviceMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}, endpoint: {basicAuth: {username: {name: login, key: user}, password: {name: login, key: password}}}}`},
 	{"rules", `prometheusRule: {enabled: true, labels: {release: prometheus}}`},
 	{"dashboard", `dashboard: {enabled: true, labels: {grafana_dashboard: "1", folder: images}}`},
-	{"ACME", `{config: {tls: {acme: {domains: [proxy.example]}}}, service: {port: 443}}`},
+	{"ACME", `{config: {tls: {acme: {domains: [proxy.example.com]}}}, service: {port: 443}}`},
 	{"TLS", `{config: {tls: {cert_file: /tls/tls.crt, key_file: /tls/tls.key}}, extraVolumes: [{name: tls, secret: {secretName: tls}}], extraVolumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]}`},
 	{"clients' port", `config: {port: 9000}`},
 	{"long drain", `config: {shutdown_timeout: 1h2m3s}`},
@@ -82,6 +83,9 @@ var bad = []struct{ values, says string }{
 	{`{containerd: {setup: true}, config: {tls: {acme: {domains: [proxy.example]}}}}`, "needs containerd.proxy"},
 }
 
+// apart are changes that do not go with the others.
+var apart = []string{"no budget", "no cluster section", "ACME"}
+
 // variants are both kinds with all defaults, with each change by itself, with as many as go
 // together, and with everything off that can be.
 func variants() (all []variant) {
@@ -91,7 +95,7 @@ func variants() (all []variant) {
 		together := variant{kind + ", all on", []string{base}}
 		for _, c := range changes {
 			all = append(all, variant{kind + ", " + c.name, []string{base, c.values}})
-			if c.name != "no budget" && c.name != "no cluster section" {
+			if !slices.Contains(apart, c.name) {
 				together.values = append(together.values, c.values)
 			}
 		}
