@@ -25,11 +25,17 @@ type config struct {
 	ShutdownTimeout string `json:"shutdown_timeout"`
 	TLS             struct {
 		CertFile string `json:"cert_file"`
+		ACME     struct {
+			Domains []string `json:"domains"`
+		} `json:"acme"`
 	} `json:"tls"`
 	Cluster struct {
 		Seeds []string `json:"seeds"`
 	} `json:"cluster"`
 }
+
+// speaksTLS reports whether the clients' port speaks TLS.
+func (c config) speaksTLS() bool { return c.TLS.CertFile != "" || len(c.TLS.ACME.Domains) > 0 }
 
 // drain returns shutdown_timeout in seconds.
 func (c config) drain() int64 {

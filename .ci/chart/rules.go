@@ -159,7 +159,7 @@ func (w *world) checkNode() (wrong []error) {
 		}
 	}
 	for what, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
-		if p == nil || p.HTTPGet == nil || p.HTTPGet.Port != intstr.FromString("http") || (p.HTTPGet.Scheme == "HTTPS") != (cfg.TLS.CertFile != "") {
+		if p == nil || p.HTTPGet == nil || p.HTTPGet.Port != intstr.FromString("http") || (p.HTTPGet.Scheme == "HTTPS") != cfg.speaksTLS() {
 			wrong = append(wrong, fmt.Errorf("the %s probe asks for another port or scheme", what))
 		}
 	}
