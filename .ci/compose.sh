@@ -106,11 +106,11 @@ END
 export BALANCER_IMAGE=balancer.test/haproxy:own
 bases() { import_golang "$golang" && import_haproxy "$BALANCER_IMAGE"; }
 
-# builds builds the image with both of docker's builders. The second one's Go image
+# builds builds the image, under the name that compose gives it, with both of docker's builders. The second one's Go image
 # holds what the first compiled, so it need not compile again.
 builds() {
   export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
-  compose build node-1 && docker build -q --target build -f deploy/Dockerfile -t "$golang" . || return 1
+  docker build -q -f deploy/Dockerfile -t oci-proxy . && docker build -q --target build -f deploy/Dockerfile -t "$golang" . || return 1
   DOCKER_BUILDKIT=1 docker build -q --network none -f deploy/Dockerfile -t buildkit . || return 1
   as_released oci-proxy && as_released buildkit || return 1
   seen="$(($(docker image inspect -f '{{.Size}}' oci-proxy) >> 20)) MiB"
