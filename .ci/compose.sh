@@ -128,7 +128,7 @@ alone() {
   for image in oci-proxy buildkit; do
     docker run -d --name alone --read-only --cap-drop ALL "$image" &&
       within 30 docker exec alone /usr/bin/oci-proxy health -addr 127.0.0.1:8080 &&
-      docker exec alone /usr/bin/oci-proxy health | tee /dev/stderr | grep -qF '{"status":"healthy"}' &&
+      docker exec alone /usr/bin/oci-proxy health | finds -F '{"status":"healthy"}' &&
       docker stop alone && [[ $(docker inspect -f '{{.State.ExitCode}}' alone) == 0 ]] && docker rm -v alone || return 1
   done
 }
@@ -139,7 +139,7 @@ status_finds() {
   printf 'port: 8099\nauth: {username: u, password: only-for-this-run}\n' >"$work/other.yaml"
   docker run -d --name other --read-only --cap-drop ALL -v "$work/other.yaml:/srv/other.yaml:ro" oci-proxy serve -c /srv/other.yaml -port 8098 &&
     within 30 docker exec other oci-proxy health &&
-    docker exec other oci-proxy status | tee /dev/stderr | grep -q 8098 || return 1
+    docker exec other oci-proxy status | finds 8098 || return 1
   docker rm -f -v other
 }
 
@@ -152,14 +152,14 @@ bound_elsewhere() {
   told="chown -R 65532:65532 ${folder#"${top%/}"} on the host"
   docker run -d --name bound --read-only --cap-drop ALL -v "$folder:/var/lib/oci-proxy" oci-proxy &&
     within 30 docker exec bound oci-proxy health || return 1
-  docker exec bound oci-proxy health | tee /dev/stderr | grep -qF "$told" &&
-    docker logs bound 2>&1 | grep -qF "$told" || return 1
-  { docker exec bound oci-proxy check -live 2>&1 || true; } | tee /dev/stderr | grep -qF "$told" || return 1 # it fails, and says why
+  docker exec bound oci-proxy health | finds -F "$told" &&
+    docker logs bound 2>&1 | finds -F "$told" || return 1
+  { docker exec bound oci-proxy check -live 2>&1 || true; } | finds -F "$told" || return 1 # it fails, and says why
   chown -R 65532:65532 "$folder" && within 30 is_well bound && docker rm -f -v bound
 }
 
 # is_well CONTAINER reports whether its node is healthy.
-is_well() { docker exec "$1" oci-proxy health | grep -qF '{"status":"healthy"}'; }
+is_well() { docker exec "$1" oci-proxy health | finds -F '{"status":"healthy"}'; }
 
 # up starts three nodes. They must find each other, be healthy, and share a secret
 # that only they can read.

@@ -39,7 +39,7 @@ packages=(
 missing() {
   local package
   for package in "${packages[@]}"; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
       command -v "$package" >/dev/null || # nodejs and gcc may come with the machine's image
       echo "$package"
   done

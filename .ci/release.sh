@@ -68,7 +68,7 @@ says_its_version() {
   local arch binary
   for arch in amd64 arm64; do
     binary=$dist/oci-proxy-$version-linux-$arch
-    ! readelf -l "$binary" | grep -q INTERP || { echo "$binary is not static" && return 1; }
+    ! readelf -l "$binary" | finds INTERP || { echo "$binary is not static" && return 1; }
     diff <(go version -m "$binary" | awk '$1 == "dep" { print $2 "@" $3 }' | sort) \
       <(jq -r '.components[] | select(.purl != null and (.name != "std")) | .name + "@" + .version' "$binary.cdx.json" | sort) || return 1
     grep -qF "$version" "$binary" || return 1
@@ -83,7 +83,7 @@ names_the_image() {
 }
 
 # emulated runs the program for arm64: three nodes that pull through each other.
-emulated() { timeout 120 qemu-aarch64-static "$dist/oci-proxy-$version-linux-arm64" demo -once | tee /dev/stderr | grep -q 'Every byte was right'; }
+emulated() { timeout 120 qemu-aarch64-static "$dist/oci-proxy-$version-linux-arm64" demo -once | finds 'Every byte was right'; }
 
 # hardened rates the unit as the package has it: 2.0 of 10 at most.
 hardened() {
@@ -115,7 +115,7 @@ installed() {
   [[ $(in_root stat -c '%U:%G %a' /var/lib/oci-proxy) == 'oci-proxy:oci-proxy 700' ]] || return 1
   in_root systemctl is-enabled oci-proxy.service || in_root test -h /etc/systemd/system/multi-user.target.wants/oci-proxy.service || return 1
   in_root bash -euc '. /usr/share/bash-completion/completions/oci-proxy; complete -p oci-proxy' || return 1
-  zcat "$root/usr/share/man/man1/oci-proxy.1.gz" | grep -q '^\.TH OCI-PROXY' || return 1
+  zcat "$root/usr/share/man/man1/oci-proxy.1.gz" | finds '^\.TH OCI-PROXY' || return 1
   ! grep -vE '^(#.*|address: 127.0.0.1|port: 8080|)$' "$root/etc/oci-proxy/config.yaml" || return 1
 }
 
@@ -136,7 +136,7 @@ serves() {
   grep -q "msg=\"oci-proxy starts\" version=$version " "$work/log/node" || { cat "$work/log/node" && return 1; }
   [[ $(in_root oci-proxy health) == '{"status":"healthy"}' ]] || return 1
   in_root oci-proxy status -o json | jq -e --arg v $version 'any(.. | strings; . == $v)' || return 1
-  curl -sf --noproxy '*' http://127.0.0.1:8080/_/metrics | grep -q "^oci_proxy_build_info{.*revision=\"$commit\",version=\"$version\"} 1" || return 1
+  curl -sf --noproxy '*' http://127.0.0.1:8080/_/metrics | finds "^oci_proxy_build_info{.*revision=\"$commit\",version=\"$version\"} 1" || return 1
   [[ $(ps -o uid= -p "${pids[node]}" | tr -d ' ') == "$(in_root id -u oci-proxy)" ]] || return 1
   curl -sf --noproxy '*' -m 5 -o /dev/null "http://$outside:$registry_port/v2/" || return 1
   ! curl -s --noproxy '*' -m 5 "http://$outside:8080/_/health" || { echo "it listens to the network" && return 1; }
@@ -213,7 +213,7 @@ takes_crane() {
 takes_containerd() {
   start_containerd || return 1
   ctr images import --local "$(image_file)" 2>/dev/null || ctr images import "$(image_file)" || return 1
-  ctr images ls -q | grep -qx "docker.io/library/oci-proxy:$version"
+  ctr images ls -q | finds -x "docker.io/library/oci-proxy:$version"
 }
 
 # takes_docker loads the image with docker, and runs a node of it.
@@ -239,7 +239,7 @@ composed() {
     pulls_from $port here || return 1
   done
   [[ -z $(docker ps -q -f name=balancer) ]] || return 1
-  docker exec "$(compose ps -q node-2)" oci-proxy status | tee /dev/stderr | grep -qF "$version" || return 1
+  docker exec "$(compose ps -q node-2)" oci-proxy status | finds -F "$version" || return 1
   compose down && ! docker volume ls -q | grep -v '^release_' || return 1
   compose down -v && [[ -z $(docker ps -aq)$(docker volume ls -q) ]]
 }

@@ -234,7 +234,7 @@ private() {
 }
 
 # asker NAME prints the node that asks for a certificate for that name by now.
-asker() { grep -l "asking for a certificate.*domain=$1" "$work"/log/node-[1-4] | head -n 1 | grep -o '[1-4]$'; }
+asker() { grep -l "asking for a certificate.*domain=$1" "$work"/log/node-[1-4] | grep -om 1 '[1-4]$'; }
 
 # killed adds a name at whose address nobody answers, kills the node that asks for it, and lets
 # another succeed.

@@ -209,7 +209,7 @@ trouble() {
 }
 
 # ill reports whether a node is degraded because of the archive.
-ill() { for n in "${nodes[@]}"; do ask "$n" health; done | grep -q '"archive'; }
+ill() { for n in "${nodes[@]}"; do ask "$n" health; done | finds '"archive'; }
 
 prepare >"$work/log/prepare" 2>&1 || {
   echo "the registry, the S3 server or the nodes could not be started:"

@@ -113,7 +113,7 @@ upgrade() {
   release upgrade mesh "$chart" --reset-then-reuse-values --set config.log_level=debug || return
   after=$(template_of statefulsets)
   kept upgrade && [[ $before != "$after" ]] &&
-    api GET api/v1/namespaces/images/secrets/mesh-oci-proxy-config | jq -r '.data["config.yaml"]' | base64 -d | grep -q 'log_level: debug'
+    api GET api/v1/namespaces/images/secrets/mesh-oci-proxy-config | jq -r '.data["config.yaml"]' | base64 -d | finds 'log_level: debug'
 }
 
 # template_of KIND prints what tells the pods' config.

@@ -51,7 +51,7 @@ active() {
   for ((n = 0; n < $1; n++)); do
     [[ $(ask cluster | jq '[.members[] | select(.state == "active")] | length') == "$1" ]] || return 1
   done
-  curl -sf -m 5 -o /dev/null -D - "http://127.0.0.1:$node_port/_/stats" | grep -qi "^x-cluster-nodes: $1/"
+  curl -sf -m 5 -o /dev/null -D - "http://127.0.0.1:$node_port/_/stats" | finds -i "^x-cluster-nodes: $1/"
 }
 
 # blobs_of NAME prints the digests of an image's layers and config.

@@ -198,7 +198,7 @@ nothing_told() {
 }
 
 # served_stale reports whether the tag is served, marked as stale.
-served_stale() { ask GET one | grep -q '^200.*fwd=stale'; }
+served_stale() { ask GET one | finds '^200.*fwd=stale'; }
 
 # not COMMAND… reports whether a command fails.
 not() { ! "$@"; }

@@ -157,7 +157,7 @@ hops() {
   jq -es 'any(.[]; .status == 401) and any(.[]; .auth == "Bearer" and .status == 307) and any(.[]; .query // "" | test("X-Signature"))' "$requests" >/dev/null ||
     { echo "the pull took no token and no redirect" && return 1; }
   for port in "$front_port" "$cdn_port"; do
-    proxy_log "$1" | grep -q "127.0.0.1:$port" || { echo "$1 was not asked for port $port" && return 1; }
+    proxy_log "$1" | finds "127.0.0.1:$port" || { echo "$1 was not asked for port $port" && return 1; }
   done
 }
 

@@ -159,7 +159,7 @@ END
 
 # reload makes dockerd read its config again, as systemctl reload docker does.
 reload() { kill -HUP "${pids[dockerd]}" && within 10 mirrored "$1"; }
-mirrored() { docker info -f '{{.RegistryConfig.Mirrors}}' 2>/dev/null | grep -qF "[$1"; }
+mirrored() { docker info -f '{{.RegistryConfig.Mirrors}}' 2>/dev/null | finds -F "[$1"; }
 
 ctr() { timeout -k 5 60 /usr/bin/ctr -a "$work/containerd/socket" "$@"; }
 pull_containerd() { ctr images pull --hosts-dir /etc/containerd/certs.d "$1" >/dev/null; }
@@ -189,7 +189,7 @@ start_containerd() {
 
 # reads_config wants containerd to take the config that setup wrote, and to see the folder in it.
 reads_config() {
-  containerd config dump | grep -q '^ *config_path = "/etc/containerd/certs.d"'
+  containerd config dump | finds '^ *config_path = "/etc/containerd/certs.d"'
 }
 
 pull_podman() {
