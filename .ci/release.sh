@@ -27,7 +27,7 @@ fi
 work=$(mktemp -d)
 mkdir -p "$work/log"
 export CACHE=${XDG_CACHE_HOME:-$HOME/.cache}
-GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
+GOMODCACHE=$(go env GOMODCACHE) GOCACHE=${COMPILED:-$(go env GOCACHE)}
 export GOMODCACHE GOCACHE XDG_CACHE_HOME=$CACHE
 # shellcheck source-path=SCRIPTDIR
 {

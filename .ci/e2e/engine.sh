@@ -52,13 +52,14 @@ with_programs() {
   done
 }
 
-# import_golang IMAGE makes an image of this machine's Go and the modules of go.mod.
-# It builds without a network.
+# import_golang IMAGE makes an image of this machine's Go, the modules of go.mod, and what is
+# compiled already. It builds without a network.
 import_golang() {
   local root=$work/golang
   with_programs "$root" sh mkdir cp chown chmod || return 1
   cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   GOMODCACHE=$root/go/pkg/mod GOFLAGS=-modcacherw GOPROXY=file://$modules/cache/download GONOSUMDB='*' go mod download || return 1
+  [[ ! -d ${COMPILED:-} ]] || cp -r "$COMPILED" "$root/go/cache" || return 1
   # Only names without a leading ./ are Go's.
   tar -cf - -C "$root" . --transform='s,^\([^.]\),usr/local/go/\1,rSH' -C "$(go env GOROOT)" bin pkg src lib go.env VERSION |
     docker import -c 'ENV PATH=/usr/local/go/bin:/usr/bin GOPATH=/go GOTOOLCHAIN=local GOPROXY=off GOCACHE=/go/cache' - "$1" || return 1
