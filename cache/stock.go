@@ -41,13 +41,14 @@ func (s *Stock) Entries() []Entry {
 	return out
 }
 
-// Tags lists the tags whose meaning lies on disk. Their times may be a minute too early.
-func (s *Stock) Tags() ([]Tag, error) {
+// Tags lists the tags whose meaning lies on disk. Their times may be a minute too early. Each
+// file is read once, until it changes. An error says what can't be read, or is ctx's.
+func (s *Stock) Tags(ctx context.Context) ([]Tag, error) {
 	d := s.shard.dir.inUse()
 	if d == nil {
 		return nil, nil
 	}
-	return s.tags.all(&d.root)
+	return s.tags.all(ctx, &d.root)
 }
 
 // A Label is what the shard notes beside a blob's content.

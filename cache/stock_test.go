@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -283,13 +284,18 @@ func TestStockTags(t *testing.T) {
 	s.SetTag(Tag{Key: "a x v1", Digest: first, Checked: now})
 	s.SetTag(Tag{Key: "b x v1", Digest: first, Checked: now})
 	for range 2 {
-		if all, err := s.Stock().Tags(); err != nil || len(all) != 2 {
+		if all, err := s.Stock().Tags(t.Context()); err != nil || len(all) != 2 {
 			t.Errorf("%v %v", all, err)
 		}
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := s.Stock().Tags(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits for them any more: %v", err)
+	}
 	s.SetTag(Tag{Key: "a x v1", Digest: second, Checked: now.Add(time.Hour)})
 	s.ForgetTag("b x v1")
-	if all, err := s.Stock().Tags(); err != nil || len(all) != 1 || all[0].Digest != second {
+	if all, err := s.Stock().Tags(t.Context()); err != nil || len(all) != 1 || all[0].Digest != second {
 		t.Errorf("%v %v", all, err)
 	}
 }

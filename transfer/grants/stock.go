@@ -18,7 +18,7 @@ type stockroom interface {
 	// Entries lists the blobs that the shard holds.
 	Entries() []cache.Entry
 	// Tags lists the tags that it knows.
-	Tags() ([]cache.Tag, error)
+	Tags(ctx context.Context) ([]cache.Tag, error)
 	// Retain, Release and Retained keep content from eviction.
 	Retain(r cache.Retention) error
 	Release(name string) (bool, error)
@@ -86,10 +86,11 @@ const (
 	readRest = 9
 )
 
-// readAll reads the manifests of the shard that lie there without an outline, so that the
-// first question about them is answered as fast as the next. It stops when no more can be
-// remembered.
+// readAll reads the tags while the blobs are being listed, then the manifests of the shard
+// that lie there without an outline, so that the first question about them is answered as
+// fast as the next. It stops when no more can be remembered.
 func (s *Stock) readAll(ctx context.Context) {
+	_, _ = s.Tags(ctx) // who asks for them hears why they can't be read
 	if s.shard.Listed(ctx) != nil {
 		return
 	}

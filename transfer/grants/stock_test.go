@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -116,7 +117,8 @@ func forgetOutlines(t *testing.T, dir string) {
 	}
 }
 
-// After a start no manifest and no config is opened to tell what there is.
+// After a start no manifest and no config is opened to tell what there is, and the tags are
+// read before anybody asks.
 func TestOutlinesOpenNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -132,15 +134,19 @@ func TestOutlinesOpenNothing(t *testing.T) {
 		}
 		all = append(all, digest.FromString(m))
 	}
+	s.SetTag(cache.Tag{Key: "r.test team/app v1 " + imageType, Digest: all[0], MediaType: imageType, Checked: time.Now()})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 
 	var listed atomic.Bool
-	var opened atomic.Int64
+	var opened, tags atomic.Int64
 	s = OpenShard(dir, cache.Options{Fault: func(op, name string) error {
 		if op == "open" && strings.HasPrefix(name, "blobs/") && listed.Load() {
 			opened.Add(1)
+		}
+		if op == "open" && strings.HasPrefix(name, "tags/o") {
+			tags.Add(1)
 		}
 		return nil
 	}})
@@ -148,6 +154,7 @@ func TestOutlinesOpenNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed.Store(true)
+	testkit.Await(t, "the tag is read", func() bool { return tags.Load() > 0 })
 	for _, d := range all {
 		if o, err := s.Stock().Outline(d); err != nil || o.Platform != "linux/amd64" || o.Repository != "team/app" || len(o.Lists) != 2 {
 			t.Errorf("%+v %v", o, err)

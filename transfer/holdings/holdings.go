@@ -102,7 +102,7 @@ func (v *Inventory) add(ctx context.Context, s *grants.Stock) error {
 	for _, r := range s.Retained() {
 		v.Pins = append(v.Pins, r.Name)
 	}
-	tags, err := s.Tags()
+	tags, err := s.Tags(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the tags: %w", err)
 	}
