@@ -121,7 +121,7 @@ func (c *caretaker) firstListing(ctx context.Context) bool {
 // list has a directory listed and shrinks what it holds to the bounds.
 func (c *caretaker) list(ctx context.Context, d *disk) error {
 	start := time.Now()
-	lister := &lister{log: c.log, disk: d, index: c.index, commits: c.commits}
+	lister := &lister{log: c.log, disk: d, index: c.index, commits: c.commits, outlined: c.outlined}
 	n, err := lister.list(ctx)
 	if err != nil {
 		return err

@@ -65,6 +65,10 @@ func (in *Ingest) end(v verdict, err error) {
 // kept; only the log and Health say so.
 func (k *sink) enter() {
 	k.content.sums.flush()
+	isSmall := k.content.small != nil || k.written == 0
+	if isSmall {
+		k.noted = k.outline(k.mediaType, k.content.small)
+	}
 	err := k.allocator.retryFull(k.disk, k.registry, 0, k.place)
 	if k.dir.uses(k.disk) {
 		k.dir.note(err)
@@ -77,7 +81,10 @@ func (k *sink) enter() {
 	if k.replica {
 		k.dir.noteUse(k.name.path(), neverUsed)
 	}
-	if k.content.small != nil || k.written == 0 {
+	if k.noted != nil {
+		k.outlined(k.meta(k.registry).label())
+	}
+	if isSmall {
 		k.small.put(k.name, &memoryBlob{content: k.content.small, mediaType: k.mediaType, path: k.name.path()})
 	}
 }
@@ -170,6 +177,6 @@ func (k *sink) writeMeta(registry string) error {
 func (k *sink) meta(registry string) *meta {
 	return &meta{
 		Version: metaVersion, Digest: k.digest, Size: k.written, Chunk: chunkSize,
-		Registry: registry, MediaType: k.mediaType, Repository: k.repository, sums: k.content.sums.sums,
+		Registry: registry, MediaType: k.mediaType, Repository: k.repository, Outline: k.noted, sums: k.content.sums.sums,
 	}
 }

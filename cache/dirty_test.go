@@ -165,6 +165,8 @@ func FuzzMeta(f *testing.F) {
 	}
 	f.Add([]byte(`{"version":1,"size":9223372036854775807,"chunk":262144}`+"\n"), true)
 	f.Add([]byte(`{"version":1,"size":-1,"chunk":262144}`+"\n"), true)
+	f.Add([]byte(`{"version":1,"size":0,"chunk":262144,"outline":{"layers":[{"digest":"x"}]}}`+"\n"), true)
+	f.Add([]byte(`{"version":1,"size":0,"chunk":262144,"outline":"`+strings.Repeat("x", maxMetaHead)+`"}`+"\n"), true)
 	f.Fuzz(func(t *testing.T, raw []byte, sealed bool) {
 		if sealed {
 			raw = seal(raw)

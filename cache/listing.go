@@ -90,6 +90,8 @@ type lister struct {
 	disk    *disk
 	index   *index
 	commits *turns[key]
+	// outlined is as in Options.
+	outlined func(Label)
 }
 
 // list puts the disk's blobs into the index, in the order of their last use, and
@@ -162,7 +164,10 @@ func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir st
 // listBlob looks at one blob's file and meta. Without a meta that fits, nobody
 // could tell whether the bytes are right: the blob is removed.
 func (l *lister) listBlob(ctx context.Context, n name) (found, error) {
-	f, err := findBlob(l.disk, n)
+	f, m, err := findBlob(l.disk, n)
+	if err == nil && m.Outline != nil {
+		l.outlined(m.label())
+	}
 	if err == nil || transient(err) {
 		return f, err
 	}
@@ -180,24 +185,24 @@ func (l *lister) listBlob(ctx context.Context, n name) (found, error) {
 }
 
 // findBlob compares a blob's file with its meta.
-func findBlob(d *disk, n name) (found, error) {
+func findBlob(d *disk, n name) (found, *meta, error) {
 	m, err := d.readMeta(n)
 	if err != nil {
-		return found{}, err
+		return found{}, nil, err
 	}
 	f, err := d.open(n.path())
 	if err != nil {
-		return found{}, err
+		return found{}, nil, err
 	}
 	defer func() { _ = f.close() }() // only looked at
 	id, used, err := f.identify()
 	if err != nil {
-		return found{}, err
+		return found{}, nil, err
 	}
 	if id.size != m.Size {
-		return found{}, errMeta
+		return found{}, nil, errMeta
 	}
-	return found{name: n, registry: m.Registry, size: m.Size, used: used, manifest: m.MediaType != ""}, nil
+	return found{name: n, registry: m.Registry, size: m.Size, used: used, manifest: m.MediaType != ""}, m, nil
 }
 
 // orphan removes a meta whose blob is not there. A commit puts the meta in place

@@ -28,8 +28,15 @@ type meta struct {
 	MediaType string        `json:"media_type,omitempty"`
 	// Repository is where a manifest came from, "" if that is not known.
 	Repository string `json:"repository,omitempty"`
+	// Outline is what Options.Outline made of a small blob. Earlier versions know none.
+	Outline json.RawMessage `json:"outline,omitempty"`
 
 	sums []uint64
+}
+
+// label returns what m tells others than the store.
+func (m *meta) label() Label {
+	return Label{Digest: m.Digest, Registry: m.Registry, Repository: m.Repository, MediaType: m.MediaType, Outline: m.Outline}
 }
 
 // metaVersion is the version that this code writes and reads.
@@ -44,8 +51,17 @@ var errMeta = errors.New("meta is damaged")
 // chunks is how many sums a blob of size bytes has.
 func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
 
-// encode returns m as it is written to disk.
-func (m *meta) encode() ([]byte, error) { return encodeSums(m, m.sums) }
+// encode returns m as it is written to disk. An outline with which that would not fit into
+// a page is left out.
+func (m *meta) encode() ([]byte, error) {
+	b, err := encodeSums(m, m.sums)
+	if m.Outline != nil && (err != nil || len(b) > pageSize) {
+		without := *m
+		without.Outline = nil
+		return encodeSums(&without, m.sums)
+	}
+	return b, err
+}
 
 // encodeSums returns a line of JSON and sums, sealed.
 func encodeSums(line any, sums []uint64) ([]byte, error) {

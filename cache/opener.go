@@ -89,7 +89,7 @@ func (o *opener) adopt(d *disk, n name) {
 		return
 	}
 	defer end()
-	if f, err := findBlob(d, n); err == nil {
+	if f, _, err := findBlob(d, n); err == nil {
 		o.index.append(f)
 	}
 }

@@ -24,6 +24,9 @@ type shard struct {
 	windows   *Windows    // bound the memory for blobs that have no place on disk
 	verified  *verified   // counts what was verified
 	retainer  *retainer   // what is never evicted
+
+	outline  func(mediaType string, content []byte) []byte // as in Options
+	outlined func(Label)
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends
@@ -32,6 +35,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s := &shard{
 		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), late: make(chan struct{}), closed: closed},
 		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{}, windows: opts.Windows, verified: &verified{},
+		outline: opts.Outline, outlined: opts.Outlined,
 	}
 	left := room{s.index}
 	s.strays = &strays{room: left}
@@ -60,6 +64,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Outline == nil {
+		o.Outline = func(string, []byte) []byte { return nil }
+	}
+	if o.Outlined == nil {
+		o.Outlined = func(Label) {}
 	}
 	return o
 }

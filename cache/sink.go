@@ -20,7 +20,8 @@ type sink struct {
 	doubted bool // its size may be made up
 
 	content digester
-	size    int64 // -1: not known
+	noted   []byte // the outline of what came; nil: none
+	size    int64  // -1: not known
 	written int64
 	passing bool // no bytes go to the file any more
 	ended   bool

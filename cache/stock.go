@@ -41,42 +41,45 @@ func (s *Stock) Entries() []Entry {
 	return out
 }
 
-// Tags lists the tags whose meaning lies on disk. Their times may be a minute too early.
-func (s *Stock) Tags() ([]Tag, error) {
+// Tags lists the tags whose meaning lies on disk. Their times may be a minute too early. Each
+// file is read once, until it changes. An error says what can't be read, or is ctx's.
+func (s *Stock) Tags(ctx context.Context) ([]Tag, error) {
 	d := s.shard.dir.inUse()
 	if d == nil {
 		return nil, nil
 	}
-	return s.tags.all(&d.root)
+	return s.tags.all(ctx, &d.root)
 }
 
-// A Document is a small blob of the shard, whole and verified.
-type Document struct {
+// A Label is what the shard notes beside a blob's content.
+type Label struct {
+	Digest     digest.Digest
 	Registry   string // that brought it
-	Repository string // that it came from, "" if that is not known
+	Repository string // that a manifest came from, "" if that is not known
 	MediaType  string // of a manifest, "" for a blob
-	Content    []byte
+	Outline    []byte // as Options.Outline made it; nil if there is none
 }
 
 // errLarge: a blob is too large to be read whole.
 var errLarge = errors.New("it is larger than a manifest may be")
 
-// Read reads a manifest, or another small blob, with what belongs to it, as Content does.
-func (s *Stock) Read(d digest.Digest) (Document, error) {
-	content, err := s.Content(d)
-	if err != nil {
-		return Document{}, err
-	}
+// Label reads what is noted beside a blob. The error is ErrNotFound if the shard does not
+// hold it.
+func (s *Stock) Label(d digest.Digest) (Label, error) {
 	n, err := nameOf(d)
+	if err != nil {
+		return Label{}, err
+	}
+	_, _, held := s.shard.index.look(n)
 	disk := s.shard.dir.inUse()
-	if err != nil || disk == nil {
-		return Document{}, ErrNotFound
+	if !held || disk == nil {
+		return Label{}, ErrNotFound
 	}
 	m, err := disk.readMeta(n)
 	if err != nil {
-		return Document{}, fmt.Errorf("reading what belongs to %s: %w", d, err)
+		return Label{}, fmt.Errorf("reading what is noted of %s: %w", d, err)
 	}
-	return Document{m.Registry, m.Repository, m.MediaType, content}, nil
+	return m.label(), nil
 }
 
 // Content reads a small blob, of MaxManifest bytes at most, without counting as use. All

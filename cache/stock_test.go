@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -240,16 +241,23 @@ func TestEntries(t *testing.T) {
 		if want := (Entry{Digest: man.digest, Registry: registry, Size: 500, Manifest: true, Retained: true}); got[man.digest] != want {
 			t.Errorf("%s: %+v", when, got[man.digest])
 		}
-		doc, err := s.Stock().Read(man.digest)
-		if err != nil || doc.Repository != "team/app" || doc.Registry != registry || !bytes.Equal(doc.Content, man.content) {
-			t.Errorf("%s: read %+v %v", when, doc, err)
+		l, err := s.Stock().Label(man.digest)
+		if err != nil || l.Repository != "team/app" || l.Registry != registry || l.Outline != nil {
+			t.Errorf("%s: its label is %+v %v", when, l, err)
+		}
+		content, err := s.Stock().Content(man.digest)
+		if err != nil || !bytes.Equal(content, man.content) {
+			t.Errorf("%s: read %q %v", when, content, err)
 		}
 	}
 	check("first")
 	_ = s.Close()
 	s = start(t, dir, Options{})
 	check("after a restart")
-	if _, err := s.Stock().Read(newSample(9, 9).digest); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Stock().Content(newSample(9, 9).digest); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := s.Stock().Label(newSample(9, 9).digest); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -276,13 +284,18 @@ func TestStockTags(t *testing.T) {
 	s.SetTag(Tag{Key: "a x v1", Digest: first, Checked: now})
 	s.SetTag(Tag{Key: "b x v1", Digest: first, Checked: now})
 	for range 2 {
-		if all, err := s.Stock().Tags(); err != nil || len(all) != 2 {
+		if all, err := s.Stock().Tags(t.Context()); err != nil || len(all) != 2 {
 			t.Errorf("%v %v", all, err)
 		}
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := s.Stock().Tags(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits for them any more: %v", err)
+	}
 	s.SetTag(Tag{Key: "a x v1", Digest: second, Checked: now.Add(time.Hour)})
 	s.ForgetTag("b x v1")
-	if all, err := s.Stock().Tags(); err != nil || len(all) != 1 || all[0].Digest != second {
+	if all, err := s.Stock().Tags(t.Context()); err != nil || len(all) != 1 || all[0].Digest != second {
 		t.Errorf("%v %v", all, err)
 	}
 }

@@ -36,6 +36,15 @@ type Options struct {
 	// directory, and are valid until the next call.
 	Taken func(Folders)
 
+	// Outline, if set, says what is noted of a blob's content beside it, as JSON; nil: nothing.
+	// It is called for each blob of 64 KiB at most that enters the shard, with mediaType ""
+	// unless it is a manifest. More than some 4,000 bytes are not noted.
+	Outline func(mediaType string, content []byte) []byte
+
+	// Outlined, if set, hears of each outline: when its blob enters the shard, and when the
+	// listing finds it.
+	Outlined func(l Label)
+
 	// Fault, for tests, is asked before each file call and fails it.
 	Fault func(op, name string) error
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path"
@@ -30,26 +31,32 @@ func newTagFiles() *tagFiles {
 	return &tagFiles{known: known}
 }
 
-// all lists the tags. An error says which directories can't be read.
-func (t *tagFiles) all(r *root) (out []Tag, err error) {
+// all lists the tags. An error says which directories can't be read, or that ctx ended.
+func (t *tagFiles) all(ctx context.Context, r *root) (out []Tag, err error) {
 	for _, a := range []area{ownArea, strangerArea} {
 		dirs, wrong := r.list("list", a.dir)
 		err = errors.Join(err, wrong)
 		for _, dir := range dirs {
-			found, wrong := t.in(r, path.Join(a.dir, dir.Name()))
+			found, wrong := t.in(ctx, r, path.Join(a.dir, dir.Name()))
 			out, err = append(out, found...), errors.Join(err, wrong)
+			if ctx.Err() != nil {
+				return out, err
+			}
 		}
 	}
 	return out, err
 }
 
 // in lists the tags of one directory.
-func (t *tagFiles) in(r *root, dir string) (out []Tag, err error) {
+func (t *tagFiles) in(ctx context.Context, r *root, dir string) (out []Tag, err error) {
 	files, err := r.list("list", dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
 		info, err := f.Info()
 		if err != nil || !f.Type().IsRegular() {
 			continue // it has just been removed

@@ -304,7 +304,7 @@ func TestPurgeInAMesh(t *testing.T) {
 					t.Errorf("node %d still holds %s", i, d)
 				}
 			}
-			if tags, err := shard.Stock().Tags(); err != nil || slices.ContainsFunc(tags, func(t cache.Tag) bool { return strings.Contains(t.Key, "team/a") }) {
+			if tags, err := shard.Stock().Tags(t.Context()); err != nil || slices.ContainsFunc(tags, func(t cache.Tag) bool { return strings.Contains(t.Key, "team/a") }) {
 				t.Errorf("node %d still knows %v (%v)", i, tags, err)
 			}
 		}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// holdingsTime bounds the telling of all that a member holds. The first time it reads
-	// every manifest.
+	// holdingsTime bounds the telling of all that a member holds. The first time it may read
+	// many manifests.
 	holdingsTime = 60 * time.Second
 	// holdingsWidth is how many members tell it at a time: it is large.
 	holdingsWidth = 4

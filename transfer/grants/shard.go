@@ -69,9 +69,11 @@ func OpenShard(dir string, opts cache.Options) *Shard {
 		s.notes.take(f.Notes)
 		s.Pages.Take(f.Pages)
 	}
+	known := newOutlines()
+	opts.Outline, opts.Outlined = oci.Abridge, known.learn
 	s.store = cache.Open(dir, opts)
 	s.keep = s.store
-	s.stock = &Stock{stockroom: s.store.Stock(), store: s.store.Stock(), shard: s, outlines: newOutlines()}
+	s.stock = &Stock{stockroom: s.store.Stock(), store: s.store.Stock(), shard: s, outlines: known}
 	s.notes.start()
 	s.notes.life.Go(func() { s.stock.readAll(s.notes.life.Context()) })
 	return s

@@ -18,7 +18,7 @@ type stockroom interface {
 	// Entries lists the blobs that the shard holds.
 	Entries() []cache.Entry
 	// Tags lists the tags that it knows.
-	Tags() ([]cache.Tag, error)
+	Tags(ctx context.Context) ([]cache.Tag, error)
 	// Retain, Release and Retained keep content from eviction.
 	Retain(r cache.Retention) error
 	Release(name string) (bool, error)
@@ -47,38 +47,36 @@ type Outline struct {
 	MediaType  string // as it is shown
 	Lists      []oci.Listed
 	Platform   string // as its config says; "" if that is not known, or not held
-	looked     bool   // the config was read
+	looked     bool   // the config was looked at
 }
 
-// Outline returns what the manifest that d names lists. Each is read once, and remembered
-// within bounds. The error is cache.ErrNotFound if the shard does not hold it.
+// outlineOf returns the outline of a manifest, whole or abridged, and what is noted of it.
+func outlineOf(l cache.Label, manifest []byte) Outline {
+	return Outline{Repository: l.Repository, MediaType: oci.ShownType(l.MediaType), Lists: oci.Outline(manifest)}
+}
+
+// Outline returns what the manifest that d names lists. It is remembered within bounds, and
+// else lies beside the manifest. One that has none there, because it is large or was kept by
+// an earlier version, is read. The error is cache.ErrNotFound if the shard does not hold it.
 func (s *Stock) Outline(d digest.Digest) (Outline, error) {
 	o, known := s.outlines.get(d)
 	if !known {
-		doc, err := s.store.Read(d)
+		l, err := s.store.Label(d)
 		if err != nil {
 			return Outline{}, err
 		}
-		o = Outline{Repository: doc.Repository, MediaType: oci.ShownType(doc.MediaType), Lists: oci.Outline(doc.Content)}
+		manifest := l.Outline
+		if manifest == nil {
+			if manifest, err = s.store.Content(d); err != nil {
+				return Outline{}, err
+			}
+		}
+		o = outlineOf(l, manifest)
 	}
 	if complete := s.platform(&o); complete || !known {
 		s.outlines.put(d, o)
 	}
 	return o, nil
-}
-
-// atOnce is up to which size what a manifest lists is looked at when it comes, in bytes.
-// Larger ones are rare, and are looked at when somebody wants to know.
-const atOnce = 256 << 10
-
-// PutOf takes a manifest of a repository in, as cache.Store.PutOf does, and remembers what
-// it lists.
-func (s *Shard) PutOf(ctx context.Context, d digest.Digest, registry, repository, mediaType string, content []byte) (stored bool, err error) {
-	stored, err = s.store.PutOf(ctx, d, registry, repository, mediaType, content)
-	if _, known := s.stock.outlines.get(d); stored && !known && mediaType != "" && len(content) <= atOnce {
-		s.stock.outlines.put(d, Outline{Repository: repository, MediaType: oci.ShownType(mediaType), Lists: oci.Outline(content)})
-	}
-	return stored, err
 }
 
 const (
@@ -88,9 +86,11 @@ const (
 	readRest = 9
 )
 
-// readAll reads the manifests that the shard holds, so that the first question about them
-// is answered as fast as the next. It stops when no more can be remembered.
+// readAll reads the tags while the blobs are being listed, then the manifests of the shard
+// that lie there without an outline, so that the first question about them is answered as
+// fast as the next. It stops when no more can be remembered.
 func (s *Stock) readAll(ctx context.Context) {
+	_, _ = s.Tags(ctx) // who asks for them hears why they can't be read
 	if s.shard.Listed(ctx) != nil {
 		return
 	}
@@ -121,6 +121,9 @@ func (s *Stock) platform(o *Outline) bool {
 	if _, held := s.shard.Stat(o.Lists[0].Digest); !held {
 		return false
 	}
+	if o.Platform, o.looked = s.outlines.platform(o.Lists[0].Digest); o.looked {
+		return true
+	}
 	if config, err := s.store.Content(o.Lists[0].Digest); err == nil {
 		o.Platform, o.looked = oci.ConfigPlatform(config), true
 	}
@@ -137,23 +140,45 @@ func (s *Stock) Forget(ref oci.Ref, keys []string) {
 }
 
 const (
-	// maxOutlines bounds the manifests that are remembered, and maxListed what they list:
-	// some 130 bytes each.
+	// maxOutlines bounds the manifests that are remembered, and as many configs; maxListed
+	// bounds what the manifests list: some 130 bytes each.
 	maxOutlines = 32 << 10
 	maxListed   = 256 << 10
 )
 
-// outlines remember manifests.
+// outlines remember manifests, and the platforms that configs name.
 type outlines struct {
-	mu     sync.Mutex // guards the fields below; never held during I/O
-	lru    *simplelru.LRU[digest.Digest, Outline]
-	listed int
+	mu        sync.Mutex // guards the fields below; never held during I/O
+	lru       *simplelru.LRU[digest.Digest, Outline]
+	listed    int
+	platforms *simplelru.LRU[digest.Digest, string]
 }
 
 func newOutlines() *outlines {
 	o := &outlines{}
 	o.lru, _ = simplelru.NewLRU(maxOutlines, func(_ digest.Digest, one Outline) { o.listed -= len(one.Lists) }) // the size is right
+	o.platforms, _ = simplelru.NewLRU[digest.Digest, string](maxOutlines, nil)
 	return o
+}
+
+// learn remembers what is noted of a manifest, or of a blob that may be a config.
+func (o *outlines) learn(l cache.Label) {
+	if l.MediaType != "" {
+		o.put(l.Digest, outlineOf(l, l.Outline))
+		return
+	}
+	platform := oci.ConfigPlatform(l.Outline)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.platforms.Add(l.Digest, platform)
+}
+
+// platform returns the platform that a config names, "" if it names none, and reports
+// whether it is known.
+func (o *outlines) platform(config digest.Digest) (string, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.platforms.Get(config)
 }
 
 // full reports whether one more would push out another.

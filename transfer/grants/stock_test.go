@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,12 +17,20 @@ import (
 	"oci-proxy/transfer/testkit"
 )
 
-// What a manifest lists is known as soon as it came, and soon after a restart. Its platform
-// is known once the config has come.
+const imageType = "application/vnd.oci.image.manifest.v1+json"
+
+// What a manifest lists is known as soon as it came, and after a restart. Its platform is
+// known once the config has come.
 func TestOutlines(t *testing.T) {
 	t.Parallel()
+	t.Run("noted", func(t *testing.T) { t.Parallel(); testOutlines(t, true) })
+	t.Run("by an earlier version", func(t *testing.T) { t.Parallel(); testOutlines(t, false) })
+}
+
+// testOutlines plays a restart with outlines beside the content, or without, as versions have
+// left it that know none.
+func testOutlines(t *testing.T, noted bool) {
 	dir := t.TempDir()
-	const imageType = "application/vnd.oci.image.manifest.v1+json"
 	config := `{"os":"linux","architecture":"arm64","variant":"v8"}`
 	layer := digest.FromString("layer")
 	m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":%d},"layers":[{"digest":%q,"size":5}]}`, imageType, digest.FromString(config), len(config), layer)
@@ -49,6 +60,9 @@ func TestOutlines(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if !noted {
+		forgetOutlines(t, dir)
+	}
 
 	s = OpenShard(dir, cache.Options{})
 	testkit.Await(t, "it is read after the restart", func() bool {
@@ -66,8 +80,91 @@ func TestOutlines(t *testing.T) {
 	if err := s.Listed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if o, err := s.Stock().Outline(d); !errors.Is(err, cache.ErrDamaged) {
+	switch o, err := s.Stock().Outline(d); {
+	case noted && (err != nil || len(o.Lists) != 2):
+		t.Errorf("a damaged one, beside which its outline is noted: %+v %v", o, err)
+	case !noted && !errors.Is(err, cache.ErrDamaged):
 		t.Errorf("a damaged one: %+v %v", o, err)
+	}
+}
+
+// forgetOutlines writes what a directory holds anew by a store that knows no outlines.
+func forgetOutlines(t *testing.T, dir string) {
+	t.Helper()
+	s := cache.Open(dir, cache.Options{})
+	if err := s.Listed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range s.Stock().Entries() {
+		l, err := s.Stock().Label(e.Digest)
+		if err != nil || l.Outline == nil {
+			t.Fatalf("%+v %v", l, err)
+		}
+		content, err := s.Stock().Content(e.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Stock().Remove(t.Context(), e.Digest)
+		if stored, err := s.PutOf(t.Context(), e.Digest, l.Registry, l.Repository, l.MediaType, content); !stored || err != nil {
+			t.Fatal(stored, err)
+		}
+		if l, err = s.Stock().Label(e.Digest); err != nil || l.Outline != nil {
+			t.Fatalf("%+v %v", l, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// After a start no manifest and no config is opened to tell what there is, and the tags are
+// read before anybody asks.
+func TestOutlinesOpenNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := OpenShard(dir, cache.Options{})
+	var all []digest.Digest
+	for i := range 20 {
+		config := fmt.Sprintf(`{"os":"linux","architecture":"amd64","n":%d}`, i)
+		m := fmt.Sprintf(`{"config":{"digest":%q},"layers":[{"digest":%q,"size":5}]}`, digest.FromString(config), digest.FromString("layer"))
+		for mediaType, content := range map[string]string{"": config, imageType: m} {
+			if _, err := s.PutOf(t.Context(), digest.FromString(content), "r.test", "team/app", mediaType, []byte(content)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, digest.FromString(m))
+	}
+	s.SetTag(cache.Tag{Key: "r.test team/app v1 " + imageType, Digest: all[0], MediaType: imageType, Checked: time.Now()})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	var listed atomic.Bool
+	var opened, tags atomic.Int64
+	s = OpenShard(dir, cache.Options{Fault: func(op, name string) error {
+		if op == "open" && strings.HasPrefix(name, "blobs/") && listed.Load() {
+			opened.Add(1)
+		}
+		if op == "open" && strings.HasPrefix(name, "tags/o") {
+			tags.Add(1)
+		}
+		return nil
+	}})
+	if err := s.Listed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	listed.Store(true)
+	testkit.Await(t, "the tag is read", func() bool { return tags.Load() > 0 })
+	for _, d := range all {
+		if o, err := s.Stock().Outline(d); err != nil || o.Platform != "linux/amd64" || o.Repository != "team/app" || len(o.Lists) != 2 {
+			t.Errorf("%+v %v", o, err)
+		}
+	}
+	if err := s.Close(); err != nil { // what reads manifests in the background has ended
+		t.Fatal(err)
+	}
+	if n := opened.Load(); n != 0 {
+		t.Errorf("%d files are opened", n)
 	}
 }
 

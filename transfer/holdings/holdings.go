@@ -67,8 +67,8 @@ type Blob struct {
 	Pinned   bool
 }
 
-// Collect makes the inventory of a node's shards. It reads each manifest that is not
-// remembered. The error is ctx's, or says that a shard's tags can't be read.
+// Collect makes the inventory of a node's shards. It reads each manifest whose outline is not
+// known. The error is ctx's, or says that a shard's tags can't be read.
 func Collect(ctx context.Context, shards []*grants.Shard) (*Inventory, error) {
 	out := &Inventory{}
 	for _, s := range shards {
@@ -102,7 +102,7 @@ func (v *Inventory) add(ctx context.Context, s *grants.Stock) error {
 	for _, r := range s.Retained() {
 		v.Pins = append(v.Pins, r.Name)
 	}
-	tags, err := s.Tags()
+	tags, err := s.Tags(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the tags: %w", err)
 	}

@@ -20,19 +20,33 @@ type Listed struct {
 // maxOutline bounds what is read of one manifest.
 const maxOutline = 10_000
 
+// An outlined manifest is what an outline has of one, of any type.
+type outlined struct {
+	Manifests []descriptor `json:"manifests,omitempty"`
+	Config    descriptor   `json:"config,omitzero"`
+	Layers    []descriptor `json:"layers,omitempty"`
+	Blobs     []descriptor `json:"blobs,omitempty"`
+	Signed    []struct {
+		BlobSum digest.Digest `json:"blobSum"`
+	} `json:"fsLayers,omitempty"` // schema 1
+}
+
 // A descriptor is what is read of one (OCI image spec, "OCI Content Descriptors").
 type descriptor struct {
 	Digest   digest.Digest `json:"digest"`
-	Size     int64         `json:"size"`
-	Platform platform      `json:"platform"`
+	Size     int64         `json:"size,omitempty"`
+	Platform platform      `json:"platform,omitzero"`
 }
 
 // A platform is what is read of one (OCI image spec, "Image Index").
 type platform struct {
-	OS      string `json:"os"`
-	Arch    string `json:"architecture"`
-	Variant string `json:"variant"`
+	OS      string `json:"os,omitempty"`
+	Arch    string `json:"architecture,omitempty"`
+	Variant string `json:"variant,omitempty"`
 }
+
+// IsZero reports whether it is none.
+func (p platform) IsZero() bool { return p.text() == "" }
 
 // text returns the platform as people write it, "" for one that is none: attestations
 // have an unknown one.
@@ -50,15 +64,7 @@ var platformText = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,100}$`)
 // Outline returns what a manifest of any type lists, layers that lie elsewhere too: what
 // it may need. It vouches for nothing: see [Parts].
 func Outline(manifest []byte) (all []Listed) {
-	var m struct {
-		Manifests []descriptor `json:"manifests"`
-		Config    descriptor   `json:"config"`
-		Layers    []descriptor `json:"layers"`
-		Blobs     []descriptor `json:"blobs"`
-		Signed    []struct {
-			BlobSum digest.Digest `json:"blobSum"`
-		} `json:"fsLayers"` // schema 1
-	}
+	var m outlined
 	if json.Unmarshal(manifest, &m) != nil {
 		return nil
 	}
@@ -89,4 +95,22 @@ func ConfigPlatform(config []byte) string {
 		return ""
 	}
 	return p.text()
+}
+
+// Abridge returns a manifest, or a config if mediaType is "", without all that Outline and
+// ConfigPlatform do not look at: they find the same in it. It returns nil if they find
+// nothing because it is neither.
+func Abridge(mediaType string, content []byte) []byte {
+	var short any = new(outlined)
+	if mediaType == "" {
+		short = new(platform)
+	}
+	if json.Unmarshal(content, short) != nil {
+		return nil
+	}
+	text, err := json.Marshal(short)
+	if err != nil {
+		return nil
+	}
+	return text
 }
