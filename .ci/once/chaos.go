@@ -97,8 +97,6 @@ const (
 
 // absent returns a node that is not up: one that was, or a new one.
 func (t *Trial) absent() (*Node, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var absent []*Node
 	for _, n := range t.Nodes {
 		if _, up := n.calm(); !up {

@@ -6,6 +6,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -133,12 +134,11 @@ func kill(ctx context.Context, t *Trial) error {
 	}
 	t.All(ctx, t.Nodes, blobs, 16)
 	t.settle(ctx)
-	before := t.Registry.Sent()
-	dead := t.Nodes[2]
+	before, dead := t.Registry.Sent(), t.Nodes[2]
+	held := holders(slices.Concat(t.Nodes[:2], t.Nodes[3:]))
 	if err := t.under(ctx, blobs, func() error { dead.End(syscall.SIGKILL); return nil }); err != nil {
 		return err
 	}
-	held := holders(t.living())
 	t.All(ctx, t.living(), blobs, 16)
 	if err := within(ctx, 30*time.Second, func(ctx context.Context) error { return t.forget(ctx, dead) }); err != nil {
 		return err
@@ -270,19 +270,16 @@ func (t *Trial) killOwner(ctx context.Context, b *Blob, pullers int) (more int64
 // starve gives each of 4 nodes 20 ms of each 400 ms of a processor, and pulls new blobs through
 // all of them at once.
 func starve(ctx context.Context, t *Trial) error {
-	blobs, err := t.blobs(pick(t, 40, 400), least, 2*least)
+	blobs, err := t.blobs(pick(t, 120, 600), least, 2*least)
 	if err != nil {
 		return err
 	}
 	if err := t.grow(ctx, 4); err != nil {
 		return err
 	}
-	feed, err := t.bound(20*time.Millisecond, 400*time.Millisecond)
-	if err != nil {
-		return err
-	}
-	t.Each(ctx, t.Nodes, blobs, 16)
-	feed()
+	feed := t.bound(20*time.Millisecond, 400*time.Millisecond)
+	defer feed()
+	t.Each(ctx, t.Nodes, blobs, 32)
 	t.ratio(1)
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,8 +13,8 @@ import (
 
 // bound gives each node so much of each period of a processor, until feed is called. Where groups
 // of processes can't be made, the nodes are stopped and continued instead.
-func (t *Trial) bound(share, period time.Duration) (feed func(), err error) {
-	groups := make([]string, 0, len(t.Nodes))
+func (t *Trial) bound(share, period time.Duration) (feed func()) {
+	var groups []string
 	feed = func() {
 		for _, g := range groups {
 			release(g)
@@ -21,18 +22,17 @@ func (t *Trial) bound(share, period time.Duration) (feed func(), err error) {
 	}
 	for _, n := range t.Nodes {
 		g, err := newGroup(fmt.Sprintf("oci-once-%d-%s", os.Getpid(), n.Name), share, period)
-		if err != nil {
-			feed()
-			return t.stutter(share, period), nil
+		if err == nil {
+			groups = append(groups, g)
+			err = write(g, "cgroup.procs", strconv.Itoa(n.cmd.Process.Pid))
 		}
-		groups = append(groups, g)
-		if err := write(g, "cgroup.procs", strconv.Itoa(n.cmd.Process.Pid)); err != nil {
+		if err != nil {
+			log.Print("the nodes are stopped and continued instead: ", err)
 			feed()
-			return nil, fmt.Errorf("starving %s: %w", n.Name, err)
+			return t.stutter(share, period)
 		}
 	}
-	t.note("by cgroups", 1, -1)
-	return feed, nil
+	return feed
 }
 
 // newGroup makes a group of processes with a bound, in either version of cgroups.
@@ -59,7 +59,12 @@ func newGroup(name string, share, period time.Duration) (folder string, err erro
 
 // write writes a setting of a group.
 func write(folder, name, value string) error {
-	if err := os.WriteFile(filepath.Join(folder, name), []byte(value), 0o600); err != nil {
+	f, err := os.OpenFile(filepath.Join(folder, name), os.O_WRONLY, 0) // never a new file
+	if err == nil {
+		_, err = f.WriteString(value)
+		_ = f.Close() // the write has told
+	}
+	if err != nil {
 		return fmt.Errorf("bounding a group of processes: %w", err)
 	}
 	return nil

@@ -32,10 +32,10 @@ type Trial struct {
 	Setting
 	*Load
 	Registry *Registry
-	Nodes    []*Node // also those that have ended
 	Random   *rand.Rand
 
 	mu      sync.Mutex
+	Nodes   []*Node // also those that have ended; only add changes it
 	figures []figure
 }
 
@@ -162,7 +162,7 @@ func (t *Trial) inSpace(n int, command ...string) []string {
 	return append([]string{"ip", "netns", "exec", fmt.Sprintf("%s-%d", t.Spaces, n)}, command...)
 }
 
-// add makes the next node, and does not start it.
+// add makes the next node, and does not start it. Only the goroutine of the row calls it.
 func (t *Trial) add() (*Node, error) {
 	n := len(t.Nodes) + 1
 	name, host := fmt.Sprintf("node-%d", n), t.address(n)
@@ -198,18 +198,26 @@ cluster:
 		command: t.inSpace(n, t.Program, "serve", "-c", file),
 		leave:   t.inSpace(n, t.Program, "leave", "-addr", at),
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.Nodes = append(t.Nodes, node)
 	return node, nil
 }
 
-// grow starts nodes until there are so many, and waits until they are one cluster.
+// grow starts nodes until there are so many, all new ones at once, and waits until they are one
+// cluster.
 func (t *Trial) grow(ctx context.Context, to int) error {
-	for len(t.Nodes) < to {
+	errs := make(chan error, to)
+	starting := 0
+	for ; len(t.Nodes) < to; starting++ {
 		n, err := t.add()
 		if err != nil {
 			return err
 		}
-		if err := n.Start(ctx); err != nil {
+		go func() { errs <- n.Start(ctx) }()
+	}
+	for range starting {
+		if err := <-errs; err != nil {
 			return err
 		}
 	}
@@ -308,7 +316,10 @@ func (t *Trial) settle(ctx context.Context) {
 // end kills all nodes.
 func (t *Trial) end() {
 	for _, n := range t.Nodes {
-		n.signal(syscall.SIGCONT)
+		n.setUp(false)
+		n.signal(syscall.SIGKILL)
+	}
+	for _, n := range t.Nodes {
 		n.End(syscall.SIGKILL)
 	}
 	log.Print("the nodes are gone")
