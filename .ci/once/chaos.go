@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"math/rand/v2"
+	"net"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -127,8 +130,8 @@ func chaos(ctx context.Context, t *Trial) error {
 	var group sync.WaitGroup
 	errs := make(chan error, 2)
 	for lane := range 2 {
-		seed := t.Random.Uint64()
-		group.Go(func() { errs <- t.ills(load, ctx, lane, seed) })
+		random := rand.New(rand.NewPCG(t.Seed, uint64(5+lane)))
+		group.Go(func() { errs <- t.ills(load, ctx, lane*3, random) })
 	}
 	group.Wait()
 	t.Registry.Fails.Store(0)
@@ -146,34 +149,37 @@ func chaos(ctx context.Context, t *Trial) error {
 	return nil
 }
 
-// ills makes one node of its half ill after the other, until ctx ends. What it began it ends.
-func (t *Trial) ills(ctx, whole context.Context, lane int, seed uint64) error {
+// ills makes one of three nodes ill after the other, from the first on, until ctx ends. What it
+// began it ends.
+func (t *Trial) ills(ctx, whole context.Context, first int, random *rand.Rand) error {
+	names := []string{"is killed", "hangs", "is slow", "and another are cut", "and the registry are cut"}
+	kinds := len(names)
+	if t.Spaces == "" {
+		kinds = 2
+	}
 	for ctx.Err() == nil {
-		i := lane*3 + int(seed%3)
-		ill := seed / 3 % 4
-		seed = seed*6364136223846793005 + 1442695040888963407
-		if t.Spaces == "" {
-			ill %= 2
-		}
-		lasts := time.Duration(1000+seed>>33%3000) * time.Millisecond
-		log.Printf("%s: %s for %s", t.Nodes[i].Name, [...]string{"killed", "stopped", "cut", "slow"}[ill], lasts)
+		i, ill := first+random.IntN(3), random.IntN(kinds)
+		n, other, lasts := t.Nodes[i], random.IntN(len(t.Nodes)-1), time.Duration(1000+random.IntN(3000))*time.Millisecond
+		log.Printf("%s %s for %s", n.Name, names[ill], lasts)
+		var err error
 		switch ill {
 		case 0:
-			t.Nodes[i].End(syscall.SIGKILL)
+			n.End(syscall.SIGKILL)
 			pause(whole, lasts)
-			if err := t.Nodes[i].Start(whole); err != nil {
-				return err
-			}
+			err = n.Start(whole)
 		case 1:
-			t.Nodes[i].Freeze(whole, lasts)
+			n.Freeze(whole, lasts)
 		case 2:
-			if err := t.cut(whole, i+1, (i+1+int(seed>>40%5))%6+1, lasts); err != nil {
-				return err
-			}
+			err = t.slow(whole, i+1, lasts)
 		case 3:
-			if err := t.slow(whole, i+1, lasts); err != nil {
-				return err
-			}
+			peer := t.address((i+1+other)%len(t.Nodes) + 1)
+			err = t.cut(whole, i+1, lasts, []string{"INPUT", "-s", peer}, []string{"OUTPUT", "-d", peer})
+		case 4:
+			host, port, _ := net.SplitHostPort(t.Registry.Addr) // it has both
+			err = t.cut(whole, i+1, lasts, []string{"OUTPUT", "-p", "tcp", "-d", host, "--dport", port})
+		}
+		if err != nil {
+			return err
 		}
 		pause(ctx, time.Second)
 	}
@@ -189,11 +195,11 @@ func (t *Trial) at(n int, command ...string) error {
 	return nil
 }
 
-// cut lets no packet pass between nodes a and b for so long.
-func (t *Trial) cut(ctx context.Context, a, b int, d time.Duration) error {
+// cut lets no packet pass at node n that one of these rules is for, for so long.
+func (t *Trial) cut(ctx context.Context, n int, d time.Duration, rules ...[]string) error {
 	for _, do := range []string{"-A", "-D"} {
-		for _, rule := range [][]string{{"INPUT", "-s"}, {"OUTPUT", "-d"}} {
-			if err := t.at(a, "iptables", "-w", do, rule[0], rule[1], t.address(b), "-j", "DROP"); err != nil {
+		for _, rule := range rules {
+			if err := t.at(n, slices.Concat([]string{"iptables", "-w", do}, rule, []string{"-j", "DROP"})...); err != nil {
 				return err
 			}
 		}
