@@ -29,6 +29,7 @@ func events(ctx context.Context, t *Trial) error {
 	defer stop()
 	wait := t.Keep(load, ctx, t.living, blobs, 20)
 	var deck []int // so that each kind comes about equally often
+	lost := map[string]bool{}
 	for range pick(t, 15, 40) {
 		if len(deck) == 0 {
 			deck = t.Random.Perm(kinds)
@@ -37,6 +38,7 @@ func events(ctx context.Context, t *Trial) error {
 			break
 		}
 		deck = deck[1:]
+		t.loss(blobs, lost)
 	}
 	last := time.Now()
 	late := within(ctx, pick(t, 12*time.Second, 3*time.Minute), func(ctx context.Context) error { return agree(ctx, t.living()) })
@@ -50,8 +52,23 @@ func events(ctx context.Context, t *Trial) error {
 		log.Print(late)
 	}
 	t.All(ctx, t.living(), blobs, 16)
+	again := int64(0)
+	for _, b := range blobs {
+		if lost[b.Digest] {
+			again += t.Registry.Sent()[b.Digest] - b.Size
+		}
+	}
+	t.note("KiB again that no living node held", float64(again)/1024, -1)
 	t.ratio(1.001)
 	return nil
+}
+
+// loss notes blobs that now lie on no living node's disk: those whose last holder was just killed.
+func (t *Trial) loss(blobs []*Blob, lost map[string]bool) {
+	held := holders(t.living())
+	for _, b := range blobs {
+		lost[b.Digest] = lost[b.Digest] || held[b.Digest] == 0
+	}
 }
 
 // event lets one of five things happen to a random node.
