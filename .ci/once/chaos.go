@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// events lets 15 things (40) happen to 6 nodes (10), one after the other, at 20 pulls a second.
+// events lets 10 things (40) happen to 6 nodes (10), one after the other, at 20 pulls a second.
 // Then the rings must be one within 10 s.
 func events(ctx context.Context, t *Trial) error {
 	blobs, err := t.blobs(pick(t, 300, 1000), least, most)
@@ -30,7 +30,7 @@ func events(ctx context.Context, t *Trial) error {
 	wait := t.Keep(load, ctx, t.living, blobs, 20)
 	var deck []int // so that each kind comes about equally often
 	lost := map[string]bool{}
-	for range pick(t, 15, 40) {
+	for range pick(t, 10, 40) {
 		if len(deck) == 0 {
 			deck = t.Random.Perm(kinds)
 		}
