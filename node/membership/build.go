@@ -121,11 +121,16 @@ func (b *builder) ring(old *ring.Ring, members []Member) *ring.Ring {
 }
 
 // placed returns the members that are in the ring. If all drain, self keeps the
-// keys.
+// keys. Shares follow sizes if all members, also those that drain, tell theirs: one of
+// an earlier version makes the ring of its version, and all must have one ring.
 func placed(members []Member, self string) (in []ring.Member) {
+	sized := !slices.ContainsFunc(members, func(m Member) bool { return m.Size == 0 })
 	var own ring.Member
 	for _, m := range members {
 		r := ring.Member{ID: m.ID, Weight: m.Weight}
+		if sized {
+			r.Size = m.Size
+		}
 		if m.ID == self {
 			own = r
 		}

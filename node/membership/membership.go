@@ -55,6 +55,7 @@ type Config struct {
 	Zone         string               // for people; at most 64 bytes, as are Name and Version
 	Version      string               // of this program
 	Weight       int                  // ring units, see ring.Units
+	Size         int                  // of the cache, see ring.Size; 0: it is not told, as by earlier versions
 	Egress       bool                 // this node may ask upstream
 	Whitelist    bool                 // this node asks only its own registries
 	Certificates bool                 // this node keeps certificates for the clients' port
@@ -175,7 +176,7 @@ func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
-		Weight: c.Weight, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
+		Weight: c.Weight, Size: c.Size, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
@@ -195,7 +196,7 @@ func (m *Membership) describe(who identity) error {
 // start starts gossip. next is (*ring.Ring).Next.
 func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) (err error) {
 	m.next = next
-	first, err := ring.New([]ring.Member{{ID: m.self.ID, Weight: m.self.Weight}})
+	first, err := ring.New(placed([]Member{m.self}, m.self.ID))
 	if err != nil {
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}

@@ -45,6 +45,7 @@ type Member struct {
 	Zone         string
 	Version      string
 	Weight       int  // ring units
+	Size         int  // of its cache, see ring.Size; 0: its version tells none
 	Egress       bool // it may ask upstream
 	Relays       bool // it knows how nodes ask registries for each other; earlier versions do not
 	Certificates bool // it keeps certificates for the clients' port: `tls.acme` is set there
