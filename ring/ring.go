@@ -111,6 +111,9 @@ func (r *Ring) Owners(key string) (owners [Depth]Member, n int) {
 	return owners, 3
 }
 
+// Members returns the members, by ID.
+func (r *Ring) Members() []Member { return slices.Clone(r.members) }
+
 // Hash is equal for two rings exactly if they place all keys alike. It covers
 // the members with their weights, the constants and the library's version.
 func (r *Ring) Hash() uint64 { return r.hash }

@@ -35,8 +35,7 @@ func TestAllAgreeOnOneRingSoon(t *testing.T) {
 				homes[i] = t.TempDir()
 			}
 			bubble(t, seed, func(s *sim) {
-				c := &churn{sim: s, random: rand.New(rand.NewPCG(seed, 2)), homes: homes, lost: map[int]time.Time{}, ids: map[int]string{}}
-				c.run(10, 40)
+				newChurn(s, seed, homes).run(10, 40)
 			})
 		})
 	}
@@ -51,6 +50,10 @@ type churn struct {
 	lost   map[int]time.Time // nodes that are down or left: when they lose their place
 	ids    map[int]string    // of nodes that were ever started
 	did    []string
+}
+
+func newChurn(s *sim, seed uint64, homes []string) *churn {
+	return &churn{sim: s, random: rand.New(rand.NewPCG(seed, 2)), homes: homes, lost: map[int]time.Time{}, ids: map[int]string{}}
 }
 
 func (c *churn) run(nodes, events int) {

@@ -135,10 +135,10 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.m.rumours.queue.GetBroadcasts(overhead, limit)
 }
 
-// LocalState returns this node's report of the members that are down.
-func (d delegate) LocalState(bool) []byte {
+// LocalState returns this node's report of the members that are down, and of rings.
+func (d delegate) LocalState(join bool) []byte {
 	now := time.Now()
-	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now)})
+	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now), Rings: d.m.formers.tell(join, now)})
 	if err != nil {
 		d.m.log.Error("report of down members not encoded", "error", err)
 		return nil
@@ -162,6 +162,9 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	now := time.Now()
 	d.m.rumours.learn(r.Gone, now)
 	d.m.roster.merge(r.Down, now)
+	if d.m.formers.hear(r.Rings, now) {
+		d.m.roster.changed()
+	}
 	d.m.twins.meet(r.Self)
 	d.m.twins.hear(r.Clash)
 	d.m.reach.hear(r.Mute, r.Self, now)

@@ -12,7 +12,7 @@
 //
 // Start with membership.go (start, end, what a node says of itself) and view.go
 // (what the rest of the program sees). Then roster.go (which members are alive),
-// down.go (reports of those that are down), build.go (views and the ring),
+// down.go (reports of those that are down), build.go (views and the ring), former.go (rings before),
 // gone.go (those that died), join.go (how a node finds the others), seeds.go (which
 // seeds it met), twins.go (another node with its id), reach.go (members whose address
 // does not answer), gossip.go (memberlist and its traps), session.go (a run of
@@ -30,7 +30,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +88,7 @@ type Membership struct {
 	reach   *reach
 	gossip  *sessions
 	rumours *rumours
+	formers *formers
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
@@ -98,9 +98,10 @@ type Membership struct {
 	announcing chan struct{} // holds a value while a change is announced, for announceTime at most; guards self
 	self       Member
 
-	anew   chan struct{}   // holds a value if the search for other members begins anew
-	sought chan struct{}   // closed after the first search for other members
-	ctx    context.Context // ends with the Membership
+	anew   chan struct{}                 // holds a value if the search for other members begins anew
+	sought chan struct{}                 // closed after the first search for other members
+	pass   atomic.Pointer[chan struct{}] // closed when the view has been looked at again
+	ctx    context.Context               // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
 	ended  sync.Once // held while the Membership ends: see Close
@@ -167,6 +168,7 @@ func prepare(cfg Config) (*Membership, error) {
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
 	m.rumours = newRumours(m)
+	m.formers = new(formers)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
@@ -203,6 +205,8 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	if m.gossip, err = m.openSessions(); err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 	}
+	m.formers.use(first, time.Now())
+	m.passed()
 	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
@@ -242,11 +246,8 @@ func (m *Membership) View() *View { return m.view.Load() }
 func (m *Membership) Member(id string) (Member, bool) { return m.roster.member(id, time.Now()) }
 
 // publish makes the members and their ring the present View.
-func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
-	v := &View{Ring: r, Members: members, next: make(chan struct{})}
-	for _, p := range former {
-		v.Former = append(v.Former, p.ring)
-	}
+func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring) {
+	v := &View{Ring: r, Members: members, Former: former, next: make(chan struct{})}
 	if self, ok := v.Member(m.roster.me().id); ok {
 		v.Self = *self
 	}
@@ -259,24 +260,70 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
-// AwaitOthers returns when another member is alive, when the first search found
-// none, or when ctx ends.
+// AwaitOthers returns when the View has the members that the seeds know, and the rings
+// that they tell of. It does not wait for ever: it returns when all seeds have been tried,
+// 5 s after the first member was met, or when ctx ends.
 func (m *Membership) AwaitOthers(ctx context.Context) {
-	for sought := m.sought; ; {
-		changed := m.Changed()
-		if v := m.View(); slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
+	m.awaitSeeds(ctx)
+	for range maxPasses {
+		seen := *m.pass.Load()
+		if m.settled() {
 			return
 		}
+		m.roster.changed()
 		select {
-		case <-changed:
-		case <-sought:
-			if others, _ := m.roster.company(); others == 0 {
-				return
-			}
-			sought = nil // they will be in the next View
+		case <-seen:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// maxPasses bounds how often the View is looked at while members keep coming.
+const maxPasses = 10
+
+// awaitSeeds returns when the seeds have been tried.
+func (m *Membership) awaitSeeds(ctx context.Context) {
+	var enough <-chan time.Time
+	for {
+		changed := m.Changed()
+		if others, _ := m.roster.company(); others > 0 && enough == nil {
+			enough = time.After(metFor)
+		}
+		select {
+		case <-changed:
+		case <-m.sought:
+			return
+		case <-enough:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settled reports whether the View has all that this node has heard of.
+func (m *Membership) settled() bool {
+	v := m.View()
+	met := map[string]bool{}
+	for i := range v.Members {
+		if v.Members[i].alive {
+			met[v.Members[i].Gossip] = true
+		}
+	}
+	for gossip := range m.roster.gossips() {
+		if !met[gossip] {
+			return false
+		}
+	}
+	return !m.formers.waits()
+}
+
+// passed tells those who wait that the view has been looked at again.
+func (m *Membership) passed() {
+	next := make(chan struct{})
+	if old := m.pass.Swap(&next); old != nil {
+		close(*old)
 	}
 }
 

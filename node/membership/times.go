@@ -36,12 +36,15 @@ const (
 	// The views.
 	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news
 	formerFor = 10 * time.Minute      // how long View.Former lists a ring that was replaced
+	stoodFor  = 2 * time.Second       // how long a ring was in use that others are told of
+	sameLoss  = 30 * time.Second      // by how much two nodes may differ on when a ring was replaced
 
 	// The address book on disk.
 	saveEvery = 10 * time.Second // how often it is saved if it has changed
 	renewed   = time.Hour        // how old the file may get while members live: it says when they were last seen
 
 	// Looking for other members.
+	metFor     = 5 * time.Second        // how long a node that has met a member waits for other seeds before it is ready
 	lookupTime = 3 * time.Second        // how long a name may take to resolve
 	firstPause = 500 * time.Millisecond // between tries while alone; doubles
 	lastPause  = 10 * time.Second       // between tries at most

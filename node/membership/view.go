@@ -20,7 +20,8 @@ type View struct {
 	// down but keep their place.
 	Members []Member
 	// Former lists the rings before this one, the latest first: at most 4, and
-	// none that was replaced more than 10 minutes ago.
+	// none that was replaced more than 10 minutes ago. Others tell of those that
+	// this node has not seen.
 	Former []*ring.Ring
 
 	next chan struct{} // closed when there is a newer View
