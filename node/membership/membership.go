@@ -260,11 +260,15 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
-// AwaitOthers returns when the View has the members that the seeds know, and the rings
-// that they tell of. It does not wait for ever: it returns when all seeds have been tried,
-// 5 s after the first member was met, or when ctx ends.
+// AwaitOthers returns when all seeds have been tried, and the View has the members that
+// they know and the rings that they tell of. It returns too when ctx ends: a seed that
+// does not answer takes seconds.
 func (m *Membership) AwaitOthers(ctx context.Context) {
-	m.awaitSeeds(ctx)
+	select {
+	case <-m.sought:
+	case <-ctx.Done():
+		return
+	}
 	for range maxPasses {
 		seen := *m.pass.Load()
 		if m.settled() {
@@ -279,28 +283,8 @@ func (m *Membership) AwaitOthers(ctx context.Context) {
 	}
 }
 
-// maxPasses bounds how often the View is looked at while members keep coming.
+// maxPasses bounds how often AwaitOthers looks at the View, while members keep coming.
 const maxPasses = 10
-
-// awaitSeeds returns when the seeds have been tried.
-func (m *Membership) awaitSeeds(ctx context.Context) {
-	var enough <-chan time.Time
-	for {
-		changed := m.Changed()
-		if others, _ := m.roster.company(); others > 0 && enough == nil {
-			enough = time.After(metFor)
-		}
-		select {
-		case <-changed:
-		case <-m.sought:
-			return
-		case <-enough:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
 
 // settled reports whether the View has all that this node has heard of.
 func (m *Membership) settled() bool {

@@ -44,7 +44,6 @@ const (
 	renewed   = time.Hour        // how old the file may get while members live: it says when they were last seen
 
 	// Looking for other members.
-	metFor     = 5 * time.Second        // how long a node that has met a member waits for other seeds before it is ready
 	lookupTime = 3 * time.Second        // how long a name may take to resolve
 	firstPause = 500 * time.Millisecond // between tries while alone; doubles
 	lastPause  = 10 * time.Second       // between tries at most
