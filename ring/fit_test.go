@@ -26,11 +26,26 @@ func TestFitFigures(t *testing.T) {
 		n, rounds int
 		sizes     []int64
 	}{
-		{2, 6, []int64{10}}, {3, 6, []int64{10, 20, 70}}, {3, 6, []int64{100}}, {10, 8, []int64{100}}, {10, 8, []int64{5, 10, 20, 50, 100}}, {30, 8, []int64{100}}, {100, 8, []int64{100}},
-		{100, 8, []int64{5, 10, 20, 50, 100, 2048}}, {7, 6, []int64{5, 2048}}, {300, 4, []int64{100}}, {300, 4, []int64{10, 500}},
+		{2, 6, []int64{10}},
+		{3, 6, []int64{10, 20, 70}},
+		{3, 6, []int64{100}},
+		{7, 6, []int64{5, 2048}},
+		{10, 8, []int64{100}},
+		{10, 8, []int64{5, 10, 20, 50, 100}},
+		{30, 8, []int64{100}},
+		{100, 8, []int64{100}},
+		{100, 8, []int64{5, 10, 20, 50, 100, 2048}},
+		{300, 4, []int64{100}},
+		{300, 4, []int64{10, 500}},
 	} {
 		t.Run(fmt.Sprintf("%d members of %d", test.n, test.sizes), func(t *testing.T) {
 			t.Parallel()
+			if raceEnabled || testing.Short() {
+				if test.n > 100 {
+					t.Skip("slow under the race detector; smaller meshes run the same code")
+				}
+				test.rounds = 2
+			}
 			members := disks(test.n+test.rounds, uint64(test.n), test.sizes...)
 			r := must(t, members[:test.n])
 			proportional(t, r)

@@ -199,3 +199,27 @@ func (c *churn) rings() string {
 	}
 	return b.String()
 }
+
+// A newcomer counts a member that the others only suspect: it was just killed. Before, the
+// newcomer had another ring until that one was found dead.
+func TestANewcomerCountsASuspectedMember(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		bubble(t, seed, func(s *sim) {
+			s.form(7)
+			id, hash := s.nodes[6].self.ID, s.nodes[0].View().Ring.Hash()
+			s.kill(6)
+			s.pass(time.Duration(1000+700*seed) * time.Millisecond)
+			s.start(7)
+			s.reach(time.Second, "it has the others' ring", func() bool {
+				return s.agree() && s.all(func(v *View) bool { return inRing(v, id) && v.Ring.Hash() != hash })()
+			})
+			for range 100 { // also while it is found dead
+				s.pass(100 * time.Millisecond)
+				if !s.agree() {
+					s.Fatal("the rings differ")
+				}
+			}
+		})
+	}
+}

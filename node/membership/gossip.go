@@ -56,7 +56,7 @@ func (m *Membership) settings(d delegate) *memberlist.Config {
 	c.UDPBufferSize = 1400
 	c.EnableCompression = false // most bytes are random: it would cost a quarter of gossip's CPU and save little
 
-	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
+	c.Delegate, c.Events, c.Alive, c.Conflict, c.Merge = d, d, d, d, d
 	c.Logger = log.New(m.bridge, "", 0)
 	return c
 }
@@ -73,6 +73,7 @@ var (
 	_ memberlist.EventDelegate    = delegate{}
 	_ memberlist.AliveDelegate    = delegate{}
 	_ memberlist.ConflictDelegate = delegate{}
+	_ memberlist.MergeDelegate    = delegate{}
 )
 
 // NodeMeta returns what this node says of itself.
@@ -121,6 +122,19 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	default:
 		d.m.twins.clash(existing.Name, existing.Address(), other.Address())
 	}
+}
+
+// NotifyMerge looks through the members that the other node knows, as one of the two joins. A
+// member that is suspected there, and not known here, memberlist passes over: this node
+// would not count it until it was found dead, and have another ring for so long. So it
+// counts as down, until it says that it lives.
+func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if n.State == memberlist.StateSuspect && d.current() && d.NotifyAlive(n) == nil {
+			d.m.roster.suspect(n, time.Now())
+		}
+	}
+	return nil
 }
 
 // NotifyMsg takes a rumour. memberlist uses the bytes again.
