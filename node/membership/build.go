@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/ring"
@@ -40,6 +41,21 @@ func (b *builder) run(ctx context.Context) {
 	}
 }
 
+// passes tell when the builder has looked again at all that is known, whether or not it
+// made a new View.
+type passes struct{ channel atomic.Pointer[chan struct{}] }
+
+// next returns a channel that is closed after the builder's next look.
+func (p *passes) next() <-chan struct{} { return *p.channel.Load() }
+
+// done closes it.
+func (p *passes) done() {
+	next := make(chan struct{})
+	if old := p.channel.Swap(&next); old != nil {
+		close(*old)
+	}
+}
+
 // refresh makes the present view, and returns when the next one is due.
 func (b *builder) refresh(now time.Time) time.Time {
 	m := b.m
@@ -55,7 +71,7 @@ func (b *builder) refresh(now time.Time) time.Time {
 	m.formers.build(m.next)
 	former, end := m.formers.list(now)
 	next = earlier(next, end)
-	defer m.passed()
+	defer m.passes.done()
 	if r == old.Ring && slices.Equal(former, old.Former) && slices.EqualFunc(s.members, old.Members, equal) {
 		return next
 	}

@@ -2,12 +2,8 @@ package membership
 
 import (
 	"encoding/json"
-	"net"
 	"net/netip"
-	"strconv"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"oci-proxy/ring"
 )
@@ -61,16 +57,6 @@ func (r *roster) merge(all []absentee, now time.Time) {
 		left := time.Duration(min(max(a.Left, 0), r.grace.Milliseconds())) * time.Millisecond
 		r.mergeOne(m, left, now)
 	}
-}
-
-// suspect notes a member as down that another node suspects, unless it is known.
-func (r *roster) suspect(n *memberlist.Node, now time.Time) {
-	m, err := decode(n.Meta)
-	if err != nil || m.State == Draining || m.ID == r.me().id {
-		return
-	}
-	m.meta, m.Gossip = string(n.Meta), net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
-	r.mergeOne(m, r.grace, now)
 }
 
 // mergeOne notes a member that another node reports as down. Of two nodes that

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -131,10 +133,21 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	for _, n := range nodes {
 		if n.State == memberlist.StateSuspect && d.current() && d.NotifyAlive(n) == nil {
-			d.m.roster.suspect(n, time.Now())
+			d.suspect(n)
 		}
 	}
 	return nil
+}
+
+// suspect notes a member as down, unless it is known.
+func (d delegate) suspect(n *memberlist.Node) {
+	r := d.m.roster
+	m, err := decode(n.Meta)
+	if err != nil || m.State == Draining || m.ID == r.me().id {
+		return
+	}
+	m.meta, m.Gossip = string(n.Meta), net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+	r.mergeOne(m, r.grace, time.Now())
 }
 
 // NotifyMsg takes a rumour. memberlist uses the bytes again.

@@ -98,10 +98,10 @@ type Membership struct {
 	announcing chan struct{} // holds a value while a change is announced, for announceTime at most; guards self
 	self       Member
 
-	anew   chan struct{}                 // holds a value if the search for other members begins anew
-	sought chan struct{}                 // closed after the first search for other members
-	pass   atomic.Pointer[chan struct{}] // closed when the view has been looked at again
-	ctx    context.Context               // ends with the Membership
+	anew   chan struct{}   // holds a value if the search for other members begins anew
+	sought chan struct{}   // closed after the first search for other members
+	passes passes          // of the builder
+	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
 	ended  sync.Once // held while the Membership ends: see Close
@@ -206,7 +206,7 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 	}
 	m.formers.use(first, time.Now())
-	m.passed()
+	m.passes.done()
 	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
@@ -270,13 +270,13 @@ func (m *Membership) AwaitOthers(ctx context.Context) {
 		return
 	}
 	for range maxPasses {
-		seen := *m.pass.Load()
-		if m.settled() {
+		passed := m.passes.next()
+		if settled(m) {
 			return
 		}
 		m.roster.changed()
 		select {
-		case <-seen:
+		case <-passed:
 		case <-ctx.Done():
 			return
 		}
@@ -287,7 +287,7 @@ func (m *Membership) AwaitOthers(ctx context.Context) {
 const maxPasses = 10
 
 // settled reports whether the View has all that this node has heard of.
-func (m *Membership) settled() bool {
+func settled(m *Membership) bool {
 	v := m.View()
 	met := map[string]bool{}
 	for i := range v.Members {
@@ -301,14 +301,6 @@ func (m *Membership) settled() bool {
 		}
 	}
 	return !m.formers.waits()
-}
-
-// passed tells those who wait that the view has been looked at again.
-func (m *Membership) passed() {
-	next := make(chan struct{})
-	if old := m.pass.Swap(&next); old != nil {
-		close(*old)
-	}
 }
 
 // Restarting tells the others that this node stops for a moment: they send it no
