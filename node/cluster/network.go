@@ -77,7 +77,7 @@ func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config
 	return membership.Config{
 		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
 		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
-		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode, Certificates: cfg.Certificates != nil,
+		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Size: ring.Size(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode, Certificates: cfg.Certificates != nil,
 		Registries: registriesOf(node), Log: cfg.Log,
 	}
 }

@@ -12,7 +12,7 @@
 //
 // Start with membership.go (start, end, what a node says of itself) and view.go
 // (what the rest of the program sees). Then roster.go (which members are alive),
-// down.go (reports of those that are down), build.go (views and the ring),
+// down.go (reports of those that are down), build.go (views and the ring), former.go (rings before),
 // gone.go (those that died), join.go (how a node finds the others), seeds.go (which
 // seeds it met), twins.go (another node with its id), reach.go (members whose address
 // does not answer), gossip.go (memberlist and its traps), session.go (a run of
@@ -30,7 +30,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +54,7 @@ type Config struct {
 	Zone         string               // for people; at most 64 bytes, as are Name and Version
 	Version      string               // of this program
 	Weight       int                  // ring units, see ring.Units
+	Size         int                  // of the cache, see ring.Size; 0: it is not told, as by earlier versions
 	Egress       bool                 // this node may ask upstream
 	Whitelist    bool                 // this node asks only its own registries
 	Certificates bool                 // this node keeps certificates for the clients' port
@@ -88,6 +88,7 @@ type Membership struct {
 	reach   *reach
 	gossip  *sessions
 	rumours *rumours
+	formers *formers
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
@@ -99,6 +100,7 @@ type Membership struct {
 
 	anew   chan struct{}   // holds a value if the search for other members begins anew
 	sought chan struct{}   // closed after the first search for other members
+	passes passes          // of the builder
 	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
@@ -166,6 +168,7 @@ func prepare(cfg Config) (*Membership, error) {
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
 	m.rumours = newRumours(m)
+	m.formers = new(formers)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
@@ -175,7 +178,7 @@ func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
-		Weight: c.Weight, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
+		Weight: c.Weight, Size: c.Size, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
@@ -195,13 +198,15 @@ func (m *Membership) describe(who identity) error {
 // start starts gossip. next is (*ring.Ring).Next.
 func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) (err error) {
 	m.next = next
-	first, err := ring.New([]ring.Member{{ID: m.self.ID, Weight: m.self.Weight}})
+	first, err := ring.New(placed([]Member{m.self}, m.self.ID))
 	if err != nil {
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}
 	if m.gossip, err = m.openSessions(); err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 	}
+	m.formers.use(first, time.Now())
+	m.passes.done()
 	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
@@ -241,11 +246,8 @@ func (m *Membership) View() *View { return m.view.Load() }
 func (m *Membership) Member(id string) (Member, bool) { return m.roster.member(id, time.Now()) }
 
 // publish makes the members and their ring the present View.
-func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
-	v := &View{Ring: r, Members: members, next: make(chan struct{})}
-	for _, p := range former {
-		v.Former = append(v.Former, p.ring)
-	}
+func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring) {
+	v := &View{Ring: r, Members: members, Former: former, next: make(chan struct{})}
 	if self, ok := v.Member(m.roster.me().id); ok {
 		v.Self = *self
 	}
@@ -258,25 +260,47 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
-// AwaitOthers returns when another member is alive, when the first search found
-// none, or when ctx ends.
+// AwaitOthers returns when all seeds have been tried, and the View has the members that
+// they know and the rings that they tell of. It returns too when ctx ends: a seed that
+// does not answer takes seconds.
 func (m *Membership) AwaitOthers(ctx context.Context) {
-	for sought := m.sought; ; {
-		changed := m.Changed()
-		if v := m.View(); slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
+	select {
+	case <-m.sought:
+	case <-ctx.Done():
+		return
+	}
+	for range maxPasses {
+		passed := m.passes.next()
+		if settled(m) {
 			return
 		}
+		m.roster.changed()
 		select {
-		case <-changed:
-		case <-sought:
-			if others, _ := m.roster.company(); others == 0 {
-				return
-			}
-			sought = nil // they will be in the next View
+		case <-passed:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// maxPasses bounds how often AwaitOthers looks at the View, while members keep coming.
+const maxPasses = 10
+
+// settled reports whether the View has all that this node has heard of.
+func settled(m *Membership) bool {
+	v := m.View()
+	met := map[string]bool{}
+	for i := range v.Members {
+		if v.Members[i].alive {
+			met[v.Members[i].Gossip] = true
+		}
+	}
+	for gossip := range m.roster.gossips() {
+		if !met[gossip] {
+			return false
+		}
+	}
+	return !m.formers.waits()
 }
 
 // Restarting tells the others that this node stops for a moment: they send it no
