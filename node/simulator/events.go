@@ -1,0 +1,178 @@
+package simulator
+
+import (
+	"errors"
+	"time"
+)
+
+// What happens to a cluster. Each of these returns when it is over, and all that was
+// pulled meanwhile.
+
+// Herd makes clients of all nodes ask for all blobs at once, none of which any node has.
+func (w *World) Herd(clients int) error {
+	for blob := range w.cfg.Blobs {
+		for _, h := range w.Living() {
+			for range clients {
+				w.pull(h, blob)
+			}
+		}
+		if blob%8 == 7 {
+			w.Await()
+		}
+	}
+	w.Await()
+	return nil
+}
+
+// Warm pulls each blob once, by any node.
+func (w *World) Warm() error {
+	for blob := range w.cfg.Blobs {
+		w.pull(w.any(), blob)
+		<-time.After(20 * time.Millisecond)
+	}
+	w.Await()
+	return nil
+}
+
+// load makes clients pull popular blobs by any node until done is closed.
+func (w *World) load(rate int, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Second / time.Duration(rate)):
+			if h := w.any(); h != nil {
+				w.pull(h, w.popular())
+			}
+		}
+	}
+}
+
+// under lets something happen while clients pull.
+func (w *World) under(rate int, happen func() error) error {
+	done, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		w.load(rate, done)
+	}()
+	err := happen()
+	close(done)
+	<-over
+	w.Await()
+	return err
+}
+
+// All pulls each blob by each of the nodes, at most ten of them.
+func (w *World) All(by []*Host) {
+	for blob := range w.cfg.Blobs {
+		for i := range min(len(by), 10) {
+			w.pull(by[(blob+i)%len(by)], blob)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	w.Await()
+}
+
+// Join makes the cluster grow to that many nodes under load, and then pulls all by the new
+// ones.
+func (w *World) Join(to int) error {
+	before := len(w.hosts)
+	err := w.under(20, func() error {
+		for len(w.hosts) < to {
+			if _, err := w.begin(); err != nil {
+				return err
+			}
+			<-time.After(time.Second)
+		}
+		return w.AwaitWhole(time.Minute)
+	})
+	w.All(w.hosts[before:])
+	return err
+}
+
+// Leave makes one node leave in order under load, and then pulls all by others.
+func (w *World) Leave() error {
+	err := w.under(20, func() error {
+		err := w.any().leave()
+		return errors.Join(err, w.AwaitWhole(time.Minute))
+	})
+	w.All(w.ready())
+	return err
+}
+
+// Kill kills one node for good under load, and pulls all by others, at once and after it
+// has lost its place.
+func (w *World) Kill() error {
+	err := w.under(20, func() error {
+		err := w.any().kill()
+		<-time.After(20 * time.Second)
+		return err
+	})
+	w.All(w.ready())
+	err = errors.Join(err, w.AwaitWhole(4*time.Minute))
+	w.All(w.ready())
+	return err
+}
+
+// Roll restarts one node after the other under load, at most so many, and then pulls all.
+func (w *World) Roll(most int) error {
+	err := w.under(20, func() error {
+		for _, h := range w.Living()[:min(most, len(w.Living()))] {
+			if err := h.restart(3 * time.Second); err != nil {
+				return err
+			}
+			if err := w.AwaitWhole(time.Minute); err != nil {
+				return err
+			}
+			<-time.After(2 * time.Second)
+		}
+		return nil
+	})
+	w.All(w.ready())
+	return err
+}
+
+// Chaos makes that many random events happen under load: a node joins, leaves, restarts,
+// or is killed and comes back with its disk. Then all is pulled. It returns how long it
+// took after the last event until all nodes had one ring.
+func (w *World) Chaos(events int) (agreed time.Duration, err error) {
+	least, most := max(2, w.cfg.Nodes*7/10), w.cfg.Nodes*13/10+1
+	err = w.under(20, func() error {
+		coming := make(chan error, events)
+		away := 0
+		for range events {
+			ready, h := len(w.ready()), w.any()
+			switch what := w.rand.IntN(4); {
+			case what == 0 && ready < most || h == nil || ready <= least:
+				if _, err := w.begin(); err != nil {
+					return err
+				}
+			case what == 1:
+				away++
+				go func() { coming <- h.leave() }()
+			case what == 2:
+				away++
+				go func() { coming <- h.restart(3 * time.Second) }()
+			default:
+				away++
+				down := time.Duration(1+w.rand.IntN(20)) * time.Second
+				err := h.kill()
+				go func() {
+					<-time.After(down)
+					coming <- errors.Join(err, h.start())
+				}()
+			}
+			<-time.After(time.Duration(500+w.rand.IntN(6000)) * time.Millisecond)
+		}
+		var errs []error
+		for range away {
+			errs = append(errs, <-coming)
+		}
+		began := time.Now()
+		errs = append(errs, w.AwaitWhole(5*time.Minute))
+		agreed = time.Since(began)
+		return errors.Join(errs...)
+	})
+	w.All(w.ready())
+	return agreed, err
+}
