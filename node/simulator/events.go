@@ -8,9 +8,9 @@ import (
 // What happens to a cluster. Each of these returns when it is over, and all that was
 // pulled meanwhile.
 
-// Herd makes clients of all nodes ask for all blobs at once, none of which any node has.
-func (w *World) Herd(clients int) error {
-	for blob := range w.cfg.Blobs {
+// Herd makes clients of all nodes ask for each of that many blobs at once, which no node has.
+func (w *World) Herd(blobs, clients int) error {
+	for blob := range blobs {
 		for _, h := range w.Living() {
 			for range clients {
 				w.pull(h, blob)
@@ -68,7 +68,7 @@ func (w *World) All(by []*Host) {
 		for i := range min(len(by), 10) {
 			w.pull(by[(blob+i)%len(by)], blob)
 		}
-		<-time.After(10 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 	w.Await()
 }
@@ -133,46 +133,48 @@ func (w *World) Roll(most int) error {
 }
 
 // Chaos makes that many random events happen under load: a node joins, leaves, restarts,
-// or is killed and comes back with its disk. Then all is pulled. It returns how long it
-// took after the last event until all nodes had one ring.
-func (w *World) Chaos(events int) (agreed time.Duration, err error) {
-	least, most := max(2, w.cfg.Nodes*7/10), w.cfg.Nodes*13/10+1
-	err = w.under(20, func() error {
+// or is killed and comes back with its disk. Then all is pulled.
+func (w *World) Chaos(events int) error {
+	err := w.under(20, func() error {
 		coming := make(chan error, events)
-		away := 0
 		for range events {
-			ready, h := len(w.ready()), w.any()
-			switch what := w.rand.IntN(4); {
-			case what == 0 && ready < most || h == nil || ready <= least:
-				if _, err := w.begin(); err != nil {
-					return err
-				}
-			case what == 1:
-				away++
-				go func() { coming <- h.leave() }()
-			case what == 2:
-				away++
-				go func() { coming <- h.restart(3 * time.Second) }()
-			default:
-				away++
-				down := time.Duration(1+w.rand.IntN(20)) * time.Second
-				err := h.kill()
-				go func() {
-					<-time.After(down)
-					coming <- errors.Join(err, h.start())
-				}()
+			if h := w.any(); h == nil {
+				coming <- nil
+			} else {
+				w.event(h, coming)
 			}
 			<-time.After(time.Duration(500+w.rand.IntN(6000)) * time.Millisecond)
 		}
 		var errs []error
-		for range away {
+		for range events {
 			errs = append(errs, <-coming)
 		}
 		began := time.Now()
 		errs = append(errs, w.AwaitWhole(5*time.Minute))
-		agreed = time.Since(began)
+		w.agreed = time.Since(began)
 		return errors.Join(errs...)
 	})
 	w.All(w.ready())
-	return agreed, err
+	return err
+}
+
+// event makes something happen, to h unless a node joins. It sends what came of it to over.
+func (w *World) event(h *Host, over chan<- error) {
+	ready := len(w.ready())
+	switch what := w.rand.IntN(4); {
+	case what == 0 && ready < w.cfg.Nodes*13/10+1, ready <= max(2, w.cfg.Nodes*7/10):
+		_, err := w.begin()
+		over <- err
+	case what <= 1:
+		go func() { over <- h.leave() }()
+	case what == 2:
+		go func() { over <- h.restart(3 * time.Second) }()
+	default:
+		down := time.Duration(1+w.rand.IntN(20)) * time.Second
+		err := h.kill()
+		go func() {
+			<-time.After(down)
+			over <- errors.Join(err, h.start())
+		}()
+	}
 }

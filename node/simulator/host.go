@@ -63,7 +63,7 @@ func (h *Host) start() error {
 	n := &running{shard: grants.OpenShard(h.dir, cache.Options{Bound: cfg.Defaults.CacheMaxSize, Log: log})}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: cfg, Dir: h.dir, Name: cfg.Cluster.Name, Version: "simulated", Registries: n, Log: log,
-		Pause: func(string, time.Duration) {}, Seams: h.seams(),
+		Pause: func(string, time.Duration) {}, Asked: h.world.asked, Seams: h.seams(),
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("starting node %d: %w", h.i, err), n.shard.Close())
@@ -164,6 +164,7 @@ func (h *Host) stop() error {
 	ctx, cancel := context.WithTimeout(background(), time.Minute)
 	defer cancel()
 	n.fetcher.Close(ctx)
+	h.world.stopped(n)
 	err := n.cluster.Close(ctx)
 	h.living.Store(false)
 	return errors.Join(err, n.shard.Close())
@@ -179,6 +180,7 @@ func (h *Host) kill() error {
 	err := n.cluster.Kill()
 	n.cluster.Client().Close()
 	n.fetcher.Close(now)
+	h.world.stopped(n)
 	return errors.Join(err, n.shard.Close())
 }
 
@@ -194,3 +196,10 @@ func (n *running) Configured(registry string) bool { return registry == registry
 // Asks implements cluster.Registries.
 func (n *running) Asks(string) bool { return true }
 
+// given is how many bytes of blobs the node has sent to others.
+func (n *running) given() (sum int64) {
+	for _, c := range n.fetcher.Counters() {
+		sum += c.ToPeersBytes.Load()
+	}
+	return sum
+}

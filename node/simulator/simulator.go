@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -33,8 +34,8 @@ import (
 // Scale is how many bytes a byte stands for in a World.
 const Scale = 1 << 10
 
-// bandwidth is what a node of a World can send in a second: 1 Gb/s.
-const bandwidth = 125_000_000 / Scale
+// bandwidth is what a node of a World can send in a second: 10 Gb/s.
+const bandwidth = 1_250_000_000 / Scale
 
 // Config says what a World is made of.
 type Config struct {
@@ -54,17 +55,20 @@ type World struct {
 	registry *Registry
 	hosts    []*Host // all that there ever were
 	pulls    sync.WaitGroup
+	agreed   time.Duration // how long it took after the last random event until all nodes had one ring
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	last   *ring.Ring
 	rings  map[string]*ring.Ring // by their members
 	failed []error               // pulls
 	done   int                   // pulls
+	asks   map[string]int        // requests between nodes, by kind
+	given  int64                 // bytes of blobs that nodes which have stopped sent to others
 }
 
 // New makes a cluster, and returns when each node knows all.
 func New(cfg Config) (*World, error) {
-	w := &World{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), net: memnet.New(cfg.Seed), rings: map[string]*ring.Ring{}}
+	w := &World{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), net: memnet.New(cfg.Seed), rings: map[string]*ring.Ring{}, asks: map[string]int{}}
 	w.net.Bound(bandwidth)
 	w.registry = newRegistry(w)
 	if cfg.Oracle {
@@ -228,6 +232,47 @@ func (w *World) Failed() (pulls int, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.done, errors.Join(w.failed...)
+}
+
+// asked counts a request between nodes.
+func (w *World) asked(kind, _ string, _ time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asks[kind]++
+}
+
+// stopped notes what a node sent to others.
+func (w *World) stopped(n *running) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.given += n.given()
+}
+
+// Traffic is what nodes said to each other.
+type Traffic struct {
+	Asks  map[string]int // requests, by kind
+	Given int64          // bytes of blobs that they sent each other
+	Words int64          // all other bytes between their ports for peers: questions, answers, headers
+	Sent  memnet.Sent    // gossip
+}
+
+// Traffic returns what all nodes said to each other so far.
+func (w *World) Traffic() Traffic {
+	w.mu.Lock()
+	t := Traffic{Asks: maps.Clone(w.asks), Given: w.given}
+	w.mu.Unlock()
+	for _, h := range w.Living() {
+		t.Given += h.node.given()
+	}
+	for _, h := range w.hosts {
+		t.Words += w.net.Sent(h.ip+peersPort).StreamBytes + w.net.Sent(h.ip+":0").StreamBytes
+		s := w.net.Sent(h.ip + gossipPort)
+		t.Sent.Packets += s.Packets
+		t.Sent.PacketBytes += s.PacketBytes
+		t.Sent.StreamBytes += s.StreamBytes
+	}
+	t.Words -= t.Given
+	return t
 }
 
 // background is what requests belong to that nobody ends.

@@ -155,6 +155,10 @@ func mix(x uint64) uint64 {
 // piece is how much of a stream a host sends before another of its streams has its turn.
 const piece = 4 << 10
 
+// bulk is from how many bytes on a piece has to wait for its turn. Less is a message, which
+// gets through at once, as it would where streams have equal shares.
+const bulk = 1 << 10
+
 // send returns the link for a piece of a stream, and when the piece has left the host.
 func (n *Network) send(from, to netip.AddrPort, size int) (l link, left time.Time) {
 	n.mu.Lock()
@@ -163,7 +167,7 @@ func (n *Network) send(from, to netip.AddrPort, size int) (l link, left time.Tim
 	s.StreamBytes += int64(size)
 	n.sent[from] = s
 	left = time.Now()
-	if n.rate > 0 {
+	if n.rate > 0 && size >= bulk {
 		if free := n.free[from.Addr()]; free.After(left) {
 			left = free
 		}
