@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
@@ -27,33 +28,32 @@ func (w *World) Herd(blobs, clients int) error {
 // Warm pulls each blob once, by any node.
 func (w *World) Warm() error {
 	for blob := range w.cfg.Blobs {
-		w.pull(w.any(), blob)
+		w.pull(w.any(w.rand), blob)
 		<-time.After(20 * time.Millisecond)
 	}
 	w.Await()
 	return nil
 }
 
-// load makes clients pull popular blobs by any node until done is closed.
-func (w *World) load(rate int, done <-chan struct{}) {
-	for {
-		select {
-		case <-done:
-			return
-		case <-time.After(time.Second / time.Duration(rate)):
-			if h := w.any(); h != nil {
-				w.pull(h, w.popular())
-			}
-		}
-	}
-}
+// load is how many blobs clients pull in a second while something happens.
+const load = 20
 
-// under lets something happen while clients pull.
-func (w *World) under(rate int, happen func() error) error {
+// under lets something happen while clients pull popular blobs by any node.
+func (w *World) under(happen func() error) error {
 	done, over := make(chan struct{}), make(chan struct{})
+	draw := rand.New(rand.NewPCG(w.cfg.Seed, 4))
 	go func() {
 		defer close(over)
-		w.load(rate, done)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Second / load):
+				if h := w.any(draw); h != nil {
+					w.pull(h, w.registry.popular(draw))
+				}
+			}
+		}
 	}()
 	err := happen()
 	close(done)
@@ -77,7 +77,7 @@ func (w *World) All(by []*Host) {
 // ones.
 func (w *World) Join(to int) error {
 	before := len(w.hosts)
-	err := w.under(20, func() error {
+	err := w.under(func() error {
 		for len(w.hosts) < to {
 			if _, err := w.begin(); err != nil {
 				return err
@@ -92,8 +92,8 @@ func (w *World) Join(to int) error {
 
 // Leave makes one node leave in order under load, and then pulls all by others.
 func (w *World) Leave() error {
-	err := w.under(20, func() error {
-		err := w.any().leave()
+	err := w.under(func() error {
+		err := w.any(w.rand).leave()
 		return errors.Join(err, w.AwaitWhole(time.Minute))
 	})
 	w.All(w.ready())
@@ -103,8 +103,8 @@ func (w *World) Leave() error {
 // Kill kills one node for good under load, and pulls all by others, at once and after it
 // has lost its place.
 func (w *World) Kill() error {
-	err := w.under(20, func() error {
-		err := w.any().kill()
+	err := w.under(func() error {
+		err := w.any(w.rand).kill()
 		<-time.After(20 * time.Second)
 		return err
 	})
@@ -116,7 +116,7 @@ func (w *World) Kill() error {
 
 // Roll restarts one node after the other under load, at most so many, and then pulls all.
 func (w *World) Roll(most int) error {
-	err := w.under(20, func() error {
+	err := w.under(func() error {
 		for _, h := range w.Living()[:min(most, len(w.Living()))] {
 			if err := h.restart(3 * time.Second); err != nil {
 				return err
@@ -135,10 +135,10 @@ func (w *World) Roll(most int) error {
 // Chaos makes that many random events happen under load: a node joins, leaves, restarts,
 // or is killed and comes back with its disk. Then all is pulled.
 func (w *World) Chaos(events int) error {
-	err := w.under(20, func() error {
+	err := w.under(func() error {
 		coming := make(chan error, events)
 		for range events {
-			if h := w.any(); h == nil {
+			if h := w.any(w.rand); h == nil {
 				coming <- nil
 			} else {
 				w.event(h, coming)

@@ -76,7 +76,7 @@ func (h *Host) start() error {
 	h.node = n
 	h.living.Store(true)
 	go func() {
-		n.cluster.AwaitOthers(background())
+		n.cluster.AwaitOthers(context.Background())
 		h.open.Store(h.node == n && h.up())
 	}()
 	return nil
@@ -118,12 +118,12 @@ func (h *Host) seams() cluster.Seams {
 // pull is a client's pull of a blob through the node.
 func (h *Host) pull(blob int) error {
 	n, b := h.node, h.world.registry.blobs[blob]
-	a, err := n.fetcher.Blob(background(), b.ref)
+	a, err := n.fetcher.Blob(context.Background(), b.ref)
 	if err != nil {
 		return err
 	}
 	sum := digest.SHA256.Digester()
-	_, err = a.Send(background(), sum.Hash(), 0, -1)
+	_, err = a.Send(context.Background(), sum.Hash(), 0, -1)
 	if err := errors.Join(err, a.Close()); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (h *Host) holds(d digest.Digest) bool {
 // restart stops the node in order, and starts it again after a while.
 func (h *Host) restart(down time.Duration) error {
 	h.open.Store(false)
-	h.node.cluster.Restarting(background())
+	h.node.cluster.Restarting(context.Background())
 	err := h.stop()
 	<-time.After(down)
 	return errors.Join(err, h.start())
@@ -153,7 +153,7 @@ func (h *Host) restart(down time.Duration) error {
 // leave makes the node hand over what it holds, and stop for good.
 func (h *Host) leave() error {
 	h.open.Store(false)
-	_, err := h.node.cluster.HandOver(background())
+	_, err := h.node.cluster.HandOver(context.Background())
 	return errors.Join(err, h.stop())
 }
 
@@ -161,7 +161,7 @@ func (h *Host) leave() error {
 func (h *Host) stop() error {
 	n := h.node
 	h.open.Store(false)
-	ctx, cancel := context.WithTimeout(background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n.fetcher.Close(ctx)
 	h.world.stopped(n)
@@ -175,7 +175,7 @@ func (h *Host) kill() error {
 	n := h.node
 	h.living.Store(false)
 	h.open.Store(false)
-	now, cancel := context.WithCancel(background())
+	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	err := n.cluster.Kill()
 	n.cluster.Client().Close()

@@ -136,6 +136,14 @@ func (r *Registry) Amplification() (a Amplification) {
 	return a
 }
 
+// popular draws a blob: the first are asked for most (Zipf's law).
+func (r *Registry) popular(draw *rand.Rand) int {
+	const steep = 0.9
+	n := float64(len(r.blobs))
+	x := math.Pow(draw.Float64()*(math.Pow(n+1, 1-steep)-1)+1, 1/(1-steep))
+	return min(int(x), len(r.blobs)) - 1
+}
+
 func refused() error {
 	return &oci.Error{Kind: oci.NotFound, Registry: registryHost, Reason: "the simulated registry has blobs only"}
 }

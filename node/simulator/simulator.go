@@ -15,11 +15,9 @@
 package simulator
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -199,21 +197,13 @@ func (w *World) ready() []*Host {
 // Await waits until no client pulls.
 func (w *World) Await() { w.pulls.Wait() }
 
-// popular draws a blob: the first are asked for most (Zipf's law).
-func (w *World) popular() int {
-	const steep = 0.9
-	n := float64(w.cfg.Blobs)
-	x := math.Pow(w.rand.Float64()*(math.Pow(n+1, 1-steep)-1)+1, 1/(1-steep))
-	return min(int(x)-1, w.cfg.Blobs-1)
-}
-
 // any draws a node that clients are sent to, nil if there is none.
-func (w *World) any() *Host {
+func (w *World) any(draw *rand.Rand) *Host {
 	ready := w.ready()
 	if len(ready) == 0 {
 		return nil
 	}
-	return ready[w.rand.IntN(len(ready))]
+	return ready[draw.IntN(len(ready))]
 }
 
 // End kills all nodes, and waits until nothing of them runs.
@@ -274,6 +264,3 @@ func (w *World) Traffic() Traffic {
 	t.Words -= t.Given
 	return t
 }
-
-// background is what requests belong to that nobody ends.
-func background() context.Context { return context.Background() }

@@ -138,7 +138,7 @@ func (n *Network) draw(from, to netip.AddrPort) uint64 {
 	x := n.seed
 	for _, a := range []netip.AddrPort{from, to} {
 		b := a.Addr().As16()
-		x = mix(x ^ binary.BigEndian.Uint64(b[:8])) ^ binary.BigEndian.Uint64(b[8:])
+		x = mix(x^binary.BigEndian.Uint64(b[:8])) ^ binary.BigEndian.Uint64(b[8:])
 		x = mix(x + uint64(a.Port()))
 	}
 	return mix(x ^ uint64(time.Now().UnixNano()))
