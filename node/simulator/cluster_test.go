@@ -48,9 +48,10 @@ var scenarios = []scenario{
 
 // How often the registry sends each byte, whatever happens to the cluster; no pull fails.
 func TestSimAmplification(t *testing.T) {
+	t.Parallel()
 	testkit.SkipShort(t)
 	b := newTable(t, "nodes", "gossip", "scenario", "amplification", "of it held by a living node", "goal", "pulls", "one ring after", "virtual time")
-	for _, n := range sizes(t, 3, 10) {
+	for _, n := range sizes(t, 6) {
 		for _, s := range scenarios {
 			s.run(t, b, n)
 		}
@@ -100,10 +101,11 @@ func (s *scenario) run(t *testing.T, b *table, n int) {
 // What nodes say to each other: gossip when nothing happens, and the words between peers
 // for each pull of a cold herd.
 func TestSimTraffic(t *testing.T) {
+	t.Parallel()
 	testkit.SkipShort(t)
 	const idle = time.Minute
 	b := newTable(t, "nodes", "gossip B/s", "of it packets", "push/pull", "packets/s", "words B per pull", "requests per pull")
-	for _, n := range sizes(t, 10) {
+	for _, n := range sizes(t, 6) {
 		synctest.Test(t, func(t *testing.T) {
 			w, err := New(Config{Seed: seed(t), Nodes: n, Blobs: 8, Dir: t.TempDir(), Oracle: n > 100})
 			if err != nil {

@@ -76,9 +76,9 @@ func (w *World) All(by []*Host) {
 // Join makes the cluster grow to that many nodes under load, and then pulls all by the new
 // ones.
 func (w *World) Join(to int) error {
-	before := len(w.hosts)
+	before := len(w.all())
 	err := w.under(func() error {
-		for len(w.hosts) < to {
+		for len(w.all()) < to {
 			if _, err := w.begin(); err != nil {
 				return err
 			}
@@ -86,7 +86,7 @@ func (w *World) Join(to int) error {
 		}
 		return w.AwaitWhole(time.Minute)
 	})
-	w.All(w.hosts[before:])
+	w.All(w.all()[before:])
 	return err
 }
 

@@ -35,7 +35,7 @@ type Host struct {
 	world       *World
 	i           int
 	ip, dir, id string
-	node        *running
+	node        atomic.Pointer[running]
 	living      atomic.Bool
 	open        atomic.Bool // clients are sent to it
 }
@@ -48,7 +48,7 @@ type running struct {
 }
 
 func (h *Host) up() bool               { return h.living.Load() }
-func (h *Host) view() *membership.View { return h.node.cluster.Members().View() }
+func (h *Host) view() *membership.View { return h.node.Load().cluster.Members().View() }
 
 // start starts a node on the host. Clients are sent to it once it has met the others.
 func (h *Host) start() error {
@@ -73,11 +73,11 @@ func (h *Host) start() error {
 		Site: func(string) grants.Site { return grants.Site{Shard: n.shard} },
 	})
 	n.cluster.Serve(n.fetcher.Holder(), cluster.Outlet{}, func() *figures.Node { return &figures.Node{} }, nil)
-	h.node = n
+	h.node.Store(n)
 	h.living.Store(true)
 	go func() {
 		n.cluster.AwaitOthers(context.Background())
-		h.open.Store(h.node == n && h.up())
+		h.open.Store(h.node.Load() == n && h.up())
 	}()
 	return nil
 }
@@ -117,7 +117,7 @@ func (h *Host) seams() cluster.Seams {
 
 // pull is a client's pull of a blob through the node.
 func (h *Host) pull(blob int) error {
-	n, b := h.node, h.world.registry.blobs[blob]
+	n, b := h.node.Load(), h.world.registry.blobs[blob]
 	a, err := n.fetcher.Blob(context.Background(), b.ref)
 	if err != nil {
 		return err
@@ -137,14 +137,14 @@ var errWrong = errors.New("the client got wrong bytes")
 
 // holds reports whether the node's shard has a blob.
 func (h *Host) holds(d digest.Digest) bool {
-	_, ok := h.node.shard.Stat(d)
+	_, ok := h.node.Load().shard.Stat(d)
 	return ok
 }
 
 // restart stops the node in order, and starts it again after a while.
 func (h *Host) restart(down time.Duration) error {
 	h.open.Store(false)
-	h.node.cluster.Restarting(context.Background())
+	h.node.Load().cluster.Restarting(context.Background())
 	err := h.stop()
 	<-time.After(down)
 	return errors.Join(err, h.start())
@@ -153,13 +153,13 @@ func (h *Host) restart(down time.Duration) error {
 // leave makes the node hand over what it holds, and stop for good.
 func (h *Host) leave() error {
 	h.open.Store(false)
-	_, err := h.node.cluster.HandOver(context.Background())
+	_, err := h.node.Load().cluster.HandOver(context.Background())
 	return errors.Join(err, h.stop())
 }
 
 // stop stops the node in order.
 func (h *Host) stop() error {
-	n := h.node
+	n := h.node.Load()
 	h.open.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -172,7 +172,7 @@ func (h *Host) stop() error {
 
 // kill ends the node as kill -9 would.
 func (h *Host) kill() error {
-	n := h.node
+	n := h.node.Load()
 	h.living.Store(false)
 	h.open.Store(false)
 	now, cancel := context.WithCancel(context.Background())

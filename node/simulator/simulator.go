@@ -51,11 +51,11 @@ type World struct {
 	net      *memnet.Network
 	oracle   *memnet.Oracle // nil: real gossip
 	registry *Registry
-	hosts    []*Host // all that there ever were
 	pulls    sync.WaitGroup
 	agreed   time.Duration // how long it took after the last random event until all nodes had one ring
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
+	hosts  []*Host    // all that there ever were
 	last   *ring.Ring
 	rings  map[string]*ring.Ring // by their members
 	failed []error               // pulls
@@ -92,7 +92,7 @@ func New(cfg Config) (*World, error) {
 
 // begin starts a new node.
 func (w *World) begin() (*Host, error) {
-	i := len(w.hosts)
+	i := len(w.all())
 	h := &Host{
 		world: w, i: i, ip: fmt.Sprintf("10.%d.%d.%d", i/62500, i/250%250, i%250+1), dir: filepath.Join(w.cfg.Dir, fmt.Sprintf("node-%d", i)),
 		id: fmt.Sprintf("%016x%016x", rand.New(rand.NewPCG(w.cfg.Seed, uint64(i)+1000)).Uint64(), i),
@@ -100,18 +100,22 @@ func (w *World) begin() (*Host, error) {
 	if err := h.start(); err != nil {
 		return nil, err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.hosts = append(w.hosts, h)
 	return h, nil
 }
 
+// all lists the hosts.
+func (w *World) all() []*Host {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.hosts)
+}
+
 // Living lists the nodes that run.
-func (w *World) Living() (all []*Host) {
-	for _, h := range w.hosts {
-		if h.up() {
-			all = append(all, h)
-		}
-	}
-	return all
+func (w *World) Living() []*Host {
+	return slices.DeleteFunc(w.all(), func(h *Host) bool { return !h.up() })
 }
 
 // AwaitWhole waits until each node has a ring of just the living ones.
@@ -129,7 +133,7 @@ func (w *World) AwaitWhole(within time.Duration) error {
 func (w *World) whole() bool {
 	living := w.Living()
 	for _, h := range living {
-		if v := h.view(); len(v.Members) != len(living) || v.Ring.Hash() != living[0].view().Ring.Hash() || h.node.cluster.Size() != len(living) {
+		if v := h.view(); len(v.Members) != len(living) || v.Ring.Hash() != living[0].view().Ring.Hash() || h.node.Load().cluster.Size() != len(living) {
 			return false
 		}
 	}
@@ -252,9 +256,9 @@ func (w *World) Traffic() Traffic {
 	t := Traffic{Asks: maps.Clone(w.asks), Given: w.given}
 	w.mu.Unlock()
 	for _, h := range w.Living() {
-		t.Given += h.node.given()
+		t.Given += h.node.Load().given()
 	}
-	for _, h := range w.hosts {
+	for _, h := range w.all() {
 		t.Words += w.net.Sent(h.ip+peersPort).StreamBytes + w.net.Sent(h.ip+":0").StreamBytes
 		s := w.net.Sent(h.ip + gossipPort)
 		t.Sent.Packets += s.Packets
