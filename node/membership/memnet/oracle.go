@@ -131,8 +131,19 @@ func (one *Oracled) run() {
 		case <-one.done:
 			return
 		}
+		one.miss()
 		if other := one.oracle.some(one); other != nil {
 			one.exchange(other, false)
+		}
+	}
+}
+
+// miss finds nodes dead of whose end nobody told this one: it joined just then.
+func (one *Oracled) miss() {
+	for _, n := range one.everything() {
+		if !one.oracle.runs(&n.node) {
+			gone := news{n.node, n.version + 1, true}
+			time.AfterFunc(found(one.count()), func() { one.hear(gone) })
 		}
 	}
 }
@@ -194,10 +205,6 @@ func (one *Oracled) hear(n news) {
 		return
 	}
 	one.known[n.node.Name] = n
-	if !n.gone && !one.oracle.runs(&n.node) { // it was told of a node that has died meanwhile
-		n := news{n.node, n.version + 1, true}
-		time.AfterFunc(found(len(one.known)), func() { one.hear(n) })
-	}
 	switch events := one.settings.Events; {
 	case n.gone:
 		events.NotifyLeave(&n.node)
