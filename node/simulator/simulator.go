@@ -144,7 +144,7 @@ func (w *World) whole() bool {
 func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
 	var key strings.Builder
 	for _, m := range members {
-		fmt.Fprintf(&key, "%s#%d ", m.ID, m.Weight)
+		fmt.Fprintf(&key, "%v ", m)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
