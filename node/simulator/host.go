@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -90,11 +91,26 @@ func (h *Host) identify() error {
 	return os.WriteFile(filepath.Join(h.dir, "node-id"), []byte(h.id+"\n"), 0o600)
 }
 
-// config is the node's config. The first three nodes are everybody's seeds.
+// seeds are three nodes that run. At first they are the first three, which begin soon.
+func (h *Host) seeds() string {
+	seeds := []string{"10.0.0.1" + gossipPort, "10.0.0.2" + gossipPort, "10.0.0.3" + gossipPort}
+	if living := h.world.Living(); len(living) >= len(seeds) {
+		for i := range seeds {
+			seeds[i] = living[(h.i+i)%len(living)].ip + gossipPort
+		}
+	} else {
+		for i, one := range living {
+			seeds[i] = one.ip + gossipPort
+		}
+	}
+	return "'" + strings.Join(seeds, "', '") + "'"
+}
+
+// config is the node's config.
 func (h *Host) config() (*config.Config, error) {
 	text := fmt.Sprintf("default_registry: %s\ndefaults: {cache_dir: %q, cache_max_size: 10g}\nregistries: {%s: {}}\n"+
-		"cluster: {name: node-%d, bind_addr: %q, peer_addr: %q, peer_tls: false, secret: a secret of the simulator, seeds: ['10.0.0.1%s', '10.0.0.2%s', '10.0.0.3%s']}\n",
-		registryHost, h.dir, registryHost, h.i, h.ip+gossipPort, h.ip+peersPort, gossipPort, gossipPort, gossipPort)
+		"cluster: {name: node-%d, bind_addr: %q, peer_addr: %q, peer_tls: false, secret: a secret of the simulator, seeds: [%s]}\n",
+		registryHost, h.dir, registryHost, h.i, h.ip+gossipPort, h.ip+peersPort, h.seeds())
 	return config.Parse("simulator.yaml", []byte(text), nil)
 }
 
