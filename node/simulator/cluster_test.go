@@ -53,7 +53,7 @@ func TestSimAmplification(t *testing.T) {
 	b := newTable(t, "nodes", "gossip", "scenario", "amplification", "of it held by a living node", "goal", "pulls", "one ring after", "virtual time")
 	for _, n := range sizes(t, 6) {
 		for _, s := range scenarios {
-			s.run(t, b, n)
+			t.Run(fmt.Sprintf("%d nodes, %s", n, s.name), func(t *testing.T) { s.run(t, b, n) })
 		}
 	}
 }

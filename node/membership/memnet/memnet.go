@@ -153,7 +153,7 @@ func mix(x uint64) uint64 {
 }
 
 // piece is how much of a stream a host sends before another of its streams has its turn.
-const piece = 4 << 10
+const piece = bulk
 
 // bulk is from how many bytes on a piece has to wait for its turn. Less is a message, which
 // gets through at once, as it would where streams have equal shares.
