@@ -48,7 +48,6 @@ var scenarios = []scenario{
 
 // How often the registry sends each byte, whatever happens to the cluster; no pull fails.
 func TestSimAmplification(t *testing.T) {
-	t.Parallel()
 	testkit.SkipShort(t)
 	b := newTable(t, "nodes", "gossip", "scenario", "amplification", "of it held by a living node", "goal", "pulls", "one ring after", "virtual time")
 	for _, n := range sizes(t, 6) {

@@ -79,7 +79,7 @@ func (w *World) Join(to int) error {
 	before := len(w.all())
 	err := w.under(func() error {
 		for len(w.all()) < to {
-			if _, err := w.begin(); err != nil {
+			if err := w.begin(); err != nil {
 				return err
 			}
 			<-time.After(time.Second)
@@ -163,8 +163,7 @@ func (w *World) event(h *Host, over chan<- error) {
 	ready := len(w.ready())
 	switch what := w.rand.IntN(4); {
 	case what == 0 && ready < w.cfg.Nodes*13/10+1, ready <= max(2, w.cfg.Nodes*7/10):
-		_, err := w.begin()
-		over <- err
+		over <- w.begin()
 	case what <= 1:
 		go func() { over <- h.leave() }()
 	case what == 2:

@@ -28,7 +28,7 @@ func sizes(t *testing.T, few ...int) (all []int) {
 	if listed == "" {
 		return few
 	}
-	for _, s := range strings.Split(listed, ",") {
+	for s := range strings.SplitSeq(listed, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || n < 2 {
 			t.Fatalf("SIM_NODES=%q: it lists numbers of nodes, such as 10,100", listed)

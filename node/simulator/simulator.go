@@ -74,7 +74,7 @@ func New(cfg Config) (*World, error) {
 	}
 	start := func() error {
 		for range cfg.Nodes {
-			if _, err := w.begin(); err != nil {
+			if err := w.begin(); err != nil {
 				return err
 			}
 		}
@@ -91,19 +91,19 @@ func New(cfg Config) (*World, error) {
 }
 
 // begin starts a new node.
-func (w *World) begin() (*Host, error) {
+func (w *World) begin() error {
 	i := len(w.all())
 	h := &Host{
 		world: w, i: i, ip: fmt.Sprintf("10.%d.%d.%d", i/62500, i/250%250, i%250+1), dir: filepath.Join(w.cfg.Dir, fmt.Sprintf("node-%d", i)),
 		id: fmt.Sprintf("%016x%016x", rand.New(rand.NewPCG(w.cfg.Seed, uint64(i)+1000)).Uint64(), i),
 	}
 	if err := h.start(); err != nil {
-		return nil, err
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hosts = append(w.hosts, h)
-	return h, nil
+	return nil
 }
 
 // all lists the hosts.
