@@ -34,16 +34,16 @@ func events() int {
 
 var scenarios = []scenario{
 	{"cold herd", itself, true, func(w *World, n int) error { return w.Herd(max(8, min(24, 20000/n)), 2) }, 1, 1},
-	{"join n/2 to n", func(n int) int { return (n + 1) / 2 }, false, func(w *World, n int) error { return w.Join(n) }, 1, 1.35},
-	{"leave 1", itself, false, func(w *World, _ int) error { return w.Leave() }, 1, 1.05},
-	{"kill 1 for good", itself, false, func(w *World, _ int) error { return w.Kill() }, 1.005, 1.5},
+	{"join n/2 to n", func(n int) int { return (n + 1) / 2 }, false, func(w *World, n int) error { return w.Join(n) }, 1, 1.6},
+	{"leave 1", itself, false, func(w *World, _ int) error { return w.Leave() }, 1, 1.2},
+	{"kill 1 for good", itself, false, func(w *World, _ int) error { return w.Kill() }, 1.005, 2},
 	{"rolling restart", itself, false, func(w *World, n int) error {
 		if whole() {
 			return w.Roll(10)
 		}
 		return w.Roll(min(n, 3))
-	}, 1, 1.3},
-	{"random events", itself, false, func(w *World, _ int) error { return w.Chaos(events()) }, 1.001, 2.5},
+	}, 1, 1.8},
+	{"random events", itself, false, func(w *World, _ int) error { return w.Chaos(events()) }, 1.001, 3},
 }
 
 // How often the registry sends each byte, whatever happens to the cluster; no pull fails.
