@@ -73,6 +73,9 @@ type Config struct {
 type Seams struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes connections to other nodes
 	View func(now *membership.View) *membership.View                       // what requests are routed by
+	// Listen listens for other nodes, Gossip changes what gossip is begun with.
+	Listen func(network, addr string) (net.Listener, error)
+	Gossip func(*membership.Config)
 	// ReportAge is for how long reports are passed on.
 	ReportAge time.Duration
 	Patience  int // as peer.ClientConfig.Patience

@@ -62,6 +62,10 @@ type Config struct {
 	Grace        time.Duration        // how long a member that is down keeps its place; 0: 120 s. Must be the same at all nodes, or their rings differ
 	Log          *slog.Logger         // nil: none
 	Transport    memberlist.Transport // for tests; nil: the network
+	// Gossip is for simulations of more nodes than gossip can be run for; nil: memberlist's.
+	Gossip func(*memberlist.Config) (Gossip, error)
+	// Rings is for simulations, whose nodes share the rings that they build; nil: (*ring.Ring).Next.
+	Rings func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 	// Resolve is for tests; nil: the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -114,7 +118,7 @@ type Membership struct {
 func Open(cfg Config) (*Membership, error) {
 	m, err := prepare(cfg)
 	if err == nil {
-		err = m.start((*ring.Ring).Next)
+		err = m.start(m.cfg.Rings)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("joining the mesh: %w", err)
@@ -129,6 +133,12 @@ func (c *Config) fill() {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Gossip == nil {
+		c.Gossip = func(settings *memberlist.Config) (Gossip, error) { return memberlist.Create(settings) }
+	}
+	if c.Rings == nil {
+		c.Rings = (*ring.Ring).Next
 	}
 	if c.Resolve == nil {
 		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -195,7 +205,7 @@ func (m *Membership) describe(who identity) error {
 	return nil
 }
 
-// start starts gossip. next is (*ring.Ring).Next.
+// start starts gossip. next is (*ring.Ring).Next, or what stands for it.
 func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) (err error) {
 	m.next = next
 	first, err := ring.New(placed([]Member{m.self}, m.self.ID))
