@@ -41,8 +41,9 @@ func newIngest(ctx context.Context, s *shard, l label) *Ingest {
 	return &Ingest{stream: readers, sink: newSink(ctx, s, l, readers)}
 }
 
-// Replica says, before the first byte, that the blob belongs to another node. It is
-// kept if there is room, and evicted first until it is read here again.
+// Replica says, before the first byte, that the blob is another node's to keep. It is
+// kept if there is room beside what is this node's, and goes before all that is: until
+// it is read here, before the other replicas too.
 func (in *Ingest) Replica() { in.sink.replica = true }
 
 // Doubt says, before the first byte, that the size which will be told may be made

@@ -79,7 +79,7 @@ func (k *sink) openFile(n int64) {
 		}
 		n = min(n, k.reserved+growth)
 	}
-	if err := k.allocator.makeRoom(d, k.registry, n-k.reserved); err != nil {
+	if err := k.makeRoom(d, n-k.reserved); err != nil {
 		k.pass(nil) // a store that is too small or too busy is healthy
 		return
 	}
@@ -89,6 +89,14 @@ func (k *sink) openFile(n int64) {
 	if err != nil {
 		k.pass(err)
 	}
+}
+
+// makeRoom makes room for n more bytes.
+func (k *sink) makeRoom(d *disk, n int64) error {
+	if k.replica {
+		return k.allocator.makeRoomBeside(d, k.registry, n)
+	}
+	return k.allocator.makeRoom(d, k.registry, n)
 }
 
 // create creates the file, if it is not there, and sets n bytes aside for it.
@@ -179,10 +187,10 @@ func (k *sink) toFile(p []byte) {
 // grow reserves more, at least n bytes, for a blob of unknown size.
 func (k *sink) grow(n int64) bool {
 	step := max(n, growth)
-	err := k.allocator.makeRoom(k.disk, k.registry, step)
+	err := k.makeRoom(k.disk, step)
 	if err != nil && step > n {
 		step = n
-		err = k.allocator.makeRoom(k.disk, k.registry, step)
+		err = k.makeRoom(k.disk, step)
 	}
 	if err != nil {
 		return false
