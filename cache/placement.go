@@ -26,6 +26,13 @@ func (s *Stock) Place(spare func(registry string, d digest.Digest) bool) {
 	}
 }
 
+// own makes the blob in slot i, which its caller reads, this node's to keep.
+func (r stockroom) own(i int32) {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	r.x.table.entries[i].spare = false
+}
+
 // A move is a blob in a slot, and whether it is another node's to keep.
 type move struct {
 	slot     int32

@@ -16,7 +16,8 @@ type sink struct {
 	label
 	ctx     context.Context
 	readers *stream
-	replica bool // another node's to keep
+	replica bool // another node's to keep, or nobody asked for it
+	own     bool // with replica: it is this node's to keep
 	doubted bool // its size may be made up
 
 	content digester
