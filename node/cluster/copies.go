@@ -87,7 +87,7 @@ func Secure(ctx context.Context, c *Cluster) {
 	defer cancel()
 	each(c.copies.waiting.takeFresh(), func(b cache.Held) {
 		if ctx.Err() == nil {
-			c.copies.see(ctx, b)
+			c.copies.see(ctx, b, func(context.Context) {})
 		}
 	})
 }
@@ -166,12 +166,12 @@ func (c *copies) work(ctx context.Context) {
 			_ = wait.Until(ctx, c.waiting.more, idle) // the loop sees ctx's end
 			continue
 		}
-		c.see(ctx, b)
+		c.see(ctx, b, c.yield)
 	}
 }
 
-// see sees to it that a blob is on another member too.
-func (c *copies) see(ctx context.Context, b cache.Held) {
+// see sees to it that a blob is on another member too. It calls yield before it is sent.
+func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Context)) {
 	if b.Registry == "" || !c.on.Load() {
 		return
 	}
@@ -185,7 +185,7 @@ func (c *copies) see(ctx context.Context, b cache.Held) {
 	if len(takers) == 0 {
 		return
 	}
-	c.yield(ctx)
+	yield(ctx)
 	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(b.Size/leastRate)*time.Second)
 	defer cancel()
 	mediaType, err := shard.MediaType(b.Digest), error(nil)

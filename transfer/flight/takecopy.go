@@ -3,6 +3,7 @@ package flight
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -38,29 +39,32 @@ func (f *Flights) TakeCopy(ctx context.Context, from mesh.Peer, q grants.Request
 	default:
 		return &mesh.PeerError{Peer: f.cfg.Mesh.Self(), Busy: true, Err: errTaking}
 	}
-	return f.take(ctx, from, q, mediaType, handed{
+	err := f.take(ctx, from, q, mediaType, handed{
 		pace: func(ctx context.Context, r io.Reader) io.Reader { return &pacedReader{ctx, r, f} },
 		as:   func(in *cache.Ingest) { in.Copy(f.cfg.Mesh.Leads(q.Registry, q.Digest.String())) },
 	})
+	if errors.Is(err, errNoRoom) {
+		return fmt.Errorf("%w: %w", mesh.ErrUnwanted, err)
+	}
+	return err
 }
 
 // A pace is that of all copies that this node takes.
 type pace struct {
 	slots chan struct{}
-	now   func() time.Time // tests change it
 
 	mu   sync.Mutex // guards the field below; never held while waiting
 	next time.Time  // when more may be taken
 }
 
-func newPace() *pace { return &pace{slots: make(chan struct{}, copyWidth), now: time.Now} }
+func newPace() *pace { return &pace{slots: make(chan struct{}, copyWidth)} }
 
 // after notes that n bytes were taken at so many a second, and returns how long to wait
 // before more are.
 func (p *pace) after(n, perSecond int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.now()
+	now := time.Now()
 	if p.next.Before(now) {
 		p.next = now
 	}
