@@ -165,7 +165,7 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 
 // TakeCopy implements mesh.Holder.
 func (h holder) TakeCopy(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
-	return h.f.flights.TakeCopy(ctx, from, h.request(ref), mediaType)
+	return flight.TakeCopy(ctx, h.f.flights, from, h.request(ref), mediaType)
 }
 
 // Refused implements mesh.Holder.

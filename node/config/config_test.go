@@ -322,7 +322,7 @@ func TestAnEmptyClusterIsOneWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	want := Cluster{ID: DefaultClusterID, Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true}
+	want := Cluster{ID: DefaultClusterID, Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true, Copies: 2}
 	if !reflect.DeepEqual(*c.Cluster, want) {
 		t.Errorf("got %+v, want %+v", *c.Cluster, want)
 	}

@@ -25,7 +25,7 @@ var errNoManifest = errors.New("no manifest is of that size")
 // has it. It makes room as for any blob. What the other member knows as private, this
 // node gets only if it knows that too.
 func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, mediaType string) error {
-	return f.take(ctx, from, q, mediaType, handed{
+	return take(ctx, f, from, q, mediaType, handed{
 		pace: func(_ context.Context, r io.Reader) io.Reader { return r },
 		as:   func(*cache.Ingest) {},
 	})
@@ -38,7 +38,7 @@ type handed struct {
 }
 
 // take takes the blob of q's registry and digest into the shard.
-func (f *Flights) take(ctx context.Context, from mesh.Peer, q grants.Request, mediaType string, how handed) error {
+func take(ctx context.Context, f *Flights, from mesh.Peer, q grants.Request, mediaType string, how handed) error {
 	if _, ok := q.Shard.Stat(q.Digest); ok {
 		return nil
 	}

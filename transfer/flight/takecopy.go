@@ -29,17 +29,17 @@ const (
 // errTaking: as many blobs are taken as may be at a time.
 var errTaking = errors.New("this node takes others at the moment")
 
-// TakeCopy is Take for a blob that nobody asked this node for: slowly, behind what
+// TakeCopy is Flights.Take for a blob that nobody asked this node for: slowly, behind what
 // requests wait for, and only into room beside what is this node's to keep. It goes
 // before all that somebody asked for.
-func (f *Flights) TakeCopy(ctx context.Context, from mesh.Peer, q grants.Request, mediaType string) error {
+func TakeCopy(ctx context.Context, f *Flights, from mesh.Peer, q grants.Request, mediaType string) error {
 	select {
 	case f.pace.slots <- struct{}{}:
 		defer func() { <-f.pace.slots }()
 	default:
 		return &mesh.PeerError{Peer: f.cfg.Mesh.Self(), Busy: true, Err: errTaking}
 	}
-	err := f.take(ctx, from, q, mediaType, handed{
+	err := take(ctx, f, from, q, mediaType, handed{
 		pace: func(ctx context.Context, r io.Reader) io.Reader { return &pacedReader{ctx, r, f} },
 		as:   func(in *cache.Ingest) { in.Copy(f.cfg.Mesh.Leads(q.Registry, q.Digest.String())) },
 	})
