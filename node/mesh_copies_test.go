@@ -193,6 +193,27 @@ func TestMeshRestartSecuresWhatHasJustCome(t *testing.T) {
 	c.pullAll(blobs)
 }
 
+// Private content stays as private where it is copied.
+func TestPrivateContentStaysPrivateWhereItIsCopied(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 2, func(i int) form {
+		return form{settings: settings{registry: []string{"private: true", ""}[i]}}
+	})
+	b := c.blobOf(0, 100<<10)
+	c.pull(0, b)
+	c.awaitCopies([]testBlob{b})
+	strange := "/v2/strangers/app/blobs/" + b.String()
+	if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
+		t.Errorf("another repository's blob: status %d", a.StatusCode)
+	}
+	c.kill(0)
+	if a := c.get(1, strange); a.StatusCode != http.StatusNotFound {
+		t.Errorf("another repository's blob, the owner gone: status %d", a.StatusCode)
+	}
+	c.pull(1, b)
+	c.wantGets(b, 1)
+}
+
 // A node that leaves hands over what nobody else has, and no more.
 func TestMeshLeaveHandsOverOnlyWhatNobodyElseHas(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
 	"oci-proxy/transfer/wait"
@@ -151,14 +152,14 @@ func (c *copies) place(ctx context.Context) {
 			return
 		}
 		shard.Stock().Place(func(registry string, d digest.Digest) bool { return !c.router.keeps(registry, d.String()) })
-		all = append(all, shard.Blobs()...)
+		if c.on.Load() {
+			all = append(all, shard.Blobs()...)
+		}
 	}
-	if c.on.Load() {
-		c.waiting.look(all)
-	}
+	c.waiting.look(all)
 }
 
-// work looks at one blob after the other.
+// work looks at one blob after the other, and rests for as long as each took.
 func (c *copies) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		b, ok, idle := c.waiting.next(time.Now())
@@ -166,7 +167,9 @@ func (c *copies) work(ctx context.Context) {
 			_ = wait.Until(ctx, c.waiting.more, idle) // the loop sees ctx's end
 			continue
 		}
+		began := time.Now()
 		c.see(ctx, b, c.yield)
+		_ = wait.For(ctx, min(time.Since(began), longestRest)) // the loop sees ctx's end
 	}
 }
 
@@ -190,7 +193,7 @@ func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Conte
 	defer cancel()
 	mediaType, err := shard.MediaType(b.Digest), error(nil)
 	for _, p := range takers {
-		if err = peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType); err == nil {
+		if err = c.offer(ctx, p, ref, mediaType); err == nil {
 			c.made.Add(1)
 			c.bytes.Add(b.Size)
 			return
@@ -198,6 +201,20 @@ func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Conte
 	}
 	c.failed.Add(1)
 	c.log.Debug("blob not copied to another member", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+}
+
+// offer offers a copy to a member, and gives up when that shows no sign of life.
+func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, mediaType string) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		for wait.For(ctx, aliveStep) == nil {
+			if _, err := p.Progress(ctx, oci.Ref{}); err != nil {
+				end(err)
+			}
+		}
+	}()
+	return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType)
 }
 
 // holding returns the shard that holds the blob, nil if none does any more.

@@ -45,6 +45,10 @@ const (
 	// how often it looks.
 	yieldTime = 5 * time.Second
 	yieldStep = 250 * time.Millisecond
+	// aliveStep is how often a member that takes a copy is asked for a sign of life.
+	aliveStep = 5 * time.Second
+	// longestRest bounds the rest between two blobs that are looked at.
+	longestRest = time.Second
 	// secureTime bounds the offers of a node that stops for a moment.
 	secureTime = 10 * time.Second
 )
