@@ -18,7 +18,7 @@ import (
 // window.go. An ingest may change from the file to the window at any byte, but
 // never back.
 //
-// Resume, Replica, Copy, Doubt, Agrees, Forget, SetSize, Write, Complete, Wrong, Commit and
+// Resume, Replica, Own, Copy, Doubt, Agrees, Forget, SetSize, Write, Complete, Wrong, Commit and
 // Abort belong to the writer; it calls one at a time. The writer uses the sink. Followers
 // only have the stream.
 type Ingest struct {
@@ -45,6 +45,13 @@ func newIngest(ctx context.Context, s *shard, l label) *Ingest {
 // kept if there is room beside what is this node's, and goes before all that is: until
 // it is read here, before the other replicas too.
 func (in *Ingest) Replica() { in.sink.replica = true }
+
+// Own takes Replica back, if no size has been told: this node has to keep the blob after all.
+func (in *Ingest) Own() {
+	if !in.Begun() {
+		in.sink.replica = false
+	}
+}
 
 // Copy says, before the first byte, that nobody asked for the blob here. It is kept as a
 // Replica is; if own says that it is this node's to keep, it goes only after those.

@@ -31,8 +31,11 @@ var errTaking = errors.New("this node takes others at the moment")
 
 // TakeCopy is Flights.Take for a blob that nobody asked this node for: slowly, behind what
 // requests wait for, and only into room beside what is this node's to keep. It goes
-// before all that somebody asked for.
+// before all that somebody asked for. nil means that this node has it, or is getting it.
 func TakeCopy(ctx context.Context, f *Flights, from mesh.Peer, q grants.Request, mediaType string) error {
+	if f.Aboard(q.Content()) > 0 {
+		return nil // a flight brings it for those who asked
+	}
 	select {
 	case f.pace.slots <- struct{}{}:
 		defer func() { <-f.pace.slots }()
