@@ -29,7 +29,7 @@ func newWorld(seed uint64, blobs int, exponent float64) *world {
 	all := 0.0
 	for i := range blobs {
 		d := digest.FromBytes(fmt.Append(nil, seed, i))
-		n, _ := nameOf(d) // it is a digest
+		n, _ := nameOf(d)                                                 // it is a digest
 		size := min(int64(math.Exp(14+1.5*w.rand.NormFloat64())), 64<<20) // 1.2 MB in the middle
 		w.names, w.keys, w.sizes, w.sum = append(w.names, n), append(w.keys, d.String()), append(w.sizes, size), w.sum+size
 		all += 1 / math.Pow(float64(i+1), exponent)

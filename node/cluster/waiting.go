@@ -74,8 +74,8 @@ func (w *waiting) next(now time.Time) (b cache.Held, ok bool, idle time.Duration
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	due := now.Add(-w.after)
-	for i := len(w.fresh) - 1; i >= 0; i-- {
-		if one := w.fresh[i]; !one.at.After(due) {
+	for i, one := range slices.Backward(w.fresh) {
+		if !one.at.After(due) {
 			w.fresh = slices.Delete(w.fresh, i, i+1)
 			return one.blob, true, 0
 		}
