@@ -128,6 +128,9 @@ func (k *sink) place() error {
 		k.tmp = path
 		return errNoRoom
 	}
+	if k.own {
+		stockroom{k.index}.own(slot)
+	}
 	if k.mediaType != "" {
 		stockroom{k.index}.label(k.name)
 	}

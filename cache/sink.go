@@ -16,7 +16,8 @@ type sink struct {
 	label
 	ctx     context.Context
 	readers *stream
-	replica bool // another node's to keep
+	replica bool // another node's to keep, or nobody asked for it
+	own     bool // with replica: it is this node's to keep
 	doubted bool // its size may be made up
 
 	content digester
@@ -80,7 +81,7 @@ func (k *sink) openFile(n int64) {
 		}
 		n = min(n, k.reserved+growth)
 	}
-	if err := k.allocator.makeRoom(d, k.registry, n-k.reserved); err != nil {
+	if err := k.makeRoom(d, n-k.reserved); err != nil {
 		k.pass(nil) // a store that is too small or too busy is healthy
 		return
 	}
@@ -90,6 +91,14 @@ func (k *sink) openFile(n int64) {
 	if err != nil {
 		k.pass(err)
 	}
+}
+
+// makeRoom makes room for n more bytes.
+func (k *sink) makeRoom(d *disk, n int64) error {
+	if k.replica {
+		return k.allocator.makeRoomBeside(d, k.registry, n)
+	}
+	return k.allocator.makeRoom(d, k.registry, n)
 }
 
 // create creates the file, if it is not there, and sets n bytes aside for it.
@@ -180,10 +189,10 @@ func (k *sink) toFile(p []byte) {
 // grow reserves more, at least n bytes, for a blob of unknown size.
 func (k *sink) grow(n int64) bool {
 	step := max(n, growth)
-	err := k.allocator.makeRoom(k.disk, k.registry, step)
+	err := k.makeRoom(k.disk, step)
 	if err != nil && step > n {
 		step = n
-		err = k.allocator.makeRoom(k.disk, k.registry, step)
+		err = k.makeRoom(k.disk, step)
 	}
 	if err != nil {
 		return false

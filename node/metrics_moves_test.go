@@ -46,7 +46,7 @@ func TestEachMetricMoves(t *testing.T) {
 	testkit.SkipShort(t)
 	c := meteredCluster(t)
 	moved, seen := map[string]bool{}, map[string]float64{}
-	for _, m := range slices.Concat(movesOfDownloads(t, c), movesOfTrouble(t, c), movesOfALoneNode(t)) {
+	for _, m := range slices.Concat(movesOfDownloads(t, c), movesOfTrouble(t, c), movesOfALoneNode(t), movesOfCopies(t)) {
 		before := m.of()
 		maps.Copy(seen, before)
 		m.do()
@@ -131,7 +131,7 @@ func movesOfDownloads(t *testing.T, c *testCluster) []move {
 		}, nil},
 		{"a blob of its own", of, func() { c.pull(0, own) }, []string{
 			`upstream_requests_total kind="blob" code="200"`, `upstream_requests_total kind="token"`, `upstream_tokens_total`,
-			`upstream_wait_seconds`, `upstream_first_byte_seconds`, `upstream_answer_seconds`, `received_bytes_total source="upstream"`,
+			`upstream_wait_seconds`, `upstream_first_byte_seconds`, `upstream_answer_seconds`, `received_bytes_total source="upstream"`, `second_copies_waiting`,
 		}, nil},
 		{"a hit", of, func() { c.pull(0, own) }, []string{`sent_bytes_total source="hit"`, `requests_total source="hit"`, `answer_seconds source="hit"`}, nil},
 		{"another member wants it", of, func() { c.pull(2, own) }, []string{`sent_to_peers_bytes_total`}, nil},
@@ -147,6 +147,19 @@ func movesOfDownloads(t *testing.T, c *testCluster) []move {
 			c.up.Fault(upstreamtest.Fault{Match: upstreamtest.Match{PathPart: b.String()}, Times: 1, CutAfter: 300_000})
 			c.pull(0, b)
 		}, []string{`resumes_total`}, nil},
+	}
+}
+
+// movesOfCopies are what becomes of blobs that only the first of two members holds.
+func movesOfCopies(t *testing.T) []move {
+	t.Helper()
+	c := copyingCluster(t, 2, func(i int) form {
+		return form{settings: settings{defaults: fmt.Sprintf("cache_max_size: %dm", 4-2*i)}}
+	})
+	of := metered(c)
+	return []move{
+		{"another member has room", of, func() { c.pull(0, c.blobOf(0, mib)) }, []string{`second_copies_total what="made"`, `second_copies_bytes_total`}, nil},
+		{"it has none", of, func() { c.pull(0, c.blobOf(0, 3*mib)) }, []string{`second_copies_total what="failed"`}, nil},
 	}
 }
 

@@ -163,6 +163,11 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 	return h.f.flights.Take(ctx, from, h.request(ref), mediaType)
 }
 
+// TakeCopy implements mesh.Holder.
+func (h holder) TakeCopy(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
+	return flight.TakeCopy(ctx, h.f.flights, from, h.request(ref), mediaType)
+}
+
 // Refused implements mesh.Holder.
 func (h holder) Refused(ref oci.Ref) { h.f.grants.Refused(h.request(ref)) }
 

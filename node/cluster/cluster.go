@@ -43,7 +43,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine, Certificates and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine, Certificates, Busy and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -63,6 +63,8 @@ type Config struct {
 	Examine func(ctx context.Context, question []byte) (any, error)
 	// Certificates is as peer.ServerConfig.Certificates. Not nil: this node keeps some.
 	Certificates func(ctx context.Context, sender string, question []byte) (any, error)
+	// Busy reports whether clients are being served: copies for other members wait then.
+	Busy func() bool
 	// Tracer is as peer.ServerConfig.Tracer.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
@@ -81,6 +83,9 @@ type Seams struct {
 	Patience  int // as peer.ClientConfig.Patience
 	// SkewTime is after how long members of different versions are told of.
 	SkewTime time.Duration
+	// CopyAfter is how long after a blob has come it is copied, and Settle how long after
+	// the ring has changed all that is held is looked at.
+	CopyAfter, Settle time.Duration
 }
 
 // A Cluster is a node's place among the others.
@@ -90,6 +95,7 @@ type Cluster struct {
 	network *network // nil for a node on its own
 	router  *router  // nil for a node on its own
 	reports *reports
+	copies  *copies // nil for a node on its own
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
 	keeper  Keeper               // set by Serve
@@ -114,6 +120,7 @@ func Open(cfg Config) (*Cluster, error) {
 	}
 	c.router = &router{view: view, alive: c.network.alive, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
 	c.marks = newMarks(c.network.members.View)
+	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
 	return c, nil
 }
@@ -275,6 +282,7 @@ func Reload(c *Cluster, cfg *config.Config) {
 		return
 	}
 	c.router.askers.forget()
+	c.copies.on.Store(cfg.Cluster.Copies > 1)
 	membership.Serve(c.network.members, registriesOf(cfg), cfg.WhitelistMode)
 }
 

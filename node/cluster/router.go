@@ -123,6 +123,20 @@ func (r *router) takers(key string) []mesh.Peer {
 	return append(well, sick...)
 }
 
+// keeps reports whether this node is the one that is to keep what key names of the
+// registry, whoever is up now.
+func (r *router) keeps(registry, key string) bool {
+	v := r.view()
+	able := r.askers.of(v, registry).members
+	owners, n := v.Ring.Owners(key)
+	for _, o := range owners[:n] {
+		if able[o.ID] {
+			return o.ID == v.Self.ID
+		}
+	}
+	return standIn(v, able, key, func(string) bool { return true }) == v.Self.ID
+}
+
 // asking is who may ask the registry now.
 func (r *router) asking(registry string) asking { return r.askers.of(r.view(), registry) }
 

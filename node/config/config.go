@@ -159,6 +159,7 @@ type Cluster struct {
 	PeerTLS   bool     // TLS between nodes
 	Egress    bool     // this node may contact registries itself
 	Zone      string   // shown to people, may be ""
+	Copies    int      // on how many nodes what only one has is kept: 1 or 2
 
 	// Cleared once they are in Secrets, because fmt prints unexported fields too.
 	secret     Secret

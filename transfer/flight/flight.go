@@ -56,7 +56,8 @@ type flightKey struct {
 
 // Flights are the downloads under way. What an entry says is guarded by mu too.
 type Flights struct {
-	cfg Config
+	cfg  Config
+	pace *pace // see takecopy.go
 
 	mu       sync.Mutex // guards the fields below; never held during I/O
 	flights  map[flightKey]*entry
@@ -120,7 +121,7 @@ const (
 
 // New returns Flights. They end with cfg.Life.
 func New(cfg Config) *Flights {
-	f := &Flights{cfg: cfg, flights: map[flightKey]*entry{}}
+	f := &Flights{cfg: cfg, pace: newPace(), flights: map[flightKey]*entry{}}
 	f.intents, _ = simplelru.NewLRU[oci.Content, intent](maxIntents, nil) // the sizes are right
 	f.landed, _ = simplelru.NewLRU[oci.Content, uint64](maxLanded, nil)
 	return f

@@ -121,6 +121,7 @@ func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
 	}
+	f.ingest.Own()
 	nodes := f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content)))
 	if !f.holders(nodes, yield) {
 		return

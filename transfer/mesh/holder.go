@@ -2,11 +2,15 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"oci-proxy/transfer/oci"
 )
+
+// ErrUnwanted: a node has no room for what it need not have.
+var ErrUnwanted = errors.New("this node has other use for its room")
 
 // A Holder is this node as the other members see it. No method makes a third node
 // get anything: this node asks the registry, and others only for what they hold or
@@ -40,6 +44,10 @@ type Holder interface {
 	Progress(ref oci.Ref) Progress
 	// Take takes the blob that another member offers, as Peer.Offer says.
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
+	// TakeCopy is Take for a blob that another member holds and goes on holding: slowly,
+	// and only into room that nothing else needs. If there is none the error is
+	// ErrUnwanted.
+	TakeCopy(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// Refused hears that the registry refused another member ref's repository.
 	Refused(ref oci.Ref)
 	// Lost hears that the registry told another member that it does not have what

@@ -192,7 +192,11 @@ func (a *answers) postOffer(w *reply, c *call) error {
 	if from == nil {
 		return errors.New("taking an offered blob: its sender can't be asked")
 	}
-	if err := a.cfg.Holder.Take(c.Context(), from, ref, o.MediaType); err != nil {
+	take := a.cfg.Holder.Take
+	if o.Copy {
+		take = a.cfg.Holder.TakeCopy
+	}
+	if err := take(c.Context(), from, ref, o.MediaType); err != nil {
 		return fmt.Errorf("taking an offered blob: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)

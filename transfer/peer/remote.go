@@ -243,16 +243,30 @@ type offer struct {
 	Registry  string `json:"registry"`
 	Digest    string `json:"digest"`
 	MediaType string `json:"media_type,omitempty"`
+	// Copy says that the sender goes on holding it. A member of an earlier version takes it
+	// as what it is to keep.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // Offer implements mesh.Peer. ctx alone bounds it, as the peer gets the whole
 // blob before it answers.
 func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
-	b, err := json.Marshal(offer{ref.Registry, ref.Digest.String(), mediaType})
+	return p.offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, false})
+}
+
+// OfferCopy asks a member to take a blob that this node goes on holding, behind all else
+// that it does. It is otherwise as mesh.Peer's Offer.
+func OfferCopy(ctx context.Context, c *Client, id string, ref oci.Ref, mediaType string) error {
+	return (&remote{c, id}).offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, true})
+}
+
+// offer makes an offer.
+func (p *remote) offer(ctx context.Context, o offer) error {
+	b, err := json.Marshal(o)
 	if err != nil || len(b) > maxOffer {
 		return p.client.fails(p.id, errors.New("the offer is too long"))
 	}
-	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: oci.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
+	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: oci.Ref{Registry: o.Registry}}, body: b}, maxJSON, 0)
 	return err
 }
 
