@@ -15,11 +15,13 @@ import (
 // strikes is how many minor failures within strikeTime count as a grave one.
 const strikes = 3
 
-// A health is that of one boot of a member. A member in quarantine is asked for
-// nothing but pings, unless there is nobody else.
+// A health is that of one boot of a member. A member in quarantine has lost its place on
+// routes: it gets nothing from a registry for others, unless there is nobody else. It is
+// still asked for what it holds: it may just be late.
 type health struct {
 	mu          sync.Mutex // guards the fields below; never held during I/O
 	quarantined bool
+	silent      bool          // it did not answer its last ping
 	quarantine  time.Duration // until the next ping
 	back        time.Time     // when it was last found alive
 	minor       [strikes - 1]time.Time
@@ -62,13 +64,14 @@ func (h *health) missed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.longer()
+	h.silent = true
 }
 
 // heal notes that a ping succeeded.
 func (h *health) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quarantined, h.back = false, time.Now()
+	h.quarantined, h.silent, h.back = false, false, time.Now()
 }
 
 // good reports whether the peer is not in quarantine.
@@ -76,6 +79,13 @@ func (h *health) good() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.quarantined
+}
+
+// hangs reports whether the peer is in quarantine and did not answer its last ping.
+func (h *health) hangs() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.quarantined && h.silent
 }
 
 // pause is how long the next ping waits.

@@ -64,6 +64,14 @@ func (b *links) healthy(id string) bool {
 	return known && (l == nil || !l.fits(m) || l.health.good())
 }
 
+// hangs reports whether a member is in quarantine and does not answer pings.
+func (b *links) hangs(id string) bool {
+	b.mu.Lock()
+	l := b.byID[id]
+	b.mu.Unlock()
+	return l != nil && l.health.hangs()
+}
+
 // sweep forgets members that are gone. It runs when a link is made.
 func (b *links) sweep() {
 	b.mu.Lock()
