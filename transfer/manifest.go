@@ -22,6 +22,7 @@ type manifests struct {
 	*rooms
 	parts   *parts
 	awaited *awaited
+	back    *handBack
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[manifestKey, *oci.Found]
 }
@@ -35,11 +36,12 @@ type manifestKey struct {
 // keyOf is the key of a request for a digest.
 func keyOf(q grants.Request) manifestKey { return manifestKey{q.Registry, q.Repository, q.Digest} }
 
-func newManifests(r *rooms) *manifests {
+func newManifests(r *rooms, back *handBack) *manifests {
 	return &manifests{
 		rooms:      r,
 		parts:      newParts(r),
 		awaited:    newAwaited(),
+		back:       back,
 		forClients: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 		forMembers: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 	}
@@ -263,6 +265,9 @@ func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest
 	}
 	found := &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}
 	m.hand(q, found, stored, claim)
+	if stored {
+		m.back.offer(q, got.MediaType)
+	}
 	return found, nil
 }
 

@@ -118,6 +118,14 @@ func (n *meshNode) Route(_, key string) []mesh.Peer {
 	return out
 }
 
+// Owner implements transfer.Mesh.
+func (n *meshNode) Owner(_, key string) mesh.Peer {
+	if first := n.known().route(key)[0]; first != n.id {
+		return &fakePeer{n.mesh.nodes[first], n}
+	}
+	return nil
+}
+
 // Holders implements transfer.Mesh.
 func (n *meshNode) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer

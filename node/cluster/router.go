@@ -62,6 +62,16 @@ func (r *router) Route(registry, key string) []mesh.Peer {
 	return out
 }
 
+// Owner implements mesh.Router.
+func (r *router) Owner(registry, key string) mesh.Peer {
+	v := r.view()
+	ids := route(v, r.askers.of(v, registry).members, key, func(string) bool { return true })
+	if len(ids) == 0 || ids[0] == v.Self.ID {
+		return nil
+	}
+	return r.client.Peer(ids[0])
+}
+
 // Holders implements mesh.Router.
 func (r *router) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer

@@ -63,6 +63,7 @@ type alone struct{}
 
 func (alone) Self() string                  { return "" }
 func (alone) Route(string, string) []Peer   { return []Peer{nil} }
+func (alone) Owner(string, string) Peer     { return nil }
 func (alone) Holders(string, string) []Peer { return nil }
 func (alone) Peer(string) Peer              { return nil }
 func (alone) Members() []Peer               { return nil }
@@ -81,6 +82,9 @@ func (m *Mesh) Members() []Peer { return m.cfg.Router.Members() }
 
 // Peer returns the member of that id, as Router.Peer does.
 func (m *Mesh) Peer(id string) Peer { return m.cfg.Router.Peer(id) }
+
+// Owner returns the other member whose the content is, as Router.Owner does.
+func (m *Mesh) Owner(c oci.Content) Peer { return m.cfg.Router.Owner(c.Registry, c.Digest.String()) }
 
 // Holders lists the other members to ask whether they hold the content, as Router.Holders
 // does.
