@@ -63,6 +63,9 @@ const (
 	// maxCrawlDoubts is that for a link that seems to crawl while this node or the peer is
 	// late: one that hardly ever gets a processor reads or sends little, at any link.
 	maxCrawlDoubts = 20
+	// maxHeldDoubts is how often it is put off that a peer hangs which has just said that it
+	// has the blob, unless gossip says that it is dead: the next source is the registry.
+	maxHeldDoubts = 2
 	// lateAnswer is after how long a peer's answer shows that the peer is late. What else
 	// it sends is then late too.
 	lateAnswer = 150 * time.Millisecond
@@ -169,6 +172,9 @@ func (w *Watch) run(ctx context.Context) {
 			continue
 		case errors.Is(err, ErrDrips):
 		case errors.Is(err, ErrCrawls) && doubts < maxCrawlDoubts && took > lateAnswer:
+			doubts++
+			continue
+		case errors.Is(err, ErrHangs) && w.held && doubts < maxHeldDoubts && w.mesh.Peer(w.peer.ID()) != nil:
 			doubts++
 			continue
 		case doubts < doubtsOf(err) && max(late, w.mesh.lateness(ctx)) > lateBy:

@@ -81,11 +81,27 @@ func (h *health) good() bool {
 	return !h.quarantined
 }
 
-// hangs reports whether the peer is in quarantine and did not answer its last ping.
-func (h *health) hangs() bool {
+// A pulse is how soon a peer may be expected to answer.
+type pulse int
+
+const (
+	well pulse = iota
+	late       // it has been late within strikeTime, or is in quarantine
+	hung       // it is in quarantine, and did not answer its last ping
+)
+
+// pulse tells how soon the peer may be expected to answer.
+func (h *health) pulse() pulse {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.quarantined && h.silent
+	switch {
+	case h.quarantined && h.silent:
+		return hung
+	case h.quarantined, time.Since(h.minor[strikes-2]) < strikeTime:
+		return late
+	default:
+		return well
+	}
 }
 
 // pause is how long the next ping waits.

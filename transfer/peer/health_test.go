@@ -228,3 +228,35 @@ func TestNothingNeedlessIsSent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A member that has been late is waited for longer, until it does not answer a ping: then
+// it hangs, until it answers one.
+func TestPulse(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, w *cable, _ *members) {
+		want := func(p pulse) {
+			t.Helper()
+			if got := c.links.pulse("b"); got != p {
+				t.Errorf("its pulse is %d, want %d", got, p)
+			}
+		}
+		want(well) // nobody has asked it
+		if err := ask1(c); err != nil {
+			t.Fatal(err)
+		}
+		want(well)
+		l := linksOf(c)["b"]
+		_ = c.garbled(l, errLate)
+		want(late)
+		time.Sleep(31 * time.Second) // in the bubble
+		want(well)
+		w.set(true)
+		c.Peer("b").Fault(errLate)
+		want(late)
+		time.Sleep(3 * time.Second) // in the bubble
+		want(hung)
+		w.set(false)
+		time.Sleep(10 * time.Second) // in the bubble
+		want(well)
+	})
+}

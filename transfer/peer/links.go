@@ -64,12 +64,15 @@ func (b *links) healthy(id string) bool {
 	return known && (l == nil || !l.fits(m) || l.health.good())
 }
 
-// hangs reports whether a member is in quarantine and does not answer pings.
-func (b *links) hangs(id string) bool {
+// pulse tells how soon a member may be expected to answer.
+func (b *links) pulse(id string) pulse {
 	b.mu.Lock()
 	l := b.byID[id]
 	b.mu.Unlock()
-	return l != nil && l.health.hangs()
+	if l == nil {
+		return well
+	}
+	return l.health.pulse()
 }
 
 // sweep forgets members that are gone. It runs when a link is made.

@@ -120,11 +120,14 @@ func (b *body) spent() bool {
 	return err == nil && p.Offset <= b.at
 }
 
-// Peek implements mesh.Peer. It takes at most a second of what this node is awake, 250 ms
-// if the member hangs.
+// Peek implements mesh.Peer. It takes at most a second of what this node is awake, 2 s if
+// the member has been late, 250 ms if it hangs.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	most := p.client.times.peek
-	if p.client.links.hangs(p.id) {
+	switch p.client.links.pulse(p.id) {
+	case late:
+		most = p.client.times.progress
+	case hung:
 		most = p.client.times.hung
 	}
 	ctx, end := wait.Within(ctx, most, errLate)
