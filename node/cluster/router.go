@@ -175,7 +175,7 @@ func standIn(v *membership.View, able map[string]bool, key string, healthy func(
 
 // maxHolders is how many members are asked whether they hold something before a registry
 // is. In clusters of up to that size all are.
-const maxHolders = 32
+const maxHolders = 128
 
 // holders lists the ids of the other members to ask whether they hold what key names: its
 // owners, its owners in former rings, and then the others, in an order of the key's own.

@@ -208,6 +208,36 @@ func TestPeekNamesHoldersFirst(t *testing.T) {
 	}
 }
 
+// Of many members only so many are asked at a time, the first ones first, and no more once
+// one has the blob.
+func TestPeekAsksABoundedNumberAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newMesh(nil)
+		peers := make([]Peer, 3*peekWidth)
+		for i := range peers {
+			peers[i] = &member{id: "absent", peekTime: time.Second}
+		}
+		start := time.Now()
+		for range m.Peek(t.Context(), ref, peers) {
+			t.Error("nobody has it, and somebody answered")
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("three times as many as are asked at a time take %v", took)
+		}
+		peers[peekWidth-1] = &member{id: "held", presence: Held}
+		peers[peekWidth+1] = &member{id: "never asked", presence: Held}
+		start = time.Now()
+		for p := range m.Peek(t.Context(), ref, peers) {
+			if p.ID() != "held" || time.Since(start) > 0 {
+				t.Errorf("%s after %v", p.ID(), time.Since(start))
+			}
+			break
+		}
+		<-time.After(2 * time.Second) // those that were asked have answered
+	})
+}
+
 // Who has the blob is told at once, whoever else is late. One that is getting it is
 // followed a little later, and not before one that has it.
 func TestPeekDoesNotWaitForThoseThatAreLate(t *testing.T) {

@@ -12,20 +12,25 @@ import (
 // followed that is getting it. All nodes that are well answer sooner.
 const followAfter = 250 * time.Millisecond
 
+// peekWidth is how many nodes a peek asks at a time. Clusters of up to that size, and this
+// node, are asked in one round trip.
+const peekWidth = 32
+
 // An answer is what a node said to a peek.
 type answer struct {
 	from Peer
 	at   Presence
 }
 
-// Peek asks all of peers at once whether they have the blob. It returns those that hold
-// it, each as soon as it says so, and then those that can be followed. It ends when all
-// have answered, or been late; nobody waits for a slow one while another has the blob.
+// Peek asks peers, peekWidth at a time, whether they have the blob. It returns those that
+// hold it, each as soon as it says so, and then those that can be followed. It ends when
+// all have answered, or been late; nobody waits for a slow one while another has the blob.
 func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
 	return func(yield func(Peer) bool) {
 		soon := time.NewTimer(followAfter)
 		defer soon.Stop()
-		said := m.peek(ctx, ref, peers)
+		said, enough := m.peek(ctx, ref, peers)
+		defer enough()
 		var arriving []Peer
 		for left, follow := len(peers), false; left > 0 || len(arriving) > 0; {
 			if len(arriving) > 0 && (follow || left == 0) {
@@ -54,7 +59,8 @@ func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Pee
 // Held is Peek for those that hold the blob.
 func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
 	return func(yield func(Peer) bool) {
-		said := m.peek(ctx, ref, peers)
+		said, enough := m.peek(ctx, ref, peers)
+		defer enough()
 		for range peers {
 			if a := <-said; a.at == Held && !yield(a.from) {
 				return
@@ -63,19 +69,34 @@ func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Pee
 	}
 }
 
-// peek asks all of peers at once whether they have the blob. Each answers once; one that
-// fails to is taken for one that does not have it.
-func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) <-chan answer {
+// peek asks peers, in their order, whether they have the blob. Each answers once. Those
+// that were not asked before enough is called are not asked any more.
+func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan answer, enough func()) {
 	said := make(chan answer, len(peers)) // so that nobody waits for who reads no more
-	for _, p := range peers {
-		go func() {
-			at, err := p.Peek(ctx, ref)
-			if err != nil {
-				m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
-				at = Absent
+	slots, end := make(chan struct{}, peekWidth), make(chan struct{})
+	go func() {
+		for _, p := range peers {
+			select {
+			case slots <- struct{}{}:
+			case <-end:
+				return
 			}
-			said <- answer{p, at}
-		}()
+			go func() {
+				said <- answer{p, m.presence(ctx, ref, p)}
+				<-slots
+			}()
+		}
+	}()
+	return said, func() { close(end) }
+}
+
+// presence asks one node whether it has the blob. One that fails to answer is taken for one
+// that does not.
+func (m *Mesh) presence(ctx context.Context, ref oci.Ref, p Peer) Presence {
+	at, err := p.Peek(ctx, ref)
+	if err != nil {
+		m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
+		return Absent
 	}
-	return said
+	return at
 }
