@@ -71,7 +71,7 @@ func (f *filler) run() {
 	f.ingest.Abort(err)
 	if err == nil {
 		archive(f)
-		f.tellGot()
+		tellGot(f)
 	}
 	span.Set("server.address", f.Host())
 	span.Count("oci_proxy.bytes", f.ingest.Offset())
@@ -81,7 +81,7 @@ func (f *filler) run() {
 
 // tellGot tells of the blob if the shard has it, and all or part of it came from the
 // registry: then this node led.
-func (f *filler) tellGot() {
+func tellGot(f *filler) {
 	if hear := f.cfg().Got; hear != nil && len(f.brought) > 0 && f.ingest.Stored() {
 		hear(f.request)
 	}
