@@ -121,7 +121,7 @@ func (b *body) spent() bool {
 }
 
 // Peek implements mesh.Peer. It takes at most a second of what this node is awake, 2 s if
-// the member has been late, 250 ms if it hangs.
+// the member has been late, 100 ms if it hangs.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	most := p.client.times.peek
 	switch p.client.links.pulse(p.id) {

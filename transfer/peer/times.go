@@ -28,7 +28,7 @@ const (
 	// late is waited for as long as for a sign of life.
 	peekTime = time.Second
 	// hungTime bounds the peek at a member in quarantine that did not answer its last ping.
-	hungTime = 250 * time.Millisecond
+	hungTime = 100 * time.Millisecond
 	// progressTime bounds the wait for a sign of life, and a peek at a member that was late.
 	progressTime = 2 * time.Second
 	// busyTime is how long a busy peer is asked again. It is shorter than

@@ -10,7 +10,7 @@ func TestTimesAreThoseOfTheProtocol(t *testing.T) {
 	t.Parallel()
 	c := NewClient(ClientConfig{})
 	defer c.Close()
-	if want := (times{39 * time.Second, time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
+	if want := (times{39 * time.Second, time.Second, 100 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
 		t.Errorf("%+v, want %+v", c.times, want)
 	}
 	if c.links.handshake != handshakeTime {
