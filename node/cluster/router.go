@@ -15,6 +15,7 @@ type peers interface {
 	Peer(id string) mesh.Peer
 	Relayer(id string) mesh.Relayer
 	Healthy(id string) bool
+	Lies(id string) bool
 }
 
 // A router tells whom to ask: it puts together what gossip knows of the members
@@ -31,6 +32,15 @@ func (r *router) Self() string { return r.view().Self.ID }
 
 // Peer implements mesh.Router.
 func (r *router) Peer(id string) mesh.Peer {
+	if r.client.Lies(id) {
+		return nil
+	}
+	return r.anyPeer(id)
+}
+
+// anyPeer is Peer for any member. It answers, too, for one that has just asked this node:
+// that one lives.
+func (r *router) anyPeer(id string) mesh.Peer {
 	if id != r.Self() && r.alive(id) {
 		return r.client.Peer(id)
 	}
@@ -75,7 +85,7 @@ func (r *router) Owner(registry, key string) mesh.Peer {
 // Holders implements mesh.Router.
 func (r *router) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	for _, id := range holders(r.view(), key, r.client.Healthy) {
+	for _, id := range holders(r.view(), key, r.client.Healthy, r.client.Lies) {
 		out = append(out, r.client.Peer(id))
 	}
 	return out
@@ -179,12 +189,13 @@ const maxHolders = 128
 
 // holders lists the ids of the other members to ask whether they hold what key names: its
 // owners, its owners in former rings, and then the others, in an order of the key's own.
-// Those that are not healthy come last among each: they may hold it all the same.
-func holders(v *membership.View, key string, healthy func(id string) bool) []string {
+// Those that are not healthy come last among each: they may hold it all the same. Those that
+// lied are left out.
+func holders(v *membership.View, key string, healthy, lies func(id string) bool) []string {
 	var ids []string
 	add := func(id string) {
 		one, ok := v.Member(id)
-		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) {
+		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) && !lies(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -22,10 +22,10 @@ type Router interface {
 	// Holders lists the other members to ask whether they hold what key names before
 	// the registry is: first those next to it on the ring and its former owners, then
 	// others, up to a bound that clusters of some size do not reach. Those that are
-	// quarantined are among them: they may just be late.
+	// quarantined are among them: they may just be late. Those that lied are not.
 	Holders(registry, key string) []Peer
 	// Peer returns the member of that id. It returns nil if the member is unknown,
-	// down or this node.
+	// down, quarantined for lies or this node.
 	Peer(id string) Peer
 	// Members lists all other members that are alive.
 	Members() []Peer

@@ -17,11 +17,12 @@ const strikes = 3
 
 // A health is that of one boot of a member. A member in quarantine has lost its place on
 // routes: it gets nothing from a registry for others, unless there is nobody else. It is
-// still asked for what it holds: it may just be late.
+// still asked for what it holds: it may just be late. One that lied is not.
 type health struct {
 	mu          sync.Mutex // guards the fields below; never held during I/O
 	quarantined bool
 	silent      bool          // it did not answer its last ping
+	lied        bool          // since it sent what cannot be true
 	quarantine  time.Duration // until the next ping
 	back        time.Time     // when it was last found alive
 	minor       [strikes - 1]time.Time
@@ -71,7 +72,21 @@ func (h *health) missed() {
 func (h *health) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quarantined, h.silent, h.back = false, false, time.Now()
+	h.quarantined, h.silent, h.lied, h.back = false, false, false, time.Now()
+}
+
+// lie notes that the peer, which is put in quarantine for it, sent what cannot be true.
+func (h *health) lie() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lied = true
+}
+
+// lies reports whether the peer is in quarantine since it sent what cannot be true.
+func (h *health) lies() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lied
 }
 
 // good reports whether the peer is not in quarantine.
@@ -121,6 +136,9 @@ func isGrave(err error) bool {
 // strike notes that the link's peer failed with err. The failure that puts it in
 // quarantine also begins the pings.
 func (c *Client) strike(l *link, grave bool, err error) {
+	if errors.Is(err, mesh.ErrLies) {
+		l.health.lie()
+	}
 	if l.life.Err() != nil || !l.health.fail(grave, errors.Is(err, mesh.ErrCrawls)) {
 		return // a link that was given up tells nothing about the peer as it is now
 	}

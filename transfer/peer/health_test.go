@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/mesh"
 )
 
 // A cable is a network in memory, for tests with virtual time. While refuse is set, it
@@ -258,5 +260,27 @@ func TestPulse(t *testing.T) {
 		w.set(false)
 		time.Sleep(10 * time.Second) // in the bubble
 		want(well)
+	})
+}
+
+// One that lied is known as such until it is well again, even if it was in quarantine.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, _ *cable, _ *members) {
+		if err := ask1(c); err != nil || c.Lies("b") {
+			t.Fatal(err, c.Lies("b"))
+		}
+		c.Peer("b").Fault(errLate)
+		if c.Healthy("b") || c.Lies("b") {
+			t.Error("one that is late counts as one that lied")
+		}
+		c.Peer("b").Fault(mesh.ErrLies)
+		if c.Healthy("b") || !c.Lies("b") {
+			t.Error("it lied, and that is not known")
+		}
+		time.Sleep(3 * time.Second) // in the bubble
+		if !c.Healthy("b") || c.Lies("b") {
+			t.Error("it is well again, and counts as one that lied")
+		}
 	})
 }

@@ -64,6 +64,15 @@ func (b *links) healthy(id string) bool {
 	return known && (l == nil || !l.fits(m) || l.health.good())
 }
 
+// lies reports whether a member is in quarantine for lies.
+func (b *links) lies(id string) bool {
+	m, known := b.member(id)
+	b.mu.Lock()
+	l := b.byID[id]
+	b.mu.Unlock()
+	return known && l != nil && l.fits(m) && l.health.lies()
+}
+
 // pulse tells how soon a member may be expected to answer.
 func (b *links) pulse(id string) pulse {
 	b.mu.Lock()
