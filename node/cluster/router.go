@@ -15,7 +15,6 @@ type peers interface {
 	Peer(id string) mesh.Peer
 	Relayer(id string) mesh.Relayer
 	Healthy(id string) bool
-	Lies(id string) bool
 }
 
 // A router tells whom to ask: it puts together what gossip knows of the members
@@ -24,6 +23,7 @@ type router struct {
 	view   func() *membership.View
 	alive  func(id string) bool // at this moment: the view is a little behind
 	client peers
+	lies   func(id string) bool // whether a member is quarantined for that
 	askers *askers
 }
 
@@ -32,7 +32,7 @@ func (r *router) Self() string { return r.view().Self.ID }
 
 // Peer implements mesh.Router.
 func (r *router) Peer(id string) mesh.Peer {
-	if r.client.Lies(id) {
+	if r.lies(id) {
 		return nil
 	}
 	return r.anyPeer(id)
@@ -85,7 +85,7 @@ func (r *router) Owner(registry, key string) mesh.Peer {
 // Holders implements mesh.Router.
 func (r *router) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	for _, id := range holders(r.view(), key, r.client.Healthy, r.client.Lies) {
+	for _, id := range holders(r.view(), key, r.client.Healthy, r.lies) {
 		out = append(out, r.client.Peer(id))
 	}
 	return out

@@ -103,7 +103,7 @@ func (c *Client) Healthy(id string) bool { return c.links.healthy(id) }
 
 // Lies reports whether the member of that id is in quarantine since it sent what cannot be
 // true. Such a one is not asked what it holds.
-func (c *Client) Lies(id string) bool { return c.links.lies(id) }
+func Lies(c *Client, id string) bool { return c.links.lies(id) }
 
 // Peer returns the member of that id as a mesh.Peer. It does no I/O and does not
 // check that there is such a member: if not, the calls fail.

@@ -267,19 +267,19 @@ func TestPulse(t *testing.T) {
 func TestLies(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *Client, _ *cable, _ *members) {
-		if err := ask1(c); err != nil || c.Lies("b") {
-			t.Fatal(err, c.Lies("b"))
+		if err := ask1(c); err != nil || Lies(c, "b") {
+			t.Fatal(err, Lies(c, "b"))
 		}
 		c.Peer("b").Fault(errLate)
-		if c.Healthy("b") || c.Lies("b") {
+		if c.Healthy("b") || Lies(c, "b") {
 			t.Error("one that is late counts as one that lied")
 		}
 		c.Peer("b").Fault(mesh.ErrLies)
-		if c.Healthy("b") || !c.Lies("b") {
+		if c.Healthy("b") || !Lies(c, "b") {
 			t.Error("it lied, and that is not known")
 		}
 		time.Sleep(3 * time.Second) // in the bubble
-		if !c.Healthy("b") || c.Lies("b") {
+		if !c.Healthy("b") || Lies(c, "b") {
 			t.Error("it is well again, and counts as one that lied")
 		}
 	})
