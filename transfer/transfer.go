@@ -55,6 +55,7 @@ type Fetcher struct {
 	tags      *tags
 	lists     *lists
 	relay     *relay
+	handBack  *handBack
 }
 
 // rooms are what all parts of a Fetcher work with.
@@ -97,13 +98,15 @@ func New(cfg Config) *Fetcher {
 		Passed: func(registry string) { r.counters.Of(registry).PeersPassed.Add(1) },
 	})
 	r.grants = grants.New(grants.Config{Upstream: cfg.Upstream, Mesh: r.mesh, Site: cfg.Site, Life: r.life, Within: answerWithin, Log: cfg.Log})
+	back := newHandBack(r)
 	r.flights = flight.New(flight.Config{
 		Upstream: cfg.Upstream, Archive: cfg.Archive, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
+		Got: func(q grants.Request) { back.offer(q, "") },
 	})
 	r.excerpts = excerpt.New(excerpt.Config{
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,
 	})
-	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
+	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r, back), handBack: back}
 	f.lists = newLists(r)
 	f.tags = newTags(r, f.manifests, f.lists.words)
 	f.relay = newRelay(r, f.hear)
@@ -133,6 +136,7 @@ func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 // kind Unavailable.
 func (f *Fetcher) Close(ctx context.Context) {
 	f.relay.close()
+	f.handBack.close()
 	f.life.Close(ctx)
 	f.grants.Close()
 }

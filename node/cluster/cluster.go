@@ -118,7 +118,8 @@ func Open(cfg Config) (*Cluster, error) {
 	if seen := cfg.Seams.View; seen != nil {
 		view = func() *membership.View { return seen(c.network.members.View()) }
 	}
-	c.router = &router{view: view, alive: c.network.alive, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
+	client := c.network.client
+	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured)}
 	c.marks = newMarks(c.network.members.View)
 	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))

@@ -71,11 +71,20 @@ func (f *filler) run() {
 	f.ingest.Abort(err)
 	if err == nil {
 		archive(f)
+		tellGot(f)
 	}
 	span.Set("server.address", f.Host())
 	span.Count("oci_proxy.bytes", f.ingest.Offset())
 	span.End(err)
 	f.report(err, time.Since(start))
+}
+
+// tellGot tells of the blob if the shard has it, and all or part of it came from the
+// registry: then this node led.
+func tellGot(f *filler) {
+	if hear := f.cfg().Got; hear != nil && len(f.brought) > 0 && f.ingest.Stored() {
+		hear(f.request)
+	}
 }
 
 // archive offers the blob to the archive, if the shard has it and it is this node's to get.

@@ -29,7 +29,7 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// Config is what Flights work with. All fields are needed.
+// Config is what Flights work with. All fields but Got are needed.
 type Config struct {
 	Upstream oci.Upstream
 	Archive  oci.Archive
@@ -39,7 +39,8 @@ type Config struct {
 	Counters *count.Book
 	Sizes    *Sizes
 	Log      *slog.Logger
-	Stall    time.Duration // how long a download may stand still before it is tried again
+	Got      func(grants.Request) // hears of each blob that the shard has from a registry since this node led
+	Stall    time.Duration        // how long a download may stand still before it is tried again
 }
 
 // A flightKey says which requests share a flight: those for one digest of one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -122,12 +123,11 @@ func (f *filler) lead(yield func(source) bool) {
 		return
 	}
 	f.ingest.Own()
-	nodes := f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content)))
-	if !f.holders(nodes, yield) {
+	if !f.holders(f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content))), yield) {
 		return
 	}
 	if p := f.flights.settle(f.Flight, false); p != nil {
-		if !f.holders([]mesh.Peer{p}, yield) {
+		if !f.holders(slices.Values([]mesh.Peer{p}), yield) {
 			return
 		}
 		f.flights.settle(f.Flight, true)
@@ -138,11 +138,12 @@ func (f *filler) lead(yield func(source) bool) {
 // holders lists nodes that hold the blob, if what they hold may be shown for the
 // flight's request. A private registry is asked about that once at most; if it does
 // not vouch for the blob, it is left to the registry to say why.
-func (f *filler) holders(nodes []mesh.Peer, yield func(source) bool) bool {
-	if len(nodes) == 0 || !f.cfg().Grants.MayShow(f.ctx(), f.request, oci.BlobResource) {
-		return true
-	}
-	for _, p := range nodes {
+func (f *filler) holders(nodes iter.Seq[mesh.Peer], yield func(source) bool) bool {
+	shown := false
+	for p := range nodes {
+		if shown = shown || f.cfg().Grants.MayShow(f.ctx(), f.request, oci.BlobResource); !shown {
+			return true
+		}
 		if !yield(f.fromPeer(p, mesh.Terms{Held: true, Vouched: f.request.Private})) {
 			return false
 		}

@@ -16,11 +16,16 @@ type Router interface {
 	// would ask, then its stand-ins. nil stands for this node. Members that are
 	// down, or may not ask the registry, are left out.
 	Route(registry, key string) []Peer
-	// Holders lists the other members that may hold what key names although it is
-	// not theirs to get: the owner's neighbours, and its former owners.
+	// Owner returns the member that comes first on the route of what key names as soon as
+	// it is well, nil if that is this node or nobody.
+	Owner(registry, key string) Peer
+	// Holders lists the other members to ask whether they hold what key names before
+	// the registry is: first those next to it on the ring and its former owners, then
+	// others, up to a bound that clusters of some size do not reach. Those that are
+	// quarantined are among them: they may just be late. Those that lied are not.
 	Holders(registry, key string) []Peer
 	// Peer returns the member of that id. It returns nil if the member is unknown,
-	// down, quarantined or this node.
+	// down, quarantined for lies or this node.
 	Peer(id string) Peer
 	// Members lists all other members that are alive.
 	Members() []Peer

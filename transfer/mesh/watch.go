@@ -60,6 +60,15 @@ const (
 	lateBy = 20 * time.Millisecond
 	// maxDoubts is how often a verdict is put off because this node was late.
 	maxDoubts = 3
+	// maxCrawlDoubts is that for a link that seems to crawl while this node or the peer is
+	// late: one that hardly ever gets a processor reads or sends little, at any link.
+	maxCrawlDoubts = 20
+	// maxHeldDoubts is how often it is put off that a peer hangs which has just said that it
+	// has the blob, unless gossip says that it is dead: the next source is the registry.
+	maxHeldDoubts = 2
+	// lateAnswer is after how long a peer's answer shows that the peer is late. What else
+	// it sends is then late too.
+	lateAnswer = 150 * time.Millisecond
 )
 
 // A Watch looks at one request to a peer. It ends the request when the peer hangs
@@ -153,15 +162,22 @@ func (w *Watch) run(ctx context.Context) {
 			g.start = time.Now()
 			continue
 		}
-		late := time.Since(due)
+		late, asked := time.Since(due), time.Now()
 		err := w.judge(ctx, &g, came)
+		took := time.Since(asked)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			continue
 		case errors.Is(err, ErrDrips):
-		case doubts < maxDoubts && max(late, w.mesh.lateness(ctx)) > lateBy:
+		case errors.Is(err, ErrCrawls) && doubts < maxCrawlDoubts && took > lateAnswer:
+			doubts++
+			continue
+		case errors.Is(err, ErrHangs) && w.held && doubts < maxHeldDoubts && w.mesh.Peer(w.peer.ID()) != nil:
+			doubts++
+			continue
+		case doubts < doubtsOf(err) && max(late, w.mesh.lateness(ctx)) > lateBy:
 			doubts++
 			continue
 		default:
@@ -170,6 +186,14 @@ func (w *Watch) run(ctx context.Context) {
 		w.end(err)
 		return
 	}
+}
+
+// doubtsOf is how often the verdict err is put off.
+func doubtsOf(err error) int {
+	if errors.Is(err, ErrCrawls) {
+		return maxCrawlDoubts
+	}
+	return maxDoubts
 }
 
 // lateness returns how much later than asked for this node wakes a goroutine.

@@ -14,6 +14,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
@@ -119,11 +120,21 @@ func (b *body) spent() bool {
 	return err == nil && p.Offset <= b.at
 }
 
-// Peek implements mesh.Peer. It takes at most 250 ms.
+// Peek implements mesh.Peer. It takes at most a second of what this node is awake, 2 s if
+// the member has been late, 100 ms if it hangs.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
+	most := p.client.times.peek
+	switch p.client.links.pulse(p.id) {
+	case late:
+		most = p.client.times.progress
+	case hung:
+		most = p.client.times.hung
+	}
+	ctx, end := wait.Within(ctx, most, errLate)
+	defer end()
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: mesh.Terms{Held: true}},
-	}, 0, p.client.times.peek)
+	}, 0, 0)
 	if err != nil {
 		return mesh.Absent, err
 	}
@@ -134,16 +145,18 @@ func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	return presence, nil
 }
 
-// Progress implements mesh.Peer. It takes at most 2 s. Without a digest it
-// is a sign of life alone.
+// Progress implements mesh.Peer. It takes at most 2 s of what this node is awake. Without
+// a digest it is a sign of life alone.
 func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
+	ctx, end := wait.Within(ctx, p.client.times.progress, errLate)
+	defer end()
 	if ref.Digest == "" {
-		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, p.client.times.progress)
+		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, 0)
 		return mesh.Progress{}, err
 	}
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
-	}, maxJSON, p.client.times.progress)
+	}, maxJSON, 0)
 	if err != nil {
 		return mesh.Progress{}, err
 	}
