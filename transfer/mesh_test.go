@@ -197,6 +197,9 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	if err != nil {
 		return nil, err
 	}
+	if a.Feeding.Feeder != "" {
+		return &oci.Stream{At: a.At, Feeding: a.Feeding}, a.Close()
+	}
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 	go func() {
@@ -213,7 +216,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	}()
 	return &oci.Stream{
 		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
-		Hit: a.Origin != oci.Miss, Redirect: a.Redirect,
+		Hit: a.Origin != oci.Miss, Redirect: a.Redirect, Feeding: a.Feeding,
 	}, nil
 }
 
@@ -281,6 +284,11 @@ func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, er
 		return mesh.Progress{}, ctx.Err()
 	}
 	return p.node.Holder().Progress(ref), p.reach(ctx)
+}
+
+// Report implements transfer.Peer.
+func (p *fakePeer) Report(ctx context.Context, ref oci.Ref, how mesh.Report) (mesh.Progress, error) {
+	return p.node.Holder().Report(ref, how, p.from.name()), p.reach(ctx)
 }
 
 // Stat implements transfer.Peer.
