@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"oci-proxy/transfer/feed"
 	"oci-proxy/transfer/flight"
@@ -25,7 +26,7 @@ func (h holder) feeding(q grants.Request, size int64, terms mesh.Terms, asker st
 		return p != nil && len(h.f.mesh.Trusted(q.Ref, []mesh.Peer{p})) > 0
 	}
 	own, feeder, by := h.f.trees.Place(spreads(q), feed.Asker{
-		ID: asker, Zone: terms.Feed.Zone, Not: terms.Feed.Not, Here: terms.Feed.Here, Usable: usable,
+		ID: asker, Zone: terms.Feed.Zone, Not: strings.Fields(terms.Feed.Not), Here: terms.Feed.Here, Usable: usable,
 	}, terms.Feed.Seat)
 	return oci.Feeding{Seat: own, Feeder: feeder.ID, By: by}
 }

@@ -24,6 +24,8 @@ type Snapshot struct {
 	Disagreeing  int              // members that say they have another ring
 	Quarantined  int              // members that are not asked
 	PeersPassed  map[string]int64 // by reason
+	SentOn       int64            // members that were sent on to another for a large blob
+	FeedersLeft  map[string]int64 // by reason
 	Pulls        Turns            // of clients
 	PullsRefused int64
 	FailedLogins int64

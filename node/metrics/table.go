@@ -41,6 +41,8 @@ var table = []metric{
 	single("flights", gauge, "Downloads of blobs under way.", func(s *Snapshot) int64 { return int64(s.Flights) }),
 	single("flight_followers", gauge, "Requests that wait for these downloads or read from them.", func(s *Snapshot) int64 { return int64(s.Followers) }),
 	{family{"peers_passed_over_total", counter, []string{"reason"}, "Members that could not help with a request, so that the next source was asked. Reason: failed, hangs, slow, lies, busy, lacks (it does not have it), registry (the registry fails there) or no_way (it does not reach the registry)."}, byName(func(s *Snapshot) map[string]int64 { return s.PeersPassed })},
+	single("members_sent_on_total", counter, "Members that asked this node for a large blob and were sent on to another, which gets it or has it by now.", func(s *Snapshot) int64 { return s.SentOn }),
+	{family{"feeders_left_total", counter, []string{"reason"}, "Members that fed this node a large blob, or were to, and were left for another. Reason: as above; failed: it may have left its own feeder; slow: others were fed far faster; lacks: it has it no more."}, byName(func(s *Snapshot) map[string]int64 { return s.FeedersLeft })},
 	single("peers_quarantined", gauge, "Members that failed, and are not asked until they answer a ping.", func(s *Snapshot) int64 { return int64(s.Quarantined) }),
 	{family{"members", gauge, []string{"state"}, "Members of the cluster, this node included: active, restarting, draining or down. Gone: died, and listed for a day."}, byName(func(s *Snapshot) map[string]int64 { return s.Members })},
 	single("ring_version", gauge, "A number that is equal on all nodes that place keys alike.", func(s *Snapshot) int64 { return int64(s.Ring >> 16) }), // a float has 53 bits

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"oci-proxy/transfer/feed"
@@ -81,7 +82,7 @@ func (d *diner) named() mesh.Peer {
 func (d *diner) fromRoot(here bool) source {
 	return source{peer: d.root, open: func(ctx context.Context, offset int64) (*oci.Stream, error) {
 		asked := time.Now()
-		ask := mesh.Feed{Asks: true, Here: here, Zone: d.cfg().Zone, Seat: d.chair.ask(), Not: d.not}
+		ask := mesh.Feed{Asks: true, Here: here, Zone: d.cfg().Zone, Seat: d.chair.ask(), Not: strings.Join(d.not, " ")}
 		s, err := d.open(ctx, d.root, offset, mesh.Terms{Feed: ask})
 		if err != nil {
 			d.chair.sit("")

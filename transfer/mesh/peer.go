@@ -98,11 +98,11 @@ type Terms struct {
 
 // Feed is what a member says that may be fed by another than the one it asks (transfer/feed).
 type Feed struct {
-	Asks bool     // it may be sent on,
-	Here bool     // but not this time
-	Zone string   // its zone
-	Seat string   // what it was told by, "" for nothing yet
-	Not  []string // ids of members that could not feed it
+	Asks bool   // it may be sent on,
+	Here bool   // but not this time
+	Zone string // its zone
+	Seat string // what it was told by, "" for nothing yet
+	Not  string // ids of members that could not feed it, with spaces between
 	// By goes with held content: the seat of the member that is asked, by which it feeds
 	// the asker.
 	By string

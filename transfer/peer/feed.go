@@ -40,9 +40,8 @@ func setFeed(v url.Values, f mesh.Feed, came int64) {
 	set(v, "zone", f.Zone)
 	set(v, "seat", f.Seat)
 	set(v, "by", f.By)
-	for _, id := range f.Not[max(0, len(f.Not)-maxNot):] { // those that came first may be better now
-		v.Add("not", id)
-	}
+	not := strings.Fields(f.Not)
+	set(v, "not", strings.Join(not[max(0, len(not)-maxNot):], " ")) // those that came first may be better now
 	if came > 0 {
 		v.Set("came", strconv.FormatInt(came, 10))
 	}
@@ -50,22 +49,23 @@ func setFeed(v url.Values, f mesh.Feed, came int64) {
 
 // readFeed reads what setFeed wrote.
 func readFeed(v url.Values) (f mesh.Feed, came int64, err error) {
-	for _, key := range []string{"feed", "zone", "seat", "by", "came"} {
+	for _, key := range []string{"feed", "zone", "seat", "by", "came", "not"} {
 		if len(v[key]) > 1 {
 			return f, 0, errQuery
 		}
 	}
 	how := v.Get("feed")
-	f = mesh.Feed{Asks: how == feedAsks || how == feedHere, Here: how == feedHere, Zone: v.Get("zone"), Seat: v.Get("seat"), By: v.Get("by"), Not: v["not"]}
+	f = mesh.Feed{Asks: how == feedAsks || how == feedHere, Here: how == feedHere, Zone: v.Get("zone"), Seat: v.Get("seat"), By: v.Get("by"), Not: v.Get("not")}
 	if in := v.Get("came"); in != "" {
 		if came, err = strconv.ParseInt(in, 10, 64); err != nil || came < 0 {
 			return f, 0, errQuery
 		}
 	}
-	wrong := func(id string) bool { return !isID(id) }
-	if len(f.Zone) > maxZone || !isSeat(f.Seat) || !isSeat(f.By) || len(f.Not) > maxNot || slices.ContainsFunc(f.Not, wrong) {
+	not, wrong := strings.Fields(f.Not), func(id string) bool { return !isID(id) }
+	if len(f.Zone) > maxZone || !isSeat(f.Seat) || !isSeat(f.By) || len(not) > maxNot || slices.ContainsFunc(not, wrong) {
 		return f, 0, errQuery
 	}
+	f.Not = strings.Join(not, " ")
 	return f, came, nil
 }
 
