@@ -44,6 +44,8 @@ type meshNode struct {
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
+	sent    atomic.Int64          // bytes of blobs that it sent to others
+	old     bool                  // it knows nothing of feeding
 }
 
 // A view is what a node knows of the ring. Nodes by number.
@@ -193,6 +195,9 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 			return nil, ctx.Err()
 		}
 	}
+	if p.node.old || p.from.old {
+		terms.Feed = mesh.Feed{}
+	}
 	a, err := p.node.Holder().Blob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
@@ -256,6 +261,7 @@ func (w *faulty) Write(b []byte) (int, error) {
 			piece[0]++
 		}
 		k, err := w.w.Write(piece)
+		w.node.sent.Add(int64(k))
 		n += k
 		w.sent += int64(k)
 		if err != nil {

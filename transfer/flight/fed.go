@@ -36,6 +36,7 @@ type diner struct {
 	not    []string    // members that could not feed it
 	feeder oci.Feeding // whom the root named last
 	at     time.Time   // since when what the root says holds
+	offset func() int64
 }
 
 // fed lists the root, and those that it names, until the root fails. It reports whether
@@ -44,7 +45,7 @@ func fed(f *filler, root mesh.Peer, yield func(source) bool) bool {
 	if told := f.cfg().Sizes.Get(f.key.Content); told >= 0 && told < feed.Least {
 		return yield(f.fromPeer(root, mesh.Terms{}))
 	}
-	d := &diner{filler: f, root: root}
+	d := &diner{filler: f, root: root, offset: f.ingest.Offset}
 	defer f.chair.sit("") // whoever it feeds has to ask anew as well
 	vain := 0
 	for round := 0; ; round++ {
@@ -141,9 +142,9 @@ func (b *ending) Close() error {
 // tell tells the root how far this node is, until the stream ends. If it may leave who sends,
 // it ends the stream itself where others are fed far better: the next may be as good as theirs.
 func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat string, mayLeave bool) {
-	for came := d.ingest.Offset(); wait.For(ctx, feed.Every) == nil; {
+	for came := d.offset(); wait.For(ctx, feed.Every) == nil; {
 		before := came
-		came = d.ingest.Offset()
+		came = d.offset()
 		at, err := d.root.Report(ctx, d.request.Ref, mesh.Report{Seat: seat, Came: came})
 		if err != nil {
 			continue // the feeder may be well
