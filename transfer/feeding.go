@@ -78,10 +78,3 @@ func (s serving) Send(ctx context.Context, w io.Writer, off, n int64) (int64, er
 	}()
 	return s.Answer.Send(ctx, w, off, n)
 }
-
-// SentOn returns how many members this node has sent on to another since start.
-func (f *Fetcher) SentOn() int64 { return f.trees.SentOn() }
-
-// FeedersLeft returns how many members that were to feed this node it has left since start,
-// by reason.
-func (f *Fetcher) FeedersLeft() map[string]int64 { return f.mesh.FeedersLeft() }

@@ -156,6 +156,13 @@ func (f *Fetcher) Expect(registry string) { f.counters.Of(registry) }
 // PeersPassed returns how many members were passed over since start, by reason.
 func (f *Fetcher) PeersPassed() map[string]int64 { return f.mesh.Passed() }
 
+// SentOn returns how many members this node has sent on to another since start.
+func (f *Fetcher) SentOn() int64 { return f.trees.SentOn() }
+
+// FeedersLeft returns how many members that were to feed this node it has left since start,
+// by reason.
+func (f *Fetcher) FeedersLeft() map[string]int64 { return f.mesh.FeedersLeft() }
+
 // Flights returns how many downloads are under way, and how many requests wait for them
 // or read from them.
 func (f *Fetcher) Flights() (flights, followers int) { return f.flights.Figures() }
