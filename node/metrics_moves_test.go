@@ -25,6 +25,8 @@ var still = map[string]string{
 	"oci_proxy_archive_objects_total":    "there is no bucket here; transfer/archive tests what is counted",
 	"oci_proxy_disk_free_bytes":          "the disk is everybody's",
 	"oci_proxy_ring_disagreeing_members": "members agree again at once; node/cluster tests it",
+	"oci_proxy_members_sent_on_total":    "it takes four nodes; TestMeshALargeBlobGoesFromNodeToNode looks at it",
+	"oci_proxy_feeders_left_total":       "it takes four nodes; TestMeshAFeederDies looks at it",
 }
 
 // A move is something that happens to a node, and the metrics that tell of it: name, then

@@ -143,6 +143,9 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 func fetching(n *Node, sites sites) (fetch transfer.Config, err error) {
 	n.egress = newEgress(n)
 	fetch = transfer.Config{Upstream: wayOut(n), Reaches: reaches(n), Site: sites.of, Log: n.log, Mesh: n.cluster.Router()}
+	if n.cfg.Cluster != nil {
+		fetch.Zone = n.cfg.Cluster.Zone
+	}
 	n.archive, err = newArchive(n.cfg, fetch.Upstream, func(registry string) bool { return sites.of(registry).Private }, n.log)
 	fetch.Archive = oci.NoArchive{}
 	if n.archive != nil {

@@ -25,6 +25,7 @@ func (p *reports) snapshot() *metrics.Snapshot {
 	}
 	copies := cluster.CopiesOf(p.cluster)
 	s.Copies, s.CopiedBytes, s.CopiesWaiting = map[string]int64{"made": copies.Made, "failed": copies.Failed}, copies.Bytes, copies.Waiting
+	s.SentOn, s.FeedersLeft = p.fetcher.SentOn(), p.fetcher.FeedersLeft()
 	s.Flights, s.Followers = p.fetcher.Flights()
 	for _, code := range health.Codes() {
 		s.Broken[string(code)] = false

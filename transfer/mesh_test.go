@@ -46,6 +46,8 @@ type meshNode struct {
 	asked   atomic.Int64          // how often others asked it for a tag
 	wide    bool                  // it peeks at all others, as in small clusters
 	lag     func() time.Duration  // how long a peek takes on its way there, and the answer back; nil: no time
+	sent    atomic.Int64          // bytes of blobs that it sent to others
+	old     bool                  // it knows nothing of feeding
 }
 
 // A view is what a node knows of the ring. Nodes by number.
@@ -209,9 +211,15 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 			return nil, ctx.Err()
 		}
 	}
+	if p.node.old || p.from.old {
+		terms.Feed = mesh.Feed{}
+	}
 	a, err := p.node.Holder().Blob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
+	}
+	if a.Feeding.Feeder != "" {
+		return &oci.Stream{At: a.At, Feeding: a.Feeding}, a.Close()
 	}
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
@@ -229,7 +237,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	}()
 	return &oci.Stream{
 		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
-		Hit: a.Origin != oci.Miss, Redirect: a.Redirect,
+		Hit: a.Origin != oci.Miss, Redirect: a.Redirect, Feeding: a.Feeding,
 	}, nil
 }
 
@@ -269,6 +277,7 @@ func (w *faulty) Write(b []byte) (int, error) {
 			piece[0]++
 		}
 		k, err := w.w.Write(piece)
+		w.node.sent.Add(int64(k))
 		n += k
 		w.sent += int64(k)
 		if err != nil {
@@ -306,6 +315,11 @@ func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, er
 		return mesh.Progress{}, ctx.Err()
 	}
 	return p.node.Holder().Progress(ref), p.reach(ctx)
+}
+
+// Report implements transfer.Peer.
+func (p *fakePeer) Report(ctx context.Context, ref oci.Ref, how mesh.Report) (mesh.Progress, error) {
+	return p.node.Holder().Report(ref, how, p.from.name()), p.reach(ctx)
 }
 
 // Stat implements transfer.Peer.

@@ -38,6 +38,8 @@ type Snapshot struct {
 	Archive       map[string]int64 // objects, by what happened to them
 	Broken        map[string]bool  // by the code of a degraded reason: all codes
 	Ready         bool
+	SentOn        int64            // members that were sent on to another for a large blob
+	FeedersLeft   map[string]int64 // by reason
 }
 
 // Turns are how many requests have a turn now, and how many wait for one.

@@ -165,7 +165,7 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 		f.coding.Store(&s.Coding)
 	}
 	s.At = f.request.When(oci.BlobResource, s.By, cmp.Or(s.At, asked))
-	if src.terms.Held {
+	if src.terms.Held && !src.fed {
 		s.At = f.cfg().Grants.At(f.request, oci.BlobResource) // nobody asked the registry for this
 	}
 	return s, body, nil

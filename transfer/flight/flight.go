@@ -40,6 +40,7 @@ type Config struct {
 	Sizes    *Sizes
 	Log      *slog.Logger
 	Got      func(grants.Request) // hears of each blob that the shard has from a registry since this node led
+	Zone     string               // this node's; may be ""
 	Stall    time.Duration        // how long a download may stand still before it is tried again
 }
 
@@ -83,6 +84,7 @@ type Flight struct {
 	began   time.Time
 	source  atomic.Pointer[oci.Provenance] // who delivers: Origin, Host, Via and At
 	coding  atomic.Pointer[string]         // what was odd about the encoding of a source, nil if nothing was
+	chair   chair                          // where it sits among those that want the blob
 	entry   *entry                         // for Flights
 }
 
@@ -183,7 +185,10 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 func (f *Flights) boardable(t *Ticket) *entry {
 	for _, leads := range []bool{true, false} {
 		e, ok := f.flights[flightKey{t.Content(), leads}]
-		if ok && t.mayBoard(e.Flight) && (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) {
+		if !ok || !t.mayBoard(e.Flight) {
+			continue
+		}
+		if (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) || t.sits(e.Flight) {
 			return e
 		}
 	}
@@ -268,10 +273,13 @@ func (f *Flights) Find(ref oci.Ref) *Flight {
 	return nil
 }
 
-// Sendable returns how many bytes of a blob can be sent from the leading flight
-// under way, 0 if there is none.
+// Sendable returns how many bytes of a blob can be sent to members from the flight under
+// way, 0 if there is none: from the leading one, else from one that may feed others.
 func (f *Flights) Sendable(c oci.Content) int64 {
 	if fl := f.at(flightKey{c, true}); fl != nil {
+		return fl.ingest.Sendable()
+	}
+	if fl := f.at(flightKey{c, false}); fl != nil && fl.chair.taken() {
 		return fl.ingest.Sendable()
 	}
 	return 0

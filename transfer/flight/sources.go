@@ -19,6 +19,7 @@ type source struct {
 	open  func(ctx context.Context, offset int64) (*oci.Stream, error)
 	peer  mesh.Peer  // nil: the registry, or a flight of this node
 	terms mesh.Terms // of the peer
+	fed   bool       // the peer was named by the one on the route
 	here  bool       // a flight of this node, whose bytes are counted already
 }
 
@@ -105,7 +106,7 @@ func (f *filler) sources() iter.Seq[source] {
 					f.lead(yield)
 					return
 				}
-				if !yield(f.fromPeer(p, mesh.Terms{})) {
+				if !fed(f, p, yield) {
 					return
 				}
 			}

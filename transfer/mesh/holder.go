@@ -42,6 +42,8 @@ type Holder interface {
 	Presence(ref oci.Ref, asker string) Presence
 	// Progress returns how far this node is with the blob.
 	Progress(ref oci.Ref) Progress
+	// Report is Progress for the member of the id asker, which tells how far it is itself.
+	Report(ref oci.Ref, how Report, asker string) Progress
 	// Take takes the blob that another member offers, as Peer.Offer says.
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// TakeCopy is Take for a blob that another member holds and goes on holding: slowly,
@@ -88,6 +90,7 @@ type Word struct {
 type Given struct {
 	oci.Provenance
 	Redirect string // where the registry sends the client; nothing can be sent then
+	Feeding  oci.Feeding
 	Blob
 }
 

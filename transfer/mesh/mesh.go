@@ -35,6 +35,7 @@ type Mesh struct {
 	self     string
 	suspects *suspects
 	passed   tally
+	left     tally                               // of those that fed this node
 	lateness func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 

@@ -57,21 +57,21 @@ func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh
 	if isPart(resp, terms.Part) {
 		return p.part(ctx, l, resp, ref, terms.Part, asked)
 	}
-	s, err := p.stream(resp, ref, offset, asked)
+	s, err := p.stream(resp, ref, offset, terms.Feed, asked)
 	if err != nil {
 		_ = resp.Body.Close() // nothing of it is wanted
 		return nil, c.garbled(l, err)
 	}
-	if s.Redirect != "" {
+	if s.Redirect != "" || s.Feeding.Feeder != "" {
 		_ = resp.Body.Close() // it has none
 		return s, nil
 	}
-	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset}
+	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset, fed: terms.Feed.By != ""}
 	return s, nil
 }
 
 // stream reads the header of a blob.
-func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked time.Time) (*oci.Stream, error) {
+func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, feed mesh.Feed, asked time.Time) (*oci.Stream, error) {
 	prov, err := readProvenance(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
@@ -83,6 +83,9 @@ func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked ti
 		}
 		s.Redirect = to
 		return s, nil
+	}
+	if s.Feeding, err = readFeeding(resp.Header, feed); err != nil || s.Feeding.Feeder != "" {
+		return s, err
 	}
 	s.Offset, s.Size, err = wire.ReadSpanFrom(resp, max(offset, 0))
 	return s, err
@@ -97,6 +100,7 @@ type body struct {
 	link *link
 	ref  oci.Ref
 	at   int64 // how many bytes of the blob came
+	fed  bool  // the peer feeds this node, until it leaves its own feeder
 }
 
 // Read implements io.Reader.
@@ -108,6 +112,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	err = fmt.Errorf("the blob broke off: %w", err)
 	c := b.peer.client
+	if b.fed { // it may be well, and whoever placed this node knows another
+		if cause := context.Cause(b.ctx); cause != nil {
+			err = cause
+		}
+		return n, c.fails(b.peer.id, err)
+	}
 	if !isGrave(err) && b.ctx.Err() == nil && b.spent() {
 		return n, c.fails(b.peer.id, err)
 	}
@@ -148,23 +158,13 @@ func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 // Progress implements mesh.Peer. It takes at most 2 s of what this node is awake. Without
 // a digest it is a sign of life alone.
 func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
-	ctx, end := wait.Within(ctx, p.client.times.progress, errLate)
-	defer end()
 	if ref.Digest == "" {
+		ctx, end := wait.Within(ctx, p.client.times.progress, errLate)
+		defer end()
 		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, 0)
 		return mesh.Progress{}, err
 	}
-	a, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
-	}, maxJSON, 0)
-	if err != nil {
-		return mesh.Progress{}, err
-	}
-	var got mesh.Progress
-	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 {
-		return mesh.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
-	}
-	return got, nil
+	return p.progress(ctx, query{Ref: ref})
 }
 
 // Stat implements mesh.Peer.
