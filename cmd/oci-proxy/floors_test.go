@@ -31,7 +31,7 @@ var floors = map[string][]string{
 	"node/rules":             {"node/config", "transfer/oci"},
 	"node/reply":             {},
 	"node/setup":             {},
-	"node/simulator":         {"node/cluster", "node/config", "node/figures", "node/membership", "node/membership/memnet", "ring", "transfer", "transfer/grants", "transfer/oci", "cache"},
+	"node/simulator":         {"node/cluster", "node/config", "node/figures", "node/membership", "node/membership/memnet", "ring", "transfer", "transfer/feed", "transfer/grants", "transfer/oci", "cache"},
 	"node/config":            {},
 	"node/membership":        {"node/health", "ring", "transfer/wait"},
 	"node/membership/memnet": {},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"oci-proxy/node/membership"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/oci"
 )
 
 // The ports of a host.
@@ -46,7 +48,18 @@ type running struct {
 	cluster *cluster.Cluster
 	fetcher *transfer.Fetcher
 	shard   *grants.Shard
+	end     context.CancelFunc
+	tasks   sync.WaitGroup
 }
+
+// copying is as node.copying.
+type copying struct {
+	oci.Archive
+	cluster *cluster.Cluster
+}
+
+// Offer implements oci.Archive.
+func (c copying) Offer(k oci.Kept) { cluster.Kept(c.cluster, k) }
 
 func (h *Host) up() bool               { return h.living.Load() }
 func (h *Host) view() *membership.View { return h.node.Load().cluster.Members().View() }
@@ -70,11 +83,14 @@ func (h *Host) start() error {
 		return errors.Join(fmt.Errorf("starting node %d: %w", h.i, err), n.shard.Close())
 	}
 	n.fetcher = transfer.New(transfer.Config{
-		Upstream: h.world.registry, Log: log, Mesh: n.cluster.Router(),
+		Upstream: h.world.registry, Archive: copying{oci.NoArchive{}, n.cluster}, Log: log, Mesh: n.cluster.Router(),
 		Site: func(string) grants.Site { return grants.Site{Shard: n.shard} },
 	})
 	n.cluster.Serve(n.fetcher.Holder(), cluster.Outlet{}, func() *figures.Node { return &figures.Node{} }, nil)
 	h.node.Store(n)
+	var ctx context.Context
+	ctx, n.end = context.WithCancel(context.Background())
+	n.tasks.Go(func() { cluster.KeepCopies(ctx, n.cluster) })
 	h.living.Store(true)
 	go func() {
 		n.cluster.AwaitOthers(context.Background())
@@ -161,6 +177,7 @@ func (h *Host) holds(d digest.Digest) bool {
 func (h *Host) restart(down time.Duration) error {
 	h.open.Store(false)
 	h.node.Load().cluster.Restarting(context.Background())
+	cluster.Secure(context.Background(), h.node.Load().cluster)
 	err := h.stop()
 	<-time.After(down)
 	return errors.Join(err, h.start())
@@ -179,6 +196,8 @@ func (h *Host) stop() error {
 	h.open.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	n.end()
+	n.tasks.Wait()
 	n.fetcher.Close(ctx)
 	h.world.stopped(n)
 	err := n.cluster.Close(ctx)
@@ -193,7 +212,9 @@ func (h *Host) kill() error {
 	h.open.Store(false)
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
+	n.end()
 	err := n.cluster.Kill()
+	n.tasks.Wait()
 	n.cluster.Client().Close()
 	n.fetcher.Close(now)
 	h.world.stopped(n)

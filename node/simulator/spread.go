@@ -19,18 +19,6 @@ type Plan interface {
 	Leave(rate, best float64, behind int64) bool
 }
 
-// OwnerFeedsAll is a Plan without any relay.
-type OwnerFeedsAll struct{}
-
-// Place implements Plan.
-func (OwnerFeedsAll) Place(int, string, []int) int { return 0 }
-
-// Told implements Plan.
-func (OwnerFeedsAll) Told(int, int64, time.Duration) float64 { return 0 }
-
-// Leave implements Plan.
-func (OwnerFeedsAll) Leave(float64, float64, int64) bool { return false }
-
 // A Spread is a layer that all machines but the owner ask for at about the same time.
 type Spread struct {
 	Seed     uint64
