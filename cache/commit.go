@@ -69,7 +69,10 @@ func (k *sink) enter() {
 	if isSmall {
 		k.noted = k.outline(k.mediaType, k.content.small)
 	}
-	err := k.allocator.retryFull(k.disk, k.registry, 0, k.place)
+	err := k.retryFull(k.disk, 0, k.place)
+	if k.unasked && errors.Is(err, errNoRoom) {
+		return
+	}
 	if k.dir.uses(k.disk) {
 		k.dir.note(err)
 	}

@@ -49,13 +49,14 @@ func (in *Ingest) Replica() { in.sink.replica = true }
 // Own takes Replica back, if no size has been told: this node has to keep the blob after all.
 func (in *Ingest) Own() {
 	if !in.Begun() {
-		in.sink.replica = false
+		in.sink.replica, in.sink.unasked = false, false
 	}
 }
 
 // Copy says, before the first byte, that nobody asked for the blob here. It is kept as a
-// Replica is; if own says that it is this node's to keep, it goes only after those.
-func (in *Ingest) Copy(own bool) { in.sink.replica, in.sink.own = true, own }
+// Replica is, but nothing goes for it where the disk is full before the bound is reached; if own
+// says that it is this node's to keep, it goes only after those.
+func (in *Ingest) Copy(own bool) { in.sink.replica, in.sink.unasked, in.sink.own = true, true, own }
 
 // Doubt says, before the first byte, that the size which will be told may be made
 // up. Room is then made as the bytes come, so that an announcement alone evicts

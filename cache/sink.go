@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -17,6 +18,7 @@ type sink struct {
 	ctx     context.Context
 	readers *stream
 	replica bool // another node's to keep, or nobody asked for it
+	unasked bool // with replica: nobody asked for it
 	own     bool // with replica: it is this node's to keep
 	doubted bool // its size may be made up
 
@@ -87,7 +89,7 @@ func (k *sink) openFile(n int64) {
 	}
 	k.disk, k.reserved = d, n
 	k.progress.next = k.written + partStep
-	err := k.allocator.retryFull(d, k.registry, n-k.written, func() error { return k.create(n) })
+	err := k.retryFull(d, n-k.written, func() error { return k.create(n) })
 	if err != nil {
 		k.pass(err)
 	}
@@ -99,6 +101,18 @@ func (k *sink) makeRoom(d *disk, n int64) error {
 		return k.allocator.makeRoomBeside(d, k.registry, n)
 	}
 	return k.allocator.makeRoom(d, k.registry, n)
+}
+
+// retryFull does something with the disk, and does it again once room is made if the disk is
+// full. What nobody asked for makes no room.
+func (k *sink) retryFull(d *disk, n int64, do func() error) error {
+	if !k.unasked {
+		return k.allocator.retryFull(d, k.registry, n, do)
+	}
+	if err := do(); !full(err) {
+		return err
+	}
+	return errNoRoom
 }
 
 // create creates the file, if it is not there, and sets n bytes aside for it.
@@ -122,7 +136,7 @@ func (k *sink) source() *source { return &source{k.file, []string{k.tmp, k.name.
 
 // pass goes on without the disk. err is the disk's error, if there was one.
 func (k *sink) pass(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoRoom) {
 		k.dir.note(err)
 		k.log.Warn("disk failed: blob is served without being cached", "digest", k.digest.String(), "error", err)
 	}
@@ -180,7 +194,7 @@ func (k *sink) toFile(p []byte) {
 		k.pass(nil)
 		return
 	}
-	err := k.allocator.retryFull(k.disk, k.registry, int64(len(p)), func() error { return k.file.write(p, k.written) })
+	err := k.retryFull(k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
 	if err != nil {
 		k.pass(err)
 	}

@@ -127,7 +127,7 @@ func TestMeshSecondCopyTakesNoRoom(t *testing.T) {
 	c.pull(1, own)
 	b := c.blobOf(0, 500_000)
 	c.pull(0, b)
-	c.await("nobody has taken it", func() bool { return c.copies(0).Failed == 1 })
+	c.await("nobody has taken it", func() bool { return c.copies(0).Failed >= 1 })
 	if n := c.holders(b); n != 1 {
 		t.Errorf("%d nodes hold it", n)
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -120,10 +121,14 @@ func (c *copies) watch(ctx context.Context) {
 			_ = wait.Until(ctx, changed, 0) // the loop sees ctx's end
 			continue
 		}
+		at = 0 // the way back to that ring is a change too
 		c.waiting.look(nil)
-		if c.settled(ctx, now) {
-			at = now
-			c.place(ctx)
+		if !c.settled(ctx, now) {
+			continue
+		}
+		if at = now; !c.place(ctx) {
+			_ = wait.Until(ctx, changed, unlistedPause) // the loop sees ctx's end
+			at = 0
 		}
 	}
 }
@@ -144,12 +149,15 @@ func (c *copies) settled(ctx context.Context, hash uint64) bool {
 	}
 }
 
-// place tells the shards what is this node's to keep, and looks at all that they hold.
-func (c *copies) place(ctx context.Context) {
+// place tells the shards what is this node's to keep, and looks at all that they hold. It
+// reports whether all could: the disk of one may fail.
+func (c *copies) place(ctx context.Context) (whole bool) {
 	var all []cache.Held
+	whole = true
 	for _, shard := range c.shards() {
-		if shard.Listed(ctx) != nil {
-			return
+		if !isListed(ctx, shard) {
+			whole = false
+			continue
 		}
 		shard.Stock().Place(func(registry string, d digest.Digest) bool { return !c.router.keeps(registry, d.String()) })
 		if c.on.Load() {
@@ -157,6 +165,14 @@ func (c *copies) place(ctx context.Context) {
 		}
 	}
 	c.waiting.look(all)
+	return whole
+}
+
+// isListed waits for a while until it is known what the shard holds, and reports whether it is.
+func isListed(ctx context.Context, shard *grants.Shard) bool {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	return shard.Listed(ctx) == nil
 }
 
 // work looks at one blob after the other, and rests for as long as each took.
@@ -168,7 +184,9 @@ func (c *copies) work(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		c.see(ctx, b, c.yield)
+		if c.see(ctx, b, c.yield); ctx.Err() != nil {
+			c.waiting.add(b, began) // it is secured before this node stops
+		}
 		_ = wait.For(ctx, min(time.Since(began), longestRest)) // the loop sees ctx's end
 	}
 }
@@ -188,19 +206,36 @@ func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Conte
 	if len(takers) == 0 {
 		return
 	}
+	err := c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	for tries := 1; isBusy(err) && tries < busyTries && wait.For(ctx, busyPause) == nil; tries++ {
+		err = c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	}
+	if err != nil {
+		c.failed.Add(1)
+		c.log.Debug("blob not copied to another member", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+		return
+	}
+	c.made.Add(1)
+	c.bytes.Add(b.Size)
+}
+
+// offerTo offers a copy of so many bytes to one member after the other, until one takes it.
+func (c *copies) offerTo(ctx context.Context, takers []mesh.Peer, ref oci.Ref, size int64, mediaType string, yield func(context.Context)) (err error) {
 	yield(ctx)
-	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(b.Size/leastRate)*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(size/leastRate)*time.Second)
 	defer cancel()
-	mediaType, err := shard.MediaType(b.Digest), error(nil)
 	for _, p := range takers {
 		if err = c.offer(ctx, p, ref, mediaType); err == nil {
-			c.made.Add(1)
-			c.bytes.Add(b.Size)
-			return
+			return nil
 		}
 	}
-	c.failed.Add(1)
-	c.log.Debug("blob not copied to another member", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+	return err
+}
+
+// isBusy reports whether a member takes as many others' copies as it may at the moment.
+func isBusy(err error) bool {
+	failed, ok := errors.AsType[*mesh.PeerError](err)
+	return ok && failed.Busy
 }
 
 // offer offers a copy to a member, and gives up when that shows no sign of life.
@@ -208,8 +243,11 @@ func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, mediaType 
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	go func() {
-		for wait.For(ctx, aliveStep) == nil {
-			if _, err := p.Progress(ctx, oci.Ref{}); err != nil {
+		for missed := 0; wait.For(ctx, aliveStep) == nil; {
+			_, err := p.Progress(ctx, oci.Ref{})
+			if missed++; err == nil {
+				missed = 0
+			} else if missed > 1 {
 				end(err)
 			}
 		}

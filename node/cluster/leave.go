@@ -33,6 +33,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 	if c.network == nil {
 		return HandedOver{}, ErrAlone
 	}
+	c.copies.on.Store(false) // all that is held goes to others now
 	c.network.members.Draining(ctx)
 	var done HandedOver
 	var mu sync.Mutex // guards done; never held during I/O

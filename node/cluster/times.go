@@ -45,6 +45,14 @@ const (
 	// how often it looks.
 	yieldTime = 5 * time.Second
 	yieldStep = 250 * time.Millisecond
+	// listTime is how long a shard is waited for that is being listed, and unlistedPause when
+	// one that was not is looked at again.
+	listTime      = 10 * time.Second
+	unlistedPause = time.Minute
+	// busyPause is when a member that took others' copies is offered one again, and busyTries
+	// how often it is offered in all.
+	busyPause = 10 * time.Second
+	busyTries = 5
 	// aliveStep is how often a member that takes a copy is asked for a sign of life.
 	aliveStep = 5 * time.Second
 	// longestRest bounds the rest between two blobs that are looked at.

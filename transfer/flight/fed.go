@@ -23,6 +23,11 @@ const (
 	// slowFeeders is how many feeders may have been left, for whatever reason, when one is
 	// left for being slow: where all are, it is this node.
 	slowFeeders = 2
+	// A feeder stands still if no more than stillBytes come between two reports, so often in a
+	// row, though the root is ahead by stillBehind.
+	stillReports = 5
+	stillBytes   = 64 << 10
+	stillBehind  = 4 << 20
 )
 
 // errSentOn: the node has the bytes, and named another to get them from.
@@ -46,7 +51,11 @@ func fed(f *filler, root mesh.Peer, yield func(source) bool) bool {
 		return yield(f.fromPeer(root, mesh.Terms{}))
 	}
 	d := &diner{filler: f, root: root, offset: f.ingest.Offset}
-	defer f.chair.sit("") // whoever it feeds has to ask anew as well
+	defer func() {
+		if f.outcome != nil { // else whoever it feeds gets the rest as soon as the digest is known
+			f.chair.sit("") // they have to ask anew as well
+		}
+	}()
 	vain := 0
 	for round := 0; ; round++ {
 		d.feeder = oci.Feeding{}
@@ -121,7 +130,7 @@ func (d *diner) open(ctx context.Context, p mesh.Peer, offset int64, terms mesh.
 	}
 	seat := cmp.Or(s.Feeding.Seat, d.feeder.Seat)
 	if seat != "" {
-		go d.tell(ctx, end, seat, terms.Feed.By != "" && len(d.not) < slowFeeders)
+		go d.tell(ctx, end, seat, terms.Feed.By != "", len(d.not) < slowFeeders)
 	}
 	s.Body = &ending{s.Body, end}
 	return s, nil
@@ -139,9 +148,11 @@ func (b *ending) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// tell tells the root how far this node is, until the stream ends. If it may leave who sends,
-// it ends the stream itself where others are fed far better: the next may be as good as theirs.
-func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat string, mayLeave bool) {
+// tell tells the root how far this node is, until the stream ends. It leaves a feeder that
+// stands still though the root is ahead, and, while fewer than slowFeeders were left, one where
+// others are fed far better: the next may be as good as theirs.
+func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat string, fed, choosy bool) {
+	still := 0
 	for came := d.offset(); wait.For(ctx, feed.Every) == nil; {
 		before := came
 		came = d.offset()
@@ -149,8 +160,11 @@ func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat stri
 		if err != nil {
 			continue // the feeder may be well
 		}
+		if still++; came-before > stillBytes {
+			still = 0
+		}
 		rate := float64(came-before) / feed.Every.Seconds()
-		if mayLeave && feed.Leave(rate, at.Best, at.Offset-came) {
+		if fed && (still >= stillReports && at.Offset-came > stillBehind || choosy && feed.Leave(rate, at.Best, at.Offset-came)) {
 			end(mesh.ErrSlow)
 			return
 		}

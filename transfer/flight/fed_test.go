@@ -53,12 +53,42 @@ func TestASlowFeederIsLeft(t *testing.T) {
 			context.AfterFunc(ctx, func() {})
 			stop := time.AfterFunc(5*feed.Every+time.Second, func() { end(nil) })
 			defer stop.Stop()
-			d.tell(ctx, end, "seat", test.mayLeave)
+			d.tell(ctx, end, "seat", true, test.mayLeave)
 			if left := errors.Is(context.Cause(ctx), mesh.ErrSlow); left != test.leaves {
 				t.Errorf("%s: left: %v", name, left)
 			}
 			if want := map[bool]int{true: 1, false: 5}[test.leaves]; len(root.heard) != want || root.heard[0] != (mesh.Report{Seat: "seat", Came: test.each}) {
 				t.Errorf("%s: the root heard %v", name, root.heard)
+			}
+		})
+	}
+}
+
+// A feeder that sends nothing though the root is ahead is left, however many were before; the
+// root is not, nor one that can't be ahead.
+func TestAFeederThatStandsStillIsLeft(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		ahead  int64
+		fed    bool
+		leaves bool
+	}{
+		"the root is ahead": {stillBehind + 1, true, true},
+		"nobody is ahead":   {stillBehind, true, false},
+		"the root sends":    {stillBehind + 1, false, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			root := &teller{says: mesh.Progress{Offset: test.ahead}}
+			d := &diner{filler: &filler{Flight: &Flight{}}, root: root, offset: func() int64 { return 0 }}
+			ctx, end := context.WithCancelCause(t.Context())
+			stop := time.AfterFunc(2*stillReports*feed.Every, func() { end(nil) })
+			defer stop.Stop()
+			d.tell(ctx, end, "seat", test.fed, false)
+			if left := errors.Is(context.Cause(ctx), mesh.ErrSlow); left != test.leaves {
+				t.Errorf("%s: left: %v", name, left)
+			}
+			if test.leaves && len(root.heard) != stillReports {
+				t.Errorf("%s: left after %d reports", name, len(root.heard))
 			}
 		})
 	}

@@ -9,7 +9,7 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-// ErrUnwanted: a node has no room for what it need not have.
+// ErrUnwanted says that a node has no room for what it need not have.
 var ErrUnwanted = errors.New("this node has other use for its room")
 
 // A Holder is this node as the other members see it. No method makes a third node

@@ -64,10 +64,13 @@ const (
 	maxDoubts = 3
 	// maxCrawlDoubts is that for a link that seems to crawl while this node or the peer is
 	// late: one that hardly ever gets a processor reads or sends little, at any link.
-	maxCrawlDoubts = 20
+	maxCrawlDoubts = 8
 	// maxHeldDoubts is how often it is put off that a peer hangs which has just said that it
 	// has the blob, unless gossip says that it is dead: the next source is the registry.
 	maxHeldDoubts = 2
+	// doubtsWithin is after how long no verdict on a peer is put off any more whose answer has
+	// not begun: there must be time for others.
+	doubtsWithin = 12 * time.Second
 	// lateAnswer is after how long a peer's answer shows that the peer is late. What else
 	// it sends is then late too.
 	lateAnswer = 150 * time.Millisecond
@@ -173,6 +176,8 @@ func (w *Watch) run(ctx context.Context) {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrDrips):
+		case !w.opened.Load() && time.Since(w.began) > doubtsWithin:
+			w.peer.Fault(err)
 		case errors.Is(err, ErrCrawls) && doubts < maxCrawlDoubts && took > lateAnswer:
 			doubts++
 			continue
