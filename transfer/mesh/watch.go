@@ -64,7 +64,7 @@ const (
 	maxDoubts = 3
 	// maxCrawlDoubts is that for a link that seems to crawl while this node or the peer is
 	// late: one that hardly ever gets a processor reads or sends little, at any link.
-	maxCrawlDoubts = 8
+	maxCrawlDoubts = 20
 	// maxHeldDoubts is how often it is put off that a peer hangs which has just said that it
 	// has the blob, unless gossip says that it is dead: the next source is the registry.
 	maxHeldDoubts = 2
@@ -178,13 +178,13 @@ func (w *Watch) run(ctx context.Context) {
 		case errors.Is(err, ErrDrips):
 		case !w.opened.Load() && time.Since(w.began) > doubtsWithin:
 			w.peer.Fault(err)
-		case errors.Is(err, ErrCrawls) && doubts < maxCrawlDoubts && took > lateAnswer:
+		case errors.Is(err, ErrCrawls) && doubts < doubtsOf(err, &g) && took > lateAnswer:
 			doubts++
 			continue
 		case errors.Is(err, ErrHangs) && w.held && doubts < maxHeldDoubts && w.mesh.Peer(w.peer.ID()) != nil:
 			doubts++
 			continue
-		case doubts < doubtsOf(err) && max(late, w.mesh.lateness(ctx)) > lateBy:
+		case doubts < doubtsOf(err, &g) && max(late, w.mesh.lateness(ctx)) > lateBy:
 			doubts++
 			continue
 		default:
@@ -195,9 +195,9 @@ func (w *Watch) run(ctx context.Context) {
 	}
 }
 
-// doubtsOf is how often the verdict err is put off.
-func doubtsOf(err error) int {
-	if errors.Is(err, ErrCrawls) {
+// doubtsOf is how often the verdict err is put off. A stream without a byte does not crawl.
+func doubtsOf(err error, g *gaze) int {
+	if errors.Is(err, ErrCrawls) && !g.stood {
 		return maxCrawlDoubts
 	}
 	return maxDoubts
@@ -220,6 +220,7 @@ type gaze struct {
 	last       int64     // bytes at the last look
 	step       int64     // bytes that came between that look and the one before
 	still      int       // looks without a byte
+	stood      bool      // the last verdict was on a stream without a byte
 	start      time.Time // when measuring the speed began; zero: not yet
 	sinceStart int64     // bytes then
 	long       time.Time // when measuring drips began
@@ -246,13 +247,14 @@ func (w *Watch) judge(ctx context.Context, g *gaze, came int64) error {
 	switch {
 	case g.still >= stillFor:
 		err := w.ask(ctx, came, false)
+		g.stood = true
 		if g.still == stillFor && errors.Is(err, ErrCrawls) {
 			return nil // what it has may be on its way: one more look
 		}
 		g.still, g.start, g.sinceStart = 0, time.Now(), came
 		return err
 	case w.crawls(g, came) && !picksUp:
-		g.start, g.sinceStart = time.Now(), came
+		g.start, g.sinceStart, g.stood = time.Now(), came, false
 		return w.ask(ctx, came, true)
 	}
 	return nil
