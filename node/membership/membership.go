@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ import (
 
 	"oci-proxy/node/health"
 	"oci-proxy/ring"
+	"oci-proxy/transfer/wait"
 )
 
 // Config says who a node is and where it finds the others.
@@ -270,15 +272,11 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
-// AwaitOthers returns when all seeds have been tried, and the View has the members that
-// they know and the rings that they tell of. It returns too when ctx ends: a seed that
-// does not answer takes seconds.
+// AwaitOthers returns when all seeds have been tried, or a moment after another member was
+// met, and the View has the members that the others know and the rings that they tell of. It
+// returns too when ctx ends.
 func (m *Membership) AwaitOthers(ctx context.Context) {
-	select {
-	case <-m.sought:
-	case <-ctx.Done():
-		return
-	}
+	awaitSearch(ctx, m)
 	for range maxPasses {
 		passed := m.passes.next()
 		if settled(m) {
@@ -287,6 +285,28 @@ func (m *Membership) AwaitOthers(ctx context.Context) {
 		m.roster.changed()
 		select {
 		case <-passed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// searchFor is for how long AwaitOthers waits for all seeds once another member is met: one that
+// does not answer takes seconds, and so does a name that nobody knows.
+const searchFor = 500 * time.Millisecond
+
+// awaitSearch waits for the first search for other members.
+func awaitSearch(ctx context.Context, m *Membership) {
+	for {
+		changed, v := m.Changed(), m.View()
+		if slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
+			_ = wait.Until(ctx, m.sought, searchFor) // the caller sees ctx's end
+			return
+		}
+		select {
+		case <-changed:
+		case <-m.sought:
+			return
 		case <-ctx.Done():
 			return
 		}
