@@ -65,3 +65,12 @@ clean_up() {
   done < <(awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | sort -r)
   rm -rf "$work"
 }
+
+# finds ARGUMENTS… is grep that reads all of its input and shows it. grep -q stops at the first match,
+# and then the program that still writes to it fails by chance.
+finds() {
+  local all
+  all=$(cat)
+  printf '%s\n' "$all"
+  grep -q "$@" <<<"$all"
+}
