@@ -66,11 +66,10 @@ clean_up() {
   rm -rf "$work"
 }
 
-# finds ARGUMENTS… is grep that reads all of its input and shows it. grep -q stops at the first match,
-# and then the program that still writes to it fails by chance.
+# finds ARGUMENTS… is grep -q that reads all of its input, and shows it where nothing is found. grep -q
+# itself stops at the first match, and then the program that still writes to it fails by chance.
 finds() {
   local all
   all=$(cat)
-  printf '%s\n' "$all"
-  grep -q "$@" <<<"$all"
+  grep -q "$@" <<<"$all" || { printf '%s\n' "$all" && return 1; }
 }
