@@ -293,10 +293,11 @@ func holders(nodes []*Node) map[string]int {
 	return held
 }
 
-// settle waits until no second copy has come for two seconds, 20 s at most.
+// settle waits until all blobs have a second copy, or none has come for 12 s: what nobody had room for
+// is offered again after 10 s. It takes 45 s at most.
 func (t *Trial) settle(ctx context.Context) {
 	alone, since := -1, time.Now()
-	for deadline := time.Now().Add(20 * time.Second); ctx.Err() == nil && time.Now().Before(deadline) && time.Since(since) < 2*time.Second; {
+	for deadline := time.Now().Add(45 * time.Second); ctx.Err() == nil && time.Now().Before(deadline) && time.Since(since) < 12*time.Second; {
 		now := 0
 		for _, n := range holders(t.living()) {
 			if n == 1 {

@@ -11,7 +11,7 @@
 // one id, the latest counts. To memberlist each start is a different node.
 //
 // Start with membership.go (start, end, what a node says of itself) and view.go
-// (what the rest of the program sees). Then roster.go (which members are alive),
+// (what the rest of the program sees). Then meet.go (when the others are met), roster.go (which members are alive),
 // down.go (reports of those that are down), build.go (views and the ring), former.go (rings before),
 // gone.go (those that died), join.go (how a node finds the others), seeds.go (which
 // seeds it met), twins.go (another node with its id), reach.go (members whose address
@@ -30,7 +30,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +38,6 @@ import (
 
 	"oci-proxy/node/health"
 	"oci-proxy/ring"
-	"oci-proxy/transfer/wait"
 )
 
 // Config says who a node is and where it finds the others.
@@ -271,67 +269,6 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring
 // Changed returns a channel that is closed when there is a newer View than now. To
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
-
-// AwaitOthers returns when all seeds have been tried, or a moment after another member was
-// met, and the View has the members that the others know and the rings that they tell of. It
-// returns too when ctx ends.
-func (m *Membership) AwaitOthers(ctx context.Context) {
-	awaitSearch(ctx, m)
-	for range maxPasses {
-		passed := m.passes.next()
-		if settled(m) {
-			return
-		}
-		m.roster.changed()
-		select {
-		case <-passed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// searchFor is for how long AwaitOthers waits for all seeds once another member is met: one that
-// does not answer takes seconds, and so does a name that nobody knows.
-const searchFor = 500 * time.Millisecond
-
-// awaitSearch waits for the first search for other members.
-func awaitSearch(ctx context.Context, m *Membership) {
-	for {
-		changed, v := m.Changed(), m.View()
-		if slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
-			_ = wait.Until(ctx, m.sought, searchFor) // the caller sees ctx's end
-			return
-		}
-		select {
-		case <-changed:
-		case <-m.sought:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// maxPasses bounds how often AwaitOthers looks at the View, while members keep coming.
-const maxPasses = 10
-
-// settled reports whether the View has all that this node has heard of.
-func settled(m *Membership) bool {
-	v := m.View()
-	met := map[string]bool{}
-	for i := range v.Members {
-		if v.Members[i].alive {
-			met[v.Members[i].Gossip] = true
-		}
-	}
-	for gossip := range m.roster.gossips() {
-		if !met[gossip] {
-			return false
-		}
-	}
-	return !m.formers.waits()
-}
 
 // Restarting tells the others that this node stops for a moment: they send it no
 // new requests, and it keeps its place. It returns when they have been told, after
