@@ -69,7 +69,7 @@ func (k *sink) enter() {
 	if isSmall {
 		k.noted = k.outline(k.mediaType, k.content.small)
 	}
-	err := k.retryFull(k.disk, 0, k.place)
+	err := retryFull(k, k.disk, 0, k.place)
 	if k.unasked && errors.Is(err, errNoRoom) {
 		return
 	}

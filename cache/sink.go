@@ -89,7 +89,7 @@ func (k *sink) openFile(n int64) {
 	}
 	k.disk, k.reserved = d, n
 	k.progress.next = k.written + partStep
-	err := k.retryFull(d, n-k.written, func() error { return k.create(n) })
+	err := retryFull(k, d, n-k.written, func() error { return k.create(n) })
 	if err != nil {
 		k.pass(err)
 	}
@@ -105,7 +105,7 @@ func (k *sink) makeRoom(d *disk, n int64) error {
 
 // retryFull does something with the disk, and does it again once room is made if the disk is
 // full. What nobody asked for makes no room.
-func (k *sink) retryFull(d *disk, n int64, do func() error) error {
+func retryFull(k *sink, d *disk, n int64, do func() error) error {
 	if !k.unasked {
 		return k.allocator.retryFull(d, k.registry, n, do)
 	}
@@ -194,7 +194,7 @@ func (k *sink) toFile(p []byte) {
 		k.pass(nil)
 		return
 	}
-	err := k.retryFull(k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
+	err := retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
 	if err != nil {
 		k.pass(err)
 	}
