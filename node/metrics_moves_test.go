@@ -190,8 +190,10 @@ func movesOfTrouble(t *testing.T, c *testCluster) []move {
 		{"a further member", of, func() { c.join() }, []string{`members state="active"`, `ring_version`}, nil},
 		{"an outage", of, func() {
 			get("/v2/" + repo + "/manifests/v1")()
+			own := c.blobOf(0, 1000) // this member itself asks the registry for it
 			c.up.Down()
 			get("/v2/" + repo + "/manifests/v1")()
+			c.get(0, blobPath(own.Digest))
 		}, []string{`stale_answers_total`, `upstream_up`, `answer_seconds kind="tag" source="stale"`, `upstream_requests_total code="error"`}, c.up.Up},
 	}
 }
