@@ -21,6 +21,25 @@ func (a *allocator) makeRoom(d *disk, registry string, n int64) error {
 	if err != nil {
 		return err
 	}
+	return a.clear(d, registry, n, victims)
+}
+
+// makeRoomBeside is makeRoom for a blob that is another node's to keep: nothing goes for
+// it that is this node's.
+func (a *allocator) makeRoomBeside(d *disk, registry string, n int64) error {
+	if err := a.listing.waitBriefly(); err != nil {
+		return err
+	}
+	a.strays.retry()
+	victims, err := a.reserveBeside(registry, n)
+	if err != nil {
+		return err
+	}
+	return a.clear(d, registry, n, victims)
+}
+
+// clear removes the blobs evicted for n bytes, and waits until those can be written.
+func (a *allocator) clear(d *disk, registry string, n int64, victims []int32) error {
 	if err := a.remover.removeFiles(&d.root, victims); err != nil {
 		a.cancel(registry, n)
 		a.remover.noteFailure(err)

@@ -69,7 +69,10 @@ func (k *sink) enter() {
 	if isSmall {
 		k.noted = k.outline(k.mediaType, k.content.small)
 	}
-	err := k.allocator.retryFull(k.disk, k.registry, 0, k.place)
+	err := retryFull(k, k.disk, 0, k.place)
+	if k.unasked && errors.Is(err, errNoRoom) {
+		return
+	}
 	if k.dir.uses(k.disk) {
 		k.dir.note(err)
 	}
@@ -127,6 +130,9 @@ func (k *sink) place() error {
 	if !ok { // the key is another blob's, or the directory was lost: the file would not count
 		k.tmp = path
 		return errNoRoom
+	}
+	if k.own {
+		stockroom{k.index}.own(slot)
 	}
 	if k.mediaType != "" {
 		stockroom{k.index}.label(k.name)

@@ -34,6 +34,7 @@ type entry struct {
 	long       bool // the digest is a sha512: see table.rests
 	state      state
 	manifest   bool   // its meta has a media type
+	spare      bool   // another node's to keep: it goes before what is this node's
 	last       uint32 // unix seconds when it was last used, or came
 	touched    int64  // unix seconds when its use was last noted on disk
 	id         identity

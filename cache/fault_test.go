@@ -89,6 +89,53 @@ func TestNoFaultOfTheDiskReachesAReader(t *testing.T) {
 	}
 }
 
+// What nobody asked for makes no room on a full disk: all that is held stays, and the shard is
+// well.
+func TestWhatNobodyAskedForMakesNoRoomOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"allocate", "write", "create", "rename"} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			var full atomic.Bool
+			s := start(t, t.TempDir(), Options{Fault: func(o, name string) error {
+				if full.Load() && o == op {
+					return &fs.PathError{Op: o, Path: name, Err: syscall.ENOSPC}
+				}
+				return nil
+			}})
+			own := newSample(46, 1<<20)
+			if err := fill(t, s, own).Commit(); err != nil {
+				t.Fatal(err)
+			}
+			full.Store(true)
+			b := newSample(47, 2<<20)
+			in := begin(t, s, b)
+			in.Copy(false)
+			in.SetSize(int64(len(b.content)))
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if got, err := send(t, in, 0, -1); err != nil || !bytes.Equal(got, b.content) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+			joined(t, in, 1)
+			if _, err := in.Write(b.content); err != nil {
+				t.Fatal(err)
+			}
+			if err := in.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			wg.Wait()
+			if _, held := s.Stat(own.digest); !held || in.Stored() || s.Health() != nil {
+				t.Errorf("held %v, stored %v, health %v", held, in.Stored(), s.Health())
+			}
+			if s.Size() != int64(len(own.content)) || temporaries(t, s.dir) != 0 {
+				t.Errorf("%d bytes count, %d files are left", s.Size(), temporaries(t, s.dir))
+			}
+		})
+	}
+}
+
 // The disk fills up in the middle of a blob.
 func TestFullDiskInMidBlob(t *testing.T) {
 	t.Parallel()

@@ -60,16 +60,18 @@ func (x *index) expire(sh uint16, since time.Time, most int) []int32 {
 	return out
 }
 
-// before returns at most so many idle blobs of a share that were last used before then. The
+// before returns at most so many idle blobs of a share that were last used before then. An
 // order of use ends the search: only those that are older than any use are not in order of
 // time.
 func (t *table) before(sh uint16, since uint32, most int) (out []int32) {
-	for i := t.order(sh).tail; i != none && len(out) < most; i = t.entries[i].prev {
-		switch e := &t.entries[i]; {
-		case e.last < since:
-			out = append(out, i)
-		case e.used > firstUse:
-			return out
+	for _, o := range []order{t.ordersOf(sh).spare, t.ordersOf(sh).own} {
+		for i := o.tail; i != none && len(out) < most; i = t.entries[i].prev {
+			e := &t.entries[i]
+			if e.last < since {
+				out = append(out, i)
+			} else if e.used > firstUse {
+				break
+			}
 		}
 	}
 	return slices.Clip(out)

@@ -31,7 +31,8 @@ func newIndex(bound int64, bounds map[string]int64) *index {
 
 // insert adds a blob whose file was put in place in the directory of that epoch. It
 // pins the blob once, and takes its bytes out of a settled reservation. When its
-// last reader leaves, the blob is the most recently used one, a replica the least.
+// last reader leaves, the blob is the most recently used one; a replica, which is
+// another node's to keep, the least of those.
 // insert reports false, and changes nothing, if the key is taken or the directory
 // was replaced.
 func (x *index) insert(n name, registry string, size int64, now time.Time, replica bool, epoch uint64) (int32, bool) {
@@ -45,6 +46,7 @@ func (x *index) insert(n name, registry string, size int64, now time.Time, repli
 		st = unread
 	}
 	i := x.add(n, registry, size, now, st)
+	x.table.entries[i].spare = replica
 	x.shares.count(x.table.entries[i].share, func(s *space) { s.reserved -= size })
 	x.pins[i] = &pin{refs: 1}
 	return i, true

@@ -18,7 +18,7 @@ import (
 // window.go. An ingest may change from the file to the window at any byte, but
 // never back.
 //
-// Resume, Replica, Doubt, Agrees, Forget, SetSize, Write, Complete, Wrong, Commit and
+// Resume, Replica, Own, Copy, Doubt, Agrees, Forget, SetSize, Write, Complete, Wrong, Commit and
 // Abort belong to the writer; it calls one at a time. The writer uses the sink. Followers
 // only have the stream.
 type Ingest struct {
@@ -41,9 +41,22 @@ func newIngest(ctx context.Context, s *shard, l label) *Ingest {
 	return &Ingest{stream: readers, sink: newSink(ctx, s, l, readers)}
 }
 
-// Replica says, before the first byte, that the blob belongs to another node. It is
-// kept if there is room, and evicted first until it is read here again.
+// Replica says, before the first byte, that the blob is another node's to keep. It is
+// kept if there is room beside what is this node's, and goes before all that is: until
+// it is read here, before the other replicas too.
 func (in *Ingest) Replica() { in.sink.replica = true }
+
+// Own takes Replica back, if no size has been told: this node has to keep the blob after all.
+func (in *Ingest) Own() {
+	if !in.Begun() {
+		in.sink.replica, in.sink.unasked = false, false
+	}
+}
+
+// Copy says, before the first byte, that nobody asked for the blob here. It is kept as a
+// Replica is, but nothing goes for it where the disk is full before the bound is reached; if own
+// says that it is this node's to keep, it goes only after those.
+func (in *Ingest) Copy(own bool) { in.sink.replica, in.sink.unasked, in.sink.own = true, true, own }
 
 // Doubt says, before the first byte, that the size which will be told may be made
 // up. Room is then made as the bytes come, so that an announcement alone evicts

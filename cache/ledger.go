@@ -56,14 +56,24 @@ func (l *ledger) link(i int32, recent bool) {
 	}
 	e.state = idle
 	l.table.link(i, recent)
-	l.shares.count(e.share, func(s *space) { s.idle.add(loadOf(e.size)) })
+	l.shares.count(e.share, func(s *space) {
+		s.idle.add(loadOf(e.size))
+		if e.spare {
+			s.spare.add(loadOf(e.size))
+		}
+	})
 }
 
 // unlink takes the idle slot i out of the order of use.
 func (l *ledger) unlink(i int32) {
 	e := &l.table.entries[i]
 	l.table.unlink(i)
-	l.shares.count(e.share, func(s *space) { s.idle.take(loadOf(e.size)) })
+	l.shares.count(e.share, func(s *space) {
+		s.idle.take(loadOf(e.size))
+		if e.spare {
+			s.spare.take(loadOf(e.size))
+		}
+	})
 }
 
 // remove takes a blob out of the shard: it becomes evicted or expelled. Its bytes
@@ -120,8 +130,9 @@ func (l *ledger) note(i int32, now time.Time) bool {
 	return true
 }
 
-// evict takes out the least recently used blobs and returns their slots: first
-// of the share until n more bytes are within its own bound, then of all.
+// evict takes out the least recently used blobs, what is another node's to keep before
+// what is this node's, and returns their slots: first of the share until n more bytes
+// are within its own bound, then of all.
 func (l *ledger) evict(sh uint16, n int64) (out []int32) {
 	take := func(i int32, why Cause) {
 		l.shares.all[l.table.entries[i].share].evictions[why]++
@@ -129,8 +140,8 @@ func (l *ledger) evict(sh uint16, n int64) (out []int32) {
 		out = append(out, i)
 	}
 	own := &l.shares.all[sh].space
-	for own.over(n) > 0 && l.table.order(sh).tail != none {
-		take(l.table.order(sh).tail, OverShareBound)
+	for own.over(n) > 0 && l.table.ordersOf(sh).tail() != none {
+		take(l.table.ordersOf(sh).tail(), OverShareBound)
 	}
 	for l.shares.total.over(n) > 0 {
 		i := l.table.oldest()

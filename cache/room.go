@@ -10,10 +10,21 @@ type room struct{ x *index }
 // blobs whose files have to go for it. The caller removes them, reports each to
 // the index as removed or stuck, and calls settle before it writes.
 func (r room) reserve(registry string, n int64) ([]int32, error) {
+	return r.reserveIf(registry, n, (*space).fits)
+}
+
+// reserveBeside is reserve for a blob that is another node's to keep: only others like
+// it go.
+func (r room) reserveBeside(registry string, n int64) ([]int32, error) {
+	return r.reserveIf(registry, n, (*space).fitsBeside)
+}
+
+// reserveIf is reserve if the bytes fit.
+func (r room) reserveIf(registry string, n int64, fits func(*space, int64) bool) ([]int32, error) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
 	sh := r.x.shares.number(registry)
-	if !r.x.shares.every(sh, func(s *space) bool { return s.fits(n) }) {
+	if !r.x.shares.every(sh, func(s *space) bool { return fits(s, n) }) {
 		return nil, errNoRoom
 	}
 	out := r.x.evict(sh, n)
@@ -89,7 +100,7 @@ func (r room) lack(registry string, n int64) lack {
 	case l.own && !own.fits(n), !l.own && !all.fits(n):
 		return l // evicting all blobs would not be enough
 	case l.own:
-		first = r.x.table.order(sh).tail
+		first = r.x.table.ordersOf(sh).tail()
 	case all.over(n) <= 0:
 		return lack{}
 	}

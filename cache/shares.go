@@ -108,6 +108,7 @@ type space struct {
 	limit    int64 // how much the disk has room for, if that is less; 0: not known
 	used     load  // blobs of the shard, leaving ones included
 	idle     load  // part of used that could be evicted
+	spare    load  // part of idle that is another node's to keep
 	leaving  load  // part of used whose files are being removed, and that nobody reads
 	reserved int64 // on its way in
 	pending  int64 // part of reserved that may not be written yet
@@ -153,6 +154,13 @@ func (s *space) most() int64 {
 func (s *space) fits(n int64) bool {
 	most := s.most()
 	return most == 0 || n <= most && n <= most-s.least()
+}
+
+// fitsBeside is fits for what is another node's to keep: nothing goes for it that is this
+// node's.
+func (s *space) fitsBeside(n int64) bool {
+	most := s.most()
+	return most == 0 || n <= most && n <= most-s.used.without(s.leaving).without(s.spare).counts(most)-s.reserved
 }
 
 // onDisk returns how many bytes of content the disk holds at most.

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -16,7 +17,9 @@ type sink struct {
 	label
 	ctx     context.Context
 	readers *stream
-	replica bool // another node's to keep
+	replica bool // another node's to keep, or nobody asked for it
+	unasked bool // with replica: nobody asked for it
+	own     bool // with replica: it is this node's to keep
 	doubted bool // its size may be made up
 
 	content digester
@@ -80,16 +83,36 @@ func (k *sink) openFile(n int64) {
 		}
 		n = min(n, k.reserved+growth)
 	}
-	if err := k.allocator.makeRoom(d, k.registry, n-k.reserved); err != nil {
+	if err := k.makeRoom(d, n-k.reserved); err != nil {
 		k.pass(nil) // a store that is too small or too busy is healthy
 		return
 	}
 	k.disk, k.reserved = d, n
 	k.progress.next = k.written + partStep
-	err := k.allocator.retryFull(d, k.registry, n-k.written, func() error { return k.create(n) })
+	err := retryFull(k, d, n-k.written, func() error { return k.create(n) })
 	if err != nil {
 		k.pass(err)
 	}
+}
+
+// makeRoom makes room for n more bytes.
+func (k *sink) makeRoom(d *disk, n int64) error {
+	if k.replica {
+		return k.allocator.makeRoomBeside(d, k.registry, n)
+	}
+	return k.allocator.makeRoom(d, k.registry, n)
+}
+
+// retryFull does something with the disk, and does it again once room is made if the disk is
+// full. What nobody asked for makes no room.
+func retryFull(k *sink, d *disk, n int64, do func() error) error {
+	if !k.unasked {
+		return k.allocator.retryFull(d, k.registry, n, do)
+	}
+	if err := do(); !full(err) {
+		return err
+	}
+	return errNoRoom
 }
 
 // create creates the file, if it is not there, and sets n bytes aside for it.
@@ -113,7 +136,7 @@ func (k *sink) source() *source { return &source{k.file, []string{k.tmp, k.name.
 
 // pass goes on without the disk. err is the disk's error, if there was one.
 func (k *sink) pass(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoRoom) {
 		k.dir.note(err)
 		k.log.Warn("disk failed: blob is served without being cached", "digest", k.digest.String(), "error", err)
 	}
@@ -171,7 +194,7 @@ func (k *sink) toFile(p []byte) {
 		k.pass(nil)
 		return
 	}
-	err := k.allocator.retryFull(k.disk, k.registry, int64(len(p)), func() error { return k.file.write(p, k.written) })
+	err := retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
 	if err != nil {
 		k.pass(err)
 	}
@@ -180,10 +203,10 @@ func (k *sink) toFile(p []byte) {
 // grow reserves more, at least n bytes, for a blob of unknown size.
 func (k *sink) grow(n int64) bool {
 	step := max(n, growth)
-	err := k.allocator.makeRoom(k.disk, k.registry, step)
+	err := k.makeRoom(k.disk, step)
 	if err != nil && step > n {
 		step = n
-		err = k.allocator.makeRoom(k.disk, k.registry, step)
+		err = k.makeRoom(k.disk, step)
 	}
 	if err != nil {
 		return false

@@ -13,7 +13,7 @@ type table struct {
 	entries []entry
 	rests   map[int32][32]byte // second halves of sha512 digests
 	unused  int32              // list of free slots
-	orders  []order            // by share
+	orders  []orders           // by share
 	tick    uint64             // of the last use
 	past    uint64             // counts down: blobs that the listing finds are older than any use
 }
@@ -22,8 +22,20 @@ type table struct {
 // start.
 const firstUse = 1 << 40
 
-// An order is one share's idle blobs.
+// An order is idle blobs of one share in their order of use.
 type order struct{ head, tail int32 } // most and least recently used
+
+// orders are one share's idle blobs: those that are this node's to keep, and those that
+// are another's, which go before.
+type orders struct{ own, spare order }
+
+// tail returns the blob that goes first, or none.
+func (o *orders) tail() int32 {
+	if o.spare.tail != none {
+		return o.spare.tail
+	}
+	return o.own.tail
+}
 
 func newTable() table {
 	return table{slots: map[key]int32{}, rests: map[int32][32]byte{}, unused: none, tick: firstUse, past: firstUse}
@@ -95,30 +107,50 @@ func (t *table) where(is func(state) bool) (all []int32) {
 	return all
 }
 
-// order returns a share's order of use.
-func (t *table) order(sh uint16) *order {
+// ordersOf returns a share's idle blobs.
+func (t *table) ordersOf(sh uint16) *orders {
 	for len(t.orders) <= int(sh) {
-		t.orders = append(t.orders, order{none, none})
+		t.orders = append(t.orders, orders{order{none, none}, order{none, none}})
 	}
 	return &t.orders[sh]
 }
 
-// oldest returns the least recently used idle blob of all shares, or none.
-func (t *table) oldest() int32 {
-	best := none
-	for _, o := range t.orders {
-		if o.tail != none && (best == none || t.entries[o.tail].used < t.entries[best].used) {
-			best = o.tail
-		}
+// order returns the order of use that slot i belongs to.
+func (t *table) order(i int32) *order {
+	e := &t.entries[i]
+	o := t.ordersOf(e.share)
+	if e.spare {
+		return &o.spare
 	}
-	return best
+	return &o.own
 }
 
-// link puts slot i into its share's order of use: as the most recently used, or
-// as older than all.
+// oldest returns the least recently used idle blob of all shares that is another
+// node's to keep; if there is none, of those that are this node's; or none.
+func (t *table) oldest() int32 {
+	spare, own := none, none
+	older := func(i, than int32) bool {
+		return i != none && (than == none || t.entries[i].used < t.entries[than].used)
+	}
+	for _, o := range t.orders {
+		if older(o.spare.tail, spare) {
+			spare = o.spare.tail
+		}
+		if older(o.own.tail, own) {
+			own = o.own.tail
+		}
+	}
+	if spare != none {
+		return spare
+	}
+	return own
+}
+
+// link puts slot i into its order of use: as the most recently used, or as older than
+// all.
 func (t *table) link(i int32, recent bool) {
 	e := &t.entries[i]
-	o := t.order(e.share)
+	o := t.order(i)
 	e.prev, e.next = none, none
 	t.age(i, recent)
 	if recent {
@@ -141,10 +173,10 @@ func (t *table) age(i int32, recent bool) {
 	t.entries[i].used = t.past
 }
 
-// unlink takes slot i out of its share's order of use.
+// unlink takes slot i out of its order of use.
 func (t *table) unlink(i int32) {
 	e := &t.entries[i]
-	t.join(t.order(e.share), e.prev, e.next)
+	t.join(t.order(i), e.prev, e.next)
 	e.prev, e.next = none, none
 }
 

@@ -22,11 +22,13 @@ import (
 //	asymmetric link                 TestMeshAsymmetricLink (and in network namespaces: cmd/oci-proxy)
 //	slow peer                       TestMeshCrawlingOwner
 //	flapping node                   TestMeshFlappingNode
+//	join, leave, die, restart       TestMeshOnce…: what a living node holds does not come again
+//	hardly any processor            TestMeshFigureStarvedNodes in cmd/oci-proxy
 //	clock skew                      the protocol has no clock
 //	seed gone                       TestMeshSeedGone
 //	all restart at once             TestMeshAllRestartWithoutTheRegistry
 //	rolling restart                 TestMeshRollingRestartUnderLoad
-//	ring disagreement               TestMeshRingDisagreement, TestMeshJoinUnderLoad (and 1,000 random views: transfer)
+//	ring disagreement               TestMeshRingDisagreement, TestMeshJoinUnderLoad (and random views: transfer)
 //	duplicate id                    TestMeshDuplicateIdentity
 //	wrong secret                    TestMeshWrongSecret
 //	UDP blocked                     cmd/oci-proxy, in network namespaces

@@ -150,6 +150,9 @@ func (c *testCluster) start(i int) {
 	if !f.exact {
 		test.Patience = peersPatience
 	}
+	if test.CopyAfter == 0 { // other tests say themselves which nodes hold what
+		test.CopyAfter, test.Settle = time.Hour, time.Hour
+	}
 	n, err := build(cfg, log, test)
 	if err != nil {
 		c.t.Fatalf("starting %s: %v", one.name, err)

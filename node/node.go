@@ -143,10 +143,15 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 func fetching(n *Node, sites sites) (fetch transfer.Config, err error) {
 	n.egress = newEgress(n)
 	fetch = transfer.Config{Upstream: wayOut(n), Reaches: reaches(n), Site: sites.of, Log: n.log, Mesh: n.cluster.Router()}
+	if n.cfg.Cluster != nil {
+		fetch.Zone = n.cfg.Cluster.Zone
+	}
 	n.archive, err = newArchive(n.cfg, fetch.Upstream, func(registry string) bool { return sites.of(registry).Private }, n.log)
+	fetch.Archive = oci.NoArchive{}
 	if n.archive != nil {
 		fetch.Upstream, fetch.Archive = n.archive, n.archive
 	}
+	fetch.Archive = copying{fetch.Archive, n.cluster}
 	return fetch, err
 }
 
@@ -186,7 +191,7 @@ func (n *Node) open(test seams) (err error) {
 	}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg, Dir: n.registries.home, Name: nameOf(n.cfg), Version: cmp.Or(test.version, Version), Registries: n.registries, Hear: n.ways.Hear, Asked: n.metrics.PeerAsked, Pause: n.upstream.Pause, Refuses: n.rules.Refuse,
-		Examine: n.examine, Certificates: n.acme.answers(), Tracer: n.tracer, Log: n.log, Seams: test.Seams,
+		Examine: n.examine, Certificates: n.acme.answers(), Busy: func() bool { return n.pulls.underWay() > 0 }, Tracer: n.tracer, Log: n.log, Seams: test.Seams,
 	})
 	return err
 }

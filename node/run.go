@@ -73,6 +73,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		n.cluster.AwaitOthers(warming)
 		keepWarm(warming, n)
 	})
+	cooled.Go(func() { cluster.KeepCopies(warming, n.cluster) })
 	cooled.Go(func() { getCertificates(warming, n, l.Addr()) })
 	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
 	cooled.Go(func() { n.events.live.Run(warming) })
@@ -96,7 +97,10 @@ func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error 
 	ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout)
 	defer cancel()
 	if failed == nil {
+		var secured sync.WaitGroup
+		secured.Go(func() { cluster.Secure(ctx, n.cluster) })
 		n.awaitQuiet(ctx)
+		secured.Wait()
 	}
 	err := failed
 	if cut := srv.Shutdown(ctx); cut != nil {

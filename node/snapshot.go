@@ -23,6 +23,9 @@ func (p *reports) snapshot() *metrics.Snapshot {
 		Pulls: metrics.Turns{Active: g.Pulls, Waiting: g.Waiting}, PullsRefused: g.Refused, FailedLogins: g.FailedLogins, Connections: g.Connections,
 		KeptLists: lists.bytes, KeptBound: lists.bound, Archive: p.archived(), Broken: map[string]bool{}, Ready: p.ready.Load(),
 	}
+	copies := cluster.CopiesOf(p.cluster)
+	s.Copies, s.CopiedBytes, s.CopiesWaiting = map[string]int64{"made": copies.Made, "failed": copies.Failed}, copies.Bytes, copies.Waiting
+	s.SentOn, s.FeedersLeft = p.fetcher.SentOn(), p.fetcher.FeedersLeft()
 	s.Flights, s.Followers = p.fetcher.Flights()
 	for _, code := range health.Codes() {
 		s.Broken[string(code)] = false

@@ -61,3 +61,15 @@ func BenchmarkNext(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkNewFitted is BenchmarkNew for members of many sizes.
+func BenchmarkNewFitted(b *testing.B) {
+	for _, n := range append(sizes, 1000) {
+		members := disks(n, 1, 5, 10, 20, 50, 100, 2048)
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			for b.Loop() {
+				must(b, members)
+			}
+		})
+	}
+}

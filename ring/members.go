@@ -13,9 +13,10 @@ import (
 
 // The limits of New and Next.
 const (
-	MaxMembers = 2000 // building them takes 10 s; twice as many would take 40 s
-	MaxWeight  = 32   // units
-	MaxID      = 128  // bytes
+	MaxMembers = 2000    // building them takes 10 s; twice as many would take 40 s
+	MaxWeight  = 32      // units
+	MaxID      = 128     // bytes
+	MaxSize    = 1 << 24 // a PiB
 )
 
 // maxUnits bounds the units of all members together, unless there are more
@@ -36,9 +37,32 @@ type Member struct {
 	// ID is unique in the mesh and never changes: 1 to MaxID bytes of visible
 	// ASCII, without '#'.
 	ID string
-	// Weight sets the member's share of the keys, in units from 1 to MaxWeight.
-	// See Units.
+	// Weight sets the member's share of the keys, in units from 1 to MaxWeight, if
+	// a member's size is not known. See Units.
 	Weight int
+	// Size is what the member's cache may take, from 1 to MaxSize, or 0 if that is
+	// not known. If all members have one, their shares follow it. See Size.
+	Size int
+}
+
+// sizeBytes is the disk space that 1 stands for in a member's size.
+const sizeBytes = 64 << 20
+
+// unboundedBytes is what a cache without a bound counts as.
+const unboundedBytes = 100 << 30
+
+// Size returns the size of a node whose cache may take that many bytes; 0: it has no
+// bound, and counts as 100 GiB.
+func Size(bytes int64) int {
+	if bytes <= 0 {
+		bytes = unboundedBytes
+	}
+	return int(max((min(bytes, MaxSize*sizeBytes)+sizeBytes/2)/sizeBytes, 1))
+}
+
+// sized reports whether the shares follow the sizes: all members have one.
+func sized(members []Member) bool {
+	return !slices.ContainsFunc(members, func(m Member) bool { return m.Size == 0 })
 }
 
 // Units returns the weight of a node whose cache may take that many bytes: one
@@ -81,6 +105,8 @@ func (m Member) check() error {
 		return fmt.Errorf("%w: the id %q must be visible ASCII without %q", ErrMembers, m.ID, separator)
 	case m.Weight < 1 || m.Weight > MaxWeight:
 		return fmt.Errorf("%w: %q has a weight of %d; it must be 1 to %d", ErrMembers, m.ID, m.Weight, MaxWeight)
+	case m.Size < 0 || m.Size > MaxSize:
+		return fmt.Errorf("%w: %q has a size of %d; it must be 0 to %d", ErrMembers, m.ID, m.Size, MaxSize)
 	}
 	return nil
 }
@@ -99,12 +125,16 @@ type unit struct {
 // String returns the name by which the library places the unit.
 func (u unit) String() string { return u.name }
 
-// split returns the members' units.
+// split returns the members' units: one each if the shares follow the sizes.
 func split(members []Member) []unit {
 	var units []unit
-	halvings := halve(members)
+	one, halvings := sized(members), halve(members)
 	for i, m := range members {
-		for n := range scaled(m.Weight, halvings) {
+		weight := scaled(m.Weight, halvings)
+		if one {
+			weight = 1
+		}
+		for n := range weight {
 			units = append(units, unit{fmt.Sprintf("%s%c%d", m.ID, separator, n), i})
 		}
 	}
@@ -143,12 +173,20 @@ func sign(members []Member) uint64 {
 		b = append(b, s...)
 	}
 	str(algorithm)
+	bySize := sized(members)
+	if bySize {
+		str(fitting)
+	}
 	for _, v := range []uint64{partitions, replicas, math.Float64bits(load), maxUnits, Depth} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	for _, m := range members {
 		str(m.ID)
-		b = binary.LittleEndian.AppendUint32(b, uint32(m.Weight))
+		share := m.Weight
+		if bySize {
+			share = m.Size
+		}
+		b = binary.LittleEndian.AppendUint32(b, uint32(share))
 	}
 	return xxhash.Sum64(b)
 }

@@ -16,22 +16,22 @@ func TestMembersThatMakeNoRingAreRefused(t *testing.T) {
 		says    string
 	}{
 		"none":                        {nil, "no members"},
-		"one twice":                   {[]Member{{"a", 1}, {"b", 1}, {"a", 1}}, `"a" is listed twice`},
-		"one with two weights":        {[]Member{{"a", 1}, {"a", 2}}, `"a" is listed twice`},
-		"an empty id":                 {[]Member{{"a", 1}, {"", 1}}, "no id"},
-		"an id that is too long":      {[]Member{{long + "n", 1}}, "129 bytes"},
-		"an id like a unit's name":    {[]Member{{"a", 2}, {"a#1", 1}}, `"a#1"`},
-		"an id with a space":          {[]Member{{"a b", 1}}, `"a b"`},
-		"an id with a line break":     {[]Member{{"a\n", 1}}, `"a\n"`},
-		"an id beyond ASCII":          {[]Member{{"knöten", 1}}, `"knöten"`},
-		"an id that is no text":       {[]Member{{"\xff\xfe", 1}}, `"\xff\xfe"`},
-		"no weight":                   {[]Member{{"a", 0}}, `"a" has a weight of 0`},
-		"a negative weight":           {[]Member{{"a", -1}}, "weight of -1"},
-		"the smallest int for weight": {[]Member{{"a", math.MinInt}}, "weight of -"},
-		"too much weight":             {[]Member{{"a", MaxWeight + 1}}, "weight of 33"},
+		"one twice":                   {[]Member{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}, {ID: "a", Weight: 1}}, `"a" is listed twice`},
+		"one with two weights":        {[]Member{{ID: "a", Weight: 1}, {ID: "a", Weight: 2}}, `"a" is listed twice`},
+		"an empty id":                 {[]Member{{ID: "a", Weight: 1}, {ID: "", Weight: 1}}, "no id"},
+		"an id that is too long":      {[]Member{{ID: long + "n", Weight: 1}}, "129 bytes"},
+		"an id like a unit's name":    {[]Member{{ID: "a", Weight: 2}, {ID: "a#1", Weight: 1}}, `"a#1"`},
+		"an id with a space":          {[]Member{{ID: "a b", Weight: 1}}, `"a b"`},
+		"an id with a line break":     {[]Member{{ID: "a\n", Weight: 1}}, `"a\n"`},
+		"an id beyond ASCII":          {[]Member{{ID: "knöten", Weight: 1}}, `"knöten"`},
+		"an id that is no text":       {[]Member{{ID: "\xff\xfe", Weight: 1}}, `"\xff\xfe"`},
+		"no weight":                   {[]Member{{ID: "a", Weight: 0}}, `"a" has a weight of 0`},
+		"a negative weight":           {[]Member{{ID: "a", Weight: -1}}, "weight of -1"},
+		"the smallest int for weight": {[]Member{{ID: "a", Weight: math.MinInt}}, "weight of -"},
+		"too much weight":             {[]Member{{ID: "a", Weight: MaxWeight + 1}}, "weight of 33"},
 		"too many":                    {nodes(MaxMembers+1, 1, 1), "2001, more than 2000"},
 	}
-	good := must(t, []Member{{long, 1}, {"10.0.0.1:5001", 1}, {"a:0", MaxWeight}})
+	good := must(t, []Member{{ID: long, Weight: 1}, {ID: "10.0.0.1:5001", Weight: 1}, {ID: "a:0", Weight: MaxWeight}})
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,16 +63,16 @@ func TestHashCoversIDsAndWeights(t *testing.T) {
 	t.Parallel()
 	seen := map[uint64][]Member{}
 	for _, members := range [][]Member{
-		{{"a", 1}},
-		{{"b", 1}},
-		{{"a", 2}},
-		{{"a", 1}, {"b", 1}},
-		{{"a", 1}, {"b", 2}},
-		{{"a", 2}, {"b", 1}},
-		{{"ab", 1}},
-		{{"a", 1}, {"b", 1}, {"c", 1}},
-		{{"a", 1}, {"bc", 1}},
-		{{"ab", 1}, {"c", 1}},
+		{{ID: "a", Weight: 1}},
+		{{ID: "b", Weight: 1}},
+		{{ID: "a", Weight: 2}},
+		{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}},
+		{{ID: "a", Weight: 1}, {ID: "b", Weight: 2}},
+		{{ID: "a", Weight: 2}, {ID: "b", Weight: 1}},
+		{{ID: "ab", Weight: 1}},
+		{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}, {ID: "c", Weight: 1}},
+		{{ID: "a", Weight: 1}, {ID: "bc", Weight: 1}},
+		{{ID: "ab", Weight: 1}, {ID: "c", Weight: 1}},
 	} {
 		h := sign(members)
 		if other, ok := seen[h]; ok {

@@ -7,13 +7,16 @@
 // lock and allocates nothing. A ring does not know which members are up: the
 // caller walks down the list that [Ring.Owners] returns.
 //
-// A key falls into one of 16381 partitions. A member has Weight units, and
+// A key falls into one of 16381 partitions. A member is a unit, and
 // github.com/buraksezer/consistent assigns the partitions to the units by
 // consistent hashing with bounded loads: no unit gets more than 1.25 times the
 // mean, rounded up. The library is used to build the table, never for a lookup.
+// Then partitions move from one member to another until the shares follow the
+// members' sizes. If the size of some member is not known, they don't: a member
+// has Weight units then.
 //
 // Start with ring.go (lookups), then members.go (which sets make a ring),
-// build.go (the library) and walk.go (the next owners).
+// build.go (the library), fit.go (shares by size) and walk.go (the next owners).
 package ring
 
 import (
@@ -43,6 +46,9 @@ const (
 	// (v0.10.0 gives nine of ten partitions to different units), and the walk
 	// chooses the next owners. Change this name when you change either.
 	algorithm = "consistent v1.0.0, xxhash64, walk 1"
+	// fitting names how shares are fitted to sizes. A change needs another way for
+	// members to tell that they know it, as Member.Size is one.
+	fitting = "fit 1"
 )
 
 // A Ring is an immutable snapshot of who owns which key. Its methods are safe
@@ -58,8 +64,9 @@ type Ring struct {
 // New builds the ring of the members, given in any order. If they can't make a
 // ring, the error wraps [ErrMembers].
 //
-// New is quadratic in the sum of the weights: 5 ms for 10, 160 ms for 300, 2 s
-// for 1,000. Never call it while a request waits. Use Next for later rings.
+// New is quadratic in the number of members (without sizes, in the sum of the
+// weights): 5 ms for 10, 160 ms for 300, 2 s for 1,000. Never call it while a
+// request waits. Use Next for later rings.
 func New(members []Member) (*Ring, error) {
 	members, err := accept(members)
 	if err != nil {
@@ -103,6 +110,9 @@ func (r *Ring) Owners(key string) (owners [Depth]Member, n int) {
 	owners[2] = r.members[at[2]]
 	return owners, 3
 }
+
+// Members returns the members, by ID.
+func (r *Ring) Members() []Member { return slices.Clone(r.members) }
 
 // Hash is equal for two rings exactly if they place all keys alike. It covers
 // the members with their weights, the constants and the library's version.

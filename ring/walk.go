@@ -57,11 +57,18 @@ func (r *Ring) fill(units []unit, points []point, assigned []int) {
 		weights[u.member]++
 	}
 	w := walk{units: units, points: points, taken: make([]int, len(units))}
+	if sized(r.members) {
+		w.fit = newFit(r.members, assigned)
+	}
 	for p, u := range assigned {
 		owner := units[u].member
 		w.room = limit(len(units) - weights[owner])
-		r.owners[p] = w.from(p, owner, min(Depth, len(r.members)))
-		r.owned[owner]++
+		if w.fit != nil {
+			r.owners[p] = w.fitted(p, owner, min(Depth, len(r.members)))
+		} else {
+			r.owners[p] = w.from(p, owner, min(Depth, len(r.members)))
+		}
+		r.owned[r.owners[p][0]]++
 		w.taken[u]++
 	}
 }
@@ -75,6 +82,36 @@ type walk struct {
 	points []point
 	taken  []int // the partitions that each unit has so far
 	room   int   // the partitions that a unit may have
+	fit    *fit  // nil: the shares don't follow sizes
+}
+
+// fitted does what from does where shares follow sizes: whoever comes next on the circle
+// may let the partition go. chosen is the member that the library chose.
+func (w *walk) fitted(partition, chosen, want int) (found [Depth]uint16) {
+	found[0] = uint16(w.fit.owner[partition])
+	for n := 1; n < want; n++ {
+		next := chosen
+		if slices.Contains(found[:n], uint16(chosen)) {
+			next = int(w.next(w.start(partition), found[:n]))
+		}
+		found[n] = uint16(w.fit.instead(partition, next, found[:n]))
+	}
+	return found
+}
+
+// next returns the first member from that point on that is not among found, and has room
+// if possible.
+func (w *walk) next(start int, found []uint16) uint16 {
+	for _, full := range []bool{false, true} {
+		for i := range w.points {
+			u := w.points[(start+i)%len(w.points)].unit
+			m := uint16(w.units[u].member)
+			if (full || w.taken[u] < w.room) && !slices.Contains(found, m) {
+				return m
+			}
+		}
+	}
+	return found[0] // never: more members are wanted than found
 }
 
 // from walks from the partition's place. It returns the owner and the next

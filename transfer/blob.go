@@ -193,7 +193,7 @@ func (b *blobs) statHere(ctx context.Context, q grants.Request) (s oci.Sized, kn
 // statHolders asks the members that may hold a blob although it is not theirs to get,
 // for a client whose registry fails.
 func (b *blobs) statHolders(ctx context.Context, q grants.Request) (oci.Sized, bool) {
-	for _, p := range b.mesh.Peek(ctx, q.Ref, b.mesh.Holders(q.Content())) {
+	for p := range b.mesh.Peek(ctx, q.Ref, b.mesh.Holders(q.Content())) {
 		if size, how, err := p.Stat(ctx, q.Ref); err == nil && size >= 0 {
 			return oci.Sized{Provenance: how, Size: size}, true
 		}
@@ -205,7 +205,7 @@ func (b *blobs) statHolders(ctx context.Context, q grants.Request) (oci.Sized, b
 // to be asked.
 func (b *blobs) statAnywhere(ctx context.Context, q grants.Request) (s oci.Sized, ok bool) {
 	if b.grants.MayShow(ctx, q, oci.BlobResource) {
-		for _, p := range b.mesh.Held(ctx, q.Ref, b.mesh.Members()) {
+		for p := range b.mesh.Held(ctx, q.Ref, b.mesh.Members()) {
 			if at, err := p.Progress(ctx, q.Ref); err == nil && at.Held {
 				return oci.Sized{Provenance: oci.Provenance{Origin: oci.PeerHit, Host: p.Name()}, Size: at.Offset}, true
 			}

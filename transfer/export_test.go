@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"slices"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -27,6 +28,11 @@ const (
 	AnswerWithin = answerWithin
 	Promised     = promised
 )
+
+// Insist makes what is handed back be offered so often, a moment apart.
+func (f *Fetcher) Insist(times int) {
+	f.handBack.pauses = slices.Repeat([]time.Duration{10 * time.Millisecond}, times)
+}
 
 // MemoryUsed is how many bytes of memory answers on their way hold.
 func (f *Fetcher) MemoryUsed() int64 {

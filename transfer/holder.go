@@ -41,6 +41,9 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 	if terms.Part.Length > 0 {
 		t.Parts = func(int64) ([]oci.Span, int64) { return []oci.Span{terms.Part}, 0 }
 	}
+	if terms.Feed.By != "" {
+		flight.AwaitSeat(ctx, h.f.flights, t)
+	}
 	a, err := h.f.blobs.open(ctx, t)
 	if errors.Is(err, wait.ErrClosed) {
 		return nil, wait.ErrClosed
@@ -48,7 +51,11 @@ func (h holder) Blob(ctx context.Context, ref oci.Ref, terms mesh.Terms, asker s
 	if err != nil {
 		return nil, err
 	}
-	return &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: a}, nil
+	given := &mesh.Given{Provenance: a.Provenance, Redirect: a.Redirect, Blob: servingOf(t, a)}
+	if a.Redirect == "" {
+		given.Feeding = h.feeding(t.Request, a.Size(), terms, asker)
+	}
+	return given, nil
 }
 
 // Stat implements mesh.Holder. A redirect is for a GET to tell.
@@ -161,6 +168,11 @@ func ago(then time.Time) int64 {
 // Take implements mesh.Holder.
 func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
 	return h.f.flights.Take(ctx, from, h.request(ref), mediaType)
+}
+
+// TakeCopy implements mesh.Holder.
+func (h holder) TakeCopy(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
+	return flight.TakeCopy(ctx, h.f.flights, from, h.request(ref), mediaType)
 }
 
 // Refused implements mesh.Holder.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,7 @@ type manifests struct {
 	*rooms
 	parts   *parts
 	awaited *awaited
+	back    *handBack
 	// Calls for clients may wait for another node; calls for members must not.
 	forClients, forMembers *wait.Calls[manifestKey, *oci.Found]
 }
@@ -34,11 +36,12 @@ type manifestKey struct {
 // keyOf is the key of a request for a digest.
 func keyOf(q grants.Request) manifestKey { return manifestKey{q.Registry, q.Repository, q.Digest} }
 
-func newManifests(r *rooms) *manifests {
+func newManifests(r *rooms, back *handBack) *manifests {
 	return &manifests{
 		rooms:      r,
 		parts:      newParts(r),
 		awaited:    newAwaited(),
+		back:       back,
 		forClients: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 		forMembers: wait.NewCalls[manifestKey, *oci.Found](r.life, answerWithin),
 	}
@@ -169,15 +172,18 @@ func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Fo
 // fromHolders gets a manifest from a node that holds it. Such a node asks nobody: it
 // would wait for this one.
 func (m *manifests) fromHolders(ctx context.Context, q grants.Request) (*oci.Found, bool) {
-	nodes := m.holders(ctx, q)
-	if len(nodes) == 0 || !m.grants.MayShow(ctx, q, oci.ManifestResource) {
-		return nil, false
-	}
-	return m.fromNodes(ctx, q, nodes)
+	shown := false
+	return m.fromNodes(ctx, q, func(yield func(mesh.Peer) bool) {
+		for p := range m.holders(ctx, q) {
+			if shown = shown || m.grants.MayShow(ctx, q, oci.ManifestResource); !shown || !yield(p) {
+				return
+			}
+		}
+	})
 }
 
 // holders returns the nodes that hold a manifest, or can be followed.
-func (m *manifests) holders(ctx context.Context, q grants.Request) []mesh.Peer {
+func (m *manifests) holders(ctx context.Context, q grants.Request) iter.Seq[mesh.Peer] {
 	if q.Offline {
 		return m.mesh.Held(ctx, q.Ref, m.mesh.Members())
 	}
@@ -186,9 +192,9 @@ func (m *manifests) holders(ctx context.Context, q grants.Request) []mesh.Peer {
 
 // fromNodes gets a manifest from one of the nodes that hold it. Whether it may be served
 // for q is for the caller to see.
-func (m *manifests) fromNodes(ctx context.Context, q grants.Request, nodes []mesh.Peer) (*oci.Found, bool) {
+func (m *manifests) fromNodes(ctx context.Context, q grants.Request, nodes iter.Seq[mesh.Peer]) (*oci.Found, bool) {
 	terms := mesh.Terms{Held: true, Vouched: q.Private}
-	for _, p := range nodes {
+	for p := range nodes {
 		found, err := mesh.Tend(ctx, m.mesh, p, q.Ref, func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return m.fromPeer(ctx, p, q, terms) })
 		if err == nil {
 			return found, true
@@ -259,6 +265,9 @@ func (m *manifests) take(ctx context.Context, q grants.Request, got oci.Manifest
 	}
 	found := &oci.Found{Manifest: got, Size: int64(len(got.Bytes)), Provenance: oci.Provenance{Stored: stored, Host: q.Registry, At: asked}}
 	m.hand(q, found, stored, claim)
+	if stored {
+		m.back.offer(q, got.MediaType)
+	}
 	return found, nil
 }
 

@@ -44,6 +44,10 @@ type meshNode struct {
 	fails   atomic.Pointer[fault] // of requests to this node
 	faulted atomic.Int64          // how often others called it faulty
 	asked   atomic.Int64          // how often others asked it for a tag
+	wide    bool                  // it peeks at all others, as in small clusters
+	lag     func() time.Duration  // how long a peek takes on its way there, and the answer back; nil: no time
+	sent    atomic.Int64          // bytes of blobs that it sent to others
+	old     bool                  // it knows nothing of feeding
 }
 
 // A view is what a node knows of the ring. Nodes by number.
@@ -116,13 +120,27 @@ func (n *meshNode) Route(_, key string) []mesh.Peer {
 	return out
 }
 
+// Owner implements transfer.Mesh.
+func (n *meshNode) Owner(_, key string) mesh.Peer {
+	if first := n.known().route(key)[0]; first != n.id {
+		return &fakePeer{n.mesh.nodes[first], n}
+	}
+	return nil
+}
+
 // Holders implements transfer.Mesh.
 func (n *meshNode) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
 	seen := map[int]bool{n.id: true}
 	now := n.known()
-	for _, i := range append(now.route(key), now.holders...) {
-		if !seen[i] && n.mesh.nodes[i].faulted.Load() == 0 {
+	all := append(slices.Clone(now.route(key)), now.holders...)
+	if n.wide {
+		for i := range n.mesh.nodes {
+			all = append(all, i)
+		}
+	}
+	for _, i := range all {
+		if !seen[i] && (n.wide || n.mesh.nodes[i].faulted.Load() == 0) {
 			seen[i] = true
 			out = append(out, &fakePeer{n.mesh.nodes[i], n})
 		}
@@ -193,9 +211,15 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 			return nil, ctx.Err()
 		}
 	}
+	if p.node.old || p.from.old {
+		terms.Feed = mesh.Feed{}
+	}
 	a, err := p.node.Holder().Blob(ctx, ref, terms, p.from.name())
 	if err != nil {
 		return nil, err
+	}
+	if a.Feeding.Feeder != "" {
+		return &oci.Stream{At: a.At, Feeding: a.Feeding}, a.Close()
 	}
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
@@ -213,7 +237,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	}()
 	return &oci.Stream{
 		Body: r, Offset: offset, Size: a.Size(), Host: p.Name(), Via: a.CacheStatus(p.Name(), false), At: a.At,
-		Hit: a.Origin != oci.Miss, Redirect: a.Redirect,
+		Hit: a.Origin != oci.Miss, Redirect: a.Redirect, Feeding: a.Feeding,
 	}, nil
 }
 
@@ -253,6 +277,7 @@ func (w *faulty) Write(b []byte) (int, error) {
 			piece[0]++
 		}
 		k, err := w.w.Write(piece)
+		w.node.sent.Add(int64(k))
 		n += k
 		w.sent += int64(k)
 		if err != nil {
@@ -269,7 +294,16 @@ func (p *fakePeer) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error)
 	if err := p.reach(ctx); err != nil {
 		return 0, err
 	}
+	p.travel()
+	defer p.travel()
 	return p.node.Holder().Presence(ref, p.from.name()), nil
+}
+
+// travel takes as long as something takes on its way.
+func (p *fakePeer) travel() {
+	if p.from.lag != nil {
+		<-time.After(p.from.lag())
+	}
 }
 
 // Progress implements transfer.Peer.
@@ -281,6 +315,11 @@ func (p *fakePeer) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, er
 		return mesh.Progress{}, ctx.Err()
 	}
 	return p.node.Holder().Progress(ref), p.reach(ctx)
+}
+
+// Report implements transfer.Peer.
+func (p *fakePeer) Report(ctx context.Context, ref oci.Ref, how mesh.Report) (mesh.Progress, error) {
+	return p.node.Holder().Report(ref, how, p.from.name()), p.reach(ctx)
 }
 
 // Stat implements transfer.Peer.
@@ -735,6 +774,78 @@ func TestDisagreeingRings(t *testing.T) {
 		for _, n := range m.nodes {
 			n.end()
 		}
+	}
+}
+
+// The same where each leader asks all members, has a view of its own for each blob, and
+// peeks and their answers take their time. Some members have asked before. LONG_TESTS=1
+// has 10,000 views.
+func TestRandomViews(t *testing.T) {
+	t.Parallel()
+	const nodes = 6
+	r := rand.New(rand.NewPCG(7, 1))
+	var mu sync.Mutex
+	lag := func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(r.IntN(4)) * 500 * time.Microsecond
+	}
+	m := newMesh(t, nodes, setup{})
+	for _, n := range m.nodes {
+		n.wide, n.lag = true, lag
+	}
+	pick := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.IntN(n)
+	}
+	for run := range uint64(testkit.Times(150, 10_000)) {
+		for _, n := range m.nodes {
+			view := []int{pick(nodes), (pick(nodes-1) + 1 + pick(nodes)) % nodes}
+			n.routes(func(string) []int { return view[:1] })
+			n.holds(view[1:])
+		}
+		d, content := m.put(run, 2_000)
+		for range pick(4) { // members that were about to get it, and did not
+			m.nodes[pick(nodes)].Holder().Presence(m.nodes[0].ref(d), m.nodes[pick(nodes)].name())
+		}
+		var wg sync.WaitGroup
+		for range 2 + pick(8) {
+			i := pick(nodes)
+			wg.Go(func() { m.pull(i, d, content) })
+		}
+		wg.Wait()
+		if n := m.gets(d); n != 1 {
+			t.Errorf("run %d: %d GETs", run, n)
+		}
+	}
+}
+
+// Whoever holds a blob is found by whoever leads, though the ring says nothing of it and it
+// failed lately.
+func TestAnyHolderBeforeTheRegistry(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 6, setup{})
+	d, content := m.put(1, 200_000)
+	manifest := []byte(`{"schemaVersion":2}`)
+	md := m.registry.PutManifest(repo, "v1", manifestType, manifest)
+	for _, n := range m.nodes {
+		n.wide = true
+		n.routes(func(string) []int { return []int{5} })
+	}
+	m.pull(5, d, content)
+	m.nodes[5].mustFind(m.nodes[5].ref(md), manifest, manifestType)
+	m.nodes[5].faulted.Add(1)
+	m.nodes[4].fails.Store(&fault{hung: true})
+	for _, n := range m.nodes {
+		n.routes(func(string) []int { return []int{0} })
+	}
+	if way := m.pull(1, d, content); way.Origin != oci.PeerHit {
+		t.Errorf("%+v", way)
+	}
+	m.nodes[2].mustFind(m.nodes[2].ref(md), manifest, manifestType)
+	if m.gets(d) != 1 || m.gets(md) != 1 {
+		t.Errorf("%d GETs of the blob, %d of the manifest", m.gets(d), m.gets(md))
 	}
 }
 

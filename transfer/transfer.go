@@ -24,6 +24,7 @@ import (
 	"oci-proxy/cache"
 	"oci-proxy/transfer/count"
 	"oci-proxy/transfer/excerpt"
+	"oci-proxy/transfer/feed"
 	"oci-proxy/transfer/flight"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
@@ -40,6 +41,7 @@ type Config struct {
 	Log   *slog.Logger
 	Stall time.Duration // how long a download may stand still before it is tried again, 0: 20 s
 	Mesh  mesh.Router   // the other members, nil for a node on its own
+	Zone  string        // where this node is: see transfer/feed
 	Look  time.Duration // as mesh.Config.Look
 	Drip  time.Duration // as mesh.Config.Drip
 	// Reaches is as mesh.Config.Reaches.
@@ -55,6 +57,7 @@ type Fetcher struct {
 	tags      *tags
 	lists     *lists
 	relay     *relay
+	handBack  *handBack
 }
 
 // rooms are what all parts of a Fetcher work with.
@@ -65,6 +68,7 @@ type rooms struct {
 	grants   *grants.Grants
 	flights  *flight.Flights
 	excerpts *excerpt.Excerpts
+	trees    *feed.Trees
 	sizes    *flight.Sizes
 	counters *count.Book
 	memory   *wait.Budget // for manifests on their way, and lists
@@ -90,20 +94,22 @@ func New(cfg Config) *Fetcher {
 	if cfg.Archive == nil {
 		cfg.Archive = oci.NoArchive{}
 	}
-	r := &rooms{upstream: cfg.Upstream, archive: cfg.Archive, sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
+	r := &rooms{upstream: cfg.Upstream, archive: cfg.Archive, trees: feed.NewTrees(cfg.Zone), sizes: flight.NewSizes(), counters: &count.Book{}, life: wait.NewLife(), log: cfg.Log}
 	r.memory = wait.NewBudget(memoryBytes, memoryCrowd, memoryPatience)
 	r.mesh = mesh.New(mesh.Config{
 		Router: cfg.Mesh, Log: cfg.Log, Look: cfg.Look, Drip: cfg.Drip, Reaches: cfg.Reaches,
 		Passed: func(registry string) { r.counters.Of(registry).PeersPassed.Add(1) },
 	})
 	r.grants = grants.New(grants.Config{Upstream: cfg.Upstream, Mesh: r.mesh, Site: cfg.Site, Life: r.life, Within: answerWithin, Log: cfg.Log})
+	back := newHandBack(r)
 	r.flights = flight.New(flight.Config{
-		Upstream: cfg.Upstream, Archive: cfg.Archive, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Stall: cfg.Stall,
+		Upstream: cfg.Upstream, Archive: cfg.Archive, Mesh: r.mesh, Grants: r.grants, Life: r.life, Counters: r.counters, Sizes: r.sizes, Log: cfg.Log, Zone: cfg.Zone, Stall: cfg.Stall,
+		Got: func(q grants.Request) { back.offer(q, "") },
 	})
 	r.excerpts = excerpt.New(excerpt.Config{
 		Upstream: cfg.Upstream, Mesh: r.mesh, Grants: r.grants, Life: r.life, Within: answerWithin, Counters: r.counters, Log: cfg.Log,
 	})
-	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r)}
+	f := &Fetcher{rooms: r, site: cfg.Site, blobs: newBlobs(r), manifests: newManifests(r, back), handBack: back}
 	f.lists = newLists(r)
 	f.tags = newTags(r, f.manifests, f.lists.words)
 	f.relay = newRelay(r, f.hear)
@@ -133,6 +139,7 @@ func (f *Fetcher) hear(ctx context.Context, from mesh.Peer, q asked) error {
 // kind Unavailable.
 func (f *Fetcher) Close(ctx context.Context) {
 	f.relay.close()
+	f.handBack.close()
 	f.life.Close(ctx)
 	f.grants.Close()
 }
@@ -152,6 +159,13 @@ func (f *Fetcher) Expect(registry string) { f.counters.Of(registry) }
 
 // PeersPassed returns how many members were passed over since start, by reason.
 func (f *Fetcher) PeersPassed() map[string]int64 { return f.mesh.Passed() }
+
+// SentOn returns how many members this node has sent on to another since start.
+func (f *Fetcher) SentOn() int64 { return f.trees.SentOn() }
+
+// FeedersLeft returns how many members that were to feed this node it has left since start,
+// by reason.
+func (f *Fetcher) FeedersLeft() map[string]int64 { return f.mesh.FeedersLeft() }
 
 // Flights returns how many downloads are under way, and how many requests wait for them
 // or read from them.

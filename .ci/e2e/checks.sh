@@ -21,15 +21,6 @@ check() {
   return 1
 }
 
-# finds ARGUMENTS… is grep that reads all of its input and shows it. grep -q stops at the first match,
-# and then the program that still writes to it fails by chance.
-finds() {
-  local all
-  all=$(cat)
-  printf '%s\n' "$all"
-  grep -q "$@" <<<"$all"
-}
-
 # A check may set $seen to what it saw.
 seen=''
 

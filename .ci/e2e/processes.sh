@@ -65,3 +65,11 @@ clean_up() {
   done < <(awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | sort -r)
   rm -rf "$work"
 }
+
+# finds ARGUMENTS… is grep -q that reads all of its input, and shows it where nothing is found. grep -q
+# itself stops at the first match, and then the program that still writes to it fails by chance.
+finds() {
+  local all
+  all=$(cat)
+  grep -q "$@" <<<"$all" || { printf '%s\n' "$all" && return 1; }
+}

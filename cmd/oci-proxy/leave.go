@@ -20,11 +20,11 @@ func leave(ctx context.Context, args []string, s streams) error {
 	if err != nil {
 		return fmt.Errorf("asking %s to leave: %w", t.addr, err)
 	}
-	var done struct{ Blobs, Bytes, Failed int64 }
+	var done struct{ Blobs, Bytes, Held, Failed int64 }
 	if err := json.Unmarshal(body, &done); err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", t.addr, err)
 	}
-	fmt.Fprintf(s.out, "%s is leaving: it handed over %d blobs (%s)\n", t.addr, done.Blobs, config.FormatSize(done.Bytes))
+	fmt.Fprintf(s.out, "%s is leaving: it handed over %d blobs (%s); others hold %d already\n", t.addr, done.Blobs, config.FormatSize(done.Bytes), done.Held)
 	if done.Failed > 0 {
 		return fmt.Errorf("no member took %d blobs; the others must fetch them from upstream again", done.Failed)
 	}

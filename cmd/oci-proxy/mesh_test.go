@@ -104,12 +104,15 @@ func TestLeaveHandsOverAndEnds(t *testing.T) {
 		testkit.Await(t, "the secrets are reloaded", func() bool { return p.log.Has("config reloaded") && p.log.Has("took_effect=cluster.secrets") })
 	}
 
-	// Whichever of the two leaves, the other one has the blob afterwards.
+	// Whichever of the two owns the blob, the other one has it afterwards.
 	got := call(t.Context(), "leave", "-addr", addr1)
 	if got.status != exitDone {
 		t.Fatalf("%+v\n%s\n%s", got, a.log.String(), b.log.String())
 	}
-	wantIn(t, got.out, "is leaving", "1 blobs")
+	wantIn(t, got.out, "is leaving")
+	if handed, held := strings.Contains(got.out, "handed over 1 blobs"), strings.Contains(got.out, "others hold 1 already"); handed == held {
+		t.Errorf("%s: want one blob that is handed over, or that the other one holds already", got.out)
+	}
 	<-a.done
 	if status := a.cmd.ProcessState.ExitCode(); status != exitDone {
 		t.Errorf("status %d\n%s", status, a.log.String())

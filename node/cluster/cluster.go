@@ -43,7 +43,7 @@ type Registries interface {
 	Asks(registry string) bool
 }
 
-// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine, Certificates and Seams are needed.
+// Config is what a Cluster works with. All fields but Hear, Asked, Refuses, Examine, Certificates, Busy and Seams are needed.
 type Config struct {
 	Node       *config.Config // of the whole node; its Cluster is nil for a node on its own
 	Dir        string         // where the node's identity and the known members are kept
@@ -63,6 +63,8 @@ type Config struct {
 	Examine func(ctx context.Context, question []byte) (any, error)
 	// Certificates is as peer.ServerConfig.Certificates. Not nil: this node keeps some.
 	Certificates func(ctx context.Context, sender string, question []byte) (any, error)
+	// Busy reports whether clients are being served: copies for other members wait then.
+	Busy func() bool
 	// Tracer is as peer.ServerConfig.Tracer.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
@@ -73,11 +75,17 @@ type Config struct {
 type Seams struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // makes connections to other nodes
 	View func(now *membership.View) *membership.View                       // what requests are routed by
+	// Listen listens for other nodes, Gossip changes what gossip is begun with.
+	Listen func(network, addr string) (net.Listener, error)
+	Gossip func(*membership.Config)
 	// ReportAge is for how long reports are passed on.
 	ReportAge time.Duration
 	Patience  int // as peer.ClientConfig.Patience
 	// SkewTime is after how long members of different versions are told of.
 	SkewTime time.Duration
+	// CopyAfter is how long after a blob has come it is copied, and Settle how long after
+	// the ring has changed all that is held is looked at.
+	CopyAfter, Settle time.Duration
 }
 
 // A Cluster is a node's place among the others.
@@ -87,6 +95,7 @@ type Cluster struct {
 	network *network // nil for a node on its own
 	router  *router  // nil for a node on its own
 	reports *reports
+	copies  *copies // nil for a node on its own
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
 	keeper  Keeper               // set by Serve
@@ -109,8 +118,10 @@ func Open(cfg Config) (*Cluster, error) {
 	if seen := cfg.Seams.View; seen != nil {
 		view = func() *membership.View { return seen(c.network.members.View()) }
 	}
-	c.router = &router{view: view, alive: c.network.alive, client: c.network.client, askers: newAskers(cfg.Registries.Configured)}
+	client := c.network.client
+	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured)}
 	c.marks = newMarks(c.network.members.View)
+	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
 	return c, nil
 }
@@ -272,6 +283,7 @@ func Reload(c *Cluster, cfg *config.Config) {
 		return
 	}
 	c.router.askers.forget()
+	c.copies.on.Store(cfg.Cluster.Copies > 1)
 	membership.Serve(c.network.members, registriesOf(cfg), cfg.WhitelistMode)
 }
 

@@ -21,50 +21,66 @@ var errNobody = errors.New("no other node is up that could take it")
 
 // A HandedOver says what became of the blobs of a node that leaves.
 type HandedOver struct {
-	Blobs  int   `json:"blobs"` // handed over, or held by their owner already
+	Blobs  int   `json:"blobs"` // handed over
 	Bytes  int64 `json:"bytes"`
+	Held   int   `json:"held"`   // that others hold already
 	Failed int   `json:"failed"` // that nobody took
 }
 
-// HandOver tells the others that this node leaves, and offers each blob, the last
-// used first, to those who are to keep it now.
+// HandOver tells the others that this node leaves, and offers each blob that none of them
+// holds, the last used first, to those who are to keep it now.
 func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 	if c.network == nil {
 		return HandedOver{}, ErrAlone
 	}
+	c.copies.on.Store(false) // all that is held goes to others now
 	c.network.members.Draining(ctx)
 	var done HandedOver
 	var mu sync.Mutex // guards done; never held during I/O
-	var wg sync.WaitGroup
-	width := make(chan struct{}, handOverWidth)
 	for _, shard := range c.cfg.Registries.Shards() {
-		for _, b := range shard.Blobs() {
-			width <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-width }()
-				err := offer(ctx, c.router, shard, b)
-				if err != nil {
-					c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				done.count(b, err)
-			})
-		}
+		each(shard.Blobs(), func(b cache.Held) {
+			held := b.Registry != "" && c.router.heldElsewhere(ctx, oci.Ref{Registry: b.Registry, Digest: b.Digest})
+			var err error
+			if !held {
+				err = offer(ctx, c.router, shard, b)
+			}
+			if err != nil {
+				c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done.count(b, held, err)
+		})
 	}
-	wg.Wait()
-	c.cfg.Log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "failed", done.Failed)
+	c.cfg.Log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "held", done.Held, "failed", done.Failed)
 	return done, nil
 }
 
-// count counts what became of a blob.
-func (h *HandedOver) count(b cache.Held, err error) {
-	if err != nil {
-		h.Failed++
-		return
+// each calls see for each blob, for some at a time.
+func each(blobs []cache.Held, see func(b cache.Held)) {
+	var wg sync.WaitGroup
+	width := make(chan struct{}, handOverWidth)
+	for _, b := range blobs {
+		width <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-width }()
+			see(b)
+		})
 	}
-	h.Blobs++
-	h.Bytes += b.Size
+	wg.Wait()
+}
+
+// count counts what became of a blob.
+func (h *HandedOver) count(b cache.Held, held bool, err error) {
+	switch {
+	case held:
+		h.Held++
+	case err != nil:
+		h.Failed++
+	default:
+		h.Blobs++
+		h.Bytes += b.Size
+	}
 }
 
 // offer offers a blob to those who are to keep it, one after the other.

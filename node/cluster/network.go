@@ -39,7 +39,11 @@ func openNetwork(cfg Config) (*network, error) {
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.secrets.Store(&secrets)
 	var err error
-	if n.listener, err = net.Listen("tcp", cfg.Node.Cluster.PeerAddr); err != nil {
+	listen := cfg.Seams.Listen
+	if listen == nil {
+		listen = net.Listen
+	}
+	if n.listener, err = listen("tcp", cfg.Node.Cluster.PeerAddr); err != nil {
 		return nil, fmt.Errorf("listening for peers on %s: %w", cfg.Node.Cluster.PeerAddr, err)
 	}
 	if err := n.join(cfg); err != nil {
@@ -65,7 +69,11 @@ func (n *network) join(cfg Config) error {
 		n.tls, fingerprint = peer.ServerTLS(cert), sum
 	}
 	var err error
-	if n.members, err = membership.Open(gossip(cfg, n.listener.Addr().String(), fingerprint)); err != nil {
+	with := gossip(cfg, n.listener.Addr().String(), fingerprint)
+	if cfg.Seams.Gossip != nil {
+		cfg.Seams.Gossip(&with)
+	}
+	if n.members, err = membership.Open(with); err != nil {
 		return fmt.Errorf("joining the cluster: %w", err)
 	}
 	return nil
@@ -77,7 +85,7 @@ func gossip(cfg Config, peerAddr string, fingerprint [32]byte) membership.Config
 	return membership.Config{
 		Cluster: cluster.ID, Dir: cfg.Dir, Name: cluster.Name, BindAddr: cluster.BindAddr, Advertise: cluster.Advertise,
 		Seeds: cluster.Seeds, Secrets: reveal(cluster.Secrets), PeerAddr: peerAddr, Fingerprint: fingerprint, Zone: cluster.Zone,
-		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode, Certificates: cfg.Certificates != nil,
+		Version: cfg.Version, Weight: ring.Units(node.Defaults.CacheMaxSize), Size: ring.Size(node.Defaults.CacheMaxSize), Egress: cluster.Egress, Whitelist: node.WhitelistMode, Certificates: cfg.Certificates != nil,
 		Registries: registriesOf(node), Log: cfg.Log,
 	}
 }

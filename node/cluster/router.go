@@ -7,7 +7,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"oci-proxy/node/membership"
-	"oci-proxy/ring"
 	"oci-proxy/transfer/mesh"
 )
 
@@ -24,6 +23,7 @@ type router struct {
 	view   func() *membership.View
 	alive  func(id string) bool // at this moment: the view is a little behind
 	client peers
+	lies   func(id string) bool // whether a member is quarantined for that
 	askers *askers
 }
 
@@ -32,14 +32,14 @@ func (r *router) Self() string { return r.view().Self.ID }
 
 // Peer implements mesh.Router.
 func (r *router) Peer(id string) mesh.Peer {
-	if !r.client.Healthy(id) {
+	if r.lies(id) {
 		return nil
 	}
 	return r.anyPeer(id)
 }
 
-// anyPeer is Peer for a member that may be quarantined now. It answers, too, for
-// one that has just asked this node: that one lives.
+// anyPeer is Peer for any member. It answers, too, for one that has just asked this node:
+// that one lives.
 func (r *router) anyPeer(id string) mesh.Peer {
 	if id != r.Self() && r.alive(id) {
 		return r.client.Peer(id)
@@ -72,10 +72,20 @@ func (r *router) Route(registry, key string) []mesh.Peer {
 	return out
 }
 
+// Owner implements mesh.Router.
+func (r *router) Owner(registry, key string) mesh.Peer {
+	v := r.view()
+	ids := route(v, r.askers.of(v, registry).members, key, func(string) bool { return true })
+	if len(ids) == 0 || ids[0] == v.Self.ID {
+		return nil
+	}
+	return r.client.Peer(ids[0])
+}
+
 // Holders implements mesh.Router.
 func (r *router) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	for _, id := range holders(r.view(), key, r.client.Healthy) {
+	for _, id := range holders(r.view(), key, r.client.Healthy, r.lies) {
 		out = append(out, r.client.Peer(id))
 	}
 	return out
@@ -121,6 +131,20 @@ func (r *router) takers(key string) []mesh.Peer {
 		}
 	}
 	return append(well, sick...)
+}
+
+// keeps reports whether this node is the one that is to keep what key names of the
+// registry, whoever is up now.
+func (r *router) keeps(registry, key string) bool {
+	v := r.view()
+	able := r.askers.of(v, registry).members
+	owners, n := v.Ring.Owners(key)
+	for _, o := range owners[:n] {
+		if able[o.ID] {
+			return o.ID == v.Self.ID
+		}
+	}
+	return standIn(v, able, key, func(string) bool { return true }) == v.Self.ID
 }
 
 // asking is who may ask the registry now.
@@ -173,22 +197,67 @@ func standIn(v *membership.View, able map[string]bool, key string, healthy func(
 	return best
 }
 
-// holders lists the ids of the other members that may hold what key names though
-// it is not theirs to get: those next to its owner, and owners in former rings.
-func holders(v *membership.View, key string, healthy func(id string) bool) []string {
+// maxHolders is how many members are asked whether they hold something before a registry
+// is. In clusters of up to that size all are.
+const maxHolders = 128
+
+// holders lists the ids of the other members to ask whether they hold what key names: its
+// owners, its owners in former rings, and then the others, in an order of the key's own.
+// Those that are not healthy come last among each: they may hold it all the same. Those that
+// lied are left out.
+func holders(v *membership.View, key string, healthy, lies func(id string) bool) []string {
 	var ids []string
-	add := func(o ring.Member) {
-		one, ok := v.Member(o.ID)
-		if ok && one.Alive() && o.ID != v.Self.ID && !slices.Contains(ids, o.ID) && healthy(o.ID) {
-			ids = append(ids, o.ID)
+	add := func(id string) {
+		one, ok := v.Member(id)
+		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) && !lies(id) {
+			ids = append(ids, id)
 		}
 	}
 	owners, n := v.Ring.Owners(key)
 	for _, o := range owners[:n] {
-		add(o)
+		add(o.ID)
 	}
 	for _, r := range v.Former {
-		add(r.Owner(key))
+		add(r.Owner(key).ID)
+	}
+	likely := len(ids)
+	for _, id := range inOrder(v, key) {
+		if len(ids) >= maxHolders {
+			break
+		}
+		add(id)
+	}
+	return append(wellFirst(ids[:likely], healthy), wellFirst(ids[likely:], healthy)...)
+}
+
+// inOrder lists the ids of all members in an order of the key's own. It begins with the
+// one that stands in if no owner can ask the registry.
+func inOrder(v *membership.View, key string) []string {
+	type ranked struct {
+		id   string
+		rank uint64
+	}
+	all := make([]ranked, len(v.Members))
+	for i := range v.Members {
+		all[i] = ranked{v.Members[i].ID, rank(v.Members[i].ID, key)}
+	}
+	slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id)) })
+	ids := make([]string, len(all))
+	for i, one := range all {
+		ids[i] = one.id
 	}
 	return ids
+}
+
+// wellFirst returns ids, those that are not healthy last.
+func wellFirst(ids []string, healthy func(id string) bool) []string {
+	var well, sick []string
+	for _, id := range ids {
+		if healthy(id) {
+			well = append(well, id)
+		} else {
+			sick = append(sick, id)
+		}
+	}
+	return append(well, sick...)
 }

@@ -33,4 +33,30 @@ const (
 	MeetTime = 5 * time.Second
 	// offerTime bounds handing over one blob: a large one over a slow link.
 	offerTime = 10 * time.Minute
+	// leastRate is how many bytes a second a member takes at least of a copy, beyond that.
+	leastRate = 1 << 20
+	// copyAfter is how long after a blob has come others are asked whether they have it.
+	// Members that want it have begun to get it by then.
+	copyAfter = 3 * time.Second
+	// settleTime is for how long the ring stays the same before what is held is looked at.
+	// It is longer than members that start or leave together need.
+	settleTime = 10 * time.Second
+	// yieldTime is how long a copy waits at most while clients are served, and yieldStep
+	// how often it looks.
+	yieldTime = 5 * time.Second
+	yieldStep = 250 * time.Millisecond
+	// listTime is how long a shard is waited for that is being listed, and unlistedPause when
+	// one that was not is looked at again.
+	listTime      = 10 * time.Second
+	unlistedPause = time.Minute
+	// busyPause is when a member that took others' copies is offered one again, and busyTries
+	// how often it is offered in all.
+	busyPause = 10 * time.Second
+	busyTries = 5
+	// aliveStep is how often a member that takes a copy is asked for a sign of life.
+	aliveStep = 5 * time.Second
+	// longestRest bounds the rest between two blobs that are looked at.
+	longestRest = time.Second
+	// secureTime bounds the offers of a node that stops for a moment.
+	secureTime = 10 * time.Second
 )

@@ -25,6 +25,13 @@ func parseParallel(s string) (int, error) {
 	return n, nil
 }
 
+func parseCopies(s string) (int, error) {
+	if s != "1" && s != "2" {
+		return 0, errors.New("is neither 1 nor 2")
+	}
+	return int(s[0] - '0'), nil
+}
+
 func parsePercent(s string) (int, error) {
 	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
 	if err != nil || n < 0 || n > 100 {

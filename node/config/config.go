@@ -158,7 +158,8 @@ type Cluster struct {
 	Secrets   []Secret // the first one is used, all are accepted; empty only on loopback with nothing to protect
 	PeerTLS   bool     // TLS between nodes
 	Egress    bool     // this node may contact registries itself
-	Zone      string   // shown to people, may be ""
+	Zone      string   // a large blob goes once into each; may be ""
+	Copies    int      // on how many nodes what only one has is kept: 1 or 2
 
 	// Cleared once they are in Secrets, because fmt prints unexported fields too.
 	secret     Secret

@@ -171,7 +171,7 @@ registries:
     alias: [h, h_5]
     upstream_proxy: ""
     insecure: false
-cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z}
+cluster: {id: Prod-1.eu, name: n1, secret: 0123456789abcdef, bind_addr: "127.0.0.1:0", peer_addr: "[::1]:7947", advertise: localhost, seeds: ["a:7946", "[fd00::1]:7946"], peer_tls: false, egress: false, zone: z, copies: 1}
 archive: {endpoint: "HTTP://Minio:9000/", bucket: cold.tier-1, prefix: /oci/Proxy_1/, region: eu-1, access_key: AK, secret_key: sk}
 `)
 	want := Registry{
@@ -186,7 +186,7 @@ archive: {endpoint: "HTTP://Minio:9000/", bucket: cold.tier-1, prefix: /oci/Prox
 	if hub, _ := c.Registry(DockerHub); !hub.Insecure || hub.UpstreamProxy.User.String() != "u:p" {
 		t.Errorf("hub: %+v", hub)
 	}
-	cluster := Cluster{ID: "Prod-1.eu", Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z"}
+	cluster := Cluster{ID: "Prod-1.eu", Name: "n1", BindAddr: "127.0.0.1:0", PeerAddr: "[::1]:7947", Advertise: "localhost", Seeds: []string{"a:7946", "[fd00::1]:7946"}, Secrets: []Secret{"0123456789abcdef"}, Zone: "z", Copies: 1}
 	if !reflect.DeepEqual(*c.Cluster, cluster) {
 		t.Errorf("cluster: got %+v, want %+v", *c.Cluster, cluster)
 	}
@@ -322,7 +322,7 @@ func TestAnEmptyClusterIsOneWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	want := Cluster{ID: DefaultClusterID, Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true}
+	want := Cluster{ID: DefaultClusterID, Name: host, BindAddr: "0.0.0.0:7946", PeerAddr: "0.0.0.0:7947", Secrets: []Secret{"0123456789abcdef"}, PeerTLS: true, Egress: true, Copies: 2}
 	if !reflect.DeepEqual(*c.Cluster, want) {
 		t.Errorf("got %+v, want %+v", *c.Cluster, want)
 	}

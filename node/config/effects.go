@@ -21,5 +21,5 @@ var reloads = []string{
 	"registries.<host>.tag_ttl", "registries.<host>.stale_if_error", "registries.<host>.tags", "registries.<host>.offline",
 	"registries.<host>.upstream_requests", "registries.<host>.upstream_rate", "registries.<host>.allow_addresses", "registries.<host>.realm_hosts",
 	"registries.<host>.alias", "registries.<host>.max_idle", "registries.<host>.cache_max_size", "registries.<host>.upstream_proxy", "registries.<host>.follow_redirects", "registries.<host>.insecure",
-	"cluster.secret", "cluster.secret_file", "cluster.secrets",
+	"cluster.secret", "cluster.secret_file", "cluster.secrets", "cluster.copies",
 }

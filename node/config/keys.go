@@ -162,7 +162,9 @@ var clusterKeys = []key[Cluster]{
 	one("egress", flagKind, "true", func(c *Cluster) *bool { return &c.Egress },
 		"Let this node contact registries itself. `false`: it owns its share of the content all the same, and asks registries by way of the nodes that may."),
 	one("zone", textKind, "", func(c *Cluster) *string { return &c.Zone },
-		"Location of this node, shown in `/_/cluster`: a room, a site, a cloud zone."),
+		"Location of this node, shown in `/_/cluster`: a room, a site, a cloud zone. A large blob that many nodes want goes once into each zone."),
+	one("copies", copiesKind, "2", func(c *Cluster) *int { return &c.Copies },
+		"2: content that no other member holds is copied to the next owner, in the background, slowly, and only into room that nothing else needs. 1: it is not. Set it alike on all nodes."),
 }
 
 // archiveKeys describes the keys below archive.

@@ -34,6 +34,7 @@ var (
 	portKind     = kind[int]{"port", false, parsePort, nil}
 	parallelKind = kind[int]{"number", false, parseParallel, nil}
 	percentKind  = kind[int]{"percentage", false, parsePercent, nil}
+	copiesKind   = kind[int]{"number", false, parseCopies, nil}
 	requestsKind = kind[int]{"number", false, parseRequests, nil}
 	sizeKind     = kind[int64]{"size", false, parseSize, doubtSize}
 	rateKind     = kind[int64]{"size", false, parseSize, doubtRate}

@@ -79,6 +79,7 @@ var Keys = []Key{
 	{"file", Text, "In the cache directory."},
 	{"for_ms", Number, "Milliseconds that it lasts."},
 	{"gossip", Text, "Address of this node's gossip port."},
+	{"held", Number, "How many others hold already."},
 	{"host", Text, "Host that was asked."},
 	{"id", Text, "Of a node."},
 	{"images", Number, "How many."},

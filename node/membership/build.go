@@ -4,25 +4,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"oci-proxy/ring"
 	"oci-proxy/transfer/wait"
 )
 
-// formerRings bounds View.Former.
-const formerRings = 4
-
-// A past is a ring that was replaced.
-type past struct {
-	ring *ring.Ring
-	end  time.Time // when View.Former drops it
-}
-
 // A builder makes the views. It belongs to one goroutine.
 type builder struct {
 	m      *Membership
-	former []past // the latest first
 	failed string // why the ring is an old one
 	twice  bool   // a duplicate identity has been logged
 }
@@ -50,6 +41,21 @@ func (b *builder) run(ctx context.Context) {
 	}
 }
 
+// passes tell when the builder has looked again at all that is known, whether or not it
+// made a new View.
+type passes struct{ channel atomic.Pointer[chan struct{}] }
+
+// next returns a channel that is closed after the builder's next look.
+func (p *passes) next() <-chan struct{} { return *p.channel.Load() }
+
+// done closes it.
+func (p *passes) done() {
+	next := make(chan struct{})
+	if old := p.channel.Swap(&next); old != nil {
+		close(*old)
+	}
+}
+
 // refresh makes the present view, and returns when the next one is due.
 func (b *builder) refresh(now time.Time) time.Time {
 	m := b.m
@@ -61,31 +67,20 @@ func (b *builder) refresh(now time.Time) time.Time {
 	next := earlier(s.next, b.watch(now))
 	old := m.view.Load()
 	r := b.ring(old.Ring, s.members)
-	next = earlier(next, b.retire(old.Ring, r, now))
-	if r == old.Ring && len(b.former) == len(old.Former) && slices.EqualFunc(s.members, old.Members, equal) {
+	m.formers.use(r, now)
+	m.formers.build(m.next)
+	former, end := m.formers.list(now)
+	next = earlier(next, end)
+	defer m.passes.done()
+	if r == old.Ring && slices.Equal(former, old.Former) && slices.EqualFunc(s.members, old.Members, equal) {
 		return next
 	}
 	b.log(old, s.members)
-	m.publish(s.members, r, b.former)
+	m.publish(s.members, r, former)
 	return next
 }
 
 func equal(a, b Member) bool { return a.same(&b) }
-
-// retire adds old to the former rings if r has replaced it. It returns when the
-// first of them will be forgotten.
-func (b *builder) retire(old, r *ring.Ring, now time.Time) (next time.Time) {
-	if r != old {
-		b.former = slices.Insert(b.former, 0, past{old, now.Add(formerFor)})
-	}
-	b.former = slices.DeleteFunc(b.former, func(p past) bool { return !now.Before(p.end) })
-	b.former = b.former[:min(len(b.former), formerRings)]
-	next = now.Add(formerFor)
-	for _, p := range b.former {
-		next = earlier(next, p.end)
-	}
-	return next
-}
 
 // settle makes gossip use the secret that all members agree on.
 func (b *builder) settle(members []Member) {
@@ -121,11 +116,16 @@ func (b *builder) ring(old *ring.Ring, members []Member) *ring.Ring {
 }
 
 // placed returns the members that are in the ring. If all drain, self keeps the
-// keys.
+// keys. Shares follow sizes if all members, also those that drain, tell theirs: one of
+// an earlier version makes the ring of its version, and all must have one ring.
 func placed(members []Member, self string) (in []ring.Member) {
+	sized := !slices.ContainsFunc(members, func(m Member) bool { return m.Size == 0 })
 	var own ring.Member
 	for _, m := range members {
 		r := ring.Member{ID: m.ID, Weight: m.Weight}
+		if sized {
+			r.Size = m.Size
+		}
 		if m.ID == self {
 			own = r
 		}

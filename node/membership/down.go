@@ -17,6 +17,7 @@ type report struct {
 	Self  *card       `json:"s,omitempty"`
 	Clash []clash     `json:"c,omitempty"`
 	Mute  []unheard   `json:"u,omitempty"`
+	Rings *toldRings  `json:"r,omitempty"`
 }
 
 // An absentee is a member that is down. It carries no clock time, since clocks

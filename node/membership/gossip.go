@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -56,7 +58,7 @@ func (m *Membership) settings(d delegate) *memberlist.Config {
 	c.UDPBufferSize = 1400
 	c.EnableCompression = false // most bytes are random: it would cost a quarter of gossip's CPU and save little
 
-	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
+	c.Delegate, c.Events, c.Alive, c.Conflict, c.Merge = d, d, d, d, d
 	c.Logger = log.New(m.bridge, "", 0)
 	return c
 }
@@ -73,6 +75,7 @@ var (
 	_ memberlist.EventDelegate    = delegate{}
 	_ memberlist.AliveDelegate    = delegate{}
 	_ memberlist.ConflictDelegate = delegate{}
+	_ memberlist.MergeDelegate    = delegate{}
 )
 
 // NodeMeta returns what this node says of itself.
@@ -123,6 +126,30 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	}
 }
 
+// NotifyMerge looks through the members that the other node knows, as one of the two joins. A
+// member that is suspected there, and not known here, memberlist passes over: this node
+// would not count it until it was found dead, and have another ring for so long. So it
+// counts as down, until it says that it lives.
+func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if n.State == memberlist.StateSuspect && d.current() && d.NotifyAlive(n) == nil {
+			d.suspect(n)
+		}
+	}
+	return nil
+}
+
+// suspect notes a member as down, unless it is known.
+func (d delegate) suspect(n *memberlist.Node) {
+	r := d.m.roster
+	m, err := decode(n.Meta)
+	if err != nil || m.State == Draining || m.ID == r.me().id {
+		return
+	}
+	m.meta, m.Gossip = string(n.Meta), net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+	r.mergeOne(m, r.grace, time.Now())
+}
+
 // NotifyMsg takes a rumour. memberlist uses the bytes again.
 func (d delegate) NotifyMsg(b []byte) {
 	if d.current() {
@@ -135,10 +162,10 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.m.rumours.queue.GetBroadcasts(overhead, limit)
 }
 
-// LocalState returns this node's report of the members that are down.
-func (d delegate) LocalState(bool) []byte {
+// LocalState returns this node's report of the members that are down, and of rings.
+func (d delegate) LocalState(join bool) []byte {
 	now := time.Now()
-	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now)})
+	b, err := json.Marshal(report{Down: d.m.roster.absent(now), Gone: d.m.book.departed(now), Self: d.m.twins.card(), Clash: d.m.twins.seen(now), Mute: d.m.reach.mute(now), Rings: d.m.formers.tell(join, now)})
 	if err != nil {
 		d.m.log.Error("report of down members not encoded", "error", err)
 		return nil
@@ -162,6 +189,9 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	now := time.Now()
 	d.m.rumours.learn(r.Gone, now)
 	d.m.roster.merge(r.Down, now)
+	if d.m.formers.hear(r.Rings, now) {
+		d.m.roster.changed()
+	}
 	d.m.twins.meet(r.Self)
 	d.m.twins.hear(r.Clash)
 	d.m.reach.hear(r.Mute, r.Self, now)

@@ -11,8 +11,8 @@
 // one id, the latest counts. To memberlist each start is a different node.
 //
 // Start with membership.go (start, end, what a node says of itself) and view.go
-// (what the rest of the program sees). Then roster.go (which members are alive),
-// down.go (reports of those that are down), build.go (views and the ring),
+// (what the rest of the program sees). Then meet.go (when the others are met), roster.go (which members are alive),
+// down.go (reports of those that are down), build.go (views and the ring), former.go (rings before),
 // gone.go (those that died), join.go (how a node finds the others), seeds.go (which
 // seeds it met), twins.go (another node with its id), reach.go (members whose address
 // does not answer), gossip.go (memberlist and its traps), session.go (a run of
@@ -30,7 +30,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +54,7 @@ type Config struct {
 	Zone         string               // for people; at most 64 bytes, as are Name and Version
 	Version      string               // of this program
 	Weight       int                  // ring units, see ring.Units
+	Size         int                  // of the cache, see ring.Size; 0: it is not told, as by earlier versions
 	Egress       bool                 // this node may ask upstream
 	Whitelist    bool                 // this node asks only its own registries
 	Certificates bool                 // this node keeps certificates for the clients' port
@@ -62,6 +62,10 @@ type Config struct {
 	Grace        time.Duration        // how long a member that is down keeps its place; 0: 120 s. Must be the same at all nodes, or their rings differ
 	Log          *slog.Logger         // nil: none
 	Transport    memberlist.Transport // for tests; nil: the network
+	// Gossip is for simulations of more nodes than gossip can be run for; nil: memberlist's.
+	Gossip func(*memberlist.Config) (Gossip, error)
+	// Rings is for simulations, whose nodes share the rings that they build; nil: (*ring.Ring).Next.
+	Rings func(*ring.Ring, []ring.Member) (*ring.Ring, error)
 	// Resolve is for tests; nil: the system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -88,6 +92,7 @@ type Membership struct {
 	reach   *reach
 	gossip  *sessions
 	rumours *rumours
+	formers *formers
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
@@ -99,6 +104,7 @@ type Membership struct {
 
 	anew   chan struct{}   // holds a value if the search for other members begins anew
 	sought chan struct{}   // closed after the first search for other members
+	passes passes          // of the builder
 	ctx    context.Context // ends with the Membership
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
@@ -112,7 +118,7 @@ type Membership struct {
 func Open(cfg Config) (*Membership, error) {
 	m, err := prepare(cfg)
 	if err == nil {
-		err = m.start((*ring.Ring).Next)
+		err = m.start(m.cfg.Rings)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("joining the mesh: %w", err)
@@ -127,6 +133,12 @@ func (c *Config) fill() {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Gossip == nil {
+		c.Gossip = func(settings *memberlist.Config) (Gossip, error) { return memberlist.Create(settings) }
+	}
+	if c.Rings == nil {
+		c.Rings = (*ring.Ring).Next
 	}
 	if c.Resolve == nil {
 		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -166,6 +178,7 @@ func prepare(cfg Config) (*Membership, error) {
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
 	m.rumours = newRumours(m)
+	m.formers = new(formers)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
@@ -175,7 +188,7 @@ func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
-		Weight: c.Weight, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
+		Weight: c.Weight, Size: c.Size, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)
@@ -192,16 +205,18 @@ func (m *Membership) describe(who identity) error {
 	return nil
 }
 
-// start starts gossip. next is (*ring.Ring).Next.
+// start starts gossip. next is (*ring.Ring).Next, or what stands for it.
 func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) (err error) {
 	m.next = next
-	first, err := ring.New([]ring.Member{{ID: m.self.ID, Weight: m.self.Weight}})
+	first, err := ring.New(placed([]Member{m.self}, m.self.ID))
 	if err != nil {
 		return fmt.Errorf("making a ring of this node: %w", err)
 	}
 	if m.gossip, err = m.openSessions(); err != nil {
 		return fmt.Errorf("listening on %s: %w", m.at.bind, err)
 	}
+	m.formers.use(first, time.Now())
+	m.passes.done()
 	m.publish(m.roster.snapshot(time.Now()).members, first, nil)
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
@@ -241,11 +256,8 @@ func (m *Membership) View() *View { return m.view.Load() }
 func (m *Membership) Member(id string) (Member, bool) { return m.roster.member(id, time.Now()) }
 
 // publish makes the members and their ring the present View.
-func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
-	v := &View{Ring: r, Members: members, next: make(chan struct{})}
-	for _, p := range former {
-		v.Former = append(v.Former, p.ring)
-	}
+func (m *Membership) publish(members []Member, r *ring.Ring, former []*ring.Ring) {
+	v := &View{Ring: r, Members: members, Former: former, next: make(chan struct{})}
 	if self, ok := v.Member(m.roster.me().id); ok {
 		v.Self = *self
 	}
@@ -257,27 +269,6 @@ func (m *Membership) publish(members []Member, r *ring.Ring, former []past) {
 // Changed returns a channel that is closed when there is a newer View than now. To
 // miss no View, take the channel before the View.
 func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
-
-// AwaitOthers returns when another member is alive, when the first search found
-// none, or when ctx ends.
-func (m *Membership) AwaitOthers(ctx context.Context) {
-	for sought := m.sought; ; {
-		changed := m.Changed()
-		if v := m.View(); slices.ContainsFunc(v.Members, func(o Member) bool { return o.Alive() && o.ID != v.Self.ID }) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-sought:
-			if others, _ := m.roster.company(); others == 0 {
-				return
-			}
-			sought = nil // they will be in the next View
-		case <-ctx.Done():
-			return
-		}
-	}
-}
 
 // Restarting tells the others that this node stops for a moment: they send it no
 // new requests, and it keeps its place. It returns when they have been told, after

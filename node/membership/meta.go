@@ -59,6 +59,7 @@ type wire struct {
 	Peer        string `json:"p"`
 	Zone        string `json:"z,omitempty"`
 	Weight      int    `json:"w"`
+	Size        int    `json:"b,omitempty"` // not known to versions before this one
 	State       string `json:"s"`
 	Nonce       string `json:"n"`
 	Fingerprint string `json:"f,omitempty"`
@@ -90,7 +91,7 @@ func encode(m *Member) ([]byte, error) {
 		return nil, err
 	}
 	w := wire{
-		ID: m.ID, Epoch: m.Epoch, Name: m.Name, Peer: m.Peer, Zone: m.Zone, Weight: m.Weight,
+		ID: m.ID, Epoch: m.Epoch, Name: m.Name, Peer: m.Peer, Zone: m.Zone, Weight: m.Weight, Size: m.Size,
 		State: states[m.State], Nonce: base64s.EncodeToString(m.Nonce), Version: m.Version,
 		Flags: m.flags(), Registries: base64s.EncodeToString(m.registries), Ring: tag,
 		Keys: base64s.EncodeToString(m.keys),
@@ -139,7 +140,7 @@ func decode(b []byte) (*Member, error) {
 		return nil, fmt.Errorf("%w: %w", errMeta, err)
 	}
 	m := &Member{
-		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight,
+		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight, Size: w.Size,
 		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
 		void: w.Flags&void != 0, Relays: w.Flags&relays != 0, Certificates: w.Flags&certs != 0,
 	}
@@ -183,6 +184,9 @@ func (w *wire) check() error {
 	}
 	if w.Weight < 1 || w.Weight > ring.MaxWeight {
 		return fmt.Errorf("its weight is %d; it must be 1 to %d", w.Weight, ring.MaxWeight)
+	}
+	if w.Size < 0 || w.Size > ring.MaxSize {
+		return fmt.Errorf("its size is %d; it must be 0 to %d", w.Size, ring.MaxSize)
 	}
 	if !slices.Contains([]string{"a", "r", "d"}, w.State) {
 		return errors.New("its state is unknown")

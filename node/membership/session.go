@@ -21,7 +21,16 @@ type sessions struct {
 	ended   bool          // guarded by turn
 	gate    *gate         // of the session of now; guarded by turn
 	current atomic.Pointer[session]
-	running atomic.Pointer[memberlist.Memberlist]
+	running atomic.Pointer[Gossip]
+}
+
+// Gossip is what this package uses of memberlist. The methods are those of
+// *memberlist.Memberlist.
+type Gossip interface {
+	Join(addresses []string) (int, error)
+	UpdateNode(timeout time.Duration) error
+	Leave(timeout time.Duration) error
+	Shutdown() error
 }
 
 // A session is one run of memberlist. Its delegate's calls count as long as it is the
@@ -52,16 +61,16 @@ func (s *sessions) begin() error {
 	settings := m.settings(delegate{m, func() bool { return s.current.Load() == one }})
 	settings.Name, settings.Transport = one.name, s.gate
 	s.current.Store(one) // memberlist calls the delegate before Create returns
-	list, err := memberlist.Create(settings)
+	list, err := m.cfg.Gossip(settings)
 	if err != nil {
 		return errors.Join(err, s.gate.detach())
 	}
-	s.running.Store(list)
+	s.running.Store(&list)
 	return nil
 }
 
 // list is the memberlist of now.
-func (s *sessions) list() *memberlist.Memberlist { return s.running.Load() }
+func (s *sessions) list() Gossip { return *s.running.Load() }
 
 // renew ends the session and begins one under a new id. alike says that the keeper of
 // the old one has this node's title too.

@@ -36,6 +36,8 @@ const (
 	// The views.
 	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news
 	formerFor = 10 * time.Minute      // how long View.Former lists a ring that was replaced
+	stoodFor  = 2 * time.Second       // how long a ring was in use that others are told of
+	sameLoss  = 30 * time.Second      // by how much two nodes may differ on when a ring was replaced
 
 	// The address book on disk.
 	saveEvery = 10 * time.Second // how often it is saved if it has changed

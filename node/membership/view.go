@@ -20,7 +20,8 @@ type View struct {
 	// down but keep their place.
 	Members []Member
 	// Former lists the rings before this one, the latest first: at most 4, and
-	// none that was replaced more than 10 minutes ago.
+	// none that was replaced more than 10 minutes ago. Others tell of those that
+	// this node has not seen.
 	Former []*ring.Ring
 
 	next chan struct{} // closed when there is a newer View
@@ -45,6 +46,7 @@ type Member struct {
 	Zone         string
 	Version      string
 	Weight       int  // ring units
+	Size         int  // of its cache, see ring.Size; 0: its version tells none
 	Egress       bool // it may ask upstream
 	Relays       bool // it knows how nodes ask registries for each other; earlier versions do not
 	Certificates bool // it keeps certificates for the clients' port: `tls.acme` is set there

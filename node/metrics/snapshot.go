@@ -19,22 +19,27 @@ type Snapshot struct {
 	Disks      []Disk
 	Verified   []Verified
 
-	Members      map[string]int64 // by state
-	Ring         uint64           // a sum over who owns what
-	Disagreeing  int              // members that say they have another ring
-	Quarantined  int              // members that are not asked
-	PeersPassed  map[string]int64 // by reason
-	Pulls        Turns            // of clients
-	PullsRefused int64
-	FailedLogins int64
-	Connections  int // of clients
-	Flights      int
-	Followers    int // requests that wait for a flight or read from it
-	KeptLists    int64
-	KeptBound    int64
-	Archive      map[string]int64 // objects, by what happened to them
-	Broken       map[string]bool  // by the code of a degraded reason: all codes
-	Ready        bool
+	Members       map[string]int64 // by state
+	Ring          uint64           // a sum over who owns what
+	Disagreeing   int              // members that say they have another ring
+	Quarantined   int              // members that are not asked
+	PeersPassed   map[string]int64 // by reason
+	Copies        map[string]int64 // second copies, by what became of them
+	CopiedBytes   int64
+	CopiesWaiting int64
+	Pulls         Turns // of clients
+	PullsRefused  int64
+	FailedLogins  int64
+	Connections   int // of clients
+	Flights       int
+	Followers     int // requests that wait for a flight or read from it
+	KeptLists     int64
+	KeptBound     int64
+	Archive       map[string]int64 // objects, by what happened to them
+	Broken        map[string]bool  // by the code of a degraded reason: all codes
+	Ready         bool
+	SentOn        int64            // members that were sent on to another for a large blob
+	FeedersLeft   map[string]int64 // by reason
 }
 
 // Turns are how many requests have a turn now, and how many wait for one.

@@ -176,7 +176,10 @@ func TestRangesAreSharedAndAskedForSideBySide(t *testing.T) {
 		if took := time.Since(began); took > 8*time.Second || s.asked.Load() != 16 {
 			t.Errorf("%d requests, %v", s.asked.Load(), took)
 		}
-		if spent := x.bills.at(q.Content()).spent; spent != 16*1000 {
+		x.bills.mu.Lock()
+		spent := x.bills.at(q.Content()).spent
+		x.bills.mu.Unlock()
+		if spent != 16*1000 {
 			t.Errorf("%d bytes are on the bill", spent)
 		}
 		if err := open(t, x, s, q, spans); err != nil || s.asked.Load() != 16 {
@@ -268,6 +271,8 @@ func TestMemoryOfRangesIsBounded(t *testing.T) {
 		for i := range 2 * maxBills {
 			x.Learn(oci.Content{Registry: q.Registry, Digest: digest.FromString(time.Duration(i).String())}, 5)
 		}
+		x.bills.mu.Lock()
+		defer x.bills.mu.Unlock()
 		if n := x.bills.of.Len(); n != maxBills {
 			t.Errorf("%d bills", n)
 		}

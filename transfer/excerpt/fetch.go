@@ -101,11 +101,11 @@ func (x *Excerpts) fetch(ctx context.Context, q grants.Request, k key, size int6
 // they hold may be shown for q. It returns nil if there are none.
 func (x *Excerpts) fromHolders(ctx context.Context, q grants.Request, span oci.Span, size int64) *piece {
 	m := x.cfg.Mesh
-	holders := m.Held(ctx, q.Ref, m.Holders(q.Content()))
-	if len(holders) == 0 || !x.cfg.Grants.MayShow(ctx, q, oci.BlobResource) {
-		return nil
-	}
-	for _, p := range holders {
+	shown := false
+	for p := range m.Held(ctx, q.Ref, m.Holders(q.Content())) {
+		if shown = shown || x.cfg.Grants.MayShow(ctx, q, oci.BlobResource); !shown {
+			return nil
+		}
 		got, err := mesh.Tend(ctx, m, p, q.Ref, func(ctx context.Context, p mesh.Peer) (*piece, error) {
 			return x.fromPeer(ctx, p, q, mesh.Terms{Held: true, Vouched: q.Private, Part: span}, size)
 		})

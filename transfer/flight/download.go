@@ -144,7 +144,7 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 	asked := time.Now()
 	var watch *mesh.Watch
 	if src.peer != nil {
-		watch = f.cfg().Mesh.WatchStream(ctx, cancel, src.peer, f.request.Ref, offset, src.terms.Held)
+		watch = f.cfg().Mesh.WatchStream(ctx, cancel, src.peer, f.request.Ref, offset, src.terms.Held && !src.fed) // a feeder is not the last to have it
 	}
 	s, err := src.open(ctx, offset)
 	if err != nil {
@@ -165,7 +165,7 @@ func (f *filler) open(ctx context.Context, cancel context.CancelCauseFunc, src s
 		f.coding.Store(&s.Coding)
 	}
 	s.At = f.request.When(oci.BlobResource, s.By, cmp.Or(s.At, asked))
-	if src.terms.Held {
+	if src.terms.Held && !src.fed {
 		s.At = f.cfg().Grants.At(f.request, oci.BlobResource) // nobody asked the registry for this
 	}
 	return s, body, nil

@@ -29,6 +29,7 @@ type filler struct {
 	others  bool         // bytes came from other sources too
 	brought []part       // what came from upstream
 	doubted bool         // the registry told another size than the manifest
+	outcome error        // of the last source
 }
 
 // A part is what one stream from upstream brought, from an offset on.
@@ -71,11 +72,20 @@ func (f *filler) run() {
 	f.ingest.Abort(err)
 	if err == nil {
 		archive(f)
+		tellGot(f)
 	}
 	span.Set("server.address", f.Host())
 	span.Count("oci_proxy.bytes", f.ingest.Offset())
 	span.End(err)
 	f.report(err, time.Since(start))
+}
+
+// tellGot tells of the blob if the shard has it, and all or part of it came from the
+// registry: then this node led.
+func tellGot(f *filler) {
+	if hear := f.cfg().Got; hear != nil && len(f.brought) > 0 && f.ingest.Stored() {
+		hear(f.request)
+	}
 }
 
 // archive offers the blob to the archive, if the shard has it and it is this node's to get.
@@ -123,8 +133,12 @@ func (f *filler) fill() error {
 	last, failures := error(nil), 0
 	for src := range f.sources() {
 		err := f.stay(src)
+		f.outcome = err
 		if err == nil || f.ctx().Err() != nil || final(src, err) {
 			return err
+		}
+		if errors.Is(err, errSentOn) {
+			continue
 		}
 		e, spoken := oci.AsError(err)
 		if spoken && src.peer != nil && !src.terms.Held && e.OtherNodeMayHelp() && !e.Unreached {
@@ -132,7 +146,10 @@ func (f *filler) fill() error {
 				return err
 			}
 		}
-		if src.peer != nil {
+		switch {
+		case src.fed:
+			f.cfg().Mesh.LeaveFeeder(f.ctx(), f.request.Ref, src.peer, err)
+		case src.peer != nil:
 			f.cfg().Mesh.PassOver(f.ctx(), f.request.Ref, src.peer, err)
 		}
 		if !src.terms.Held || last == nil {

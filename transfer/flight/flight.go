@@ -29,7 +29,7 @@ import (
 	"oci-proxy/transfer/wait"
 )
 
-// Config is what Flights work with. All fields are needed.
+// Config is what Flights work with. All fields but Got are needed.
 type Config struct {
 	Upstream oci.Upstream
 	Archive  oci.Archive
@@ -39,7 +39,9 @@ type Config struct {
 	Counters *count.Book
 	Sizes    *Sizes
 	Log      *slog.Logger
-	Stall    time.Duration // how long a download may stand still before it is tried again
+	Got      func(grants.Request) // hears of each blob that the shard has from a registry since this node led
+	Zone     string               // this node's; may be ""
+	Stall    time.Duration        // how long a download may stand still before it is tried again
 }
 
 // A flightKey says which requests share a flight: those for one digest of one
@@ -56,7 +58,8 @@ type flightKey struct {
 
 // Flights are the downloads under way. What an entry says is guarded by mu too.
 type Flights struct {
-	cfg Config
+	cfg  Config
+	pace *pace // see takecopy.go
 
 	mu       sync.Mutex // guards the fields below; never held during I/O
 	flights  map[flightKey]*entry
@@ -81,6 +84,7 @@ type Flight struct {
 	began   time.Time
 	source  atomic.Pointer[oci.Provenance] // who delivers: Origin, Host, Via and At
 	coding  atomic.Pointer[string]         // what was odd about the encoding of a source, nil if nothing was
+	chair   chair                          // where it sits among those that want the blob
 	entry   *entry                         // for Flights
 }
 
@@ -120,7 +124,7 @@ const (
 
 // New returns Flights. They end with cfg.Life.
 func New(cfg Config) *Flights {
-	f := &Flights{cfg: cfg, flights: map[flightKey]*entry{}}
+	f := &Flights{cfg: cfg, pace: newPace(), flights: map[flightKey]*entry{}}
 	f.intents, _ = simplelru.NewLRU[oci.Content, intent](maxIntents, nil) // the sizes are right
 	f.landed, _ = simplelru.NewLRU[oci.Content, uint64](maxLanded, nil)
 	return f
@@ -181,7 +185,10 @@ func (f *Flights) Board(t *Ticket) (fl *Flight, joined bool, err error) {
 func (f *Flights) boardable(t *Ticket) *entry {
 	for _, leads := range []bool{true, false} {
 		e, ok := f.flights[flightKey{t.Content(), leads}]
-		if ok && t.mayBoard(e.Flight) && (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) {
+		if !ok || !t.mayBoard(e.Flight) {
+			continue
+		}
+		if (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) || t.sits(e.Flight) {
 			return e
 		}
 	}
@@ -266,10 +273,13 @@ func (f *Flights) Find(ref oci.Ref) *Flight {
 	return nil
 }
 
-// Sendable returns how many bytes of a blob can be sent from the leading flight
-// under way, 0 if there is none.
+// Sendable returns how many bytes of a blob can be sent to members from the flight under
+// way, 0 if there is none: from the leading one, else from one that may feed others.
 func (f *Flights) Sendable(c oci.Content) int64 {
 	if fl := f.at(flightKey{c, true}); fl != nil {
+		return fl.ingest.Sendable()
+	}
+	if fl := f.at(flightKey{c, false}); fl != nil && fl.chair.taken() {
 		return fl.ingest.Sendable()
 	}
 	return 0

@@ -33,6 +33,7 @@ type cluster struct {
 func (c *cluster) Self() string                       { return c.self }
 func (c *cluster) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} }
 func (c *cluster) Holders(string, string) []mesh.Peer { return c.holders }
+func (c *cluster) Owner(string, string) mesh.Peer     { return nil }
 func (c *cluster) Members() []mesh.Peer               { return nil }
 
 func (c *cluster) Peer(id string) mesh.Peer {

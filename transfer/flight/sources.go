@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"oci-proxy/transfer/count"
@@ -18,6 +19,7 @@ type source struct {
 	open  func(ctx context.Context, offset int64) (*oci.Stream, error)
 	peer  mesh.Peer  // nil: the registry, or a flight of this node
 	terms mesh.Terms // of the peer
+	fed   bool       // the peer was named by the one on the route
 	here  bool       // a flight of this node, whose bytes are counted already
 }
 
@@ -104,7 +106,7 @@ func (f *filler) sources() iter.Seq[source] {
 					f.lead(yield)
 					return
 				}
-				if !yield(f.fromPeer(p, mesh.Terms{})) {
+				if !fed(f, p, yield) {
 					return
 				}
 			}
@@ -121,12 +123,12 @@ func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
 	}
-	nodes := f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content)))
-	if !f.holders(nodes, yield) {
+	f.ingest.Own()
+	if !f.holders(f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content))), yield) {
 		return
 	}
 	if p := f.flights.settle(f.Flight, false); p != nil {
-		if !f.holders([]mesh.Peer{p}, yield) {
+		if !f.holders(slices.Values([]mesh.Peer{p}), yield) {
 			return
 		}
 		f.flights.settle(f.Flight, true)
@@ -137,11 +139,12 @@ func (f *filler) lead(yield func(source) bool) {
 // holders lists nodes that hold the blob, if what they hold may be shown for the
 // flight's request. A private registry is asked about that once at most; if it does
 // not vouch for the blob, it is left to the registry to say why.
-func (f *filler) holders(nodes []mesh.Peer, yield func(source) bool) bool {
-	if len(nodes) == 0 || !f.cfg().Grants.MayShow(f.ctx(), f.request, oci.BlobResource) {
-		return true
-	}
-	for _, p := range nodes {
+func (f *filler) holders(nodes iter.Seq[mesh.Peer], yield func(source) bool) bool {
+	shown := false
+	for p := range nodes {
+		if shown = shown || f.cfg().Grants.MayShow(f.ctx(), f.request, oci.BlobResource); !shown {
+			return true
+		}
 		if !yield(f.fromPeer(p, mesh.Terms{Held: true, Vouched: f.request.Private})) {
 			return false
 		}

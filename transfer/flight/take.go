@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,20 @@ var errNoManifest = errors.New("no manifest is of that size")
 // has it. It makes room as for any blob. What the other member knows as private, this
 // node gets only if it knows that too.
 func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, mediaType string) error {
+	return take(ctx, f, from, q, mediaType, handed{
+		pace: func(_ context.Context, r io.Reader) io.Reader { return r },
+		as:   func(*cache.Ingest) {},
+	})
+}
+
+// A handed says how what another member hands over is taken.
+type handed struct {
+	pace func(ctx context.Context, r io.Reader) io.Reader
+	as   func(in *cache.Ingest)
+}
+
+// take takes the blob of q's registry and digest into the shard.
+func take(ctx context.Context, f *Flights, from mesh.Peer, q grants.Request, mediaType string, how handed) error {
 	if _, ok := q.Shard.Stat(q.Digest); ok {
 		return nil
 	}
@@ -39,10 +54,11 @@ func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, me
 	}
 	defer func() { _ = s.Body.Close() }() // only read
 	watch.Begin(s.Body)
+	body := how.pace(ctx, watch)
 	if mediaType != "" {
-		err = takeManifest(ctx, q, mediaType, s.Size, watch)
+		err = takeManifest(ctx, q, mediaType, s.Size, body, how)
 	} else {
-		err = takeBlob(ctx, q, s.Size, watch)
+		err = takeBlob(ctx, q, "", s.Size, body, how)
 	}
 	if err != nil {
 		return fmt.Errorf("taking %s from %s: %w", q.Digest, from.Name(), mesh.GaveUp(ctx, from, err))
@@ -51,12 +67,13 @@ func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, me
 	return nil
 }
 
-// takeBlob reads a blob into the shard.
-func takeBlob(ctx context.Context, q grants.Request, size int64, body io.Reader) error {
-	in, err := q.Shard.Ingest(ctx, q.Digest, q.Registry, "")
+// takeBlob reads a blob into the shard; mediaType is that of a manifest.
+func takeBlob(ctx context.Context, q grants.Request, mediaType string, size int64, body io.Reader, how handed) error {
+	in, err := q.Shard.Ingest(ctx, q.Digest, q.Registry, mediaType)
 	if err != nil {
 		return err
 	}
+	how.as(in)
 	in.SetSize(size)
 	if err := takeIn(ctx, in, body); err != nil {
 		in.Abort(err)
@@ -80,7 +97,7 @@ func takeIn(ctx context.Context, in *cache.Ingest, body io.Reader) error {
 }
 
 // takeManifest reads a manifest into the shard.
-func takeManifest(ctx context.Context, q grants.Request, mediaType string, size int64, body io.Reader) error {
+func takeManifest(ctx context.Context, q grants.Request, mediaType string, size int64, body io.Reader, how handed) error {
 	if size < 0 || size > cache.MaxManifest {
 		return errNoManifest
 	}
@@ -92,9 +109,5 @@ func takeManifest(ctx context.Context, q grants.Request, mediaType string, size 
 	if json.Valid(content) { // a member's word does not make a manifest of a blob
 		kept = oci.KeptType(mediaType, content)
 	}
-	stored, err := q.Shard.Put(ctx, q.Digest, q.Registry, kept, content)
-	if err == nil && !stored {
-		err = errNoRoom
-	}
-	return err
+	return takeBlob(ctx, q, kept, size, bytes.NewReader(content), how)
 }

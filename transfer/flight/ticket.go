@@ -25,6 +25,7 @@ type Ticket struct {
 	own    bool    // only a flight for the same repository
 	looked uint64  // how many flights had landed when the shard was looked at
 	told   bool    // that the blob had landed
+	left   <-chan struct{}
 }
 
 // Parts returns the spans of a blob of that size that a request wants, none if it wants

@@ -94,7 +94,7 @@ func askMembers(ctx context.Context, g *Grants, q Request, as oci.Resource) time
 	at, _, _ := g.asking.Do(ctx, question{ref: q.Ref, resource: as, instead: true}, func(ctx context.Context) (time.Time, error) {
 		ctx, cancel := context.WithTimeout(ctx, membersWithin)
 		defer cancel()
-		for _, p := range g.cfg.Mesh.Held(ctx, q.Ref, g.cfg.Mesh.Members()) {
+		for p := range g.cfg.Mesh.Held(ctx, q.Ref, g.cfg.Mesh.Members()) {
 			if at, err := lastWord(ctx, p, q.Ref, as); err == nil && !at.IsZero() {
 				return at, nil
 			}

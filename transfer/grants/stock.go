@@ -25,6 +25,8 @@ type stockroom interface {
 	Retained() []cache.Retention
 	// Remove takes a blob out of the shard.
 	Remove(ctx context.Context, d digest.Digest) (size int64, removed bool)
+	// Place says anew which blobs are another node's to keep.
+	Place(spare func(registry string, d digest.Digest) bool)
 	// Verify hashes all that the shard holds.
 	Verify(ctx context.Context, each func(e cache.Entry, err error)) error
 }

@@ -2,11 +2,15 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"oci-proxy/transfer/oci"
 )
+
+// ErrUnwanted says that a node has no room for what it need not have.
+var ErrUnwanted = errors.New("this node has other use for its room")
 
 // A Holder is this node as the other members see it. No method makes a third node
 // get anything: this node asks the registry, and others only for what they hold or
@@ -38,8 +42,14 @@ type Holder interface {
 	Presence(ref oci.Ref, asker string) Presence
 	// Progress returns how far this node is with the blob.
 	Progress(ref oci.Ref) Progress
+	// Report is Progress for the member of the id asker, which tells how far it is itself.
+	Report(ref oci.Ref, how Report, asker string) Progress
 	// Take takes the blob that another member offers, as Peer.Offer says.
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
+	// TakeCopy is Take for a blob that another member holds and goes on holding: slowly,
+	// and only into room that nothing else needs. If there is none the error is
+	// ErrUnwanted.
+	TakeCopy(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// Refused hears that the registry refused another member ref's repository.
 	Refused(ref oci.Ref)
 	// Lost hears that the registry told another member that it does not have what
@@ -80,6 +90,7 @@ type Word struct {
 type Given struct {
 	oci.Provenance
 	Redirect string // where the registry sends the client; nothing can be sent then
+	Feeding  oci.Feeding
 	Blob
 }
 

@@ -12,7 +12,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"oci-proxy/transfer/oci"
@@ -36,6 +35,7 @@ type Mesh struct {
 	self     string
 	suspects *suspects
 	passed   tally
+	left     tally                               // of those that fed this node
 	lateness func(context.Context) time.Duration // how late this node is itself; tests change it
 }
 
@@ -64,6 +64,7 @@ type alone struct{}
 
 func (alone) Self() string                  { return "" }
 func (alone) Route(string, string) []Peer   { return []Peer{nil} }
+func (alone) Owner(string, string) Peer     { return nil }
 func (alone) Holders(string, string) []Peer { return nil }
 func (alone) Peer(string) Peer              { return nil }
 func (alone) Members() []Peer               { return nil }
@@ -83,14 +84,17 @@ func (m *Mesh) Members() []Peer { return m.cfg.Router.Members() }
 // Peer returns the member of that id, as Router.Peer does.
 func (m *Mesh) Peer(id string) Peer { return m.cfg.Router.Peer(id) }
 
-// Holders lists the other members that may hold the content although it is not
-// theirs to get.
+// Owner returns the other member whose the content is, as Router.Owner does.
+func (m *Mesh) Owner(c oci.Content) Peer { return m.cfg.Router.Owner(c.Registry, c.Digest.String()) }
+
+// Holders lists the other members to ask whether they hold the content, as Router.Holders
+// does.
 func (m *Mesh) Holders(c oci.Content) []Peer {
 	return m.cfg.Router.Holders(c.Registry, c.Digest.String())
 }
 
-// Near lists the other members next to what key names on the ring, whether or not they
-// may ask the registry, and its former owners.
+// Near is Holders for what key names: first come the members next to it on the ring,
+// whether or not they may ask the registry.
 func (m *Mesh) Near(registry, key string) []Peer { return m.cfg.Router.Holders(registry, key) }
 
 // Leads reports whether this node is the first to get what key names.
@@ -109,45 +113,6 @@ func (m *Mesh) Only(registry, key string) bool {
 // need not put up with a bad peer.
 func (m *Mesh) MayAsk(ref oci.Ref) bool {
 	return slices.Contains(m.Route(ref.Registry, ref.Digest.String()), nil)
-}
-
-// Peek asks all of peers at once whether they have the blob. It returns those
-// that hold it or can be followed, in the order in which to ask them.
-func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
-	held, arriving := m.peek(ctx, ref, peers)
-	return append(held, arriving...)
-}
-
-// Held is Peek for those that hold the blob.
-func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) []Peer {
-	held, _ := m.peek(ctx, ref, peers)
-	return held
-}
-
-// peek asks all of peers at once whether they have the blob.
-func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (held, arriving []Peer) {
-	answers := make([]Presence, len(peers))
-	var wg sync.WaitGroup
-	for i, p := range peers {
-		wg.Go(func() {
-			at, err := p.Peek(ctx, ref)
-			if err != nil {
-				m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
-				return
-			}
-			answers[i] = at
-		})
-	}
-	wg.Wait()
-	for i, p := range peers {
-		switch answers[i] {
-		case Held:
-			held = append(held, p)
-		case Arriving:
-			arriving = append(arriving, p)
-		}
-	}
-	return held, arriving
 }
 
 // PassOver logs and counts that a peer could not help.

@@ -24,6 +24,7 @@ type member struct {
 	id       string
 	presence Presence
 	peekErr  error
+	peekTime time.Duration
 	progress func(ctx context.Context) (Progress, error)
 
 	mu     sync.Mutex
@@ -34,7 +35,10 @@ type member struct {
 func (p *member) ID() string   { return p.id }
 func (p *member) Name() string { return p.id }
 
-func (p *member) Peek(context.Context, oci.Ref) (Presence, error) { return p.presence, p.peekErr }
+func (p *member) Peek(context.Context, oci.Ref) (Presence, error) {
+	<-time.After(p.peekTime)
+	return p.presence, p.peekErr
+}
 
 func (p *member) Progress(ctx context.Context, _ oci.Ref) (Progress, error) {
 	p.mu.Lock()
@@ -196,12 +200,75 @@ func TestPeekNamesHoldersFirst(t *testing.T) {
 		&member{id: "gone", presence: Held, peekErr: errGone}, &member{id: "held", presence: Held},
 	}
 	var got []string
-	for _, p := range m.Peek(t.Context(), ref, peers) {
+	for p := range m.Peek(t.Context(), ref, peers) {
 		got = append(got, p.ID())
 	}
 	if !slices.Equal(got, []string{"held", "arriving"}) {
 		t.Errorf("%q", got)
 	}
+}
+
+// Of many members only so many are asked at a time, the first ones first, and no more once
+// one has the blob.
+func TestPeekAsksABoundedNumberAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newMesh(nil)
+		peers := make([]Peer, 3*peekWidth)
+		for i := range peers {
+			peers[i] = &member{id: "absent", peekTime: time.Second}
+		}
+		start := time.Now()
+		for range m.Peek(t.Context(), ref, peers) {
+			t.Error("nobody has it, and somebody answered")
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("three times as many as are asked at a time take %v", took)
+		}
+		peers[peekWidth-1] = &member{id: "held", presence: Held}
+		peers[peekWidth+1] = &member{id: "never asked", presence: Held}
+		start = time.Now()
+		for p := range m.Peek(t.Context(), ref, peers) {
+			if p.ID() != "held" || time.Since(start) > 0 {
+				t.Errorf("%s after %v", p.ID(), time.Since(start))
+			}
+			break
+		}
+		<-time.After(2 * time.Second) // those that were asked have answered
+	})
+}
+
+// Who has the blob is told at once, whoever else is late. One that is getting it is
+// followed a little later, and not before one that has it.
+func TestPeekDoesNotWaitForThoseThatAreLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newMesh(nil)
+		peers := []Peer{
+			&member{id: "late", presence: Held, peekTime: time.Second}, &member{id: "arriving", presence: Arriving},
+			&member{id: "held", presence: Held, peekTime: time.Millisecond},
+		}
+		start := time.Now()
+		var got []string
+		var at []time.Duration
+		for p := range m.Peek(t.Context(), ref, peers) {
+			got, at = append(got, p.ID()), append(at, time.Since(start))
+		}
+		if !slices.Equal(got, []string{"held", "arriving", "late"}) || !slices.Equal(at, []time.Duration{time.Millisecond, followAfter, time.Second}) {
+			t.Errorf("%q at %v", got, at)
+		}
+		start = time.Now()
+		for p := range m.Held(t.Context(), ref, peers) {
+			if p.ID() != "held" || time.Since(start) > time.Millisecond {
+				t.Errorf("%q after %v", p.ID(), time.Since(start))
+			}
+			break
+		}
+		for range m.Peek(t.Context(), ref, nil) {
+			t.Error("nobody was asked, and somebody answered")
+		}
+		<-time.After(2 * time.Second) // the last answer comes
+	})
 }
 
 // endless is a body that brings n bytes each time, d apart, until ctx ends.

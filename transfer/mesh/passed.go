@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 
@@ -41,7 +42,7 @@ func reasonOf(err error) reason {
 		return forBusy
 	case errors.Is(err, ErrHangs):
 		return forHangs
-	case errors.Is(err, ErrCrawls), errors.Is(err, ErrDrips):
+	case errors.Is(err, ErrCrawls), errors.Is(err, ErrDrips), errors.Is(err, ErrSlow):
 		return forSlow
 	case errors.Is(err, ErrLies):
 		return forLies
@@ -56,11 +57,24 @@ type tally [reasons]atomic.Int64
 // add counts one.
 func (t *tally) add(r reason) { t[r].Add(1) }
 
-// Passed returns how many peers were passed over since start, by reason.
-func (m *Mesh) Passed() map[string]int64 {
+// counts returns how many there are of each reason.
+func (t *tally) counts() map[string]int64 {
 	out := make(map[string]int64, reasons)
-	for r := range m.passed {
-		out[reasonNames[r]] = m.passed[r].Load()
+	for r := range t {
+		out[reasonNames[r]] = t[r].Load()
 	}
 	return out
+}
+
+// Passed returns how many peers were passed over since start, by reason.
+func (m *Mesh) Passed() map[string]int64 { return m.passed.counts() }
+
+// FeedersLeft returns how many feeders were left since start, by reason.
+func (m *Mesh) FeedersLeft() map[string]int64 { return m.left.counts() }
+
+// LeaveFeeder logs and counts that a member that was to feed this node is left. It need not
+// have failed: it may have left its own.
+func (m *Mesh) LeaveFeeder(ctx context.Context, ref oci.Ref, p Peer, err error) {
+	m.left.add(reasonOf(err))
+	m.cfg.Log.InfoContext(ctx, "feeder left", "peer", p.Name(), "registry", ref.Registry, "image", ref.Repository, "digest", ref.Digest.String(), "error", err)
 }

@@ -16,11 +16,16 @@ type Router interface {
 	// would ask, then its stand-ins. nil stands for this node. Members that are
 	// down, or may not ask the registry, are left out.
 	Route(registry, key string) []Peer
-	// Holders lists the other members that may hold what key names although it is
-	// not theirs to get: the owner's neighbours, and its former owners.
+	// Owner returns the member that comes first on the route of what key names as soon as
+	// it is well, nil if that is this node or nobody.
+	Owner(registry, key string) Peer
+	// Holders lists the other members to ask whether they hold what key names before
+	// the registry is: first those next to it on the ring and its former owners, then
+	// others, up to a bound that clusters of some size do not reach. Those that are
+	// quarantined are among them: they may just be late. Those that lied are not.
 	Holders(registry, key string) []Peer
 	// Peer returns the member of that id. It returns nil if the member is unknown,
-	// down, quarantined or this node.
+	// down, quarantined for lies or this node.
 	Peer(id string) Peer
 	// Members lists all other members that are alive.
 	Members() []Peer
@@ -43,6 +48,9 @@ type Peer interface {
 	// Progress asks how far the peer is with the blob, if ref has a digest. Any
 	// answer is a sign of life.
 	Progress(ctx context.Context, ref oci.Ref) (Progress, error)
+	// Report is Progress for a member with a seat, and tells the peer who gave it the seat
+	// how far this node is.
+	Report(ctx context.Context, ref oci.Ref, how Report) (Progress, error)
 	// Stat asks for a blob's size, -1 if the registry does not tell.
 	Stat(ctx context.Context, ref oci.Ref) (int64, oci.Provenance, error)
 	// Tag asks what ref's tag means, for a client's Accept list. The Found has no
@@ -88,6 +96,27 @@ type Terms struct {
 	// Part says that no more than these bytes are wanted, from the offset asked for on.
 	// A Length of 0 stands for all. A member of an earlier version sends all.
 	Part oci.Span
+	// Feed says that the asker may be sent on to another member, or was. A member of an
+	// earlier version sends all itself.
+	Feed Feed
+}
+
+// Feed is what a member says that may be fed by another than the one it asks (transfer/feed).
+type Feed struct {
+	Asks bool   // it may be sent on,
+	Here bool   // but not this time
+	Zone string // its zone
+	Seat string // what it was told by, "" for nothing yet
+	Not  string // ids of members that could not feed it, with spaces between
+	// By goes with held content: the seat of the member that is asked, by which it feeds
+	// the asker.
+	By string
+}
+
+// A Report is how far a member is with a blob that it is fed.
+type Report struct {
+	Seat string // that it has
+	Came int64  // bytes
 }
 
 // A PeerError says that another node failed, not the registry.
@@ -128,4 +157,6 @@ type Progress struct {
 	// that; 0: never, as far as the member knows.
 	Blob     int64 `json:"blob,omitempty"`
 	Manifest int64 `json:"manifest,omitempty"`
+	// Best is the speed of the fastest that are fed, in bytes a second; 0: not known.
+	Best float64 `json:"best,omitempty"`
 }

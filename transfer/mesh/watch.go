@@ -20,6 +20,8 @@ var (
 	ErrCrawls = errors.New("the link to the node crawls")
 	// ErrDrips: next to nothing comes. The registry may be at fault.
 	ErrDrips = errors.New("next to nothing comes from the node")
+	// ErrSlow: the peer feeds this node far slower than others are fed.
+	ErrSlow = errors.New("the node is slower than those that feed others")
 	// ErrLies: the peer sent bytes that the digest does not name, or said what
 	// cannot be true.
 	ErrLies = errors.New("the node sent wrong bytes")
@@ -60,6 +62,18 @@ const (
 	lateBy = 20 * time.Millisecond
 	// maxDoubts is how often a verdict is put off because this node was late.
 	maxDoubts = 3
+	// maxCrawlDoubts is that for a link that seems to crawl while this node or the peer is
+	// late: one that hardly ever gets a processor reads or sends little, at any link.
+	maxCrawlDoubts = 20
+	// maxHeldDoubts is how often it is put off that a peer hangs which has just said that it
+	// has the blob, unless gossip says that it is dead: the next source is the registry.
+	maxHeldDoubts = 2
+	// doubtsWithin is after how long no verdict on a peer is put off any more whose answer has
+	// not begun: there must be time for others.
+	doubtsWithin = 12 * time.Second
+	// lateAnswer is after how long a peer's answer shows that the peer is late. What else
+	// it sends is then late too.
+	lateAnswer = 150 * time.Millisecond
 )
 
 // A Watch looks at one request to a peer. It ends the request when the peer hangs
@@ -153,15 +167,24 @@ func (w *Watch) run(ctx context.Context) {
 			g.start = time.Now()
 			continue
 		}
-		late := time.Since(due)
+		late, asked := time.Since(due), time.Now()
 		err := w.judge(ctx, &g, came)
+		took := time.Since(asked)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			continue
 		case errors.Is(err, ErrDrips):
-		case doubts < maxDoubts && max(late, w.mesh.lateness(ctx)) > lateBy:
+		case !w.opened.Load() && time.Since(w.began) > doubtsWithin:
+			w.peer.Fault(err)
+		case errors.Is(err, ErrCrawls) && doubts < doubtsOf(err, &g) && took > lateAnswer:
+			doubts++
+			continue
+		case errors.Is(err, ErrHangs) && w.held && doubts < maxHeldDoubts && w.mesh.Peer(w.peer.ID()) != nil:
+			doubts++
+			continue
+		case doubts < doubtsOf(err, &g) && max(late, w.mesh.lateness(ctx)) > lateBy:
 			doubts++
 			continue
 		default:
@@ -170,6 +193,14 @@ func (w *Watch) run(ctx context.Context) {
 		w.end(err)
 		return
 	}
+}
+
+// doubtsOf is how often the verdict err is put off. A stream without a byte does not crawl.
+func doubtsOf(err error, g *gaze) int {
+	if errors.Is(err, ErrCrawls) && !g.stood {
+		return maxCrawlDoubts
+	}
+	return maxDoubts
 }
 
 // lateness returns how much later than asked for this node wakes a goroutine.
@@ -189,6 +220,7 @@ type gaze struct {
 	last       int64     // bytes at the last look
 	step       int64     // bytes that came between that look and the one before
 	still      int       // looks without a byte
+	stood      bool      // the last verdict was on a stream without a byte
 	start      time.Time // when measuring the speed began; zero: not yet
 	sinceStart int64     // bytes then
 	long       time.Time // when measuring drips began
@@ -215,13 +247,14 @@ func (w *Watch) judge(ctx context.Context, g *gaze, came int64) error {
 	switch {
 	case g.still >= stillFor:
 		err := w.ask(ctx, came, false)
+		g.stood = true
 		if g.still == stillFor && errors.Is(err, ErrCrawls) {
 			return nil // what it has may be on its way: one more look
 		}
 		g.still, g.start, g.sinceStart = 0, time.Now(), came
 		return err
 	case w.crawls(g, came) && !picksUp:
-		g.start, g.sinceStart = time.Now(), came
+		g.start, g.sinceStart, g.stood = time.Now(), came, false
 		return w.ask(ctx, came, true)
 	}
 	return nil

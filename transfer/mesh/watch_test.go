@@ -210,3 +210,62 @@ func TestLied(t *testing.T) {
 	}
 	p.wantFault(t, ErrLies)
 }
+
+// A node that has just said that it has the blob, and then seems to hang, is waited for
+// longer, as the next source is the registry; but not if gossip says that it is dead. A
+// link that seems to crawl is given up late while the peer answers late.
+func TestOneThatHasTheBlobIsNotLeftForBeingLate(t *testing.T) {
+	t.Parallel()
+	tardy := func(ctx context.Context) (Progress, error) {
+		<-time.After(2 * lateAnswer)
+		return Progress{Held: true, Offset: 1 << 30, Streams: 1}, ctx.Err()
+	}
+	for name, test := range map[string]struct {
+		known       bool
+		held        bool
+		bytes       int // each 10 ms
+		progress    func(context.Context) (Progress, error)
+		why         error
+		least, most time.Duration
+	}{
+		"it hangs":                    {true, true, 0, silent, ErrHangs, 8 * time.Second, 12 * time.Second},
+		"it is dead":                  {false, true, 0, silent, ErrHangs, 4 * time.Second, 5 * time.Second},
+		"the link crawls":             {true, true, 8 << 10, says(Progress{Held: true, Offset: 1 << 30, Streams: 1}), ErrCrawls, 700 * time.Millisecond, 2 * time.Second},
+		"it crawls, and answers late": {true, false, 8 << 10, tardy, ErrCrawls, 15 * time.Second, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := &member{id: "a", progress: test.progress}
+				all := known{}
+				if test.known {
+					all.peer = p
+				}
+				m, _ := newMesh(p, nil)
+				m.cfg.Router = all
+				ctx, end := context.WithCancelCause(t.Context())
+				defer end(nil)
+				w := m.WatchStream(ctx, end, p, ref, 0, test.held)
+				every := 10 * time.Millisecond
+				if test.bytes == 0 {
+					every = time.Hour
+				}
+				w.Begin(endless{ctx, test.bytes, every})
+				wantBetween(t, test.least, test.most, func() {
+					_, err := io.Copy(struct{ io.Writer }{io.Discard}, w)
+					if err = GaveUp(ctx, p, err); !errors.Is(err, test.why) {
+						t.Errorf("%v, want %v", err, test.why)
+					}
+				})
+			})
+		})
+	}
+}
+
+// known knows one peer.
+type known struct {
+	alone
+	peer Peer
+}
+
+func (k known) Peer(string) Peer { return k.peer }

@@ -28,6 +28,9 @@ type Stream struct {
 	Via      string    // Cache-Status of the nodes passed, "" from upstream
 	Archived bool      // it comes from the archive
 	Redirect string    // where the registry sends the client (follow_redirects: false); Body is nil then
+	// Feeding says who sends the rest, of a large blob that a member gives. If it names a
+	// feeder, Body is nil.
+	Feeding Feeding
 	// Wrong is told if the whole blob came out wrong to which the stream contributed, and
 	// whether all of the blob is from it. nil: the source is the registry, or does not care.
 	Wrong func(all bool)

@@ -74,8 +74,11 @@ func (a *answers) getBlob(w *reply, c *call) error {
 	}
 	h := w.Header()
 	setProvenance(h, given.Provenance, a.cfg.Name, false)
+	setFeeding(h, given.Feeding)
 	if given.Redirect != "" {
 		h.Set(headerRedirect, given.Redirect)
+	}
+	if given.Redirect != "" || given.Feeding.Feeder != "" {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -173,6 +176,9 @@ func (a *answers) getTag(w *reply, c *call) error {
 
 // getProgress tells how much of a blob is here.
 func (a *answers) getProgress(w *reply, c *call) error {
+	if c.Feed.Seat != "" {
+		return sendJSON(w, a.cfg.Holder.Report(c.Ref, mesh.Report{Seat: c.Feed.Seat, Came: c.came}, c.sender))
+	}
 	return sendJSON(w, a.cfg.Holder.Progress(c.Ref))
 }
 
@@ -192,7 +198,11 @@ func (a *answers) postOffer(w *reply, c *call) error {
 	if from == nil {
 		return errors.New("taking an offered blob: its sender can't be asked")
 	}
-	if err := a.cfg.Holder.Take(c.Context(), from, ref, o.MediaType); err != nil {
+	take := a.cfg.Holder.Take
+	if o.Copy {
+		take = a.cfg.Holder.TakeCopy
+	}
+	if err := take(c.Context(), from, ref, o.MediaType); err != nil {
 		return fmt.Errorf("taking an offered blob: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)

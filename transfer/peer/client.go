@@ -45,8 +45,8 @@ func (cfg *ClientConfig) patient(d time.Duration) time.Duration {
 
 // times are how long things take. Tests change them.
 type times struct {
-	call, peek, progress time.Duration // until an answer is complete
-	busy                 time.Duration // how long a busy peer is asked again
+	call, peek, hung, progress time.Duration // until an answer is complete; hung is for a peek at a member that hangs
+	busy                       time.Duration // how long a busy peer is asked again
 }
 
 // A Client asks other members. It is safe for concurrent use.
@@ -78,7 +78,7 @@ func NewClient(cfg ClientConfig) *Client {
 	life := wait.NewLife()
 	c := &Client{
 		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, asked: cfg.Asked, life: life,
-		times: times{call: callTime, peek: cfg.patient(peekTime), progress: cfg.patient(progressTime), busy: busyTime},
+		times: times{call: callTime, peek: cfg.patient(peekTime), hung: cfg.patient(hungTime), progress: cfg.patient(progressTime), busy: busyTime},
 		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), byID: map[string]*link{}},
 	}
 	c.SetKeys(cfg.Keys)
@@ -100,6 +100,10 @@ func (c *Client) Close() {
 // Healthy reports whether the member of that id is known and not in quarantine
 // at the moment. One in quarantine may still be asked.
 func (c *Client) Healthy(id string) bool { return c.links.healthy(id) }
+
+// Lies reports whether the member of that id is in quarantine since it sent what cannot be
+// true. Such a one is not asked what it holds.
+func Lies(c *Client, id string) bool { return c.links.lies(id) }
 
 // Peer returns the member of that id as a mesh.Peer. It does no I/O and does not
 // check that there is such a member: if not, the calls fail.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // A dialer makes connections.
@@ -21,12 +23,22 @@ func (e *dialError) Unwrap() error { return e.cause }
 
 // dialTCP is the dialer of real nodes.
 func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, end := wait.Within(ctx, dialTime, errLate)
+	defer end()
 	d := net.Dialer{
-		Timeout:         dialTime,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
 		Control:         control,
 	}
-	return d.DialContext(ctx, network, addr)
+	conn, err := d.DialContext(ctx, network, addr)
+	return conn, lateIf(ctx, err)
+}
+
+// lateIf returns err, or that it is late if that ended ctx.
+func lateIf(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errLate) {
+		return fmt.Errorf("connecting: %w", errLate)
+	}
+	return err
 }
 
 // tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name.
@@ -58,11 +70,11 @@ func (d dialer) secured(cfg *tls.Config, handshake time.Duration) dialer {
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, handshake)
-		defer cancel()
+		ctx, end := wait.Within(ctx, handshake, errLate)
+		defer end()
 		safe := tls.Client(conn, cfg)
 		if err := safe.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("TLS: %w", errors.Join(err, conn.Close()))
+			return nil, fmt.Errorf("TLS: %w", errors.Join(lateIf(ctx, err), conn.Close()))
 		}
 		return safe, nil
 	}

@@ -15,11 +15,14 @@ import (
 // strikes is how many minor failures within strikeTime count as a grave one.
 const strikes = 3
 
-// A health is that of one boot of a member. A member in quarantine is asked for
-// nothing but pings, unless there is nobody else.
+// A health is that of one boot of a member. A member in quarantine has lost its place on
+// routes: it gets nothing from a registry for others, unless there is nobody else. It is
+// still asked for what it holds: it may just be late. One that lied is not.
 type health struct {
 	mu          sync.Mutex // guards the fields below; never held during I/O
 	quarantined bool
+	silent      bool          // it did not answer its last ping
+	lied        bool          // since it sent what cannot be true
 	quarantine  time.Duration // until the next ping
 	back        time.Time     // when it was last found alive
 	minor       [strikes - 1]time.Time
@@ -62,13 +65,28 @@ func (h *health) missed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.longer()
+	h.silent = true
 }
 
 // heal notes that a ping succeeded.
 func (h *health) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quarantined, h.back = false, time.Now()
+	h.quarantined, h.silent, h.lied, h.back = false, false, false, time.Now()
+}
+
+// lie notes that the peer, which is put in quarantine for it, sent what cannot be true.
+func (h *health) lie() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lied = true
+}
+
+// lies reports whether the peer is in quarantine since it sent what cannot be true.
+func (h *health) lies() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lied
 }
 
 // good reports whether the peer is not in quarantine.
@@ -76,6 +94,29 @@ func (h *health) good() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.quarantined
+}
+
+// A pulse is how soon a peer may be expected to answer.
+type pulse int
+
+const (
+	well pulse = iota
+	late       // it has been late within strikeTime, or is in quarantine
+	hung       // it is in quarantine, and did not answer its last ping
+)
+
+// pulse tells how soon the peer may be expected to answer.
+func (h *health) pulse() pulse {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.quarantined && h.silent:
+		return hung
+	case h.quarantined, time.Since(h.minor[strikes-2]) < strikeTime:
+		return late
+	default:
+		return well
+	}
 }
 
 // pause is how long the next ping waits.
@@ -95,6 +136,9 @@ func isGrave(err error) bool {
 // strike notes that the link's peer failed with err. The failure that puts it in
 // quarantine also begins the pings.
 func (c *Client) strike(l *link, grave bool, err error) {
+	if errors.Is(err, mesh.ErrLies) {
+		l.health.lie()
+	}
 	if l.life.Err() != nil || !l.health.fail(grave, errors.Is(err, mesh.ErrCrawls)) {
 		return // a link that was given up tells nothing about the peer as it is now
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"oci-proxy/transfer/mesh"
 )
 
 // A cable is a network in memory, for tests with virtual time. While refuse is set, it
@@ -227,4 +229,58 @@ func TestNothingNeedlessIsSent(t *testing.T) {
 	if err := ask1(c); err != nil {
 		t.Error(err)
 	}
+}
+
+// A member that has been late is waited for longer, until it does not answer a ping: then
+// it hangs, until it answers one.
+func TestPulse(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, w *cable, _ *members) {
+		want := func(p pulse) {
+			t.Helper()
+			if got := c.links.pulse("b"); got != p {
+				t.Errorf("its pulse is %d, want %d", got, p)
+			}
+		}
+		want(well) // nobody has asked it
+		if err := ask1(c); err != nil {
+			t.Fatal(err)
+		}
+		want(well)
+		l := linksOf(c)["b"]
+		_ = c.garbled(l, errLate)
+		want(late)
+		time.Sleep(31 * time.Second) // in the bubble
+		want(well)
+		w.set(true)
+		c.Peer("b").Fault(errLate)
+		want(late)
+		time.Sleep(3 * time.Second) // in the bubble
+		want(hung)
+		w.set(false)
+		time.Sleep(10 * time.Second) // in the bubble
+		want(well)
+	})
+}
+
+// One that lied is known as such until it is well again, even if it was in quarantine.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, _ *cable, _ *members) {
+		if err := ask1(c); err != nil || Lies(c, "b") {
+			t.Fatal(err, Lies(c, "b"))
+		}
+		c.Peer("b").Fault(errLate)
+		if c.Healthy("b") || Lies(c, "b") {
+			t.Error("one that is late counts as one that lied")
+		}
+		c.Peer("b").Fault(mesh.ErrLies)
+		if c.Healthy("b") || !Lies(c, "b") {
+			t.Error("it lied, and that is not known")
+		}
+		time.Sleep(3 * time.Second) // in the bubble
+		if !c.Healthy("b") || Lies(c, "b") {
+			t.Error("it is well again, and counts as one that lied")
+		}
+	})
 }

@@ -10,7 +10,7 @@ import (
 // What a link keeps.
 const (
 	bulkIdle    = 8 // connections for blobs
-	controlIdle = 2 // connections for all else
+	controlIdle = 8 // connections for all else: a peek should not have to wait for a handshake
 )
 
 // A link is what a client keeps of one boot of a member: connections and

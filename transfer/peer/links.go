@@ -64,6 +64,26 @@ func (b *links) healthy(id string) bool {
 	return known && (l == nil || !l.fits(m) || l.health.good())
 }
 
+// lies reports whether a member is in quarantine for lies.
+func (b *links) lies(id string) bool {
+	m, known := b.member(id)
+	b.mu.Lock()
+	l := b.byID[id]
+	b.mu.Unlock()
+	return known && l != nil && l.fits(m) && l.health.lies()
+}
+
+// pulse tells how soon a member may be expected to answer.
+func (b *links) pulse(id string) pulse {
+	b.mu.Lock()
+	l := b.byID[id]
+	b.mu.Unlock()
+	if l == nil {
+		return well
+	}
+	return l.health.pulse()
+}
+
 // sweep forgets members that are gone. It runs when a link is made.
 func (b *links) sweep() {
 	b.mu.Lock()

@@ -17,7 +17,9 @@
 //
 //	GET  /peer/v1/blobs/{digest}      the bytes; held=1: only those that are held or arriving;
 //	                                  vouched=1: the asker checks who may have them;
-//	                                  part=N: N bytes from the Range's offset on are enough
+//	                                  part=N: N bytes from the Range's offset on are enough;
+//	                                  feed=1: the asker may be sent on to another member (feed.go),
+//	                                  with zone, seat and not; by=SEAT: it was
 //	HEAD /peer/v1/blobs/{digest}      the size; held=1: a presence
 //	GET  /peer/v1/manifests/{digest}  the bytes; held=1: only if they are held; vouched=1
 //	GET  /peer/v1/tags                what a tag means
@@ -25,7 +27,7 @@
 //	                                  peek=1 with it: only when the registry gave its last answer.
 //	                                  tag={tag} with both: its last answer that there is no such tag
 //	GET  /peer/v1/lists/referrers     a page; held=1, peek=1
-//	GET  /peer/v1/progress/{digest}   how much of a blob is here
+//	GET  /peer/v1/progress/{digest}   how much of a blob is here; seat, came=N: and at the asker
 //	POST /peer/v1/offers              take this blob from me
 //	POST /peer/v1/refusals            the registry refused me this repository;
 //	                                  lost={repository}: it has no such digest or tag there, blob=1: as a blob
@@ -95,6 +97,8 @@ const (
 	headerPadding   = "Oci-Peer-Padding"   // makes a request large
 	headerWay       = "Oci-Peer-Way"       // how the node's own way to the registry is
 	headerRequest   = "Oci-Peer-Request"   // id of the client's request, for the log
+	headerSeat      = "Oci-Peer-Seat"      // the asker's place in the tree by which a blob spreads
+	headerFeeder    = "Oci-Peer-Feeder"    // who feeds it instead: a member's id and that one's seat
 	headerTold      = "Oci-Peer-Told"      // JSON of what the registry's answer says, if it is passed on
 	headerVia       = "Cache-Status"
 	headerFilters   = "Oci-Filters-Applied"

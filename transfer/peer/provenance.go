@@ -12,7 +12,12 @@ import (
 
 // setProvenance tells how an answer came about.
 func setProvenance(h http.Header, prov oci.Provenance, name string, tag bool) {
-	h.Set(headerVia, prov.CacheStatus(name, tag))
+	status := prov.CacheStatus(name, tag)
+	if len(status) > maxVia { // it took a long way from node to node
+		prov.Via = ""
+		status = prov.CacheStatus(name, tag)
+	}
+	h.Set(headerVia, status)
 	h.Set(headerSource, oci.Miss.String())
 	if prov.Origin != oci.Miss {
 		h.Set(headerSource, oci.Hit.String())

@@ -44,6 +44,7 @@ type query struct {
 	pause  time.Duration // how long a registry asks to be left alone
 	mirror bool          // of what is passed on: mirrors of the registry may answer, too
 	list   oci.Query     // what selects a page of a list
+	came   int64         // of a report: how many bytes the sender has
 	user   oci.User      // for whom the sender asks; Unknown of an earlier version
 }
 
@@ -88,6 +89,7 @@ func (q query) encode() string {
 	if q.pause > 0 {
 		v.Set("pause", strconv.FormatInt(int64(q.pause.Round(time.Second)/time.Second), 10))
 	}
+	setFeed(v, q.Feed, q.came)
 	for _, t := range q.accept {
 		if acceptable(t) && len(v["accept"]) < maxAccept && !slices.Contains(v["accept"], t) {
 			v.Add("accept", t)
@@ -157,6 +159,9 @@ func parseQuery(raw string) (query, error) {
 		if q.Part.Length, err = strconv.ParseInt(in, 10, 64); err != nil || q.Part.Length <= 0 || q.Part.Length > maxPart {
 			return query{}, errQuery
 		}
+	}
+	if q.Feed, q.came, err = readFeed(v); err != nil {
+		return query{}, err
 	}
 	if in := v.Get("pause"); in != "" {
 		seconds, err := strconv.ParseUint(in, 10, 31)

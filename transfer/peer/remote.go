@@ -14,6 +14,7 @@ import (
 
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
@@ -56,21 +57,21 @@ func (p *remote) Open(ctx context.Context, ref oci.Ref, offset int64, terms mesh
 	if isPart(resp, terms.Part) {
 		return p.part(ctx, l, resp, ref, terms.Part, asked)
 	}
-	s, err := p.stream(resp, ref, offset, asked)
+	s, err := p.stream(resp, ref, offset, terms.Feed, asked)
 	if err != nil {
 		_ = resp.Body.Close() // nothing of it is wanted
 		return nil, c.garbled(l, err)
 	}
-	if s.Redirect != "" {
+	if s.Redirect != "" || s.Feeding.Feeder != "" {
 		_ = resp.Body.Close() // it has none
 		return s, nil
 	}
-	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset}
+	s.Body = &body{ReadCloser: resp.Body, ctx: ctx, peer: p, link: l, ref: ref, at: s.Offset, fed: terms.Feed.By != ""}
 	return s, nil
 }
 
 // stream reads the header of a blob.
-func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked time.Time) (*oci.Stream, error) {
+func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, feed mesh.Feed, asked time.Time) (*oci.Stream, error) {
 	prov, err := readProvenance(resp.Header, p.Name(), ref.Registry, asked)
 	if err != nil {
 		return nil, err
@@ -82,6 +83,9 @@ func (p *remote) stream(resp *http.Response, ref oci.Ref, offset int64, asked ti
 		}
 		s.Redirect = to
 		return s, nil
+	}
+	if s.Feeding, err = readFeeding(resp.Header, feed); err != nil || s.Feeding.Feeder != "" {
+		return s, err
 	}
 	s.Offset, s.Size, err = wire.ReadSpanFrom(resp, max(offset, 0))
 	return s, err
@@ -96,6 +100,7 @@ type body struct {
 	link *link
 	ref  oci.Ref
 	at   int64 // how many bytes of the blob came
+	fed  bool  // the peer feeds this node, until it leaves its own feeder
 }
 
 // Read implements io.Reader.
@@ -107,6 +112,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	err = fmt.Errorf("the blob broke off: %w", err)
 	c := b.peer.client
+	if b.fed { // it may be well, and whoever placed this node knows another
+		if cause := context.Cause(b.ctx); cause != nil {
+			err = cause
+		}
+		return n, c.fails(b.peer.id, err)
+	}
 	if !isGrave(err) && b.ctx.Err() == nil && b.spent() {
 		return n, c.fails(b.peer.id, err)
 	}
@@ -119,11 +130,21 @@ func (b *body) spent() bool {
 	return err == nil && p.Offset <= b.at
 }
 
-// Peek implements mesh.Peer. It takes at most 250 ms.
+// Peek implements mesh.Peer. It takes at most a second of what this node is awake, 2 s if
+// the member has been late, 100 ms if it hangs.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
+	most := p.client.times.peek
+	switch p.client.links.pulse(p.id) {
+	case late:
+		most = p.client.times.progress
+	case hung:
+		most = p.client.times.hung
+	}
+	ctx, end := wait.Within(ctx, most, errLate)
+	defer end()
 	a, err := p.client.small(ctx, p.id, ask{
 		method: http.MethodHead, path: root + "blobs/" + ref.Digest.String(), query: query{Ref: ref, Terms: mesh.Terms{Held: true}},
-	}, 0, p.client.times.peek)
+	}, 0, 0)
 	if err != nil {
 		return mesh.Absent, err
 	}
@@ -134,24 +155,16 @@ func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	return presence, nil
 }
 
-// Progress implements mesh.Peer. It takes at most 2 s. Without a digest it
-// is a sign of life alone.
+// Progress implements mesh.Peer. It takes at most 2 s of what this node is awake. Without
+// a digest it is a sign of life alone.
 func (p *remote) Progress(ctx context.Context, ref oci.Ref) (mesh.Progress, error) {
 	if ref.Digest == "" {
-		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, p.client.times.progress)
+		ctx, end := wait.Within(ctx, p.client.times.progress, errLate)
+		defer end()
+		_, err := p.client.small(ctx, p.id, ask{method: http.MethodGet, path: root + "ping"}, 0, 0)
 		return mesh.Progress{}, err
 	}
-	a, err := p.client.small(ctx, p.id, ask{
-		method: http.MethodGet, path: root + "progress/" + ref.Digest.String(), query: query{Ref: ref},
-	}, maxJSON, p.client.times.progress)
-	if err != nil {
-		return mesh.Progress{}, err
-	}
-	var got mesh.Progress
-	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 {
-		return mesh.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
-	}
-	return got, nil
+	return p.progress(ctx, query{Ref: ref})
 }
 
 // Stat implements mesh.Peer.
@@ -243,16 +256,30 @@ type offer struct {
 	Registry  string `json:"registry"`
 	Digest    string `json:"digest"`
 	MediaType string `json:"media_type,omitempty"`
+	// Copy says that the sender goes on holding it. A member of an earlier version takes it
+	// as what it is to keep.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // Offer implements mesh.Peer. ctx alone bounds it, as the peer gets the whole
 // blob before it answers.
 func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
-	b, err := json.Marshal(offer{ref.Registry, ref.Digest.String(), mediaType})
+	return p.offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, false})
+}
+
+// OfferCopy asks a member to take a blob that this node goes on holding, behind all else
+// that it does. It is otherwise as mesh.Peer's Offer.
+func OfferCopy(ctx context.Context, c *Client, id string, ref oci.Ref, mediaType string) error {
+	return (&remote{c, id}).offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, true})
+}
+
+// offer makes an offer.
+func (p *remote) offer(ctx context.Context, o offer) error {
+	b, err := json.Marshal(o)
 	if err != nil || len(b) > maxOffer {
 		return p.client.fails(p.id, errors.New("the offer is too long"))
 	}
-	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: oci.Ref{Registry: ref.Registry}}, body: b}, maxJSON, 0)
+	_, err = p.client.small(ctx, p.id, ask{method: http.MethodPost, path: root + "offers", query: query{Ref: oci.Ref{Registry: o.Registry}}, body: b}, maxJSON, 0)
 	return err
 }
 

@@ -249,6 +249,9 @@ func (s *Server) fail(w *reply, c *call, err error) {
 	case errors.Is(err, errNotMine): // the registry has not failed: other nodes may ask it
 		s.log.DebugContext(c.Context(), "peer refused: this node does not ask that registry", "peer", s.member.name(c.sender), "registry", c.Registry)
 		refuse(w, http.StatusForbidden, failedPeer)
+	case errors.Is(err, mesh.ErrUnwanted): // nothing is wrong
+		s.log.DebugContext(c.Context(), "copy not taken from a peer", "peer", s.member.name(c.sender), "registry", c.Registry, "error", err)
+		refuse(w, http.StatusInsufficientStorage, failedPeer)
 	case errors.Is(err, errRules):
 		s.log.Info("peer refused: it asks for a user to whom the access rules of this node refuse it", "peer", s.member.name(c.sender), "registry", c.Registry, "image", c.Repository, "error", err)
 		refuse(w, http.StatusForbidden, failedRules)

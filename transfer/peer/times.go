@@ -22,9 +22,14 @@ const (
 	// longer than callTime: who waits for a small answer gives up first.
 	pieceTime = time.Minute
 
-	// peekTime bounds a peek. A client waits for it before its download begins.
-	peekTime = 250 * time.Millisecond
-	// progressTime bounds the wait for a sign of life.
+	// peekTime bounds a peek. A client waits for it before its download begins, if nobody
+	// has the blob. It is longer than a member needs that gets 20 ms of each 400 ms of a
+	// processor: what it holds does not come from the registry again. One that has been
+	// late is waited for as long as for a sign of life.
+	peekTime = time.Second
+	// hungTime bounds the peek at a member in quarantine that did not answer its last ping.
+	hungTime = 100 * time.Millisecond
+	// progressTime bounds the wait for a sign of life, and a peek at a member that was late.
 	progressTime = 2 * time.Second
 	// busyTime is how long a busy peer is asked again. It is shorter than
 	// answerTime, so that there is time left to ask another node.

@@ -10,7 +10,7 @@ func TestTimesAreThoseOfTheProtocol(t *testing.T) {
 	t.Parallel()
 	c := NewClient(ClientConfig{})
 	defer c.Close()
-	if want := (times{39 * time.Second, 250 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
+	if want := (times{39 * time.Second, time.Second, 100 * time.Millisecond, 2 * time.Second, 10 * time.Second}); c.times != want {
 		t.Errorf("%+v, want %+v", c.times, want)
 	}
 	if c.links.handshake != handshakeTime {
@@ -30,6 +30,7 @@ func TestTimesAreInOrder(t *testing.T) {
 		{examineTime, time.Second, callTime, "a node hears what a member found before it gives up on it"},
 		{callTime, time.Second, clientTime, "a client is told before its time is over"},
 		{callTime, time.Second, pieceTime, "the asker gives up on a small answer before its sender does"},
+		{hungTime, 500 * time.Millisecond, peekTime, "a member that hangs costs a pull less than one that may be late"},
 		{peekTime, time.Second, progressTime, "a pull waits for a peek, and for no sign of life"},
 		{progressTime, time.Second, answerTime, "a peer is known to hang before its answer is late"},
 		{3 * (dialTime + handshakeTime), time.Second, 10 * time.Second, "three nodes that can't be reached take a client less than 10 s"},

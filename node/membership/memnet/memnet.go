@@ -1,13 +1,15 @@
-// Package memnet is an in-memory network for tests of gossip. Its hosts exchange
-// memberlist's packets and streams, with latency and loss. They can be cut off from
-// each other, hang, or die. The network waits by timers only, so in a
+// Package memnet is an in-memory network for tests. Its hosts exchange memberlist's
+// packets and streams, with latency, loss and a bound on what a host can send. They can
+// be cut off from each other, hang, or die. The network waits by timers only, so in a
 // testing/synctest bubble minutes pass at once. A network belongs to the bubble that
 // it is made in.
 //
-// Start with memnet.go (the network), then transport.go (a host) and stream.go.
+// Start with memnet.go (the network), then transport.go (a host), stream.go and
+// listener.go. oracle.go stands for memberlist where there are too many nodes for it.
 package memnet
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -22,6 +24,8 @@ const (
 
 // A Network connects hosts. Its methods are safe for concurrent use.
 type Network struct {
+	seed uint64
+
 	mu      sync.Mutex // guards the fields below; never held during I/O
 	rand    *rand.Rand
 	hosts   map[netip.AddrPort]*Transport
@@ -29,13 +33,23 @@ type Network struct {
 	side    map[netip.Addr]int // of a cut; 0: reaches all hosts
 	loss    float64            // the probability that a packet gets lost
 	packets bool               // false: only streams arrive
+	rate    int64              // bytes a second that a host's streams can send, 0: no bound
+	free    map[netip.Addr]time.Time
+	sent    map[netip.AddrPort]Sent
+}
+
+// Sent is what a host has sent.
+type Sent struct {
+	Packets, PacketBytes int64
+	StreamBytes          int64
 }
 
 // New makes a network without hosts. All randomness comes from the seed.
 func New(seed uint64) *Network {
 	return &Network{
-		rand: rand.New(rand.NewPCG(seed, seed)), hosts: map[netip.AddrPort]*Transport{},
+		seed: seed, rand: rand.New(rand.NewPCG(seed, seed)), hosts: map[netip.AddrPort]*Transport{},
 		hung: map[netip.Addr]bool{}, side: map[netip.Addr]int{}, packets: true,
+		free: map[netip.Addr]time.Time{}, sent: map[netip.AddrPort]Sent{},
 	}
 }
 
@@ -78,6 +92,20 @@ func (n *Network) Packets(on bool) {
 	n.packets = on
 }
 
+// Bound sets how many bytes a second a host's streams can send, all together; 0: no bound.
+func (n *Network) Bound(rate int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rate = rate
+}
+
+// Sent returns what the hosts at an address, "ip:port", have sent so far.
+func (n *Network) Sent(address string) Sent {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent[netip.MustParseAddrPort(address)]
+}
+
 // Hang makes the host at that address hang, or wakes it. A hung host neither reads nor
 // sends, but connections to it still succeed.
 func (n *Network) Hang(ip string, hung bool) {
@@ -100,8 +128,53 @@ func (n *Network) link(from, to netip.AddrPort) link {
 	linked := (a == 0 || b == 0 || a == b) && !n.hung[from.Addr()]
 	return link{
 		to: n.hosts[to], open: linked && !n.hung[to.Addr()], hung: linked && n.hung[to.Addr()],
-		latency: leastLatency + time.Duration(n.rand.Int64N(int64(mostLatency-leastLatency))),
+		latency: leastLatency + time.Duration(n.draw(from, to)%uint64(mostLatency-leastLatency)),
 	}
+}
+
+// draw returns a number that depends on the seed, the two hosts and the moment, and on
+// nothing else: in what order goroutines of one moment come does not matter.
+func (n *Network) draw(from, to netip.AddrPort) uint64 {
+	x := n.seed
+	for _, a := range []netip.AddrPort{from, to} {
+		b := a.Addr().As16()
+		x = mix(x^binary.BigEndian.Uint64(b[:8])) ^ binary.BigEndian.Uint64(b[8:])
+		x = mix(x + uint64(a.Port()))
+	}
+	return mix(x ^ uint64(time.Now().UnixNano()))
+}
+
+// mix is splitmix64's last step: each bit of x changes half of the result's.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// piece is how much of a stream a host sends before another of its streams has its turn.
+const piece = bulk
+
+// bulk is from how many bytes on a piece has to wait for its turn. Less is a message, which
+// gets through at once, as it would where streams have equal shares.
+const bulk = 1 << 10
+
+// send returns the link for a piece of a stream, and when the piece has left the host.
+func (n *Network) send(from, to netip.AddrPort, size int) (l link, left time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.sent[from]
+	s.StreamBytes += int64(size)
+	n.sent[from] = s
+	left = time.Now()
+	if n.rate > 0 && size >= bulk {
+		if free := n.free[from.Addr()]; free.After(left) {
+			left = free
+		}
+		left = left.Add(time.Duration(float64(size) / float64(n.rate) * float64(time.Second)))
+		n.free[from.Addr()] = left
+	}
+	return n.link(from, to), left
 }
 
 // forStream returns the link for a stream.
@@ -111,10 +184,13 @@ func (n *Network) forStream(from, to netip.AddrPort) link {
 	return n.link(from, to)
 }
 
-// forPacket returns the link for a packet, and whether the packet arrives.
-func (n *Network) forPacket(from, to netip.AddrPort) (l link, arrives bool) {
+// forPacket returns the link for a packet of that size, and whether the packet arrives.
+func (n *Network) forPacket(from, to netip.AddrPort, size int) (l link, arrives bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	s := n.sent[from]
+	s.Packets, s.PacketBytes = s.Packets+1, s.PacketBytes+int64(size)
+	n.sent[from] = s
 	l = n.link(from, to)
 	return l, l.to != nil && l.open && n.packets && n.rand.Float64() >= n.loss
 }

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"os"
@@ -23,11 +24,16 @@ func streamPair(a, b *Transport) (here, there *stream) {
 // A half is one direction of a connection.
 type half struct {
 	mu       sync.Mutex // guards the fields below; never held during I/O
-	data     []byte
-	ready    time.Time // when data arrives
+	data     []part
 	closed   bool
 	deadline time.Time
 	wake     chan struct{} // closed at the next change
+}
+
+// A part is what was written at once, and when it arrives.
+type part struct {
+	data  []byte
+	ready time.Time
 }
 
 func newHalf() *half { return &half{wake: make(chan struct{})} }
@@ -52,14 +58,13 @@ func (s *stream) Read(b []byte) (int, error) {
 		case !h.deadline.IsZero() && !now.Before(h.deadline):
 			h.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
-		case len(h.data) > 0 && !now.Before(h.ready):
-			n := copy(b, h.data)
-			h.data = h.data[n:]
+		case len(h.data) > 0 && !now.Before(h.data[0].ready):
+			n := h.take(b, now)
 			h.mu.Unlock()
 			return n, nil
 		case len(h.data) > 0:
-			if until.IsZero() || h.ready.Before(until) {
-				until = h.ready
+			if ready := h.data[0].ready; until.IsZero() || ready.Before(until) {
+				until = ready
 			}
 		case h.closed:
 			h.mu.Unlock()
@@ -68,6 +73,19 @@ func (s *stream) Read(b []byte) (int, error) {
 		h.mu.Unlock()
 		sleep(until, wake)
 	}
+}
+
+// take moves what has arrived to b. The caller holds mu.
+func (h *half) take(b []byte, now time.Time) (n int) {
+	for len(h.data) > 0 && n < len(b) && !now.Before(h.data[0].ready) {
+		first := &h.data[0]
+		k := copy(b[n:], first.data)
+		n, first.data = n+k, first.data[k:]
+		if len(first.data) == 0 {
+			h.data = h.data[1:]
+		}
+	}
+	return n
 }
 
 // sleep waits for wake, or until the time unless it is zero.
@@ -84,25 +102,35 @@ func sleep(until time.Time, wake <-chan struct{}) {
 	}
 }
 
-// Write sends. It succeeds even if the link is cut.
-func (s *stream) Write(b []byte) (int, error) {
-	l := s.from.net.forStream(s.from.at, s.to.at)
-	if s.from.dead() || !l.open {
-		return len(b), nil
-	}
-	err := error(nil)
-	s.out.change(func() {
-		if s.out.closed {
-			err = io.ErrClosedPipe
-			return
+// Write sends. It succeeds even if the link is cut. It waits until the host has sent what
+// it may send in a second.
+func (s *stream) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		k := min(len(b)-n, piece)
+		if err := s.send(b[n : n+k]); err != nil {
+			return n, err
 		}
-		s.out.data = append(s.out.data, b...)
-		s.out.ready = time.Now().Add(l.latency)
-	})
-	if err != nil {
-		return 0, err
+		n += k
 	}
-	return len(b), nil
+	return n, nil
+}
+
+// send sends a piece.
+func (s *stream) send(b []byte) (err error) {
+	l, left := s.from.net.send(s.from.at, s.to.at, len(b))
+	arrives := !s.from.dead() && l.open
+	s.out.change(func() {
+		switch {
+		case s.out.closed:
+			err = io.ErrClosedPipe
+		case arrives:
+			s.out.data = append(s.out.data, part{bytes.Clone(b), left.Add(l.latency)})
+		}
+	})
+	if wait := time.Until(left); wait > 0 && err == nil {
+		<-time.After(wait)
+	}
+	return err
 }
 
 // Close closes both directions.
@@ -118,7 +146,7 @@ func (s *stream) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(s.from.at
 // RemoteAddr returns the other host's address.
 func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.to.at) }
 
-// SetDeadline does what SetReadDeadline does: writing never waits.
+// SetDeadline does what SetReadDeadline does: writing waits for a moment only.
 func (s *stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
 
 // SetReadDeadline bounds reads.
@@ -127,5 +155,5 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline does nothing: writing never waits.
+// SetWriteDeadline does nothing: writing waits for a moment only.
 func (s *stream) SetWriteDeadline(time.Time) error { return nil }

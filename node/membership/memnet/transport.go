@@ -55,7 +55,7 @@ func (t *Transport) WriteTo(b []byte, address string) (time.Time, error) {
 	if t.dead() {
 		return now, net.ErrClosed
 	}
-	l, arrives := t.net.forPacket(t.at, to)
+	l, arrives := t.net.forPacket(t.at, to, len(b))
 	if !arrives {
 		return now, nil
 	}

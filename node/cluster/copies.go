@@ -1,0 +1,275 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"oci-proxy/cache"
+	"oci-proxy/node/membership"
+	"oci-proxy/transfer/grants"
+	"oci-proxy/transfer/mesh"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/peer"
+	"oci-proxy/transfer/wait"
+)
+
+// What only this node holds is lost with it. So a blob that has come, and that nobody
+// else has a moment later, is offered to the next owner on the ring, which takes it behind
+// all else that it does, into room that nothing needs (flight.TakeCopy). When the ring has
+// changed, all that is held is looked at in the same way, what was used last first: so a
+// new owner gets what its predecessor alone holds, and what a lost member had is on two
+// nodes again. Another change ends that and begins it anew.
+
+// copies see to second copies.
+type copies struct {
+	members *membership.Membership
+	router  *router
+	client  *peer.Client
+	shards  func() []*grants.Shard
+	busy    func() bool // clients are being served
+	log     *slog.Logger
+	settle  time.Duration
+	waiting *waiting
+	on      atomic.Bool
+
+	made, bytes, failed atomic.Int64
+}
+
+// newCopies returns the copies of a cluster.
+func newCopies(cfg *Config, n *network, r *router) *copies {
+	c := &copies{
+		members: n.members, router: r, client: n.client, shards: cfg.Registries.Shards, busy: cfg.Busy, log: cfg.Log,
+		settle: cmp.Or(cfg.Seams.Settle, settleTime), waiting: newWaiting(cmp.Or(cfg.Seams.CopyAfter, copyAfter)),
+	}
+	if c.busy == nil {
+		c.busy = func() bool { return false }
+	}
+	c.on.Store(cfg.Node.Cluster.Copies > 1)
+	return c
+}
+
+// Kept hears that this node has got content for the cluster and holds it. It answers at
+// once.
+func Kept(c *Cluster, k oci.Kept) {
+	if c.copies == nil || !c.copies.on.Load() {
+		return
+	}
+	if c.copies.waiting.add(cache.Held{Digest: k.Digest, Registry: k.Registry, Size: k.Size}, time.Now()) {
+		c.copies.failed.Add(1)
+	}
+}
+
+// KeepCopies sees to it until ctx ends that what this node holds is on a second one too,
+// and that the shards know what is this node's to keep.
+func KeepCopies(ctx context.Context, c *Cluster) {
+	if c.copies == nil {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { c.copies.watch(ctx) })
+	both.Go(func() { c.copies.work(ctx) })
+	both.Wait()
+}
+
+// Secure offers what has just come to others at once, before this node stops for a
+// moment. It takes secureTime at most.
+func Secure(ctx context.Context, c *Cluster) {
+	if c.copies == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, secureTime)
+	defer cancel()
+	each(c.copies.waiting.takeFresh(), func(b cache.Held) {
+		if ctx.Err() == nil {
+			c.copies.see(ctx, b, func(context.Context) {})
+		}
+	})
+}
+
+// Copies are what became of second copies since the start.
+type Copies struct {
+	Made    int64 // that another member took
+	Bytes   int64 // of those
+	Failed  int64 // that nobody took
+	Waiting int64 // blobs that are still to be looked at
+}
+
+// CopiesOf returns the second copies of the blobs that this node holds.
+func CopiesOf(c *Cluster) Copies {
+	if c.copies == nil {
+		return Copies{}
+	}
+	return Copies{c.copies.made.Load(), c.copies.bytes.Load(), c.copies.failed.Load(), c.copies.waiting.size()}
+}
+
+// watch looks at all that is held when the ring has changed, and has stayed the same for
+// a while.
+func (c *copies) watch(ctx context.Context) {
+	var at uint64 // the ring that was looked at
+	for ctx.Err() == nil {
+		changed := c.members.Changed()
+		now := c.members.View().Ring.Hash()
+		if now == at {
+			_ = wait.Until(ctx, changed, 0) // the loop sees ctx's end
+			continue
+		}
+		at = 0 // the way back to that ring is a change too
+		c.waiting.look(nil)
+		if !c.settled(ctx, now) {
+			continue
+		}
+		if at = now; !c.place(ctx) {
+			_ = wait.Until(ctx, changed, unlistedPause) // the loop sees ctx's end
+			at = 0
+		}
+	}
+}
+
+// settled waits for the time of settling, and reports whether the ring was the same
+// during all of it. Part of that time is random, so that not all members ask at once.
+func (c *copies) settled(ctx context.Context, hash uint64) bool {
+	for until := time.Now().Add(c.settle + rand.N(c.settle/2+1)); ; {
+		changed := c.members.Changed()
+		left := time.Until(until)
+		switch {
+		case c.members.View().Ring.Hash() != hash, ctx.Err() != nil:
+			return false
+		case left <= 0:
+			return true
+		}
+		_ = wait.Until(ctx, changed, left) // the loop sees ctx's end
+	}
+}
+
+// place tells the shards what is this node's to keep, and looks at all that they hold. It
+// reports whether all could: the disk of one may fail.
+func (c *copies) place(ctx context.Context) (whole bool) {
+	var all []cache.Held
+	whole = true
+	for _, shard := range c.shards() {
+		if !isListed(ctx, shard) {
+			whole = false
+			continue
+		}
+		shard.Stock().Place(func(registry string, d digest.Digest) bool { return !c.router.keeps(registry, d.String()) })
+		if c.on.Load() {
+			all = append(all, shard.Blobs()...)
+		}
+	}
+	c.waiting.look(all)
+	return whole
+}
+
+// isListed waits for a while until it is known what the shard holds, and reports whether it is.
+func isListed(ctx context.Context, shard *grants.Shard) bool {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	return shard.Listed(ctx) == nil
+}
+
+// work looks at one blob after the other, and rests for as long as each took.
+func (c *copies) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		b, ok, idle := c.waiting.next(time.Now())
+		if !ok {
+			_ = wait.Until(ctx, c.waiting.more, idle) // the loop sees ctx's end
+			continue
+		}
+		began := time.Now()
+		if c.see(ctx, b, c.yield); ctx.Err() != nil {
+			c.waiting.add(b, began) // it is secured before this node stops
+		}
+		_ = wait.For(ctx, min(time.Since(began), longestRest)) // the loop sees ctx's end
+	}
+}
+
+// see sees to it that a blob is on another member too. It calls yield before it is sent.
+func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Context)) {
+	if b.Registry == "" || !c.on.Load() {
+		return
+	}
+	ref := oci.Ref{Registry: b.Registry, Digest: b.Digest}
+	ctx = oci.CallerOf(ctx).As(oci.Node).Into(ctx)
+	shard := c.holding(b)
+	if shard == nil || c.router.heldElsewhere(ctx, ref) {
+		return
+	}
+	takers := c.router.takers(b.Digest.String())
+	if len(takers) == 0 {
+		return
+	}
+	err := c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	for tries := 1; isBusy(err) && tries < busyTries && wait.For(ctx, busyPause) == nil; tries++ {
+		err = c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	}
+	if err != nil {
+		c.failed.Add(1)
+		c.log.Debug("blob not copied to another member", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+		return
+	}
+	c.made.Add(1)
+	c.bytes.Add(b.Size)
+}
+
+// offerTo offers a copy of so many bytes to one member after the other, until one takes it.
+func (c *copies) offerTo(ctx context.Context, takers []mesh.Peer, ref oci.Ref, size int64, mediaType string, yield func(context.Context)) (err error) {
+	yield(ctx)
+	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(size/leastRate)*time.Second)
+	defer cancel()
+	for _, p := range takers {
+		if err = c.offer(ctx, p, ref, mediaType); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// isBusy reports whether a member takes as many others' copies as it may at the moment.
+func isBusy(err error) bool {
+	failed, ok := errors.AsType[*mesh.PeerError](err)
+	return ok && failed.Busy
+}
+
+// offer offers a copy to a member, and gives up when that shows no sign of life.
+func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, mediaType string) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		for missed := 0; wait.For(ctx, aliveStep) == nil; {
+			_, err := p.Progress(ctx, oci.Ref{})
+			if missed++; err == nil {
+				missed = 0
+			} else if missed > 1 {
+				end(err)
+			}
+		}
+	}()
+	return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType)
+}
+
+// holding returns the shard that holds the blob, nil if none does any more.
+func (c *copies) holding(b cache.Held) *grants.Shard {
+	for _, shard := range c.shards() {
+		if _, held := shard.Stat(b.Digest); held {
+			return shard
+		}
+	}
+	return nil
+}
+
+// yield lets clients go first, for yieldTime at most.
+func (c *copies) yield(ctx context.Context) {
+	for began := time.Now(); c.busy() && time.Since(began) < yieldTime; {
+		if wait.For(ctx, yieldStep) != nil {
+			return
+		}
+	}
+}

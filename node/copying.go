@@ -1,0 +1,19 @@
+package node
+
+import (
+	"oci-proxy/node/cluster"
+	"oci-proxy/transfer/oci"
+)
+
+// copying is an archive whose offers are also told to the cluster, which sees to it that
+// another member has the content too.
+type copying struct {
+	oci.Archive
+	cluster *cluster.Cluster
+}
+
+// Offer implements oci.Archive.
+func (c copying) Offer(k oci.Kept) {
+	c.Archive.Offer(k)
+	cluster.Kept(c.cluster, k)
+}

@@ -1,0 +1,39 @@
+package simulator
+
+import (
+	"strconv"
+	"time"
+
+	"oci-proxy/transfer/feed"
+)
+
+// A tree is the product's Plan: transfer/feed.
+type tree struct {
+	*feed.Tree
+	seats map[int]int // by machine
+}
+
+func newTree(zone string) *tree { return &tree{feed.NewTree(zone), map[int]int{}} }
+
+// Place implements Plan.
+func (p *tree) Place(machine int, zone string, not []int) int {
+	a := feed.Asker{ID: strconv.Itoa(machine), Zone: zone, Seat: p.seats[machine], Usable: func(string) bool { return true }}
+	for _, n := range not {
+		a.Not = append(a.Not, strconv.Itoa(n))
+	}
+	number, by := p.Tree.Place(a)
+	p.seats[machine] = number
+	if by.Seat == 0 {
+		return 0
+	}
+	feeder, _ := strconv.Atoi(by.ID)
+	return feeder
+}
+
+// Told implements Plan.
+func (p *tree) Told(machine int, came int64, now time.Duration) float64 {
+	return p.Tree.Told(strconv.Itoa(machine), p.seats[machine], came, time.Unix(0, 0).Add(now))
+}
+
+// Leave implements Plan.
+func (*tree) Leave(rate, best float64, behind int64) bool { return feed.Leave(rate, best, behind) }

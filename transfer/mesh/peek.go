@@ -1,0 +1,102 @@
+package mesh
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"oci-proxy/transfer/oci"
+)
+
+// followAfter is how long a peek waits for a node that holds the blob before one is
+// followed that is getting it. All nodes that are well answer sooner.
+const followAfter = 250 * time.Millisecond
+
+// peekWidth is how many nodes a peek asks at a time. Clusters of up to that size, and this
+// node, are asked in one round trip.
+const peekWidth = 32
+
+// An answer is what a node said to a peek.
+type answer struct {
+	from Peer
+	at   Presence
+}
+
+// Peek asks peers, peekWidth at a time, whether they have the blob. It returns those that
+// hold it, each as soon as it says so, and then those that can be followed. It ends when
+// all have answered, or been late; nobody waits for a slow one while another has the blob.
+func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
+	return func(yield func(Peer) bool) {
+		soon := time.NewTimer(followAfter)
+		defer soon.Stop()
+		said, enough := m.peek(ctx, ref, peers)
+		defer enough()
+		var arriving []Peer
+		for left, follow := len(peers), false; left > 0 || len(arriving) > 0; {
+			if len(arriving) > 0 && (follow || left == 0) {
+				next := arriving[0]
+				arriving = arriving[1:]
+				if !yield(next) {
+					return
+				}
+				continue
+			}
+			select {
+			case <-soon.C:
+				follow = true
+			case a := <-said:
+				left--
+				if a.at == Arriving {
+					arriving = append(arriving, a.from)
+				} else if a.at == Held && !yield(a.from) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Held is Peek for those that hold the blob.
+func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
+	return func(yield func(Peer) bool) {
+		said, enough := m.peek(ctx, ref, peers)
+		defer enough()
+		for range peers {
+			if a := <-said; a.at == Held && !yield(a.from) {
+				return
+			}
+		}
+	}
+}
+
+// peek asks peers, in their order, whether they have the blob. Each answers once. Those
+// that were not asked before enough is called are not asked any more.
+func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan answer, enough func()) {
+	said := make(chan answer, len(peers)) // so that nobody waits for who reads no more
+	slots, end := make(chan struct{}, peekWidth), make(chan struct{})
+	go func() {
+		for _, p := range peers {
+			select {
+			case slots <- struct{}{}:
+			case <-end:
+				return
+			}
+			go func() {
+				said <- answer{p, m.presence(ctx, ref, p)}
+				<-slots
+			}()
+		}
+	}()
+	return said, func() { close(end) }
+}
+
+// presence asks one node whether it has the blob. One that fails to answer is taken for one
+// that does not.
+func (m *Mesh) presence(ctx context.Context, ref oci.Ref, p Peer) Presence {
+	at, err := p.Peek(ctx, ref)
+	if err != nil {
+		m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
+		return Absent
+	}
+	return at
+}
