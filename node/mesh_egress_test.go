@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"oci-proxy/node/figures"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -32,7 +33,7 @@ type wayOutOf struct {
 // newWayOut returns a way out that is open until the test ends.
 func newWayOut(t testing.TB) *wayOutOf {
 	t.Helper()
-	w := &wayOutOf{t: t, addr: anyPort, conns: map[net.Conn]bool{}}
+	w := &wayOutOf{t: t, addr: testkit.FreeAddr(t, "127.0.0.1"), conns: map[net.Conn]bool{}}
 	w.mend()
 	t.Cleanup(func() {
 		w.cut()

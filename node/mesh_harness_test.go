@@ -124,11 +124,16 @@ const anyPort = "127.0.0.1:0"
 func (c *testCluster) join() int {
 	c.t.Helper()
 	i := len(c.nodes)
-	c.nodes = append(c.nodes, &testNode{
-		c: c, i: i, name: fmt.Sprintf("node-%d", i), dir: filepath.Join(c.dir, strconv.Itoa(i)), client: anyPort, gossip: anyPort, peer: anyPort, log: new(testkit.Log),
-	})
+	c.nodes = append(c.nodes, c.node(i, fmt.Sprintf("node-%d", i), strconv.Itoa(i)))
 	c.start(i)
 	return i
+}
+
+// node makes a node that is down. It keeps its addresses over its starts.
+func (c *testCluster) node(i int, name, dir string) *testNode {
+	c.t.Helper()
+	addr := func() string { return testkit.FreeAddr(c.t, "127.0.0.1") }
+	return &testNode{c: c, i: i, name: name, dir: filepath.Join(c.dir, dir), client: addr(), gossip: addr(), peer: addr(), log: new(testkit.Log)}
 }
 
 // start starts a node that is down.
@@ -140,9 +145,6 @@ func (c *testCluster) start(i int) {
 	var err error
 	if one.port, err = openPort(one.client); err != nil {
 		c.t.Fatal(err)
-	}
-	if one.client == anyPort {
-		one.client = one.port.Addr().String() // other goroutines may read it later
 	}
 	log := slog.New(journal.New(slog.NewJSONHandler(one.log, &slog.HandlerOptions{Level: cfg.LogLevel})))
 	test := c.seams

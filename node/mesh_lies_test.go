@@ -39,6 +39,15 @@ func tellingProgress(p string, next func(*liar, http.ResponseWriter, *http.Reque
 
 func silent(_ *liar, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
+// silentToAll counts what it is asked for the blob's bytes: whether it holds them it may be asked
+// later too, behind clients' backs.
+func silentToAll(l *liar, w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/peer/v1/blobs/") {
+		l.asked.Add(1)
+	}
+	silent(l, w, r)
+}
+
 func drip(_ *liar, w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", fmt.Sprint(large))
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -150,7 +159,7 @@ var liesOfPeers = map[string]lie{
 		w.Header().Set("Oci-Peer-Error", `{"kind":"unavailable"}`)
 		w.WriteHeader(502)
 	})},
-	"silence":                {answer: func(l *liar, w http.ResponseWriter, r *http.Request) { l.asked.Add(1); silent(l, w, r) }, look: 20 * time.Millisecond},
+	"silence":                {answer: silentToAll, look: 20 * time.Millisecond},
 	"silence, never ahead":   {answer: tellingProgress(`{"offset":0,"streams":0}`, getBlob(silent)), look: 20 * time.Millisecond},
 	"silence, always ahead":  {answer: tellingProgress(`{"held":true,"offset":9223372036854775807}`, getBlob(silent)), look: 20 * time.Millisecond},
 	"silence, odd progress":  {answer: tellingProgress(strings.Repeat("[", 100_000), getBlob(silent)), look: 20 * time.Millisecond},

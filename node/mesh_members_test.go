@@ -227,7 +227,7 @@ func TestMeshDuplicateIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := &testNode{c: c, i: 2, name: "node-2", dir: filepath.Join(c.dir, "twin"), client: anyPort, gossip: anyPort, peer: anyPort, log: new(testkit.Log)}
+	twin := c.node(2, "node-2", "twin")
 	if err := os.Mkdir(twin.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

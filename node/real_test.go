@@ -75,17 +75,6 @@ func startRegistry(t *testing.T, addr, path string, args ...string) {
 	})
 }
 
-// freeAddr returns an address of that host that was free a moment ago.
-func freeAddr(t *testing.T, host string) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Skipf("this machine has no %s: %v", host, err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
-}
-
 // layerFile writes a layer and returns its path.
 func layerFile(t *testing.T) string {
 	t.Helper()
@@ -116,7 +105,7 @@ func TestRealSchema1(t *testing.T) {
 	t.Parallel()
 	testkit.SkipShort(t)
 	registry, skopeo, crane := tool(t, "docker-registry"), tool(t, "skopeo"), tool(t, "crane")
-	addr := freeAddr(t, "127.0.0.1")
+	addr := testkit.FreeAddr(t, "127.0.0.1")
 	file := filepath.Join(t.TempDir(), "registry.yml")
 	write(t, file, fmt.Sprintf("version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q, secret: x}\ncompatibility: {schema1: {enabled: true}}\n", t.TempDir(), addr))
 	startRegistry(t, addr, registry, "serve", file)
@@ -157,7 +146,7 @@ func TestRealIPv6(t *testing.T) {
 	t.Parallel()
 	testkit.SkipShort(t)
 	olareg, crane := tool(t, "olareg"), tool(t, "crane")
-	addr := freeAddr(t, "::1")
+	addr := testkit.FreeAddr(t, "::1")
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package transfer_test
 
 import (
-	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,20 +9,14 @@ import (
 
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
 // nowhere is the URL of a proxy that is not there.
 func nowhere(t *testing.T) *url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &url.URL{Scheme: "http", Host: l.Addr().String()}
+	return &url.URL{Scheme: "http", Host: testkit.FreeAddr(t, "127.0.0.1")}
 }
 
 // rebuild makes a node anew, in a directory and with a proxy on its way out.

@@ -5,20 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"net/netip"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -61,26 +59,10 @@ func configFile(t *testing.T, format string, args ...any) string {
 	return file
 }
 
-// ports counts the ports that freePort has given out.
-var ports atomic.Int32
-
-func init() { ports.Store(rand.Int32N(10_000)) }
-
-// freePort returns a free port of loopback for a process that is not started yet. It
-// is below the ports that the system hands out by itself: one of those could be taken
-// before the process listens.
+// freePort returns a port of loopback for a process that is not started yet.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		port := 20_000 + int(ports.Add(1)%10_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = l.Close() // nobody has connected
-			return port
-		}
-	}
-	t.Fatal("no free port found")
-	return 0
+	return int(netip.MustParseAddrPort(testkit.FreeAddr(t, "127.0.0.1")).Port())
 }
 
 // nodeConfig writes the config of a node in front of up, and returns its path and the

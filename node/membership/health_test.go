@@ -25,11 +25,10 @@ func (s *sim) said(within time.Duration, i int, texts ...string) {
 }
 
 // coded waits until what is wrong with a node has these codes alone. A seed that had not started
-// yet is asked again: each round asks one of the seeds that were not met, at random, so that in
-// five minutes one of two is left out once in a million runs.
+// yet is asked again: each round asks one of the seeds that were not met, in turn.
 func (s *sim) coded(i int, want ...health.Code) {
 	s.Helper()
-	s.reach(5*time.Minute, fmt.Sprintf("node %d has the codes %q alone", i, want), func() bool {
+	s.reach(time.Minute, fmt.Sprintf("node %d has the codes %q alone", i, want), func() bool {
 		return slices.Equal(health.CodesOf(s.nodes[i].Health()), want)
 	})
 }

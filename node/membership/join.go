@@ -28,6 +28,7 @@ type seeker struct {
 	m       *Membership
 	alone   bool
 	missing int           // seeds' addresses that were not alive when last looked up
+	turn    int           // counts the seeds' addresses tried: each has its turn
 	pause   time.Duration // before the next round
 	mingled sync.WaitGroup
 }
@@ -35,7 +36,7 @@ type seeker struct {
 // run looks for members until ctx ends.
 func (s *seeker) run(ctx context.Context) {
 	defer s.mingled.Wait()
-	s.alone, s.pause = true, firstPause
+	s.alone, s.pause, s.turn = true, firstPause, rand.IntN(1<<16) // nodes start at different seeds
 	searched := sync.OnceFunc(func() { close(s.m.sought) })
 	for {
 		began := time.Now()
@@ -81,12 +82,12 @@ func (s *seeker) round(ctx context.Context) {
 	}
 	seeds := s.seeds(ctx)
 	s.missing = len(seeds)
+	due, room := min(roundSize-abreast, len(seeds)), max(roundSize-len(seeds), abreast)
 	if others > 0 && !(untried && s.m.seeds.untried()) {
-		s.try(ctx, append(seeds[:min(1, len(seeds))], recent(lost, abreast-1)...))
-		return
+		due, room = min(1, len(seeds)), abreast-1
 	}
-	room := max(roundSize-len(seeds), abreast)
-	s.try(ctx, append(seeds[:min(roundSize-abreast, len(seeds))], recent(lost, room)...))
+	s.turn += due
+	s.try(ctx, append(seeds[:due], recent(lost, room)...))
 }
 
 // recent picks up to n addresses at random, more often from the front.
@@ -101,8 +102,8 @@ func recent(all []netip.AddrPort, n int) (picked []netip.AddrPort) {
 	return picked
 }
 
-// seeds returns the addresses of the seeds in random order, without this node's own
-// and those of live members.
+// seeds returns the addresses of the seeds, those whose turn it is first, without this
+// node's own and those of live members.
 func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
@@ -125,8 +126,12 @@ func (s *seeker) seeds(ctx context.Context) (all []netip.AddrPort) {
 			all = append(all, a)
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	first := s.turn % len(all)
+	return slices.Concat(all[first:], all[:first])
 }
 
 // addresses returns all addresses that the seed, host:port, stands for.

@@ -149,3 +149,21 @@ func TestAMissingSeedDoesNotMakeAFlood(t *testing.T) {
 		}
 	})
 }
+
+// A node in company tries the seeds that it never met in turn, so that what is wrong with each
+// is known soon.
+func TestEachSeedHasItsTurn(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(5) {
+		bubble(t, seed+1, func(s *sim) {
+			all := seeds(ip(0)+":7946", ip(1)+":7946", ip(10)+":7946", ip(11)+":7946")
+			s.start(0, all)
+			s.start(1, all)
+			s.reach(10*time.Second, "they meet", s.whole)
+			s.said(30*time.Second, 0, ip(10)+":7946 was never met: connection refused", ip(11)+":7946 was never met: connection refused")
+			s.start(10, all, secrets(newSecret))
+			s.start(11, all, secrets(newSecret))
+			s.said(2*lastPause+time.Second, 0, ip(10)+":7946 was never met: it has a different secret", ip(11)+":7946 was never met: it has a different secret")
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"oci-proxy/transfer/testkit"
 	"strings"
 	"testing"
 	"time"
@@ -112,12 +113,7 @@ func TestGarbageKillsNobodyAndAdmitsNobody(t *testing.T) {
 
 func TestASeedThatStartsLaterIsFound(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := testkit.FreeAddr(t, "127.0.0.1")
 	early := open(t, seeds(address))
 	late := open(t, func(c *Config) { c.BindAddr = address })
 	sees(t, early, 2)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 )
 
 // world starts a server that acts as a registry, as its token server or as its CDN,
@@ -249,15 +249,10 @@ func TestHeadersOfAnswersAreBounded(t *testing.T) {
 
 func TestARefusedDialIsToldSoon(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := l.Addr().String()
-	_ = l.Close()
+	host := testkit.FreeAddr(t, "127.0.0.1")
 	cfg := plainly(host)
 	cfg.Insecure = false
-	_, err = newClient(t, cfg).Open(t.Context(), hello(host), 0)
+	_, err := newClient(t, cfg).Open(t.Context(), hello(host), 0)
 	wantError(t, err, oci.Unavailable, "connection refused")
 }
 
