@@ -21,40 +21,25 @@ shift
 work=$(mktemp -d)
 mkdir -p "$work/log" "$work/small"
 switch=oci-once-$$ # the namespace of the switch; those of nodes begin with it
-spaces=()
 
 # shellcheck source-path=SCRIPTDIR
 {
   source "$here/e2e/surroundings.sh"
   source "$here/e2e/processes.sh"
+  source "$here/e2e/spaces.sh"
   source "$here/e2e/checks.sh"
 }
 export NO_PROXY='*' no_proxy='*'
 
-# tidy ends all processes and removes the namespaces.
-tidy() {
-  local one
-  clean_up
-  for one in "${spaces[@]}"; do
-    ip netns del "$one" 2>/dev/null
-  done
-}
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-# space NAME makes a namespace.
-space() { ip netns add "$1" && spaces+=("$1") && ip -n "$1" link set lo up; }
-
 # network makes a switch, where the registry and the clients are, and six hosts.
 network() {
-  local n ns
-  [[ $EUID == 0 ]] && command -v ip iptables tc >/dev/null && space "$switch" &&
-    ip -n "$switch" link add sw type bridge && ip -n "$switch" addr add 10.97.0.1/16 dev sw && ip -n "$switch" link set sw up || return 1
+  local n
+  [[ $EUID == 0 ]] && command -v ip iptables tc >/dev/null && make_switch 10.97.0.1/16 || return 1
   for n in {1..6}; do
-    ns=$switch-$n
-    space "$ns" && ip -n "$switch" link add "v$n" type veth peer name eth0 netns "$ns" &&
-      ip -n "$switch" link set "v$n" master sw up &&
-      ip -n "$ns" addr add "10.97.1.$n/16" dev eth0 && ip -n "$ns" link set eth0 up || return 1
+    host "$n" "10.97.1.$n/16" || return 1
   done
 }
 

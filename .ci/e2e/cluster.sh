@@ -16,47 +16,19 @@ oci_proxy=$(realpath "$1")
 work=$(mktemp -d)
 mkdir -p "$work/log"
 switch=oci-cluster-$$ # the namespace of the switch; those of nodes begin with it
-spaces=()
 
 # shellcheck source-path=SCRIPTDIR
 {
   source "$here/processes.sh"
+  source "$here/spaces.sh"
   source "$here/checks.sh"
 }
 
-# tidy ends all processes and removes the namespaces.
-tidy() {
-  local one
-  clean_up
-  for one in "${spaces[@]}"; do
-    ip netns del "$one" 2>/dev/null
-  done
-}
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-# space NAME makes a namespace.
-space() { ip netns add "$1" && spaces+=("$1") && ip -n "$1" link set lo up; }
-
-# prepare makes the switch.
-prepare() {
-  space "$switch" && ip -n "$switch" link add sw type bridge &&
-    ip -n "$switch" addr add 10.98.0.1/16 dev sw && ip -n "$switch" link set sw up
-}
-
-# host N makes the namespace of host N, at 10.98.N.
-host() {
-  local ns=$switch-$1
-  space "$ns" && ip -n "$switch" link add "v$1" type veth peer name eth0 netns "$ns" &&
-    ip -n "$switch" link set "v$1" master sw up &&
-    ip -n "$ns" addr add "$(at "$1")/16" dev eth0 && ip -n "$ns" link set eth0 up
-}
-
 # at N prints the address of host N.
 at() { echo "10.98.1.$1"; }
-
-# on N COMMAND… runs a command on host N.
-on() { ip netns exec "$switch-$1" "${@:2}"; }
 
 # node N [KEY: VALUE]… starts a node on host N. The first key of cluster that is not
 # given is a default of this run.
@@ -258,7 +230,7 @@ gone() {
 begin() {
   local n
   for n in 11 12 13 14 15 16 17 21 22 23 31 32 33 34 41 42 43 44 45 46 51 52 53 61 62 63 64 71 72 73 74 81 82 83; do
-    host "$n" || return 1
+    host "$n" "$(at "$n")/16" || return 1
   done
   for n in 31 32; do
     on "$n" iptables -A INPUT -p tcp --dport 7947 -j DROP || return 1
@@ -289,7 +261,7 @@ if [[ $EUID != 0 ]]; then skip "network namespaces need root"; fi
 for tool in ip iptables curl jq; do
   command -v "$tool" >/dev/null || skip "there is no $tool"
 done
-prepare >"$work/log/prepare" 2>&1 || skip "network namespaces are not allowed here"
+make_switch 10.98.0.1/16 >"$work/log/prepare" 2>&1 || skip "network namespaces are not allowed here"
 if ! begin >"$work/log/begin" 2>&1; then
   echo "the clusters could not be started"
   tail -n 3 "$work"/log/*

@@ -24,40 +24,18 @@ registry=10.97.0.1   # where the nodes reach the registry
 registry_port=5001
 requests=$work/requests
 nodes=(1 2 3 4)
-spaces=() failed=0
+failed=0
 
 # shellcheck source-path=SCRIPTDIR
 {
   source "$here/processes.sh"
+  source "$here/spaces.sh"
   source "$here/corpus.sh"
   source "$here/upstreams.sh"
 }
 
-# tidy ends all processes and removes the namespaces.
-tidy() {
-  local one
-  clean_up
-  for one in "${spaces[@]}"; do
-    ip netns del "$one" 2>/dev/null
-  done
-}
 trap tidy EXIT
 trap 'exit 130' INT TERM
-
-# space NAME makes a namespace.
-space() { ip netns add "$1" 2>/dev/null && spaces+=("$1") && ip -n "$1" link set lo up; }
-
-# host N makes the namespace of node N: at 10.98.1.N among the nodes, at 10.97.1.N for the
-# registry.
-host() {
-  local ns=$switch-$1
-  space "$ns" && ip -n "$switch" link add "v$1" type veth peer name eth0 netns "$ns" &&
-    ip -n "$switch" link set "v$1" master sw up && ip -n "$ns" link set eth0 up &&
-    ip -n "$ns" addr add "10.98.1.$1/24" dev eth0 && ip -n "$ns" addr add "10.97.1.$1/16" dev eth0
-}
-
-# on N COMMAND… runs a command on host N.
-on() { ip netns exec "$switch-$1" "${@:2}"; }
 
 # cut N refused|swallowed cuts the way of node N to the registry.
 cut() {
@@ -106,8 +84,8 @@ pushed() {
 # prepare makes the network, the registry with images, and the nodes.
 prepare() {
   local n
-  space "$switch" && ip -n "$switch" link add sw type bridge && ip -n "$switch" addr add "$registry/16" dev sw && ip -n "$switch" link set sw up || return 1
-  for n in "${nodes[@]}"; do host "$n" || return 1; done
+  make_switch "$registry/16" || return 1
+  for n in "${nodes[@]}"; do host "$n" "10.98.1.$n/24" "10.97.1.$n/16" || return 1; done
   registry_config "$registry_port" >"$work/registry.yml"
   start registry ip netns exec "$switch" docker-registry serve "$work/registry.yml"
   within 20 in_switch curl -sf -m 5 -o /dev/null "http://127.0.0.1:$registry_port/v2/" || return 1
