@@ -193,7 +193,7 @@ func (b *blobs) statHere(ctx context.Context, q grants.Request) (s oci.Sized, kn
 // statHolders asks the members that may hold a blob although it is not theirs to get,
 // for a client whose registry fails.
 func (b *blobs) statHolders(ctx context.Context, q grants.Request) (oci.Sized, bool) {
-	for p := range b.mesh.Peek(ctx, q.Ref, b.mesh.Holders(q.Content())) {
+	for p := range b.mesh.Peek(ctx, q.Ref, b.mesh.Holders(ctx, q.Content())) {
 		if size, how, err := p.Stat(ctx, q.Ref); err == nil && size >= 0 {
 			return oci.Sized{Provenance: how, Size: size}, true
 		}

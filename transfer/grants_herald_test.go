@@ -100,6 +100,7 @@ func (a *audience) Self() string { return "a" }
 
 func (a *audience) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} }
 func (a *audience) Holders(string, string) []mesh.Peer { return nil }
+func (a *audience) Settle(context.Context)             {}
 func (a *audience) Members() []mesh.Peer               { return []mesh.Peer{&listener{audience: a}} }
 
 type listener struct {

@@ -187,7 +187,7 @@ func (m *manifests) holders(ctx context.Context, q grants.Request) iter.Seq[mesh
 	if q.Offline {
 		return m.mesh.Held(ctx, q.Ref, m.mesh.Members())
 	}
-	return m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(q.Content()))
+	return m.mesh.Peek(ctx, q.Ref, m.flights.Candidates(ctx, q.Content()))
 }
 
 // fromNodes gets a manifest from one of the nodes that hold it. Whether it may be served

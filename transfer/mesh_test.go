@@ -128,6 +128,9 @@ func (n *meshNode) Owner(_, key string) mesh.Peer {
 	return nil
 }
 
+// Settle implements transfer.Mesh.
+func (n *meshNode) Settle(context.Context) {}
+
 // Holders implements transfer.Mesh.
 func (n *meshNode) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer

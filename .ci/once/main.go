@@ -82,7 +82,7 @@ func try(ctx context.Context, s Setting, row func(context.Context, *Trial) error
 	defer t.end()
 	err = row(ctx, t)
 	line, good := t.outcome()
-	for _, reason := range t.reasons {
+	for _, reason := range append(t.reasons, t.Registry.Again()...) {
 		fmt.Fprintln(out, reason)
 	}
 	fmt.Fprintf(out, "%s; seed %d\n", line, s.Seed)

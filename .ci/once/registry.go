@@ -26,7 +26,8 @@ type Registry struct {
 
 	mu    sync.Mutex
 	blobs map[string]*Blob
-	sent  map[string]int64 // bytes, by digest
+	sent  map[string]int64    // bytes, by digest
+	asked map[string][]string // when each digest was asked for, and from which byte on
 }
 
 // startRegistry listens on addr, and serves until ctx ends.
@@ -36,7 +37,7 @@ func startRegistry(ctx context.Context, addr string) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the registry: %w", err)
 	}
-	r := &Registry{Addr: l.Addr().String(), blobs: map[string]*Blob{}, sent: map[string]int64{}}
+	r := &Registry{Addr: l.Addr().String(), blobs: map[string]*Blob{}, sent: map[string]int64{}, asked: map[string][]string{}}
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if tcp, ok := c.(*net.TCPConn); ok {
@@ -65,6 +66,30 @@ func (r *Registry) Sent() map[string]int64 {
 	return maps.Clone(r.sent)
 }
 
+// Again tells of each blob of which more bytes were sent than it has, when it was asked for. Of
+// many it tells of some.
+func (r *Registry) Again() (lines []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for digest, bytes := range r.sent {
+		if more := bytes - r.blobs[digest].Size; more > 0 && len(lines) < 10 {
+			lines = append(lines, fmt.Sprintf("%d bytes more of %s, asked for at %s", more, digest, strings.Join(r.asked[digest], ", ")))
+		}
+	}
+	return lines
+}
+
+// note notes that a blob is asked for.
+func (r *Registry) note(digest string, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := time.Now().UTC().Format("15:04:05.000") + " " + req.Method
+	if from := req.Header.Get("Range"); from != "" {
+		at += " (" + from + ")"
+	}
+	r.asked[digest] = append(r.asked[digest], at)
+}
+
 // ServeHTTP implements http.Handler.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
@@ -78,6 +103,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case !found || blob == nil:
 		http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN"}]}`, http.StatusNotFound)
 	default:
+		r.note(digest, req)
 		w.Header().Set("Docker-Content-Digest", digest)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		r.deliver(&counted{ResponseWriter: w, registry: r, blob: blob, request: req, left: blob.Size + 1}, req, blob)

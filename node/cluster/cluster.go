@@ -119,7 +119,7 @@ func Open(cfg Config) (*Cluster, error) {
 		view = func() *membership.View { return seen(c.network.members.View()) }
 	}
 	client := c.network.client
-	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured)}
+	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured), settle: func(ctx context.Context) { settle(ctx, c) }}
 	c.marks = newMarks(c.network.members.View)
 	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
@@ -257,6 +257,14 @@ func (c *Cluster) AwaitOthers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, MeetTime)
 	defer cancel()
 	c.network.members.AwaitOthers(ctx)
+}
+
+// settle waits until the View has all members that gossip knows, and until the others are met if
+// this node has just started, for as long as AwaitOthers would.
+func settle(ctx context.Context, c *Cluster) {
+	ctx, cancel := context.WithTimeout(ctx, max(catchUpTime, MeetTime-time.Since(c.since)))
+	defer cancel()
+	membership.CatchUp(ctx, c.network.members)
 }
 
 // Restarting tells the others that this node stops only for a moment.

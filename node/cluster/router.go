@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -25,7 +26,11 @@ type router struct {
 	client peers
 	lies   func(id string) bool // whether a member is quarantined for that
 	askers *askers
+	settle func(ctx context.Context)
 }
+
+// Settle implements mesh.Router.
+func (r *router) Settle(ctx context.Context) { r.settle(ctx) }
 
 // Self implements mesh.Router.
 func (r *router) Self() string { return r.view().Self.ID }

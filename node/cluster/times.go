@@ -31,6 +31,9 @@ const (
 	// MeetTime bounds how long a node that starts looks for others before it is
 	// ready. It is shorter than what orchestrators wait for readiness.
 	MeetTime = 5 * time.Second
+	// catchUpTime bounds how long a node waits, before it asks a registry, until it routes by
+	// what gossip knows. That takes 50 ms, and longer where a large ring is built anew.
+	catchUpTime = 2 * time.Second
 	// offerTime bounds handing over one blob: a large one over a slow link.
 	offerTime = 10 * time.Minute
 	// leastRate is how many bytes a second a member takes at least of a copy, beyond that.

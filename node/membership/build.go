@@ -68,7 +68,6 @@ func (b *builder) refresh(now time.Time) time.Time {
 	old := m.view.Load()
 	r := b.ring(old.Ring, s.members)
 	m.formers.use(r, now)
-	m.formers.build(m.next)
 	former, end := m.formers.list(now)
 	next = earlier(next, end)
 	defer m.passes.done()

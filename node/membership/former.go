@@ -17,6 +17,9 @@ const (
 	formerRings  = 4        // in View.Former
 	maxToldBytes = 64 << 10 // of all rings in a report; of more the oldest are left out
 	maxHeldRings = 8        // that were heard of and are to be built
+	// maxFormerMembers bounds the members of a former ring that is told or built: building one of
+	// so many takes two seconds, of twice as many ten.
+	maxFormerMembers = 1024
 )
 
 // A former is a ring that was replaced.
@@ -32,20 +35,22 @@ type former struct {
 // Rings are told with ages, since clocks differ. That a message takes time makes its
 // ring look younger. So a later time counts only if it is far later, or a ring that goes
 // round would never end.
+//
+// What is heard of is built in the background (formerbuild.go), and kept on disk
+// (formerfile.go).
 type formers struct {
-	mu    sync.Mutex // guards the fields below; never held during I/O
-	now   *ring.Ring // in use
-	since time.Time  // when now came into use
-	all   []former   // those that end last first; not now
-	heard []heardRing
+	work chan struct{} // holds one if something was heard of
+
+	mu     sync.Mutex // guards the fields below; never held during I/O
+	now    *ring.Ring // in use
+	since  time.Time  // when now came into use
+	all    []former   // those that end last first; not now
+	heard  []heardRing
+	busy   chan struct{} // closed when all of heard is built; nil if there is nothing
+	failed []heardRing   // that could not be built, the oldest first
 }
 
-// A heardRing is one that others tell of, not built yet.
-type heardRing struct {
-	hash    uint64
-	members []ring.Member
-	end     time.Time
-}
+func newFormers() *formers { return &formers{work: make(chan struct{}, 1)} }
 
 // use notes that r is in use from now on, and forgets rings whose time has come.
 func (f *formers) use(r *ring.Ring, now time.Time) {
@@ -96,79 +101,6 @@ func (f *formers) list(now time.Time) (rings []*ring.Ring, next time.Time) {
 	return rings, next
 }
 
-// news reports whether a ring that another node tells of is worth building. It is called
-// with f.mu held.
-func (f *formers) news(hash uint64, end time.Time) bool {
-	if f.now != nil && f.now.Hash() == hash {
-		return false
-	}
-	settled := 0
-	for _, p := range f.all {
-		if p.ring.Hash() == hash {
-			return end.Sub(p.end) >= sameLoss
-		}
-		if p.stood >= stoodFor && !p.end.Before(end) {
-			settled++
-		}
-	}
-	return settled < formerRings
-}
-
-// hear takes the rings that another node tells of. It reports whether there is something
-// to build.
-func (f *formers) hear(t *toldRings, now time.Time) bool {
-	if t == nil {
-		return false
-	}
-	told := t.decode(now)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, h := range told {
-		same := func(o heardRing) bool { return o.hash == h.hash }
-		if len(f.heard) < maxHeldRings && f.news(h.hash, h.end) && !slices.ContainsFunc(f.heard, same) {
-			f.heard = append(f.heard, h)
-		}
-	}
-	return len(f.heard) > 0
-}
-
-// build builds the rings that were heard of, with next as ring.Next.
-func (f *formers) build(next func(*ring.Ring, []ring.Member) (*ring.Ring, error)) {
-	f.mu.Lock()
-	heard, now := f.heard, f.now
-	known := map[uint64]*ring.Ring{}
-	for _, p := range f.all {
-		known[p.ring.Hash()] = p.ring
-	}
-	f.mu.Unlock()
-	var built []former
-	for _, h := range heard {
-		r := known[h.hash]
-		if r == nil {
-			var err error
-			if r, err = next(now, h.members); err != nil || r.Hash() != h.hash {
-				continue // of a version that places keys otherwise
-			}
-		}
-		built = append(built, former{r, stoodFor, h.end})
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.heard = slices.Delete(f.heard, 0, len(heard))
-	for _, b := range built {
-		if f.news(b.ring.Hash(), b.end) {
-			f.add(b)
-		}
-	}
-}
-
-// waits reports whether a ring that was heard of is not built yet.
-func (f *formers) waits() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.heard) > 0
-}
-
 // tell returns what this node tells of rings: of the former ones that stood for a while,
 // and of the one in use, which is another's former ring as soon as that one has joined.
 // It is nil if the members have been the same for long, unless another node joins.
@@ -184,6 +116,7 @@ func (f *formers) tell(joining bool, now time.Time) *toldRings {
 		}
 	}
 	f.mu.Unlock()
+	all = slices.DeleteFunc(all, func(p former) bool { return len(p.ring.Members()) > maxFormerMembers })
 	for ; len(all) > 0; all = all[:len(all)-1] {
 		if t := encodeRings(all, now); t != nil && t.bytes() <= maxToldBytes {
 			return t
@@ -275,6 +208,9 @@ func (t *toldRings) decode(now time.Time) (all []heardRing) {
 			if i/8 < len(in) && in[i/8]&(1<<(i%8)) != 0 {
 				one.members = append(one.members, m)
 			}
+		}
+		if len(one.members) > maxFormerMembers {
+			continue
 		}
 		all = append(all, one)
 	}

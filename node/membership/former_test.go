@@ -128,7 +128,7 @@ func TestToldRingsAreBounded(t *testing.T) {
 	t.Parallel()
 	now := noon
 	told := func(rings int) *toldRings {
-		f := new(formers)
+		f := newFormers()
 		for i := range rings + 1 {
 			members := make([]ring.Member, 2)
 			for j := range members {
@@ -150,8 +150,8 @@ func TestToldRingsAreBounded(t *testing.T) {
 	if err != nil || len(b) > 1000 {
 		t.Errorf("rings of ten members take %d bytes, %v", len(b), err)
 	}
-	fresh := new(formers)
-	if !fresh.hear(all, now) {
+	fresh := newFormers()
+	if fresh.hear(all, now); fresh.busy == nil {
 		t.Fatal("nothing is worth building")
 	}
 	fresh.hear(told(8), now)
@@ -164,8 +164,8 @@ func TestToldRingsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh.use(own, now)
-	fresh.build((*ring.Ring).Next)
-	if rings, _ := fresh.list(now); len(rings) != formerRings || fresh.waits() {
+	fresh.build(t.Context(), (*ring.Ring).Next)
+	if rings, _ := fresh.list(now); len(rings) != formerRings || fresh.busy != nil {
 		t.Errorf("%d rings are remembered", len(rings))
 	}
 	for name, bad := range map[string]toldRings{
@@ -174,11 +174,11 @@ func TestToldRingsAreBounded(t *testing.T) {
 		"bad hashes": {Members: all.Members, Rings: []toldRing{{Hash: "x"}, {Hash: "1", In: "="}, {Hash: "1", Ago: -1}, {Hash: "1", Ago: 1 << 60}}},
 		"a lie":      {Members: all.Members, Rings: []toldRing{{Hash: "1", In: all.Rings[0].In}, {Hash: "2"}}},
 	} {
-		f := new(formers)
+		f := newFormers()
 		f.use(own, now)
 		f.hear(&bad, now)
-		f.build((*ring.Ring).Next)
-		if rings, _ := f.list(now); len(rings) != 0 || f.waits() {
+		f.build(t.Context(), (*ring.Ring).Next)
+		if rings, _ := f.list(now); len(rings) != 0 || f.busy != nil {
 			t.Errorf("%s: %d rings are remembered", name, len(rings))
 		}
 	}
@@ -195,7 +195,7 @@ func TestRingsOfManyMembersAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := new(formers)
+	f := newFormers()
 	f.use(r, noon)
 	b, err := json.Marshal(f.tell(true, noon.Add(time.Minute)))
 	if err != nil || len(b) < 300*idSize || len(b) > 300*30+200 {

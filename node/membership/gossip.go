@@ -189,9 +189,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	now := time.Now()
 	d.m.rumours.learn(r.Gone, now)
 	d.m.roster.merge(r.Down, now)
-	if d.m.formers.hear(r.Rings, now) {
-		d.m.roster.changed()
-	}
+	d.m.formers.hear(r.Rings, now)
 	d.m.twins.meet(r.Self)
 	d.m.twins.hear(r.Clash)
 	d.m.reach.hear(r.Mute, r.Self, now)

@@ -128,7 +128,7 @@ func TestTheAddressBookDoesNotForgetLiveMembers(t *testing.T) {
 			t.Fatal(err)
 		}
 		log := new(testkit.Log)
-		m := &Membership{book: b, bridge: newLogBridge(slog.New(slog.NewTextHandler(log, nil)))}
+		m := &Membership{book: b, formers: newFormers(), rings: &ringsKeeper{}, bridge: newLogBridge(slog.New(slog.NewTextHandler(log, nil)))}
 		m.ctx, m.stop = context.WithCancel(t.Context())
 		m.tasks.Go(m.keep)
 		self, other := newID(), newID()

@@ -12,6 +12,14 @@ import (
 // met, and the View has the members that the others know and the rings that they tell of. It
 // returns too when ctx ends.
 func (m *Membership) AwaitOthers(ctx context.Context) {
+	CatchUp(ctx, m)
+	if m.formers.await(ctx) {
+		CatchUp(ctx, m)
+	}
+}
+
+// CatchUp is AwaitOthers, but does not wait for rings that others tell of.
+func CatchUp(ctx context.Context, m *Membership) {
 	awaitSearch(ctx, m)
 	for range maxPasses {
 		passed := m.passes.next()
@@ -55,16 +63,22 @@ const maxPasses = 10
 // settled reports whether the View has all that this node has heard of.
 func settled(m *Membership) bool {
 	v := m.View()
-	met := map[string]bool{}
-	for i := range v.Members {
-		if v.Members[i].alive {
-			met[v.Members[i].Gossip] = true
+	former, _ := m.formers.list(time.Now())
+	return slices.Equal(former, v.Former) && !unseen(m.roster, v)
+}
+
+// unseen reports whether a member is alive that the View does not have as such.
+func unseen(r *roster, v *View) bool {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.boots {
+		if b := r.best(id, now); b == nil || !b.member.alive {
+			continue
+		}
+		if m, ok := v.Member(id); !ok || !m.alive {
+			return true
 		}
 	}
-	for gossip := range m.roster.gossips() {
-		if !met[gossip] {
-			return false
-		}
-	}
-	return !m.formers.waits()
+	return false
 }

@@ -12,7 +12,8 @@
 //
 // Start with membership.go (start, end, what a node says of itself) and view.go
 // (what the rest of the program sees). Then meet.go (when the others are met), roster.go (which members are alive),
-// down.go (reports of those that are down), build.go (views and the ring), former.go (rings before),
+// down.go (reports of those that are down), build.go (views and the ring), former.go (rings before; they
+// are built in formerbuild.go and kept by formerfile.go),
 // gone.go (those that died), join.go (how a node finds the others), seeds.go (which
 // seeds it met), twins.go (another node with its id), reach.go (members whose address
 // does not answer), gossip.go (memberlist and its traps), session.go (a run of
@@ -93,6 +94,7 @@ type Membership struct {
 	gossip  *sessions
 	rumours *rumours
 	formers *formers
+	rings   *ringsKeeper                                        // keep's
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
 	view        atomic.Pointer[View]
@@ -178,7 +180,12 @@ func prepare(cfg Config) (*Membership, error) {
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
 	m.rumours = newRumours(m)
-	m.formers = new(formers)
+	m.formers, m.rings = newFormers(), &ringsKeeper{dir: cfg.Dir, cluster: cfg.Cluster}
+	kept, err := m.rings.read(now)
+	if err != nil {
+		m.log.Warn("rings before not read: this node learns of them from the others", "error", err)
+	}
+	m.formers.hear(kept, now)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
@@ -221,30 +228,35 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.tasks.Go(func() { (&builder{m: m}).run(m.ctx) })
 	m.tasks.Go(func() { (&seeker{m: m}).run(m.ctx) })
+	m.tasks.Go(func() { m.formers.run(m.ctx, m.next, m.roster.changed) })
 	m.tasks.Go(m.keep)
 	m.tasks.Go(func() { m.twins.run(m.ctx) })
 	m.tasks.Go(func() { m.reach.run(m.ctx) })
 	return nil
 }
 
-// keep saves the known members from time to time, and at the end.
+// keep saves the known members and the rings from time to time, and at the end.
 func (m *Membership) keep() {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-m.ctx.Done():
-			m.save(0)
+			m.save(0, 0)
 			return
 		case <-t.C:
-			m.save(renewed)
+			m.save(renewed, aged)
 		}
 	}
 }
 
-func (m *Membership) save(after time.Duration) {
-	if err := m.book.save(time.Now(), after); err != nil {
+func (m *Membership) save(members, rings time.Duration) {
+	now := time.Now()
+	if err := m.book.save(now, members); err != nil {
 		m.bridge.tell(slog.LevelWarn, "known members not saved: after a restart only the seeds are tried", "error", err)
+	}
+	if err := m.rings.save(m.formers.tell(true, now), now, rings); err != nil {
+		m.bridge.tell(slog.LevelWarn, "rings before not saved: after a restart this node learns of them from the others", "error", err)
 	}
 }
 

@@ -40,8 +40,9 @@ const (
 	sameLoss  = 30 * time.Second      // by how much two nodes may differ on when a ring was replaced
 
 	// The address book on disk.
-	saveEvery = 10 * time.Second // how often it is saved if it has changed
+	saveEvery = 10 * time.Second // how often it is saved if it has changed, and so are the rings
 	renewed   = time.Hour        // how old the file may get while members live: it says when they were last seen
+	aged      = time.Minute      // how old the file of the rings may get while there are former ones: it tells their ages
 
 	// Looking for other members.
 	lookupTime = 3 * time.Second        // how long a name may take to resolve

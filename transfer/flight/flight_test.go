@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"testing"
@@ -28,6 +29,7 @@ type cluster struct {
 	self    string
 	members map[string]*member
 	holders []mesh.Peer
+	settle  func() // nil: the node knows all
 }
 
 func (c *cluster) Self() string                       { return c.self }
@@ -35,6 +37,12 @@ func (c *cluster) Route(string, string) []mesh.Peer   { return []mesh.Peer{nil} 
 func (c *cluster) Holders(string, string) []mesh.Peer { return c.holders }
 func (c *cluster) Owner(string, string) mesh.Peer     { return nil }
 func (c *cluster) Members() []mesh.Peer               { return nil }
+
+func (c *cluster) Settle(context.Context) {
+	if c.settle != nil {
+		c.settle()
+	}
+}
 
 func (c *cluster) Peer(id string) mesh.Peer {
 	if m, ok := c.members[id]; ok {

@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"time"
 
 	"oci-proxy/transfer/grants"
@@ -58,9 +59,9 @@ func (f *Flights) followable(e *entry, member string) bool {
 }
 
 // Candidates returns the nodes to peek at for content that this node is about to get: they may
-// have it, or be getting it too.
-func (f *Flights) Candidates(c oci.Content) []mesh.Peer {
-	peers := f.cfg.Mesh.Holders(c)
+// have it, or be getting it too. It waits until this node knows them.
+func (f *Flights) Candidates(ctx context.Context, c oci.Content) []mesh.Peer {
+	peers := f.cfg.Mesh.Holders(ctx, c)
 	f.mu.Lock()
 	one, ok := f.intents.Get(c)
 	f.intents.Remove(c)

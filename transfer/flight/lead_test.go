@@ -108,7 +108,7 @@ func TestIntentsAreRemembered(t *testing.T) {
 		c.holders = []mesh.Peer{c.members["h"]}
 		want := func(q grants.Request, ids ...string) {
 			t.Helper()
-			peers := f.Candidates(q.Content())
+			peers := f.Candidates(t.Context(), q.Content())
 			for i, p := range peers {
 				if i >= len(ids) || p.ID() != ids[i] {
 					t.Errorf("candidate %d is %q, want %q", i, p.ID(), ids)
@@ -133,6 +133,17 @@ func TestIntentsAreRemembered(t *testing.T) {
 	})
 }
 
+// A node that has just joined knows nobody, and is asked for blobs by members that know it. It
+// looks for those that may hold them once it has met them.
+func TestCandidatesAreThoseMetInTheEnd(t *testing.T) {
+	t.Parallel()
+	f, c := newFlights()
+	c.settle = func() { c.holders = []mesh.Peer{c.members["h"]} }
+	if peers := f.Candidates(t.Context(), request("app", "content").Content()); len(peers) != 1 || peers[0].ID() != "h" {
+		t.Errorf("the candidates are %v", peers)
+	}
+}
+
 func TestIntentsAreForgottenOneAtATime(t *testing.T) {
 	t.Parallel()
 	f, _ := newFlights()
@@ -140,7 +151,7 @@ func TestIntentsAreForgottenOneAtATime(t *testing.T) {
 		f.Peeked(request("app", strconv.Itoa(i)), "b")
 	}
 	for i, want := range map[int]int{0: 0, 1: 1, maxIntents: 1} {
-		if n := len(f.Candidates(request("app", strconv.Itoa(i)).Content())); n != want {
+		if n := len(f.Candidates(t.Context(), request("app", strconv.Itoa(i)).Content())); n != want {
 			t.Errorf("intent %d: %d candidates, want %d", i, n, want)
 		}
 	}

@@ -124,7 +124,7 @@ func (f *filler) lead(yield func(source) bool) {
 		return
 	}
 	f.ingest.Own()
-	if !f.holders(f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.key.Content))), yield) {
+	if !f.holders(f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.ctx(), f.key.Content))), yield) {
 		return
 	}
 	if p := f.flights.settle(f.Flight, false); p != nil {

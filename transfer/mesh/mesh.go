@@ -68,6 +68,7 @@ func (alone) Owner(string, string) Peer     { return nil }
 func (alone) Holders(string, string) []Peer { return nil }
 func (alone) Peer(string) Peer              { return nil }
 func (alone) Members() []Peer               { return nil }
+func (alone) Settle(context.Context)        {}
 
 // Self returns this node's id, "" for a node on its own.
 func (m *Mesh) Self() string { return m.self }
@@ -88,8 +89,10 @@ func (m *Mesh) Peer(id string) Peer { return m.cfg.Router.Peer(id) }
 func (m *Mesh) Owner(c oci.Content) Peer { return m.cfg.Router.Owner(c.Registry, c.Digest.String()) }
 
 // Holders lists the other members to ask whether they hold the content, as Router.Holders
-// does.
-func (m *Mesh) Holders(c oci.Content) []Peer {
+// does. It waits until this node knows them: one that has just joined is asked for content by
+// members that know it, while it knows none, and would find nobody to ask but the registry.
+func (m *Mesh) Holders(ctx context.Context, c oci.Content) []Peer {
+	m.cfg.Router.Settle(ctx)
 	return m.cfg.Router.Holders(c.Registry, c.Digest.String())
 }
 

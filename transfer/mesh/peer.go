@@ -29,6 +29,10 @@ type Router interface {
 	Peer(id string) Peer
 	// Members lists all other members that are alive.
 	Members() []Peer
+	// Settle returns once Route, Holders and Members tell of all members that this node has
+	// heard of, and not before a node that has just started has met the others. It waits for
+	// some seconds at most, and no longer than ctx.
+	Settle(ctx context.Context)
 }
 
 // A Peer is another node of the cluster. Its methods return an *oci.Error if the
