@@ -101,6 +101,7 @@ type Cluster struct {
 	keeper  Keeper               // set by Serve
 	telling chan struct{}        // slots for telling of pauses
 	ending  atomic.Bool          // the node restarts
+	leaving atomic.Bool          // the node leaves for good
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
@@ -142,7 +143,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 
@@ -283,7 +284,7 @@ func Reload(c *Cluster, cfg *config.Config) {
 		return
 	}
 	c.router.askers.forget()
-	c.copies.on.Store(cfg.Cluster.Copies > 1)
+	c.copies.turn(cfg.Cluster.Copies > 1 && !c.leaving.Load())
 	membership.Serve(c.network.members, registriesOf(cfg), cfg.WhitelistMode)
 }
 

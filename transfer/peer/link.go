@@ -35,7 +35,7 @@ func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dea
 	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID) }}
 	through := dialer(out.connect)
 	if l.pinned() {
-		through = dial.secured(pinned(m.Fingerprint), handshake)
+		through = through.secured(pinned(m.Fingerprint), handshake)
 	}
 	l.bulk = transport(through.to(m.Addr), bulkIdle)
 	l.control = transport(through.to(m.Addr), controlIdle)
