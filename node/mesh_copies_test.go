@@ -216,10 +216,11 @@ func TestPrivateContentStaysPrivateWhereItIsCopied(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// A node that leaves hands over what nobody else has, and no more.
+// A node that leaves hands over what nobody else has, and no more. Where the others make no
+// second copies of what it held, nothing else moves.
 func TestMeshLeaveHandsOverOnlyWhatNobodyElseHas(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 4)
+	c := formCluster(t, 4, upstreamtest.New(t), func(int) form { return form{cluster: `secret: "` + meshSecret + `", copies: 1`} })
 	var blobs []testBlob
 	var alone int64
 	for k := range 8 {

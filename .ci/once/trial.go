@@ -298,12 +298,7 @@ func holders(nodes []*Node) map[string]int {
 func (t *Trial) settle(ctx context.Context) {
 	alone, since := -1, time.Now()
 	for deadline := time.Now().Add(45 * time.Second); ctx.Err() == nil && time.Now().Before(deadline) && time.Since(since) < 12*time.Second; {
-		now := 0
-		for _, n := range holders(t.living()) {
-			if n == 1 {
-				now++
-			}
-		}
+		now := t.single()
 		if now == 0 {
 			return
 		}
