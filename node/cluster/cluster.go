@@ -83,9 +83,10 @@ type Seams struct {
 	Patience  int // as peer.ClientConfig.Patience
 	// SkewTime is after how long members of different versions are told of.
 	SkewTime time.Duration
-	// CopyAfter is how long after a blob has come it is copied, and Settle how long after
-	// the ring has changed all that is held is looked at.
-	CopyAfter, Settle time.Duration
+	// CopyAfter is how long after a blob has come it is copied, Settle how long after the ring
+	// has changed all that is held is looked at, and Rescue how long after a member is lost what
+	// this node may hold alone is.
+	CopyAfter, Settle, Rescue time.Duration
 }
 
 // A Cluster is a node's place among the others.

@@ -37,6 +37,7 @@ type copies struct {
 	busy    func() bool // clients are being served
 	log     *slog.Logger
 	settle  time.Duration
+	delay   time.Duration // Seams.Rescue
 	waiting *waiting
 	// partners say who else holds what this node holds, dead which members' addresses refuse
 	// connections.
@@ -52,7 +53,7 @@ type copies struct {
 func newCopies(cfg *Config, n *network, r *router) *copies {
 	c := &copies{
 		members: n.members, router: r, client: n.client, shards: cfg.Registries.Shards, busy: cfg.Busy, log: cfg.Log,
-		settle: cmp.Or(cfg.Seams.Settle, settleTime), waiting: newWaiting(cmp.Or(cfg.Seams.CopyAfter, copyAfter)),
+		settle: cmp.Or(cfg.Seams.Settle, settleTime), delay: cfg.Seams.Rescue, waiting: newWaiting(cmp.Or(cfg.Seams.CopyAfter, copyAfter)),
 		partners: newPartners(), dead: n.dead, anew: make(chan struct{}, 1),
 	}
 	if c.busy == nil {

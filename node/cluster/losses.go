@@ -91,7 +91,7 @@ func (c *copies) mind(ctx context.Context) {
 
 // lost has all blobs looked at of which no other holder is known now that these are lost.
 func (c *copies) lost(ctx context.Context, ids []string) {
-	if len(ids) == 0 {
+	if len(ids) == 0 || c.delay > 0 && wait.For(ctx, c.delay) != nil {
 		return
 	}
 	for _, id := range ids {
