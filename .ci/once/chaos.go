@@ -29,18 +29,19 @@ func events(ctx context.Context, t *Trial) error {
 	defer stop()
 	wait := t.Keep(load, ctx, t.living, blobs, 20)
 	var deck []int // so that each kind comes about equally often
-	lost, slowest, early := map[string]bool{}, 0.0, 0
+	lost, slowest, early := map[string]bool{}, [kinds]float64{}, 0
 	for range pick(t, 10, 40) {
 		if len(deck) == 0 {
 			deck = t.Random.Perm(kinds)
 		}
-		if err = t.event(ctx, deck[0]); err != nil {
+		var what int
+		if what, err = t.event(ctx, deck[0]); err != nil {
 			break
 		}
 		deck = deck[1:]
 		t.loss(blobs, lost)
 		took, paired := t.spaced(ctx)
-		if slowest = max(slowest, took.Seconds()); !paired {
+		if slowest[what] = max(slowest[what], took.Seconds()); !paired {
 			early++
 		}
 	}
@@ -62,8 +63,10 @@ func events(ctx context.Context, t *Trial) error {
 			again += t.Registry.Sent()[b.Digest] - b.Size
 		}
 	}
-	t.note("seconds until two copies", slowest, -1)
-	t.note("events that came before", float64(early), -1)
+	t.note("seconds until two copies after a kill", slowest[dies], -1)
+	t.note("after a leave", slowest[leaves], -1)
+	t.note("after anything else", max(slowest[joins], slowest[restarts], slowest[hangs]), -1)
+	t.note("events that came before that", float64(early), -1)
 	t.note("KiB again that no living node held", float64(again)/1024, -1)
 	t.ratio(1.001)
 	return nil
@@ -101,8 +104,8 @@ func (t *Trial) single() (blobs int) {
 	return blobs
 }
 
-// event lets one of five things happen to a random node.
-func (t *Trial) event(ctx context.Context, what int) error {
+// event lets one of five things happen to a random node, and returns which.
+func (t *Trial) event(ctx context.Context, what int) (happened int, err error) {
 	living, usual := t.living(), pick(t, 6, 10)
 	victim := living[t.Random.IntN(len(living))]
 	switch { // so that the cluster stays about as large as it was
@@ -112,26 +115,25 @@ func (t *Trial) event(ctx context.Context, what int) error {
 		what = joins
 	}
 	if what == joins {
-		var err error
 		if victim, err = t.absent(); err != nil {
-			return err
+			return what, err
 		}
 	}
 	log.Printf("%s of %d %s", victim.Name, len(living), [...]string{"joins", "leaves", "is killed", "restarts", "hangs"}[what])
 	switch what {
 	case joins:
-		return victim.Start(ctx)
+		err = victim.Start(ctx)
 	case leaves:
-		return victim.Leave(ctx)
+		err = victim.Leave(ctx)
 	case dies:
 		victim.End(syscall.SIGKILL)
 	case restarts:
 		victim.End(syscall.SIGTERM)
-		return victim.Start(ctx)
+		err = victim.Start(ctx)
 	case hangs:
 		victim.Freeze(ctx, time.Duration(1000+t.Random.IntN(2000))*time.Millisecond)
 	}
-	return nil
+	return what, err
 }
 
 // What happens to nodes.
