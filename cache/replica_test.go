@@ -70,12 +70,18 @@ func TestReplicaMakesRoomOnlyOfReplicas(t *testing.T) {
 	keepReplica(t, s, read)
 	keepReplica(t, s, unread)
 	want(t, s, read)
+	if !s.HasRoomBeside(registry, 2*size) || s.HasRoomBeside(registry, 2*size+10) {
+		t.Error("the room beside what is the node's own is not that of two replicas")
+	}
 	keepReplica(t, s, late)
 	if !held(s, own) || !held(s, read) || held(s, unread) || !held(s, late) {
 		t.Errorf("own %v, read %v, unread %v, late %v", held(s, own), held(s, read), held(s, unread), held(s, late))
 	}
 	full := start(t, t.TempDir(), Options{Bound: size})
 	keep(t, full, own)
+	if full.HasRoomBeside(registry, 1) {
+		t.Error("there is room for a byte")
+	}
 	in := begin(t, full, late)
 	in.Replica()
 	in.SetSize(size)

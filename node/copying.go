@@ -17,3 +17,6 @@ func (c copying) Offer(k oci.Kept) {
 	c.Archive.Offer(k)
 	cluster.Kept(c.cluster, k)
 }
+
+// keptFor returns what tells the cluster of content that came by another way than a registry.
+func keptFor(c *cluster.Cluster) func(oci.Kept) { return func(k oci.Kept) { cluster.Kept(c, k) } }

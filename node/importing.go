@@ -73,6 +73,7 @@ type importer struct {
 	registries *registries
 	gate       *gate.Gate
 	rules      *rules.Rules
+	kept       func(oci.Kept) // hears of each blob and manifest that came; it answers at once
 	log        *slog.Logger
 }
 
@@ -90,6 +91,7 @@ func (i *importer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := newTaking(r.Context(), i.fetcher.Intake(), i.image(oci.Named(i.gate.User(r))))
+	t.kept = i.kept
 	err = t.all(layout)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -138,6 +140,7 @@ type taking struct {
 	ctx    context.Context
 	intake transfer.Intake
 	parse  func(name string) (oci.Ref, error)
+	kept   func(oci.Kept)                     // as importer's
 	repos  map[digest.Digest][]oci.Ref        // whose content it is, without tag and digest
 	kinds  map[digest.Digest]image.Descriptor // of manifests
 	held   map[digest.Digest]image.Manifest   // that came
@@ -151,7 +154,7 @@ type taking struct {
 
 func newTaking(ctx context.Context, in transfer.Intake, parse func(string) (oci.Ref, error)) *taking {
 	return &taking{
-		ctx: ctx, intake: in, parse: parse, left: importManifests, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
+		ctx: ctx, intake: in, parse: parse, kept: func(oci.Kept) {}, left: importManifests, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
 		held: map[digest.Digest]image.Manifest{}, came: map[digest.Digest]bool{}, needs: map[digest.Digest][]digest.Digest{},
 	}
 }
@@ -208,6 +211,7 @@ func (t *taking) one(d digest.Digest, size int64, r io.Reader) error {
 	}
 	t.came[d] = true
 	t.bytes += size
+	t.kept(oci.Kept{Ref: named[0], Size: size})
 	return nil
 }
 
@@ -256,6 +260,11 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 		if err := t.intake.Manifest(t.ctx, ref, m.MediaType, b); err != nil {
 			return fmt.Errorf("the manifest %s: %w", d, err)
 		}
+	}
+	if refs := t.repos[d]; len(refs) > 0 {
+		ref := refs[0]
+		ref.Digest = d
+		t.kept(oci.Kept{Ref: ref, MediaType: m.MediaType, Size: size})
 	}
 	m.Content = nil
 	t.held[d], t.came[d] = m, true

@@ -1,11 +1,19 @@
 package node
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"oci-proxy/node/cluster"
+	"oci-proxy/node/config"
+	"oci-proxy/node/figures"
+	"oci-proxy/node/image"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -23,6 +31,9 @@ func copyingCluster(t *testing.T, n int, of func(i int) form) *testCluster {
 
 // plain is the form of a node like all others.
 func plain(int) form { return form{} }
+
+// single is the form of a node that makes no second copies.
+var single = form{cluster: `secret: "` + meshSecret + `", copies: 1`}
 
 // copies are the second copies of what a node holds.
 func (c *testCluster) copies(i int) cluster.Copies {
@@ -106,7 +117,7 @@ func TestMeshSecondCopyIsMadeOnlyOfWhatNobodyElseHolds(t *testing.T) {
 
 func TestMeshNoSecondCopies(t *testing.T) {
 	t.Parallel()
-	c := copyingCluster(t, 3, func(int) form { return form{cluster: `secret: "` + meshSecret + `", copies: 1`} })
+	c := copyingCluster(t, 3, func(int) form { return single })
 	b := c.blobOf(0, 100_000)
 	c.pull(0, b)
 	if now := c.copies(0); now != (cluster.Copies{}) || c.holders(b) != 1 {
@@ -128,8 +139,8 @@ func TestMeshSecondCopyTakesNoRoom(t *testing.T) {
 	b := c.blobOf(0, 500_000)
 	c.pull(0, b)
 	c.await("nobody has taken it", func() bool { return c.copies(0).Failed >= 1 })
-	if n := c.holders(b); n != 1 {
-		t.Errorf("%d nodes hold it", n)
+	if n, sent := c.holders(b), c.own(0)[figures.ToPeersBytes]; n != 1 || sent != 0 {
+		t.Errorf("%d nodes hold it, and the taker got %d bytes", n, sent)
 	}
 	had := c.gets(own)
 	c.pull(1, own)
@@ -154,6 +165,107 @@ func TestMeshLostCopiesAreMadeAgain(t *testing.T) {
 	c.awaitCopies(blobs)
 	c.kill(0)
 	c.pullAll(blobs)
+}
+
+// What a member that dies held, and one other holds, is copied again at once: neither the ring
+// changes before that, nor does gossip know.
+func TestMeshCopiesOfADeadMemberAreMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 4, plain)
+	c.seams.Settle = time.Hour
+	var blobs []testBlob
+	for range 8 {
+		b := c.blobOf(0, 50_000)
+		c.pull(0, b)
+		blobs = append(blobs, b)
+	}
+	c.awaitCopies(blobs)
+	for _, i := range []int{0, c.order(blobs[0].Digest)[1]} {
+		c.kill(i)
+		c.awaitCopies(blobs)
+	}
+	c.pullAll(blobs)
+}
+
+// A killed node that comes back with its disk is asked for what it holds.
+func TestMeshWhoComesBackIsAsked(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 4, func(int) form { return single })
+	b := c.blobOf(0, 50_000)
+	other := c.order(b.Digest)[3] // which is no owner
+	c.pull(other, b)
+	c.kill(0)
+	c.kill(other)
+	c.start(other)
+	c.awaitMembers(3)
+	c.pullAll([]testBlob{b})
+}
+
+// Of two nodes that leave at the same time neither counts on the other.
+func TestMeshTwoThatLeaveDoNotCountOnEachOther(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 4, func(int) form { return single })
+	var blobs []testBlob
+	for range 8 {
+		b := c.blobOf(0, 50_000)
+		c.pull(1, b) // 0 and 1 hold it now
+		blobs = append(blobs, b)
+	}
+	var both sync.WaitGroup
+	for i := range 2 {
+		both.Go(func() { c.leave(i) })
+	}
+	both.Wait()
+	c.awaitMembers(2)
+	c.pullAll(blobs)
+}
+
+// Second copies that are switched on while the node runs are made of what it holds.
+func TestMeshSecondCopiesSwitchedOn(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 3, func(int) form { return single })
+	var blobs []testBlob
+	for range 4 {
+		b := c.blobOf(0, 50_000)
+		c.pull(0, b)
+		blobs = append(blobs, b)
+	}
+	for _, one := range c.nodes {
+		cfg := *one.node.cfg
+		cfg.Cluster = new(config.Cluster)
+		*cfg.Cluster = *one.node.cfg.Cluster
+		cfg.Cluster.Copies = 2
+		cluster.Reload(one.node.cluster, &cfg)
+	}
+	c.awaitCopies(blobs)
+}
+
+// What an operator brings is on two nodes soon, too.
+func TestMeshImportedImagesAreCopied(t *testing.T) {
+	t.Parallel()
+	c := copyingCluster(t, 3, plain)
+	layer, cfg := random(1, 50_000), "{}"
+	m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q,"size":2},"layers":[{"digest":%q,"size":%d}]}`, upstreamtest.TypeManifest, digest.FromString(cfg), digest.FromBytes(layer), len(layer))
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"annotations":{"org.opencontainers.image.ref.name":"%s/org/app:v1"}}]}`, upstreamtest.TypeManifest, digest.FromString(m), c.up.Host())
+	files := []string{image.IndexName, index}
+	var blobs []testBlob
+	for _, content := range []string{m, cfg, string(layer)} {
+		d := digest.FromString(content)
+		files, blobs = append(files, "blobs/sha256/"+d.Encoded(), content), append(blobs, testBlob{d, int64(len(content))})
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.nodes[0].client+"/_/import", strings.NewReader(tarOf(t, files...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-tar")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := read(resp); a.StatusCode != http.StatusOK {
+		t.Fatalf("%d: %s", a.StatusCode, a.body)
+	}
+	c.awaitCopies(blobs)
 }
 
 // A newcomer gets what its predecessor alone holds.
@@ -216,10 +328,11 @@ func TestPrivateContentStaysPrivateWhereItIsCopied(t *testing.T) {
 	c.wantGets(b, 1)
 }
 
-// A node that leaves hands over what nobody else has, and no more.
+// A node that leaves hands over what nobody else has, and no more. Where the others make no
+// second copies of what it held, nothing else moves.
 func TestMeshLeaveHandsOverOnlyWhatNobodyElseHas(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 4)
+	c := formCluster(t, 4, upstreamtest.New(t), func(int) form { return single })
 	var blobs []testBlob
 	var alone int64
 	for k := range 8 {

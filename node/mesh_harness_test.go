@@ -153,7 +153,7 @@ func (c *testCluster) start(i int) {
 		test.Patience = peersPatience
 	}
 	if test.CopyAfter == 0 { // other tests say themselves which nodes hold what
-		test.CopyAfter, test.Settle = time.Hour, time.Hour
+		test.CopyAfter, test.Settle, test.Rescue = time.Hour, time.Hour, time.Hour
 	}
 	n, err := build(cfg, log, test)
 	if err != nil {

@@ -41,7 +41,7 @@ func (n *Node) endpoints() []endpoint {
 		{"POST /_/pin", gate.Operators, of(n.steward.pin)},
 		{"POST /_/unpin", gate.Operators, of(n.steward.unpin)},
 		{"POST /_/verify", gate.Operators, of(n.steward.verify)},
-		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, n.log}},
+		{"POST /_/import", gate.Operators, &importer{n.fetcher, n.registries, n.gate, n.rules, keptFor(n.cluster), n.log}},
 		{"POST /_/reload", gate.Operators, of(func(w http.ResponseWriter, r *http.Request) { answerReload(n, w, r) })},
 		// It tells no more than the page does.
 		{"GET /_/setup/{client}", gate.Probe, of(func(w http.ResponseWriter, r *http.Request) { n.guide.Load().ServeHTTP(w, r) })},

@@ -98,7 +98,11 @@ func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error 
 	defer cancel()
 	if failed == nil {
 		var secured sync.WaitGroup
-		secured.Go(func() { cluster.Secure(ctx, n.cluster) })
+		secured.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, n.registries.cfg().ShutdownTimeout/2) // the rest is for pulls
+			defer cancel()
+			cluster.Secure(ctx, n.cluster)
+		})
 		n.awaitQuiet(ctx)
 		secured.Wait()
 	}

@@ -171,8 +171,8 @@ func (h holder) Take(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType
 }
 
 // TakeCopy implements mesh.Holder.
-func (h holder) TakeCopy(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string) error {
-	return flight.TakeCopy(ctx, h.f.flights, from, h.request(ref), mediaType)
+func (h holder) TakeCopy(ctx context.Context, from mesh.Peer, ref oci.Ref, mediaType string, size int64) error {
+	return flight.TakeCopy(ctx, h.f.flights, from, h.request(ref), mediaType, size)
 }
 
 // Refused implements mesh.Holder.

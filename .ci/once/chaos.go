@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// events lets 10 things (40) happen to 6 nodes (10), one after the other, at 20 pulls a second.
-// Then the rings must be one within 10 s.
+// events lets 10 things (40) happen to 6 nodes (10), 2 to 8 s one after the other, at 20 pulls a
+// second. Then the rings must be one within 10 s.
 func events(ctx context.Context, t *Trial) error {
 	blobs, err := t.blobs(pick(t, 300, 1000), least, most)
 	if err != nil {
@@ -29,16 +29,21 @@ func events(ctx context.Context, t *Trial) error {
 	defer stop()
 	wait := t.Keep(load, ctx, t.living, blobs, 20)
 	var deck []int // so that each kind comes about equally often
-	lost := map[string]bool{}
+	lost, slowest, early := map[string]bool{}, [kinds]float64{}, 0
 	for range pick(t, 10, 40) {
 		if len(deck) == 0 {
 			deck = t.Random.Perm(kinds)
 		}
-		if err = t.event(ctx, deck[0]); err != nil {
+		var what int
+		if what, err = t.event(ctx, deck[0]); err != nil {
 			break
 		}
 		deck = deck[1:]
 		t.loss(blobs, lost)
+		took, paired := t.spaced(ctx)
+		if slowest[what] = max(slowest[what], took.Seconds()); !paired {
+			early++
+		}
 	}
 	last := time.Now()
 	late := within(ctx, pick(t, 12*time.Second, 3*time.Minute), func(ctx context.Context) error { return agree(ctx, t.living()) })
@@ -58,6 +63,10 @@ func events(ctx context.Context, t *Trial) error {
 			again += t.Registry.Sent()[b.Digest] - b.Size
 		}
 	}
+	t.note("seconds until two copies after a kill", slowest[dies], -1)
+	t.note("after a leave", slowest[leaves], -1)
+	t.note("after anything else", max(slowest[joins], slowest[restarts], slowest[hangs]), -1)
+	t.note("events that came before that", float64(early), -1)
 	t.note("KiB again that no living node held", float64(again)/1024, -1)
 	t.ratio(1.001)
 	return nil
@@ -71,8 +80,32 @@ func (t *Trial) loss(blobs []*Blob, lost map[string]bool) {
 	}
 }
 
-// event lets one of five things happen to a random node.
-func (t *Trial) event(ctx context.Context, what int) error {
+// spaced waits 2 to 8 s, until the next event. It returns how long it took until all blobs that
+// living nodes hold had two copies, and whether that came to pass.
+func (t *Trial) spaced(ctx context.Context) (took time.Duration, paired bool) {
+	began := time.Now()
+	next := began.Add(2*time.Second + time.Duration(t.Random.Int64N(int64(6*time.Second))))
+	for ctx.Err() == nil && time.Now().Before(next) {
+		if !paired {
+			paired, took = t.single() == 0, time.Since(began)
+		}
+		pause(ctx, min(200*time.Millisecond, time.Until(next)))
+	}
+	return took, paired
+}
+
+// single returns how many blobs lie on one living node alone.
+func (t *Trial) single() (blobs int) {
+	for _, n := range holders(t.living()) {
+		if n == 1 {
+			blobs++
+		}
+	}
+	return blobs
+}
+
+// event lets one of five things happen to a random node, and returns which.
+func (t *Trial) event(ctx context.Context, what int) (happened int, err error) {
 	living, usual := t.living(), pick(t, 6, 10)
 	victim := living[t.Random.IntN(len(living))]
 	switch { // so that the cluster stays about as large as it was
@@ -82,27 +115,25 @@ func (t *Trial) event(ctx context.Context, what int) error {
 		what = joins
 	}
 	if what == joins {
-		var err error
 		if victim, err = t.absent(); err != nil {
-			return err
+			return what, err
 		}
 	}
 	log.Printf("%s of %d %s", victim.Name, len(living), [...]string{"joins", "leaves", "is killed", "restarts", "hangs"}[what])
-	defer pause(ctx, 500*time.Millisecond)
 	switch what {
 	case joins:
-		return victim.Start(ctx)
+		err = victim.Start(ctx)
 	case leaves:
-		return victim.Leave(ctx)
+		err = victim.Leave(ctx)
 	case dies:
 		victim.End(syscall.SIGKILL)
 	case restarts:
 		victim.End(syscall.SIGTERM)
-		return victim.Start(ctx)
+		err = victim.Start(ctx)
 	case hangs:
 		victim.Freeze(ctx, time.Duration(1000+t.Random.IntN(2000))*time.Millisecond)
 	}
-	return nil
+	return what, err
 }
 
 // What happens to nodes.

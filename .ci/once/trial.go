@@ -7,6 +7,7 @@ import (
 	"log"
 	"math"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -162,6 +163,20 @@ func (t *Trial) inSpace(n int, command ...string) []string {
 	return append([]string{"ip", "netns", "exec", fmt.Sprintf("%s-%d", t.Spaces, n)}, command...)
 }
 
+// seeds returns the gossip addresses of three nodes that are up, or else of the first three.
+func (t *Trial) seeds() string {
+	hosts := []string{t.address(1), t.address(2), t.address(3)}
+	if living := t.living(); len(living) >= len(hosts) {
+		for i := range hosts {
+			hosts[i], _, _ = net.SplitHostPort(living[i].Addr) // it has both
+		}
+	}
+	for i, host := range hosts {
+		hosts[i] = fmt.Sprintf("%q", net.JoinHostPort(host, strconv.Itoa(t.Ports[1])))
+	}
+	return strings.Join(hosts, ", ")
+}
+
 // add makes the next node, and does not start it. Only the goroutine of the row calls it.
 func (t *Trial) add() (*Node, error) {
 	n := len(t.Nodes) + 1
@@ -184,10 +199,9 @@ cluster:
   bind_addr: %s:%d
   peer_addr: %s:%d
   advertise: %s
-  seeds: ["%s:%d", "%s:%d", "%s:%d"]
+  seeds: [%s]
   secret: only-for-this-run
-`, t.Ports[0], host, cache, t.Registry.Addr, name, host, t.Ports[1], host, t.Ports[2], host,
-		t.address(1), t.Ports[1], t.address(2), t.Ports[1], t.address(3), t.Ports[1])
+`, t.Ports[0], host, cache, t.Registry.Addr, name, host, t.Ports[1], host, t.Ports[2], host, t.seeds())
 	file := filepath.Join(folder, "config.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("making a node: %w", err)
@@ -298,12 +312,7 @@ func holders(nodes []*Node) map[string]int {
 func (t *Trial) settle(ctx context.Context) {
 	alone, since := -1, time.Now()
 	for deadline := time.Now().Add(45 * time.Second); ctx.Err() == nil && time.Now().Before(deadline) && time.Since(since) < 12*time.Second; {
-		now := 0
-		for _, n := range holders(t.living()) {
-			if n == 1 {
-				now++
-			}
-		}
+		now := t.single()
 		if now == 0 {
 			return
 		}

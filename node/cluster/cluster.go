@@ -83,9 +83,10 @@ type Seams struct {
 	Patience  int // as peer.ClientConfig.Patience
 	// SkewTime is after how long members of different versions are told of.
 	SkewTime time.Duration
-	// CopyAfter is how long after a blob has come it is copied, and Settle how long after
-	// the ring has changed all that is held is looked at.
-	CopyAfter, Settle time.Duration
+	// CopyAfter is how long after a blob has come it is copied, Settle how long after the ring
+	// has changed all that is held is looked at, and Rescue how long after a member is lost what
+	// this node may hold alone is.
+	CopyAfter, Settle, Rescue time.Duration
 }
 
 // A Cluster is a node's place among the others.
@@ -101,6 +102,7 @@ type Cluster struct {
 	keeper  Keeper               // set by Serve
 	telling chan struct{}        // slots for telling of pauses
 	ending  atomic.Bool          // the node restarts
+	leaving atomic.Bool          // the node leaves for good
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
@@ -141,8 +143,8 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Name: c.cfg.Name, Holder: c.meets(holder), Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 
@@ -291,7 +293,7 @@ func Reload(c *Cluster, cfg *config.Config) {
 		return
 	}
 	c.router.askers.forget()
-	c.copies.on.Store(cfg.Cluster.Copies > 1)
+	c.copies.turn(cfg.Cluster.Copies > 1 && !c.leaving.Load())
 	membership.Serve(c.network.members, registriesOf(cfg), cfg.WhitelistMode)
 }
 

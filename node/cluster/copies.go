@@ -25,8 +25,8 @@ import (
 // else has a moment later, is offered to the next owner on the ring, which takes it behind
 // all else that it does, into room that nothing needs (flight.TakeCopy). When the ring has
 // changed, all that is held is looked at in the same way, what was used last first: so a
-// new owner gets what its predecessor alone holds, and what a lost member had is on two
-// nodes again. Another change ends that and begins it anew.
+// new owner gets what its predecessor alone holds. Another change ends that and begins it
+// anew. What a lost member had does not wait for that: see losses.go.
 
 // copies see to second copies.
 type copies struct {
@@ -37,8 +37,14 @@ type copies struct {
 	busy    func() bool // clients are being served
 	log     *slog.Logger
 	settle  time.Duration
+	delay   time.Duration // Seams.Rescue
 	waiting *waiting
-	on      atomic.Bool
+	// partners say who else holds what this node holds, dead which members' addresses refuse
+	// connections.
+	partners *partners
+	dead     <-chan string
+	anew     chan struct{} // holds a value if all that is held is to be looked at
+	on       atomic.Bool
 
 	made, bytes, failed atomic.Int64
 }
@@ -47,7 +53,8 @@ type copies struct {
 func newCopies(cfg *Config, n *network, r *router) *copies {
 	c := &copies{
 		members: n.members, router: r, client: n.client, shards: cfg.Registries.Shards, busy: cfg.Busy, log: cfg.Log,
-		settle: cmp.Or(cfg.Seams.Settle, settleTime), waiting: newWaiting(cmp.Or(cfg.Seams.CopyAfter, copyAfter)),
+		settle: cmp.Or(cfg.Seams.Settle, settleTime), delay: cfg.Seams.Rescue, waiting: newWaiting(cmp.Or(cfg.Seams.CopyAfter, copyAfter)),
+		partners: newPartners(), dead: n.dead, anew: make(chan struct{}, 1),
 	}
 	if c.busy == nil {
 		c.busy = func() bool { return false }
@@ -73,14 +80,16 @@ func KeepCopies(ctx context.Context, c *Cluster) {
 	if c.copies == nil {
 		return
 	}
-	var both sync.WaitGroup
-	both.Go(func() { c.copies.watch(ctx) })
-	both.Go(func() { c.copies.work(ctx) })
-	both.Wait()
+	one := c.copies
+	var all sync.WaitGroup
+	for _, do := range []func(context.Context){one.watch, one.work, one.mind, one.listen, one.rescue, one.rescue} {
+		all.Go(func() { do(ctx) })
+	}
+	all.Wait()
 }
 
 // Secure offers what has just come to others at once, before this node stops for a
-// moment. It takes secureTime at most.
+// moment. It takes secureTime at most, and no longer than ctx.
 func Secure(ctx context.Context, c *Cluster) {
 	if c.copies == nil {
 		return
@@ -89,7 +98,7 @@ func Secure(ctx context.Context, c *Cluster) {
 	defer cancel()
 	each(c.copies.waiting.takeFresh(), func(b cache.Held) {
 		if ctx.Err() == nil {
-			c.copies.see(ctx, b, func(context.Context) {})
+			c.copies.see(ctx, b, busyPause, func(context.Context) {})
 		}
 	})
 }
@@ -118,7 +127,12 @@ func (c *copies) watch(ctx context.Context) {
 		changed := c.members.Changed()
 		now := c.members.View().Ring.Hash()
 		if now == at {
-			_ = wait.Until(ctx, changed, 0) // the loop sees ctx's end
+			select {
+			case <-changed:
+			case <-c.anew:
+				at = 0
+			case <-ctx.Done():
+			}
 			continue
 		}
 		at = 0 // the way back to that ring is a change too
@@ -184,52 +198,79 @@ func (c *copies) work(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		if c.see(ctx, b, c.yield); ctx.Err() != nil {
+		if c.see(ctx, b, busyPause, c.yield); ctx.Err() != nil {
 			c.waiting.add(b, began) // it is secured before this node stops
 		}
 		_ = wait.For(ctx, min(time.Since(began), longestRest)) // the loop sees ctx's end
 	}
 }
 
-// see sees to it that a blob is on another member too. It calls yield before it is sent.
-func (c *copies) see(ctx context.Context, b cache.Held, yield func(context.Context)) {
+// turn switches second copies on or off. Where they are on from now on, all that is held is
+// looked at.
+func (c *copies) turn(on bool) {
+	if was := c.on.Swap(on); was || !on {
+		return
+	}
+	select {
+	case c.anew <- struct{}{}:
+	default:
+	}
+}
+
+// see sees to it that a blob is on another member too. It calls yield before it is sent. A
+// member that takes others' copies is asked again after busy.
+func (c *copies) see(ctx context.Context, b cache.Held, busy time.Duration, yield func(context.Context)) {
 	if b.Registry == "" || !c.on.Load() {
 		return
 	}
 	ref := oci.Ref{Registry: b.Registry, Digest: b.Digest}
 	ctx = oci.CallerOf(ctx).As(oci.Node).Into(ctx)
 	shard := c.holding(b)
-	if shard == nil || c.router.heldElsewhere(ctx, ref) {
+	if shard == nil {
+		return
+	}
+	if id := c.router.heldElsewhere(ctx, ref); id != "" {
+		c.paired(b.Digest, id)
 		return
 	}
 	takers := c.router.takers(b.Digest.String())
 	if len(takers) == 0 {
 		return
 	}
-	err := c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
-	for tries := 1; isBusy(err) && tries < busyTries && wait.For(ctx, busyPause) == nil; tries++ {
-		err = c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	by, err := c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
+	for tries := 1; isBusy(err) && tries < busyTries && wait.For(ctx, busy) == nil; tries++ {
+		by, err = c.offerTo(ctx, takers, ref, b.Size, shard.MediaType(b.Digest), yield)
 	}
 	if err != nil {
 		c.failed.Add(1)
 		c.log.Debug("blob not copied to another member", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
 		return
 	}
+	c.paired(b.Digest, by)
 	c.made.Add(1)
 	c.bytes.Add(b.Size)
 }
 
-// offerTo offers a copy of so many bytes to one member after the other, until one takes it.
-func (c *copies) offerTo(ctx context.Context, takers []mesh.Peer, ref oci.Ref, size int64, mediaType string, yield func(context.Context)) (err error) {
+// paired notes that a member holds a blob too, unless it was lost meanwhile.
+func (c *copies) paired(d digest.Digest, id string) {
+	c.partners.note(d, id)
+	if m, known := c.members.Member(id); !known || !stays(&m) || !c.client.Healthy(id) {
+		c.partners.forget(d)
+	}
+}
+
+// offerTo offers a copy of so many bytes to one member after the other, until one takes it,
+// and returns the id of that.
+func (c *copies) offerTo(ctx context.Context, takers []mesh.Peer, ref oci.Ref, size int64, mediaType string, yield func(context.Context)) (by string, err error) {
 	yield(ctx)
 	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(size/leastRate)*time.Second)
 	defer cancel()
 	for _, p := range takers {
-		if err = c.offer(ctx, p, ref, mediaType); err == nil {
-			return nil
+		if err = c.offer(ctx, p, ref, size, mediaType); err == nil {
+			return p.ID(), nil
 		}
 	}
-	return err
+	return "", err
 }
 
 // isBusy reports whether a member takes as many others' copies as it may at the moment.
@@ -239,7 +280,7 @@ func isBusy(err error) bool {
 }
 
 // offer offers a copy to a member, and gives up when that shows no sign of life.
-func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, mediaType string) error {
+func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, size int64, mediaType string) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	go func() {
@@ -252,7 +293,7 @@ func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, mediaType 
 			}
 		}
 	}()
-	return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType)
+	return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType, size)
 }
 
 // holding returns the shard that holds the blob, nil if none does any more.

@@ -12,11 +12,14 @@ import (
 // those are that own it or did so before.
 const askAll = 32
 
-// heldElsewhere reports whether another member that stays holds the blob of ref's
-// registry and digest. Those that are to keep it are asked first.
-func (r *router) heldElsewhere(ctx context.Context, ref oci.Ref) bool {
+// heldElsewhere returns the id of another member that stays and holds the blob of ref's
+// registry and digest, "" if none does. Those that are to keep it are asked first.
+func (r *router) heldElsewhere(ctx context.Context, ref oci.Ref) (id string) {
 	near, far := r.stayers(ref.Digest.String())
-	return anyHolds(ctx, near, ref) || anyHolds(ctx, far, ref)
+	if id = whoHolds(ctx, near, ref); id == "" {
+		id = whoHolds(ctx, far, ref)
+	}
+	return id
 }
 
 // stayers lists the other members that are up: near are the owners of what key names, far
@@ -51,22 +54,25 @@ func formerly(rings []*ring.Ring, key, id string) bool {
 	return false
 }
 
-// anyHolds asks all of the peers at once whether they hold the blob, until one does. One
-// that does not answer does not count.
-func anyHolds(ctx context.Context, peers []mesh.Peer, ref oci.Ref) bool {
+// whoHolds asks all of the peers at once whether they hold the blob, until one does, and
+// returns that one's id. One that does not answer, or is about to leave, does not count.
+func whoHolds(ctx context.Context, peers []mesh.Peer, ref oci.Ref) (id string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan bool, len(peers))
+	answers := make(chan string, len(peers))
 	for _, p := range peers {
 		go func() {
-			at, err := p.Progress(ctx, ref)
-			answers <- err == nil && at.Held
+			if at, err := p.Progress(ctx, ref); err == nil && at.Held && !at.Leaves {
+				answers <- p.ID()
+			} else {
+				answers <- ""
+			}
 		}()
 	}
 	for range peers {
-		if <-answers {
-			return true
+		if id = <-answers; id != "" {
+			return id
 		}
 	}
-	return false
+	return ""
 }

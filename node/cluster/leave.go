@@ -3,7 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+
+	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/cache"
 	"oci-proxy/transfer/grants"
@@ -33,27 +36,40 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 	if c.network == nil {
 		return HandedOver{}, ErrAlone
 	}
-	c.copies.on.Store(false) // all that is held goes to others now
+	c.leaving.Store(true) // before anybody is asked: of two that leave, one at least hears it of the other
+	c.copies.turn(false)  // all that is held goes to others now
 	c.network.members.Draining(ctx)
 	var done HandedOver
-	var mu sync.Mutex // guards done; never held during I/O
 	for _, shard := range c.cfg.Registries.Shards() {
-		each(shard.Blobs(), func(b cache.Held) {
-			held := b.Registry != "" && c.router.heldElsewhere(ctx, oci.Ref{Registry: b.Registry, Digest: b.Digest})
-			var err error
-			if !held {
-				err = offer(ctx, c.router, shard, b)
+		seen := map[digest.Digest]bool{}
+		for range 2 { // what was on its way in meanwhile comes too
+			blobs := slices.DeleteFunc(shard.Blobs(), func(b cache.Held) bool { return seen[b.Digest] })
+			for _, b := range blobs {
+				seen[b.Digest] = true
 			}
-			if err != nil {
-				c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			done.count(b, held, err)
-		})
+			c.handOver(ctx, shard, blobs, &done)
+		}
 	}
 	c.cfg.Log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "held", done.Held, "failed", done.Failed)
 	return done, nil
+}
+
+// handOver offers those of the blobs that nobody else holds to others, and counts in done.
+func (c *Cluster) handOver(ctx context.Context, shard *grants.Shard, blobs []cache.Held, done *HandedOver) {
+	var mu sync.Mutex // guards done; never held during I/O
+	each(blobs, func(b cache.Held) {
+		held := b.Registry != "" && c.router.heldElsewhere(ctx, oci.Ref{Registry: b.Registry, Digest: b.Digest}) != ""
+		var err error
+		if !held {
+			err = offer(ctx, c.router, shard, b)
+		}
+		if err != nil {
+			c.cfg.Log.Warn("blob not handed over", "registry", b.Registry, "digest", b.Digest.String(), "error", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done.count(b, held, err)
+	})
 }
 
 // each calls see for each blob, for some at a time.

@@ -18,6 +18,9 @@ import (
 	"oci-proxy/transfer/peer"
 )
 
+// maxDead is how many members may be found dead before somebody looks.
+const maxDead = 128
+
 // A network connects the node with the others: gossip, and the protocol that
 // peers speak. It is there from openNetwork on; requests are answered from serve
 // on.
@@ -30,12 +33,13 @@ type network struct {
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
+	dead     chan string // members whose addresses refuse connections, until somebody wants to know
 	log      *slog.Logger
 }
 
 // openNetwork joins the others.
 func openNetwork(cfg Config) (*network, error) {
-	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID}
+	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan string, maxDead)}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.secrets.Store(&secrets)
 	var err error
@@ -53,9 +57,17 @@ func openNetwork(cfg Config) (*network, error) {
 	n.client = peer.NewClient(peer.ClientConfig{
 		Self: func() string { return n.self().ID }, SelfNonce: self.Nonce,
 		Keys: membership.PeerKeys(cfg.Node.Cluster.ID, secrets), Member: n.member, Hear: cfg.Hear, Asked: cfg.Asked, Log: cfg.Log,
-		Dial: cfg.Seams.Dial, Patience: cfg.Seams.Patience,
+		Dial: cfg.Seams.Dial, Patience: cfg.Seams.Patience, Dead: n.died,
 	})
 	return n, nil
+}
+
+// died hears that a member's address refuses connections. Of more than maxDead gossip tells.
+func (n *network) died(id string) {
+	select {
+	case n.dead <- id:
+	default:
+	}
 }
 
 // join makes the certificate for peers and begins to gossip.

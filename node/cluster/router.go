@@ -119,20 +119,32 @@ func (r *router) Relays(registry, key string) []mesh.Relayer {
 // rank orders members in a way of each key's own.
 func rank(id, key string) uint64 { return xxhash.Sum64String(id + " " + key) }
 
+// moreTakers is how many members that do not own a blob are to take it when owners can't.
+const moreTakers = 2
+
 // takers are the owners of what key names that are up, whether or not they may
-// ask the registry: whoever looks for it looks there. Those quarantined now come
-// last.
+// ask the registry: whoever looks for it looks there. Then come others, and last the owners
+// that are quarantined now.
 func (r *router) takers(key string) []mesh.Peer {
 	v := r.view()
 	var well, sick []mesh.Peer
 	owners, n := v.Ring.Owners(key)
+	is := map[string]bool{v.Self.ID: true}
 	for _, o := range owners[:n] {
 		switch one, ok := v.Member(o.ID); {
-		case !ok || !one.Up || o.ID == v.Self.ID:
+		case !ok || !one.Up || is[o.ID]:
 		case r.client.Healthy(o.ID):
 			well = append(well, r.client.Peer(o.ID))
 		default:
 			sick = append(sick, r.client.Peer(o.ID))
+		}
+		is[o.ID] = true
+	}
+	more := 0
+	for _, id := range inOrder(v, key) {
+		if one, ok := v.Member(id); ok && one.Up && !is[id] && more < moreTakers && r.client.Healthy(id) {
+			well = append(well, r.client.Peer(id))
+			more++
 		}
 	}
 	return append(well, sick...)

@@ -56,6 +56,12 @@ const (
 	// how often it is offered in all.
 	busyPause = 10 * time.Second
 	busyTries = 5
+	// rescueBusyPause is busyPause for what may lie on one node alone. Members hold such
+	// offers up for longer than that before they say that they take others.
+	rescueBusyPause = time.Second
+	// listenAgain is how often each member is asked for a sign of life, so that there is a
+	// connection to it. It is shorter than such connections are kept (90 s).
+	listenAgain = 45 * time.Second
 	// aliveStep is how often a member that takes a copy is asked for a sign of life.
 	aliveStep = 5 * time.Second
 	// longestRest bounds the rest between two blobs that are looked at.

@@ -18,14 +18,17 @@ const (
 )
 
 // A waiting list is the blobs that may need a second copy: those that have just come, the
-// newest first, then what is held, what was used last first.
+// newest first, then what is held, what was used last first. Those that have lost it are
+// a list of their own.
 type waiting struct {
 	after time.Duration // how long a blob waits at least, because others may be getting it
 
 	mu      sync.Mutex // guards the fields below
 	fresh   []arrival  // the oldest first
 	backlog []cache.Held
+	alone   []cache.Held  // those that have lost it, in reverse
 	more    chan struct{} // holds a value when there is more
+	rush    chan struct{} // holds a value when there is more that is urgent
 }
 
 // An arrival is a blob that came at that time.
@@ -35,7 +38,7 @@ type arrival struct {
 }
 
 func newWaiting(after time.Duration) *waiting {
-	return &waiting{after: after, more: make(chan struct{}, 1)}
+	return &waiting{after: after, more: make(chan struct{}, 1), rush: make(chan struct{}, 1)}
 }
 
 // add adds a blob that has just come. It reports whether another had to go for it.
@@ -46,7 +49,7 @@ func (w *waiting) add(b cache.Held, now time.Time) (lost bool) {
 		w.fresh = slices.Delete(w.fresh, 0, 1)
 	}
 	w.fresh = append(w.fresh, arrival{b, now})
-	w.wake()
+	wake(w.more)
 	return lost
 }
 
@@ -55,17 +58,46 @@ func (w *waiting) add(b cache.Held, now time.Time) (lost bool) {
 func (w *waiting) look(blobs []cache.Held) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.backlog = slices.Clone(blobs[:min(len(blobs), maxBacklog)])
-	slices.Reverse(w.backlog)
-	w.wake()
+	w.backlog = reversed(blobs)
+	wake(w.more)
 }
 
-// wake says that there is more. The caller holds mu.
-func (w *waiting) wake() {
+// hurry replaces what is left of the blobs that have lost their second copy, as look does.
+func (w *waiting) hurry(blobs []cache.Held) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alone = reversed(blobs)
+	wake(w.rush)
+}
+
+// reversed returns the first of the blobs, the first one last.
+func reversed(blobs []cache.Held) []cache.Held {
+	blobs = slices.Clone(blobs[:min(len(blobs), maxBacklog)])
+	slices.Reverse(blobs)
+	return blobs
+}
+
+// wake says that there is more.
+func wake(c chan struct{}) {
 	select {
-	case w.more <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+}
+
+// urgent takes the blob that has lost its second copy and whose turn it is.
+func (w *waiting) urgent() (b cache.Held, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.alone)
+	if n == 0 {
+		return b, false
+	}
+	b, w.alone = w.alone[n-1], w.alone[:n-1]
+	if n > 1 {
+		wake(w.rush) // another may see to the next
+	}
+	return b, true
 }
 
 // next takes the blob whose turn it is. If there is none it returns for how long at most
@@ -105,5 +137,5 @@ func (w *waiting) takeFresh() (blobs []cache.Held) {
 func (w *waiting) size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return int64(len(w.fresh) + len(w.backlog))
+	return int64(len(w.fresh) + len(w.backlog) + len(w.alone))
 }

@@ -87,3 +87,31 @@ func TestCopiesYieldToClients(t *testing.T) {
 		}
 	})
 }
+
+// What has lost its second copy comes in its own order, and a later loss begins that anew.
+func TestWaitingBlobsThatLieAlone(t *testing.T) {
+	t.Parallel()
+	w := newWaiting(time.Hour)
+	w.hurry([]cache.Held{blobNamed(0), blobNamed(1), blobNamed(2)})
+	next := func(want int) {
+		t.Helper()
+		if b, ok := w.urgent(); ok != (want >= 0) || ok && b != blobNamed(want) {
+			t.Fatalf("blob %d is next, %v; want %d", b.Size, ok, want)
+		}
+	}
+	<-w.rush
+	next(0)
+	<-w.rush // another may see to the next
+	w.hurry([]cache.Held{blobNamed(1), blobNamed(3)})
+	w.look(nil) // the ring has changed
+	if n := w.size(); n != 2 {
+		t.Errorf("%d wait", n)
+	}
+	next(1)
+	next(3)
+	next(-1)
+	w.hurry(make([]cache.Held, maxBacklog+10))
+	if n := w.size(); n != maxBacklog {
+		t.Errorf("%d wait", n)
+	}
+}

@@ -23,6 +23,8 @@ type keep interface {
 	Stat(d digest.Digest) (size int64, ok bool)
 	// Ingest begins to take a blob in.
 	Ingest(ctx context.Context, d digest.Digest, registry, mediaType string) (*cache.Ingest, error)
+	// HasRoomBeside reports whether a blob of a registry has room beside what is this node's.
+	HasRoomBeside(registry string, size int64) bool
 	// Put takes a manifest in.
 	Put(ctx context.Context, d digest.Digest, registry, mediaType string, content []byte) (stored bool, err error)
 	// PutOf is Put that notes the manifest's repository.

@@ -47,9 +47,9 @@ type Holder interface {
 	// Take takes the blob that another member offers, as Peer.Offer says.
 	Take(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
 	// TakeCopy is Take for a blob that another member holds and goes on holding: slowly,
-	// and only into room that nothing else needs. If there is none the error is
-	// ErrUnwanted.
-	TakeCopy(ctx context.Context, from Peer, ref oci.Ref, mediaType string) error
+	// and only into room that nothing else needs. If there is none for so many bytes (0: the
+	// member does not tell) the error is ErrUnwanted.
+	TakeCopy(ctx context.Context, from Peer, ref oci.Ref, mediaType string, size int64) error
 	// Refused hears that the registry refused another member ref's repository.
 	Refused(ref oci.Ref)
 	// Lost hears that the registry told another member that it does not have what

@@ -157,6 +157,7 @@ type Progress struct {
 	Offset    int64 `json:"offset"`              // how many bytes can be sent by now; the blob's size once all can
 	Streams   int   `json:"streams"`             // how many answers to peers the node is sending at the moment
 	Unvouched bool  `json:"unvouched,omitempty"` // the registry has to vouch for it first, unless only held content is asked for
+	Leaves    bool  `json:"leaves,omitempty"`    // the node leaves for good: what it holds goes with it
 	// Blob and Manifest are how many milliseconds ago a private registry vouched for it, as
 	// that; 0: never, as far as the member knows.
 	Blob     int64 `json:"blob,omitempty"`

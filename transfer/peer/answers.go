@@ -179,8 +179,16 @@ func (a *answers) getProgress(w *reply, c *call) error {
 	if c.Feed.Seat != "" {
 		return sendJSON(w, a.cfg.Holder.Report(c.Ref, mesh.Report{Seat: c.Feed.Seat, Came: c.came}, c.sender))
 	}
-	return sendJSON(w, a.cfg.Holder.Progress(c.Ref))
+	p := a.cfg.Holder.Progress(c.Ref)
+	p.Leaves = a.leaves()
+	return sendJSON(w, p)
 }
+
+// leaves reports whether this node leaves for good.
+func (a *answers) leaves() bool { return a.cfg.Leaves != nil && a.cfg.Leaves() }
+
+// errLeaves: what this node takes would go with it.
+var errLeaves = fmt.Errorf("this node leaves: %w", mesh.ErrUnwanted)
 
 // postOffer takes a blob from the sender.
 func (a *answers) postOffer(w *reply, c *call) error {
@@ -198,11 +206,15 @@ func (a *answers) postOffer(w *reply, c *call) error {
 	if from == nil {
 		return errors.New("taking an offered blob: its sender can't be asked")
 	}
-	take := a.cfg.Holder.Take
-	if o.Copy {
-		take = a.cfg.Holder.TakeCopy
+	switch {
+	case a.leaves():
+		err = errLeaves
+	case o.Copy:
+		err = a.cfg.Holder.TakeCopy(c.Context(), from, ref, o.MediaType, max(o.Size, 0))
+	default:
+		err = a.cfg.Holder.Take(c.Context(), from, ref, o.MediaType)
 	}
-	if err := take(c.Context(), from, ref, o.MediaType); err != nil {
+	if err != nil {
 		return fmt.Errorf("taking an offered blob: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -31,6 +31,9 @@ type ClientConfig struct {
 	// registry: that fails or has no such thing, or failed) and how long it took to the
 	// header of the answer. It answers at once. nil: nobody wants to know.
 	Asked func(kind, outcome string, took time.Duration)
+	// Dead hears that the address of a member refuses connections, as it does once the
+	// member's process has ended. It answers at once. nil: nobody wants to know.
+	Dead func(id string)
 	// Dial connects to a member's address. nil: over TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Patience is for tests on a busy machine: peeks, signs of life and TLS handshakes
@@ -75,11 +78,14 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Asked == nil {
 		cfg.Asked = func(string, string, time.Duration) {}
 	}
+	if cfg.Dead == nil {
+		cfg.Dead = func(string) {}
+	}
 	life := wait.NewLife()
 	c := &Client{
 		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, asked: cfg.Asked, life: life,
 		times: times{call: callTime, peek: cfg.patient(peekTime), hung: cfg.patient(hungTime), progress: cfg.patient(progressTime), busy: busyTime},
-		links: links{life: life.Context(), member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), byID: map[string]*link{}},
+		links: links{life: life, member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), dead: cfg.Dead, byID: map[string]*link{}},
 	}
 	c.SetKeys(cfg.Keys)
 	return c

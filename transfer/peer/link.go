@@ -5,6 +5,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // What a link keeps.
@@ -24,14 +26,16 @@ type link struct {
 	health        health
 }
 
-// newLink returns a link to m. life bounds it, handshake each TLS handshake.
-func newLink(life context.Context, m Member, dial dialer, handshake time.Duration) *link {
+// newLink returns a link to m. own bounds it, handshake each TLS handshake. dead hears
+// that m's address refuses connections.
+func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dead func(id string)) *link {
 	m.Nonce = bytes.Clone(m.Nonce)
 	l := &link{member: m}
-	l.life, l.end = context.WithCancel(life)
-	through := dial
+	l.life, l.end = context.WithCancel(own.Context())
+	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID) }}
+	through := dialer(out.connect)
 	if l.pinned() {
-		through = dial.secured(pinned(m.Fingerprint), handshake)
+		through = through.secured(pinned(m.Fingerprint), handshake)
 	}
 	l.bulk = transport(through.to(m.Addr), bulkIdle)
 	l.control = transport(through.to(m.Addr), controlIdle)

@@ -1,12 +1,13 @@
 package peer
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 var (
@@ -17,10 +18,11 @@ var (
 // links are the links to members, one for each. There are no more of them than
 // members that gossip knows.
 type links struct {
-	life      context.Context
+	life      *wait.Life
 	member    roster
 	dial      dialer
-	handshake time.Duration // how long TLS may take to connect
+	handshake time.Duration   // how long TLS may take to connect
+	dead      func(id string) // hears that a member's address refuses connections
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
@@ -45,7 +47,7 @@ func (b *links) to(id string) (*link, error) {
 		return old, nil
 	}
 	m.ID = id
-	l := newLink(b.life, m, b.dial, b.handshake)
+	l := newLink(b.life, m, b.dial, b.handshake, b.dead)
 	b.byID[id] = l
 	b.mu.Unlock()
 	if old != nil {

@@ -259,18 +259,20 @@ type offer struct {
 	// Copy says that the sender goes on holding it. A member of an earlier version takes it
 	// as what it is to keep.
 	Copy bool `json:"copy,omitempty"`
+	// Size is a copy's, in bytes. Members of earlier versions tell none.
+	Size int64 `json:"size,omitempty"`
 }
 
 // Offer implements mesh.Peer. ctx alone bounds it, as the peer gets the whole
 // blob before it answers.
 func (p *remote) Offer(ctx context.Context, ref oci.Ref, mediaType string) error {
-	return p.offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, false})
+	return p.offer(ctx, offer{Registry: ref.Registry, Digest: ref.Digest.String(), MediaType: mediaType})
 }
 
-// OfferCopy asks a member to take a blob that this node goes on holding, behind all else
-// that it does. It is otherwise as mesh.Peer's Offer.
-func OfferCopy(ctx context.Context, c *Client, id string, ref oci.Ref, mediaType string) error {
-	return (&remote{c, id}).offer(ctx, offer{ref.Registry, ref.Digest.String(), mediaType, true})
+// OfferCopy asks a member to take a blob of that size in bytes that this node goes on
+// holding, behind all else that it does. It is otherwise as mesh.Peer's Offer.
+func OfferCopy(ctx context.Context, c *Client, id string, ref oci.Ref, mediaType string, size int64) error {
+	return (&remote{c, id}).offer(ctx, offer{Registry: ref.Registry, Digest: ref.Digest.String(), MediaType: mediaType, Copy: true, Size: size})
 }
 
 // offer makes an offer.

@@ -24,7 +24,7 @@ import (
 // dial ahead, or have just connected.
 const maxStrangers = 512
 
-// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way, Pause and Certificates are needed.
+// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way, Leaves, Pause and Certificates are needed.
 type ServerConfig struct {
 	Name  string   // what this node calls itself in Cache-Status
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
@@ -49,6 +49,9 @@ type ServerConfig struct {
 	// Peer returns the member of that id, to take what it offers from it. nil: it
 	// can't be asked.
 	Peer func(id string) mesh.Peer
+	// Leaves reports whether this node leaves for good: it takes nothing then that another
+	// member offers. It answers at once. nil: it stays.
+	Leaves func() bool
 	// Pause hears that a registry has asked another member to be left alone for a time, an
 	// hour at most. It returns at once. nil: nobody wants to know.
 	Pause func(registry string, d time.Duration)

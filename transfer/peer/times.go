@@ -41,6 +41,9 @@ const (
 	// can't be reached cost a client less than the 10 s it may wait for them.
 	dialTime      = time.Second
 	handshakeTime = 2 * time.Second
+	// lookStep is after how long it is looked again whether a member listens that has ended
+	// a connection. It is longer than a process takes to end.
+	lookStep = 200 * time.Millisecond
 	// deadTime is how long a connection may go without an acknowledgement. It is
 	// shorter than answerTime, so that a dead connection fails before its call does.
 	deadTime = 10 * time.Second

@@ -1,0 +1,152 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"oci-proxy/cache"
+	"oci-proxy/node/membership"
+	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/peer"
+	"oci-proxy/transfer/wait"
+)
+
+// When a member is lost, what it and this node alone held lies on one node until it is
+// copied. That does not wait for the ring, in which the member keeps its place for a while.
+// A member is lost when it leaves, when gossip says that it is dead, and before that when
+// its address refuses connections. One that says that it restarts is not: it comes back with
+// its disk.
+
+// losses see which members are lost. They belong to one goroutine.
+type losses struct {
+	members *membership.Membership
+	well    func(id string) bool // it is not quarantined
+	stayed  map[string]bool      // the members that were there
+	refused map[string]uint64    // the boots whose addresses refused connections
+}
+
+// since returns the members that were there at the last call and are lost now.
+func (l *losses) since() (lost []string) {
+	v, now := l.members.View(), map[string]bool{}
+	for i := range v.Members {
+		m := &v.Members[i]
+		epoch, refused := l.refused[m.ID]
+		if refused && (epoch != m.Epoch || l.well(m.ID)) {
+			delete(l.refused, m.ID)
+			refused = false
+		}
+		if m.ID != v.Self.ID && stays(m) && !refused {
+			now[m.ID] = true
+		}
+	}
+	for id := range l.refused {
+		if _, known := v.Member(id); !known {
+			delete(l.refused, id)
+		}
+	}
+	for id := range l.stayed {
+		if !now[id] {
+			lost = append(lost, id)
+		}
+	}
+	l.stayed = now
+	return lost
+}
+
+// stays reports whether what the member holds is not lost.
+func stays(m *membership.Member) bool {
+	return m.State == membership.Restarting || m.State == membership.Active && m.Alive()
+}
+
+// refuses notes that the address of a member refuses connections. It reports whether the
+// member is lost by that.
+func (l *losses) refuses(id string) bool {
+	m, known := l.members.Member(id)
+	if !known || m.State != membership.Active {
+		return false
+	}
+	l.refused[id] = m.Epoch
+	delete(l.stayed, id)
+	return true
+}
+
+// mind looks at once at what this node alone holds whenever a member is lost.
+func (c *copies) mind(ctx context.Context) {
+	l := &losses{members: c.members, well: c.client.Healthy, refused: map[string]uint64{}}
+	for ctx.Err() == nil {
+		changed := c.members.Changed()
+		c.lost(ctx, l.since())
+		select {
+		case <-changed:
+		case id := <-c.dead:
+			if l.refuses(id) {
+				c.client.Peer(id).Fault(peer.ErrDead) // it has lost its place on routes, too
+				c.lost(ctx, []string{id})
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lost has all blobs looked at of which no other holder is known now that these are lost.
+func (c *copies) lost(ctx context.Context, ids []string) {
+	if len(ids) == 0 || c.delay > 0 && wait.For(ctx, c.delay) != nil {
+		return
+	}
+	for _, id := range ids {
+		c.partners.lose(id)
+	}
+	if !c.on.Load() {
+		return
+	}
+	var alone []cache.Held
+	for _, shard := range c.shards() {
+		if !isListed(ctx, shard) {
+			continue // it is looked at once the ring has settled
+		}
+		for _, b := range shard.Blobs() {
+			if !c.partners.has(b.Digest) {
+				alone = append(alone, b)
+			}
+		}
+	}
+	c.log.Debug("members lost: what this node may hold alone is looked at", "members", len(ids), "blobs", len(alone))
+	c.waiting.hurry(alone)
+}
+
+// rescue sees at once to what may lie on this node alone. It does not wait for clients: the
+// takers do.
+func (c *copies) rescue(ctx context.Context) {
+	for ctx.Err() == nil {
+		b, ok := c.waiting.urgent()
+		if !ok {
+			_ = wait.Until(ctx, c.waiting.rush, 0) // the loop sees ctx's end
+			continue
+		}
+		began := time.Now()
+		if c.see(ctx, b, rescueBusyPause, func(context.Context) {}); ctx.Err() != nil {
+			c.waiting.add(b, began) // it is secured before this node stops
+		}
+		_ = wait.For(ctx, min(time.Since(began), longestRest)) // the loop sees ctx's end
+	}
+}
+
+// listen keeps a connection to each member of a cluster that is not large, whose end shows
+// at once that the member is dead. Of others gossip tells.
+func (c *copies) listen(ctx context.Context) {
+	ctx = oci.CallerOf(ctx).As(oci.Node).Into(ctx)
+	for ctx.Err() == nil {
+		changed := c.members.Changed()
+		if others := c.router.Members(); len(others) < askAll {
+			var asked sync.WaitGroup
+			for _, p := range others {
+				asked.Go(func() { _, _ = p.Progress(ctx, oci.Ref{}) }) // one that fails has no connection
+			}
+			asked.Wait()
+		}
+		if wait.Until(ctx, changed, listenAgain) == nil {
+			_ = wait.For(ctx, time.Second) // more may change
+		}
+	}
+}

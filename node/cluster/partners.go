@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxPartners bounds the blobs of which it is remembered who else holds them. Of the others
+// that is asked when a member is lost.
+const maxPartners = maxBacklog
+
+// Partners are the members that were last seen to hold what this node holds too. They say
+// which blobs lie here alone when one of them is lost. What a member evicts it does not
+// tell: that is found when the ring changes.
+type partners struct {
+	seed maphash.Seed
+
+	mu sync.Mutex        // guards the field below
+	of map[uint64]string // the member's id, by a hash of the digest
+}
+
+func newPartners() *partners {
+	return &partners{seed: maphash.MakeSeed(), of: map[uint64]string{}}
+}
+
+// note notes that the member holds the blob too.
+func (p *partners) note(d digest.Digest, id string) {
+	key := maphash.String(p.seed, d.String())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.of[key]; !known && len(p.of) >= maxPartners {
+		for any := range p.of {
+			delete(p.of, any)
+			break
+		}
+	}
+	p.of[key] = id
+}
+
+// has reports whether another member is known to hold the blob.
+func (p *partners) has(d digest.Digest) bool {
+	key := maphash.String(p.seed, d.String())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, known := p.of[key]
+	return known
+}
+
+// forget forgets who holds the blob.
+func (p *partners) forget(d digest.Digest) {
+	key := maphash.String(p.seed, d.String())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.of, key)
+}
+
+// lose forgets the member.
+func (p *partners) lose(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, one := range p.of {
+		if one == id {
+			delete(p.of, key)
+		}
+	}
+}
