@@ -86,6 +86,8 @@ type Seams struct {
 	// CopyAfter is how long after a blob has come it is copied, and Settle how long after
 	// the ring has changed all that is held is looked at.
 	CopyAfter, Settle time.Duration
+	// TellAfter is how long after a change of the ring members are told what this node holds.
+	TellAfter time.Duration
 }
 
 // A Cluster is a node's place among the others.
@@ -96,6 +98,8 @@ type Cluster struct {
 	router  *router  // nil for a node on its own
 	reports *reports
 	copies  *copies // nil for a node on its own
+	// directories are nil for a node on its own.
+	directories *directories
 	marks   *Marks
 	own     func() *figures.Node // set by Serve
 	keeper  Keeper               // set by Serve
@@ -120,6 +124,8 @@ func Open(cfg Config) (*Cluster, error) {
 	}
 	client := c.network.client
 	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured)}
+	c.directories = newDirectories(&cfg, c.network, c.router)
+	c.router.directories = c.directories
 	c.marks = newMarks(c.network.members.View)
 	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
@@ -142,7 +148,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Directory: c.directories.heard, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

@@ -49,6 +49,7 @@ type Member struct {
 	Size         int  // of its cache, see ring.Size; 0: its version tells none
 	Egress       bool // it may ask upstream
 	Relays       bool // it knows how nodes ask registries for each other; earlier versions do not
+	Hears        bool // it keeps what others tell of their blobs; earlier versions do not
 	Certificates bool // it keeps certificates for the clients' port: `tls.acme` is set there
 	Whitelist    bool // it asks only its own registries
 	State        State

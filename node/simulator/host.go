@@ -91,6 +91,7 @@ func (h *Host) start() error {
 	var ctx context.Context
 	ctx, n.end = context.WithCancel(context.Background())
 	n.tasks.Go(func() { cluster.KeepCopies(ctx, n.cluster) })
+	n.tasks.Go(func() { cluster.KeepDirectory(ctx, n.cluster) })
 	h.living.Store(true)
 	go func() {
 		n.cluster.AwaitOthers(context.Background())
