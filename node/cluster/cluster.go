@@ -88,6 +88,7 @@ type Seams struct {
 	CopyAfter, Settle time.Duration
 	// TellAfter is how long after a change of the ring members are told what this node holds.
 	TellAfter time.Duration
+	Many      int // up to how many members all are asked for a blob; 0: mesh.Many
 }
 
 // A Cluster is a node's place among the others.
@@ -100,11 +101,11 @@ type Cluster struct {
 	copies  *copies // nil for a node on its own
 	// directories are nil for a node on its own.
 	directories *directories
-	marks   *Marks
-	own     func() *figures.Node // set by Serve
-	keeper  Keeper               // set by Serve
-	telling chan struct{}        // slots for telling of pauses
-	ending  atomic.Bool          // the node restarts
+	marks       *Marks
+	own         func() *figures.Node // set by Serve
+	keeper      Keeper               // set by Serve
+	telling     chan struct{}        // slots for telling of pauses
+	ending      atomic.Bool          // the node restarts
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is

@@ -22,6 +22,7 @@ const tellWidth = 8
 // directories are what members tell each other of the blobs that they hold: others tell this
 // node of those that are its own on the ring, and it tells others.
 type directories struct {
+	many    int // up to how many members all are asked, whatever others have told
 	here    *directory.Directory
 	out     *directory.Outbox
 	members *membership.Membership
@@ -33,6 +34,7 @@ type directories struct {
 // newDirectories returns the directories of a cluster. They hear at once what this node gets.
 func newDirectories(cfg *Config, n *network, r *router) *directories {
 	d := &directories{
+		many: cmp.Or(cfg.Seams.Many, maxHolders),
 		here: directory.New(directory.MaxEntries), out: directory.NewOutbox(cmp.Or(cfg.Seams.TellAfter, tellAfter)),
 		members: n.members, view: r.view, client: n.client, shards: cfg.Registries.Shards,
 	}
@@ -105,7 +107,7 @@ func (d *directories) of(v *membership.View, key string) (s said) {
 		return s
 	}
 	s.names = d.here.Names(k)
-	if len(v.Members) <= maxHolders || v.Ring.Owner(key).ID != v.Self.ID {
+	if len(v.Members) <= d.many || v.Ring.Owner(key).ID != v.Self.ID {
 		return s
 	}
 	others := make([]string, 0, len(v.Members))

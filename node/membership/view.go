@@ -100,6 +100,12 @@ func (m *Member) named(registry string) (flags byte, named bool) {
 // or draining one still serves what it has.
 func (m *Member) Alive() bool { return m.alive }
 
+// Living returns the member as one that is up, for tests.
+func Living(m Member) Member {
+	m.Up, m.alive = true, true
+	return m
+}
+
 // same reports whether o shows nothing new to the rest of the program.
 func (m *Member) same(o *Member) bool {
 	return m.meta == o.meta && m.Gossip == o.Gossip && m.Up == o.Up && m.alive == o.alive && m.Since.Equal(o.Since)

@@ -135,6 +135,7 @@ func (h *Host) config() (*config.Config, error) {
 func (h *Host) seams() cluster.Seams {
 	w := h.world
 	return cluster.Seams{
+		Many:   w.cfg.Many,
 		Listen: func(_, address string) (net.Listener, error) { return w.net.Listen(address) },
 		Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
 			return w.net.Dial(ctx, h.ip, address)
