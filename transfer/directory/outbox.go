@@ -44,7 +44,6 @@ type box struct {
 	due     time.Time // when it is told all
 	pause   time.Duration
 	busy    bool // it is being told
-	whole   bool // it has been told all
 	changes map[Key]bool
 	since   time.Time // of the first of the changes
 }
@@ -91,7 +90,7 @@ func (o *Outbox) jitter() time.Duration { return o.after + rand.N(o.after+1) }
 
 // anew makes the owner be told all at that time.
 func (b *box) anew(due time.Time) {
-	b.session, b.whole, b.due, b.changes = 0, false, due, nil
+	b.session, b.due, b.changes = 0, due, nil
 }
 
 // Note notes that this node holds a blob of the owner of that id now, or does so no more.
@@ -102,12 +101,13 @@ func (o *Outbox) Note(owner string, k Key, held bool) {
 	if b == nil || b.session == 0 { // it is told all anyhow
 		return
 	}
-	if b.changes == nil {
-		b.changes, b.since = map[Key]bool{}, time.Now()
+	if b.changes != nil {
+		if b.changes[k] = held; len(b.changes) > maxChanges {
+			b.anew(time.Now().Add(o.jitter()))
+		}
+		return
 	}
-	if b.changes[k] = held; len(b.changes) > maxChanges {
-		b.anew(time.Now().Add(o.jitter()))
-	}
+	b.changes, b.since = map[Key]bool{k: held}, time.Now()
 	select {
 	case o.more <- struct{}{}:
 	default:
@@ -208,21 +208,9 @@ func (o *Outbox) Told(owner string, session uint64, well bool) {
 	switch {
 	case b.session != session: // all is to be told anew
 	case well:
-		b.pause, b.whole = 0, true
+		b.pause = 0
 	default:
 		b.pause = min(max(firstPause, 2*b.pause), lastPause)
 		b.anew(time.Now().Add(b.pause/2 + rand.N(b.pause/2)))
 	}
-}
-
-// Left returns how many owners have not been told all.
-func (o *Outbox) Left() (n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, b := range o.boxes {
-		if !b.whole {
-			n++
-		}
-	}
-	return n
 }

@@ -39,14 +39,17 @@ func TellDirectory(ctx context.Context, c *Client, id string, message []byte, mo
 	return heard.Again, nil
 }
 
-// postDirectory hears what the sender says of its own blobs.
-func (a *answers) postDirectory(w *reply, c *call) error {
-	if a.cfg.Directory == nil {
-		return errNoDirectory
+// postDirectory returns what hears members tell of their own blobs; hear is as
+// ServerConfig.Directory.
+func postDirectory(hear func(sender string, message []byte) (again bool, err error)) func(*reply, *call) error {
+	return func(w *reply, c *call) error {
+		if hear == nil {
+			return errNoDirectory
+		}
+		again, err := hear(c.sender, c.body)
+		if err != nil {
+			return fmt.Errorf("hearing what a member holds: %w", err)
+		}
+		return sendJSON(w, heardDirectory{again})
 	}
-	again, err := a.cfg.Directory(c.sender, c.body)
-	if err != nil {
-		return fmt.Errorf("hearing what a member holds: %w", err)
-	}
-	return sendJSON(w, heardDirectory{again})
 }
