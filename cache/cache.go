@@ -32,6 +32,7 @@
 //   - allocator.go, remover.go, pressure.go: making room. idle.go: what nobody asks for.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
 //     root.go, file.go: the file calls.
+//   - watch.go: who hears what comes and goes.
 //   - tags.go, folder.go, draft.go: what is kept beside the blobs.
 //
 // # Locks

@@ -17,6 +17,7 @@ type remover struct {
 	dir   *directory
 	index *index
 	small *small
+	watch *watch
 }
 
 // expel takes a damaged or missing blob out of the shard, unless another reader
@@ -45,6 +46,7 @@ func (r *remover) removeFiles(d *root, slots []int32) error {
 		if err := d.remove(n.path() + ".meta"); !removedAnyhow(err) {
 			r.log.Debug("meta not removed; the next start removes it", "digest", n.digest().String(), "error", err)
 		}
+		r.watch.tell(n.digest(), false) // first, so that who brings it anew tells so afterwards
 		r.index.removed(i)
 	}
 	return errors.Join(errs...)

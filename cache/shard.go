@@ -27,6 +27,7 @@ type shard struct {
 
 	outline  func(mediaType string, content []byte) []byte // as in Options
 	outlined func(Label)
+	watch    *watch
 }
 
 // newShard returns a shard without a directory. Waiting for its listing ends
@@ -35,12 +36,12 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 	s := &shard{
 		log: log, dir: &directory{log: log}, listing: &listing{done: make(chan struct{}), late: make(chan struct{}), closed: closed},
 		index: newIndex(opts.Bound, opts.Shares), small: newSmall(opts.Memory), commits: &turns[key]{}, windows: opts.Windows, verified: &verified{},
-		outline: opts.Outline, outlined: opts.Outlined,
+		outline: opts.Outline, outlined: opts.Outlined, watch: &watch{},
 	}
 	left := room{s.index}
 	s.strays = &strays{room: left}
 	s.parts = &parts{room: left, strays: s.strays}
-	s.remover = &remover{log: log, dir: s.dir, index: s.index, small: s.small}
+	s.remover = &remover{log: log, dir: s.dir, index: s.index, small: s.small, watch: s.watch}
 	s.pressure = &pressure{log: log, room: left, parts: s.parts, remover: s.remover}
 	s.allocator = &allocator{room: left, listing: s.listing, strays: s.strays, parts: s.parts, remover: s.remover, pressure: s.pressure}
 	s.opener = &opener{

@@ -74,6 +74,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 		keepWarm(warming, n)
 	})
 	cooled.Go(func() { cluster.KeepCopies(warming, n.cluster) })
+	cooled.Go(func() { cluster.KeepDirectory(warming, n.cluster) })
 	cooled.Go(func() { getCertificates(warming, n, l.Addr()) })
 	cooled.Go(func() { (&troubleLog{broken: n.reports.broken, log: n.log}).run(warming) })
 	cooled.Go(func() { n.events.live.Run(warming) })

@@ -132,7 +132,7 @@ func (h holder) LastWord(q oci.Question) (mesh.Word, bool) {
 // shown to anybody is for the member that asks to see.
 func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 	q := h.request(ref)
-	_, _, allowed := h.f.grants.Glance(q)
+	_, allowed := h.f.grants.Glance(q)
 	switch {
 	case allowed:
 		return mesh.Held
@@ -143,11 +143,12 @@ func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 	}
 }
 
-// Progress implements mesh.Holder. It waits for no disk: it is a sign of life.
+// Progress implements mesh.Holder. It waits for no disk: it is a sign of life. As for
+// Presence, what another registry brought is not held unless this node would give it.
 func (h holder) Progress(ref oci.Ref) mesh.Progress {
 	q := h.request(ref)
 	p := mesh.Progress{Streams: int(h.f.blobs.streams.Load())}
-	if size, held, _ := h.f.grants.Glance(q); held {
+	if size, allowed := h.f.grants.Glance(q); allowed {
 		p.Held, p.Offset = true, size
 		p.Blob, p.Manifest = ago(h.f.grants.At(q, oci.BlobResource)), ago(h.f.grants.At(q, oci.ManifestResource))
 		p.Unvouched = !h.f.grants.Vouched(q, oci.BlobResource) && !h.f.grants.Vouched(q, oci.ManifestResource)

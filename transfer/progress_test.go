@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
@@ -36,4 +37,23 @@ func TestWaitingForTheRegistrysWordIsNoCrawling(t *testing.T) {
 		p := n.Holder().Progress(n.ref(d))
 		return p.Held && !p.Unvouched
 	})
+}
+
+// What a private registry brought is not held for another one that shares the shard: neither a
+// peek nor the question how far the node is says so.
+func TestWhatAnotherRegistryBroughtIsNotHeld(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 1, setup{private: func(registry string) bool { return registry != "other.example.com" }})
+	d, content := m.put(1, 100*kib)
+	m.pull(0, d, content)
+	n := m.nodes[0]
+	own := n.ref(d)
+	if p := n.Holder().Progress(own); !p.Held || p.Offset != 100*kib {
+		t.Errorf("its own: %+v", p)
+	}
+	other := own
+	other.Registry = "other.example.com"
+	if p := n.Holder().Progress(other); p.Held || p.Offset != 0 || n.Holder().Presence(other, "node-001") != mesh.Absent {
+		t.Errorf("another's: %+v", p)
+	}
 }

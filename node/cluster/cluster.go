@@ -87,6 +87,9 @@ type Seams struct {
 	// has changed all that is held is looked at, and Rescue how long after a member is lost what
 	// this node may hold alone is.
 	CopyAfter, Settle, Rescue time.Duration
+	// TellAfter is how long after a change of the ring members are told what this node holds.
+	TellAfter time.Duration
+	Many      int // up to how many members all are asked for a blob; 0: mesh.Many
 }
 
 // A Cluster is a node's place among the others.
@@ -97,12 +100,14 @@ type Cluster struct {
 	router  *router  // nil for a node on its own
 	reports *reports
 	copies  *copies // nil for a node on its own
-	marks   *Marks
-	own     func() *figures.Node // set by Serve
-	keeper  Keeper               // set by Serve
-	telling chan struct{}        // slots for telling of pauses
-	ending  atomic.Bool          // the node restarts
-	leaving atomic.Bool          // the node leaves for good
+	// directories are nil for a node on its own.
+	directories *directories
+	marks       *Marks
+	own         func() *figures.Node // set by Serve
+	keeper      Keeper               // set by Serve
+	telling     chan struct{}        // slots for telling of pauses
+	ending      atomic.Bool          // the node restarts
+	leaving     atomic.Bool          // the node leaves for good
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is
@@ -122,6 +127,8 @@ func Open(cfg Config) (*Cluster, error) {
 	}
 	client := c.network.client
 	c.router = &router{view: view, alive: c.network.alive, client: client, lies: func(id string) bool { return peer.Lies(client, id) }, askers: newAskers(cfg.Registries.Configured), settle: func(ctx context.Context) { settle(ctx, c) }}
+	c.directories = newDirectories(&cfg, c.network, c.router)
+	c.router.directories = c.directories
 	c.marks = newMarks(c.network.members.View)
 	c.copies = newCopies(&cfg, c.network, c.router)
 	c.reports = newReports(c.network, cmp.Or(cfg.Seams.ReportAge, reportAge))
@@ -144,7 +151,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: c.meets(holder), Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Directory: c.directories.heard, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

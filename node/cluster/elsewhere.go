@@ -9,7 +9,7 @@ import (
 )
 
 // askAll is up to how many members all are asked who holds a blob. In a larger cluster
-// those are that own it or did so before.
+// those are that said so, that own it or did so before.
 const askAll = 32
 
 // heldElsewhere returns the id of another member that stays and holds the blob of ref's
@@ -22,14 +22,17 @@ func (r *router) heldElsewhere(ctx context.Context, ref oci.Ref) (id string) {
 	return id
 }
 
-// stayers lists the other members that are up: near are the owners of what key names, far
-// are others that may hold it.
+// stayers lists the other members that are up: near are the owners of what key names and
+// those that said that they hold it, far are others that may hold it.
 func (r *router) stayers(key string) (near, far []mesh.Peer) {
 	v := r.view()
 	owners, n := v.Ring.Owners(key)
 	is := map[string]bool{}
 	for _, o := range owners[:n] {
 		is[o.ID] = true
+	}
+	for _, id := range r.directories.of(v, key).names {
+		is[id] = true
 	}
 	for i := range v.Members {
 		one := &v.Members[i]

@@ -33,7 +33,8 @@ type network struct {
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
-	dead     chan string // members whose addresses refuse connections, until somebody wants to know
+	dead     chan string                         // members whose addresses refuse connections, until somebody wants to know
+	sketches atomic.Pointer[[]membership.Sketch] // of them
 	log      *slog.Logger
 }
 
@@ -41,7 +42,7 @@ type network struct {
 func openNetwork(cfg Config) (*network, error) {
 	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan string, maxDead)}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
-	n.secrets.Store(&secrets)
+	n.use(secrets)
 	var err error
 	listen := cfg.Seams.Listen
 	if listen == nil {
@@ -137,10 +138,17 @@ func (n *network) member(id string) (peer.Member, bool) {
 	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
 }
 
+// use notes the secrets in use.
+func (n *network) use(secrets []string) {
+	sketches := membership.Sketches(secrets)
+	n.secrets.Store(&secrets)
+	n.sketches.Store(&sketches)
+}
+
 // key is the number of the first secret that the member accepts too: while
 // secrets are being replaced it may not know the first one yet.
 func (n *network) key(m *membership.Member) int {
-	return max(0, slices.IndexFunc(*n.secrets.Load(), m.Accepts))
+	return max(0, slices.IndexFunc(*n.sketches.Load(), m.Accepts))
 }
 
 // serve answers other members from now on. It completes cfg.
@@ -179,7 +187,7 @@ func (n *network) rekey(secrets []config.Secret) error {
 	keys := membership.PeerKeys(n.id, words)
 	n.server.Load().SetKeys(keys)
 	n.client.SetKeys(keys)
-	n.secrets.Store(&words)
+	n.use(words)
 	return nil
 }
 

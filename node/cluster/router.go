@@ -27,6 +27,8 @@ type router struct {
 	lies   func(id string) bool // whether a member is quarantined for that
 	askers *askers
 	settle func(ctx context.Context)
+	// directories say who holds what; nil in tests that have none.
+	directories *directories
 }
 
 // Settle implements mesh.Router.
@@ -90,7 +92,8 @@ func (r *router) Owner(registry, key string) mesh.Peer {
 // Holders implements mesh.Router.
 func (r *router) Holders(_, key string) []mesh.Peer {
 	var out []mesh.Peer
-	for _, id := range holders(r.view(), key, r.client.Healthy, r.lies) {
+	v := r.view()
+	for _, id := range holders(v, key, r.directories.of(v, key), r.client.Healthy, r.lies) {
 		out = append(out, r.client.Peer(id))
 	}
 	return out
@@ -214,21 +217,25 @@ func standIn(v *membership.View, able map[string]bool, key string, healthy func(
 	return best
 }
 
-// maxHolders is how many members are asked whether they hold something before a registry
-// is. In clusters of up to that size all are.
-const maxHolders = 128
+// maxHolders is the size up to which all members of a cluster are asked whether they hold
+// something before a registry is, whatever the directory says.
+const maxHolders = mesh.Many
 
-// holders lists the ids of the other members to ask whether they hold what key names: its
-// owners, its owners in former rings, and then the others, in an order of the key's own.
-// Those that are not healthy come last among each: they may hold it all the same. Those that
-// lied are left out.
-func holders(v *membership.View, key string, healthy, lies func(id string) bool) []string {
+// holders lists the ids of the other members to ask whether they hold what key names: those
+// that said so, its owners, its owners in former rings, and then the others, in an order of
+// the key's own. In a large cluster there are no others if nobody else holds it, and not
+// many if key is no digest. Those that are not healthy come last among each: they may hold it
+// all the same. Those that lied are left out.
+func holders(v *membership.View, key string, s said, healthy, lies func(id string) bool) []string {
 	var ids []string
 	add := func(id string) {
 		one, ok := v.Member(id)
 		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) && !lies(id) {
 			ids = append(ids, id)
 		}
+	}
+	for _, id := range s.names {
+		add(id)
 	}
 	owners, n := v.Ring.Owners(key)
 	for _, o := range owners[:n] {
@@ -238,8 +245,15 @@ func holders(v *membership.View, key string, healthy, lies func(id string) bool)
 		add(r.Owner(key).ID)
 	}
 	likely := len(ids)
+	if s.whole {
+		return wellFirst(ids, healthy)
+	}
+	most := len(v.Members)
+	if !s.blob {
+		most = maxHolders
+	}
 	for _, id := range inOrder(v, key) {
-		if len(ids) >= maxHolders {
+		if len(ids) >= most {
 			break
 		}
 		add(id)

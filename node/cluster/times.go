@@ -64,6 +64,14 @@ const (
 	listenAgain = 45 * time.Second
 	// aliveStep is how often a member that takes a copy is asked for a sign of life.
 	aliveStep = 5 * time.Second
+	// tellAfter is how long after a change of the ring the members are told what this node
+	// holds of theirs, and up to twice that: more changes may follow.
+	tellAfter = time.Second
+	// tellTime bounds telling a member something. It is longer than one needs that hardly
+	// ever gets a processor.
+	tellTime = 10 * time.Second
+	// tellStep is how often it is seen at least whether a member can be told again.
+	tellStep = 10 * time.Second
 	// longestRest bounds the rest between two blobs that are looked at.
 	longestRest = time.Second
 	// secureTime bounds the offers of a node that stops for a moment.

@@ -195,7 +195,7 @@ func (m *Membership) describe(who identity) error {
 	c := &m.cfg
 	m.self = Member{
 		ID: who.id, Epoch: who.epoch, Name: c.Name, Peer: m.at.peer, Zone: c.Zone, Version: c.Version,
-		Weight: c.Weight, Size: c.Size, Egress: c.Egress, Relays: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
+		Weight: c.Weight, Size: c.Size, Egress: c.Egress, Relays: true, Hears: true, Certificates: c.Certificates, Whitelist: c.Whitelist, Fingerprint: c.Fingerprint,
 		Nonce: make([]byte, nonceSize), keys: sketch(c.Secrets),
 	}
 	rand.Read(m.self.Nonce)

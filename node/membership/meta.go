@@ -46,6 +46,7 @@ const (
 	void        // this start takes another id, since it met another node with this one
 	relays      // the member knows how nodes ask registries for each other
 	certs       // the member keeps certificates for the clients' port
+	hears       // the member keeps what others tell of their blobs
 )
 
 // states are the letters that stand for the states in a meta.
@@ -117,7 +118,7 @@ func encode(m *Member) ([]byte, error) {
 
 func (m *Member) flags() int {
 	flags := 0
-	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void, relays: m.Relays, certs: m.Certificates} {
+	for flag, on := range map[int]bool{egress: m.Egress, whitelist: m.Whitelist, anyRegistry: m.any, anyPrivate: m.anySecret, void: m.void, relays: m.Relays, certs: m.Certificates, hears: m.Hears} {
 		if on {
 			flags |= flag
 		}
@@ -142,7 +143,7 @@ func decode(b []byte) (*Member, error) {
 	m := &Member{
 		ID: w.ID, Epoch: w.Epoch, Name: w.Name, Peer: w.Peer, Zone: w.Zone, Version: w.Version, Weight: w.Weight, Size: w.Size,
 		Egress: w.Flags&egress != 0, Whitelist: w.Flags&whitelist != 0, any: w.Flags&anyRegistry != 0, anySecret: w.Flags&anyPrivate != 0,
-		void: w.Flags&void != 0, Relays: w.Flags&relays != 0, Certificates: w.Flags&certs != 0,
+		void: w.Flags&void != 0, Relays: w.Flags&relays != 0, Certificates: w.Flags&certs != 0, Hears: w.Flags&hears != 0,
 	}
 	for s, letter := range states {
 		if letter == w.State {

@@ -16,7 +16,7 @@ import (
 func someone() *Member {
 	return &Member{
 		ID: newID(), Name: "node-1.example", Epoch: 1_790_000_000, Peer: "10.20.30.40:7947", Zone: "rack-a", Version: "1.0.0",
-		Weight: 3, Egress: true, Relays: true, Certificates: true, Whitelist: true, State: Draining, Nonce: bytes.Repeat([]byte{7}, nonceSize), Fingerprint: [32]byte{1, 2, 3},
+		Weight: 3, Egress: true, Relays: true, Hears: true, Certificates: true, Whitelist: true, State: Draining, Nonce: bytes.Repeat([]byte{7}, nonceSize), Fingerprint: [32]byte{1, 2, 3},
 		keys: sketch([]string{oldSecret, newSecret}),
 	}
 }

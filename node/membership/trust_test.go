@@ -143,7 +143,7 @@ func TestRekeyingByRestarts(t *testing.T) {
 				}
 			}
 			v := s.nodes[0].View()
-			if m, _ := v.Member(s.nodes[1].self.ID); !m.Accepts(newSecret) || m.Accepts(oldSecret) != (len(step) == 2) {
+			if m, _ := v.Member(s.nodes[1].self.ID); !m.Accepts(sketch([]string{newSecret})) || m.Accepts(sketch([]string{oldSecret})) != (len(step) == 2) {
 				s.Error("the view does not say which secrets a member accepts")
 			}
 		}

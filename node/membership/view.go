@@ -49,6 +49,7 @@ type Member struct {
 	Size         int  // of its cache, see ring.Size; 0: its version tells none
 	Egress       bool // it may ask upstream
 	Relays       bool // it knows how nodes ask registries for each other; earlier versions do not
+	Hears        bool // it keeps what others tell of their blobs; earlier versions do not
 	Certificates bool // it keeps certificates for the clients' port: `tls.acme` is set there
 	Whitelist    bool // it asks only its own registries
 	State        State
@@ -98,6 +99,12 @@ func (m *Member) named(registry string) (flags byte, named bool) {
 // Alive reports whether the member can be reached, whatever its state: a restarting
 // or draining one still serves what it has.
 func (m *Member) Alive() bool { return m.alive }
+
+// Living returns the member as one that is up, for tests.
+func Living(m Member) Member {
+	m.Up, m.alive = true, true
+	return m
+}
 
 // same reports whether o shows nothing new to the rest of the program.
 func (m *Member) same(o *Member) bool {

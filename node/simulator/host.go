@@ -91,6 +91,7 @@ func (h *Host) start() error {
 	var ctx context.Context
 	ctx, n.end = context.WithCancel(context.Background())
 	n.tasks.Go(func() { cluster.KeepCopies(ctx, n.cluster) })
+	n.tasks.Go(func() { cluster.KeepDirectory(ctx, n.cluster) })
 	h.living.Store(true)
 	go func() {
 		n.cluster.AwaitOthers(context.Background())
@@ -134,6 +135,7 @@ func (h *Host) config() (*config.Config, error) {
 func (h *Host) seams() cluster.Seams {
 	w := h.world
 	return cluster.Seams{
+		Many:   w.cfg.Many,
 		Listen: func(_, address string) (net.Listener, error) { return w.net.Listen(address) },
 		Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
 			return w.net.Dial(ctx, h.ip, address)

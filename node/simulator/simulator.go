@@ -42,6 +42,7 @@ type Config struct {
 	Blobs  int    // that the registry has
 	Dir    string // for the nodes' disks
 	Oracle bool   // stands for gossip
+	Many   int    // as cluster.Seams.Many
 }
 
 // A World is a cluster and its registry. It belongs to one bubble. End it.

@@ -102,7 +102,8 @@ func (x *Excerpts) fetch(ctx context.Context, q grants.Request, k key, size int6
 func (x *Excerpts) fromHolders(ctx context.Context, q grants.Request, span oci.Span, size int64) *piece {
 	m := x.cfg.Mesh
 	shown := false
-	for p := range m.Held(ctx, q.Ref, m.Holders(ctx, q.Content())) {
+	holders := m.Holders(ctx, q.Content())
+	for p := range m.Held(ctx, q.Ref, holders[:min(len(holders), mesh.Many)]) {
 		if shown = shown || x.cfg.Grants.MayShow(ctx, q, oci.BlobResource); !shown {
 			return nil
 		}

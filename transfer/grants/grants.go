@@ -120,12 +120,12 @@ func (g *Grants) ForMember(q Request, as oci.Resource, terms mesh.Terms) *Pass {
 	return g.Recent(q, as)
 }
 
-// Glance returns whether the shard holds q's digest, its size, and whether a member
-// that knows q's registry as private may have it, as ForMember says. The answer comes
-// at once, also from a disk that hangs: it is a sign of life. It may then miss a blob.
-func (g *Grants) Glance(q Request) (size int64, held, allowed bool) {
+// Glance returns whether the shard holds q's digest, and a member that knows q's registry as
+// private may have it, as ForMember says; and its size. The answer comes at once, also from
+// a disk that hangs: it is a sign of life. It may then miss a blob.
+func (g *Grants) Glance(q Request) (size int64, held bool) {
 	h, held := g.glance.at(q.Shard, q.Digest)
-	return h.Size, held, held && !g.foreign(q, h.Registry)
+	return h.Size, held && !g.foreign(q, h.Registry)
 }
 
 // Vouched reports whether the registry need not, or did recently, vouch for q,

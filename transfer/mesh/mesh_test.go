@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ type member struct {
 	presence Presence
 	peekErr  error
 	peekTime time.Duration
+	peeked   *atomic.Int64 // counts peeks; may be nil
 	progress func(ctx context.Context) (Progress, error)
 
 	mu     sync.Mutex
@@ -35,9 +37,16 @@ type member struct {
 func (p *member) ID() string   { return p.id }
 func (p *member) Name() string { return p.id }
 
-func (p *member) Peek(context.Context, oci.Ref) (Presence, error) {
-	<-time.After(p.peekTime)
-	return p.presence, p.peekErr
+func (p *member) Peek(ctx context.Context, _ oci.Ref) (Presence, error) {
+	if p.peeked != nil {
+		p.peeked.Add(1)
+	}
+	select {
+	case <-time.After(p.peekTime):
+		return p.presence, p.peekErr
+	case <-ctx.Done():
+		return Absent, context.Cause(ctx)
+	}
 }
 
 func (p *member) Progress(ctx context.Context, _ oci.Ref) (Progress, error) {
@@ -235,6 +244,39 @@ func TestPeekAsksABoundedNumberAtATime(t *testing.T) {
 			break
 		}
 		<-time.After(2 * time.Second) // those that were asked have answered
+	})
+}
+
+// Of very many members more are asked at a time, and none is waited for for long. The first
+// are asked first.
+func TestPeekAtVeryManyEndsInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newMesh(nil)
+		peers := make([]Peer, 1000)
+		var asked atomic.Int64
+		for i := range peers {
+			peers[i] = &member{id: "absent", peekTime: 10 * time.Millisecond, peeked: &asked}
+		}
+		start := time.Now()
+		for range m.Peek(t.Context(), ref, peers) {
+			t.Error("nobody has it, and somebody answered")
+		}
+		if took := time.Since(start); took != 80*time.Millisecond || asked.Load() != 1000 {
+			t.Errorf("%d were asked in %v", asked.Load(), took)
+		}
+		for i := range peers {
+			peers[i] = &member{id: "late", presence: Held, peekTime: time.Hour}
+		}
+		peers[7] = &member{id: "held", presence: Held, peekTime: 2 * time.Second}
+		start = time.Now()
+		var got []string
+		for p := range m.Peek(t.Context(), ref, peers) {
+			got = append(got, p.ID())
+		}
+		if took := time.Since(start); took != manyTime || !slices.Equal(got, []string{"held"}) {
+			t.Errorf("%q in %v", got, took)
+		}
 	})
 }
 

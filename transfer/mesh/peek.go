@@ -2,19 +2,33 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"sync"
 	"time"
 
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // followAfter is how long a peek waits for a node that holds the blob before one is
 // followed that is getting it. All nodes that are well answer sooner.
 const followAfter = 250 * time.Millisecond
 
-// peekWidth is how many nodes a peek asks at a time. Clusters of up to that size, and this
+// peekWidth is how many nodes a peek asks at a time at least. Clusters of up to that size, and this
 // node, are asked in one round trip.
 const peekWidth = 32
+
+const (
+	// Many is how many members a peek waits for as long as each may take. Of more, an eighth
+	// is asked at a time, and all are waited for no longer than manyTime altogether. Routers
+	// list so many only if they do not know who else may have the blob.
+	Many     = 128
+	manyTime = 3 * time.Second
+)
+
+// errMany: so many members were asked that not all had the time to answer.
+var errMany = errors.New("too many members were to be asked")
 
 // An answer is what a node said to a peek.
 type answer struct {
@@ -73,18 +87,25 @@ func (m *Mesh) Held(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Pee
 // that were not asked before enough is called are not asked any more.
 func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan answer, enough func()) {
 	said := make(chan answer, len(peers)) // so that nobody waits for who reads no more
-	slots, end := make(chan struct{}, peekWidth), make(chan struct{})
+	slots, end := make(chan struct{}, max(peekWidth, len(peers)/8)), make(chan struct{})
+	over := func() {}
+	if len(peers) > Many {
+		ctx, over = wait.Within(ctx, manyTime, errMany)
+	}
 	go func() {
+		defer over()
+		var asked sync.WaitGroup
+		defer asked.Wait()
 		for _, p := range peers {
 			select {
 			case slots <- struct{}{}:
 			case <-end:
 				return
 			}
-			go func() {
+			asked.Go(func() {
 				said <- answer{p, m.presence(ctx, ref, p)}
 				<-slots
-			}()
+			})
 		}
 	}()
 	return said, func() { close(end) }
@@ -93,6 +114,9 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan an
 // presence asks one node whether it has the blob. One that fails to answer is taken for one
 // that does not.
 func (m *Mesh) presence(ctx context.Context, ref oci.Ref, p Peer) Presence {
+	if ctx.Err() != nil {
+		return Absent // nobody waits for the answer any more
+	}
 	at, err := p.Peek(ctx, ref)
 	if err != nil {
 		m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)

@@ -20,9 +20,10 @@ type Router interface {
 	// it is well, nil if that is this node or nobody.
 	Owner(registry, key string) Peer
 	// Holders lists the other members to ask whether they hold what key names before
-	// the registry is: first those next to it on the ring and its former owners, then
-	// others, up to a bound that clusters of some size do not reach. Those that are
-	// quarantined are among them: they may just be late. Those that lied are not.
+	// the registry is: first those that said so, those next to it on the ring and its former
+	// owners, then all others. If there are more than Many, the others are left out of which it
+	// is known that they do not hold it. Those that are quarantined are among them: they may
+	// just be late. Those that lied are not.
 	Holders(registry, key string) []Peer
 	// Peer returns the member of that id. It returns nil if the member is unknown,
 	// down, quarantined for lies or this node.

@@ -81,10 +81,14 @@ func (g *gate) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 // most is how many bytes the body of a request for path may have. It is read before the
 // signature is checked, which covers it.
 func (g *gate) most(path string) int64 {
-	if g.vault && path == root+certificates {
+	switch {
+	case g.vault && path == root+certificates:
 		return maxVault
+	case path == root+directory:
+		return maxTold
+	default:
+		return maxOffer
 	}
-	return maxOffer
 }
 
 // readBody reads the body of a POST, of at most so many bytes. No other request has one.

@@ -96,6 +96,7 @@ type setup struct {
 	keeper       Keeper
 	examine      func(ctx context.Context, question []byte) (any, error)
 	certificates func(ctx context.Context, sender string, question []byte) (any, error)
+	directory    func(sender string, message []byte) (bool, error)
 }
 
 // A rig is a complete node b and the client of a node a.
@@ -148,7 +149,7 @@ func newRig(t testing.TB, s setup) *rig {
 	r.server = NewServer(ServerConfig{
 		Out: out, Relays: s.relays, Way: s.way, Refuses: s.refuses,
 		Name: "node-b", Nonce: nonceB, Keys: [][]byte{secret}, Member: r.members.get, Holder: r.fetcher.Holder(),
-		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Examine: s.examine, Certificates: s.certificates, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
+		Peer: s.peer, Pause: s.pause, Keeper: s.keeper, Examine: s.examine, Certificates: s.certificates, Directory: s.directory, Stats: func() any { return map[string]int{"hits": 7} }, Log: log,
 	})
 	if s.listener != nil {
 		l = s.listener(l)

@@ -40,6 +40,7 @@
 //	POST /peer/v1/examinations        what the node finds of itself, or of its way to a registry
 //	POST /peer/v1/certificates        certificates of the clients' port, with their keys: over TLS or
 //	                                  loopback only
+//	POST /peer/v1/directory           which of the receiver's blobs the sender holds
 //	GET  /peer/v1/ping                nothing: a sign of life
 //
 // registry, repository, tag and accept are query parameters. Who answers a relay-request asks
@@ -120,7 +121,8 @@ const (
 	maxJSON     = 1 << 20
 	padding     = 12 << 10 // of what is asked and answered now and then: more than a jumbo frame (9,000), less than maxHeader
 	maxPart     = 1 << 20  // of a blob, that is asked for by itself
-	maxOffer    = 4 << 10  // of the body of any request but those about certificates
+	maxOffer    = 4 << 10  // of the body of any request but the two kinds that follow
+	maxTold     = 16 << 10 // of the body of what a member tells of its blobs
 	maxVault    = 64 << 10 // of the body of a request about certificates
 	maxHoldings = 128 << 20
 	maxQuery    = 16 << 10

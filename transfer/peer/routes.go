@@ -88,6 +88,7 @@ func newRoutes(a *answers) routes {
 		"POST orders":         {control, false, nil, a.postOrder},
 		"POST examinations":   {examine, false, nil, a.postExamination},
 		"POST certificates":   {make(slots, certSlots), false, nil, postCertificates(a.cfg.Certificates)},
+		"POST directory":      {control, false, nil, postDirectory(a.cfg.Directory)},
 		"GET ping":            {nil, false, nil, a.getPing},
 	}
 }

@@ -24,7 +24,7 @@ import (
 // dial ahead, or have just connected.
 const maxStrangers = 512
 
-// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way, Leaves, Pause and Certificates are needed.
+// ServerConfig is what a Server works with. All fields but Asks, Refuses, Out, Relays, Way, Leaves, Pause, Certificates and Directory are needed.
 type ServerConfig struct {
 	Name  string   // what this node calls itself in Cache-Status
 	Nonce []byte   // this node's boot nonce, as gossip tells it to the others
@@ -68,7 +68,10 @@ type ServerConfig struct {
 	// most 64 KiB, by what becomes at most 1 MiB of JSON. It holds private keys: it is called
 	// only for what came over TLS or loopback. It ends with ctx. nil: nothing can be asked.
 	Certificates func(ctx context.Context, sender string, question []byte) (any, error)
-	Log          *slog.Logger
+	// Directory hears what a member tells of its own blobs, at most 16 KiB. It reports whether
+	// the member is to tell all again, and returns at once. nil: nobody wants to know.
+	Directory func(sender string, message []byte) (again bool, err error)
+	Log       *slog.Logger
 }
 
 // A Server answers other members. It is the handler of the peers' own

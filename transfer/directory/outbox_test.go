@@ -1,0 +1,229 @@
+package directory
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const after = time.Second
+
+// rig is an outbox and the owner that it tells.
+type rig struct {
+	*Outbox
+	to *Directory
+}
+
+// tell tells whoever is due. It returns how many were told all, and how many of changes.
+func (r *rig) tell(keys ...Key) (all, changes int) {
+	tell, flush, _ := r.Due(time.Now())
+	for _, id := range tell {
+		session, well := r.Begin(id), true
+		for _, m := range r.All(id, session, keys) {
+			well = well && !r.to.Hear("self", m)
+		}
+		r.Told(id, session, well)
+	}
+	for _, id := range flush {
+		m := r.Changes(id)
+		r.Told(id, m.Session, !r.to.Hear("self", m))
+	}
+	return len(tell), len(flush)
+}
+
+// wantTold fails the test unless, when all is due, so many are told all, and of changes.
+func (r *rig) wantTold(t *testing.T, all, changes int, keys ...Key) {
+	t.Helper()
+	<-time.After(2 * after)
+	if a, c := r.tell(keys...); a != all || c != changes {
+		t.Errorf("%d are told all and %d of changes, want %d and %d", a, c, all, changes)
+	}
+}
+
+func newRig() *rig {
+	r := &rig{NewOutbox(after), New(1000)}
+	r.See(ring, []Owner{{"owner", 1, true}})
+	return r
+}
+
+func TestOwnersAreToldOnceAndThenOfChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		if all, _, idle := r.Due(time.Now()); len(all) > 0 || idle < after || idle > 2*after {
+			t.Errorf("%q are told at once, the rest in %v", all, idle)
+		}
+		r.Note("owner", 5, true) // it is told all anyhow
+		r.wantTold(t, 1, 0, 1, 2, 5)
+		if !r.to.Knows(1, ring, []string{"self"}) || len(r.to.Names(1)) != 1 {
+			t.Error("the owner was not told all")
+		}
+		r.wantTold(t, 0, 0)
+		r.Note("owner", 3, true)
+		r.Note("owner", 4, true)
+		r.Note("owner", 4, false)
+		r.Note("owner", 2, false)
+		r.Note("owner", 2, true)
+		r.Note("stranger", 2, true)
+		select {
+		case <-r.More():
+		default:
+			t.Error("nobody hears that there is more")
+		}
+		if all, changes := r.tell(); all+changes > 0 {
+			t.Error("changes are not gathered")
+		}
+		r.wantTold(t, 0, 1)
+		if len(r.to.Names(3)) != 1 || len(r.to.Names(4)) != 0 || len(r.to.Names(2)) != 1 {
+			t.Errorf("%q %q %q", r.to.Names(3), r.to.Names(4), r.to.Names(2))
+		}
+		r.wantTold(t, 0, 0)
+	})
+}
+
+func TestAllIsToldAnew(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		happens func(r *rig)
+		told    int
+	}{
+		"nothing":                {func(r *rig) { r.See(ring, []Owner{{"owner", 1, true}}) }, 0},
+		"another ring":           {func(r *rig) { r.See(ring+1, []Owner{{"owner", 1, true}}) }, 1},
+		"the owner has started":  {func(r *rig) { r.See(ring, []Owner{{"owner", 2, true}}) }, 1},
+		"it is down":             {func(r *rig) { r.See(ring, []Owner{{"owner", 2, false}}) }, 0},
+		"it left, and came back": {func(r *rig) { r.See(ring, nil); r.See(ring, []Owner{{"owner", 1, true}}) }, 1},
+		"another one joins":      {func(r *rig) { r.See(ring+1, []Owner{{"owner", 1, true}, {"other", 1, true}}) }, 2},
+		"too many changes":       {func(r *rig) { many(r) }, 1},
+		"it missed something":    {func(r *rig) { r.Note("owner", 1, true); r.to = New(1000); <-time.After(after); r.tell() }, 0},
+		"and some seconds later so": {func(r *rig) {
+			r.Note("owner", 1, true)
+			r.to = New(1000)
+			<-time.After(after)
+			r.tell()
+			<-time.After(firstPause)
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig()
+				r.wantTold(t, 1, 0)
+				test.happens(r)
+				r.wantTold(t, test.told, 0)
+			})
+		})
+	}
+}
+
+func many(r *rig) {
+	for i := range maxChanges + 10 {
+		r.Note("owner", Key(i), true)
+	}
+}
+
+// Whoever can't be told is told again later and later, and not for nothing.
+func TestOwnersThatAreNotReachedAreToldLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		for _, least := range []time.Duration{0, firstPause / 2, firstPause, 2 * firstPause, 4 * firstPause} {
+			began := time.Now()
+			for {
+				all, _, idle := r.Due(time.Now())
+				if len(all) > 0 {
+					break
+				}
+				<-time.After(idle)
+			}
+			if took := time.Since(began); took < least || took > lastPause {
+				t.Errorf("told again after %v, want %v at least", took, least)
+			}
+			r.Told("owner", r.Begin("owner"), false)
+		}
+	})
+}
+
+// While all is told, another ring or more changes begin it anew; changes are told afterwards.
+func TestWhatHappensWhileAllIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		<-time.After(2 * after)
+		session := r.Begin("owner")
+		if r.Begin("owner") != 0 || r.Begin("stranger") != 0 {
+			t.Error("told twice at a time")
+		}
+		r.Note("owner", 1, false)
+		if all, changes := r.tell(); all+changes > 0 || r.Changes("owner") != nil {
+			t.Error("changes are told before the rest")
+		}
+		for _, m := range r.All("owner", session, []Key{1, 2}) {
+			r.to.Hear("self", m)
+		}
+		r.Told("owner", session, true)
+		r.wantTold(t, 0, 1)
+		if len(r.to.Names(1)) != 0 || len(r.to.Names(2)) != 1 {
+			t.Errorf("%q %q", r.to.Names(1), r.to.Names(2))
+		}
+		r.See(ring+1, []Owner{{"owner", 1, true}})
+		<-time.After(2 * after)
+		session = r.Begin("owner")
+		r.See(ring+2, []Owner{{"owner", 1, true}})
+		if r.All("owner", session, []Key{1}) != nil {
+			t.Error("by an old ring")
+		}
+		r.Told("owner", session, true)
+		r.wantTold(t, 1, 0)
+		if !r.to.Knows(1, ring+2, []string{"self"}) {
+			t.Error("not told by the new ring")
+		}
+	})
+}
+
+// Much is told in messages that are small, and what is told at a time is bounded.
+func TestManyBlobsAreToldInParts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		r.to = New(100_000)
+		<-time.After(2 * after)
+		var keys []Key
+		for k := range 2*MaxKeys + 1 {
+			keys = append(keys, Key(k))
+		}
+		session := r.Begin("owner")
+		all := r.All("owner", session, keys)
+		if len(all) != 3 || !all[0].First || all[0].Last || all[1].First || !all[2].Last {
+			t.Errorf("%d messages", len(all))
+		}
+		for _, m := range all {
+			if b := m.Encode(); len(b) > MaxMessage || r.to.Hear("self", m) {
+				t.Errorf("%d bytes", len(b))
+			}
+		}
+		r.Told("owner", session, true)
+		if f := r.to.Figures(); f.Entries != len(keys) || f.Members != 1 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// The owners of a large cluster are told together, from one list.
+func TestAllOwnersAreDueTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := NewOutbox(after)
+		var owners []Owner
+		for i := range 999 {
+			owners = append(owners, Owner{fmt.Sprint(i), 1, true})
+		}
+		o.See(ring, owners)
+		_, _, idle := o.Due(time.Now())
+		<-time.After(idle)
+		if all, _, _ := o.Due(time.Now()); len(all) != len(owners) || slices.Contains(all, "") {
+			t.Errorf("%d are due", len(all))
+		}
+	})
+}

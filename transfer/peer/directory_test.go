@@ -1,0 +1,59 @@
+package peer
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// What a member tells of its blobs is heard as said by itself, and it hears whether it is to
+// tell all again.
+func TestTellDirectory(t *testing.T) {
+	t.Parallel()
+	type told struct {
+		sender string
+		bytes  int
+	}
+	heard := make(chan told, 1)
+	r := newRig(t, setup{directory: func(sender string, message []byte) (bool, error) {
+		heard <- told{sender, len(message)}
+		return len(message) > 1, nil
+	}})
+	for n, again := range map[int]bool{1: false, maxTold: true} {
+		got, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, n), 10*time.Second)
+		if err != nil || got != again {
+			t.Errorf("%d bytes: %v, %v", n, got, err)
+		}
+		if one := <-heard; one != (told{"a", n}) {
+			t.Errorf("heard %+v", one)
+		}
+	}
+	if _, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, maxTold+1), 10*time.Second); err == nil {
+		t.Error("a message of any size is sent")
+	}
+	if _, err := r.Examine(t.Context(), "b", make([]byte, maxOffer+1)); err == nil {
+		t.Error("other requests may be as large")
+	}
+}
+
+// A member that does not understand, or keeps no directory, is not quarantined for that.
+func TestTellDirectoryFails(t *testing.T) {
+	t.Parallel()
+	for name, directory := range map[string]func(string, []byte) (bool, error){
+		"keeps none":      nil,
+		"can't be parsed": func(string, []byte) (bool, error) { return false, errors.New("malformed") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{directory: directory})
+			for range 5 {
+				if again, err := TellDirectory(t.Context(), r.Client, "b", []byte("x"), 10*time.Second); err == nil || again {
+					t.Errorf("%v, %v", again, err)
+				}
+			}
+			if !r.Healthy("b") {
+				t.Error("it is quarantined")
+			}
+		})
+	}
+}
