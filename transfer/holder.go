@@ -138,6 +138,8 @@ func (h holder) Presence(ref oci.Ref, asker string) mesh.Presence {
 		return mesh.Held
 	case h.f.flights.Peeked(q, asker):
 		return mesh.Arriving
+	case h.f.flights.Begun(q) > 0:
+		return mesh.Begun
 	default:
 		return mesh.Absent
 	}
@@ -154,7 +156,7 @@ func (h holder) Progress(ref oci.Ref) mesh.Progress {
 		p.Unvouched = !h.f.grants.Vouched(q, oci.BlobResource) && !h.f.grants.Vouched(q, oci.ManifestResource)
 		return p
 	}
-	p.Offset = h.f.flights.Sendable(ref.Content())
+	p.Offset, p.Begun = h.f.flights.Sendable(ref.Content()), h.f.flights.Begun(q)
 	return p
 }
 

@@ -567,6 +567,73 @@ func TestRestComesFromTheRegistryAlone(t *testing.T) {
 	}
 }
 
+// An owner dies while another node follows it, and its stand-in has nothing. The stand-in takes the
+// first bytes from the follower, which waits for it meanwhile, and asks the registry for the rest.
+func TestAnHeirTakesWhatFollowersHave(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 4, setup{})
+	for _, n := range m.nodes {
+		n.sees(func(string) []int { return []int{0, 1} }, []int{0, 1, 2, 3})
+	}
+	d, content := m.put(1, 4*mib)
+	m.pull(0, d, content)
+	m.nodes[0].fails.Store(&fault{cut: true, after: 2_500_000})
+	m.pull(2, d, content)
+	heir, follower := m.nodes[1].Counters()[m.registry.Host()], m.nodes[2].Counters()[m.registry.Host()]
+	if got, want := heir.FromUpstreamBytes.Load(), int64(len(content))-2_500_000; got > want+cutOff || got == 0 {
+		t.Errorf("%d bytes came from the registry, want %d", got, want)
+	}
+	if got := heir.FromPeersBytes.Load() + heir.FromUpstreamBytes.Load(); got != int64(len(content)) {
+		t.Errorf("the heir got %d bytes", got)
+	}
+	if got := follower.FromUpstreamBytes.Load(); got != 0 {
+		t.Errorf("the follower asked the registry for %d bytes", got)
+	}
+	m.pull(3, d, content)
+}
+
+// Of a member that is not to be followed others get a part that it has, and no other.
+func TestAPartOfWhatArrivesIsGivenAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, 3, setup{})
+	for _, n := range m.nodes {
+		n.sees(func(string) []int { return []int{0} }, nil)
+	}
+	d, content := m.put(1, 4*mib)
+	m.registry.Fault(upstreamtest.Fault{Match: upstreamtest.Match{Method: "GET"}, Stall: true, StallAfter: 2_500_000, Times: 1})
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	a, err := m.nodes[1].Blob(ctx, m.nodes[1].ref(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if _, err := a.Send(ctx, io.Discard, 0, 2_000_000); err != nil { // so much has come
+		t.Fatal(err)
+	}
+	from := &fakePeer{m.nodes[1], m.nodes[2]}
+	if at, err := from.Peek(ctx, m.nodes[1].ref(d)); at != mesh.Begun || err != nil {
+		t.Errorf("presence %v, %v", at, err)
+	}
+	if at, err := from.Progress(ctx, m.nodes[1].ref(d)); at.Begun < 2_000_000 || at.Offset != 0 || err != nil {
+		t.Errorf("%+v, %v", at, err)
+	}
+	for _, part := range []oci.Span{{Offset: 0, Length: mib}, {Offset: mib, Length: 900_000}} {
+		s, err := from.Open(ctx, m.nodes[1].ref(d), part.Offset, mesh.Terms{Held: true, Part: part})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(s.Body); !bytes.Equal(got, content[part.Offset:part.End()]) || err != nil {
+			t.Errorf("%+v: %d bytes, %v", part, len(got), err)
+		}
+	}
+	for _, terms := range []mesh.Terms{{Held: true}, {Held: true, Part: oci.Span{Offset: 3 * mib, Length: mib / 2}}} {
+		if _, err := from.Open(ctx, m.nodes[1].ref(d), terms.Part.Offset, terms); oci.KindOf(err) != oci.NotFound {
+			t.Errorf("%+v: %v", terms, err)
+		}
+	}
+}
+
 // cutOff is how many of the bytes that a node sent may be lost when it dies.
 const cutOff = 300_000
 

@@ -137,7 +137,7 @@ func (f *filler) fill() error {
 		if err == nil || f.ctx().Err() != nil || final(src, err) {
 			return err
 		}
-		if errors.Is(err, errSentOn) {
+		if errors.Is(err, errSentOn) || errors.Is(err, errNoMore) {
 			continue
 		}
 		e, spoken := oci.AsError(err)

@@ -188,7 +188,7 @@ func (f *Flights) boardable(t *Ticket) *entry {
 		if !ok || !t.mayBoard(e.Flight) {
 			continue
 		}
-		if (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) || t.sits(e.Flight) {
+		if (leads || !t.ForMember) && (!t.Terms.Held || f.followable(e, t.Asker)) || t.sits(e.Flight) || t.waitsForNothing(e.Flight) {
 			return e
 		}
 	}

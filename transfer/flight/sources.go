@@ -118,13 +118,15 @@ func (f *filler) sources() iter.Seq[source] {
 }
 
 // lead lists the sources of a flight that leads: nodes that have the blob or are
-// getting it, then the registry.
+// getting it, those that have its first bytes, then the registry.
 func (f *filler) lead(yield func(source) bool) {
 	if other := f.flights.promote(f.Flight); other != nil && !yield(fromFlight(other)) {
 		return
 	}
 	f.ingest.Own()
-	if !f.holders(f.cfg().Mesh.Peek(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.ctx(), f.key.Content))), yield) {
+	var begun []mesh.Peer
+	note := func(p mesh.Peer) { begun = append(begun, p) }
+	if !f.holders(f.cfg().Mesh.PeekAt(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.ctx(), f.key.Content)), note), yield) {
 		return
 	}
 	if p := f.flights.settle(f.Flight, false); p != nil {
@@ -133,7 +135,9 @@ func (f *filler) lead(yield func(source) bool) {
 		}
 		f.flights.settle(f.Flight, true)
 	}
-	yield(f.fromRegistry())
+	if beginnings(f, begun, yield) {
+		yield(f.fromRegistry())
+	}
 }
 
 // holders lists nodes that hold the blob, if what they hold may be shown for the

@@ -40,6 +40,11 @@ type answer struct {
 // hold it, each as soon as it says so, and then those that can be followed. It ends when
 // all have answered, or been late; nobody waits for a slow one while another has the blob.
 func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
+	return m.PeekAt(ctx, ref, peers, func(Peer) {})
+}
+
+// PeekAt is Peek. begun hears of those that have the first bytes of the blob.
+func (m *Mesh) PeekAt(ctx context.Context, ref oci.Ref, peers []Peer, begun func(Peer)) iter.Seq[Peer] {
 	return func(yield func(Peer) bool) {
 		soon := time.NewTimer(followAfter)
 		defer soon.Stop()
@@ -60,9 +65,12 @@ func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Pee
 				follow = true
 			case a := <-said:
 				left--
-				if a.at == Arriving {
+				switch {
+				case a.at == Arriving:
 					arriving = append(arriving, a.from)
-				} else if a.at == Held && !yield(a.from) {
+				case a.at == Begun:
+					begun(a.from)
+				case a.at == Held && !yield(a.from):
 					return
 				}
 			}

@@ -150,6 +150,7 @@ const (
 	Absent   Presence = iota // it does not have the blob
 	Arriving                 // it is getting the blob from the registry, and can be followed
 	Held                     // the blob is in its shard
+	Begun                    // it has the first bytes, and gets the others from a node that may not be followed
 )
 
 // Progress is how far a node is with a blob.
@@ -163,6 +164,9 @@ type Progress struct {
 	// that; 0: never, as far as the member knows.
 	Blob     int64 `json:"blob,omitempty"`
 	Manifest int64 `json:"manifest,omitempty"`
+	// Begun is how many of the first bytes the node can send though it is not to be followed. A
+	// part that ends there can be had (Terms.Part).
+	Begun int64 `json:"begun,omitempty"`
 	// Best is the speed of the fastest that are fed, in bytes a second; 0: not known.
 	Best float64 `json:"best,omitempty"`
 }

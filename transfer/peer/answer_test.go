@@ -265,7 +265,7 @@ func changes(a *recorded) map[string]func(*recorded) {
 		out["two of "+name] = func(a *recorded) { a.header.Add(name, "1") }
 	}
 	for _, name := range []string{
-		headerFailure, headerError, headerStale, headerSource, headerAge, headerCollapsed, headerPresence, headerRedirect, headerNext, headerVia,
+		headerFailure, headerError, headerStale, headerSource, headerAge, headerCollapsed, headerPresence, headerBegun, headerRedirect, headerNext, headerVia,
 		headerFilters, headerBody, "Oci-Peer-Newer", "Content-Range", "Retry-After",
 	} {
 		if a.header.Get(name) == "" {

@@ -124,7 +124,7 @@ func (a *answers) sendPart(w *reply, c *call, given *mesh.Given) error {
 func (a *answers) headBlob(w *reply, c *call) error {
 	h := w.Header()
 	if c.Held {
-		h.Set(headerPresence, presences[a.cfg.Holder.Presence(c.Ref, c.sender)])
+		setPresence(h, a.cfg.Holder.Presence(c.Ref, c.sender))
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

@@ -93,6 +93,7 @@ const (
 	headerAge       = "Oci-Peer-Age"       // how many milliseconds ago the registry said it
 	headerCollapsed = "Oci-Peer-Collapsed" // set: the answer joined a download
 	headerPresence  = "Oci-Peer-Presence"  // the answer to a peek
+	headerBegun     = "Oci-Peer-Begun"     // set: a node that is absent by its presence has the first bytes
 	headerRedirect  = "Oci-Peer-Redirect"  // where the registry sends the client
 	headerNext      = "Oci-Peer-Next"      // query of the next page
 	headerPadding   = "Oci-Peer-Padding"   // makes a request large

@@ -63,10 +63,23 @@ func readProvenance(h http.Header, peer, registry string, asked time.Time) (oci.
 // The presences as they are sent.
 var presences = map[mesh.Presence]string{mesh.Absent: "absent", mesh.Arriving: "arriving", mesh.Held: "held"}
 
-// parsePresence reads a presence.
-func parsePresence(s string) (mesh.Presence, error) {
+// setPresence answers a peek.
+func setPresence(h http.Header, p mesh.Presence) {
+	if p == mesh.Begun { // earlier versions know no such presence
+		h.Set(headerBegun, "1")
+		p = mesh.Absent
+	}
+	h.Set(headerPresence, presences[p])
+}
+
+// readPresence reads what setPresence wrote.
+func readPresence(h http.Header) (mesh.Presence, error) {
 	for p, name := range presences {
-		if name == s {
+		switch {
+		case name != h.Get(headerPresence):
+		case p == mesh.Absent && h.Get(headerBegun) != "":
+			return mesh.Begun, nil
+		default:
 			return p, nil
 		}
 	}

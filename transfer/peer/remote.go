@@ -148,7 +148,7 @@ func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	if err != nil {
 		return mesh.Absent, err
 	}
-	presence, err := parsePresence(a.Header.Get(headerPresence))
+	presence, err := readPresence(a.Header)
 	if err != nil {
 		return mesh.Absent, p.client.garbled(a.link, err)
 	}

@@ -220,6 +220,18 @@ func TestPeekAndProgress(t *testing.T) {
 	})
 }
 
+// Members of earlier versions, which know of no beginnings, take a member that has one for absent.
+func TestABeginningIsToldBesideThePresence(t *testing.T) {
+	t.Parallel()
+	for want, name := range map[mesh.Presence]string{mesh.Begun: "absent", mesh.Absent: "absent", mesh.Held: "held"} {
+		h := http.Header{}
+		setPresence(h, want)
+		if got, err := readPresence(h); got != want || err != nil || h.Get(headerPresence) != name {
+			t.Errorf("%v, %v; want %v: %v", got, err, want, h)
+		}
+	}
+}
+
 func TestWhatPeekAndProgressSay(t *testing.T) {
 	t.Parallel()
 	for want, name := range presences {
