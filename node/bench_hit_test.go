@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -15,9 +16,10 @@ type sink struct {
 	bytes  int
 }
 
-func (s *sink) Header() http.Header         { return s.header }
-func (s *sink) WriteHeader(int)             {}
-func (s *sink) Write(p []byte) (int, error) { s.bytes += len(p); return len(p), nil }
+func (s *sink) Header() http.Header              { return s.header }
+func (s *sink) WriteHeader(int)                  {}
+func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+func (s *sink) Write(p []byte) (int, error)      { s.bytes += len(p); return len(p), nil }
 
 // BenchmarkAnswer is what this program adds to net/http for a hit: no connection, no client.
 func BenchmarkAnswer(b *testing.B) {

@@ -12,8 +12,8 @@ import (
 const (
 	// piece is how many bytes are sent at most under one deadline.
 	piece = 1 << 20
-	// anew is the part of a piece's time after which the next piece gets all of it again: a
-	// deadline costs as much as a small answer's header.
+	// anew is the part of a piece's time after which a body gets a deadline other than its
+	// header's: each costs as much as a small answer's header.
 	anew = 64
 )
 
@@ -23,20 +23,22 @@ const (
 // would cost a third of the speed.
 type Paced struct {
 	http.ResponseWriter
-	control  http.ResponseController
-	each     time.Duration
-	extended time.Time // when the reader last got time
-	head     bool
-	status   int
-	sent     atomic.Int64
-	began    time.Time
-	body     bool // it has begun
+	control http.ResponseController
+	each    time.Duration
+	header  time.Time // when it was written, until the body follows
+	head    bool
+	conn    *conn // below ResponseWriter; nil: another kind, or HTTP/2, or TLS
+	status  int
+	sent    atomic.Int64
+	began   time.Time
+	body    bool // it has begun
 }
 
 // Pace returns a Paced that writes the answer to r to w. The reader may take
 // the time each for a piece.
 func Pace(w http.ResponseWriter, r *http.Request, each time.Duration) *Paced {
-	return &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead}
+	c, _ := connOf(r).(*conn)
+	return &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead, conn: c}
 }
 
 // Unwrap is for http.ResponseController.
@@ -50,7 +52,7 @@ func (w *Paced) Status() int { return w.status }
 func (w *Paced) Sent() int64 { return w.sent.Load() }
 
 // Within changes how long the reader may take for each piece that follows.
-func (w *Paced) Within(each time.Duration) { w.each, w.extended = each, time.Time{} }
+func (w *Paced) Within(each time.Duration) { w.each, w.header = each, time.Time{} }
 
 // Began is when the first byte of the body was there to be sent, or the header of an answer
 // without one. It is zero before that.
@@ -58,9 +60,9 @@ func (w *Paced) Began() time.Time { return w.began }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *Paced) WriteHeader(status int) {
-	now := w.extend(status)
+	w.header = w.extend(status)
 	if w.began.IsZero() {
-		w.began = now
+		w.began = w.header
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -70,7 +72,7 @@ func (w *Paced) Write(p []byte) (int, error) {
 	sent := 0
 	for {
 		w.begin(w.extend(http.StatusOK))
-		k, err := w.ResponseWriter.Write(p[:min(len(p), piece)])
+		k, err := w.write(p[:min(len(p), piece)])
 		w.count(int64(k))
 		sent += k
 		p = p[k:]
@@ -78,6 +80,19 @@ func (w *Paced) Write(p []byte) (int, error) {
 			return sent, err
 		}
 	}
+}
+
+// least is the size from which on a body does not fit into net/http's buffer with its header.
+const least = 3 << 10
+
+// write writes a piece, past that buffer if it would not fit.
+func (w *Paced) write(p []byte) (int, error) {
+	if w.conn != nil && !w.head && len(p) >= least {
+		if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+			return w.conn.writeWhole(to, p)
+		}
+	}
+	return w.ResponseWriter.Write(p)
 }
 
 // ReadFrom implements io.ReaderFrom. src may be a whole layer.
@@ -111,16 +126,16 @@ func (w *Paced) begin(now time.Time) {
 }
 
 // extend gives the reader time for the next piece from now on, and notes the status if the
-// answer begins with it. The time is not given anew for what follows at once.
+// answer begins with it.
 func (w *Paced) extend(status int) (now time.Time) {
 	if w.status == 0 {
 		w.status = status
 	}
 	now = time.Now()
-	if now.Sub(w.extended) > w.each/anew {
-		w.extended = now
+	if now.Sub(w.header) > w.each/anew { // else the reader has had no time yet
 		_ = w.control.SetWriteDeadline(now.Add(w.each)) // a writer without deadlines has no slow reader
 	}
+	w.header = time.Time{}
 	return now
 }
 
