@@ -23,6 +23,7 @@ packages=(
   jq              # reading logs and figures
   libc6-dev       # go test -race
   microsocks      # a proxy under test
+  nginx           # what the program is measured beside
   nodejs          # the tests of the page's scripts
   openssl         # certificates of the run through proxies
   podman          # client under test

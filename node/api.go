@@ -32,7 +32,7 @@ type api struct {
 
 // ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		reply.Fail(w, http.StatusMethodNotAllowed, reply.Error{Code: "UNSUPPORTED", Message: "this is a cache: push to the registry itself"})
@@ -47,7 +47,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.ping(w)
 		return
 	}
-	req, err := oci.ParsePath(r.URL.EscapedPath(), r.URL.Query().Get("ns"), a.names())
+	req, err := oci.ParsePath(r.URL.EscapedPath(), namespace(r), a.names())
 	if err == nil {
 		one := newAnswering(w, r, req)
 		a.pulls.begin(one)
@@ -60,6 +60,14 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.markKept(w, req, err)
 		fail(w, r, a.gate, req.Resource, err)
 	}
+}
+
+// namespace is the ?ns= of a client, "" if it gave none.
+func namespace(r *http.Request) string {
+	if r.URL.RawQuery == "" {
+		return ""
+	}
+	return r.URL.Query().Get("ns")
 }
 
 // notListed is why a registry is refused.

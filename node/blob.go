@@ -30,7 +30,7 @@ func (a *api) headBlob(w http.ResponseWriter, r *http.Request, req oci.Request) 
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	w.Header().Set("Content-Type", blobType)
+	w.Header()["Content-Type"] = blobTypes
 	w.WriteHeader(wire.Span{Length: b.Size}.Describe(w.Header(), b.Size))
 	return nil
 }
@@ -60,8 +60,8 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) e
 		return nil
 	}
 	a.identify(w, req, req.Digest, b.Provenance)
-	w.Header().Set("Content-Type", blobType)
-	spans := wire.SpansOf(r, b.Size(), etag(req.Digest))
+	w.Header()["Content-Type"] = blobTypes
+	spans := wire.SpansOf(r, b.Size(), w.Header()["Etag"][0])
 	if len(spans) > 1 {
 		a.sendParts(w, r, req, b, spans)
 		return nil

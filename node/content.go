@@ -13,14 +13,12 @@ import (
 
 // identify sets what every answer about a blob or a manifest carries.
 func (a *api) identify(w http.ResponseWriter, req oci.Request, d digest.Digest, way oci.Provenance) {
-	h := w.Header()
-	h.Set("Docker-Content-Digest", d.String())
-	h.Set("ETag", etag(d))
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Cache-Status", way.CacheStatus(a.name, req.Tag != ""))
-	h.Set("Cache-Control", a.cacheControl(req))
+	h, own := w.Header(), []string{d.String(), etag(d), way.CacheStatus(a.name, req.Tag != "")}
+	h["Docker-Content-Digest"], h["Etag"], h["Cache-Status"] = own[0:1:1], own[1:2:2], own[2:3:3]
+	h["Accept-Ranges"] = byteRanges
+	h["Cache-Control"] = a.cacheControl(req)
 	if req.Tag != "" {
-		h.Set("Vary", "Accept")
+		h["Vary"] = onAccept
 	}
 	if way.Marked() {
 		h.Set("Warning", fmt.Sprintf(`299 - "stale: %s/%s:%s was last checked before the registry failed"`, req.Registry, req.Repository, req.Tag))
@@ -53,16 +51,31 @@ const year = 365 * 24 * time.Hour
 // cacheControl lets others keep what a digest names. It does not let them share
 // what needs a login, here or, as far as any member knows, upstream. What a tag
 // means they have to ask each time.
-func (a *api) cacheControl(req oci.Request) string {
-	if req.Tag != "" {
-		return "no-cache"
+func (a *api) cacheControl(req oci.Request) []string {
+	switch {
+	case req.Tag != "":
+		return askAgain
+	case a.gate.Open() && a.sites.public(req.Registry):
+		return forAll
+	default:
+		return forOne
 	}
-	scope := "private"
-	if a.gate.Open() && a.sites.public(req.Registry) {
-		scope = "public"
-	}
-	return fmt.Sprintf("%s, max-age=%d, immutable", scope, int(year.Seconds()))
 }
+
+// Values of headers that many answers share. Nobody changes them: http.Header.Set and Add
+// put new ones in their place.
+var (
+	byteRanges = []string{"bytes"}
+	onAccept   = []string{"Accept"}
+	askAgain   = []string{"no-cache"}
+	forAll     = []string{fmt.Sprintf("public, max-age=%d, immutable", int(year.Seconds()))}
+	forOne     = []string{fmt.Sprintf("private, max-age=%d, immutable", int(year.Seconds()))}
+	apiVersion = []string{"registry/2.0"}
+	blobTypes  = []string{blobType}
+	noSniffing = []string{"nosniff"}
+	noScripts  = []string{"default-src 'none'; sandbox"}
+	noReferrer = []string{"no-referrer"}
+)
 
 // unchanged reports whether the client has what d names (RFC 9110 section
 // 13.1.2).

@@ -137,7 +137,7 @@ func (l lookup) withoutLogin(r *http.Request, who gate.Client, ref oci.Ref) *loo
 	if who.User() == "" {
 		return nil
 	}
-	bare := gate.WithVisitor(r.Clone(r.Context()), new(gate.Visitor)) // the log keeps the real one
+	bare := r.Clone(gate.WithVisitor(r.Context(), new(gate.Visitor))) // the log keeps the real one
 	bare.Header.Del("Authorization")
 	stranger, ok := l.steward.gate.MayPull(bare)
 	if !ok {

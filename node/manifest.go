@@ -22,7 +22,7 @@ func (a *api) manifest(w http.ResponseWriter, r *http.Request, req oci.Request) 
 		return nil
 	}
 	w.Header().Set("Content-Type", oci.ShownType(m.MediaType))
-	s := wire.SpanOf(r, m.Size, etag(m.Digest))
+	s := wire.SpanOf(r, m.Size, w.Header()["Etag"][0])
 	noteSize(r, s.Length)
 	w.WriteHeader(s.Describe(w.Header(), m.Size))
 	if head || s.Beyond {

@@ -95,9 +95,9 @@ func (l requestLog) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &record{id: l.id(r)}
-		r = r.WithContext(context.WithValue(oci.Caller{Request: rec.id}.Into(r.Context()), recordKey{}, rec))
-		r = gate.WithVisitor(r, &rec.who)
-		w.Header().Set(gate.RequestIDHeader, rec.id)
+		ctx := gate.WithVisitor(oci.Caller{Request: rec.id}.Into(r.Context()), &rec.who)
+		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
+		w.Header()[gate.RequestIDHeader] = []string{rec.id}
 		paced := wire.Pace(w, r, pieceTime)
 		defer func() {
 			fault := recover()
@@ -109,7 +109,9 @@ func (l requestLog) around(h http.Handler) http.Handler {
 				rec.status = paced.Status()
 			}
 			l.counted(l.answer(r, rec, paced, start))
-			l.log.LogAttrs(r.Context(), level(r, rec), "request", l.attrs(r, rec, paced, start)...)
+			if at := level(r, rec); l.log.Enabled(r.Context(), at) {
+				l.log.LogAttrs(r.Context(), at, "request", l.attrs(r, rec, paced, start)...)
+			}
 			if fault != nil {
 				panic(http.ErrAbortHandler) // the connection is closed; the log has the rest
 			}

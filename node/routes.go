@@ -97,7 +97,7 @@ func (n *Node) logged(h http.Handler) http.Handler {
 // it, and from telling others where it came from. The page allows itself more. No
 // header lets other origins read anything.
 func protect(h http.Header) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	h.Set("Referrer-Policy", "no-referrer")
+	h["X-Content-Type-Options"] = noSniffing
+	h["Content-Security-Policy"] = noScripts
+	h["Referrer-Policy"] = noReferrer
 }

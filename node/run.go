@@ -12,6 +12,7 @@ import (
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer/wait"
+	"oci-proxy/transfer/wire"
 )
 
 // maxHeader bounds a request's header in bytes.
@@ -52,7 +53,7 @@ func serve(srv *http.Server, l net.Listener) error {
 	if srv.TLSConfig != nil {
 		return srv.ServeTLS(l, "", "")
 	}
-	return srv.Serve(l)
+	return srv.Serve(wire.Listener(l))
 }
 
 // Run serves on l until ctx ends, then drains: no pull under way is cut before

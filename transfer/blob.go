@@ -33,6 +33,11 @@ const attempts = 4
 
 // open opens a blob wherever it is.
 func (b *blobs) open(ctx context.Context, t *flight.Ticket) (*Answer, error) {
+	if !t.Terms.Held {
+		if a := b.opened(ctx, t, b.grants.Recent(t.Request, oci.BlobResource)); a != nil {
+			return a, nil // nobody is waited for
+		}
+	}
 	limited, cancel := inTime(ctx, t.Ref)
 	defer cancel()
 	var last error
@@ -69,17 +74,26 @@ func (b *blobs) open(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 // there is none.
 func (b *blobs) fromShard(ctx context.Context, t *flight.Ticket) (*Answer, error) {
 	pass, err := b.pass(ctx, t)
-	if pass == nil {
+	if err != nil {
 		return nil, err
+	}
+	return b.opened(ctx, t, pass), nil
+}
+
+// opened opens what a pass is for, nil if there is none: a shard that can't serve a blob does not
+// have it.
+func (b *blobs) opened(ctx context.Context, t *flight.Ticket, pass *grants.Pass) *Answer {
+	if pass == nil {
+		return nil
 	}
 	_, span := trace.Start(ctx, "disk")
 	blob, err := pass.Blob()
 	span.End(err)
-	if err == nil {
-		b.excerpts.Review(t.Request, pass.Blob)
-		return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}, nil
+	if err != nil {
+		return nil
 	}
-	return nil, nil // a shard that can't serve it does not have it
+	b.excerpts.Review(t.Request, pass.Blob)
+	return &Answer{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, blobs: b, ticket: t, blob: blob}
 }
 
 // pass asks for the grant to open the ticket's blob.
@@ -151,6 +165,9 @@ func weigh(ctx context.Context, t *flight.Ticket, b cache.Blob) error {
 
 // stat tells a blob's size to a client.
 func (b *blobs) stat(ctx context.Context, q grants.Request) (oci.Sized, error) {
+	if pass := b.grants.Recent(q, oci.BlobResource); pass != nil {
+		return sized(pass), nil // nobody is waited for
+	}
 	limited, cancel := inTime(ctx, q.Ref)
 	defer cancel()
 	s, known, err := b.statHere(limited, q)
@@ -180,7 +197,7 @@ func (b *blobs) statHere(ctx context.Context, q grants.Request) (s oci.Sized, kn
 		return s, false, err
 	}
 	if pass != nil {
-		return oci.Sized{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, Size: pass.Size()}, true, nil
+		return sized(pass), true, nil
 	}
 	if fl := b.flights.Find(q.Ref); fl != nil {
 		s = oci.Sized{Provenance: fl.Provenance(), Size: fl.Ingest().Size()}
@@ -188,6 +205,11 @@ func (b *blobs) statHere(ctx context.Context, q grants.Request) (s oci.Sized, kn
 		return s, true, nil
 	}
 	return s, false, nil
+}
+
+// sized is what a pass tells of a blob that the shard holds.
+func sized(pass *grants.Pass) oci.Sized {
+	return oci.Sized{Provenance: oci.Provenance{Origin: oci.Hit, At: pass.At()}, Size: pass.Size()}
 }
 
 // statHolders asks the members that may hold a blob although it is not theirs to get,

@@ -225,6 +225,9 @@ func (f *Fetcher) Manifest(ctx context.Context, ref oci.Ref, accept []string, he
 		if ref.Digest == "" {
 			return f.tags.find(ctx, q, accept, head, false)
 		}
+		if found, ok := f.manifests.kept(ctx, q, f.grants.Recent(q, oci.ManifestResource)); ok {
+			return found, nil // nobody is waited for
+		}
 		limited, cancel := inTime(ctx, ref)
 		defer cancel()
 		return f.manifests.byDigest(limited, q, head, false)

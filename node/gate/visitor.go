@@ -18,9 +18,9 @@ type Visitor struct {
 
 type visitorKey struct{}
 
-// WithVisitor returns r, whose sender the gate notes in v.
-func WithVisitor(r *http.Request, v *Visitor) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+// WithVisitor returns ctx for a request whose sender the gate notes in v.
+func WithVisitor(ctx context.Context, v *Visitor) context.Context {
+	return context.WithValue(ctx, visitorKey{}, v)
 }
 
 // noteUser notes whose login was right.

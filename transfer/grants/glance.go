@@ -64,6 +64,9 @@ func (g *glances) at(s *Shard, d digest.Digest) (h cache.Held, held bool) {
 
 // find returns what the store says of a blob, if it holds it. It may read the disk.
 func (s *Shard) find(d digest.Digest) (h cache.Held, held bool) {
+	if h, held, sure := s.Known(d); sure {
+		return h, held
+	}
 	size, held := s.Stat(d)
 	if !held {
 		return h, false

@@ -21,7 +21,7 @@ func ParseImage(name string, names Names) (Ref, error) {
 	} else if !pinned {
 		ref.Tag = "latest"
 	}
-	if ref.Tag != "" && !tagPattern.MatchString(ref.Tag) {
+	if ref.Tag != "" && !isTag(ref.Tag) {
 		return Ref{}, &PathError{"MANIFEST_INVALID", "the tag is not valid: it may hold letters, digits, _ . and -, up to 128"}
 	}
 	if pinned {

@@ -1,9 +1,6 @@
 package oci
 
 import (
-	"net/netip"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -50,15 +47,6 @@ type PathError struct {
 // Error implements error.
 func (e *PathError) Error() string { return e.Reason }
 
-// The grammar of the OCI distribution spec ("Pulling manifests"), and that of a
-// registry's host: labels in lower case, and perhaps a port.
-var (
-	namePattern     = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern      = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	registryPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$`)
-	portPattern     = regexp.MustCompile(`^(.+)_([0-9]{1,5})$`)
-)
-
 const (
 	// maxPath bounds a path in bytes.
 	maxPath = 1024
@@ -74,9 +62,12 @@ var unescape = strings.NewReplacer("%3A", ":", "%3a", ":", "%5B", "[", "%5b", "[
 // It accepts no escapes except those of a colon and of the brackets around an IPv6
 // address, so that no path means one thing here and another upstream.
 func ParsePath(escaped, ns string, names Names) (Request, error) {
-	path := unescape.Replace(escaped)
+	path := escaped
+	if strings.Contains(path, "%") {
+		path = unescape.Replace(path)
+	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok || len(path) > maxPath || strings.ContainsAny(path, "%") {
+	if !ok || len(path) > maxPath || strings.Contains(path, "%") {
 		return Request{}, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
 	}
 	req, err := split(rest)
@@ -94,19 +85,20 @@ func ParsePath(escaped, ns string, names Names) (Request, error) {
 
 // split parses what follows /v2/, from its end, since a name has any number of parts.
 func split(rest string) (Request, error) {
-	parts := strings.Split(rest, "/")
-	if len(parts) < 3 {
+	end := strings.LastIndexByte(rest, '/')
+	middle := strings.LastIndexByte(rest[:max(end, 0)], '/')
+	if middle < 0 {
 		return Request{}, &PathError{"NOT_FOUND", "the path is not one of the registry API"}
 	}
-	last, verb := parts[len(parts)-1], parts[len(parts)-2]
-	req := Request{Name: strings.Join(parts[:len(parts)-2], "/")}
+	last, verb := rest[end+1:], rest[middle+1:end]
+	req := Request{Name: rest[:middle]}
 	switch {
 	case verb == "tags" && last == "list":
 		req.Resource = TagsResource
 		return req, nil
 	case verb == "manifests" && !strings.Contains(last, ":"):
 		req.Tag = last
-		if !tagPattern.MatchString(last) {
+		if !isTag(last) {
 			return req, &PathError{"MANIFEST_INVALID", "the tag is not valid: it may hold letters, digits, _ . and -, up to 128"}
 		}
 		return req, nil
@@ -126,14 +118,13 @@ func split(rest string) (Request, error) {
 
 // parseDigest accepts the digests that can be verified.
 func parseDigest(s string) (digest.Digest, error) {
-	d := digest.Digest(s)
-	if err := d.Validate(); err != nil {
+	if verifiable(s) {
+		return digest.Digest(s), nil
+	}
+	if digest.Digest(s).Validate() != nil {
 		return "", &PathError{"DIGEST_INVALID", "the digest is not of the form algorithm:hex"}
 	}
-	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return "", &PathError{"DIGEST_INVALID", "only sha256 and sha512 digests can be verified"}
-	}
-	return d, nil
+	return "", &PathError{"DIGEST_INVALID", "only sha256 and sha512 digests can be verified"}
 }
 
 // resolve returns the registry and the repository that a name stands for.
@@ -163,31 +154,10 @@ func (n Names) resolve(name, ns string) (registry, repository string, err error)
 	switch {
 	case !isRegistry(registry):
 		return "", "", &PathError{"NAME_INVALID", "the first part of the name is not a registry's host"}
-	case !namePattern.MatchString(name) || len(registry)+1+len(name) > maxName:
+	case !isName(name) || len(registry)+1+len(name) > maxName:
 		return "", "", &PathError{"NAME_INVALID", "the name is not valid: it must have parts of lower-case letters and digits, up to 255 characters with the registry"}
 	}
 	return registry, name, nil
-}
-
-// isRegistry reports whether s is a host or host:port. An IPv6 address is in brackets
-// (RFC 3986 section 3.2.2).
-func isRegistry(s string) bool {
-	if literal, ok := strings.CutPrefix(s, "["); ok {
-		address, port, ok := strings.Cut(literal, "]")
-		ip, err := netip.ParseAddr(address)
-		return ok && err == nil && ip.Is6() && ip.Zone() == "" && (port == "" || port[0] == ':' && isPort(port[1:]))
-	}
-	if !registryPattern.MatchString(s) {
-		return false
-	}
-	_, port, ok := strings.Cut(s, ":")
-	return !ok || isPort(port)
-}
-
-// isPort reports whether s is the number of a port.
-func isPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0
 }
 
 // registry returns the registry that the first of several parts of a name stands for.
@@ -199,9 +169,9 @@ func (n Names) registry(first string) (string, bool) {
 	if strings.ContainsAny(first, ".:") && !strings.Contains(first, "_") || first == "localhost" {
 		return n.Canonical(first), true
 	}
-	if m := portPattern.FindStringSubmatch(first); m != nil {
-		host := n.Canonical(m[1] + ":" + m[2])
-		if strings.Contains(m[1], ".") || m[1] == "localhost" || n.Known(host) {
+	if i := strings.LastIndexByte(first, '_'); i > 0 && len(first)-i <= 6 && digits(first[i+1:]) {
+		host := n.Canonical(first[:i] + ":" + first[i+1:])
+		if strings.Contains(first[:i], ".") || first[:i] == "localhost" || n.Known(host) {
 			return host, true
 		}
 	}

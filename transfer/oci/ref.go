@@ -26,6 +26,6 @@ func (ref Ref) Repo() Ref { return Ref{Registry: ref.Registry, Repository: ref.R
 // grammar. It does not look at the digest.
 func (ref Ref) WellFormed() bool {
 	return isRegistry(ref.Registry) && len(ref.Registry)+1+len(ref.Repository) <= maxName &&
-		(ref.Repository == "" || namePattern.MatchString(ref.Repository)) &&
-		(ref.Tag == "" || tagPattern.MatchString(ref.Tag))
+		(ref.Repository == "" || isName(ref.Repository)) &&
+		(ref.Tag == "" || isTag(ref.Tag))
 }

@@ -69,11 +69,14 @@ func (t *Turns[C]) SetPatience(d time.Duration) { t.patience.Store(int64(d)) }
 // Begin waits for a job's turn. The caller calls end when the job is done. The error
 // is ErrBusy, or the cause of ctx's end.
 func (t *Turns[C]) Begin(ctx context.Context, who C) (end func(), err error) {
+	if end, ok := t.Try(who); ok { // most never wait
+		return end, nil
+	}
 	l, w := t.join(who)
 	if err := t.wait(ctx, l, w); err != nil {
 		return nil, err
 	}
-	return sync.OnceFunc(func() { t.end(l) }), nil
+	return (&turn[C]{turns: t, line: l}).end, nil
 }
 
 // Try begins a job at once if a turn is free for it and nobody waits for one. It reports
@@ -84,7 +87,21 @@ func (t *Turns[C]) Try(who C) (end func(), ok bool) {
 		return nil, false
 	}
 	t.reserve(1)
-	return sync.OnceFunc(func() { t.end(l) }), true
+	return (&turn[C]{turns: t, line: l}).end, true
+}
+
+// A turn is a job that runs.
+type turn[C comparable] struct {
+	turns *Turns[C]
+	line  *line[C]
+	ended atomic.Bool
+}
+
+// end ends the job, if it has not ended.
+func (t *turn[C]) end() {
+	if t.ended.CompareAndSwap(false, true) {
+		t.turns.end(t.line)
+	}
 }
 
 // seize takes a turn that is free, and returns the line of the job that has it now.
@@ -140,7 +157,7 @@ func (t *Turns[C]) run(begun []*waiter, more int) {
 // wait waits until w is ready.
 func (t *Turns[C]) wait(ctx context.Context, l *line[C], w *waiter) error {
 	select {
-	case <-w.ready: // most never wait
+	case <-w.ready:
 	default:
 		if err := t.waitFor(ctx, w.ready); err != nil && t.withdraw(l, w) {
 			return t.refusal(err)

@@ -9,8 +9,13 @@ import (
 	"time"
 )
 
-// piece is how many bytes are sent at most under one deadline.
-const piece = 1 << 20
+const (
+	// piece is how many bytes are sent at most under one deadline.
+	piece = 1 << 20
+	// anew is the part of a piece's time after which a body gets a deadline other than its
+	// header's: each costs as much as a small answer's header.
+	anew = 64
+)
 
 // Paced writes an answer in pieces, each with a deadline of its own: a reader
 // that is dead is cut, a slow one is not. It counts what it sends. ReadFrom
@@ -18,9 +23,11 @@ const piece = 1 << 20
 // would cost a third of the speed.
 type Paced struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController
 	each    time.Duration
+	header  time.Time // when it was written, until the body follows
 	head    bool
+	conn    *conn // below ResponseWriter; nil: another kind, or HTTP/2, or TLS
 	status  int
 	sent    atomic.Int64
 	began   time.Time
@@ -30,7 +37,8 @@ type Paced struct {
 // Pace returns a Paced that writes the answer to r to w. The reader may take
 // the time each for a piece.
 func Pace(w http.ResponseWriter, r *http.Request, each time.Duration) *Paced {
-	return &Paced{ResponseWriter: w, control: http.NewResponseController(w), each: each, head: r.Method == http.MethodHead}
+	c, _ := connOf(r).(*conn)
+	return &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead, conn: c}
 }
 
 // Unwrap is for http.ResponseController.
@@ -44,7 +52,7 @@ func (w *Paced) Status() int { return w.status }
 func (w *Paced) Sent() int64 { return w.sent.Load() }
 
 // Within changes how long the reader may take for each piece that follows.
-func (w *Paced) Within(each time.Duration) { w.each = each }
+func (w *Paced) Within(each time.Duration) { w.each, w.header = each, time.Time{} }
 
 // Began is when the first byte of the body was there to be sent, or the header of an answer
 // without one. It is zero before that.
@@ -52,20 +60,19 @@ func (w *Paced) Began() time.Time { return w.began }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *Paced) WriteHeader(status int) {
-	w.extend(status)
+	w.header = w.extend(status)
 	if w.began.IsZero() {
-		w.began = time.Now()
+		w.began = w.header
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements io.Writer.
 func (w *Paced) Write(p []byte) (int, error) {
-	w.begin()
 	sent := 0
 	for {
-		w.extend(http.StatusOK)
-		k, err := w.ResponseWriter.Write(p[:min(len(p), piece)])
+		w.begin(w.extend(http.StatusOK))
+		k, err := w.write(p[:min(len(p), piece)])
 		w.count(int64(k))
 		sent += k
 		p = p[k:]
@@ -75,16 +82,28 @@ func (w *Paced) Write(p []byte) (int, error) {
 	}
 }
 
+// least is the size from which on a body does not fit into net/http's buffer with its header.
+const least = 3 << 10
+
+// write writes a piece, past that buffer if it would not fit.
+func (w *Paced) write(p []byte) (int, error) {
+	if w.conn != nil && !w.head && len(p) >= least {
+		if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+			return w.conn.writeWhole(to, p)
+		}
+	}
+	return w.ResponseWriter.Write(p)
+}
+
 // ReadFrom implements io.ReaderFrom. src may be a whole layer.
 func (w *Paced) ReadFrom(src io.Reader) (int64, error) {
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: math.MaxInt64}
 	}
-	w.begin()
 	var sent int64
 	for limited.N > 0 {
-		w.extend(http.StatusOK)
+		w.begin(w.extend(http.StatusOK))
 		step := min(limited.N, piece)
 		// The kernel copies only a file directly below exactly one LimitedReader.
 		// Over TLS, and over HTTP/2 with it, it never does.
@@ -99,20 +118,25 @@ func (w *Paced) ReadFrom(src io.Reader) (int64, error) {
 	return sent, nil
 }
 
-// begin notes that the body begins.
-func (w *Paced) begin() {
+// begin notes that the body begins now.
+func (w *Paced) begin(now time.Time) {
 	if !w.body {
-		w.body, w.began = true, time.Now()
+		w.body, w.began = true, now
 	}
 }
 
-// extend gives the reader time for the next piece, and notes the status if the
+// extend gives the reader time for the next piece from now on, and notes the status if the
 // answer begins with it.
-func (w *Paced) extend(status int) {
+func (w *Paced) extend(status int) (now time.Time) {
 	if w.status == 0 {
 		w.status = status
 	}
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.each)) // a writer without deadlines has no slow reader
+	now = time.Now()
+	if now.Sub(w.header) > w.each/anew { // else the reader has had no time yet
+		_ = w.control.SetWriteDeadline(now.Add(w.each)) // a writer without deadlines has no slow reader
+	}
+	w.header = time.Time{}
+	return now
 }
 
 // count counts bytes of the body. net/http sends none to a HEAD.

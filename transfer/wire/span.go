@@ -53,6 +53,9 @@ func SpansOf(r *http.Request, size int64, etag string) []Span {
 // SpanOf is SpansOf for content of which one range at a time is served: several are
 // ignored.
 func SpanOf(r *http.Request, size int64, etag string) Span {
+	if r.Header["Range"] == nil {
+		return Span{Length: size}
+	}
 	if spans := SpansOf(r, size, etag); len(spans) == 1 {
 		return spans[0]
 	}

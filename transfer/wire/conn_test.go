@@ -1,0 +1,142 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writes counts the calls by which a server's connections write.
+type writes struct {
+	net.Listener
+	got chan net.Conn
+}
+
+func (w writes) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err == nil {
+		w.got <- c
+	}
+	return c, err
+}
+
+// serveBodies answers GET /N with a body of N bytes, over paced writers and a Listener.
+func serveBodies(t *testing.T, answer func(w http.ResponseWriter, r *http.Request)) (addr string, conns <-chan net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan net.Conn, 16)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(Pace(w, r, time.Minute), r) })}
+	NewLedger(0, 0).Watch(srv)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(writes{Listener(l), got})
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return l.Addr().String(), got
+}
+
+// bodyOf is what serveBodies serves.
+func bodyOf(n int) []byte { return bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n] }
+
+// sized answers with as many bytes as the path says, in one Write, with or without a length.
+func sized(w http.ResponseWriter, r *http.Request) {
+	n, _ := strconv.Atoi(strings.Trim(r.URL.Path, "/"))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if r.URL.RawQuery == "" {
+		w.Header().Set("Content-Length", strconv.Itoa(n))
+	}
+	_, _ = w.Write(bodyOf(n))
+}
+
+func TestBodiesArriveWhole(t *testing.T) {
+	t.Parallel()
+	addr, _ := serveBodies(t, sized)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for _, n := range []int{0, 1, 511, 512, 2048, least - 1, least, 4096, 8192, 64 << 10, piece, 2*piece + 3} {
+		for _, method := range []string{"GET", "HEAD", "GET"} {
+			for _, query := range []string{"", "?chunked"} {
+				r, _ := http.NewRequest(method, "http://"+addr+"/"+strconv.Itoa(n)+query, nil)
+				if err := r.Write(c); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(in, r)
+				if err != nil {
+					t.Fatalf("%s of %d bytes%s: %v", method, n, query, err)
+				}
+				got, err := io.ReadAll(resp.Body)
+				if want := bodyOf(n); err != nil || method == "GET" && !bytes.Equal(got, want) || method == "HEAD" && len(got) > 0 {
+					t.Fatalf("%s of %d bytes%s: %d bytes, %v", method, n, query, len(got), err)
+				}
+			}
+		}
+	}
+}
+
+func TestHeaderAndSmallBodyLeaveTogether(t *testing.T) {
+	t.Parallel()
+	sent := make(chan int, 1)
+	addr, conns := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
+		sized(w, r)
+		sent <- connOf(r).(*conn).n
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	<-conns
+	for _, n := range []int{4 << 10, 16 << 10} {
+		if _, err := io.WriteString(c, "GET /"+strconv.Itoa(n)+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if held := <-sent; held != 0 {
+			t.Errorf("%d bytes are still held when the body is written", held)
+		}
+		buf := make([]byte, n+4096)
+		k, err := c.Read(buf)
+		if err != nil || k <= n { // one write on loopback is one read, if there is room
+			t.Errorf("the first read brings %d bytes of a header and %d, %v", k, n, err)
+		}
+	}
+}
+
+func TestWriteToClosedConnectionFails(t *testing.T) {
+	t.Parallel()
+	failed := make(chan error, 1)
+	addr, _ := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = connOf(r).(*conn).TCPConn.CloseWrite()
+		w.Header().Set("Content-Length", "4096")
+		_, err := w.Write(bodyOf(4096))
+		failed <- err
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("writing to a connection that is shut: %v", err)
+	}
+}
