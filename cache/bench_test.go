@@ -1,12 +1,18 @@
 package cache
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 func BenchmarkOpenHit(b *testing.B) {
@@ -85,6 +91,45 @@ func BenchmarkIngest(b *testing.B) {
 				wg.Wait()
 			}
 		})
+	}
+}
+
+// BenchmarkPut puts small blobs, and compares that with a loop that writes files and renames
+// them.
+func BenchmarkPut(b *testing.B) {
+	b.Run("store", func(b *testing.B) { benchmarkPut(b, Options{}) })
+	b.Run("plain", func(b *testing.B) {
+		dir := b.TempDir()
+		blob := newSample(1, 4<<10)
+		i := 0
+		for b.Loop() {
+			i++
+			tmp := filepath.Join(dir, "tmp")
+			if err := os.WriteFile(tmp, blob.content, 0o600); err != nil {
+				b.Fatal(err)
+			}
+			if err := os.Rename(tmp, filepath.Join(dir, strconv.Itoa(i))); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkPutEvict puts small blobs into a store that is full.
+func BenchmarkPutEvict(b *testing.B) { benchmarkPut(b, Options{Bound: 4 << 20}) }
+
+// benchmarkPut brings blobs of 4 KiB in, each another one.
+func benchmarkPut(b *testing.B, opts Options) {
+	s := start(b, b.TempDir(), opts)
+	content := newSample(1, 4<<10).content
+	i := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		binary.BigEndian.PutUint64(content, i)
+		if in := fill(b, s, sample{content, digest.FromBytes(content)}); !in.Stored() {
+			b.Fatal("not stored")
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -21,22 +22,19 @@ type name struct {
 }
 
 // nameOf takes d apart. Only sha256 and sha512 are known.
-func nameOf(d digest.Digest) (name, error) {
-	var n name
-	if err := d.Validate(); err != nil {
-		return n, fmt.Errorf("digest %q: %w", d, err)
-	}
-	switch d.Algorithm() {
-	case digest.SHA256:
-		unhex(n.key[:], d.Encoded())
-	case digest.SHA512:
+func nameOf(d digest.Digest) (n name, err error) {
+	algorithm, encoded, _ := strings.Cut(string(d), ":")
+	switch {
+	case algorithm == "sha256" && unhex(n.key[:], encoded):
+		return n, nil
+	case algorithm == "sha512" && len(encoded) == 128 && unhex(n.key[:], encoded[:64]) && unhex(n.rest[:], encoded[64:]):
 		n.long = true
-		unhex(n.key[:], d.Encoded()[:64])
-		unhex(n.rest[:], d.Encoded()[64:])
-	default:
-		return n, fmt.Errorf("digest %q: %w", d, digest.ErrDigestUnsupported)
+		return n, nil
 	}
-	return n, nil
+	if err = d.Validate(); err == nil {
+		err = digest.ErrDigestUnsupported
+	}
+	return name{}, fmt.Errorf("digest %q: %w", d, err)
 }
 
 // digest puts the name together again.
@@ -49,13 +47,42 @@ func (n name) digest() digest.Digest {
 
 // path is the blob's file below the cache directory.
 func (n name) path() string {
-	d := n.digest()
-	return "blobs/" + d.Algorithm().String() + "/" + d.Encoded()[:2] + "/" + d.Encoded()
+	b := make([]byte, 0, len("blobs/sha512/xx/")+128)
+	b = append(b, "blobs/sha256/"...)
+	if n.long {
+		b = append(b[:0], "blobs/sha512/"...)
+	}
+	b = append(hex.AppendEncode(b, n.key[:1]), '/')
+	b = hex.AppendEncode(b, n.key[:])
+	if n.long {
+		b = hex.AppendEncode(b, n.rest[:])
+	}
+	return string(b)
 }
 
-// unhex decodes s, which is known to be hexadecimal, into dst.
-func unhex(dst []byte, s string) {
-	if _, err := hex.Decode(dst, []byte(s)); err != nil {
-		panic("validated digest is no hex: " + err.Error())
+// unhex decodes s into all of dst, and reports whether s is lower case hexadecimal of that
+// length.
+func unhex(dst []byte, s string) bool {
+	if len(s) != 2*len(dst) {
+		return false
 	}
+	for i := range dst {
+		high, low := nibble(s[2*i]), nibble(s[2*i+1])
+		if high|low > 15 {
+			return false
+		}
+		dst[i] = high<<4 | low
+	}
+	return true
+}
+
+// nibble is the value of a lower case hexadecimal digit, more than 15 for what is none.
+func nibble(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 0xff
 }
