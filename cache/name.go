@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -12,6 +13,10 @@ import (
 // cut to 256 bits is as hard to collide with as a sha256. But anybody can make up a
 // digest with the key of another, so a key alone does not name a blob.
 type key [32]byte
+
+// prefix is what a table finds a key by, which saves memory. Only one blob of those with a
+// prefix is in a shard. To make up another one's takes 2^64 tries.
+func (k key) prefix() uint64 { return binary.BigEndian.Uint64(k[:]) }
 
 // A name is a digest taken apart. It is only made from a valid digest, so
 // that a path built from it can't lead elsewhere.
