@@ -1,12 +1,19 @@
 package cache
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 func BenchmarkOpenHit(b *testing.B) {
@@ -86,6 +93,61 @@ func BenchmarkIngest(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPut puts small blobs, and compares that with a loop that writes files and renames
+// them.
+func BenchmarkPut(b *testing.B) {
+	b.Run("store", func(b *testing.B) { benchmarkPut(b, Options{}) })
+	b.Run("plain", func(b *testing.B) {
+		dir := b.TempDir()
+		blob := newSample(1, 4<<10)
+		i := 0
+		defer reportCPU(b)()
+		for b.Loop() {
+			i++
+			tmp := filepath.Join(dir, "tmp")
+			if err := os.WriteFile(tmp, blob.content, 0o600); err != nil {
+				b.Fatal(err)
+			}
+			if err := os.Rename(tmp, filepath.Join(dir, strconv.Itoa(i))); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkPutEvict puts small blobs into a store that is full.
+func BenchmarkPutEvict(b *testing.B) { benchmarkPut(b, Options{Bound: 4 << 20}) }
+
+// benchmarkPut brings blobs of 4 KiB in, each another one.
+func benchmarkPut(b *testing.B, opts Options) {
+	s := start(b, b.TempDir(), opts)
+	content := newSample(1, 4<<10).content
+	i := uint64(0)
+	b.ReportAllocs()
+	defer reportCPU(b)()
+	for b.Loop() {
+		i++
+		binary.BigEndian.PutUint64(content, i)
+		if in := fill(b, s, sample{content, digest.FromBytes(content)}); !in.Stored() {
+			b.Fatal("not stored")
+		}
+	}
+}
+
+// reportCPU reports the processor's time for each round once the function that it returns is
+// called: on a busy machine that tells more than the time that passes.
+func reportCPU(b *testing.B) func() {
+	used := func() int64 {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	from := used()
+	return func() { b.ReportMetric(float64(used()-from)/float64(b.N), "cpu-ns/op") }
 }
 
 func BenchmarkIndexReserve(b *testing.B) {

@@ -22,7 +22,7 @@ func (in *Ingest) Commit() error {
 	if err := k.content.verdict(); err != nil {
 		return in.fail(err)
 	}
-	if k.file != nil && !k.passing && !k.ended {
+	if (k.file != nil || k.gathers) && !k.passing && !k.ended {
 		k.enter()
 	}
 	in.end(right, nil)
@@ -69,7 +69,13 @@ func (k *sink) enter() {
 	if isSmall {
 		k.noted = k.outline(k.mediaType, k.content.small)
 	}
-	err := retryFull(k, k.disk, 0, k.place)
+	err := error(nil)
+	if k.gathers {
+		err = retryFull(k, k.disk, k.written, k.writeGathered)
+	}
+	if err == nil {
+		err = retryFull(k, k.disk, 0, k.place)
+	}
 	if k.unasked && errors.Is(err, errNoRoom) {
 		return
 	}
@@ -113,22 +119,16 @@ func (k *sink) place() error {
 	if e, _, held := k.index.look(k.name); held && e.size == k.written {
 		return k.relabel()
 	}
-	// The meta goes first, so that a blob is never there without it.
-	if err := k.writeMeta(k.registry); err != nil {
+	if err := k.moveIn(); err != nil {
 		return err
 	}
-	path := k.name.path()
-	if err := k.disk.rename(k.tmp, path); err != nil {
-		return fmt.Errorf("moving a blob into the shard: %w", err)
-	}
-	k.dropNote()
 	used := time.Now()
 	if k.replica {
 		used = neverUsed
 	}
 	slot, ok := k.index.insert(k.name, k.registry, k.written, used, k.replica, k.disk.epoch)
 	if !ok { // the key is another blob's, or the directory was lost: the file would not count
-		k.tmp = path
+		k.tmp = k.name.path()
 		return errNoRoom
 	}
 	if k.own {
@@ -141,6 +141,37 @@ func (k *sink) place() error {
 	k.tmp, k.slot = "", slot
 	k.keep()
 	k.shard.watch.tell(k.digest, true)
+	return nil
+}
+
+// moveIn puts the blob's two files in place.
+func (k *sink) moveIn() error {
+	// The meta goes first, so that a blob is never there without it. No blob of that name is,
+	// so nobody reads the meta before it is whole.
+	raw, err := k.meta(k.registry).encode()
+	if err == nil {
+		err = k.disk.writeNew(k.name.path()+".meta", raw)
+	}
+	if err != nil {
+		return fmt.Errorf("writing a blob's meta: %w", err)
+	}
+	if err := k.disk.rename(k.tmp, k.name.path()); err != nil {
+		return fmt.Errorf("moving a blob into the shard: %w", err)
+	}
+	k.dropNote()
+	return nil
+}
+
+// writeGathered writes the gathered bytes to a file, in place of one that may not be whole.
+func (k *sink) writeGathered() (err error) {
+	if k.tmp != "" {
+		if err := k.disk.remove(k.tmp); !removedAnyhow(err) {
+			return err
+		}
+	}
+	if k.tmp, err = k.disk.writeTemp(k.content.small); err != nil {
+		return fmt.Errorf("writing a blob: %w", err)
+	}
 	return nil
 }
 

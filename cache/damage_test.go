@@ -181,7 +181,7 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	want(t, s, b)
 	n, _ := nameOf(b.digest)
 	x := s.shard.index
-	if e, _, _ := x.look(n); e.checked == 0 {
+	if _, checked := x.table.checks[x.table.slots[n.key.prefix()]]; !checked {
 		t.Fatal("a blob that was read whole does not count as checked")
 	}
 	t.Run("not within the interval", func(t *testing.T) {
@@ -192,7 +192,9 @@ func TestChunksAreCheckedAgain(t *testing.T) { //nolint:tparallel // its steps b
 	})
 	t.Run("after the interval", func(t *testing.T) {
 		x.mu.Lock()
-		x.table.entries[x.table.slots[n.key]].checked -= int64(time.Hour)
+		c := x.table.checks[x.table.slots[n.key.prefix()]]
+		c.at -= int64(time.Hour)
+		x.table.checks[x.table.slots[n.key.prefix()]] = c
 		x.mu.Unlock()
 		wantDamaged(t, s, b, 10)
 		wantGone(t, s, b)

@@ -1,6 +1,10 @@
 package cache
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
 
 // A state says whether an entry's blob is served, and what happens to its file.
 type state uint8
@@ -24,22 +28,30 @@ func (s state) held() bool { return s == idle || s == inUse || s == unread || s 
 // leaving reports whether the file is being removed.
 func (s state) leaving() bool { return s == evicted || s == expelled }
 
-// An entry is one blob of the index. It holds no pointer: see table.
+// An entry is one blob of the index. It holds no pointer, and no more than each blob needs:
+// see table.
 type entry struct {
 	key        key
 	size       int64
 	used       uint64 // the table's tick when it was last used
 	prev, next int32  // towards more and less recently used; next also links the free slots
-	share      uint16
-	long       bool // the digest is a sha512: see table.rests
-	state      state
-	manifest   bool   // its meta has a media type
-	spare      bool   // another node's to keep: it goes before what is this node's
 	last       uint32 // unix seconds when it was last used, or came
-	touched    int64  // unix seconds when its use was last noted on disk
-	id         identity
-	checked    int64 // unix nanoseconds when all chunks were right under id, 0: never
+	touched    uint32 // unix seconds when its use was last noted on disk
+	share      uint16
+	state      state
+	long       bool // the digest is a sha512: see table.rests
+	manifest   bool // its meta has a media type
+	spare      bool // another node's to keep: it goes before what is this node's
 }
+
+// A check says that all chunks of a blob were right in the file of that identity.
+type check struct {
+	id identity
+	at int64 // unix nanoseconds
+}
+
+// seconds returns unix seconds as an entry has them. A time before 1970 is no use at all.
+func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 
 // A pin represents the readers of one blob.
 type pin struct {

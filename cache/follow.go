@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -34,11 +35,18 @@ func (f *follower) Verdict(ctx context.Context) error {
 }
 
 // Rejected returns the bytes that were sent of a blob before its digest turned out
-// to be wrong, nil if they are not on disk. Keep the blob open while you read them,
+// to be wrong, nil if they are gone. Keep the blob open while you read them,
 // and send nothing from it meanwhile.
 func Rejected(b Blob) io.ReaderAt {
-	if f, ok := b.(*follower); ok && f.file != nil {
+	f, ok := b.(*follower)
+	if !ok {
+		return nil
+	}
+	if f.file != nil {
 		return f.file.os
+	}
+	if gathered := f.s.look().gathered; gathered != nil {
+		return bytes.NewReader(gathered)
 	}
 	return nil
 }

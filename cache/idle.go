@@ -65,8 +65,8 @@ func (x *index) expire(sh uint16, since time.Time, most int) []int32 {
 // time.
 func (t *table) before(sh uint16, since uint32, most int) (out []int32) {
 	for _, o := range []order{t.ordersOf(sh).spare, t.ordersOf(sh).own} {
-		for i := o.tail; i != none && len(out) < most; i = t.entries[i].prev {
-			e := &t.entries[i]
+		for i := o.tail; i != none && len(out) < most; i = t.at(i).prev {
+			e := t.at(i)
 			if e.last < since {
 				out = append(out, i)
 			} else if e.used > firstUse {

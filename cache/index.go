@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"math"
@@ -46,8 +45,8 @@ func (x *index) insert(n name, registry string, size int64, now time.Time, repli
 		st = unread
 	}
 	i := x.add(n, registry, size, now, st)
-	x.table.entries[i].spare = replica
-	x.shares.count(x.table.entries[i].share, func(s *space) { s.reserved -= size })
+	x.table.at(i).spare = replica
+	x.shares.count(x.table.at(i).share, func(s *space) { s.reserved -= size })
 	x.pins[i] = &pin{refs: 1}
 	return i, true
 }
@@ -58,11 +57,11 @@ func (x *index) insert(n name, registry string, size int64, now time.Time, repli
 func (x *index) append(f found) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, known := x.table.slots[f.name.key]; known {
+	if _, known := x.table.slots[f.name.key.prefix()]; known {
 		return
 	}
 	i := x.add(f.name, f.registry, f.size, f.used, idle)
-	x.table.entries[i].manifest = f.manifest
+	x.table.at(i).manifest = f.manifest
 	x.link(i, false)
 }
 
@@ -71,7 +70,7 @@ func (x *index) removed(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.left(i)
-	x.table.entries[i].state = gone
+	x.table.at(i).state = gone
 	x.drop(i)
 }
 
@@ -81,7 +80,7 @@ func (x *index) stuck(i int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.left(i)
-	e := &x.table.entries[i]
+	e := x.table.at(i)
 	switch {
 	case !x.table.named(i): // the directory went meanwhile, and the file with it
 		e.state = gone
@@ -110,8 +109,8 @@ func (x *index) await(k key) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.wait(removePatience, func() bool {
-		i, ok := x.table.slots[k]
-		return !ok || !x.table.entries[i].state.leaving()
+		i, ok := x.table.slots[k.prefix()]
+		return !ok || !x.table.at(i).state.leaving()
 	})
 }
 
@@ -140,7 +139,7 @@ func (x *index) acquire(n name) (int32, entry, *pin, bool) {
 	if !ok {
 		return none, entry{}, nil, false
 	}
-	e := &x.table.entries[i]
+	e := x.table.at(i)
 	if e.state == idle {
 		x.unlink(i)
 	}
@@ -162,7 +161,7 @@ func (x *index) look(n name) (e entry, share string, ok bool) {
 	if !ok {
 		return entry{}, "", false
 	}
-	e = x.table.entries[i]
+	e = *x.table.at(i)
 	return e, x.shares.all[e.share].name, true
 }
 
@@ -175,8 +174,8 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	if !ok {
 		return false, false
 	}
-	e := &x.table.entries[i]
-	e.last = uint32(now.Unix())
+	e := x.table.at(i)
+	e.last = seconds(now)
 	switch e.state {
 	case idle:
 		x.unlink(i)
@@ -200,11 +199,11 @@ func (x *index) leave(i int32, now time.Time) (note, over bool) {
 		return false, false
 	}
 	delete(x.pins, i)
-	e := &x.table.entries[i]
+	e := x.table.at(i)
 	switch st := e.state; {
 	case st.held():
 		if st == inUse {
-			e.last = uint32(now.Unix())
+			e.last = seconds(now)
 		}
 		x.link(i, st == inUse)
 		return st == inUse && x.note(i, now), x.listed && x.shares.exceeded(e.share)
@@ -222,7 +221,7 @@ func (x *index) leave(i int32, now time.Time) (note, over bool) {
 func (x *index) expel(i int32) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.table.entries[i].state.held() {
+	if !x.table.at(i).state.held() {
 		return false
 	}
 	x.remove(i, expelled)
@@ -237,7 +236,7 @@ func (x *index) clear() {
 	x.listed = true // so that drop leaves nothing behind
 	for _, i := range slices.Collect(maps.Values(x.table.slots)) {
 		x.table.unname(i)
-		switch e := &x.table.entries[i]; {
+		switch e := x.table.at(i); {
 		case e.state == absent:
 			x.table.release(i)
 		case e.state.held():
@@ -282,15 +281,15 @@ func (x *index) nameOf(i int32) name {
 func (x *index) right(i int32, id identity, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.table.entries[i].id, x.table.entries[i].checked = id, at.UnixNano()
+	x.table.checks[i] = check{id, at.UnixNano()}
 }
 
 // trusted reports whether all chunks of slot i were right under id since then.
 func (x *index) trusted(i int32, id identity, since time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e := &x.table.entries[i]
-	return e.checked != 0 && e.id == id && e.checked > since.UnixNano()
+	c, ok := x.table.checks[i]
+	return ok && c.id == id && c.at > since.UnixNano()
 }
 
 // damagedNames names the damaged blobs whose files are still there.
@@ -308,8 +307,8 @@ func (x *index) damagedNames() (all []name) {
 func (x *index) removedDamaged(n name) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if i, ok := x.table.slots[n.key]; ok && x.table.entries[i].state == damaged && x.table.name(i) == n {
-		x.table.entries[i].state = gone
+	if i, ok := x.table.slots[n.key.prefix()]; ok && x.table.at(i).state == damaged && x.table.name(i) == n {
+		x.table.at(i).state = gone
 		x.drop(i)
 	}
 }
@@ -319,22 +318,6 @@ func (x *index) removedDamaged(n name) {
 func (x *index) isDamaged(n name) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.table.slots[n.key]
-	return ok && x.table.entries[i].state == damaged && x.table.name(i) == n
-}
-
-// blobs lists the blobs, those last used first, each with the name of its share
-// as the registry.
-func (x *index) blobs() ([]name, []Held) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	slots := x.table.where(state.held)
-	slices.SortFunc(slots, func(a, b int32) int { return cmp.Compare(x.table.entries[b].used, x.table.entries[a].used) })
-	names, out := make([]name, len(slots)), make([]Held, len(slots))
-	for k, i := range slots {
-		e := &x.table.entries[i]
-		names[k] = x.table.name(i)
-		out[k] = Held{Digest: names[k].digest(), Registry: x.shares.all[e.share].name, Size: e.size}
-	}
-	return names, out
+	i, ok := x.table.slots[n.key.prefix()]
+	return ok && x.table.at(i).state == damaged && x.table.name(i) == n
 }

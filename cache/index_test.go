@@ -281,7 +281,7 @@ func TestIndexKeepsItsBoundUnderContention(t *testing.T) {
 	wg.Wait()
 	var sum int64
 	for i := range x.table.slots {
-		sum += x.table.entries[x.table.slots[i]].size
+		sum += x.table.at(x.table.slots[i]).size
 	}
 	if x.shares.total.used.bytes != sum || x.shares.total.reserved != 0 || x.shares.total.leaving.bytes != 0 || x.shares.total.pending != 0 {
 		t.Errorf("%+v, blobs %d", x.shares.total, sum)

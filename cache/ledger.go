@@ -17,11 +17,13 @@ type ledger struct {
 // vacate frees k for a blob whose file has just been put in place. It reports false
 // if another blob has k.
 func (l *ledger) vacate(k key) bool {
-	i, ok := l.table.slots[k]
+	i, ok := l.table.slots[k.prefix()]
 	if !ok {
 		return true
 	}
-	switch e := &l.table.entries[i]; {
+	switch e := l.table.at(i); {
+	case e.key != k: // another blob's, which has the same prefix
+		return false
 	case e.state.held() || e.state.leaving():
 		return false
 	case e.state == absent:
@@ -43,12 +45,12 @@ func (l *ledger) add(n name, registry string, size int64, used time.Time, st sta
 	if used.Equal(neverUsed) { // somebody asked for it when it came, and nobody knows when that was
 		last = time.Now()
 	}
-	return l.table.add(n, entry{size: size, share: sh, state: st, last: uint32(last.Unix()), touched: used.Unix()})
+	return l.table.add(n, entry{size: size, share: sh, state: st, last: seconds(last), touched: seconds(used)})
 }
 
 // link makes slot i idle, or retained.
 func (l *ledger) link(i int32, recent bool) {
-	e := &l.table.entries[i]
+	e := l.table.at(i)
 	if _, kept := l.retains[l.table.name(i)]; kept {
 		l.table.age(i, recent)
 		e.state = retained
@@ -56,6 +58,12 @@ func (l *ledger) link(i int32, recent bool) {
 	}
 	e.state = idle
 	l.table.link(i, recent)
+	l.count(i)
+}
+
+// count counts slot i, which is in the order of use by now, as idle.
+func (l *ledger) count(i int32) {
+	e := l.table.at(i)
 	l.shares.count(e.share, func(s *space) {
 		s.idle.add(loadOf(e.size))
 		if e.spare {
@@ -66,7 +74,7 @@ func (l *ledger) link(i int32, recent bool) {
 
 // unlink takes the idle slot i out of the order of use.
 func (l *ledger) unlink(i int32) {
-	e := &l.table.entries[i]
+	e := l.table.at(i)
 	l.table.unlink(i)
 	l.shares.count(e.share, func(s *space) {
 		s.idle.take(loadOf(e.size))
@@ -79,9 +87,10 @@ func (l *ledger) unlink(i int32) {
 // remove takes a blob out of the shard: it becomes evicted or expelled. Its bytes
 // count until its file is removed and its last reader has left.
 func (l *ledger) remove(i int32, to state) {
-	e := &l.table.entries[i]
+	e := l.table.at(i)
 	was := e.state
-	e.state, e.checked = to, 0
+	e.state = to
+	delete(l.table.checks, i)
 	l.shares.all[e.share].items--
 	if was == idle {
 		l.unlink(i)
@@ -98,7 +107,7 @@ func (l *ledger) leaving(e *entry) {
 
 // left says that removing a file has ended, whether it succeeded or not.
 func (l *ledger) left(i int32) {
-	if e := &l.table.entries[i]; e.state.leaving() && l.pins[i] == nil {
+	if e := l.table.at(i); e.state.leaving() && l.pins[i] == nil {
 		l.shares.count(e.share, func(s *space) { s.leaving.take(loadOf(e.size)) })
 	}
 	l.changed.fire()
@@ -106,7 +115,7 @@ func (l *ledger) left(i int32) {
 
 // drop frees the slot of a blob that is gone once it has no reader.
 func (l *ledger) drop(i int32) {
-	e := &l.table.entries[i]
+	e := l.table.at(i)
 	if e.state != gone || l.pins[i] != nil {
 		return
 	}
@@ -122,11 +131,11 @@ func (l *ledger) drop(i int32) {
 // note reports whether use was last noted on disk more than a minute ago, and
 // takes it as noted now.
 func (l *ledger) note(i int32, now time.Time) bool {
-	e := &l.table.entries[i]
-	if now.Unix()-e.touched < 60 {
+	e := l.table.at(i)
+	if now.Unix()-int64(e.touched) < 60 {
 		return false
 	}
-	e.touched = now.Unix()
+	e.touched = seconds(now)
 	return true
 }
 
@@ -135,7 +144,7 @@ func (l *ledger) note(i int32, now time.Time) bool {
 // are within its own bound, then of all.
 func (l *ledger) evict(sh uint16, n int64) (out []int32) {
 	take := func(i int32, why Cause) {
-		l.shares.all[l.table.entries[i].share].evictions[why]++
+		l.shares.all[l.table.at(i).share].evictions[why]++
 		l.remove(i, evicted)
 		out = append(out, i)
 	}

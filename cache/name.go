@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -13,6 +14,10 @@ import (
 // digest with the key of another, so a key alone does not name a blob.
 type key [32]byte
 
+// prefix is what a table finds a key by, which saves memory. Only one blob of those with a
+// prefix is in a shard. To make up another one's takes 2^64 tries.
+func (k key) prefix() uint64 { return binary.BigEndian.Uint64(k[:]) }
+
 // A name is a digest taken apart. It is only made from a valid digest, so
 // that a path built from it can't lead elsewhere.
 type name struct {
@@ -21,20 +26,17 @@ type name struct {
 	rest [32]byte
 }
 
-// nameOf takes d apart. Only sha256 and sha512 are known. It is called several times for each
-// request, so go-digest's expressions are left to what is wrong.
-func nameOf(d digest.Digest) (name, error) {
-	var n name
-	text, short := strings.CutPrefix(string(d), "sha256:")
-	if short && len(text) == 64 && unhex(n.key[:], text) {
+// nameOf takes d apart. Only sha256 and sha512 are known.
+func nameOf(d digest.Digest) (n name, err error) {
+	algorithm, encoded, _ := strings.Cut(string(d), ":")
+	switch {
+	case algorithm == "sha256" && unhex(n.key[:], encoded):
+		return n, nil
+	case algorithm == "sha512" && len(encoded) == 128 && unhex(n.key[:], encoded[:64]) && unhex(n.rest[:], encoded[64:]):
+		n.long = true
 		return n, nil
 	}
-	text, n.long = strings.CutPrefix(string(d), "sha512:")
-	if n.long && len(text) == 128 && unhex(n.key[:], text[:64]) && unhex(n.rest[:], text[64:]) {
-		return n, nil
-	}
-	err := d.Validate()
-	if err == nil {
+	if err = d.Validate(); err == nil {
 		err = digest.ErrDigestUnsupported
 	}
 	return name{}, fmt.Errorf("digest %q: %w", d, err)
@@ -50,29 +52,42 @@ func (n name) digest() digest.Digest {
 
 // path is the blob's file below the cache directory.
 func (n name) path() string {
-	d := n.digest()
-	return "blobs/" + d.Algorithm().String() + "/" + d.Encoded()[:2] + "/" + d.Encoded()
+	b := make([]byte, 0, len("blobs/sha512/xx/")+128)
+	b = append(b, "blobs/sha256/"...)
+	if n.long {
+		b = append(b[:0], "blobs/sha512/"...)
+	}
+	b = append(hex.AppendEncode(b, n.key[:1]), '/')
+	b = hex.AppendEncode(b, n.key[:])
+	if n.long {
+		b = hex.AppendEncode(b, n.rest[:])
+	}
+	return string(b)
 }
 
-// unhex decodes s, which has two digits for each byte of dst. It reports false if one is none: in a digest they are in lower case.
+// unhex decodes s into all of dst, and reports whether s is lower case hexadecimal of that
+// length.
 func unhex(dst []byte, s string) bool {
+	if len(s) != 2*len(dst) {
+		return false
+	}
 	for i := range dst {
-		hi, lo := nibbles[s[2*i]], nibbles[s[2*i+1]]
-		if hi|lo > 15 {
+		high, low := nibble(s[2*i]), nibble(s[2*i+1])
+		if high|low > 15 {
 			return false
 		}
-		dst[i] = hi<<4 | lo
+		dst[i] = high<<4 | low
 	}
 	return true
 }
 
-// nibbles are the values of hexadecimal digits in lower case, 255 for all other characters.
-var nibbles = func() (all [256]byte) {
-	for i := range all {
-		all[i] = 255
+// nibble is the value of a lower case hexadecimal digit, more than 15 for what is none.
+func nibble(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
 	}
-	for i, c := range []byte("0123456789abcdef") {
-		all[c] = byte(i)
-	}
-	return all
-}()
+	return 0xff
+}

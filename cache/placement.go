@@ -1,6 +1,11 @@
 package cache
 
-import "github.com/opencontainers/go-digest"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // HasRoomBeside reports whether size bytes of a registry have room at the moment beside what
 // is this node's to keep: a Replica of that size would be kept.
@@ -19,19 +24,19 @@ const placeBatch = 4096
 // Each keeps its place in the order of use. spare must not call the store.
 func (s *Stock) Place(spare func(registry string, d digest.Digest) bool) {
 	r := stockroom{s.shard.index}
-	var moves []move
+	var all []shift
 	for from, end := int32(0), false; !end; from += placeBatch {
 		var some []move
 		some, end = r.some(from, placeBatch)
 		for _, m := range some {
 			if is := spare(m.registry, m.name.digest()); is != m.spare {
-				m.spare = is
-				moves = append(moves, m)
+				all = append(all, shift{m.name.key.prefix(), m.used, m.slot, m.share, is})
 			}
 		}
 	}
-	if len(moves) > 0 {
-		r.move(moves)
+	slices.SortFunc(all, shift.compare)
+	for shifts := (&shifts{left: all, after: none}); len(shifts.left) > 0; {
+		r.shift(shifts)
 	}
 }
 
@@ -39,7 +44,7 @@ func (s *Stock) Place(spare func(registry string, d digest.Digest) bool) {
 func (r stockroom) own(i int32) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
-	r.x.table.entries[i].spare = false
+	r.x.table.at(i).spare = false
 }
 
 // A move is a blob in a slot, and whether it is another node's to keep.
@@ -48,71 +53,111 @@ type move struct {
 	name     name
 	registry string
 	spare    bool
+	share    uint16
+	used     uint64
 }
 
 // some lists the blobs in so many slots, and reports whether there are no more.
 func (r stockroom) some(from, most int32) (all []move, end bool) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
-	last := min(from+most, int32(len(r.x.table.entries)))
+	last := min(from+most, r.x.table.made)
 	for i := from; i < last; i++ {
-		if e := &r.x.table.entries[i]; e.state.held() && r.x.table.named(i) {
-			all = append(all, move{i, r.x.table.name(i), r.x.shares.all[e.share].name, e.spare})
+		if e := r.x.table.at(i); e.state.held() && r.x.table.named(i) {
+			all = append(all, move{i, r.x.table.name(i), r.x.shares.all[e.share].name, e.spare, e.share, e.used})
 		}
 	}
-	return all, last == int32(len(r.x.table.entries))
+	return all, last == r.x.table.made
 }
 
-// move puts blobs among those that they belong to now, if they are still in their slots.
-func (r stockroom) move(moves []move) {
+// A shift is a blob that is to be another node's to keep from now on, or no longer.
+type shift struct {
+	prefix uint64 // of the blob's key
+	used   uint64 // as in entry
+	slot   int32
+	share  uint16
+	spare  bool
+}
+
+// compare sorts shifts by the order of use that they go to, there what was used last first.
+func (a shift) compare(b shift) int {
+	spare := func(s shift) int {
+		if s.spare {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.share, b.share), cmp.Compare(spare(a), spare(b)), cmp.Compare(b.used, a.used))
+}
+
+// shifts are those that are still to be made.
+type shifts struct {
+	left  []shift
+	after int32 // where the last one went; none: nowhere yet
+}
+
+// shift makes some of the shifts, or a part of the way to the place of the next one, so that
+// others may use the index in between.
+func (r stockroom) shift(s *shifts) {
 	r.x.mu.Lock()
 	defer r.x.mu.Unlock()
-	orders := make([][]int32, len(r.x.table.orders))
-	for sh := range orders {
-		orders[sh] = r.x.table.take(uint16(sh))
-	}
-	for _, m := range moves {
-		e := &r.x.table.entries[m.slot]
-		if !e.state.held() || !r.x.table.named(m.slot) || r.x.table.name(m.slot) != m.name || e.spare == m.spare {
-			continue
+	for steps := placeBatch; len(s.left) > 0 && steps > 0; steps-- {
+		one := s.left[0]
+		e := r.x.table.at(one.slot)
+		switch {
+		case !e.state.held() || !r.x.table.named(one.slot) || e.key.prefix() != one.prefix || e.spare == one.spare: // another blob, or placed meanwhile
+		case e.state != idle:
+			e.spare = one.spare
+		default:
+			var there bool
+			if s.after, steps, there = r.x.table.seek(one, s.after, steps); !there {
+				return
+			}
+			r.x.unlink(one.slot)
+			e.spare = one.spare
+			r.x.table.put(one.slot, s.after)
+			r.x.count(one.slot)
+			s.after = one.slot
 		}
-		if e.spare = m.spare; e.state == idle {
-			r.x.shares.count(e.share, func(s *space) {
-				if m.spare {
-					s.spare.add(loadOf(e.size))
-				} else {
-					s.spare.take(loadOf(e.size))
-				}
-			})
-		}
-	}
-	for _, slots := range orders {
-		for _, i := range slots {
-			r.x.table.push(i)
-		}
+		s.left = s.left[1:]
 	}
 }
 
-// take empties a share's orders, and returns their blobs, those last used first.
-func (t *table) take(sh uint16) (slots []int32) {
-	o := t.ordersOf(sh)
-	a, b := o.own.head, o.spare.head
-	for a != none || b != none {
-		next := &a
-		if a == none || b != none && t.entries[b].used > t.entries[a].used {
-			next = &b
+// seek finds the blob after which a shift's goes in its new order of use, none if it goes
+// first. It begins at a blob, if that is one of those that go before, and takes so many steps
+// at most; there is false if that was not enough.
+func (t *table) seek(one shift, from int32, steps int) (after int32, left int, there bool) {
+	used, after := t.at(one.slot).used, none
+	if from != none {
+		if e := t.at(from); e.state == idle && e.share == one.share && e.spare == one.spare && e.used > used {
+			after = from
 		}
-		slots = append(slots, *next)
-		*next = t.entries[*next].next
 	}
-	*o = orders{order{none, none}, order{none, none}}
-	return slots
+	o := &t.ordersOf(one.share).own
+	if one.spare {
+		o = &t.ordersOf(one.share).spare
+	}
+	for ; steps > 0; steps-- {
+		next := o.head
+		if after != none {
+			next = t.at(after).next
+		}
+		if next == none || t.at(next).used < used {
+			return after, steps, true
+		}
+		after = next
+	}
+	return after, 0, false
 }
 
-// push puts slot i behind all others of its order of use.
-func (t *table) push(i int32) {
-	e, o := &t.entries[i], t.order(i)
-	e.prev, e.next = o.tail, none
-	t.join(o, e.prev, i)
-	t.join(o, i, none)
+// put puts slot i into its order of use behind another; behind none it is the first.
+func (t *table) put(i, after int32) {
+	e, o := t.at(i), t.order(i)
+	e.prev, e.next = after, o.head
+	if after != none {
+		e.next = t.at(after).next
+	}
+	next := e.next
+	t.join(o, after, i)
+	t.join(o, i, next)
 }

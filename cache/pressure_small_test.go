@@ -9,11 +9,15 @@ import (
 )
 
 // A store that holds less than pressureStep makes room on a full disk too, whatever the
-// size of its blobs and wherever the disk says that it is full.
+// size of its blobs and wherever the disk says that it is full. Room is set aside for large
+// ones only: the others are written once they have come.
 func TestSmallStoreOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 900, 20_000, 200_000} {
 		for _, fails := range []string{"allocate", "write", "create"} {
+			if fails == "allocate" && size <= smallSize {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d bytes, %s", size, fails), func(t *testing.T) {
 				t.Parallel()
 				const most = 4 // blobs that the disk has room for

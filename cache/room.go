@@ -105,7 +105,7 @@ func (r room) lack(registry string, n int64) lack {
 		return lack{}
 	}
 	if first != none {
-		l.used = r.x.table.entries[first].touched
+		l.used = int64(r.x.table.at(first).touched)
 	}
 	return l
 }

@@ -47,7 +47,7 @@ func (r *root) openFor(name string, flag uint64) (*file, error) {
 	if err := r.try("open", name); err != nil {
 		return nil, err
 	}
-	f, err := r.openAt(name, flag)
+	f, err := r.openAt(name, flag|unix.O_NONBLOCK)
 	return r.file(f, err)
 }
 
@@ -59,13 +59,30 @@ func (r *root) file(f *os.File, err error) (*file, error) {
 	return &file{f, r}, nil
 }
 
-// openAt opens an existing file without following links; an os.Root follows those
-// that stay below it. If the kernel or a sandbox does not know the call, os.Root has
-// to do.
+// openAt opens a file, or makes it if flag says so, without following links; an os.Root
+// follows those that stay below it. If the kernel or a sandbox does not know the call,
+// os.Root has to do.
 func (r *root) openAt(name string, flag uint64) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   flag | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	fd, err := r.descriptor(name, flag)
+	switch {
+	case unknown(err):
+		return r.dir.OpenFile(name, int(flag), 0o600)
+	case err != nil:
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// unknown reports whether err says that openat2 can't be used here.
+func unknown(err error) bool {
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.E2BIG)
+}
+
+// descriptor is openAt for a descriptor.
+func (r *root) descriptor(name string, flag uint64) (int, error) {
+	how := &unix.OpenHow{Flags: flag | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	if flag&unix.O_CREAT != 0 {
+		how.Mode = 0o600
 	}
 	fd, err := -1, error(nil)
 	if closed := r.conn.Control(func(dir uintptr) {
@@ -76,15 +93,23 @@ func (r *root) openAt(name string, flag uint64) (*os.File, error) {
 			}
 		}
 	}); closed != nil {
-		return nil, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
+		return -1, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
 	}
-	switch {
-	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.E2BIG):
-		return r.dir.OpenFile(name, int(flag)|unix.O_NONBLOCK, 0)
-	case err != nil:
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return fd, nil
+}
+
+// inside calls do with a descriptor of the directory that a file lies in, and the file's
+// name there. So a call names one directory instead of walking to it, as os.Root does.
+func (r *root) inside(name string, do func(dir int, base string) error) error {
+	dir, err := r.descriptor(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	err = do(dir, path.Base(name))
+	return errors.Join(err, unix.Close(dir))
 }
 
 // openToAppend opens a file for appending, and makes it if it is not there.
@@ -99,7 +124,7 @@ func (r *root) openToAppend(name string) (*file, error) {
 	}
 	made, err := r.dir.OpenFile(name, os.O_CREATE|os.O_EXCL|flag, 0o600)
 	if errors.Is(err, fs.ErrExist) { // another made it just now
-		made, err = r.openAt(name, flag)
+		made, err = r.openAt(name, flag|unix.O_NONBLOCK)
 	}
 	return r.file(made, err)
 }
@@ -152,12 +177,17 @@ func (r *root) exists(name string) bool {
 // temp creates a file in tmp under a name of its own.
 func (r *root) temp() (f *file, name string, err error) {
 	name = fmt.Sprintf("tmp/%016x", rand.Uint64())
-	if err := r.try("create", name); err != nil {
-		return nil, "", err
-	}
-	made, err := r.dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	f, err = r.file(made, err)
+	f, err = r.create(name)
 	return f, name, err
+}
+
+// create creates a file that is not there.
+func (r *root) create(name string) (*file, error) {
+	if err := r.try("create", name); err != nil {
+		return nil, err
+	}
+	made, err := r.openAt(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR)
+	return r.file(made, err)
 }
 
 // mkdir makes a directory, closed to others, in place of whatever else has its
@@ -183,28 +213,77 @@ func (r *root) rename(from, to string) error {
 	if err := r.try("rename", to); err != nil {
 		return err
 	}
-	if st, err := r.dir.Lstat(path.Dir(to)); err != nil || !st.IsDir() { // a link does not count
-		if err := r.mkdir(path.Dir(to)); err != nil {
-			return err
+	err := r.move(from, to)
+	if missing(err) {
+		if err = r.mkdir(path.Dir(to)); err == nil {
+			err = r.move(from, to)
 		}
 	}
-	return r.dir.Rename(from, to)
+	return err
+}
+
+// missing reports whether err says that a directory is not there; a link or a file does
+// not count as one.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// move renames a file.
+func (r *root) move(from, to string) error {
+	err := r.inside(to, func(dir int, base string) error {
+		return r.inside(from, func(at int, name string) error {
+			if err := unix.Renameat(at, name, dir, base); err != nil {
+				return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+			}
+			return nil
+		})
+	})
+	if unknown(err) {
+		return r.dir.Rename(from, to)
+	}
+	return err
 }
 
 // writeFile puts a small file in place whole, or not at all.
 func (r *root) writeFile(name string, content []byte) error {
-	f, tmp, err := r.temp()
-	if err != nil {
-		return err
-	}
-	err = errors.Join(f.write(content, 0), f.closeWritten())
+	tmp, err := r.writeTemp(content)
 	if err == nil {
 		err = r.rename(tmp, name)
 	}
-	if err != nil {
+	if err != nil && tmp != "" {
 		return errors.Join(err, r.remove(tmp))
 	}
-	return nil
+	return err
+}
+
+// writeTemp writes a file in tmp under a name of its own. A name that comes with an error
+// is that of a file which the caller removes.
+func (r *root) writeTemp(content []byte) (name string, err error) {
+	f, name, err := r.temp()
+	if err != nil {
+		return "", err
+	}
+	return name, errors.Join(f.write(content, 0), f.closeWritten())
+}
+
+// writeNew writes a file under its name at once, in place of any other. Nobody else may
+// use the name meanwhile, and after an error or a crash any part of the file may be there.
+func (r *root) writeNew(name string, content []byte) error {
+	f, err := r.create(name)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		if err = r.removeAll(name); err == nil {
+			f, err = r.create(name)
+		}
+	case missing(err):
+		if err = r.mkdir(path.Dir(name)); err == nil {
+			f, err = r.create(name)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.write(content, 0), f.closeWritten())
 }
 
 // appendTo adds b to the end of a small file in one write call.
@@ -228,10 +307,14 @@ func (r *root) remove(name string) error {
 	if err := r.try("remove", name); err != nil {
 		return err
 	}
-	if err := r.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := r.inside(name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
+		err = r.dir.Remove(name) // a directory, a link on the way, or openat2 is not known
 	}
-	return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeAll deletes a file, or a directory with all that is in it.

@@ -162,9 +162,9 @@ func (x *rotten) served(b sample) {
 	}
 	i := x.s.shard.index
 	i.mu.Lock()
-	e := &i.table.entries[i.table.slots[n.key]]
-	trusted := e.checked != 0
-	e.checked = 0
+	slot := i.table.slots[n.key.prefix()]
+	_, trusted := i.table.checks[slot]
+	delete(i.table.checks, slot)
 	i.mu.Unlock()
 	if !trusted {
 		x.t.Fatalf("wrong bytes of %s that had not been checked", b.digest)

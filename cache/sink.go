@@ -26,6 +26,7 @@ type sink struct {
 	noted   []byte // the outline of what came; nil: none
 	size    int64  // -1: not known
 	written int64
+	gathers bool // it is small: its bytes are in memory until they are right
 	passing bool // no bytes go to the file any more
 	ended   bool
 	stored  bool
@@ -60,13 +61,14 @@ func (k *sink) begin(n int64) int64 {
 	if n < 0 && k.progress.size > 0 {
 		n = k.progress.size
 	}
+	k.gathers = n >= 0 && n <= smallSize && k.file == nil
 	k.openFile(max(n, 0))
 	k.size, k.content.large = n, n > smallSize
 	return n
 }
 
-// openFile reserves n bytes and creates the file. If it can't, the ingest passes
-// through memory.
+// openFile reserves n bytes and creates the file, if one is needed by now. If it can't, the
+// ingest passes through memory.
 func (k *sink) openFile(n int64) {
 	d := k.dir.inUse()
 	if d == nil {
@@ -88,6 +90,10 @@ func (k *sink) openFile(n int64) {
 		return
 	}
 	k.disk, k.reserved = d, n
+	if k.gathers {
+		k.readers.gather(nil)
+		return
+	}
 	k.progress.next = k.written + partStep
 	err := retryFull(k, d, n-k.written, func() error { return k.create(n) })
 	if err != nil {
@@ -140,7 +146,7 @@ func (k *sink) pass(err error) {
 		k.dir.note(err)
 		k.log.Warn("disk failed: blob is served without being cached", "digest", k.digest.String(), "error", err)
 	}
-	k.passing = true
+	k.passing, k.gathers = true, false
 	k.readers.pass()
 	if k.reserved <= k.written {
 		return
@@ -155,7 +161,7 @@ func (k *sink) pass(err error) {
 // write takes the next bytes, and returns how many it took. Followers can read a block
 // while the next waits for place in the window.
 func (k *sink) write(p []byte) (n int, err error) {
-	if !k.passing {
+	if !k.passing && !k.gathers {
 		k.toFile(p)
 	}
 	if !k.passing {
@@ -176,6 +182,9 @@ func (k *sink) write(p []byte) (n int, err error) {
 func (k *sink) take(p []byte) {
 	k.content.write(p)
 	k.written += int64(len(p))
+	if k.gathers {
+		k.readers.gather(k.content.small)
+	}
 	k.readers.came(len(p))
 	if k.written >= k.progress.next && k.resumable() {
 		if err := k.note(); err != nil {

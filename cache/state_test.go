@@ -13,11 +13,11 @@ import (
 func stateOf(x *index, n name) state {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.table.slots[n.key]
+	i, ok := x.table.slots[n.key.prefix()]
 	if !ok {
 		return free
 	}
-	return x.table.entries[i].state
+	return x.table.at(i).state
 }
 
 // wantState fails the test unless the entry of n is in that state, and so many

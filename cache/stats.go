@@ -1,6 +1,10 @@
 package cache
 
-import "github.com/opencontainers/go-digest"
+import (
+	"math"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Stats are figures of one registry's share.
 type Stats struct {
@@ -70,11 +74,18 @@ type Held struct {
 }
 
 // Blobs lists the blobs that the index knows by now, those last used first. It
-// may read the disk.
-func (s *Store) Blobs() []Held {
-	names, out := s.shard.index.blobs()
+// may read the disk. What comes or goes meanwhile may be listed or not.
+func (s *Store) Blobs() []Held { return s.Newest(math.MaxInt) }
+
+// Newest is Blobs for at most so many, those last used. It needs room for those alone.
+func (s *Store) Newest(most int) []Held {
+	r := stockroom{s.shard.index}
+	uses := r.uses()
+	out := r.held(uses[:min(len(uses), most)])
 	for i := range out {
-		out[i].Registry = s.shard.opener.origin(names[i], out[i].Registry)
+		if n, err := nameOf(out[i].Digest); err == nil { // it was made of a name
+			out[i].Registry = s.shard.opener.origin(n, out[i].Registry)
+		}
 	}
 	return out
 }

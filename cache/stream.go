@@ -43,6 +43,13 @@ func (s *stream) readFrom(src *source, n int64) {
 	s.source, s.written, s.onDisk = src, n, n
 }
 
+// gather says that these are the bytes so far, which stay in memory. They do not change.
+func (s *stream) gather(bytes []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gathers, s.gathered = true, bytes
+}
+
 // begin tells the size, -1 if it is not known.
 func (s *stream) begin(size int64) {
 	s.mu.Lock()
@@ -55,7 +62,7 @@ func (s *stream) begin(size int64) {
 func (s *stream) pass() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passing, s.window.base = true, s.onDisk
+	s.passing, s.gathers, s.window.base = true, false, s.onDisk
 }
 
 // came tells the followers of n bytes more.
@@ -232,6 +239,10 @@ func (s *stream) next(ctx context.Context, m *mark, off, end int64, linger time.
 // piece returns the bytes at off: all that the file holds up to limit, or one block
 // of the window.
 func (s *stream) piece(m *mark, off, limit int64) (piece, error) {
+	if n := int64(len(s.gathered)); off < n {
+		n = min(limit, n)
+		return piece{n: n - off, bytes: s.gathered[off:n]}, nil
+	}
 	if off < s.onDisk {
 		return piece{n: min(limit, s.onDisk) - off, source: s.source}, nil
 	}

@@ -19,9 +19,12 @@ type view struct {
 	onDisk  int64   // how many of the bytes written are in the file
 	source  *source // the file; nil: there is none
 	passing bool    // no bytes go to the file any more
-	verdict verdict
-	err     error // why it failed
-	stored  bool  // the shard has the blob
+	gathers bool    // the bytes stay in memory until they are right, and go to a file then
+	// gathered are the bytes so far of what gathers.
+	gathered []byte
+	verdict  verdict
+	err      error // why it failed
+	stored   bool  // the shard has the blob
 }
 
 // A source is the file that holds the first bytes of an ingest.
@@ -99,5 +102,5 @@ func (v view) sendable() int64 {
 // keeping reports whether the shard has the blob, or will have it as far as can be
 // seen now.
 func (v view) keeping() bool {
-	return v.stored || v.verdict == arriving && v.source != nil && !v.passing
+	return v.stored || v.verdict == arriving && (v.source != nil || v.gathers) && !v.passing
 }
