@@ -7,7 +7,15 @@ import (
 )
 
 // What happens to a cluster. Each of these returns when it is over, and all that was
-// pulled meanwhile.
+// pulled meanwhile. Which nodes it happens to, and who pulls what when, is drawn by the
+// seed: nodes that hold something, so that it matters in a large cluster too.
+
+// The numbers of draws (World.pick).
+const (
+	warming   = 1_000_000 // and the blob's number
+	loading   = 2_000_000 // and the pull's
+	happening = 3_000_000 // and the event's
+)
 
 // Herd makes clients of all nodes ask for each of that many blobs at once, which no node has.
 func (w *World) Herd(blobs, clients int) error {
@@ -25,14 +33,14 @@ func (w *World) Herd(blobs, clients int) error {
 	return nil
 }
 
-// Warm pulls each blob once, by any node.
+// Warm pulls each blob once, by any node, and waits until second copies are made.
 func (w *World) Warm() error {
 	for blob := range w.cfg.Blobs {
-		w.pull(w.any(w.rand), blob)
+		w.pull(w.pick(w.ready(), warming+blob), blob)
 		<-time.After(20 * time.Millisecond)
 	}
 	w.Await()
-	return nil
+	return w.AwaitCopies(2 * time.Minute)
 }
 
 // load is how many blobs clients pull in a second while something happens.
@@ -44,12 +52,12 @@ func (w *World) under(happen func() error) error {
 	draw := rand.New(rand.NewPCG(w.cfg.Seed, 4))
 	go func() {
 		defer close(over)
-		for {
+		for number := loading; ; number++ {
 			select {
 			case <-done:
 				return
 			case <-time.After(time.Second / load):
-				if h := w.any(draw); h != nil {
+				if h := w.pick(w.ready(), number); h != nil {
 					w.pull(h, w.registry.popular(draw))
 				}
 			}
@@ -62,25 +70,34 @@ func (w *World) under(happen func() error) error {
 	return err
 }
 
-// All pulls each blob by each of the nodes, at most ten of them.
+// All pulls each blob by each of the nodes, at most ten of them, or three of many.
 func (w *World) All(by []*Host) {
+	each := min(len(by), 10)
+	if len(by) > 100 {
+		each = 3
+	}
 	for blob := range w.cfg.Blobs {
-		for i := range min(len(by), 10) {
-			w.pull(by[(blob+i)%len(by)], blob)
+		for i := range each {
+			w.pull(by[(blob*each+i)%len(by)], blob)
 		}
 		<-time.After(100 * time.Millisecond)
 	}
 	w.Await()
 }
 
+// waves is in how many steps a cluster grows at most.
+const waves = 25
+
 // Join makes the cluster grow to that many nodes under load, and then pulls all by the new
 // ones.
 func (w *World) Join(to int) error {
 	before := len(w.all())
 	err := w.under(func() error {
-		for len(w.all()) < to {
-			if err := w.begin(); err != nil {
-				return err
+		for step := 1 + (to-before)/waves; len(w.all()) < to; {
+			for range min(step, to-len(w.all())) {
+				if err := w.begin(); err != nil {
+					return err
+				}
 			}
 			<-time.After(time.Second)
 		}
@@ -93,7 +110,7 @@ func (w *World) Join(to int) error {
 // Leave makes one node leave in order under load, and then pulls all by others.
 func (w *World) Leave() error {
 	err := w.under(func() error {
-		err := w.any(w.rand).leave()
+		err := w.pick(w.holders(), happening).leave()
 		return errors.Join(err, w.AwaitWhole(time.Minute))
 	})
 	w.All(w.ready())
@@ -104,7 +121,7 @@ func (w *World) Leave() error {
 // has lost its place.
 func (w *World) Kill() error {
 	err := w.under(func() error {
-		err := w.any(w.rand).kill()
+		err := w.pick(w.holders(), happening).kill()
 		<-time.After(20 * time.Second)
 		return err
 	})
@@ -117,7 +134,19 @@ func (w *World) Kill() error {
 // Roll restarts one node after the other under load, at most so many, and then pulls all.
 func (w *World) Roll(most int) error {
 	err := w.under(func() error {
-		for _, h := range w.Living()[:min(most, len(w.Living()))] {
+		before := map[*Host]bool{}
+		for i := range min(most, len(w.Living())) {
+			var left []*Host
+			for _, h := range w.holders() {
+				if !before[h] {
+					left = append(left, h)
+				}
+			}
+			h := w.pick(left, happening+i)
+			if h == nil {
+				break
+			}
+			before[h] = true
 			if err := h.restart(3 * time.Second); err != nil {
 				return err
 			}
@@ -132,21 +161,62 @@ func (w *World) Roll(most int) error {
 	return err
 }
 
-// Chaos makes that many random events happen under load: a node joins, leaves, restarts,
-// or is killed and comes back with its disk. Then all is pulled.
-func (w *World) Chaos(events int) error {
+// An Event is something that happens to a node.
+type Event int
+
+// What may happen to a node.
+const (
+	Joins    Event = iota
+	Leaves         // in order
+	Restarts       // in order, with its disk
+	Crashes        // and comes back with its disk
+)
+
+// A Moment is one event of many.
+type Moment struct {
+	What Event
+	Down time.Duration // how long a node that crashes stays away
+	Gap  time.Duration // until the next event
+}
+
+// Moments draws what happens to a cluster of n nodes. It depends on the seed alone.
+func Moments(seed uint64, n, events int) (all []Moment) {
+	draw := rand.New(rand.NewPCG(seed, 1))
+	for now := n; len(all) < events; {
+		m := Moment{What: Event(draw.IntN(4)), Down: time.Duration(1+draw.IntN(20)) * time.Second, Gap: time.Duration(500+draw.IntN(6000)) * time.Millisecond}
+		switch most, least := n*13/10+1, max(2, n*7/10); {
+		case m.What == Joins && now >= most:
+			m.What = Leaves
+		case m.What == Leaves && now <= least:
+			m.What = Joins
+		}
+		switch m.What {
+		case Joins:
+			now++
+		case Leaves:
+			now--
+		case Restarts, Crashes:
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// Chaos makes random events happen under load: a node joins, leaves, restarts, or is
+// killed and comes back with its disk. Then all is pulled.
+func (w *World) Chaos(moments []Moment) error {
 	err := w.under(func() error {
-		coming := make(chan error, events)
-		for range events {
-			if h := w.any(w.rand); h == nil {
-				coming <- nil
+		coming := make(chan error, len(moments))
+		for i, m := range moments {
+			if h := w.pick(w.holders(), happening+i); m.What == Joins || h != nil {
+				w.happen(h, m, coming)
 			} else {
-				w.event(h, coming)
+				coming <- nil
 			}
-			<-time.After(time.Duration(500+w.rand.IntN(6000)) * time.Millisecond)
+			<-time.After(m.Gap)
 		}
 		var errs []error
-		for range events {
+		for range moments {
 			errs = append(errs, <-coming)
 		}
 		began := time.Now()
@@ -158,21 +228,19 @@ func (w *World) Chaos(events int) error {
 	return err
 }
 
-// event makes something happen, to h unless a node joins. It sends what came of it to over.
-func (w *World) event(h *Host, over chan<- error) {
-	ready := len(w.ready())
-	switch what := w.rand.IntN(4); {
-	case what == 0 && ready < w.cfg.Nodes*13/10+1, ready <= max(2, w.cfg.Nodes*7/10):
+// happen makes something happen, to h unless a node joins. It sends what came of it to over.
+func (w *World) happen(h *Host, m Moment, over chan<- error) {
+	switch m.What {
+	case Joins:
 		over <- w.begin()
-	case what <= 1:
+	case Leaves:
 		go func() { over <- h.leave() }()
-	case what == 2:
+	case Restarts:
 		go func() { over <- h.restart(3 * time.Second) }()
-	default:
-		down := time.Duration(1+w.rand.IntN(20)) * time.Second
+	case Crashes:
 		err := h.kill()
 		go func() {
-			<-time.After(down)
+			<-time.After(m.Down)
 			over <- errors.Join(err, h.start())
 		}()
 	}

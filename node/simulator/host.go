@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,9 +126,10 @@ func (h *Host) seeds() string {
 
 // config is the node's config.
 func (h *Host) config() (*config.Config, error) {
-	text := fmt.Sprintf("default_registry: %s\ndefaults: {cache_dir: %q, cache_max_size: 10g}\nregistries: {%s: {}}\n"+
+	bound := cmp.Or(h.world.cfg.Bound, 10<<30)
+	text := fmt.Sprintf("default_registry: %s\ndefaults: {cache_dir: %q, cache_max_size: %d}\nregistries: {%s: {}}\n"+
 		"cluster: {name: node-%d, bind_addr: %q, peer_addr: %q, peer_tls: false, secret: a secret of the simulator, seeds: [%s]}\n",
-		registryHost, h.dir, registryHost, h.i, h.ip+gossipPort, h.ip+peersPort, h.seeds())
+		registryHost, h.dir, bound, registryHost, h.i, h.ip+gossipPort, h.ip+peersPort, h.seeds())
 	return config.Parse("simulator.yaml", []byte(text), nil)
 }
 
@@ -241,4 +243,14 @@ func (n *running) given() (sum int64) {
 		sum += c.ToPeersBytes.Load()
 	}
 	return sum
+}
+
+// directory is how many bytes the node's directory of who holds what takes, if it has one.
+// This is the place to plug it in.
+func directory(n *running) (bytes int64, ok bool) {
+	d, ok := any(n.cluster).(interface{ DirectoryBytes() int64 })
+	if !ok {
+		return 0, false
+	}
+	return d.DirectoryBytes(), true
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,8 +16,8 @@ import (
 
 const (
 	registryHost = "registry.example.com"
-	// registryRate is what the registry sends in a second for each request: 400 Mb/s.
-	registryRate = 50_000_000 / Scale
+	// registryRate is how many bytes the registry sends in a second for each request: 400 Mb/s.
+	registryRate = 50_000_000
 	// registryTime is until it begins to answer.
 	registryTime = 40 * time.Millisecond
 	// leastBlob and mostBlob bound the blobs' sizes, in bytes that stand for Scale each.
@@ -31,8 +32,9 @@ type blob struct {
 
 // A Registry is where all blobs come from. It counts what it sends.
 type Registry struct {
-	world *World
-	blobs []blob
+	world  *World
+	blobs  []blob
+	opened atomic.Int64 // requests
 
 	mu    sync.Mutex // guards the fields below; never held during I/O
 	index map[digest.Digest]int
@@ -46,7 +48,10 @@ func newRegistry(w *World) *Registry {
 	source := rand.NewChaCha8([32]byte{byte(w.cfg.Seed), byte(w.cfg.Seed >> 8)})
 	for i := range w.cfg.Blobs {
 		size := int(math.Exp(draw.NormFloat64()*1.2) * (16 << 10))
-		content := make([]byte, min(max(size, leastBlob), mostBlob))
+		if size = min(max(size, leastBlob), mostBlob); w.cfg.Size > 0 {
+			size = w.cfg.Size
+		}
+		content := make([]byte, size)
 		_, _ = source.Read(content) // it never fails
 		d := digest.FromBytes(content)
 		r.index[d] = i
@@ -57,6 +62,7 @@ func newRegistry(w *World) *Registry {
 
 // Open implements oci.Upstream.
 func (r *Registry) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
+	r.opened.Add(1)
 	i, held := r.index[ref.Digest], false
 	for _, h := range r.world.Living() {
 		held = held || h.holds(ref.Digest)
@@ -88,7 +94,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n := copy(p[:min(len(p), 4<<10)], b.rest)
 	select {
-	case <-time.After(time.Duration(float64(n) / registryRate * float64(time.Second))):
+	case <-time.After(time.Duration(float64(n) * b.registry.world.cfg.scale() / registryRate * float64(time.Second))):
 	case <-b.ctx.Done():
 		return 0, context.Cause(b.ctx)
 	}

@@ -5,13 +5,14 @@
 // gossip, the ring, routing, the peers' protocol over HTTP, flights, grants and shards on
 // disk. The network between them is memnet's, and the registry counts what it sends. For
 // more nodes than gossip can be run for, memnet's Oracle stands for memberlist; all above
-// it is real. To keep bytes few, each stands for [Scale] bytes.
+// it is real. To keep bytes few, each stands for [Scale] bytes,
+// unless the Config says otherwise.
 //
 // A [Spread] is another matter: one layer of gigabytes on its way to all nodes, over links
 // that are shared fairly, as a fluid. Only the decisions are the product's there.
 //
 // Start with simulator.go (a cluster), then host.go (a node), registry.go, events.go (what
-// happens to a cluster), fluid.go (links) and spread.go.
+// happens to a cluster), trials.go (what else is asked of it), fluid.go (links) and spread.go.
 package simulator
 
 import (
@@ -21,34 +22,46 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
+	"oci-proxy/node/cluster"
 	"oci-proxy/node/membership/memnet"
 	"oci-proxy/ring"
 )
 
-// Scale is how many bytes a byte stands for in a World.
+// Scale is how many bytes a byte stands for in most Worlds.
 const Scale = 1 << 10
 
 // bandwidth is what a node of a World can send in a second: 10 Gb/s.
-const bandwidth = 1_250_000_000 / Scale
+const bandwidth = 1_250_000_000
 
 // Config says what a World is made of.
 type Config struct {
 	Seed   uint64
 	Nodes  int
 	Blobs  int    // that the registry has
+	Size   int    // of each blob, in bytes; 0: they differ
+	Bound  int64  // of a node's disk, in bytes; 0: none that matters
+	True   bool   // each byte stands for itself
 	Dir    string // for the nodes' disks
 	Oracle bool   // stands for gossip
 	Many   int    // as cluster.Seams.Many
 }
 
+// scale is how many bytes a byte stands for.
+func (c *Config) scale() float64 {
+	if c.True {
+		return 1
+	}
+	return Scale
+}
+
 // A World is a cluster and its registry. It belongs to one bubble. End it.
 type World struct {
 	cfg      Config
-	rand     *rand.Rand // of events; only the goroutine that makes them uses it
 	net      *memnet.Network
 	oracle   *memnet.Oracle // nil: real gossip
 	registry *Registry
@@ -58,17 +71,17 @@ type World struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	hosts  []*Host    // all that there ever were
 	last   *ring.Ring
-	rings  map[string]*ring.Ring // by their members
-	failed []error               // pulls
-	done   int                   // pulls
-	asks   map[string]int        // requests between nodes, by kind
-	given  int64                 // bytes of blobs that nodes which have stopped sent to others
+	rings  map[uint64][]*ring.Ring // by a sum of their members
+	failed []error                 // pulls
+	done   int                     // pulls
+	asks   map[string]int          // requests between nodes, by kind
+	given  int64                   // bytes of blobs that nodes which have stopped sent to others
 }
 
 // New makes a cluster, and returns when each node knows all.
 func New(cfg Config) (*World, error) {
-	w := &World{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), net: memnet.New(cfg.Seed), rings: map[string]*ring.Ring{}, asks: map[string]int{}}
-	w.net.Bound(bandwidth)
+	w := &World{cfg: cfg, net: memnet.New(cfg.Seed), rings: map[uint64][]*ring.Ring{}, asks: map[string]int{}}
+	w.net.Bound(int64(bandwidth / cfg.scale()))
 	w.registry = newRegistry(w)
 	if cfg.Oracle {
 		w.oracle = memnet.NewOracle(w.net)
@@ -143,13 +156,18 @@ func (w *World) whole() bool {
 
 // ringOf is (*ring.Ring).Next for nodes that share the rings that they build.
 func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
-	var key strings.Builder
-	for _, m := range members {
-		fmt.Fprintf(&key, "%v ", m)
+	if len(members) == 1 {
+		return ring.New(members) // each node begins with its own
 	}
+	key := sum(members)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := w.rings[key.String()]
+	var r *ring.Ring
+	for _, one := range w.rings[key] {
+		if slices.Equal(one.Members(), members) {
+			r = one
+		}
+	}
 	if r == nil {
 		var err error
 		if w.last == nil {
@@ -160,12 +178,20 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 		if err != nil {
 			return nil, err
 		}
-		w.rings[key.String()], w.last = r, r
+		w.rings[key], w.last = append(w.rings[key], r), r
 	}
 	if r.Hash() == old.Hash() {
 		return old, nil
 	}
 	return r, nil
+}
+
+// sum tells sets of members apart, most of them.
+func sum(members []ring.Member) (all uint64) {
+	for _, m := range members {
+		all += xxhash.Sum64String(m.ID) * uint64(m.Weight+m.Size)
+	}
+	return all
 }
 
 // pull makes a client pull a blob through a node. If that node fails the client, it goes
@@ -202,13 +228,47 @@ func (w *World) ready() []*Host {
 // Await waits until no client pulls.
 func (w *World) Await() { w.pulls.Wait() }
 
-// any draws a node that clients are sent to, nil if there is none.
-func (w *World) any(draw *rand.Rand) *Host {
-	ready := w.ready()
-	if len(ready) == 0 {
-		return nil
+// pick draws one of the nodes, nil if there is none: the one that draws the lowest lot. So
+// that one of them is missing changes no other draw. Each draw has a number.
+func (w *World) pick(among []*Host, number int) (best *Host) {
+	lowest := uint64(0)
+	for _, h := range among {
+		if lot := rand.NewPCG(w.cfg.Seed<<32+uint64(number), uint64(h.i)).Uint64(); best == nil || lot < lowest {
+			best, lowest = h, lot
+		}
 	}
-	return ready[draw.IntN(len(ready))]
+	return best
+}
+
+// holders are the nodes that clients are sent to and that hold some blob: what becomes of
+// others says nothing. If none does, they are all.
+func (w *World) holders() []*Host {
+	all := w.ready()
+	some := slices.DeleteFunc(slices.Clone(all), func(h *Host) bool {
+		return !slices.ContainsFunc(w.registry.blobs, func(b blob) bool { return h.holds(b.ref.Digest) })
+	})
+	if len(some) == 0 {
+		return all
+	}
+	return some
+}
+
+// AwaitCopies waits until no node has a blob that may need a second copy.
+func (w *World) AwaitCopies(within time.Duration) error {
+	for began := time.Now(); ; {
+		<-time.After(time.Second)
+		waiting := int64(0)
+		for _, h := range w.Living() {
+			waiting += cluster.CopiesOf(h.node.Load().cluster).Waiting
+		}
+		switch {
+		case waiting == 0:
+			<-time.After(5 * time.Second) // those that are on their way
+			return nil
+		case time.Since(began) > within:
+			return fmt.Errorf("%d blobs wait for second copies after %v", waiting, within)
+		}
+	}
 }
 
 // End kills all nodes, and waits until nothing of them runs.
@@ -268,4 +328,15 @@ func (w *World) Traffic() Traffic {
 	}
 	t.Words -= t.Given
 	return t
+}
+
+// Directory returns how many bytes a node's directory of holders takes in the middle, and
+// whether there is one.
+func (w *World) Directory() (bytes int64, ok bool) {
+	living := w.Living()
+	for _, h := range living {
+		n, is := directory(h.node.Load())
+		bytes, ok = bytes+n, ok || is
+	}
+	return bytes / int64(max(1, len(living))), ok
 }

@@ -35,6 +35,7 @@ type Network struct {
 	packets bool               // false: only streams arrive
 	rate    int64              // bytes a second that a host's streams can send, 0: no bound
 	free    map[netip.Addr]time.Time
+	starved Turn // of all hosts
 	sent    map[netip.AddrPort]Sent
 }
 
@@ -97,6 +98,40 @@ func (n *Network) Bound(rate int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.rate = rate
+}
+
+// A Turn is when a starved host runs: for On, once each Each. Each host has its own moment for
+// that. Without Each it always runs.
+type Turn struct{ On, Each time.Duration }
+
+// Starve makes all hosts send and read in their turn only, as on a machine with too many
+// programs. Timers of the programs are not held up.
+func (n *Network) Starve(t Turn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.starved = t
+}
+
+// runs returns when the host runs next, from t on. The caller holds n.mu.
+func (n *Network) runs(host netip.Addr, t time.Time) time.Time {
+	each := uint64(n.starved.Each)
+	if each == 0 {
+		return t
+	}
+	b := host.As16()
+	in := (uint64(t.UnixNano()) + mix(n.seed^binary.BigEndian.Uint64(b[8:]))) % each
+	if in < uint64(n.starved.On) {
+		return t
+	}
+	return t.Add(time.Duration(each - in))
+}
+
+// carry returns when what a host sends at t leaves it, and sets the link's latency to when
+// the other host reads it. The caller holds n.mu.
+func (n *Network) carry(l *link, from, to netip.AddrPort, t time.Time) (left time.Time) {
+	left = n.runs(from.Addr(), t)
+	l.latency = n.runs(to.Addr(), left.Add(l.latency)).Sub(left)
+	return left
 }
 
 // Sent returns what the hosts at an address, "ip:port", have sent so far.
@@ -174,7 +209,9 @@ func (n *Network) send(from, to netip.AddrPort, size int) (l link, left time.Tim
 		left = left.Add(time.Duration(float64(size) / float64(n.rate) * float64(time.Second)))
 		n.free[from.Addr()] = left
 	}
-	return n.link(from, to), left
+	l = n.link(from, to)
+	left = n.carry(&l, from, to, left)
+	return l, left
 }
 
 // forStream returns the link for a stream.
@@ -192,7 +229,17 @@ func (n *Network) forPacket(from, to netip.AddrPort, size int) (l link, arrives 
 	s.Packets, s.PacketBytes = s.Packets+1, s.PacketBytes+int64(size)
 	n.sent[from] = s
 	l = n.link(from, to)
+	now := time.Now()
+	l.latency += n.carry(&l, from, to, now).Sub(now)
 	return l, l.to != nil && l.open && n.packets && n.rand.Float64() >= n.loss
+}
+
+// count counts what a host has sent.
+func (n *Network) count(from netip.AddrPort, what Sent) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.sent[from]
+	n.sent[from] = Sent{s.Packets + what.Packets, s.PacketBytes + what.PacketBytes, s.StreamBytes + what.StreamBytes}
 }
 
 // leave removes the host from the network, unless another one has replaced it.

@@ -16,7 +16,7 @@ import (
 // An Oracle stands for memberlist where there are so many nodes that its packets would
 // take too long to simulate. It knows all nodes, and calls each one's delegates as
 // memberlist does, after delays as they were measured of memberlist with this
-// program's settings. It belongs to the bubble that it is made in.
+// program's settings. It counts as sent what memberlist would send. It belongs to the bubble that it is made in.
 type Oracle struct {
 	net *Network
 
@@ -88,6 +88,16 @@ const (
 	exchange    = 10 * time.Second       // between push/pulls; beyond 32 nodes they are rarer
 )
 
+// The bytes, see Oracle.
+const (
+	probeBytes   = 120 // of a ping or an answer
+	newsBytes    = 50  // of a change, beside the name and what the node says of itself
+	packetBytes  = 30  // of a packet around its changes
+	recordBytes  = 70  // of a node in a push/pull, beside the same two
+	probePeriod  = time.Second
+	probePackets = 2 // that a node sends in that time: its ping, and the answer to another's
+)
+
 // found is how long it takes to find a node dead among n.
 func found(n int) time.Duration {
 	return time.Duration((1.7 + 4*max(1, math.Log10(float64(n)))) * float64(time.Second))
@@ -131,6 +141,9 @@ func (one *Oracled) run() {
 		case <-one.done:
 			return
 		}
+		one.oracle.net.count(one.at, Sent{
+			Packets: probePackets * int64(d/probePeriod), PacketBytes: probePackets * probeBytes * int64(d/probePeriod),
+		})
 		one.miss()
 		if other := one.oracle.some(one); other != nil {
 			one.exchange(other, false)
@@ -205,6 +218,7 @@ func (one *Oracled) hear(n news) {
 		return
 	}
 	one.known[n.node.Name] = n
+	one.retell(&n)
 	switch events := one.settings.Events; {
 	case n.gone:
 		events.NotifyLeave(&n.node)
@@ -213,6 +227,12 @@ func (one *Oracled) hear(n news) {
 	default:
 		events.NotifyJoin(&n.node)
 	}
+}
+
+// retell counts that the node tells others of news, as often as memberlist does.
+func (one *Oracled) retell(n *news) {
+	times := int64(one.settings.RetransmitMult) * int64(math.Ceil(math.Log10(float64(len(one.known)+1))))
+	one.oracle.net.count(one.at, Sent{Packets: times, PacketBytes: times * int64(packetBytes+newsBytes+len(n.node.Name)+len(n.node.Meta))})
 }
 
 // spread tells all other nodes, each after its own delay.
@@ -263,11 +283,21 @@ func (one *Oracled) exchange(other *Oracled, join bool) {
 		one.hear(n)
 	}
 	a, b := one.settings.Delegate.LocalState(join), other.settings.Delegate.LocalState(join)
+	one.oracle.net.count(one.at, Sent{StreamBytes: int64(len(a)) + records(mine)})
+	one.oracle.net.count(other.at, Sent{StreamBytes: int64(len(b)) + records(theirs)})
 	other.settings.Delegate.MergeRemoteState(a, join)
 	one.settings.Delegate.MergeRemoteState(b, join)
 	if join {
 		one.spread(one.latest(), spreadLeast, spreadMost)
 	}
+}
+
+// records is how many bytes nodes take in a push/pull.
+func records(all []news) (sum int64) {
+	for i := range all {
+		sum += int64(recordBytes + len(all[i].node.Name) + len(all[i].node.Meta))
+	}
+	return sum
 }
 
 // latest is what the node says of itself now.
