@@ -135,6 +135,22 @@ func TestMeshOnceWhenNodesJoin(t *testing.T) {
 	w.wantOnce()
 }
 
+// A node that has just started is asked before it knows the others: by clients, and by members
+// that know it already.
+func TestMeshOnceWhenNodesAreAskedAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	w := newOnceTally(c, 6)
+	w.fresh(30)
+	for range 2 {
+		w.all(c.join())
+	}
+	c.stop(0)
+	c.start(0)
+	w.all(0)
+	w.wantOnce()
+}
+
 func TestMeshOnceWhenAllRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
