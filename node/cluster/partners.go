@@ -31,8 +31,8 @@ func (p *partners) note(d digest.Digest, id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, known := p.of[key]; !known && len(p.of) >= maxPartners {
-		for any := range p.of {
-			delete(p.of, any)
+		for one := range p.of {
+			delete(p.of, one)
 			break
 		}
 	}
