@@ -89,7 +89,7 @@ func (t *Trial) spaced(ctx context.Context) (took time.Duration, paired bool) {
 		if !paired {
 			paired, took = t.single() == 0, time.Since(began)
 		}
-		pause(ctx, min(200*time.Millisecond, time.Until(next)))
+		pause(ctx, min(pick(t, 250*time.Millisecond, time.Second), time.Until(next))) // a look reads all folders
 	}
 	return took, paired
 }

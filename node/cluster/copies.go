@@ -255,7 +255,7 @@ func (c *copies) see(ctx context.Context, b cache.Held, busy time.Duration, yiel
 func (c *copies) paired(d digest.Digest, id string) {
 	c.partners.note(d, id)
 	if m, known := c.members.Member(id); !known || !stays(&m) || !c.client.Healthy(id) {
-		c.partners.forget(d)
+		c.partners.note(d, "")
 	}
 }
 

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"oci-proxy/cache"
 	"oci-proxy/node/membership"
+	"oci-proxy/ring"
 	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/peer"
 	"oci-proxy/transfer/wait"
@@ -89,7 +91,8 @@ func (c *copies) mind(ctx context.Context) {
 	}
 }
 
-// lost has all blobs looked at of which no other holder is known now that these are lost.
+// lost has all blobs looked at of which no other holder is known now that these are lost:
+// first those that one of them held, or owned.
 func (c *copies) lost(ctx context.Context, ids []string) {
 	if len(ids) == 0 || c.delay > 0 && wait.For(ctx, c.delay) != nil {
 		return
@@ -100,19 +103,37 @@ func (c *copies) lost(ctx context.Context, ids []string) {
 	if !c.on.Load() {
 		return
 	}
-	var alone []cache.Held
+	var alone, perhaps []cache.Held
 	for _, shard := range c.shards() {
 		if !isListed(ctx, shard) {
 			continue // it is looked at once the ring has settled
 		}
 		for _, b := range shard.Blobs() {
-			if !c.partners.has(b.Digest) {
+			switch held, lost := c.partners.has(b.Digest); {
+			case held:
+			case lost || c.owned(b.Digest.String(), ids):
 				alone = append(alone, b)
+			default:
+				perhaps = append(perhaps, b)
 			}
 		}
 	}
-	c.log.Debug("members lost: what this node may hold alone is looked at", "members", len(ids), "blobs", len(alone))
-	c.waiting.hurry(alone)
+	c.log.Debug("members lost: what this node may hold alone is looked at", "members", len(ids), "blobs", len(alone)+len(perhaps))
+	c.waiting.hurry(append(alone, perhaps...))
+}
+
+// owned reports whether one of the members is or was just now an owner of what key names.
+func (c *copies) owned(key string, ids []string) bool {
+	v := c.members.View()
+	for _, r := range append([]*ring.Ring{v.Ring}, v.Former[:min(1, len(v.Former))]...) {
+		owners, n := r.Owners(key)
+		for _, o := range owners[:n] {
+			if slices.Contains(ids, o.ID) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // rescue sees at once to what may lie on this node alone. It does not wait for clients: the

@@ -18,7 +18,7 @@ type partners struct {
 	seed maphash.Seed
 
 	mu sync.Mutex        // guards the field below
-	of map[uint64]string // the member's id, by a hash of the digest
+	of map[uint64]string // the member's id, by a hash of the digest; "": it was lost
 }
 
 func newPartners() *partners {
@@ -31,38 +31,31 @@ func (p *partners) note(d digest.Digest, id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, known := p.of[key]; !known && len(p.of) >= maxPartners {
-		for any := range p.of {
-			delete(p.of, any)
+		for one := range p.of {
+			delete(p.of, one)
 			break
 		}
 	}
 	p.of[key] = id
 }
 
-// has reports whether another member is known to hold the blob.
-func (p *partners) has(d digest.Digest) bool {
+// has reports whether another member is known to hold the blob, and if not, whether one is
+// known that did and was lost.
+func (p *partners) has(d digest.Digest) (held, lost bool) {
 	key := maphash.String(p.seed, d.String())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, known := p.of[key]
-	return known
+	id, known := p.of[key]
+	return id != "", known && id == ""
 }
 
-// forget forgets who holds the blob.
-func (p *partners) forget(d digest.Digest) {
-	key := maphash.String(p.seed, d.String())
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.of, key)
-}
-
-// lose forgets the member.
+// lose notes that the member is lost.
 func (p *partners) lose(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, one := range p.of {
 		if one == id {
-			delete(p.of, key)
+			p.of[key] = ""
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"oci-proxy/transfer/oci"
 )
 
-func TestPartnersAreForgottenWithTheirMember(t *testing.T) {
+func TestPartnersAreLostWithTheirMember(t *testing.T) {
 	t.Parallel()
 	p := newPartners()
 	p.note(blobNamed(0).Digest, "a")
@@ -16,14 +16,10 @@ func TestPartnersAreForgottenWithTheirMember(t *testing.T) {
 	p.note(blobNamed(2).Digest, "a")
 	p.note(blobNamed(2).Digest, "b") // it was found elsewhere
 	p.lose("a")
-	for i, want := range []bool{false, true, true} {
-		if p.has(blobNamed(i).Digest) != want {
-			t.Errorf("blob %d", i)
+	for i, want := range [][2]bool{{false, true}, {true, false}, {true, false}, {false, false}} {
+		if held, lost := p.has(blobNamed(i).Digest); held != want[0] || lost != want[1] {
+			t.Errorf("blob %d: held %v, lost %v", i, held, lost)
 		}
-	}
-	p.forget(blobNamed(1).Digest)
-	if p.has(blobNamed(1).Digest) {
-		t.Error("it is not forgotten")
 	}
 }
 
@@ -34,7 +30,10 @@ func TestPartnersAreBounded(t *testing.T) {
 	for i := range maxPartners + 100 {
 		p.note(blobNamed(i).Digest, "a")
 	}
-	if n := len(p.of); n != maxPartners || !p.has(blobNamed(maxPartners+99).Digest) {
+	if held, _ := p.has(blobNamed(maxPartners + 99).Digest); !held {
+		t.Error("the last one is not remembered")
+	}
+	if n := len(p.of); n != maxPartners {
 		t.Errorf("%d are remembered", n)
 	}
 }
