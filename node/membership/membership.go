@@ -92,6 +92,7 @@ type Membership struct {
 	reach   *reach
 	gossip  *sessions
 	rumours *rumours
+	vigils  *vigils
 	formers *formers
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
 
@@ -178,6 +179,7 @@ func prepare(cfg Config) (*Membership, error) {
 	m.roster = newRoster(who, cfg.Grace)
 	m.twins, m.reach = newTwins(m), newReach(m)
 	m.rumours = newRumours(m)
+	m.vigils = newVigils(m)
 	m.formers = new(formers)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
@@ -224,6 +226,7 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	m.tasks.Go(m.keep)
 	m.tasks.Go(func() { m.twins.run(m.ctx) })
 	m.tasks.Go(func() { m.reach.run(m.ctx) })
+	m.tasks.Go(func() { m.vigils.run(m.ctx) })
 	return nil
 }
 
