@@ -129,10 +129,19 @@ func (n *network) alive(id string) bool {
 	return ok && m.Alive()
 }
 
-// member is what the peers' protocol has to know of a member.
+// member is what the peers' protocol has to know of a member that can be asked.
 func (n *network) member(id string) (peer.Member, bool) {
+	if !n.alive(id) {
+		return peer.Member{}, false
+	}
+	return n.known(id)
+}
+
+// known is what the peers' protocol has to know of a member that asks. One that is down, as
+// far as gossip knows, lives if it can ask.
+func (n *network) known(id string) (peer.Member, bool) {
 	m, ok := n.members.Member(id)
-	if !ok || !m.Alive() {
+	if !ok {
 		return peer.Member{}, false
 	}
 	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
@@ -153,7 +162,7 @@ func (n *network) key(m *membership.Member) int {
 
 // serve answers other members from now on. It completes cfg.
 func (n *network) serve(cfg peer.ServerConfig) {
-	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(n.id, *n.secrets.Load()), n.member, n.log
+	cfg.Nonce, cfg.Keys, cfg.Member, cfg.Log = n.self().Nonce, membership.PeerKeys(n.id, *n.secrets.Load()), n.known, n.log
 	s := peer.NewServer(cfg)
 	n.server.Store(s)
 	n.http = s.HTTP(n.tls)

@@ -34,8 +34,11 @@ func (r *roster) absent(now time.Time) []absentee {
 	defer r.mu.Unlock()
 	var all []absentee
 	for id := range r.boots {
-		if b := r.best(id, now); id != r.self && b != nil && !b.member.alive {
+		if b := r.best(id, now); id != r.self && b != nil && (!b.member.alive || b.late) {
 			left := max(b.until.Sub(now), 0)
+			if b.member.alive {
+				left = r.grace // memberlist tells a newcomer as little of it as of those that are down
+			}
 			all = append(all, absentee{json.RawMessage(b.member.meta), b.member.Gossip, left.Milliseconds()})
 		}
 	}

@@ -106,12 +106,10 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 // NotifyUpdate does what NotifyJoin does.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
-// NotifyLeave notes the member as lost.
+// NotifyLeave notes the member as lost, or keeps a vigil for it.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	if d.current() && d.m.roster.lost(n.Name) {
-		// Who has missed that it drains would take it for dead.
-		id, epoch := untitle(n.Name)
-		d.m.rumours.spread(departure{ID: id, Epoch: epoch, Left: true, Said: true})
+	if d.current() {
+		d.m.vigils.found(n.Name)
 	}
 }
 

@@ -93,6 +93,7 @@ type Membership struct {
 	reach   *reach
 	gossip  *sessions
 	rumours *rumours
+	vigils  *vigils
 	formers *formers
 	rings   *ringsKeeper                                        // keep's
 	next    func(*ring.Ring, []ring.Member) (*ring.Ring, error) // (*ring.Ring).Next, except in tests of many nodes
@@ -186,6 +187,7 @@ func prepare(cfg Config) (*Membership, error) {
 		m.log.Warn("rings before not read: this node learns of them from the others", "error", err)
 	}
 	m.formers.hear(kept, now)
+	m.vigils = newVigils(m)
 	m.bridge.misplaced = m.reach.misplaced
 	return m, m.describe(who)
 }
@@ -232,6 +234,7 @@ func (m *Membership) start(next func(*ring.Ring, []ring.Member) (*ring.Ring, err
 	m.tasks.Go(m.keep)
 	m.tasks.Go(func() { m.twins.run(m.ctx) })
 	m.tasks.Go(func() { m.reach.run(m.ctx) })
+	m.tasks.Go(func() { m.vigils.run(m.ctx) })
 	return nil
 }
 

@@ -17,10 +17,11 @@ type boot struct {
 	first  time.Time // when it was first heard of
 	since  time.Time // when it was first seen alive, or lost
 	until  time.Time // when it loses its place, once it is lost
+	late   bool      // it is alive to us, though gossip has found it dead: see vigil.go
 }
 
 func (b *boot) lose(now time.Time, grace time.Duration) {
-	b.member.alive, b.since, b.until = false, now, now.Add(grace)
+	b.member.alive, b.late, b.since, b.until = false, false, now, now.Add(grace)
 	if b.member.State == Draining {
 		b.until = now // it left for good
 	}

@@ -30,8 +30,11 @@ const (
 	leaveTime    = 2 * time.Second // how long a good-bye may take
 
 	// Members that are lost.
-	defaultGrace = 120 * time.Second // how long a member that is down keeps its place in the ring
-	remember     = 24 * time.Hour    // how long the address of a member that is down is tried
+	lateFor      = 8 * time.Second        // how long one counts as alive that was found dead and takes connections
+	firstKnock   = 100 * time.Millisecond // between two tries of whether it does; doubles
+	knockTime    = 2 * time.Second        // how long that may take
+	defaultGrace = 120 * time.Second      // how long a member that is down keeps its place in the ring
+	remember     = 24 * time.Hour         // how long the address of a member that is down is tried
 
 	// The views.
 	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news

@@ -29,11 +29,12 @@ type health struct {
 }
 
 // fail notes a failure and reports whether the peer is in quarantine from now on.
-// slow means that the link's speed failed. A ping tells nothing about that, so the
-// quarantine is the longest at once.
-func (h *health) fail(grave, slow bool) bool {
+// A ping tells nothing about a link's speed, so if that failed the quarantine is the
+// longest at once.
+func (h *health) fail(grave bool, err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.lied = h.lied || errors.Is(err, mesh.ErrLies)
 	if h.quarantined {
 		return false
 	}
@@ -51,7 +52,7 @@ func (h *health) fail(grave, slow bool) bool {
 		h.quarantine = 0 // it was well for a while: it starts anew
 	}
 	h.longer()
-	if slow {
+	if errors.Is(err, mesh.ErrCrawls) {
 		h.quarantine = lastQuarantine
 	}
 	return true
@@ -73,13 +74,6 @@ func (h *health) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.quarantined, h.silent, h.lied, h.back = false, false, false, time.Now()
-}
-
-// lie notes that the peer, which is put in quarantine for it, sent what cannot be true.
-func (h *health) lie() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lied = true
 }
 
 // lies reports whether the peer is in quarantine since it sent what cannot be true.
@@ -136,10 +130,7 @@ func isGrave(err error) bool {
 // strike notes that the link's peer failed with err. The failure that puts it in
 // quarantine also begins the pings.
 func (c *Client) strike(l *link, grave bool, err error) {
-	if errors.Is(err, mesh.ErrLies) {
-		l.health.lie()
-	}
-	if l.life.Err() != nil || !l.health.fail(grave, errors.Is(err, mesh.ErrCrawls)) {
+	if l.life.Err() != nil || !l.health.fail(grave, err) {
 		return // a link that was given up tells nothing about the peer as it is now
 	}
 	c.log.Warn("peer quarantined until it answers a ping", "peer", c.member.name(l.member.ID), "error", err)

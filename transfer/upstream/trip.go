@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"oci-proxy/transfer/wait"
 )
 
 // A trip is what is known of one round trip. Its context carries it to the dialer,
@@ -105,8 +107,8 @@ func (n *network) send(req *http.Request, t *trip) (*http.Response, error) {
 // exchange is send for a place that is not known to be silent.
 func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	var limit *time.Timer
-	limit = time.AfterFunc(time.Hour, func() {
+	var limit *wait.Limit // in which a node that hardly gets a processor notices its connection
+	limit = wait.NewLimit(func() {
 		if !t.waits.Load() { // the connection came while this began
 			return
 		}
@@ -116,7 +118,6 @@ func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 		}
 		cancel(errUnreached)
 	})
-	limit.Stop() // until a connection is needed
 	t.gone, t.tries = ctx.Done(), n.home.insecure && n.home.isOwn(req.URL)
 	resp, err := n.over(req.URL).RoundTrip(req.WithContext(n.trace(ctx, t, limit)))
 	if err == nil {
@@ -179,7 +180,7 @@ func undialled(err error) bool {
 
 // trace returns ctx with t in it. limit ends the request unless there is a connection
 // in time.
-func (n *network) trace(ctx context.Context, t *trip, limit *time.Timer) context.Context {
+func (n *network) trace(ctx context.Context, t *trip, limit *wait.Limit) context.Context {
 	least, again := glance/10, false // an idle connection is there at once
 	end := time.Now().Add(n.outages.patience(t.place, n.patience))
 	ctx = context.WithValue(ctx, tripKey{}, t)

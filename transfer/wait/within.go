@@ -21,10 +21,7 @@ const (
 func Within(ctx context.Context, d time.Duration, cause error) (_ context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
-		until, steps := time.Now().Add(longest*d), time.Duration(naps)
-		if d < shortWait {
-			steps = 1
-		}
+		until, steps := time.Now().Add(longest*d), time.Duration(stepsOf(d))
 		for i := time.Duration(0); i < steps && time.Now().Before(until); i++ {
 			if For(ctx, d/steps) != nil {
 				return
