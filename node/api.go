@@ -42,7 +42,6 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	noteOperator(r, a.gate.Knows(r, who))
 	if r.URL.Path == "/v2" || r.URL.Path == "/v2/" {
 		a.ping(w)
 		return
@@ -58,6 +57,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		a.markKept(w, req, err)
+		noteOperator(r, a.gate.Knows(r, who))
 		fail(w, r, a.gate, req.Resource, err)
 	}
 }
@@ -76,7 +76,6 @@ const notListed = "this proxy serves only the registries in its config (whitelis
 // pull answers a request that is understood, in its turn. An error means that
 // nothing has been written.
 func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who gate.Client) error {
-	noteRequest(r, &req)
 	if req.NS != "" {
 		w.Header().Set("OCI-Namespace", req.Registry)
 	}
@@ -98,7 +97,9 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 		return err
 	}
 	defer end()
-	return a.answer(w, r.WithContext(oci.Caller{Client: who.String(), Request: oci.CallerOf(r.Context()).Request, User: user}.Into(r.Context())), req)
+	caller := &recordOf(r).caller
+	caller.Client, caller.User = who.String(), user
+	return a.answer(w, r, req)
 }
 
 // userOf is for whom a client pulls, as access rules know people.

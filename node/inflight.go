@@ -58,7 +58,10 @@ func (one *answering) row() live.Pull {
 	row.Waiters = 1
 	if way := one.way.Load(); way != nil {
 		row.Source, row.Host = source(way), way.Host
-		row.Done, row.Total = one.sent(), one.size.Load()
+		row.Total = one.size.Load()
+		if one.sent != nil {
+			row.Done = one.sent.Sent()
+		}
 	}
 	return row
 }

@@ -29,19 +29,18 @@ type answering struct {
 	request oci.Request
 	body    bool // of its answer is sent: it is no HEAD
 	began   time.Time
-	sent    func() int64                   // bytes of the answer's body
+	sent    *wire.Paced                    // tells the bytes of the answer's body; nil: nobody does
 	size    atomic.Int64                   // of the body, -1 as long as nobody knows
 	way     atomic.Pointer[oci.Provenance] // nil before anything came
 }
 
 // newAnswering returns what can be told of a request, which w answers.
 func newAnswering(w http.ResponseWriter, r *http.Request, req oci.Request) *answering {
-	one := &answering{request: req, body: r.Method == http.MethodGet, began: time.Now(), sent: func() int64 { return 0 }}
+	rec := recordOf(r)
+	one := &answering{request: req, body: r.Method == http.MethodGet, began: time.Now()}
 	one.size.Store(-1)
-	if paced, ok := w.(*wire.Paced); ok {
-		one.sent = paced.Sent
-	}
-	recordOf(r).answering = one
+	one.sent, _ = w.(*wire.Paced)
+	rec.ref, rec.kind, rec.answering = &one.request.Ref, pullKind(&req), one
 	return one
 }
 

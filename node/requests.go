@@ -31,7 +31,7 @@ type record struct {
 	err      error
 	operator bool // the client may know what the network inside is like
 	who      gate.Visitor
-	id       string
+	caller   oci.Caller     // the request's id is in it from the start, for whom it is once that is known
 	trace    string         // that a pull is recorded as, "" for none
 	action   string         // what an operator asks for that changes something, "" for nothing
 	queued   *time.Duration // how long it waited for its turn, nil if it took none
@@ -73,12 +73,6 @@ func noteSize(r *http.Request, size int64) {
 	}
 }
 
-// noteRequest notes what a pull asks for.
-func noteRequest(r *http.Request, req *oci.Request) {
-	rec := recordOf(r)
-	rec.ref, rec.kind = &req.Ref, pullKind(req)
-}
-
 // A requestLog writes one line for each request: what people ask at night, but
 // neither a query string, which may be signed, nor a header beside User-Agent.
 type requestLog struct {
@@ -94,10 +88,10 @@ type requestLog struct {
 func (l requestLog) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &record{id: l.id(r)}
-		ctx := gate.WithVisitor(oci.Caller{Request: rec.id}.Into(r.Context()), &rec.who)
+		rec := &record{caller: oci.Caller{Request: l.id(r)}}
+		ctx := gate.WithVisitor(oci.WithCaller(r.Context(), &rec.caller), &rec.who)
 		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
-		w.Header()[gate.RequestIDHeader] = []string{rec.id}
+		w.Header()[gate.RequestIDHeader] = []string{rec.caller.Request}
 		paced := wire.Pace(w, r, pieceTime)
 		defer func() {
 			fault := recover()
@@ -167,7 +161,7 @@ func (l requestLog) attrs(r *http.Request, rec *record, w *wire.Paced, start tim
 	if rec.action != "" {
 		out = append(out, slog.String("action", rec.action))
 	}
-	out = append(out, slog.String("request_id", rec.id))
+	out = append(out, slog.String("request_id", rec.caller.Request))
 	if rec.trace != "" {
 		out = append(out, slog.String("trace_id", rec.trace))
 	}

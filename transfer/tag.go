@@ -192,9 +192,9 @@ func (t *tags) check(ctx context.Context, q question) (meaning, error) {
 }
 
 // remember notes that the tag means a manifest that is verified. A stale answer of
-// another node is not noted: nobody checked it.
+// another node is not noted: nobody checked it. Of all who asked at the time one does it.
 func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.Found {
-	if told.Stale == nil {
+	if told.Stale == nil && !q.knows(found.Digest, told.At) {
 		t.note(q, oci.Descriptor{Digest: found.Digest, MediaType: found.MediaType, Size: found.Size}, told.At)
 		if told.Host == "" { // this node asked the registry
 			t.words.relay.tell(q.asked(), found.Digest.String())
@@ -202,6 +202,13 @@ func (t *tags) remember(q question, found *oci.Found, told oci.Provenance) *oci.
 		}
 	}
 	return found
+}
+
+// knows reports whether it is noted already that the tag meant that digest at that time, and the
+// registry vouches for nothing by it.
+func (q question) knows(d digest.Digest, at time.Time) bool {
+	now, known := q.Shard.Tag(q.key)
+	return known && now.Digest == d && now.Checked.Equal(at) && !q.Private
 }
 
 // note notes what the tag means by the question's Accept list, as the registry said at

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -133,10 +135,12 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 		}
 		s.holds[asks[0]] = true
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- s.profile(ctx, b.For, filepath.Join(b.Profile, r.name+".pprof")) }()
 	before := s.cpu()
 	out, err := r.send(ctx, s.Addr, asks, b.For)
 	out.cpu, out.memory = s.cpu()-before, s.memory()
-	return out, err
+	return out, errors.Join(err, <-profiled)
 }
 
 // cell is the median of a column, and that of its ratios to base.

@@ -39,6 +39,7 @@ type Setting struct {
 	Folder  string        // for everything that is written
 	Rounds  int           // how often each server is measured
 	For     time.Duration // how long, where a row does not say how much it asks for
+	Profile string        // folder for CPU profiles of the program, "" for none
 }
 
 // run carries out the command line.
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&s.Folder, "folder", "", "folder for caches and logs, which must exist")
 	flags.IntVar(&s.Rounds, "rounds", 5, "how often each server is measured")
 	flags.DurationVar(&s.For, "for", time.Second, "how long each time")
+	flags.StringVar(&s.Profile, "profile", "", "folder for CPU profiles of the program, one for each row (they cost a little)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

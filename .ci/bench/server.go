@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +22,7 @@ type Server struct {
 	idle, last float64 // memory in bytes
 
 	cmd   *exec.Cmd
+	pprof string          // host:port, "" for none
 	holds map[string]bool // paths that it has answered
 }
 
@@ -27,6 +31,7 @@ type kind struct {
 	config  string // a template: $FOLDER, $PORT, $REGISTRY, $USER
 	file    string // its name
 	command func(program, file string) []string
+	pprof   bool // it takes -pprof
 }
 
 // nginxConfig is nginx's, for both of its kinds.
@@ -61,13 +66,13 @@ registries:
 func nginx(http string) kind {
 	return kind{strings.Replace(nginxConfig, "$HTTP", http, 1), "nginx.conf", func(_, file string) []string {
 		return []string{"nginx", "-p", filepath.Dir(file), "-c", file}
-	}}
+	}, false}
 }
 
 func node(bound string) kind {
 	return kind{strings.Replace(nodeConfig, "$BOUND", bound, 1), "config.yaml", func(program, file string) []string {
 		return []string{program, "serve", "-c", file}
-	}}
+	}, true}
 }
 
 // kinds are the servers that rows can name.
@@ -112,6 +117,13 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	}
 	defer out.Close()
 	args := append([]string{"-c", "0"}, k.command(b.Program, file)...)
+	s := &Server{Addr: addr, holds: map[string]bool{}}
+	if k.pprof && b.Profile != "" {
+		if s.pprof, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+		args = append(args, "-pprof", s.pprof)
+	}
 	cmd := exec.CommandContext(ctx, "taskset", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
@@ -120,7 +132,7 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	s := &Server{Addr: addr, cmd: cmd, holds: map[string]bool{}}
+	s.cmd = cmd
 	if err := s.ready(ctx); err != nil {
 		log, _ := os.ReadFile(out.Name())
 		s.stop()
@@ -215,4 +227,25 @@ func (s *Server) memory() float64 {
 		}
 	}
 	return s.last
+}
+
+// profile writes a profile of the time that follows into a file, if the server gives one.
+func (s *Server) profile(ctx context.Context, d time.Duration, file string) error {
+	if s.pprof == "" {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", s.pprof, math.Ceil(d.Seconds())), http.NoBody)
+	if err != nil {
+		return fmt.Errorf("asking for a profile: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("reading a profile: %w", err)
+	}
+	return os.WriteFile(file, all, 0o600)
 }

@@ -120,8 +120,9 @@ func (a *access) failed(r *http.Request, from netip.Prefix, user string) verdict
 // puller is who a pull's client is. ok is whether it is let in; v is its login's
 // verdict otherwise.
 func (a *access) puller(r *http.Request) (who Client, v verdict, ok bool) {
-	who = Client{from: Network(a.addresses.of(r))}
-	free := a.anonymous(r)
+	from := a.addresses.of(r)
+	who = Client{from: Network(from)}
+	free := within(a.nologin, from)
 	if free && !a.byUser {
 		who.unsure = r.Header.Get("Authorization") != ""
 		return who, v, true
@@ -130,9 +131,6 @@ func (a *access) puller(r *http.Request) (who Client, v verdict, ok bool) {
 	who.user = v.user
 	return who, v, v.ok || free && !v.busy // one whose login is wrong pulls as one without
 }
-
-// anonymous reports whether the client may pull without a login.
-func (a *access) anonymous(r *http.Request) bool { return within(a.nologin, a.addresses.of(r)) }
 
 // refuse asks for a login. It does so in the same way on every path: docker
 // decides by /v2/ alone whether to log in, containerd by the path it wants. An

@@ -25,4 +25,7 @@ func (c Client) User() string { return c.user }
 func (c Client) Unsure() bool { return c.unsure }
 
 // String names the client for those who only tell one from the other.
-func (c Client) String() string { return c.from.String() + " " + c.user }
+func (c Client) String() string {
+	var space [64]byte
+	return string(append(append(c.from.AppendTo(space[:0]), ' '), c.user...))
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
-	"net/netip"
 
 	"oci-proxy/transfer/oci"
 )
@@ -37,9 +36,8 @@ const RequestIDHeader = "X-Request-Id"
 // RequestID returns the id of a request: the one that a proxy in trusted_proxies gave it, or a
 // new one. Anybody else could make requests look like one another.
 func (g *Gate) RequestID(r *http.Request) string {
-	given := r.Header.Values(RequestIDHeader)
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err == nil && len(given) == 1 && oci.IsRequestID(given[0]) && within(g.access().addresses.trusted, from.Addr().Unmap()) {
+	given := r.Header[RequestIDHeader]
+	if len(given) == 1 && oci.IsRequestID(given[0]) && g.FromBalancer(r) {
 		return given[0]
 	}
 	return rand.Text()

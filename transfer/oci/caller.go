@@ -15,7 +15,11 @@ type Caller struct {
 type callerKey struct{}
 
 // Into returns ctx for what is done for c.
-func (c Caller) Into(ctx context.Context) context.Context {
+func (c Caller) Into(ctx context.Context) context.Context { return WithCaller(ctx, &c) }
+
+// WithCaller is Into for a Caller of whom not all is known yet. It may be changed until somebody
+// else is given the context.
+func WithCaller(ctx context.Context, c *Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
@@ -27,8 +31,10 @@ func (c Caller) As(u User) Caller {
 
 // CallerOf returns for whom ctx does something.
 func CallerOf(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
+	if c, ok := ctx.Value(callerKey{}).(*Caller); ok {
+		return *c
+	}
+	return Caller{}
 }
 
 // maxRequestID bounds the id of a request in bytes.
