@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -134,6 +135,44 @@ func benchmarkPut(b *testing.B, opts Options) {
 			b.Fatal("not stored")
 		}
 	}
+}
+
+// BenchmarkStart opens a store that holds many small blobs, and waits until it is listed. It
+// reports the processor's time and the memory for each blob.
+func BenchmarkStart(b *testing.B) {
+	const blobs = 20_000
+	dir := b.TempDir()
+	s := start(b, dir, Options{})
+	content := newSample(1, 100).content
+	for i := range uint64(blobs) {
+		binary.BigEndian.PutUint64(content, i)
+		keep(b, s, sample{content, digest.FromBytes(content)})
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	s = nil
+	from := inUse()
+	defer reportCPU(b)()
+	for b.Loop() {
+		s = Open(dir, Options{})
+		if err := s.Listed(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(inUse()-from)/blobs, "B/blob")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blobs, "ns/blob")
 }
 
 // reportCPU reports the processor's time for each round once the function that it returns is

@@ -14,6 +14,7 @@ const (
 	idle                  // in the shard, and nobody reads it: it can be evicted
 	inUse                 // in the shard, and read
 	retained              // in the shard, nobody reads it, and it is never evicted
+	unranked              // in the shard, found by the listing, which has not put it into the order of use yet
 	unread                // in the shard, a replica that is open only since it came in: evicted first
 	evicted               // not served; its file is being removed to make room
 	expelled              // not served; its file is being removed because it is damaged
@@ -23,7 +24,9 @@ const (
 )
 
 // held reports whether the shard serves the blob.
-func (s state) held() bool { return s == idle || s == inUse || s == unread || s == retained }
+func (s state) held() bool {
+	return s == idle || s == inUse || s == unread || s == retained || s == unranked
+}
 
 // leaving reports whether the file is being removed.
 func (s state) leaving() bool { return s == evicted || s == expelled }

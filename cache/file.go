@@ -31,21 +31,7 @@ var errForeign = errors.New("belongs to another user")
 // identify returns the file's identity, and when it was last used. It fails if the
 // file is not a regular one, or not ours.
 func (f *file) identify() (id identity, used time.Time, err error) {
-	if err := f.root.try("stat", f.os.Name()); err != nil {
-		return id, used, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.os.Fd()), &st); err != nil {
-		return id, used, f.failed("stat", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return id, used, f.failed("stat", errors.ErrUnsupported)
-	}
-	if st.Uid != f.root.owner {
-		return id, used, f.failed("stat", errForeign)
-	}
-	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
-	return id, time.Unix(st.Atim.Unix()), nil
+	return f.root.identify(int(f.os.Fd()), f.os.Name())
 }
 
 // failed says which call failed on the file.

@@ -65,6 +65,31 @@ func (x *index) append(f found) {
 	x.link(i, false)
 }
 
+// discover is append for the listing, which puts the blob into the order of use later: see
+// rank. It returns the blob's slot, none if it is not added.
+func (x *index) discover(f found) int32 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, known := x.table.slots[f.name.key.prefix()]; known {
+		return none
+	}
+	i := x.add(f.name, f.registry, f.size, f.used, unranked)
+	x.table.at(i).manifest = f.manifest
+	return i
+}
+
+// rank puts blobs that were discovered behind all others in the order of use, one after the
+// other.
+func (x *index) rank(slots []use) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, one := range slots {
+		if x.table.at(one.slot).state == unranked { // else it was used meanwhile, or is gone
+			x.link(one.slot, false)
+		}
+	}
+}
+
 // removed says that the file of an evicted or expelled blob is gone.
 func (x *index) removed(i int32) {
 	x.mu.Lock()
@@ -143,7 +168,7 @@ func (x *index) acquire(n name) (int32, entry, *pin, bool) {
 	if e.state == idle {
 		x.unlink(i)
 	}
-	if e.state == idle || e.state == retained {
+	if e.state == idle || e.state == retained || e.state == unranked {
 		x.pins[i] = &pin{}
 	}
 	e.state = inUse
@@ -179,6 +204,8 @@ func (x *index) use(n name, now time.Time) (held, note bool) {
 	switch e.state {
 	case idle:
 		x.unlink(i)
+		x.link(i, true)
+	case unranked:
 		x.link(i, true)
 	case retained:
 		x.table.age(i, true)

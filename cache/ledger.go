@@ -95,7 +95,7 @@ func (l *ledger) remove(i int32, to state) {
 	if was == idle {
 		l.unlink(i)
 	}
-	if was == idle || was == retained { // else its readers decide when its bytes are free
+	if was == idle || was == retained || was == unranked { // else its readers decide when its bytes are free
 		l.leaving(e)
 	}
 }

@@ -1,9 +1,13 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -92,69 +96,79 @@ type lister struct {
 	commits *turns[key]
 	// outlined is as in Options.
 	outlined func(Label)
+	found    int // blobs so far
 }
 
 // list puts the disk's blobs into the index, in the order of their last use, and
 // returns how many it found. It fails if it may have missed one.
 func (l *lister) list(ctx context.Context) (int, error) {
-	var all []found
+	var all []use
 	var errs []error
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		blobs, err := l.listAlgorithm(ctx, alg)
 		all, errs = append(all, blobs...), append(errs, err)
 	}
-	slices.SortStableFunc(all, func(a, b found) int { return b.used.Compare(a.used) })
-	for _, f := range all {
-		l.index.append(f)
+	slices.SortStableFunc(all, func(a, b use) int { return cmp.Compare(b.used, a.used) })
+	for some := range slices.Chunk(all, placeBatch) {
+		l.index.rank(some)
 	}
-	return len(all), errors.Join(errs...)
+	return l.found, errors.Join(errs...)
 }
 
 // listAlgorithm lists the blobs of one digest algorithm.
-func (l *lister) listAlgorithm(ctx context.Context, alg digest.Algorithm) ([]found, error) {
+func (l *lister) listAlgorithm(ctx context.Context, alg digest.Algorithm) ([]use, error) {
 	base := "blobs/" + alg.String()
 	dirs, err := l.disk.list("list", base)
 	if err != nil {
 		return nil, err
 	}
-	var all []found
+	var all []use
 	var errs []error
 	for _, dir := range dirs {
-		if err := ctx.Err(); err != nil {
-			return all, err
-		}
 		if !dir.IsDir() || len(dir.Name()) != 2 {
 			l.leftover(base + "/" + dir.Name())
 			continue
 		}
 		blobs, err := l.listDirectory(ctx, alg, base+"/"+dir.Name())
 		all, errs = append(all, blobs...), append(errs, err)
+		if err := ctx.Err(); err != nil {
+			return all, err
+		}
 	}
 	return all, errors.Join(errs...)
 }
 
-// listDirectory lists one of the 256 directories.
-func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir string) ([]found, error) {
+// listDirectory lists one of the 256 directories. Each blob is in the index at once, and in
+// the order of use once all are known.
+func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir string) ([]use, error) {
 	files, err := l.disk.list("list", dir)
 	if err != nil {
 		return nil, err
 	}
-	var all []found
+	all := make([]use, 0, (len(files)+1)/2)
 	var errs []error
 	for _, file := range files {
-		path := dir + "/" + file.Name()
-		base, isMeta := strings.CutSuffix(path, ".meta")
+		if ctx.Err() != nil {
+			return all, ctx.Err()
+		}
+		runtime.Gosched() // a request that has come meanwhile goes first
+		name := dir + "/" + file.Name()
+		base, isMeta := strings.CutSuffix(name, ".meta")
 		n, err := nameOf(digest.NewDigestFromEncoded(alg, base[len(dir)+1:]))
 		switch {
 		case err != nil || n.path() != base || !file.Type().IsRegular():
-			l.leftover(path)
+			l.leftover(name)
 		case isMeta:
-			errs = append(errs, l.orphan(ctx, n))
+			errs = append(errs, l.orphan(ctx, n, files))
 		default:
 			f, err := l.listBlob(ctx, n)
 			errs = append(errs, err)
-			if f.name == n {
-				all = append(all, f)
+			if f.name != n {
+				continue
+			}
+			l.found++
+			if slot := l.index.discover(f); slot != none {
+				all = append(all, use{uint64(max(f.used.UnixNano(), 0)), slot})
 			}
 		}
 	}
@@ -190,13 +204,13 @@ func findBlob(d *disk, n name) (found, *meta, error) {
 	if err != nil {
 		return found{}, nil, err
 	}
-	f, err := d.open(n.path())
-	if err != nil {
-		return found{}, nil, err
-	}
-	defer func() { _ = f.close() }() // only looked at
-	id, used, err := f.identify()
-	if err != nil {
+	var id identity
+	var used time.Time
+	path := n.path()
+	if err := d.look(path, func(fd int) (err error) {
+		id, used, err = d.identify(fd, path)
+		return err
+	}); err != nil {
 		return found{}, nil, err
 	}
 	if id.size != m.Size {
@@ -207,7 +221,10 @@ func findBlob(d *disk, n name) (found, *meta, error) {
 
 // orphan removes a meta whose blob is not there. A commit puts the meta in place
 // just before the blob, so it waits for one that runs.
-func (l *lister) orphan(ctx context.Context, n name) error {
+func (l *lister) orphan(ctx context.Context, n name, files []fs.DirEntry) error {
+	if _, there := slices.BinarySearchFunc(files, path.Base(n.path()), func(e fs.DirEntry, name string) int { return strings.Compare(e.Name(), name) }); there {
+		return nil // listBlob has looked at both
+	}
 	end, err := l.commits.take(ctx, n.key)
 	if err != nil {
 		return err

@@ -136,25 +136,80 @@ const maxRead = 64 << 20
 func (r *root) read(name string) ([]byte, error) { return r.readSmall(name, maxRead) }
 
 // readSmall returns the bytes of a file of at most so many.
-func (r *root) readSmall(name string, most int64) ([]byte, error) {
-	f, err := r.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.close() }() // only read
-	if err := r.try("read", name); err != nil {
-		return nil, err
-	}
-	id, _, err := f.identify()
-	if err != nil {
-		return nil, err
-	}
-	if id.size > most {
-		return nil, fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
-	}
-	b := make([]byte, id.size)
-	_, err = io.ReadFull(f.os, b)
+func (r *root) readSmall(name string, most int64) (b []byte, err error) {
+	err = r.look(name, func(fd int) error {
+		if err := r.try("read", name); err != nil {
+			return err
+		}
+		id, _, err := r.identify(fd, name)
+		if err != nil {
+			return err
+		}
+		if id.size > most {
+			return fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
+		}
+		b = make([]byte, id.size)
+		return readFull(fd, name, b)
+	})
 	return b, err
+}
+
+// readFull reads the first bytes of a file.
+func readFull(fd int, name string, b []byte) error {
+	for n := 0; n < len(b); {
+		k, err := unix.Pread(fd, b[n:], int64(n))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return &fs.PathError{Op: "read", Path: name, Err: err}
+		case k == 0:
+			return io.ErrUnexpectedEOF
+		}
+		n += max(k, 0)
+	}
+	return nil
+}
+
+// look opens a file for a moment. It costs less than open.
+func (r *root) look(name string, do func(fd int) error) error {
+	if err := r.try("open", name); err != nil {
+		return err
+	}
+	fd, err := r.descriptor(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if unknown(err) {
+		f, err := r.dir.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(int(f.Fd())), f.Close())
+	}
+	if err != nil {
+		return err
+	}
+	err = do(fd)
+	_ = unix.Close(fd) // only read
+	return err
+}
+
+// identify returns the identity of an open file, and when it was last used. It fails if the
+// file is not a regular one, or not ours.
+func (r *root) identify(fd int, name string) (id identity, used time.Time, err error) {
+	if err := r.try("stat", name); err != nil {
+		return id, used, err
+	}
+	failed := func(err error) error { return &fs.PathError{Op: "stat", Path: name, Err: err} }
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return id, used, failed(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return id, used, failed(errors.ErrUnsupported)
+	}
+	if st.Uid != r.owner {
+		return id, used, failed(errForeign)
+	}
+	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
+	return id, time.Unix(st.Atim.Unix()), nil
 }
 
 // list returns the entries of a directory.
