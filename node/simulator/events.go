@@ -22,7 +22,7 @@ func (w *World) Herd(blobs, clients int) error {
 	for blob := range blobs {
 		for _, h := range w.Living() {
 			for range clients {
-				w.pull(h, blob)
+				w.pull(h, w.from+blob)
 			}
 		}
 		if blob%8 == 7 {
@@ -36,7 +36,7 @@ func (w *World) Herd(blobs, clients int) error {
 // Warm pulls each blob once, by any node, and waits until second copies are made.
 func (w *World) Warm() error {
 	for blob := range w.cfg.Blobs {
-		w.pull(w.pick(w.ready(), warming+blob), blob)
+		w.pull(w.pick(w.ready(), warming+blob), w.from+blob)
 		<-time.After(20 * time.Millisecond)
 	}
 	w.Await()
@@ -58,7 +58,7 @@ func (w *World) under(happen func() error) error {
 				return
 			case <-time.After(time.Second / load):
 				if h := w.pick(w.ready(), number); h != nil {
-					w.pull(h, w.registry.popular(draw))
+					w.pull(h, w.popular(draw))
 				}
 			}
 		}
@@ -78,7 +78,7 @@ func (w *World) All(by []*Host) {
 	}
 	for blob := range w.cfg.Blobs {
 		for i := range each {
-			w.pull(by[(blob*each+i)%len(by)], blob)
+			w.pull(by[(blob*each+i)%len(by)], w.from+blob)
 		}
 		<-time.After(100 * time.Millisecond)
 	}

@@ -43,10 +43,10 @@ type Registry struct {
 }
 
 func newRegistry(w *World) *Registry {
-	r := &Registry{world: w, sent: make([]int64, w.cfg.Blobs), index: map[digest.Digest]int{}}
+	r := &Registry{world: w, sent: make([]int64, max(1, w.cfg.Ranges)*w.cfg.Blobs), index: map[digest.Digest]int{}}
 	draw := rand.New(rand.NewPCG(w.cfg.Seed, 2))
 	source := rand.NewChaCha8([32]byte{byte(w.cfg.Seed), byte(w.cfg.Seed >> 8)})
-	for i := range w.cfg.Blobs {
+	for i := range r.sent {
 		size := int(math.Exp(draw.NormFloat64()*1.2) * (16 << 10))
 		if size = min(max(size, leastBlob), mostBlob); w.cfg.Size > 0 {
 			size = w.cfg.Size
@@ -115,11 +115,16 @@ func (r *Registry) count(blob int, n int64, held bool) {
 	}
 }
 
-// An Amplification says how often the registry sent what was asked for.
+// An Amplification says how often the registry sent the blobs of the range that were asked for.
 type Amplification struct {
 	Unique int64 // bytes that were asked for at least once
 	Sent   int64 // bytes that the registry sent
 	Held   int64 // of them: bytes that a living node held
+}
+
+// since is what of it came after before, and all that was asked for once.
+func (a Amplification) since(before Amplification) Amplification {
+	return Amplification{a.Unique, a.Sent - (before.Sent - before.Unique), a.Held - before.Held}
 }
 
 // Ratio is how often each byte came from the registry.
@@ -133,21 +138,21 @@ func (r *Registry) Amplification() (a Amplification) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.Held = r.held
-	for i, n := range r.sent {
+	for i, n := range r.sent[r.world.from:][:r.world.cfg.Blobs] {
 		if n > 0 {
-			a.Unique += int64(len(r.blobs[i].content))
+			a.Unique += int64(len(r.blobs[r.world.from+i].content))
 			a.Sent += n
 		}
 	}
 	return a
 }
 
-// popular draws a blob: the first are asked for most (Zipf's law).
-func (r *Registry) popular(draw *rand.Rand) int {
+// popular draws a blob of the range: the first are asked for most (Zipf's law).
+func (w *World) popular(draw *rand.Rand) int {
 	const steep = 0.9
-	n := float64(len(r.blobs))
+	n := float64(w.cfg.Blobs)
 	x := math.Pow(draw.Float64()*(math.Pow(n+1, 1-steep)-1)+1, 1/(1-steep))
-	return min(int(x), len(r.blobs)) - 1
+	return w.from + min(int(x), w.cfg.Blobs) - 1
 }
 
 func refused() error {

@@ -42,7 +42,8 @@ const bandwidth = 1_250_000_000
 type Config struct {
 	Seed   uint64
 	Nodes  int
-	Blobs  int    // that the registry has
+	Blobs  int    // in a range of the registry's
+	Ranges int    // of blobs that it has, 0: one; see World.Renew
 	Size   int    // of each blob, in bytes; 0: they differ
 	Bound  int64  // of a node's disk, in bytes; 0: none that matters
 	True   bool   // each byte stands for itself
@@ -66,6 +67,7 @@ type World struct {
 	oracle   *memnet.Oracle // nil: real gossip
 	registry *Registry
 	pulls    sync.WaitGroup
+	from     int           // the first blob of the range that clients pull; changes while nobody pulls
 	agreed   time.Duration // how long it took after the last random event until all nodes had one ring
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
@@ -225,6 +227,9 @@ func (w *World) ready() []*Host {
 	return slices.DeleteFunc(w.Living(), func(h *Host) bool { return !h.open.Load() })
 }
 
+// Renew makes clients pull the next range of blobs from now on, which no node has.
+func (w *World) Renew() { w.from += w.cfg.Blobs }
+
 // Await waits until no client pulls.
 func (w *World) Await() { w.pulls.Wait() }
 
@@ -240,12 +245,12 @@ func (w *World) pick(among []*Host, number int) (best *Host) {
 	return best
 }
 
-// holders are the nodes that clients are sent to and that hold some blob: what becomes of
+// holders are the nodes that clients are sent to and that hold some blob of the range: what becomes of
 // others says nothing. If none does, they are all.
 func (w *World) holders() []*Host {
 	all := w.ready()
 	some := slices.DeleteFunc(slices.Clone(all), func(h *Host) bool {
-		return !slices.ContainsFunc(w.registry.blobs, func(b blob) bool { return h.holds(b.ref.Digest) })
+		return !slices.ContainsFunc(w.registry.blobs[w.from:][:w.cfg.Blobs], func(b blob) bool { return h.holds(b.ref.Digest) })
 	})
 	if len(some) == 0 {
 		return all
@@ -282,11 +287,13 @@ func (w *World) End() error {
 	return errors.Join(errs...)
 }
 
-// Failed returns how many pulls there were, and why some failed.
+// Failed returns how many pulls there were since it was last asked, and why some failed.
 func (w *World) Failed() (pulls int, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.done, errors.Join(w.failed...)
+	pulls, why = w.done, errors.Join(w.failed...)
+	w.done, w.failed = 0, nil
+	return pulls, why
 }
 
 // asked counts a request between nodes.

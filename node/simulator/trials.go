@@ -98,7 +98,7 @@ func (w *World) Hits(pulls int) float64 {
 		if i == pulls/4 { // the disks are full by then
 			began = w.registry.opened.Load()
 		}
-		w.pull(w.pick(w.ready(), loading+i), w.registry.popular(draw))
+		w.pull(w.pick(w.ready(), loading+i), w.popular(draw))
 		w.Await()
 	}
 	return 1 - float64(w.registry.opened.Load()-began)/float64(pulls-pulls/4)

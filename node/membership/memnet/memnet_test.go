@@ -109,3 +109,46 @@ func TestDialsFailAsOnARealNetwork(t *testing.T) {
 		}
 	})
 }
+
+// Starved hosts hear each other in their turns only, by packets and streams.
+func TestStarvedHostsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turn := memnet.Turn{On: 20 * time.Millisecond, Each: 400 * time.Millisecond}
+		n := memnet.New(1)
+		a, b := n.Host(one), n.Host(two)
+		n.Starve(turn)
+		here, err := a.DialTimeout(two, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := <-b.StreamCh()
+		in := map[time.Duration]bool{}
+		for range 100 {
+			if _, err := here.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.ReadFull(there, make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			in[time.Duration(time.Now().UnixNano())%turn.Each] = true
+			if !arrives(t, a, b) {
+				t.Error("a packet did not arrive")
+			}
+			in[time.Duration(time.Now().UnixNano())%turn.Each] = true
+			<-time.After(17 * time.Millisecond)
+		}
+		least, most := turn.Each, time.Duration(0)
+		for at := range in {
+			least, most = min(least, at), max(most, at)
+		}
+		if most-least > turn.On {
+			t.Errorf("a host reads from %v to %v of each %v, want %v of it", least, most, turn.Each, turn.On)
+		}
+		n.Starve(memnet.Turn{})
+		began := time.Now()
+		if !arrives(t, a, b) || time.Since(began) > time.Millisecond {
+			t.Errorf("no host is starved any more: %v", time.Since(began))
+		}
+	})
+}
