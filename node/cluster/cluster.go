@@ -143,7 +143,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 		return
 	}
 	c.network.serve(peer.ServerConfig{
-		Name: c.cfg.Name, Holder: c.meets(holder), Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
+		Name: c.cfg.Name, Holder: meeting(c, holder), Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
 		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }

@@ -18,9 +18,9 @@ type newcomer struct {
 	met <-chan struct{} // closed when it has, or has looked for MeetTime
 }
 
-// meets lets the node meet the others, in the background, before holder is asked for what it
+// meeting lets the node meet the others, in the background, before holder is asked for what it
 // does not hold.
-func (c *Cluster) meets(holder mesh.Holder) mesh.Holder {
+func meeting(c *Cluster, holder mesh.Holder) mesh.Holder {
 	met := make(chan struct{})
 	if !c.reports.life.Go(func() {
 		defer close(met)
