@@ -3,9 +3,9 @@
 # disagrees. Each row is a cluster of real nodes, a registry that counts the bytes it
 # sends, and clients that hash what they get:
 #
-#	.ci/once.sh OCI-PROXY          all rows, in two minutes and a half
+#	.ci/once.sh OCI-PROXY          all rows, in four minutes
 #	.ci/once.sh OCI-PROXY join     only these
-#	ONCE=long .ci/once.sh …        with the sizes of a real cluster, half an hour
+#	ONCE=long .ci/once.sh …        with the sizes of a real cluster, half an hour and more
 #	SEED=7 .ci/once.sh …           with what was random in an earlier run
 #
 # `once rows` lists the rows, .ci/once/rows.go tells what they do. Needs the program

@@ -7,15 +7,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// HasRoomBeside reports whether size bytes of a registry have room at the moment beside what
-// is this node's to keep: a Replica of that size would be kept.
-func (s *Store) HasRoomBeside(registry string, size int64) bool {
-	x := s.shard.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.shares.every(x.shares.number(registry), func(in *space) bool { return in.fitsBeside(size) })
-}
-
 // placeBatch is how many blobs are looked at before others may use the index again.
 const placeBatch = 4096
 

@@ -39,6 +39,15 @@ func (s *Store) SetBounds(bound int64, shares map[string]int64) {
 	room{s.shard.index}.setBounds(bound, shares)
 }
 
+// HasRoomBeside reports whether size bytes of a registry have room at the moment beside what
+// is this node's to keep: a Replica of that size would be kept.
+func (s *Store) HasRoomBeside(registry string, size int64) bool {
+	x := s.shard.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.shares.every(x.shares.number(registry), func(in *space) bool { return in.fitsBeside(size) })
+}
+
 // Free returns how many bytes were free on the disk when the store last looked, a few
 // seconds ago. It reports false if no directory is in use, or if the disk does not tell.
 // It does no I/O.

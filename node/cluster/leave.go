@@ -47,7 +47,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 			for _, b := range blobs {
 				seen[b.Digest] = true
 			}
-			c.handOver(ctx, shard, blobs, &done)
+			handOver(ctx, c, shard, blobs, &done)
 		}
 	}
 	c.cfg.Log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "held", done.Held, "failed", done.Failed)
@@ -55,7 +55,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 }
 
 // handOver offers those of the blobs that nobody else holds to others, and counts in done.
-func (c *Cluster) handOver(ctx context.Context, shard *grants.Shard, blobs []cache.Held, done *HandedOver) {
+func handOver(ctx context.Context, c *Cluster, shard *grants.Shard, blobs []cache.Held, done *HandedOver) {
 	var mu sync.Mutex // guards done; never held during I/O
 	each(blobs, func(b cache.Held) {
 		held := b.Registry != "" && c.router.heldElsewhere(ctx, oci.Ref{Registry: b.Registry, Digest: b.Digest}) != ""

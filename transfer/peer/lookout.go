@@ -34,7 +34,7 @@ func (l *lookout) connect(ctx context.Context, network, addr string) (net.Conn, 
 	switch {
 	case err == nil:
 		l.told.Store(false)
-		return &guarded{conn, l}, nil
+		return &guarded{Conn: conn, by: l}, nil
 	case errors.Is(err, syscall.ECONNREFUSED) && l.life.Err() == nil && l.told.CompareAndSwap(false, true):
 		l.tell()
 	}
@@ -65,13 +65,20 @@ func (l *lookout) look() {
 // A guarded connection makes the lookout look when the member ends it.
 type guarded struct {
 	net.Conn
-	by *lookout
+	by    *lookout
+	ended atomic.Bool // by this node
+}
+
+// Close implements net.Conn.
+func (g *guarded) Close() error {
+	g.ended.Store(true)
+	return g.Conn.Close()
 }
 
 // Read implements net.Conn.
 func (g *guarded) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
-	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && !g.ended.Load() && !errors.Is(err, os.ErrDeadlineExceeded) {
 		g.by.look()
 	}
 	return n, err
