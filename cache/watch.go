@@ -18,9 +18,9 @@ func (w *watch) tell(d digest.Digest, held bool) {
 	}
 }
 
-// Watch makes hear hear of each blob that enters the shard, held is true then, or leaves it,
+// Watch calls hear for each blob that enters the shard, held is true then, or leaves it,
 // one after the other for each blob. What the listing finds, and what is lost with a whole
-// directory, it does not hear of. It is called without a lock, and must return at once.
+// directory, it does not hear of. It is called without a lock, and returns at once.
 func (s *Stock) Watch(hear func(d digest.Digest, held bool)) { s.shard.watch.hear.Store(&hear) }
 
 // Each calls see for each blob that the shard holds, in no order, with the registry that it

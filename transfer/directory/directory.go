@@ -37,9 +37,9 @@ func KeyOf(digest string) (Key, bool) {
 }
 
 const (
-	// MaxEntries bounds a Directory that nothing else bounds. Of a blob each member that
-	// holds it takes one, up to maxNames. They take 10 MiB.
-	MaxEntries = 1 << 18
+	// MaxEntries bounds the directory of a node. Of a blob each member that holds it takes
+	// one, up to maxNames. They take 14 MiB.
+	MaxEntries = 1 << 19
 	// maxShare is which part of the entries one member may have: one of so many. So a member
 	// that tells lies leaves room for what others say.
 	maxShare = 4

@@ -253,8 +253,10 @@ func TestMessagesTravel(t *testing.T) {
 	t.Parallel()
 	keys := make([]Key, MaxKeys)
 	for _, m := range []*Message{
-		{Session: 1}, {Session: 1 << 63, Number: 1 << 31, Ring: 1 << 62, First: true, Last: true, Held: []Key{1, 1 << 63}, Gone: []Key{2}},
-		{Session: 3, Last: true, Held: keys}, {Session: 3, Gone: keys},
+		{Session: 1},
+		{Session: 1 << 63, Number: 1 << 31, Ring: 1 << 62, First: true, Last: true, Held: []Key{1, 1 << 63}, Gone: []Key{2}},
+		{Session: 3, Last: true, Held: keys},
+		{Session: 3, Gone: keys},
 	} {
 		b := m.Encode()
 		got, err := Parse(b)
@@ -267,7 +269,7 @@ func TestMessagesTravel(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Parse((&Message{Session: 1, Held: append(keys, 1)}).Encode()); err == nil {
+	if _, err := Parse((&Message{Session: 1, Held: keys, Gone: keys[:1]}).Encode()); err == nil {
 		t.Error("a message that is too long is taken")
 	}
 	if _, err := Parse((&Message{}).Encode()); err == nil {
