@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 
-	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
 )
@@ -27,18 +26,6 @@ var errNoMore = errors.New("the node had no more of it")
 
 // errOtherPart: the node sent another part than the one asked for.
 var errOtherPart = errors.New("the node sent another part of the blob")
-
-// Begun returns how many of the first bytes of q's blob this node can send at once from flights
-// under way, whoever may follow those. They are unverified, as all that is on its way.
-func (f *Flights) Begun(q grants.Request) (n int64) {
-	t := NewTicket(q)
-	for _, leads := range []bool{true, false} {
-		if fl := f.at(flightKey{q.Content(), leads}); fl != nil && t.mayBoard(fl) {
-			n = max(n, fl.begun())
-		}
-	}
-	return n
-}
 
 // begun returns how many of the first bytes can be read from the flight without waiting.
 func (fl *Flight) begun() int64 {

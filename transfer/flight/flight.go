@@ -285,6 +285,18 @@ func (f *Flights) Sendable(c oci.Content) int64 {
 	return 0
 }
 
+// Begun returns how many of the first bytes of q's blob this node can send at once from flights
+// under way, whoever may follow those. They are unverified, as all that is on its way.
+func (f *Flights) Begun(q grants.Request) (n int64) {
+	t := NewTicket(q)
+	for _, leads := range []bool{true, false} {
+		if fl := f.at(flightKey{q.Content(), leads}); fl != nil && t.mayBoard(fl) {
+			n = max(n, fl.begun())
+		}
+	}
+	return n
+}
+
 // Figures returns how many flights can be boarded, and how many requests are aboard.
 func (f *Flights) Figures() (flights, aboard int) {
 	f.mu.Lock()

@@ -179,7 +179,7 @@ func (r *rig) serve(l net.Listener, secured bool) {
 // newClient returns the client of node a.
 func newClient(t testing.TB, g *members) *Client {
 	c := NewClient(ClientConfig{Self: func() string { return "a" }, SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler)})
-	c.times.peek, c.times.progress = c.times.call, c.times.call // the machine may be busy
+	c.times.peek, c.times.progress, c.links.handshake = c.times.call, c.times.call, c.times.call // the machine may be busy
 	t.Cleanup(c.Close)
 	return c
 }
