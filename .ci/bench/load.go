@@ -166,12 +166,10 @@ func (c *client) get(head bool, path string, sum hash.Hash, over *atomic.Bool) (
 
 // length returns the Content-Length of an answer with status 200.
 func length(header []byte) (int64, error) {
-	const name = "\r\nContent-Length: "
-	i := bytes.Index(header, []byte(name))
-	if !bytes.HasPrefix(header, []byte("HTTP/1.1 200 ")) || i < 0 {
+	_, value, told := bytes.Cut(header, []byte("\r\nContent-Length: "))
+	if !bytes.HasPrefix(header, []byte("HTTP/1.1 200 ")) || !told {
 		return 0, fmt.Errorf("%w: %q", errAnswer, header)
 	}
-	value := header[i+len(name):]
 	n, err := strconv.ParseInt(string(value[:bytes.IndexByte(value, '\r')]), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errAnswer, err)
