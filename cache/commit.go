@@ -94,7 +94,7 @@ func (k *sink) enter() {
 		k.outlined(k.meta(k.registry).label())
 	}
 	if isSmall {
-		k.small.put(k.name, &memoryBlob{content: k.content.small, mediaType: k.mediaType, path: k.name.path()})
+		k.small.put(k.name, &memoryBlob{content: k.content.small, mediaType: k.mediaType})
 	}
 }
 
