@@ -18,7 +18,8 @@
 // power cut costs cached data, never a right answer.
 //
 // A Store never fails a caller: without a usable disk it misses, and its
-// ingests pass through memory.
+// ingests pass through memory. A small blob is gathered in memory anyhow, and written once
+// it is right.
 //
 // # Where to find what
 //
