@@ -32,7 +32,7 @@
 //     room.go, shares.go, load.go: how much more fits.
 //   - allocator.go, remover.go, pressure.go: making room. idle.go: what nobody asks for.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
-//     root.go, file.go: the file calls.
+//     root.go, descriptor.go, file.go: the file calls.
 //   - tags.go, folder.go, draft.go: what is kept beside the blobs.
 //
 // # Locks

@@ -207,7 +207,7 @@ func findBlob(d *disk, n name) (found, *meta, error) {
 	var id identity
 	var used time.Time
 	path := n.path()
-	if err := d.look(path, func(fd int) (err error) {
+	if err := look(&d.root, path, func(fd int) (err error) {
 		id, used, err = d.identify(fd, path)
 		return err
 	}); err != nil {
