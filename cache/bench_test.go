@@ -157,7 +157,6 @@ func BenchmarkStart(b *testing.B) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	s = nil
 	from := inUse()
 	defer reportCPU(b)()
 	for b.Loop() {

@@ -18,7 +18,8 @@
 // power cut costs cached data, never a right answer.
 //
 // A Store never fails a caller: without a usable disk it misses, and its
-// ingests pass through memory.
+// ingests pass through memory. A small blob is gathered in memory anyhow, and written once
+// it is right.
 //
 // # Where to find what
 //
@@ -31,7 +32,7 @@
 //     room.go, shares.go, load.go: how much more fits.
 //   - allocator.go, remover.go, pressure.go: making room. idle.go: what nobody asks for.
 //   - caretaker.go, listing.go, directory.go: the directory in use. disk.go,
-//     root.go, file.go: the file calls.
+//     root.go, descriptor.go, file.go: the file calls.
 //   - watch.go: who hears what comes and goes.
 //   - tags.go, folder.go, draft.go: what is kept beside the blobs.
 //

@@ -71,7 +71,7 @@ func (k *sink) enter() {
 	}
 	err := error(nil)
 	if k.gathers {
-		err = retryFull(k, k.disk, k.written, k.writeGathered)
+		err = retryFull(k, k.disk, k.written, func() error { return writeGathered(k) })
 	}
 	if err == nil {
 		err = retryFull(k, k.disk, 0, k.place)
@@ -94,7 +94,7 @@ func (k *sink) enter() {
 		k.outlined(k.meta(k.registry).label())
 	}
 	if isSmall {
-		k.small.put(k.name, &memoryBlob{content: k.content.small, mediaType: k.mediaType, path: k.name.path()})
+		k.small.put(k.name, &memoryBlob{content: k.content.small, mediaType: k.mediaType})
 	}
 }
 
@@ -119,7 +119,7 @@ func (k *sink) place() error {
 	if e, _, held := k.index.look(k.name); held && e.size == k.written {
 		return k.relabel()
 	}
-	if err := k.moveIn(); err != nil {
+	if err := moveIn(k); err != nil {
 		return err
 	}
 	used := time.Now()
@@ -145,12 +145,12 @@ func (k *sink) place() error {
 }
 
 // moveIn puts the blob's two files in place.
-func (k *sink) moveIn() error {
+func moveIn(k *sink) error {
 	// The meta goes first, so that a blob is never there without it. No blob of that name is,
 	// so nobody reads the meta before it is whole.
 	raw, err := k.meta(k.registry).encode()
 	if err == nil {
-		err = k.disk.writeNew(k.name.path()+".meta", raw)
+		err = writeNew(&k.disk.root, k.name.path()+".meta", raw)
 	}
 	if err != nil {
 		return fmt.Errorf("writing a blob's meta: %w", err)
@@ -163,13 +163,13 @@ func (k *sink) moveIn() error {
 }
 
 // writeGathered writes the gathered bytes to a file, in place of one that may not be whole.
-func (k *sink) writeGathered() (err error) {
+func writeGathered(k *sink) (err error) {
 	if k.tmp != "" {
 		if err := k.disk.remove(k.tmp); !removedAnyhow(err) {
 			return err
 		}
 	}
-	if k.tmp, err = k.disk.writeTemp(k.content.small); err != nil {
+	if k.tmp, err = writeTemp(&k.disk.root, k.content.small); err != nil {
 		return fmt.Errorf("writing a blob: %w", err)
 	}
 	return nil

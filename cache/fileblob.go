@@ -236,5 +236,5 @@ func (b *fileBlob) content() (*memoryBlob, error) {
 			return nil, b.lost(b.file.root, errSum)
 		}
 	}
-	return &memoryBlob{content: p, mediaType: m.MediaType, path: b.name.path()}, nil
+	return &memoryBlob{content: p, mediaType: m.MediaType}, nil
 }

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -147,6 +145,7 @@ func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir st
 	}
 	all := make([]use, 0, (len(files)+1)/2)
 	var errs []error
+	var whole name // the last blob found
 	for _, file := range files {
 		if ctx.Err() != nil {
 			return all, ctx.Err()
@@ -158,15 +157,16 @@ func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir st
 		switch {
 		case err != nil || n.path() != base || !file.Type().IsRegular():
 			l.leftover(name)
+		case isMeta && n == whole: // it comes right after its blob
 		case isMeta:
-			errs = append(errs, l.orphan(ctx, n, files))
+			errs = append(errs, l.orphan(ctx, n))
 		default:
 			f, err := l.listBlob(ctx, n)
 			errs = append(errs, err)
 			if f.name != n {
 				continue
 			}
-			l.found++
+			l.found, whole = l.found+1, n
 			if slot := l.index.discover(f); slot != none {
 				all = append(all, use{uint64(max(f.used.UnixNano(), 0)), slot})
 			}
@@ -207,7 +207,7 @@ func findBlob(d *disk, n name) (found, *meta, error) {
 	var id identity
 	var used time.Time
 	path := n.path()
-	if err := d.look(path, func(fd int) (err error) {
+	if err := look(&d.root, path, func(fd int) (err error) {
 		id, used, err = d.identify(fd, path)
 		return err
 	}); err != nil {
@@ -221,10 +221,7 @@ func findBlob(d *disk, n name) (found, *meta, error) {
 
 // orphan removes a meta whose blob is not there. A commit puts the meta in place
 // just before the blob, so it waits for one that runs.
-func (l *lister) orphan(ctx context.Context, n name, files []fs.DirEntry) error {
-	if _, there := slices.BinarySearchFunc(files, path.Base(n.path()), func(e fs.DirEntry, name string) int { return strings.Compare(e.Name(), name) }); there {
-		return nil // listBlob has looked at both
-	}
+func (l *lister) orphan(ctx context.Context, n name) error {
 	end, err := l.commits.take(ctx, n.key)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (o *opener) fromMemory(n name) (*memoryBlob, bool) {
 		return nil, false
 	}
 	if note {
-		o.dir.noteUse(b.path, time.Now())
+		o.dir.noteUse(n.path(), time.Now())
 	}
 	return b, true
 }

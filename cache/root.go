@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"math/rand/v2"
@@ -59,59 +58,6 @@ func (r *root) file(f *os.File, err error) (*file, error) {
 	return &file{f, r}, nil
 }
 
-// openAt opens a file, or makes it if flag says so, without following links; an os.Root
-// follows those that stay below it. If the kernel or a sandbox does not know the call,
-// os.Root has to do.
-func (r *root) openAt(name string, flag uint64) (*os.File, error) {
-	fd, err := r.descriptor(name, flag)
-	switch {
-	case unknown(err):
-		return r.dir.OpenFile(name, int(flag), 0o600)
-	case err != nil:
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// unknown reports whether err says that openat2 can't be used here.
-func unknown(err error) bool {
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.E2BIG)
-}
-
-// descriptor is openAt for a descriptor.
-func (r *root) descriptor(name string, flag uint64) (int, error) {
-	how := &unix.OpenHow{Flags: flag | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-	if flag&unix.O_CREAT != 0 {
-		how.Mode = 0o600
-	}
-	fd, err := -1, error(nil)
-	if closed := r.conn.Control(func(dir uintptr) {
-		for {
-			fd, err = unix.Openat2(int(dir), name, how)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	}); closed != nil {
-		return -1, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
-	}
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	return fd, nil
-}
-
-// inside calls do with a descriptor of the directory that a file lies in, and the file's
-// name there. So a call names one directory instead of walking to it, as os.Root does.
-func (r *root) inside(name string, do func(dir int, base string) error) error {
-	dir, err := r.descriptor(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	err = do(dir, path.Base(name))
-	return errors.Join(err, unix.Close(dir))
-}
-
 // openToAppend opens a file for appending, and makes it if it is not there.
 func (r *root) openToAppend(name string) (*file, error) {
 	const flag = unix.O_WRONLY | unix.O_APPEND
@@ -137,7 +83,7 @@ func (r *root) read(name string) ([]byte, error) { return r.readSmall(name, maxR
 
 // readSmall returns the bytes of a file of at most so many.
 func (r *root) readSmall(name string, most int64) (b []byte, err error) {
-	err = r.look(name, func(fd int) error {
+	err = look(r, name, func(fd int) error {
 		if err := r.try("read", name); err != nil {
 			return err
 		}
@@ -152,64 +98,6 @@ func (r *root) readSmall(name string, most int64) (b []byte, err error) {
 		return readFull(fd, name, b)
 	})
 	return b, err
-}
-
-// readFull reads the first bytes of a file.
-func readFull(fd int, name string, b []byte) error {
-	for n := 0; n < len(b); {
-		k, err := unix.Pread(fd, b[n:], int64(n))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return &fs.PathError{Op: "read", Path: name, Err: err}
-		case k == 0:
-			return io.ErrUnexpectedEOF
-		}
-		n += max(k, 0)
-	}
-	return nil
-}
-
-// look opens a file for a moment. It costs less than open.
-func (r *root) look(name string, do func(fd int) error) error {
-	if err := r.try("open", name); err != nil {
-		return err
-	}
-	fd, err := r.descriptor(name, unix.O_RDONLY|unix.O_NONBLOCK)
-	if unknown(err) {
-		f, err := r.dir.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(do(int(f.Fd())), f.Close())
-	}
-	if err != nil {
-		return err
-	}
-	err = do(fd)
-	_ = unix.Close(fd) // only read
-	return err
-}
-
-// identify returns the identity of an open file, and when it was last used. It fails if the
-// file is not a regular one, or not ours.
-func (r *root) identify(fd int, name string) (id identity, used time.Time, err error) {
-	if err := r.try("stat", name); err != nil {
-		return id, used, err
-	}
-	failed := func(err error) error { return &fs.PathError{Op: "stat", Path: name, Err: err} }
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return id, used, failed(err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return id, used, failed(errors.ErrUnsupported)
-	}
-	if st.Uid != r.owner {
-		return id, used, failed(errForeign)
-	}
-	id = identity{inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano()}
-	return id, time.Unix(st.Atim.Unix()), nil
 }
 
 // list returns the entries of a directory.
@@ -268,40 +156,18 @@ func (r *root) rename(from, to string) error {
 	if err := r.try("rename", to); err != nil {
 		return err
 	}
-	err := r.move(from, to)
+	err := moveFile(r, from, to)
 	if missing(err) {
 		if err = r.mkdir(path.Dir(to)); err == nil {
-			err = r.move(from, to)
+			err = moveFile(r, from, to)
 		}
-	}
-	return err
-}
-
-// missing reports whether err says that a directory is not there; a link or a file does
-// not count as one.
-func missing(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
-}
-
-// move renames a file.
-func (r *root) move(from, to string) error {
-	err := r.inside(to, func(dir int, base string) error {
-		return r.inside(from, func(at int, name string) error {
-			if err := unix.Renameat(at, name, dir, base); err != nil {
-				return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
-			}
-			return nil
-		})
-	})
-	if unknown(err) {
-		return r.dir.Rename(from, to)
 	}
 	return err
 }
 
 // writeFile puts a small file in place whole, or not at all.
 func (r *root) writeFile(name string, content []byte) error {
-	tmp, err := r.writeTemp(content)
+	tmp, err := writeTemp(r, content)
 	if err == nil {
 		err = r.rename(tmp, name)
 	}
@@ -309,36 +175,6 @@ func (r *root) writeFile(name string, content []byte) error {
 		return errors.Join(err, r.remove(tmp))
 	}
 	return err
-}
-
-// writeTemp writes a file in tmp under a name of its own. A name that comes with an error
-// is that of a file which the caller removes.
-func (r *root) writeTemp(content []byte) (name string, err error) {
-	f, name, err := r.temp()
-	if err != nil {
-		return "", err
-	}
-	return name, errors.Join(f.write(content, 0), f.closeWritten())
-}
-
-// writeNew writes a file under its name at once, in place of any other. Nobody else may
-// use the name meanwhile, and after an error or a crash any part of the file may be there.
-func (r *root) writeNew(name string, content []byte) error {
-	f, err := r.create(name)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		if err = r.removeAll(name); err == nil {
-			f, err = r.create(name)
-		}
-	case missing(err):
-		if err = r.mkdir(path.Dir(name)); err == nil {
-			f, err = r.create(name)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.write(content, 0), f.closeWritten())
 }
 
 // appendTo adds b to the end of a small file in one write call.
@@ -362,7 +198,7 @@ func (r *root) remove(name string) error {
 	if err := r.try("remove", name); err != nil {
 		return err
 	}
-	err := r.inside(name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
+	err := inside(r, name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
 		err = r.dir.Remove(name) // a directory, a link on the way, or openat2 is not known
 	}

@@ -55,7 +55,7 @@ func newShard(log *slog.Logger, opts Options, closed <-chan struct{}) *shard {
 // withDefaults fills in what the options leave open.
 func (o Options) withDefaults() Options {
 	if o.Memory == 0 {
-		o.Memory = 32 << 20
+		o.Memory = 8 << 20 // the page cache has the others, and a file is read in one go
 	}
 	if o.Windows == nil {
 		o.Windows = NewWindows(windowsSize)

@@ -17,7 +17,6 @@ const smallSize = 64 << 10
 type memoryBlob struct {
 	content   []byte
 	mediaType string
-	path      string
 }
 
 // Size implements Blob.

@@ -13,7 +13,7 @@ import (
 type Options struct {
 	Bound  int64            // bytes of content, on its way in included; 0: no bound
 	Shares map[string]int64 // bounds of single registries' shares of it
-	Memory int64            // bytes of small blobs kept in memory, 0: 32 MiB
+	Memory int64            // bytes of small blobs kept in memory, 0: 8 MiB
 	Verify time.Duration    // how long a checked chunk counts as right, 0: 24 h
 	Log    *slog.Logger     // nil: none
 

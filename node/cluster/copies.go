@@ -175,7 +175,7 @@ func (c *copies) place(ctx context.Context) (whole bool) {
 		}
 		shard.Stock().Place(func(registry string, d digest.Digest) bool { return !c.router.keeps(registry, d.String()) })
 		if c.on.Load() {
-			all = append(all, shard.Blobs()...)
+			all = append(all, shard.Newest(maxBacklog)...)
 		}
 	}
 	c.waiting.look(all)

@@ -39,6 +39,7 @@ type keep interface {
 	ForgetTag(key string)
 
 	Blobs() []cache.Held
+	Newest(most int) []cache.Held
 	Stats() map[string]cache.Stats
 	Size() int64
 	Bound() int64
