@@ -41,7 +41,8 @@ type Host struct {
 	ip, dir, id string
 	node        atomic.Pointer[running]
 	living      atomic.Bool
-	open        atomic.Bool // clients are sent to it
+	open        atomic.Bool                            // clients are sent to it
+	kept        atomic.Pointer[map[digest.Digest]bool] // what was on its disk when it last stopped
 }
 
 // A running is a node that runs.
@@ -171,10 +172,24 @@ func (h *Host) pull(blob int) error {
 
 var errWrong = errors.New("the client got wrong bytes")
 
-// holds reports whether the node's shard has a blob.
+// holds reports whether the host's disk has a blob. That of a node which does not run
+// helps nobody.
 func (h *Host) holds(d digest.Digest) bool {
+	if !h.up() {
+		kept := h.kept.Load()
+		return kept != nil && (*kept)[d]
+	}
 	_, ok := h.node.Load().shard.Stat(d)
 	return ok
+}
+
+// keep notes what is on the disk of a node that stops.
+func (h *Host) keep(n *running) {
+	kept := map[digest.Digest]bool{}
+	for _, b := range n.shard.Blobs() {
+		kept[b.Digest] = true
+	}
+	h.kept.Store(&kept)
 }
 
 // restart stops the node in order, and starts it again after a while.
@@ -204,6 +219,7 @@ func (h *Host) stop() error {
 	n.tasks.Wait()
 	n.fetcher.Close(ctx)
 	h.world.stopped(n)
+	h.keep(n)
 	err := n.cluster.Close(ctx)
 	h.living.Store(false)
 	return errors.Join(err, n.shard.Close())
@@ -212,6 +228,7 @@ func (h *Host) stop() error {
 // kill ends the node as kill -9 would.
 func (h *Host) kill() error {
 	n := h.node.Load()
+	h.keep(n)
 	h.living.Store(false)
 	h.open.Store(false)
 	now, cancel := context.WithCancel(context.Background())

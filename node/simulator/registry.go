@@ -38,8 +38,8 @@ type Registry struct {
 
 	mu    sync.Mutex // guards the fields below; never held during I/O
 	index map[digest.Digest]int
-	sent  []int64 // bytes, by blob
-	held  int64   // of them: bytes that a living node held when they were asked for
+	sent  []int64  // bytes, by blob
+	held  [4]int64 // bytes, by who held them when they were asked for
 }
 
 func newRegistry(w *World) *Registry {
@@ -63,10 +63,7 @@ func newRegistry(w *World) *Registry {
 // Open implements oci.Upstream.
 func (r *Registry) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	r.opened.Add(1)
-	i, held := r.index[ref.Digest], false
-	for _, h := range r.world.Living() {
-		held = held || h.holds(ref.Digest)
-	}
+	i, held := r.index[ref.Digest], r.world.whoHolds(ref.Digest)
 	select {
 	case <-time.After(registryTime):
 	case <-ctx.Done():
@@ -84,7 +81,38 @@ type body struct {
 	registry *Registry
 	blob     int
 	rest     []byte
-	held     bool
+	held     held
+}
+
+// held says who held a blob when it was asked for.
+type held int
+
+const (
+	nowhere held = iota
+	living       // on a node that ran,
+	lost         // else on one that did not,
+	gone         // or on several that did not
+)
+
+// whoHolds says who holds a blob now.
+func (w *World) whoHolds(d digest.Digest) held {
+	stopped := 0
+	for _, h := range w.all() {
+		switch {
+		case !h.holds(d):
+		case h.up():
+			return living
+		default:
+			stopped++
+		}
+	}
+	switch stopped {
+	case 0:
+		return nowhere
+	case 1:
+		return lost
+	}
+	return gone
 }
 
 // Read implements io.Reader.
@@ -106,38 +134,38 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (*body) Close() error { return nil }
 
-func (r *Registry) count(blob int, n int64, held bool) {
+func (r *Registry) count(blob int, n int64, by held) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent[blob] += n
-	if held {
-		r.held += n
-	}
+	r.held[by] += n
 }
 
 // An Amplification says how often the registry sent the blobs of the range that were asked for.
 type Amplification struct {
 	Unique int64 // bytes that were asked for at least once
 	Sent   int64 // bytes that the registry sent
-	Held   int64 // of them: bytes that a living node held
+	// Bytes that it sent although somebody held them when they were asked for: a node that
+	// ran; else one that did not run; or several that did not, which two copies can't help.
+	Living, Lost, Gone int64
 }
 
 // since is what of it came after before, and all that was asked for once.
 func (a Amplification) since(before Amplification) Amplification {
-	return Amplification{a.Unique, a.Sent - (before.Sent - before.Unique), a.Held - before.Held}
+	return Amplification{a.Unique, a.Sent - (before.Sent - before.Unique), a.Living - before.Living, a.Lost - before.Lost, a.Gone - before.Gone}
 }
 
 // Ratio is how often each byte came from the registry.
 func (a Amplification) Ratio() float64 { return float64(a.Sent) / float64(a.Unique) }
 
-// Living is Ratio's part for bytes that a living node held.
-func (a Amplification) Living() float64 { return float64(a.Held) / float64(a.Unique) }
+// part is what so many bytes are of all that were asked for.
+func (a Amplification) part(n int64) float64 { return float64(n) / float64(a.Unique) }
 
 // Amplification returns what the registry has sent so far.
 func (r *Registry) Amplification() (a Amplification) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.Held = r.held
+	a.Living, a.Lost, a.Gone = r.held[living], r.held[lost], r.held[gone]
 	for i, n := range r.sent[r.world.from:][:r.world.cfg.Blobs] {
 		if n > 0 {
 			a.Unique += int64(len(r.blobs[r.world.from+i].content))

@@ -35,7 +35,7 @@ func TestSimOwnerKilled(t *testing.T) {
 	t.Parallel()
 	testkit.SkipShort(t)
 	b := newTable(t, "nodes", "kills", "KiB more for one", "bound")
-	const most = 64 << 10
+	const most = 128 << 10
 	for _, n := range sizes(t, 4) {
 		kills := some(n, 3, 3, 20)
 		world(t, Config{Nodes: n, Blobs: kills, Size: 200 << 10}, func(w *World) error {
