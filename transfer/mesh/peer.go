@@ -157,6 +157,8 @@ type Progress struct {
 	// that; 0: never, as far as the member knows.
 	Blob     int64 `json:"blob,omitempty"`
 	Manifest int64 `json:"manifest,omitempty"`
-	// Best is the speed of the fastest that are fed, in bytes a second; 0: not known.
-	Best float64 `json:"best,omitempty"`
+	// Leave answers a Report: the asker is to leave who feeds it, and to ask anew. Else it is
+	// to report again after Next milliseconds; 0: as it likes.
+	Leave bool  `json:"leave,omitempty"`
+	Next  int64 `json:"next,omitempty"`
 }
