@@ -6,10 +6,11 @@ import (
 )
 
 const (
-	// Soon and Every are the shortest and the longest time between two words of a node to the
-	// root. A node tells often while it is new in its place, and while less comes to it than to
-	// others: till it is placed well it loses what they get.
-	Soon  = 100 * time.Millisecond
+	// Soon is the shortest time between two words of a node to the root. A node tells often while
+	// it is new in its place, and while less comes to it than to others: till it is placed well
+	// it loses what they get.
+	Soon = 100 * time.Millisecond
+	// Every is the longest time between two words.
 	Every = 2 * time.Second
 	// share is what each seat adds to the shortest time, so that the root of many nodes hears no
 	// more than 4,000 words a second.
@@ -20,9 +21,10 @@ const (
 	enough = 0.3
 	// worth is how long what a slow node lacks has to take: with less to come, leaving brings little.
 	worth = time.Second
-	// lack is how many bytes a feeder has at least that a node lacks which waits for them: less may be on
-	// its way.
-	lack = 1 << 20
+	// lack is how many bytes a feeder must have that a slow node has not: on a busy machine
+	// nodes get little for a moment, and go on. For one that stands still it is little.
+	lack   = 16 << 20
+	little = 1 << 20
 	// pinch is the part of its own speed below which a feeder holds up a node.
 	pinch = 0.7
 	// A node to which no more than stillRate bytes a second came for stillFor stands still,
@@ -34,8 +36,10 @@ const (
 	maxTries = 2
 	// maxMoves is how often a node is told to leave, for whatever reason. Then the root feeds it.
 	maxMoves = 8
-	// maxSwaps is how many nodes that the root feeds give way to another, see swap.
+	// maxSwaps is how many nodes that the root feeds give way to another, see swap, while
+	// swapFor bytes are to come at least.
 	maxSwaps = 2
+	swapFor  = 64 << 20
 )
 
 // A course is how it goes with a seat, as far as the root was told.
@@ -107,7 +111,10 @@ func (t *Tree) Told(id string, number int, came, root int64, now time.Time) (lea
 // them is slow. If the feeder does no better, it waits as s does, and whoever holds both up is
 // found further up. judge reports whether s has what it can get, as far as is known.
 func (t *Tree) judge(s *seat, now time.Time) (settled bool) {
-	p, still := s.feeder, now.Sub(s.moving) >= stillFor
+	p, still, least := s.feeder, now.Sub(s.moving) >= stillFor, int64(lack)
+	if still {
+		least = little
+	}
 	switch {
 	case p.slow && s.rate <= p.rate && (!s.slow || s.tries < maxTries):
 		if s.slow {
@@ -121,7 +128,7 @@ func (t *Tree) judge(s *seat, now time.Time) (settled bool) {
 	case p.leaf || t.lost(p, now):
 		s.slow = false
 		s.leave()
-	case t.waits(p, now) || p.came-s.came < lack:
+	case t.waits(p, now) || p.came-s.came < least:
 	default:
 		s.slow = true
 		if slices.ContainsFunc(p.feeds, func(c *seat) bool { return c != s && c.rated && !c.slow && !t.behind(c, now) }) {
@@ -197,7 +204,7 @@ func (t *Tree) pace(now time.Time) float64 {
 // any other, or it feeds slow nodes only, and nobody shows how fast the others are.
 func (t *Tree) swap(s *seat) {
 	p, root := s.feeder, t.seats[0]
-	if p.feeder != root || p.leaves || t.swaps >= maxSwaps {
+	if p.feeder != root || p.leaves || t.swaps >= maxSwaps || root.came-s.came < swapFor {
 		return
 	}
 	for _, c := range root.feeds {
@@ -216,7 +223,7 @@ func (t *Tree) swap(s *seat) {
 func (s *seat) holdsUp() bool {
 	known := false
 	for _, c := range s.feeds {
-		if c.rated && (c.rate >= pinch*s.rate || s.came-c.came < lack) {
+		if c.rated && (c.rate >= pinch*s.rate || s.came-c.came < little) {
 			return false
 		}
 		known = known || c.rated

@@ -58,23 +58,28 @@ func TestOnlyAPinchedStreamIsLeft(t *testing.T) {
 	}{
 		"all do equally well": {
 			map[string]int64{},
-			map[string]int64{"n0": 600, "n1": 600, "n2": 600, "n3": 600, "n4": 600, "n5": 600, "n6": 600, "n7": 600}, nil,
+			map[string]int64{"n0": 600, "n1": 600, "n2": 600, "n3": 600, "n4": 600, "n5": 600, "n6": 600, "n7": 600},
+			nil,
 		},
 		"n0 is slow: whom it feeds leaves, and whoever is below waits": {
 			map[string]int64{},
-			map[string]int64{"n0": 60, "n1": 600, "n2": 30, "n3": 30, "n4": 600, "n5": 600, "n6": 30, "n7": 30}, []string{"n2", "n3"},
+			map[string]int64{"n0": 60, "n1": 600, "n2": 30, "n3": 30, "n4": 600, "n5": 600, "n6": 30, "n7": 30},
+			[]string{"n2", "n3"},
 		},
 		"n0 sends slowly: whom it feeds leaves": {
 			map[string]int64{},
-			map[string]int64{"n0": 600, "n1": 600, "n2": 30, "n3": 30, "n4": 600, "n5": 600}, []string{"n2", "n3"},
+			map[string]int64{"n0": 600, "n1": 600, "n2": 30, "n3": 30, "n4": 600, "n5": 600},
+			[]string{"n2", "n3"},
 		},
 		"n3 is slow, and n0 does well by n2": {
 			map[string]int64{},
-			map[string]int64{"n0": 600, "n1": 600, "n2": 600, "n3": 30, "n4": 600, "n5": 600}, nil,
+			map[string]int64{"n0": 600, "n1": 600, "n2": 600, "n3": 30, "n4": 600, "n5": 600},
+			nil,
 		},
 		"the rest comes in less than a second": {
 			map[string]int64{"n0": all, "n1": all, "n2": all - 20*mib, "n3": all - 20*mib},
-			map[string]int64{"n2": 30, "n3": 30, "n4": 600, "n5": 600}, nil,
+			map[string]int64{"n2": 30, "n3": 30, "n4": 600, "n5": 600},
+			nil,
 		},
 	} {
 		m := treeOf(t, 8)
