@@ -43,7 +43,8 @@ func spreads(q grants.Request) string {
 // Report implements mesh.Holder.
 func (h holder) Report(ref oci.Ref, how mesh.Report, asker string) mesh.Progress {
 	p := h.Progress(ref)
-	p.Best = h.f.trees.Told(spreads(h.request(ref)), asker, how.Seat, how.Came)
+	leave, next := h.f.trees.Told(spreads(h.request(ref)), asker, how.Seat, how.Came, p.Offset)
+	p.Leave, p.Next = leave, next.Milliseconds()
 	return p
 }
 

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,7 @@ type fault struct {
 	after int64         // bytes of a blob that it sends first; then the stream is cut, or stalls if hung
 	cut   bool          // the node is dead after the cut
 	every time.Duration // the pause between pieces of 4 KiB: the node crawls
+	once  *atomic.Bool  // not nil: only the first stream is like that; whether it has begun
 	wrong bool          // it sends wrong bytes
 	busy  time.Duration // how long it makes others wait for their turn
 }
@@ -90,7 +92,7 @@ func newMesh(t testing.TB, n int, s setup) *meshRig {
 		node := &meshNode{mesh: m, id: i}
 		node.sees(func(string) []int { return []int{0, 1, 2}[:min(n, 3)] }, nil)
 		one := s
-		one.registry, one.mesh, one.look = m.registry, node, 100*time.Millisecond
+		one.registry, one.mesh, one.look = m.registry, node, cmp.Or(s.look, 100*time.Millisecond)
 		node.rig = newRig(t, one)
 		m.nodes = append(m.nodes, node)
 	}
@@ -224,6 +226,10 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 	if a.Feeding.Feeder != "" {
 		return &oci.Stream{At: a.At, Feeding: a.Feeding}, a.Close()
 	}
+	f := p.node.fails.Load()
+	if f != nil && f.once != nil && !f.once.CompareAndSwap(false, true) {
+		f = nil
+	}
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 	go func() {
@@ -231,7 +237,7 @@ func (p *fakePeer) Open(ctx context.Context, ref oci.Ref, offset int64, terms me
 		if terms.Part.Length > 0 {
 			n = terms.Part.Length
 		}
-		_, err := a.Send(ctx, &faulty{w: w, f: p.node.fails.Load(), node: p.node, ctx: ctx}, offset, n)
+		_, err := a.Send(ctx, &faulty{w: w, f: f, node: p.node, ctx: ctx}, offset, n)
 		if err != nil {
 			err = io.ErrUnexpectedEOF // a stream that is cut does not say why
 		}

@@ -9,14 +9,11 @@ import (
 
 // A Plan decides who feeds whom. Machines are numbered; 0 is the owner of the layer.
 type Plan interface {
-	// Place says who feeds a machine from now on. not are those that could not, or were slow.
-	Place(machine int, zone string, not []int) (feeder int)
-	// Told hears how many bytes a machine has by now. It returns the speed in bytes a second
-	// of the fastest machine that told of late.
-	Told(machine int, came int64, now time.Duration) (best float64)
-	// Leave reports whether a machine leaves its feeder: rate is its own speed in bytes a
-	// second, best that of the fastest, and behind by how many bytes the owner is ahead of it.
-	Leave(rate, best float64, behind int64) bool
+	// Place says who feeds a machine from now on. not are those that it left.
+	Place(machine int, zone string, not []int, now time.Duration) (feeder int)
+	// Told hears how many bytes a machine has by now, and how many the owner. It returns whether
+	// the machine is to leave its feeder, and else when it is to tell again.
+	Told(machine int, came, owner int64, now time.Duration) (leave bool, next time.Duration)
 }
 
 // A Spread is a layer that all machines but the owner ask for at about the same time.
@@ -35,9 +32,7 @@ type Spread struct {
 const (
 	arrivals = 200 * time.Millisecond // in which all ask
 	asking   = time.Millisecond       // until the owner's answer is there
-	telling  = 2 * time.Second        // between two words to the owner
-	grid     = 50 * time.Millisecond  // words are told at multiples of it, so that there are few moments
-	left     = 2                      // feeders that a machine leaves for being slow
+	grid     = 25 * time.Millisecond  // words are told at multiples of it, so that there are few moments
 )
 
 // Spreading is how a Spread went.
@@ -45,6 +40,7 @@ type Spreading struct {
 	Median, LastFast, Last time.Duration // of all, of those with a fast link, of all
 	Owner, Busiest         float64       // how often the owner, and who sent most, sent the layer
 	Left                   int           // feeders that were left
+	Told                   int           // words to the owner
 	Crossed                float64       // how often the layer crossed between zones
 }
 
@@ -53,8 +49,6 @@ type taker struct {
 	next time.Duration // when it asks or tells
 	asks bool          // it asks
 	not  []int
-	came float64 // when it told last,
-	told time.Duration
 	done time.Duration
 	slow bool
 }
@@ -81,7 +75,7 @@ func (s *Spread) Run() Spreading {
 			case f.machines[i].came >= f.size:
 				t.done = f.now
 				f.connect(i, none)
-				s.Plan.Told(i, s.Size, f.now)
+				s.Plan.Told(i, s.Size, s.Size, f.now)
 				left, changed = left-1, true
 			case t.next <= f.now:
 				changed = s.turn(f, i, t, &out) || changed
@@ -111,19 +105,18 @@ func (s *Spread) begin() (*fluid, []taker) {
 }
 
 // turn is what a machine does now: it asks the owner, or tells it how far it is. It reports
-// whether that changes who feeds whom.
+// whether that changes who feeds whom. A machine tells first when its stream begins.
 func (s *Spread) turn(f *fluid, i int, t *taker, out *Spreading) bool {
 	one := &f.machines[i]
 	if t.asks {
-		f.connect(i, s.Plan.Place(i, one.zone, t.not))
-		t.asks = false
-		t.tell(f.now, one.came)
+		f.connect(i, s.Plan.Place(i, one.zone, t.not, f.now))
+		t.asks, t.next = false, f.now+asking
 		return true
 	}
-	best := s.Plan.Told(i, int64(one.came), f.now)
-	rate := (one.came - t.came) / (f.now - t.told).Seconds()
-	t.tell(f.now, one.came)
-	if one.feeder == 0 || len(t.not) >= left || !s.Plan.Leave(rate, best, s.Size-int64(one.came)) {
+	leave, pause := s.Plan.Told(i, int64(one.came), s.Size, f.now)
+	t.next = (f.now + pause + grid - 1).Truncate(grid)
+	out.Told++
+	if !leave {
 		return false
 	}
 	out.Left++
@@ -131,11 +124,6 @@ func (s *Spread) turn(f *fluid, i int, t *taker, out *Spreading) bool {
 	f.connect(i, none)
 	t.asks, t.next = true, f.now+asking
 	return true
-}
-
-// tell notes how far the machine is, and when it tells next.
-func (t *taker) tell(now time.Duration, came float64) {
-	t.told, t.came, t.next = now, came, (now + telling + grid).Truncate(grid)
 }
 
 // judge tells how it went.

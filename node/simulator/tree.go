@@ -16,12 +16,12 @@ type tree struct {
 func newTree(zone string) *tree { return &tree{feed.NewTree(zone), map[int]int{}} }
 
 // Place implements Plan.
-func (p *tree) Place(machine int, zone string, not []int) int {
+func (p *tree) Place(machine int, zone string, not []int, now time.Duration) int {
 	a := feed.Asker{ID: strconv.Itoa(machine), Zone: zone, Seat: p.seats[machine], Usable: func(string) bool { return true }}
 	for _, n := range not {
 		a.Not = append(a.Not, strconv.Itoa(n))
 	}
-	number, by := p.Tree.Place(a)
+	number, by := p.Tree.Place(a, time.Unix(0, 0).Add(now))
 	p.seats[machine] = number
 	if by.Seat == 0 {
 		return 0
@@ -31,9 +31,6 @@ func (p *tree) Place(machine int, zone string, not []int) int {
 }
 
 // Told implements Plan.
-func (p *tree) Told(machine int, came int64, now time.Duration) float64 {
-	return p.Tree.Told(strconv.Itoa(machine), p.seats[machine], came, time.Unix(0, 0).Add(now))
+func (p *tree) Told(machine int, came, owner int64, now time.Duration) (leave bool, next time.Duration) {
+	return p.Tree.Told(strconv.Itoa(machine), p.seats[machine], came, owner, time.Unix(0, 0).Add(now))
 }
-
-// Leave implements Plan.
-func (*tree) Leave(rate, best float64, behind int64) bool { return feed.Leave(rate, best, behind) }

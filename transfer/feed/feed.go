@@ -6,8 +6,11 @@
 // want it at once. There are no pieces and no tracker: the root decides alone, since each
 // node asks it first, and who finds no good with its feeder comes back to it.
 //
+// Each node tells the root how far it is, and hears when to tell again and whether to leave
+// its feeder: the root alone sees which of two nodes is slow, and which just waits (judge.go).
+//
 // A [Tree] is what the root knows of one blob; it does no I/O. [Trees] keeps one for each
-// blob that spreads. [Leave] says when a node leaves a slow feeder.
+// blob that spreads.
 //
 // No node may wait for one that waits for it. The rules that see to it:
 //
@@ -20,7 +23,10 @@
 // So all who wait for each other have seats in one tree, in the order of its root.
 package feed
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// Least is the size of a blob below which the root feeds all itself: sending on costs
@@ -28,17 +34,16 @@ const (
 	Least = 8 << 20
 	// fanout is how many a node feeds.
 	fanout = 2
-	// Every is how often a node tells the root how far it is, and looks whether it is worse
-	// off than others.
-	Every = 2 * time.Second
-	// rateFor is how long a rate that a node told counts.
-	rateFor = 3 * Every
-	// enough is the part of the speed of the best below which a feeder is slow.
-	enough = 0.3
-	// lag is how many bytes the root must be ahead for that.
-	lag = 128 << 20
 	// maxSeats bounds the seats of a tree. Beyond, the root feeds.
 	maxSeats = 8192
+	// maxAnew is how many seats a member may have of a tree, one after the other. Beyond, the
+	// root feeds it.
+	maxAnew = 8
+	// maxBlamed is how many members one member may make feed no more by saying that they could
+	// not feed it.
+	maxBlamed = 4
+	// maxNot is how many members an asker may not want: those that it names last.
+	maxNot = 16
 )
 
 // A Feeder is who feeds a seat. The zero value is the root.
@@ -52,7 +57,7 @@ type Asker struct {
 	ID     string // the member's
 	Zone   string
 	Seat   int                  // the number that it has, 0 for none yet
-	Not    []string             // members that could not feed it
+	Not    []string             // members that could not feed it, or were slow
 	Here   bool                 // only the root will do
 	Usable func(id string) bool // whether a member can be asked now, as far as the root knows
 }
@@ -62,20 +67,19 @@ type Asker struct {
 type Tree struct {
 	seats  []*seat // by number; 0 is the root's own
 	latest map[string]*seat
+	swaps  int // of nodes that the root feeds, see swap
 }
 
 // A seat is one download at one node.
 type seat struct {
 	id, zone string
 	number   int
-	feeder   *seat // nil: the root's
-	fed      int   // how many it feeds, or fed to the end
-	away     int   // how many of those are in other zones
-	leaf     bool  // it is to feed no more
-	counts   bool  // it is among those that its feeder feeds
-	came     int64 // bytes, when it last told
-	told     time.Time
-	rate     float64 // bytes a second, then
+	feeder   *seat   // nil: nobody yet
+	feeds    []*seat // those that it feeds, or fed to the end
+	leaf     bool    // it is to feed no more
+	anew     int     // seats that its member had before
+	blamed   int     // feeders that its member said could not feed it
+	course
 }
 
 // NewTree returns the tree of a root in that zone.
@@ -86,51 +90,75 @@ func NewTree(zone string) *Tree {
 // Full reports whether no more seats can be given.
 func (t *Tree) Full() bool { return len(t.seats) >= maxSeats }
 
-// Place gives the asker a seat, or keeps the one it has, and says who feeds it. Members that
-// could not feed it feed nobody new from now on: it may be the link, but others are there.
-func (t *Tree) Place(a Asker) (number int, by Feeder) {
-	for _, id := range a.Not {
-		if s := t.latest[id]; s != nil {
-			s.leaf = true
+// Place gives the asker a seat, or keeps the one it has, and says who feeds it. A feeder that
+// could not feed it feeds nobody new from now on: it may be the link, but others are there.
+// The number is 0 if the root is to feed the asker, and to know no more of it.
+func (t *Tree) Place(a Asker, now time.Time) (number int, by Feeder) {
+	a.Not = a.Not[max(0, len(a.Not)-maxNot):]
+	s := t.seat(a)
+	if s == nil {
+		return 0, Feeder{}
+	}
+	if p := s.feeder; p != nil && !s.leaves && s.blamed < maxBlamed && slices.Contains(a.Not, p.id) {
+		p.leaf = true
+		s.blamed++
+	}
+	s.release()
+	s.feeder = nil
+	best := t.seats[0]
+	if !a.Here && s.moves < maxMoves {
+		for _, slow := range []bool{false, true} {
+			if by := t.best(s, a, slow); by != nil {
+				best = by
+				break
+			}
 		}
 	}
-	s := t.seat(a)
-	t.detach(s)
-	best := t.seats[0]
-	if !a.Here {
-		best = t.best(s, a.Usable)
-	}
-	t.attach(s, best)
+	s.feeder = best
+	best.feeds = append(best.feeds, s)
+	s.begin(now)
 	return s.number, Feeder{best.id, best.number}
 }
 
-// seat returns the asker's seat, a new one if it has none that the root knows.
+// seat returns the asker's seat, a new one if it has none that the root knows, nil if it had
+// too many.
 func (t *Tree) seat(a Asker) *seat {
-	if a.Seat > 0 && a.Seat < len(t.seats) && t.seats[a.Seat].id == a.ID {
-		return t.seats[a.Seat]
-	}
-	if former := t.latest[a.ID]; former != nil { // of a download that ended, or goes on beside this one
-		former.leaf = true
-		t.release(former)
+	if s := t.at(a.ID, a.Seat); s != nil {
+		return s
 	}
 	s := &seat{id: a.ID, zone: a.Zone, number: len(t.seats)}
+	if former := t.latest[a.ID]; former != nil { // of a download that ended, or goes on beside this one
+		former.leaf = true
+		former.release()
+		s.anew, s.blamed, s.tries = former.anew+1, former.blamed, former.tries
+	}
+	if s.anew >= maxAnew {
+		return nil
+	}
 	t.seats = append(t.seats, s)
 	t.latest[a.ID] = s
 	return s
 }
 
-// best returns who is to feed s: the root if nobody else can.
-func (t *Tree) best(s *seat, usable func(string) bool) *seat {
-	var best *seat
+// at returns the seat of that number if it is that member's, else nil.
+func (t *Tree) at(id string, number int) *seat {
+	if number > 0 && number < len(t.seats) && t.seats[number].id == id {
+		return t.seats[number]
+	}
+	return nil
+}
+
+// best returns who is to feed s, nil if nobody can. Slow ones are asked for where there are no
+// others: s will leave them when there are.
+func (t *Tree) best(s *seat, a Asker, slow bool) (best *seat) {
 	for _, c := range t.seats {
 		switch {
-		case c.leaf, c.fed >= fanout, c.id == s.id, best != nil && !better(c, best, s.zone), t.below(c, s), c.number != 0 && !usable(c.id):
-			continue
+		case c.leaf, c.slow != slow, len(c.feeds) >= fanout, c.id == s.id, slices.Contains(a.Not, c.id):
+		case c.number == 0 && s.slow: // the root feeds those that pass it on
+		case best != nil && !better(c, best, s.zone), t.below(c, s), c.number != 0 && !a.Usable(c.id):
+		default:
+			best = c
 		}
-		best = c
-	}
-	if best == nil {
-		return t.seats[0]
 	}
 	return best
 }
@@ -151,7 +179,7 @@ func class(s *seat, zone string) int {
 	switch {
 	case s.zone == zone:
 		return 0
-	case s.away == 0:
+	case !slices.ContainsFunc(s.feeds, func(c *seat) bool { return c.zone != s.zone }):
 		return 1
 	default:
 		return 2
@@ -168,51 +196,9 @@ func (*Tree) below(c, s *seat) bool {
 	return false
 }
 
-// attach places s.
-func (*Tree) attach(s, by *seat) {
-	s.feeder, s.counts = by, true
-	by.fed++
-	if by.zone != s.zone {
-		by.away++
-	}
-}
-
-// detach takes s from its place.
-func (t *Tree) detach(s *seat) {
-	t.release(s)
-	s.feeder = nil
-}
-
 // release lets the feeder of s feed another in its stead.
-func (*Tree) release(s *seat) {
-	if !s.counts {
-		return
-	}
-	s.counts = false
-	s.feeder.fed--
-	if s.feeder.zone != s.zone {
-		s.feeder.away--
+func (s *seat) release() {
+	if p := s.feeder; p != nil {
+		p.feeds = slices.DeleteFunc(p.feeds, func(c *seat) bool { return c == s })
 	}
 }
-
-// Told hears how many bytes the seat of that number, of that member, has by now. It returns
-// the speed in bytes a second of the fastest that told of late, 0 if nobody did.
-func (t *Tree) Told(id string, number int, came int64, now time.Time) (best float64) {
-	if number > 0 && number < len(t.seats) && t.seats[number].id == id {
-		s := t.seats[number]
-		if took := now.Sub(s.told); !s.told.IsZero() && took > 0 {
-			s.rate = max(0, float64(came-s.came)/took.Seconds())
-		}
-		s.came, s.told = max(came, 0), now
-	}
-	for _, s := range t.seats {
-		if now.Sub(s.told) <= rateFor {
-			best = max(best, s.rate)
-		}
-	}
-	return best
-}
-
-// Leave reports whether a node leaves its feeder: rate is its own speed, best that of the
-// fastest, in bytes a second, and behind by how many bytes the root is ahead of it.
-func Leave(rate, best float64, behind int64) bool { return rate < enough*best && behind > lag }

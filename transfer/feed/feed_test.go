@@ -17,10 +17,11 @@ type model struct {
 	tree   *Tree
 	seat   map[string]int    // of each node
 	feeder map[string]string // whom it follows by now; "": the root
+	now    time.Time
 }
 
 func newModel(t *testing.T, zone string) *model {
-	return &model{t, NewTree(zone), map[string]int{}, map[string]string{}}
+	return &model{t, NewTree(zone), map[string]int{}, map[string]string{}, time.Unix(0, 0)}
 }
 
 // ask makes a node ask the root.
@@ -30,7 +31,7 @@ func (m *model) ask(a Asker) Feeder {
 		a.Usable = anybody
 	}
 	a.Seat = m.seat[a.ID]
-	number, by := m.tree.Place(a)
+	number, by := m.tree.Place(a, m.now)
 	m.seat[a.ID], m.feeder[a.ID] = number, by.ID
 	if by.Seat != m.seat[by.ID] && by.Seat != 0 {
 		m.t.Errorf("%s is to follow seat %d of %s, which has %d", a.ID, by.Seat, by.ID, m.seat[by.ID])
@@ -154,46 +155,22 @@ func TestANodeThatBeginsAnew(t *testing.T) {
 	if by := m.ask(Asker{ID: "n0"}); by.ID == "n0" || m.seat["n0"] == former {
 		t.Errorf("n0 is fed by %v and has seat %d", by, m.seat["n0"])
 	}
-	if k := m.tree.seats[0].fed; k > fanout {
+	if k := len(m.tree.seats[0].feeds); k > fanout {
 		t.Errorf("the root feeds %d", k)
 	}
 }
 
 func TestWhoIsFurthestFeeds(t *testing.T) {
 	t.Parallel()
-	m, now := newModel(t, ""), time.Now()
+	m := newModel(t, "")
 	for i := range 2 {
 		m.ask(Asker{ID: name(i)})
 	}
-	m.tree.Told("n0", m.seat["n0"], 10, now)
-	m.tree.Told("n1", m.seat["n1"], 1000, now)
-	m.tree.Told("n0", m.seat["n1"], 1<<40, now) // not its seat
+	m.tree.Told("n0", m.seat["n0"], 10, all, m.now)
+	m.tree.Told("n1", m.seat["n1"], 1000, all, m.now)
+	m.tree.Told("n0", m.seat["n1"], all, all, m.now) // not its seat
 	if by := m.ask(Asker{ID: "n2"}); by.ID != "n1" {
 		t.Errorf("n2 is fed by %q", by.ID)
-	}
-	if best := m.tree.Told("n1", m.seat["n1"], 5000, now.Add(2*time.Second)); best != 2000 {
-		t.Errorf("the best speed is %v", best)
-	}
-	if best := m.tree.Told("n0", m.seat["n0"], 10, now.Add(2*time.Second+rateFor+1)); best != 0 {
-		t.Errorf("a speed of long ago counts: %v", best)
-	}
-}
-
-func TestLeave(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		rate, best float64
-		behind     int64
-		leave      bool
-	}{
-		{10, 100, lag + 1, true},
-		{10, 100, lag, false},
-		{31, 100, 10 * lag, false},
-		{0, 0, 10 * lag, false}, // nobody is better off
-	} {
-		if Leave(c.rate, c.best, c.behind) != c.leave {
-			t.Errorf("%+v", c)
-		}
 	}
 }
 
@@ -219,19 +196,19 @@ func FuzzTree(f *testing.F) {
 				}
 			case 3:
 				a.Here = i%3 == 0
-				m.tree.Told(id, m.seat[id], int64(i)<<20, time.Unix(int64(i), 0))
+				m.now = m.now.Add(time.Second)
+				m.tree.Told(id, m.seat[id], int64(i)<<20, 1<<40, m.now)
 			}
 			m.ask(a)
 		}
 		for _, s := range m.tree.seats {
-			fed := 0
-			for _, other := range m.tree.seats {
-				if other.counts && other.feeder == s {
-					fed++
-				}
+			if len(s.feeds) > fanout && s.number != 0 {
+				t.Fatalf("seat %d of %s feeds %d", s.number, s.id, len(s.feeds))
 			}
-			if fed != s.fed || s.away < 0 || s.away > s.fed || s.number != 0 && fed > fanout {
-				t.Fatalf("seat %d of %s feeds %d, and counts %d, %d of them away", s.number, s.id, fed, s.fed, s.away)
+			for _, other := range s.feeds {
+				if other.feeder != s {
+					t.Fatalf("seat %d of %s counts one that it does not feed", s.number, s.id)
+				}
 			}
 		}
 	})
@@ -262,7 +239,7 @@ func TestTrees(t *testing.T) {
 			t.Error("two blobs share a tree")
 		}
 		<-time.After(idle / 2)
-		trees.Told("blob", "a", a, 1)
+		trees.Told("blob", "a", a, 1, 2)
 		<-time.After(idle/2 + 1)
 		if again, _, _ := place("a", a); again != a {
 			t.Error("a tree is forgotten though nodes tell of it")
@@ -271,8 +248,10 @@ func TestTrees(t *testing.T) {
 		if again, _, _ := place("a", a); again == a {
 			t.Error("a tree lives for ever")
 		}
-		if trees.Told("blob", "b", b, 1) != 0 || trees.Told("none", "b", b, 1) != 0 {
-			t.Error("a seat of another tree tells")
+		for key, seat := range map[string]string{"blob": b, "none": b, "other": b} {
+			if leave, next := trees.Told(key, "b", seat, 1, 2); leave || next != Every {
+				t.Errorf("a seat of another tree tells of %s", key)
+			}
 		}
 	})
 }
@@ -281,13 +260,51 @@ func seatOf(seat string, number int) string {
 	return seat[:slices.Index([]byte(seat), '.')+1] + fmt.Sprint(number)
 }
 
+// A tree is forgotten by itself once nobody asks for it, whatever is asked for then.
+func TestIdleTreesAreForgottenSingly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		trees := NewTrees("")
+		seat := map[string]string{}
+		for _, key := range []string{"old", "used", "told"} {
+			seat[key], _, _ = trees.Place(key, Asker{ID: "a", Usable: anybody}, "")
+		}
+		<-time.After(idle)
+		trees.Place("used", Asker{ID: "b", Usable: anybody}, "")
+		trees.Told("told", "a", seat["told"], 1, 2)
+		trees.Told("old", "b", seat["old"], 1, 2) // not its seat
+		<-time.After(1)
+		trees.Told("told", "a", seat["told"], 1, 2)
+		if keys := trees.all.Keys(); !slices.Equal(keys, []string{"used", "told"}) {
+			t.Errorf("left: %v", keys)
+		}
+	})
+}
+
+// One member can't use up the seats of a tree: from some on the root feeds it.
+func TestSeatsOfOneMemberAreFew(t *testing.T) {
+	t.Parallel()
+	trees := NewTrees("")
+	for i := range 2 * maxAnew {
+		own, by, _ := trees.Place("blob", Asker{ID: "a", Usable: anybody}, "")
+		if (own != "") != (i < maxAnew) || own == "" && by != (Feeder{}) {
+			t.Errorf("for the time number %d it got seat %q, fed by %v", i, own, by)
+		}
+	}
+}
+
 func TestAFullTreeIsReplaced(t *testing.T) {
 	t.Parallel()
-	tree := NewTree("")
-	for i := 0; !tree.Full(); i++ {
-		tree.Place(Asker{ID: name(i % 3), Usable: anybody})
+	trees := NewTrees("")
+	first, _, _ := trees.Place("blob", Asker{ID: "first", Usable: anybody}, "")
+	one, _ := trees.all.Peek("blob")
+	for i := 0; !one.Full(); i++ {
+		one.Tree.Place(Asker{ID: name(i), Here: true}, time.Now())
 	}
-	if len(tree.seats) != maxSeats {
-		t.Error(len(tree.seats))
+	if len(one.seats) != maxSeats {
+		t.Error(len(one.seats))
+	}
+	if again, _, _ := trees.Place("blob", Asker{ID: "first", Usable: anybody}, first); again == first {
+		t.Error("a full tree gives seats")
 	}
 }

@@ -44,19 +44,23 @@ func NewTrees(zone string) *Trees {
 
 // Place is Tree.Place for the blob of that key. a.Seat counts for nothing: seat is the one
 // that the asker was told, "" for none. own is the one that it has from now on, and by is
-// the feeder's as that was told it, "" if this node is to feed.
+// the feeder's as that was told it, "" if this node is to feed. own is "" if that is all.
 func (t *Trees) Place(key string, a Asker, seat string) (own string, feeder Feeder, by string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
+	t.forget(now)
 	one, ok := t.all.Get(key)
-	if !ok || now.Sub(one.last) > idle || one.Full() {
+	if !ok || one.Full() {
 		one = &tree{Tree: NewTree(t.zone), name: rand.Text()}
 		t.all.Add(key, one)
 	}
 	one.last = now
 	a.Seat = one.number(seat)
-	number, feeder := one.Tree.Place(a)
+	number, feeder := one.Tree.Place(a, now)
+	if number == 0 {
+		return "", Feeder{}, ""
+	}
 	if feeder.Seat != 0 {
 		t.sentOn.Add(1)
 		by = one.seat(feeder.Seat)
@@ -64,17 +68,30 @@ func (t *Trees) Place(key string, a Asker, seat string) (own string, feeder Feed
 	return one.seat(number), feeder, by
 }
 
+// forget drops the trees that nobody asked for of late.
+func (t *Trees) forget(now time.Time) {
+	for {
+		_, one, ok := t.all.GetOldest()
+		if !ok || now.Sub(one.last) <= idle {
+			return
+		}
+		t.all.RemoveOldest()
+	}
+}
+
 // Told is Tree.Told for the blob of that key.
-func (t *Trees) Told(key, id, seat string, came int64) (best float64) {
+func (t *Trees) Told(key, id, seat string, came, root int64) (leave bool, next time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	one, ok := t.all.Get(key)
-	if !ok || one.number(seat) == 0 {
-		return 0
-	}
 	now := time.Now()
+	t.forget(now)
+	one, ok := t.all.Peek(key)
+	if !ok || one.at(id, one.number(seat)) == nil {
+		return false, Every
+	}
+	t.all.Get(key) // it is used
 	one.last = now
-	return one.Tree.Told(id, one.number(seat), came, now)
+	return one.Tree.Told(id, one.number(seat), came, root, now)
 }
 
 // SentOn returns how many askers were sent on to another node since start.

@@ -20,17 +20,9 @@ const (
 	sentOn = 3
 	// sentOnInAll is how often it may do so at all.
 	sentOnInAll = 16
-	// slowFeeders is how many feeders may have been left, for whatever reason, when one is
-	// left for being slow: where all are, it is this node.
-	slowFeeders = 2
-	// A feeder stands still if no more than stillBytes come between two reports, so often in a
-	// row, though the root is ahead by stillBehind.
-	stillReports = 5
-	stillBytes   = 64 << 10
-	stillBehind  = 4 << 20
 )
 
-// errSentOn: the node has the bytes, and named another to get them from.
+// errSentOn: the node has the bytes, and named another to get them from, or is about to.
 var errSentOn = errors.New("sent on to another node")
 
 // A diner is a flight that follows a node which may feed it by way of others: the root of a
@@ -42,6 +34,7 @@ type diner struct {
 	feeder oci.Feeding // whom the root named last
 	at     time.Time   // since when what the root says holds
 	offset func() int64
+	whole  func() bool // all has come
 }
 
 // fed lists the root, and those that it names, until the root fails. It reports whether
@@ -50,7 +43,7 @@ func fed(f *filler, root mesh.Peer, yield func(source) bool) bool {
 	if told := f.cfg().Sizes.Get(f.key.Content); told >= 0 && told < feed.Least {
 		return yield(f.fromPeer(root, mesh.Terms{}))
 	}
-	d := &diner{filler: f, root: root, offset: f.ingest.Offset}
+	d := &diner{filler: f, root: root, offset: f.ingest.Offset, whole: f.ingest.Complete}
 	defer func() {
 		if f.outcome != nil { // else whoever it feeds gets the rest as soon as the digest is known
 			f.chair.sit("") // they have to ask anew as well
@@ -61,6 +54,9 @@ func fed(f *filler, root mesh.Peer, yield func(source) bool) bool {
 		d.feeder = oci.Feeding{}
 		if !yield(d.fromRoot(vain >= sentOn || round >= sentOnInAll)) {
 			return false
+		}
+		if d.feeder.Feeder == "" && errors.Is(f.outcome, errSentOn) { // in mid-body
+			continue
 		}
 		if d.feeder.Feeder == "" {
 			return true
@@ -128,18 +124,32 @@ func (d *diner) open(ctx context.Context, p mesh.Peer, offset int64, terms mesh.
 		end(nil)
 		return s, err
 	}
-	seat := cmp.Or(s.Feeding.Seat, d.feeder.Seat)
-	if seat != "" {
-		go d.tell(ctx, end, seat, terms.Feed.By != "", len(d.not) < slowFeeders)
+	if seat := cmp.Or(s.Feeding.Seat, d.feeder.Seat); seat != "" {
+		go d.tell(ctx, end, seat, !terms.Feed.Here)
 	}
-	s.Body = &ending{s.Body, end}
+	body := &ending{ReadCloser: s.Body, ctx: ctx, end: end, why: mesh.ErrSlow}
+	if terms.Feed.By == "" { // who says so is the root itself, and it is well
+		body.why = errSentOn
+	}
+	s.Body = body
 	return s, nil
 }
 
 // An ending body ends what belongs to it when it is closed.
 type ending struct {
 	io.ReadCloser
+	ctx context.Context
 	end context.CancelCauseFunc
+	why error // it is left in mid-body
+}
+
+// Read implements io.Reader.
+func (b *ending) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && errors.Is(context.Cause(b.ctx), mesh.ErrSlow) {
+		err = b.why
+	}
+	return n, err
 }
 
 // Close implements io.Closer.
@@ -148,25 +158,27 @@ func (b *ending) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// tell tells the root how far this node is, until the stream ends. It leaves a feeder that
-// stands still though the root is ahead, and, while fewer than slowFeeders were left, one where
-// others are fed far better: the next may be as good as theirs.
-func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat string, fed, choosy bool) {
-	still := 0
-	for came := d.offset(); wait.For(ctx, feed.Every) == nil; {
-		before := came
-		came = d.offset()
-		at, err := d.root.Report(ctx, d.request.Ref, mesh.Report{Seat: seat, Came: came})
-		if err != nil {
-			continue // the feeder may be well
-		}
-		if still++; came-before > stillBytes {
-			still = 0
-		}
-		rate := float64(came-before) / feed.Every.Seconds()
-		if fed && (still >= stillReports && at.Offset-came > stillBehind || choosy && feed.Leave(rate, at.Best, at.Offset-came)) {
+// tell tells the root how far this node is, as often as that wants, until the stream ends,
+// and once more when all has come: then others do well to get it here. If the root says that the
+// feeder is slow, and this node may leave it, the stream ends.
+func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat string, mayLeave bool) {
+	for pause := time.Duration(0); wait.For(ctx, pause) == nil; {
+		at, err := d.report(ctx, seat)
+		pause = max(feed.Soon, time.Duration(min(at.Next, feed.Every.Milliseconds()))*time.Millisecond)
+		switch {
+		case err != nil || at.Next == 0:
+			pause = feed.Every
+		case at.Leave && mayLeave:
 			end(mesh.ErrSlow)
 			return
 		}
 	}
+	if d.whole() {
+		_, _ = d.report(d.ctx(), seat) // it only helps others
+	}
+}
+
+// report tells the root once how far this node is.
+func (d *diner) report(ctx context.Context, seat string) (mesh.Progress, error) {
+	return d.root.Report(ctx, d.request.Ref, mesh.Report{Seat: seat, Came: d.offset()})
 }

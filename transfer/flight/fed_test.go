@@ -10,88 +10,83 @@ import (
 	"oci-proxy/transfer/feed"
 	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/wait"
 )
 
 // A teller is a root that hears reports, and answers them.
 type teller struct {
 	member
 	heard []mesh.Report
-	says  mesh.Progress
-	err   error
+	at    []time.Duration // since it began
+	began time.Time
+	says  func(n int) (mesh.Progress, error) // to the report of that number
 }
 
 func (r *teller) Report(_ context.Context, _ oci.Ref, how mesh.Report) (mesh.Progress, error) {
-	r.heard = append(r.heard, how)
-	return r.says, r.err
+	r.heard, r.at = append(r.heard, how), append(r.at, time.Since(r.began))
+	return r.says(len(r.heard))
 }
 
-// A node tells the root how far it is, and leaves a feeder that is far slower than others'.
-func TestASlowFeederIsLeft(t *testing.T) {
+// tells lets a node tell a root how far it is while a stream comes, for so long at most. It
+// returns what the root heard, and whether the node left its feeder. A byte comes each millisecond.
+func tells(t *testing.T, most time.Duration, mayLeave, whole bool, says func(n int) (mesh.Progress, error)) (*teller, bool) {
+	t.Helper()
+	flights, _ := newFlights()
+	flights.cfg.Life = wait.NewLife()
+	root := &teller{began: time.Now(), says: says}
+	d := &diner{
+		filler: &filler{Flight: &Flight{}, flights: flights}, root: root,
+		offset: func() int64 { return time.Since(root.began).Milliseconds() }, whole: func() bool { return whole },
+	}
+	ctx, end := context.WithCancelCause(t.Context())
+	stop := time.AfterFunc(most, func() { end(nil) })
+	defer stop.Stop()
+	d.tell(ctx, end, "seat", mayLeave)
+	return root, errors.Is(context.Cause(ctx), mesh.ErrSlow)
+}
+
+// A node tells the root how far it is as often as that wants, within limits.
+func TestANodeTellsAsOftenAsTheRootWants(t *testing.T) {
 	t.Parallel()
-	const mib = 1 << 20
 	for name, test := range map[string]struct {
-		each     int64 // bytes that come within feed.Every
-		says     mesh.Progress
-		err      error
-		mayLeave bool
-		leaves   bool
+		next int64 // milliseconds
+		err  error
+		want time.Duration
 	}{
-		"as fast as others":        {200 * mib, mesh.Progress{Offset: 1 << 40, Best: 100 * mib}, nil, true, false},
-		"far slower":               {2 * mib, mesh.Progress{Offset: 1 << 40, Best: 100 * mib}, nil, true, true},
-		"far slower, all but here": {2 * mib, mesh.Progress{Offset: 1 << 40, Best: 100 * mib}, nil, false, false},
-		"as far as the root":       {2 * mib, mesh.Progress{Offset: 100 * mib, Best: 100 * mib}, nil, true, false},
-		"nobody tells":             {2 * mib, mesh.Progress{Offset: 1 << 40}, nil, true, false},
-		"the root is gone":         {2 * mib, mesh.Progress{}, errors.New("gone"), true, false},
+		"soon":                   {300, nil, 300 * time.Millisecond},
+		"too soon":               {1, nil, feed.Soon},
+		"too late":               {1 << 60, nil, feed.Every},
+		"of an earlier version":  {0, nil, feed.Every},
+		"the root does not hear": {300, errors.New("gone"), feed.Every},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			root := &teller{says: test.says, err: test.err}
-			d := &diner{filler: &filler{Flight: &Flight{}}, root: root, offset: func() int64 {
-				return int64(time.Since(start)/feed.Every) * test.each
-			}}
-			ctx, end := context.WithCancelCause(t.Context())
-			context.AfterFunc(ctx, func() {})
-			stop := time.AfterFunc(5*feed.Every+time.Second, func() { end(nil) })
-			defer stop.Stop()
-			d.tell(ctx, end, "seat", true, test.mayLeave)
-			if left := errors.Is(context.Cause(ctx), mesh.ErrSlow); left != test.leaves {
-				t.Errorf("%s: left: %v", name, left)
+			root, left := tells(t, 2*test.want+1, true, false, func(int) (mesh.Progress, error) { return mesh.Progress{Next: test.next}, test.err })
+			if left || len(root.heard) != 3 || root.at[0] != 0 || root.at[1] != test.want || root.at[2] != 2*test.want {
+				t.Errorf("%s: left: %v; the root heard at %v", name, left, root.at)
 			}
-			if want := map[bool]int{true: 1, false: 5}[test.leaves]; len(root.heard) != want || root.heard[0] != (mesh.Report{Seat: "seat", Came: test.each}) {
+			if want := (mesh.Report{Seat: "seat", Came: test.want.Milliseconds()}); len(root.heard) > 1 && root.heard[1] != want {
 				t.Errorf("%s: the root heard %v", name, root.heard)
 			}
 		})
 	}
 }
 
-// A feeder that sends nothing though the root is ahead is left, however many were before; the
-// root is not, nor one that can't be ahead.
-func TestAFeederThatStandsStillIsLeft(t *testing.T) {
+// It leaves its feeder by the root's word, unless nobody but the root is left. When all has
+// come it says so.
+func TestANodeLeavesByTheRootsWord(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		ahead  int64
-		fed    bool
-		leaves bool
-	}{
-		"the root is ahead": {stillBehind + 1, true, true},
-		"nobody is ahead":   {stillBehind, true, false},
-		"the root sends":    {stillBehind + 1, false, false},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			root := &teller{says: mesh.Progress{Offset: test.ahead}}
-			d := &diner{filler: &filler{Flight: &Flight{}}, root: root, offset: func() int64 { return 0 }}
-			ctx, end := context.WithCancelCause(t.Context())
-			stop := time.AfterFunc(2*stillReports*feed.Every, func() { end(nil) })
-			defer stop.Stop()
-			d.tell(ctx, end, "seat", test.fed, false)
-			if left := errors.Is(context.Cause(ctx), mesh.ErrSlow); left != test.leaves {
-				t.Errorf("%s: left: %v", name, left)
-			}
-			if test.leaves && len(root.heard) != stillReports {
-				t.Errorf("%s: left after %d reports", name, len(root.heard))
-			}
-		})
-	}
+	says := func(n int) (mesh.Progress, error) { return mesh.Progress{Next: 100, Leave: n == 2}, nil }
+	synctest.Test(t, func(t *testing.T) {
+		if root, left := tells(t, time.Minute, true, true, says); !left || len(root.heard) != 2 {
+			t.Errorf("left: %v; the root heard %v", left, root.heard)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		root, left := tells(t, 450*time.Millisecond, false, true, says)
+		if left || len(root.heard) != 6 || root.heard[5].Came != 450 {
+			t.Errorf("left: %v; the root heard %v", left, root.heard)
+		}
+	})
 }
 
 // Whoever follows by a seat is cut off when the flight gives it up, and only then.

@@ -167,6 +167,8 @@ type Progress struct {
 	// Begun is how many of the first bytes the node can send though it is not to be followed. A
 	// part that ends there can be had (Terms.Part).
 	Begun int64 `json:"begun,omitempty"`
-	// Best is the speed of the fastest that are fed, in bytes a second; 0: not known.
-	Best float64 `json:"best,omitempty"`
+	// Leave answers a Report: the asker is to leave who feeds it, and to ask anew. Else it is
+	// to report again after Next milliseconds; 0: as it likes.
+	Leave bool  `json:"leave,omitempty"`
+	Next  int64 `json:"next,omitempty"`
 }

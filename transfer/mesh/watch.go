@@ -20,7 +20,7 @@ var (
 	ErrCrawls = errors.New("the link to the node crawls")
 	// ErrDrips: next to nothing comes. The registry may be at fault.
 	ErrDrips = errors.New("next to nothing comes from the node")
-	// ErrSlow: the peer feeds this node far slower than others are fed.
+	// ErrSlow: the peer feeds this node far slower than others are fed, as the root says.
 	ErrSlow = errors.New("the node is slower than those that feed others")
 	// ErrLies: the peer sent bytes that the digest does not name, or said what
 	// cannot be true.

@@ -115,7 +115,7 @@ func (p *remote) progress(ctx context.Context, q query) (got mesh.Progress, err 
 	if err != nil {
 		return mesh.Progress{}, err
 	}
-	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 || got.Begun < 0 || !(got.Best >= 0) {
+	if err := json.Unmarshal(a.body, &got); err != nil || got.Offset < 0 || got.Streams < 0 || got.Begun < 0 || got.Next < 0 {
 		return mesh.Progress{}, p.client.garbled(a.link, errors.New("its progress is malformed"))
 	}
 	return got, nil
