@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"net/netip"
 	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"oci-proxy/transfer/testkit"
 	"strings"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // open starts a node on a real socket of loopback.

@@ -47,7 +47,7 @@ var scenarios = []scenario{
 	{"random events", itself, false, func(w *World, n int) error {
 		return w.Chaos(Moments(w.cfg.Seed, n, some(n, 8, 8, 40)))
 	}, 1.001, 6},
-	{"starved nodes", itself, true, func(w *World, _ int) error { return w.Starve() }, 1, 2},
+	{"starved nodes", itself, true, func(w *World, _ int) error { return Starve(w) }, 1, 2},
 }
 
 // How often the registry sends each byte, whatever happens to the cluster; no pull fails. Up
@@ -169,9 +169,9 @@ func sayings(t *testing.T, b *table, n int, oracle bool) {
 		}
 		<-time.After(time.Minute)
 		each := func(x, y int64, in time.Duration) int64 { return (y - x) / int64(n) / int64(in.Seconds()) }
-		before := w.Traffic()
+		before := TrafficOf(w)
 		<-time.After(rest)
-		still := w.Traffic()
+		still := TrafficOf(w)
 		packets, streams := each(before.Sent.PacketBytes, still.Sent.PacketBytes, rest), each(before.Sent.StreamBytes, still.Sent.StreamBytes, rest)
 		over := time.After(change)
 		for i := range 2 {
@@ -182,12 +182,12 @@ func sayings(t *testing.T, b *table, n int, oracle bool) {
 			<-next
 		}
 		<-over
-		changed := w.Traffic()
+		changed := TrafficOf(w)
 		moved := each(still.Sent.PacketBytes+still.Sent.StreamBytes, changed.Sent.PacketBytes+changed.Sent.StreamBytes, change)
 		if err := w.Herd(max(1, min(8, 2400/n)), 1); err != nil {
 			t.Error(err)
 		}
-		herd := w.Traffic()
+		herd := TrafficOf(w)
 		pulls, failed := w.Failed()
 		if failed != nil {
 			t.Error(failed)
@@ -196,14 +196,11 @@ func sayings(t *testing.T, b *table, n int, oracle bool) {
 		for _, kind := range slices.Sorted(maps.Keys(herd.Asks)) {
 			asks = append(asks, fmt.Sprintf("%s %.2f", kind, float64(herd.Asks[kind]-changed.Asks[kind])/float64(pulls)))
 		}
-		gossip, directory := "real", "–"
+		gossip := "real"
 		if oracle {
 			gossip = "oracle"
 		}
-		if bytes, ok := w.Directory(); ok {
-			directory = fmt.Sprint(bytes)
-		}
-		b.row(n, gossip, packets+streams, packets, streams, moved, directory, (herd.Words-changed.Words)/int64(pulls), strings.Join(asks, ", "))
+		b.row(n, gossip, packets+streams, packets, streams, moved, DirectoryOf(w), (herd.Words-changed.Words)/int64(pulls), strings.Join(asks, ", "))
 		if err := w.End(); err != nil {
 			t.Error(err)
 		}

@@ -27,7 +27,7 @@ func TestSimDirectory(t *testing.T) {
 			}
 			before := strays(t, w, 0, w.cfg.Blobs/2, 0)
 			after := strays(t, w, w.cfg.Blobs/2, w.cfg.Blobs, 5*time.Second)
-			messages := w.Traffic().Asks["directory"]
+			messages := TrafficOf(w).Asks["directory"]
 			entries, bytes := 0, 0
 			for _, h := range w.Living() {
 				f := cluster.DirectoryOf(h.node.Load().cluster)
@@ -52,7 +52,7 @@ func TestSimDirectory(t *testing.T) {
 // it by two others. It returns how many requests for blobs nodes made for each of them.
 func strays(t *testing.T, w *World, from, to int, while time.Duration) float64 {
 	t.Helper()
-	began := w.Traffic().Asks["blobs"]
+	began := TrafficOf(w).Asks["blobs"]
 	others := map[int][]*Host{}
 	for blob := from; blob < to; blob++ {
 		owners, _ := w.Living()[0].view().Ring.Owners(w.registry.blobs[blob].ref.Digest.String())
@@ -69,7 +69,7 @@ func strays(t *testing.T, w *World, from, to int, while time.Duration) float64 {
 		w.pull(by[(blob+7)%len(by)], blob)
 	}
 	w.Await()
-	return float64(w.Traffic().Asks["blobs"]-began) / float64(to-from)
+	return float64(TrafficOf(w).Asks["blobs"]-began) / float64(to-from)
 }
 
 // put puts a blob into the node's shard.

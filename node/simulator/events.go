@@ -40,7 +40,7 @@ func (w *World) Warm() error {
 		<-time.After(20 * time.Millisecond)
 	}
 	w.Await()
-	return w.AwaitCopies(2 * time.Minute)
+	return AwaitCopies(w, 2*time.Minute)
 }
 
 // load is how many blobs clients pull in a second while something happens.
@@ -58,7 +58,7 @@ func (w *World) under(happen func() error) error {
 				return
 			case <-time.After(time.Second / load):
 				if h := w.pick(w.ready(), number); h != nil {
-					w.pull(h, w.popular(draw))
+					w.pull(h, popular(w, draw))
 				}
 			}
 		}

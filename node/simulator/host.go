@@ -261,13 +261,3 @@ func (n *running) given() (sum int64) {
 	}
 	return sum
 }
-
-// directory is how many bytes the node's directory of who holds what takes, if it has one.
-// This is the place to plug it in.
-func directory(n *running) (bytes int64, ok bool) {
-	d, ok := any(n.cluster).(interface{ DirectoryBytes() int64 })
-	if !ok {
-		return 0, false
-	}
-	return d.DirectoryBytes(), true
-}

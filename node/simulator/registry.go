@@ -63,7 +63,7 @@ func newRegistry(w *World) *Registry {
 // Open implements oci.Upstream.
 func (r *Registry) Open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	r.opened.Add(1)
-	i, held := r.index[ref.Digest], r.world.whoHolds(ref.Digest)
+	i, held := r.index[ref.Digest], whoHolds(r.world, ref.Digest)
 	select {
 	case <-time.After(registryTime):
 	case <-ctx.Done():
@@ -95,7 +95,7 @@ const (
 )
 
 // whoHolds says who holds a blob now.
-func (w *World) whoHolds(d digest.Digest) held {
+func whoHolds(w *World, d digest.Digest) held {
 	stopped := 0
 	for _, h := range w.all() {
 		switch {
@@ -176,7 +176,7 @@ func (r *Registry) Amplification() (a Amplification) {
 }
 
 // popular draws a blob of the range: the first are asked for most (Zipf's law).
-func (w *World) popular(draw *rand.Rand) int {
+func popular(w *World, draw *rand.Rand) int {
 	const steep = 0.9
 	n := float64(w.cfg.Blobs)
 	x := math.Pow(draw.Float64()*(math.Pow(n+1, 1-steep)-1)+1, 1/(1-steep))

@@ -18,14 +18,13 @@ package simulator
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/membership/memnet"
@@ -188,10 +187,12 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 	return r, nil
 }
 
-// sum tells sets of members apart, most of them.
+// sum tells sets of members apart, most of them, whatever their order.
 func sum(members []ring.Member) (all uint64) {
 	for _, m := range members {
-		all += xxhash.Sum64String(m.ID) * uint64(m.Weight+m.Size)
+		h := fnv.New64a()
+		fmt.Fprint(h, m.ID, m.Weight, m.Size)
+		all += h.Sum64()
 	}
 	return all
 }
@@ -259,7 +260,7 @@ func (w *World) holders() []*Host {
 }
 
 // AwaitCopies waits until no node has a blob that may need a second copy.
-func (w *World) AwaitCopies(within time.Duration) error {
+func AwaitCopies(w *World, within time.Duration) error {
 	for began := time.Now(); ; {
 		<-time.After(time.Second)
 		waiting := int64(0)
@@ -318,8 +319,8 @@ type Traffic struct {
 	Sent  memnet.Sent    // gossip
 }
 
-// Traffic returns what all nodes said to each other so far.
-func (w *World) Traffic() Traffic {
+// TrafficOf returns what all nodes said to each other so far.
+func TrafficOf(w *World) Traffic {
 	w.mu.Lock()
 	t := Traffic{Asks: maps.Clone(w.asks), Given: w.given}
 	w.mu.Unlock()
@@ -337,13 +338,11 @@ func (w *World) Traffic() Traffic {
 	return t
 }
 
-// Directory returns how many bytes a node's directory of holders takes in the middle, and
-// whether there is one.
-func (w *World) Directory() (bytes int64, ok bool) {
+// DirectoryOf returns how many bytes a node's directory of holders takes in the middle.
+func DirectoryOf(w *World) (bytes int64) {
 	living := w.Living()
 	for _, h := range living {
-		n, is := directory(h.node.Load())
-		bytes, ok = bytes+n, ok || is
+		bytes += int64(cluster.DirectoryOf(h.node.Load().cluster).Bytes)
 	}
-	return bytes / int64(max(1, len(living))), ok
+	return bytes / int64(max(1, len(living)))
 }

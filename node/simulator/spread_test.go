@@ -49,7 +49,7 @@ func TestSimSpreadByManySeeds(t *testing.T) {
 	for _, n := range sizes(t, 30, 100) {
 		seeds, worst := min(50, 5000/n), Spreading{}
 		for i := range seeds {
-			at := seed(t) + uint64(i) //nolint:gosec // G115: a few
+			at := seed(t) + uint64(i)
 			r := layer(at, n, 0.1).Run()
 			r.check(t, at, n)
 			worst.Median, worst.LastFast, worst.Left = max(worst.Median, r.Median), max(worst.LastFast, r.LastFast), max(worst.Left, r.Left)

@@ -11,8 +11,8 @@ import (
 
 // What is asked of a cluster beside what happens to it (events.go).
 
-// owner is the node that the ring gives a blob to, nil if it does not run.
-func (w *World) owner(blob int) *Host {
+// ownerOf is the node that the ring gives a blob to, nil if it does not run.
+func ownerOf(w *World, blob int) *Host {
 	living := w.Living()
 	id := living[0].view().Ring.Owner(w.registry.blobs[blob].ref.Digest.String()).ID
 	for _, h := range living {
@@ -26,10 +26,10 @@ func (w *World) owner(blob int) *Host {
 // KillOwners makes all nodes pull a new blob, and kills its owner at a random byte of it; so
 // often. Each comes back. It returns how many bytes a kill cost at most, in the World's
 // own bytes: what lies in sockets and buffers has no scale.
-func (w *World) KillOwners(kills int) (most int64, err error) {
+func KillOwners(w *World, kills int) (most int64, err error) {
 	draw := rand.New(rand.NewPCG(w.cfg.Seed, 5))
 	for blob := range kills {
-		owner := w.owner(blob)
+		owner := ownerOf(w, blob)
 		if owner == nil {
 			return most, fmt.Errorf("the owner of blob %d does not run", blob)
 		}
@@ -51,8 +51,8 @@ func (w *World) KillOwners(kills int) (most int64, err error) {
 // Hot makes a client of each node pull a blob at once. Its owner holds it already, or
 // nobody does. It returns how often the owner sent it to others, and how often the one
 // did that sent most beside the owner.
-func (w *World) Hot(blob int, held bool) (owner, other float64) {
-	first := w.owner(blob)
+func Hot(w *World, blob int, held bool) (owner, other float64) {
+	first := ownerOf(w, blob)
 	if held {
 		w.pull(first, blob)
 		w.Await()
@@ -78,7 +78,7 @@ func (w *World) Hot(blob int, held bool) (owner, other float64) {
 
 // Starve makes clients pull new blobs while no node can send or read but for 20 ms of each
 // 400 ms.
-func (w *World) Starve() error {
+func Starve(w *World) error {
 	w.net.Starve(memnet.Turn{On: 20 * time.Millisecond, Each: 400 * time.Millisecond})
 	err := w.under(func() error {
 		<-time.After(20 * time.Second)
@@ -91,14 +91,14 @@ func (w *World) Starve() error {
 
 // Hits pulls popular blobs one after the other, each by any node. It returns for what part
 // of the last three quarters of these pulls the registry was not asked.
-func (w *World) Hits(pulls int) float64 {
+func Hits(w *World, pulls int) float64 {
 	draw := rand.New(rand.NewPCG(w.cfg.Seed, 6))
 	began := int64(0)
 	for i := range pulls {
 		if i == pulls/4 { // the disks are full by then
 			began = w.registry.opened.Load()
 		}
-		w.pull(w.pick(w.ready(), loading+i), w.popular(draw))
+		w.pull(w.pick(w.ready(), loading+i), popular(w, draw))
 		w.Await()
 	}
 	return 1 - float64(w.registry.opened.Load()-began)/float64(pulls-pulls/4)

@@ -39,7 +39,7 @@ func TestSimOwnerKilled(t *testing.T) {
 	for _, n := range sizes(t, 4) {
 		kills := some(n, 3, 3, 20)
 		world(t, Config{Nodes: n, Blobs: kills, Size: 200 << 10}, func(w *World) error {
-			more, err := w.KillOwners(kills)
+			more, err := KillOwners(w, kills)
 			b.row(n, kills, float64(more)/1024, float64(most)/1024)
 			if more > most {
 				t.Errorf("the owner of a blob among %d nodes is killed, and %d bytes of it come again; want %d at most", n, more, most)
@@ -60,7 +60,7 @@ func TestSimHot(t *testing.T) {
 		}
 		world(t, Config{Nodes: n, Blobs: 2, Size: 9 << 20, True: true}, func(w *World) error {
 			for blob, what := range []string{"new", "held by its owner"} {
-				owner, other := w.Hot(blob, blob == 1)
+				owner, other := Hot(w, blob, blob == 1)
 				b.row(n, what, owner, other, "2.1, 3")
 				if owner > 2.1 || other > 3 {
 					t.Errorf("of %d nodes that want a blob (%s), the owner sends it %.2f times and another %.2f, want 2.1 and 3 at most", n, what, owner, other)
@@ -81,7 +81,7 @@ func TestSimHits(t *testing.T) {
 	b := newTable(t, "nodes", "hit ratio", "of one node as large", "part of it", "bound")
 	hits := func(n int) (ratio float64) {
 		world(t, Config{Nodes: n, Blobs: blobs, Size: size, Bound: blobs * size / 10 / int64(n)}, func(w *World) error {
-			ratio = w.Hits(pulls)
+			ratio = Hits(w, pulls)
 			return nil
 		})
 		return ratio
