@@ -219,9 +219,9 @@ type slowCall struct {
 }
 
 var slowCalls = map[string]slowCall{
-	"a download":                 {name: "tmp/", ops: "create allocate write open stat close", about: cold, provoke: getCold},
+	"a download":                 {name: "tmp/", ops: "create allocate write open stat", about: cold, provoke: getCold},
 	"the response to a download": {ops: "send", about: cold, provoke: getCold},
-	"a commit":                   {name: "blobs/", ops: "rename mkdir", about: cold, provoke: getCold},
+	"a commit":                   {name: "blobs/", ops: "rename mkdir close", about: cold, provoke: getCold},
 	"an eviction":                {name: "blobs/", ops: "remove", about: cold, provoke: getCold},
 	"a full disk":                {ops: "statfs", full: true, about: cold, provoke: getCold},
 	"a download that breaks off": {name: "tmp/", ops: "truncate", about: cold, provoke: func(s *slowDisk) error {

@@ -110,7 +110,7 @@ func (w *World) Join(to int) error {
 // Leave makes one node leave in order under load, and then pulls all by others.
 func (w *World) Leave() error {
 	err := w.under(func() error {
-		err := w.pick(w.holders(), happening).leave()
+		err := w.pick(holders(w), happening).leave()
 		return errors.Join(err, w.AwaitWhole(time.Minute))
 	})
 	w.All(w.ready())
@@ -121,7 +121,7 @@ func (w *World) Leave() error {
 // has lost its place.
 func (w *World) Kill() error {
 	err := w.under(func() error {
-		err := w.pick(w.holders(), happening).kill()
+		err := w.pick(holders(w), happening).kill()
 		<-time.After(20 * time.Second)
 		return err
 	})
@@ -137,7 +137,7 @@ func (w *World) Roll(most int) error {
 		before := map[*Host]bool{}
 		for i := range min(most, len(w.Living())) {
 			var left []*Host
-			for _, h := range w.holders() {
+			for _, h := range holders(w) {
 				if !before[h] {
 					left = append(left, h)
 				}
@@ -208,7 +208,7 @@ func (w *World) Chaos(moments []Moment) error {
 	err := w.under(func() error {
 		coming := make(chan error, len(moments))
 		for i, m := range moments {
-			if h := w.pick(w.holders(), happening+i); m.What == Joins || h != nil {
+			if h := w.pick(holders(w), happening+i); m.What == Joins || h != nil {
 				w.happen(h, m, coming)
 			} else {
 				coming <- nil

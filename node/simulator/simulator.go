@@ -248,7 +248,7 @@ func (w *World) pick(among []*Host, number int) (best *Host) {
 
 // holders are the nodes that clients are sent to and that hold some blob of the range: what becomes of
 // others says nothing. If none does, they are all.
-func (w *World) holders() []*Host {
+func holders(w *World) []*Host {
 	all := w.ready()
 	some := slices.DeleteFunc(slices.Clone(all), func(h *Host) bool {
 		return !slices.ContainsFunc(w.registry.blobs[w.from:][:w.cfg.Blobs], func(b blob) bool { return h.holds(b.ref.Digest) })
