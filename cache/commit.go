@@ -120,6 +120,7 @@ func (k *sink) place() error {
 		return k.relabel()
 	}
 	if err := moveIn(k); err != nil {
+		dropMeta(k)
 		return err
 	}
 	used := time.Now()
@@ -129,6 +130,7 @@ func (k *sink) place() error {
 	slot, ok := k.index.insert(k.name, k.registry, k.written, used, k.replica, k.disk.epoch)
 	if !ok { // the key is another blob's, or the directory was lost: the file would not count
 		k.tmp = k.name.path()
+		dropMeta(k)
 		return errNoRoom
 	}
 	if k.own {
@@ -144,10 +146,14 @@ func (k *sink) place() error {
 	return nil
 }
 
+// dropMeta removes the meta of a blob that did not get into the shard. If that fails too, the
+// next start removes it.
+func dropMeta(k *sink) { _ = k.disk.remove(k.name.path() + ".meta") }
+
 // moveIn puts the blob's two files in place.
 func moveIn(k *sink) error {
-	// The meta goes first, so that a blob is never there without it. No blob of that name is,
-	// so nobody reads the meta before it is whole.
+	// The meta goes first, so that a blob is never there without it. No blob of that name is, or
+	// a damaged one that somebody still reads: a meta that is not whole shows by its checksum.
 	raw, err := k.meta(k.registry).encode()
 	if err == nil {
 		err = writeNew(&k.disk.root, k.name.path()+".meta", raw)

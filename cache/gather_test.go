@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A small blob is on disk only once it is right. Until then those who want a part of it get
@@ -114,5 +119,37 @@ func TestMetaReplacesWhatHasItsName(t *testing.T) {
 			}
 			want(t, start(t, dir, Options{}), b)
 		})
+	}
+}
+
+// A meta that could not be written whole does not stay: nothing counts it.
+func TestAMetaWithoutItsBlobGoes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir, Options{})
+	root := &s.shard.dir.inUse().root
+	root.fault = func(op, name string) error {
+		if op == "write" && strings.HasSuffix(name, ".meta") {
+			return &fs.PathError{Op: op, Path: name, Err: unix.ENOSPC}
+		}
+		return nil
+	}
+	for i := range 20 {
+		b := newSample(uint64(9000+i), 5000)
+		in := begin(t, s, b)
+		in.SetSize(5000)
+		_, _ = in.Write(b.content)
+		in.stream.expectNobody()
+		_ = in.Commit()
+	}
+	n := 0
+	_ = filepath.WalkDir(filepath.Join(dir, "blobs"), func(p string, d fs.DirEntry, err error) error {
+		if strings.HasSuffix(p, ".meta") {
+			n++
+		}
+		return nil
+	})
+	if n != 0 {
+		t.Errorf("%d metas left behind; the store counts %d bytes", n, s.Size())
 	}
 }

@@ -15,7 +15,8 @@ import (
 type key [32]byte
 
 // prefix is what a table finds a key by, which saves memory. Only one blob of those with a
-// prefix is in a shard. To make up another one's takes 2^64 tries.
+// prefix is in a shard. To make up one that another blob's prefix has takes 2^64 tries; whoever makes up two of
+// one prefix, in 2^32 tries, has one of them cached.
 func (k key) prefix() uint64 { return binary.BigEndian.Uint64(k[:]) }
 
 // A name is a digest taken apart. It is only made from a valid digest, so

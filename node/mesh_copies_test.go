@@ -132,7 +132,7 @@ func TestMeshSecondCopyTakesNoRoom(t *testing.T) {
 		if i == 1 {
 			return form{settings: settings{defaults: "cache_max_size: 1m"}}
 		}
-		return form{}
+		return form{settings: settings{defaults: "cache_max_size: 4m"}}
 	})
 	own := c.blobOf(1, 900_000)
 	c.pull(1, own)

@@ -29,6 +29,8 @@ type directories struct {
 	view    func() *membership.View
 	client  *peer.Client
 	shards  func() []*grants.Shard
+
+	boots map[string]uint64 // the members that were alive when run last saw them
 }
 
 // newDirectories returns the directories of a cluster. They hear at once what this node gets.
@@ -156,15 +158,25 @@ func (d *directories) rest(ctx context.Context, changed <-chan struct{}, idle ti
 // see notes who the members are.
 func (d *directories) see(v *membership.View) {
 	var owners []directory.Owner
+	alive := map[string]uint64{}
 	for i := range v.Members {
 		one := &v.Members[i]
+		if one.Alive() {
+			alive[one.ID] = one.Epoch
+		}
 		if one.Hears && one.ID != v.Self.ID && one.State != membership.Draining {
 			owners = append(owners, directory.Owner{ID: one.ID, Boot: one.Epoch, Up: one.Up && d.client.Healthy(one.ID)})
 		}
 	}
 	d.out.See(v.Ring.Hash(), owners)
-	d.here.Keep(func(id string) bool {
-		_, is := v.Member(id)
+	for id, boot := range d.boots {
+		if alive[id] != boot { // what it gets while it is away it tells nobody
+			d.here.Doubt(id)
+		}
+	}
+	d.boots = alive
+	d.here.Keep(func(id string) bool { // the View may not have one yet that has told something
+		_, is := d.members.Member(id)
 		return is
 	})
 }

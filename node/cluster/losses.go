@@ -2,7 +2,7 @@ package cluster
 
 import (
 	"context"
-	"slices"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -29,8 +29,9 @@ type losses struct {
 }
 
 // since returns the members that were there at the last call and are lost now.
-func (l *losses) since() (lost []string) {
+func (l *losses) since() (lost map[string]bool) {
 	v, now := l.members.View(), map[string]bool{}
+	lost = map[string]bool{}
 	for i := range v.Members {
 		m := &v.Members[i]
 		epoch, refused := l.refused[m.ID]
@@ -49,7 +50,7 @@ func (l *losses) since() (lost []string) {
 	}
 	for id := range l.stayed {
 		if !now[id] {
-			lost = append(lost, id)
+			lost[id] = true
 		}
 	}
 	l.stayed = now
@@ -76,6 +77,8 @@ func (l *losses) refuses(id string) bool {
 // mind looks at once at what this node alone holds whenever a member is lost.
 func (c *copies) mind(ctx context.Context) {
 	l := &losses{members: c.members, well: c.client.Healthy, refused: map[string]uint64{}}
+	again := time.NewTicker(mindStep)
+	defer again.Stop()
 	for ctx.Err() == nil {
 		changed := c.members.Changed()
 		c.lost(ctx, l.since())
@@ -84,8 +87,9 @@ func (c *copies) mind(ctx context.Context) {
 		case id := <-c.dead:
 			if l.refuses(id) {
 				c.client.Peer(id).Fault(peer.ErrDead) // it has lost its place on routes, too
-				c.lost(ctx, []string{id})
+				c.lost(ctx, map[string]bool{id: true})
 			}
+		case <-again.C: // one that refused for a moment is well again, and no View says so
 		case <-ctx.Done():
 		}
 	}
@@ -93,14 +97,14 @@ func (c *copies) mind(ctx context.Context) {
 
 // lost has all blobs looked at of which no other holder is known now that these are lost:
 // first those that one of them held, or owned.
-func (c *copies) lost(ctx context.Context, ids []string) {
-	if len(ids) == 0 || c.delay > 0 && wait.For(ctx, c.delay) != nil {
+func (c *copies) lost(ctx context.Context, ids map[string]bool) {
+	if len(ids) == 0 {
 		return
 	}
-	for _, id := range ids {
-		c.partners.lose(id)
-	}
-	if !c.on.Load() {
+	c.partners.lose(ids)
+	// All members of a large cluster do not begin at once.
+	apart := rand.N(min(time.Duration(len(c.members.View().Members))*rescueApart, time.Second) + 1)
+	if !c.on.Load() || wait.For(ctx, c.delay+apart) != nil {
 		return
 	}
 	var alone, perhaps []cache.Held
@@ -108,7 +112,7 @@ func (c *copies) lost(ctx context.Context, ids []string) {
 		if !isListed(ctx, shard) {
 			continue // it is looked at once the ring has settled
 		}
-		for _, b := range shard.Blobs() {
+		for _, b := range shard.Newest(maxBacklog) {
 			switch held, lost := c.partners.has(b.Digest); {
 			case held:
 			case lost || c.owned(b.Digest.String(), ids):
@@ -119,16 +123,16 @@ func (c *copies) lost(ctx context.Context, ids []string) {
 		}
 	}
 	c.log.Debug("members lost: what this node may hold alone is looked at", "members", len(ids), "blobs", len(alone)+len(perhaps))
-	c.waiting.hurry(append(alone, perhaps...))
+	c.waiting.hurry(append(alone, perhaps[:min(len(perhaps), maxPerhaps)]...)) // the ring's change finds the others
 }
 
 // owned reports whether one of the members is or was just now an owner of what key names.
-func (c *copies) owned(key string, ids []string) bool {
+func (c *copies) owned(key string, ids map[string]bool) bool {
 	v := c.members.View()
 	for _, r := range append([]*ring.Ring{v.Ring}, v.Former[:min(1, len(v.Former))]...) {
 		owners, n := r.Owners(key)
 		for _, o := range owners[:n] {
-			if slices.Contains(ids, o.ID) {
+			if ids[o.ID] {
 				return true
 			}
 		}

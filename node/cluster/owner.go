@@ -85,12 +85,16 @@ func (s Sight) holds(registries Registries, d digest.Digest) bool {
 	})
 }
 
-// registries chooses, for each shard, a registry to ask other members by: a public
-// one unless everything may be seen.
+// registries chooses by which registries to ask other members: a public one of each shard or, if
+// everything may be seen, all, since a member says of what is private only to its own registry
+// that it holds it.
 func (s Sight) registries(byShard [][]string) []string {
+	if s.All {
+		return slices.Concat(byShard...)
+	}
 	var out []string
 	for _, those := range byShard {
-		if i := slices.IndexFunc(those, func(registry string) bool { return s.All || s.Public(registry) }); i >= 0 {
+		if i := slices.IndexFunc(those, s.Public); i >= 0 {
 			out = append(out, those[i])
 		}
 	}

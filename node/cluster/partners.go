@@ -49,12 +49,12 @@ func (p *partners) has(d digest.Digest) (held, lost bool) {
 	return id != "", known && id == ""
 }
 
-// lose notes that the member is lost.
-func (p *partners) lose(id string) {
+// lose notes that these members are lost.
+func (p *partners) lose(ids map[string]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, one := range p.of {
-		if one == id {
+		if ids[one] {
 			p.of[key] = ""
 		}
 	}

@@ -15,7 +15,7 @@ func TestPartnersAreLostWithTheirMember(t *testing.T) {
 	p.note(blobNamed(1).Digest, "b")
 	p.note(blobNamed(2).Digest, "a")
 	p.note(blobNamed(2).Digest, "b") // it was found elsewhere
-	p.lose("a")
+	p.lose(map[string]bool{"a": true})
 	for i, want := range [][2]bool{{false, true}, {true, false}, {true, false}, {false, false}} {
 		if held, lost := p.has(blobNamed(i).Digest); held != want[0] || lost != want[1] {
 			t.Errorf("blob %d: held %v, lost %v", i, held, lost)

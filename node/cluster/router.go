@@ -45,8 +45,7 @@ func (r *router) Peer(id string) mesh.Peer {
 	return r.anyPeer(id)
 }
 
-// anyPeer is Peer for any member. It answers, too, for one that has just asked this node:
-// that one lives.
+// anyPeer is Peer for any member that lives, as far as this node knows.
 func (r *router) anyPeer(id string) mesh.Peer {
 	if id != r.Self() && r.alive(id) {
 		return r.client.Peer(id)

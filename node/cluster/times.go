@@ -59,6 +59,11 @@ const (
 	// rescueBusyPause is busyPause for what may lie on one node alone. Members hold such
 	// offers up for longer than that before they say that they take others.
 	rescueBusyPause = time.Second
+	// rescueApart is by how much, for each member, those that see to what a lost one held begin at
+	// different moments, a second at most.
+	rescueApart = 10 * time.Millisecond
+	// mindStep is how often it is seen whether a member that was taken for lost is well.
+	mindStep = 30 * time.Second
 	// listenAgain is how often each member is asked for a sign of life, so that there is a
 	// connection to it. It is shorter than such connections are kept (90 s).
 	listenAgain = 45 * time.Second

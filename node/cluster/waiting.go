@@ -15,6 +15,9 @@ const (
 	// maxBacklog bounds the blobs that are looked at after a change of the ring: those used
 	// last.
 	maxBacklog = 1 << 16
+	// maxPerhaps bounds, of the blobs that are looked at when a member is lost, those of which no
+	// other holder was ever seen.
+	maxPerhaps = 1 << 12
 )
 
 // A waiting list is the blobs that may need a second copy: those that have just come, the

@@ -89,6 +89,9 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 	t := d.tellers[n]
 	switch {
 	case m.First:
+		if t.telling { // that telling broke off: what it brought counts until this one has ended
+			t.round, t.held = t.round+1, t.coming
+		}
 		t.session, t.next, t.telling, t.lost, t.whole, t.coming = m.Session, 0, true, false, false, 0
 	case m.Session != t.session, m.Number != t.next:
 		t.whole, t.session, t.next = false, 0, 0
@@ -287,6 +290,16 @@ func (d *Directory) Keep(member func(id string) bool) {
 			*t = teller{round: t.round + 2} // no entry is of that round
 			delete(d.numbers, id)
 		}
+	}
+}
+
+// Doubt notes that the member may hold more than it has told, until it tells all again.
+func (d *Directory) Doubt(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n, known := d.numbers[id]; known {
+		t := d.tellers[n]
+		t.whole, t.lost = false, t.telling
 	}
 }
 

@@ -313,3 +313,61 @@ func TestBytesOfAnEntry(t *testing.T) {
 	}
 	t.Logf("%+v", f)
 }
+
+// Tellings that break off count: what they brought takes of the member's share, and goes when it
+// tells all again.
+func TestTellingsThatBreakOff(t *testing.T) {
+	t.Parallel()
+	d := New(4000)
+	for session := range uint64(4) {
+		var keys []Key
+		for k := range 950 {
+			keys = append(keys, Key(session*10_000+uint64(k)))
+		}
+		d.Hear("a", &Message{Session: session + 1, Ring: ring, First: true, Held: keys})
+	}
+	if named := countNamed(d, 40_000); named > 1000+950 {
+		t.Errorf("%d entries of one member count, which may have 1000", named)
+	}
+	tellAll(d, "a", 9, 7)
+	if named := countNamed(d, 40_000); named != 1 || len(d.Names(7)) != 1 || !d.Knows(7, ring, []string{"a"}) {
+		t.Errorf("%d entries count after all was told again", named)
+	}
+	for k := range 999 {
+		d.Hear("a", &Message{Session: 9, Number: uint32(k + 1), Held: []Key{Key(100_000 + k)}})
+	}
+	if !d.Knows(7, ring, []string{"a"}) {
+		t.Error("a whole share is too much")
+	}
+	d.Hear("a", &Message{Session: 9, Number: 1000, Held: []Key{200_000}})
+	if d.Knows(7, ring, []string{"a"}) {
+		t.Error("a member has more than its share")
+	}
+}
+
+// countNamed counts the keys below most of which somebody is named.
+func countNamed(d *Directory, most Key) (n int) {
+	for k := range most {
+		if len(d.Names(k)) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// A member that was away is not counted on until it has told all again.
+func TestDoubts(t *testing.T) {
+	t.Parallel()
+	d := New(100)
+	tellAll(d, "a", 1, 10)
+	d.Doubt("b")
+	if !d.Knows(1, ring, []string{"a"}) {
+		t.Fatal("it is not known that nobody has it")
+	}
+	if d.Doubt("a"); d.Knows(1, ring, []string{"a"}) || len(d.Names(10)) != 1 {
+		t.Error("one that was away is counted on, or forgotten")
+	}
+	if tellAll(d, "a", 2, 10); !d.Knows(1, ring, []string{"a"}) {
+		t.Error("one that has told all again is doubted")
+	}
+}

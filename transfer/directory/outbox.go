@@ -61,7 +61,7 @@ func (o *Outbox) More() <-chan struct{} { return o.more }
 func (o *Outbox) See(ring uint64, owners []Owner) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	due := time.Now().Add(o.jitter()) // the same for all, which are told from one list
+	due := time.Now().Add(o.jitter(len(owners))) // the same for all, which are told from one list
 	known := make(map[string]bool, len(owners))
 	for _, one := range owners {
 		known[one.ID] = true
@@ -71,7 +71,7 @@ func (o *Outbox) See(ring uint64, owners []Owner) {
 			b = &box{}
 			o.boxes[one.ID] = b
 			fallthrough
-		case ring != o.ring, b.boot != one.Boot:
+		case ring != o.ring, b.boot != one.Boot, one.Up && !b.up: // it may not count any more on what it was told
 			b.anew(due)
 			b.pause = 0
 		}
@@ -85,8 +85,10 @@ func (o *Outbox) See(ring uint64, owners []Owner) {
 	o.ring = ring
 }
 
-// jitter is how long to wait before all is told.
-func (o *Outbox) jitter() time.Duration { return o.after + rand.N(o.after+1) }
+// jitter is how long to wait before all is told, in a cluster of so many others.
+func (o *Outbox) jitter(others int) time.Duration {
+	return o.after + rand.N(o.after*time.Duration(max(1, others/64))+1)
+}
 
 // anew makes the owner be told all at that time.
 func (b *box) anew(due time.Time) {
@@ -103,7 +105,7 @@ func (o *Outbox) Note(owner string, k Key, held bool) {
 	}
 	if b.changes != nil {
 		if b.changes[k] = held; len(b.changes) > maxChanges {
-			b.anew(time.Now().Add(o.jitter()))
+			b.anew(time.Now().Add(o.jitter(len(o.boxes))))
 		}
 		return
 	}

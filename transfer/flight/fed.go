@@ -43,7 +43,7 @@ func fed(f *filler, root mesh.Peer, yield func(source) bool) bool {
 	if told := f.cfg().Sizes.Get(f.key.Content); told >= 0 && told < feed.Least {
 		return yield(f.fromPeer(root, mesh.Terms{}))
 	}
-	d := &diner{filler: f, root: root, offset: f.ingest.Offset, whole: f.ingest.Complete}
+	d := &diner{filler: f, root: root, offset: f.ingest.Offset, whole: func() bool { n := f.ingest.Size(); return n >= 0 && f.ingest.Offset() == n }}
 	defer func() {
 		if f.outcome != nil { // else whoever it feeds gets the rest as soon as the digest is known
 			f.chair.sit("") // they have to ask anew as well

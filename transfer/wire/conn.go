@@ -32,8 +32,9 @@ type conn struct {
 	buffers net.Buffers // over parts
 }
 
-// maxHeld bounds the bytes that are held back: a header, and what net/http sends along with it.
-const maxHeld = 8 << 10
+// maxHeld bounds the bytes that are held back: a header, and what net/http sends along with it. A
+// larger one leaves in a write of its own. Each slow client keeps so much in memory.
+const maxHeld = 2 << 10
 
 var heldBuffers = sync.Pool{New: func() any { return new([maxHeld]byte) }}
 

@@ -140,3 +140,19 @@ func TestWriteToClosedConnectionFails(t *testing.T) {
 		t.Errorf("writing to a connection that is shut: %v", err)
 	}
 }
+
+// A body that is longer than the header says is not sent, as net/http has it.
+func TestABodyStaysWithinItsLength(t *testing.T) {
+	t.Parallel()
+	addr, _ := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "4096")
+		if _, err := w.Write(bodyOf(8192)); err == nil {
+			t.Error("8192 bytes are written under a Content-Length of 4096")
+		}
+	})
+	c, _ := net.Dial("tcp", addr)
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.ReadAll(c)
+}
