@@ -22,12 +22,13 @@ const socketBuffer = 64 << 10
 type Registry struct {
 	Addr  string       // host:port
 	Pace  atomic.Int64 // bytes a second for each answer; 0: no bound
-	Fails atomic.Int64 // how many of 1,000 requests for a blob go wrong
+	Fails atomic.Int64 // how many of 1,000 requests for a blob go wrong, but never three in a row
 
 	mu    sync.Mutex
 	blobs map[string]*Blob
 	sent  map[string]int64    // bytes, by digest
 	asked map[string][]string // when each digest was asked for, and from which byte on
+	wrong map[string]int      // how many requests for it went wrong in a row
 }
 
 // startRegistry listens on addr, and serves until ctx ends.
@@ -37,7 +38,7 @@ func startRegistry(ctx context.Context, addr string) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the registry: %w", err)
 	}
-	r := &Registry{Addr: l.Addr().String(), blobs: map[string]*Blob{}, sent: map[string]int64{}, asked: map[string][]string{}}
+	r := &Registry{Addr: l.Addr().String(), blobs: map[string]*Blob{}, sent: map[string]int64{}, asked: map[string][]string{}, wrong: map[string]int{}}
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if tcp, ok := c.(*net.TCPConn); ok {
@@ -110,9 +111,23 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// goesWrong decides whether a request for a blob goes wrong. Of three in a row one is answered:
+// a node asks a registry no more than three times for one answer, so one that fails them all does
+// not live for it.
+func (r *Registry) goesWrong(digest string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wrong[digest] == 2 || rand.Int64N(1000) >= r.Fails.Load() {
+		r.wrong[digest] = 0
+		return false
+	}
+	r.wrong[digest]++
+	return true
+}
+
 // deliver sends a blob, or fails in one of four ways.
 func (r *Registry) deliver(w *counted, req *http.Request, blob *Blob) {
-	if req.Method == http.MethodGet && rand.Int64N(1000) < r.Fails.Load() {
+	if req.Method == http.MethodGet && r.goesWrong(blob.Digest) {
 		switch rand.IntN(4) {
 		case 0:
 			w.Header().Set("Retry-After", "1")
