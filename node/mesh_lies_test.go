@@ -37,7 +37,12 @@ func tellingProgress(p string, next func(*liar, http.ResponseWriter, *http.Reque
 	}
 }
 
-func silent(_ *liar, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// silent answers nothing. It reads what it is sent: else the server would not see that the client
+// has gone.
+func silent(_ *liar, _ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
 
 // silentToAll counts what it is asked for the blob's bytes: whether it holds them it may be asked
 // later too, behind clients' backs.
