@@ -14,7 +14,7 @@ const maxVigils = 256
 // vigils are kept for members that gossip has found dead while their machines still take
 // connections for them: a process that hardly ever gets a processor answers too late, and takes
 // some seconds to hear of its death and to deny it. Until then, for lateFor at most, it counts
-// as alive. A process that has ended, and a machine that is off, are lost at once.
+// as alive. A process that has ended is lost at once, a machine that is off after knockTime.
 type vigils struct {
 	m     *Membership
 	begin chan *boot
