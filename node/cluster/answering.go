@@ -72,7 +72,8 @@ func (a *answering) health(v *membership.View, asked, now time.Time) error {
 		if m.Since.Before(met) {
 			met = m.Since
 		}
-		if s, ok := a.silent[m.ID]; ok && now.Sub(s.since) >= silentTime {
+		// Who is down now and then has another fault, and says so itself.
+		if s, ok := a.silent[m.ID]; ok && now.Sub(s.since) >= silentTime && now.Sub(m.Since) >= silentTime {
 			mute = append(mute, fmt.Sprintf("%s (%s: %v)", m.Name, m.Peer, s.last))
 		}
 	}

@@ -89,3 +89,16 @@ func TestANewMemberNeedNotHaveAsked(t *testing.T) {
 		}
 	}
 }
+
+// A member that advertises a wrong address is down and back again and again. Those who can't reach
+// it are well.
+func TestAMemberThatWasDownIsGivenTimeToAnswer(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	a := &answering{began: now.Add(-time.Hour), silent: map[string]silence{"b": {since: now.Add(-time.Hour), last: errors.New("no route")}}}
+	for back, healthy := range map[time.Duration]bool{time.Second: true, 29 * time.Second: true, 31 * time.Second: false} {
+		if err := a.health(meshOf(now.Add(-back), "b"), now, now); (err == nil) != healthy {
+			t.Errorf("back for %v: %v", back, err)
+		}
+	}
+}

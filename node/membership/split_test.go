@@ -87,7 +87,7 @@ func TestAHungNodeIsDownAndComesBack(t *testing.T) {
 			}
 			return true
 		}
-		s.Logf("it took %v to see a hung node", s.reach(15*time.Second, "the others see that it hangs", others))
+		s.Logf("it took %v to see a hung node", s.reach(15*time.Second+lateFor, "the others see that it hangs", others))
 		s.pass(time.Minute)
 		s.net.Hang(ip(4), false)
 		s.Logf("back in %v", s.reach(20*time.Second, "each node sees all", s.whole))
