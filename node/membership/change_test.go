@@ -86,7 +86,7 @@ func TestACrashedNodeLosesItsPlaceAfterTheGrace(t *testing.T) {
 		s.reach(time.Second, "the newcomer has the others' ring", func() bool {
 			return s.all(isDown(id))() && s.agree() && inRing(s.nodes[0].View(), s.nodes[5].self.ID)
 		})
-		took := s.reach(80*time.Second, "it has lost its place", s.all(isOut(id)))
+		took := s.reach(81*time.Second, "it has lost its place", s.all(isOut(id)))
 		if took < 75*time.Second {
 			s.Errorf("it lost its place after %v more, which is too early", took)
 		}

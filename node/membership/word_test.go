@@ -118,7 +118,7 @@ func TestALeaveInASplit(t *testing.T) {
 			s.leave(5)
 			s.pass(split)
 			s.net.Cut()
-			s.reach(15*time.Second, "the sides agree", s.whole)
+			s.reach(30*time.Second, "the sides agree", s.whole)
 			s.reach(30*time.Second, "nobody lists it", func() bool {
 				for _, m := range s.nodes {
 					if len(m.Gone()) != 0 {
