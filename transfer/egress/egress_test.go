@@ -108,6 +108,23 @@ func TestAWayThatIsDownIsNotWaitedForAndComesBack(t *testing.T) {
 	})
 }
 
+// However late this node's own way fails, another's is tried: it may have waited for a second
+// connection, or for an answer.
+func TestAnOwnWayThatFailsLateIsNotTheLast(t *testing.T) {
+	t.Parallel()
+	for _, late := range []time.Duration{3400 * time.Millisecond, 30 * time.Second} {
+		t.Run(late.String(), func(t *testing.T) {
+			bubble(t, 2, true, func(t *testing.T, r *rig) {
+				r.own.delay = late
+				r.own.set(&oci.Error{Kind: oci.Timeout, Registry: host, Host: host, Reason: "no connection in time", Unreached: true})
+				if b, relay, err := r.read(0); err != nil || !bytes.Equal(b, content) || relay != "node-a" {
+					t.Errorf("%d bytes by way of %q: %v", len(b), relay, err)
+				}
+			})
+		})
+	}
+}
+
 // However many nodes have no way out, the one that has is found soon; and only a few are
 // asked where most have one.
 func TestTheOneWayIsFound(t *testing.T) {

@@ -7,8 +7,8 @@ const (
 	// within bounds each request, whatever ways are tried: until all of it is there, or
 	// the header of a blob. It is less than a client's 39 s, so that it is told why.
 	within = 38 * time.Second
-	// otherWays is for how long other ways are begun after this node's own has failed.
-	// A client whose tag is cached waits 5 s at most.
+	// otherWays is for how long other ways are begun once this node's own has failed. A
+	// client whose tag is cached waits 5 s at most, and has the cached one then.
 	otherWays = 3250 * time.Millisecond
 	// stagger is how long one member has before the next is asked, too.
 	stagger = 100 * time.Millisecond

@@ -41,9 +41,9 @@ func (w want) goal(ctx context.Context) string {
 type tour struct {
 	want
 	e     *Egress
-	to    string // as want.goal says
-	began time.Time
-	lost  time.Duration // on members that failed themselves: that says nothing of the registry
+	to    string        // as want.goal says
+	began time.Time     // or when this node's own way failed: that took as long as it took
+	lost  time.Duration // since then, on members that failed themselves: that says nothing of the registry
 	own   error         // why this node's own way failed, nil if it did not
 	taken []mesh.Relayer
 	// members are those that may ask the registry for this node.
@@ -152,8 +152,8 @@ func (t *tour) settles(ctx context.Context, w way, err error) bool {
 	case ctx.Err() != nil:
 		return true
 	case w.member == nil && bad:
-		t.own = err
-		return !t.inTime()
+		t.own, t.began, t.lost = err, time.Now(), 0
+		return false
 	case w.member == nil:
 		return true
 	}
