@@ -191,7 +191,8 @@ prepare >"$work/log/prepare" 2>&1 || {
 moves
 nowhere
 if ((failed > 0)); then
-  tail -n 15 "$work"/log/node-* | cut -c 1-400
+  jq -r 'select(.path | contains("/blobs/"))' -c "$requests" | command cut -c 1-300
+  grep -hE 'level=(INFO|WARN|ERROR)' "$work"/log/node-* | sort | tail -n 150 | command cut -c 1-400
 fi
 echo "$failed failed"
 ((failed == 0))
