@@ -18,8 +18,8 @@ import (
 // byte of progress.
 const resumes = 5
 
-// rangeTries is how many of them ask for a range. Then the whole is asked for and what has
-// come before is skipped: some registries, and some CDNs, refuse ranges.
+// rangeTries is how many of them may reach the registry and bring nothing before the whole
+// is asked for and what has come before is skipped: some registries, and some CDNs, refuse ranges.
 const rangeTries = 3
 
 // errAnew: what an earlier download left is not the beginning of what the source has.
@@ -40,9 +40,9 @@ var errElsewhere = errors.New("the node sends clients to another host")
 // taken up again, each time from a fresh address; a peer is left.
 func (f *filler) stay(src source) error {
 	anew := false // ranges are refused: the whole comes again
-	for failures := 0; ; {
+	for failures, inVain := 0, 0; ; {
 		before := f.ingest.Offset()
-		err := f.download(src, anew || failures >= rangeTries)
+		err := f.download(src, anew || inVain >= rangeTries)
 		switch {
 		case err == nil, f.ingest.Size() < 0 && f.ingest.Complete(): // all came, but its end
 			return nil
@@ -61,7 +61,10 @@ func (f *filler) stay(src source) error {
 		case src.peer != nil || !f.worthResuming(err) || anew && f.ingest.Offset() == before:
 			return err
 		case f.ingest.Offset() > before:
-			failures = 0
+			failures, inVain = 0, 0
+		}
+		if !unreached(err) {
+			inVain++
 		}
 		if failures++; failures > resumes {
 			return err
@@ -72,6 +75,12 @@ func (f *filler) stay(src source) error {
 			return err
 		}
 	}
+}
+
+// unreached reports whether nobody was asked for anything: no connection came about.
+func unreached(err error) bool {
+	e, ok := oci.AsError(err)
+	return ok && e.Unreached
 }
 
 // worthResuming reports whether a broken download goes on. Before its first byte
