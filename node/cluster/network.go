@@ -33,14 +33,14 @@ type network struct {
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
-	dead     chan string                         // members whose addresses refuse connections, until somebody wants to know
+	dead     chan refusal                        // until somebody wants to know
 	sketches atomic.Pointer[[]membership.Sketch] // of them
 	log      *slog.Logger
 }
 
 // openNetwork joins the others.
 func openNetwork(cfg Config) (*network, error) {
-	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan string, maxDead)}
+	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan refusal, maxDead)}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.use(secrets)
 	var err error
@@ -63,10 +63,16 @@ func openNetwork(cfg Config) (*network, error) {
 	return n, nil
 }
 
-// died hears that a member's address refuses connections. Of more than maxDead gossip tells.
-func (n *network) died(id string) {
+// A refusal says that the address of a boot of a member refuses connections.
+type refusal struct {
+	id   string
+	boot uint64 // its epoch
+}
+
+// died hears of a refusal. Of more than maxDead gossip tells.
+func (n *network) died(id string, boot uint64) {
 	select {
-	case n.dead <- id:
+	case n.dead <- refusal{id, boot}:
 	default:
 	}
 }
@@ -144,7 +150,7 @@ func (n *network) known(id string) (peer.Member, bool) {
 	if !ok {
 		return peer.Member{}, false
 	}
-	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Boot: m.Epoch, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
 }
 
 // use notes the secrets in use.

@@ -75,7 +75,7 @@ func (g *members) drop(id string) {
 func newMembers(addr string) *members {
 	return &members{m: map[string]Member{
 		"a": {ID: "a", Name: "node-a", Addr: "127.0.0.1:1", Nonce: nonceA},
-		"b": {ID: "b", Name: "node-b", Addr: addr, Nonce: nonceB},
+		"b": {ID: "b", Name: "node-b", Addr: addr, Nonce: nonceB, Boot: 7},
 	}}
 }
 
