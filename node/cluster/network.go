@@ -15,6 +15,7 @@ import (
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
 	"oci-proxy/ring"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/peer"
 )
 
@@ -33,7 +34,8 @@ type network struct {
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
-	dead     chan refusal                        // until somebody wants to know
+	dead     chan refusal // until somebody wants to know
+	callers  callers
 	sketches atomic.Pointer[[]membership.Sketch] // of them
 	log      *slog.Logger
 }
@@ -135,9 +137,18 @@ func (n *network) alive(id string) bool {
 	return ok && m.Alive()
 }
 
+// caller returns a member that is asking this node. Until end is called it can be asked, though
+// gossip may say that it is dead.
+func (n *network) caller(id string) (p mesh.Peer, end func()) {
+	if id == n.self().ID {
+		return nil, func() {}
+	}
+	return n.client.Peer(id), n.callers.enter(id)
+}
+
 // member is what the peers' protocol has to know of a member that can be asked.
 func (n *network) member(id string) (peer.Member, bool) {
-	if !n.alive(id) {
+	if !n.alive(id) && !n.callers.has(id) {
 		return peer.Member{}, false
 	}
 	return n.known(id)
