@@ -226,9 +226,13 @@ const maxHolders = mesh.Many
 // all the same. Those that lied are left out.
 func holders(v *membership.View, key string, s said, healthy, lies func(id string) bool) []string {
 	var ids []string
+	seen := map[string]bool{v.Self.ID: true}
 	add := func(id string) {
-		one, ok := v.Member(id)
-		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) && !lies(id) {
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		if one, ok := v.Member(id); ok && one.Alive() && !lies(id) {
 			ids = append(ids, id)
 		}
 	}
