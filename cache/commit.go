@@ -142,7 +142,7 @@ func (k *sink) place() error {
 	k.reserved -= k.written
 	k.tmp, k.slot = "", slot
 	k.keep()
-	k.shard.watch.tell(k.digest, true)
+	k.shard.watch.tell(k.digest)
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (r *remover) removeFiles(d *root, slots []int32) error {
 		if err := d.remove(n.path() + ".meta"); !removedAnyhow(err) {
 			r.log.Debug("meta not removed; the next start removes it", "digest", n.digest().String(), "error", err)
 		}
-		r.watch.tell(n.digest(), false) // first, so that who brings it anew tells so afterwards
+		r.watch.tell(n.digest())
 		r.index.removed(i)
 	}
 	return errors.Join(errs...)

@@ -18,10 +18,10 @@ func TestWatch(t *testing.T) {
 	}
 	var mu sync.Mutex
 	held := map[digest.Digest]bool{}
-	s.Stock().Watch(func(d digest.Digest, is bool) {
+	s.Stock().Watch(func(d digest.Digest) {
 		mu.Lock()
 		defer mu.Unlock()
-		held[d] = is
+		_, held[d], _ = s.Known(d)
 	})
 	var first digest.Digest
 	for i := range 300 {

@@ -25,6 +25,7 @@ var still = map[string]string{
 	"oci_proxy_archive_objects_total":    "there is no bucket here; transfer/archive tests what is counted",
 	"oci_proxy_disk_free_bytes":          "the disk is everybody's",
 	"oci_proxy_ring_disagreeing_members": "members agree again at once; node/cluster tests it",
+	"oci_proxy_directory_members_told":   "members tell within seconds of a start; TestSimDirectory looks at it",
 	"oci_proxy_members_sent_on_total":    "it takes four nodes; TestMeshALargeBlobGoesFromNodeToNode looks at it",
 	"oci_proxy_feeders_left_total":       "it takes four nodes; TestMeshAFeederDies looks at it",
 }
@@ -160,7 +161,7 @@ func movesOfCopies(t *testing.T) []move {
 	})
 	of := metered(c)
 	return []move{
-		{"another member has room", of, func() { c.pull(0, c.blobOf(0, mib)) }, []string{`second_copies_total what="made"`, `second_copies_bytes_total`}, nil},
+		{"another member has room", of, func() { c.pull(0, c.blobOf(0, mib)) }, []string{`second_copies_total what="made"`, `second_copies_bytes_total`, `directory_entries`, `directory_bytes`}, nil},
 		{"it has none", of, func() { c.pull(0, c.blobOf(0, 3*mib)) }, []string{`second_copies_total what="failed"`}, nil},
 	}
 }

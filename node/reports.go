@@ -162,6 +162,9 @@ func (p *reports) own() *figures.Node {
 	n.Uptime, n.Pulls = max(1, int64(time.Since(p.began).Seconds())), p.pulls.underWay()
 	wrong := p.broken()
 	n.Hour = p.hour()
+	if d := p.directory(); d != (figures.Directory{}) { // a node on its own has none
+		n.Directory = &d
+	}
 	n.Reasons, n.Codes = figures.Reasons(reasons(wrong, true)), reasons(wrong, false)
 	n.Upstreams = figures.Upstreams(p.standings.failing(n.Registries))
 	return n

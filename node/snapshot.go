@@ -25,6 +25,7 @@ func (p *reports) snapshot() *metrics.Snapshot {
 	}
 	copies := cluster.CopiesOf(p.cluster)
 	s.Copies, s.CopiedBytes, s.CopiesWaiting = map[string]int64{"made": copies.Made, "failed": copies.Failed}, copies.Bytes, copies.Waiting
+	s.Directory = p.directory()
 	s.SentOn, s.FeedersLeft = p.fetcher.SentOn(), p.fetcher.FeedersLeft()
 	s.Flights, s.Followers = p.fetcher.Flights()
 	for _, code := range health.Codes() {
@@ -34,6 +35,12 @@ func (p *reports) snapshot() *metrics.Snapshot {
 		s.Broken[string(code)] = true
 	}
 	return s
+}
+
+// directory is how large the directory is of who holds this node's blobs.
+func (p *reports) directory() figures.Directory {
+	d := cluster.DirectoryOf(p.cluster)
+	return figures.Directory{Entries: int64(d.Entries), Bytes: int64(d.Bytes), Members: int64(d.Members)}
 }
 
 // archived is what the archive counts.

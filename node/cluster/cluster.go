@@ -151,7 +151,7 @@ func (c *Cluster) Serve(holder mesh.Holder, out Outlet, own func() *figures.Node
 	}
 	c.network.serve(peer.ServerConfig{
 		Name: c.cfg.Name, Holder: holder, Keeper: keeper, Asks: c.cfg.Registries.Asks, Refuses: c.cfg.Refuses,
-		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.router.anyPeer, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Directory: c.directories.heard, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
+		Out: out.Upstream, Relays: out.Asks, Way: out.Way, Peer: c.network.caller, Leaves: c.leaving.Load, Pause: c.cfg.Pause, Examine: c.cfg.Examine, Certificates: c.cfg.Certificates, Directory: c.directories.heard, Stats: func() any { return c.network.withRing(own()) }, Tracer: c.cfg.Tracer,
 	})
 }
 

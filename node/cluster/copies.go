@@ -39,10 +39,9 @@ type copies struct {
 	settle  time.Duration
 	delay   time.Duration // Seams.Rescue
 	waiting *waiting
-	// partners say who else holds what this node holds, dead which members' addresses refuse
-	// connections.
+	// partners say who else holds what this node holds.
 	partners *partners
-	dead     <-chan string
+	dead     <-chan refusal
 	anew     chan struct{} // holds a value if all that is held is to be looked at
 	on       atomic.Bool
 

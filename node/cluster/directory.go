@@ -13,24 +13,32 @@ import (
 	"oci-proxy/transfer/directory"
 	"oci-proxy/transfer/grants"
 	"oci-proxy/transfer/peer"
-	"oci-proxy/transfer/wait"
 )
 
-// tellWidth is how many members are told at a time what this node holds.
+// tellWidth is how many members are told at a time all that this node holds, and how many
+// of changes.
 const tellWidth = 8
 
 // directories are what members tell each other of the blobs that they hold: others tell this
 // node of those that are its own on the ring, and it tells others.
 type directories struct {
-	many    int // up to how many members all are asked, whatever others have told
-	here    *directory.Directory
-	out     *directory.Outbox
-	members *membership.Membership
-	view    func() *membership.View
-	client  *peer.Client
-	shards  func() []*grants.Shard
+	many   int // up to how many members all are asked, whatever others have told
+	here   *directory.Directory
+	out    *directory.Outbox
+	view   func() *membership.View
+	shards func() []*grants.Shard
+	others others
 
 	boots map[string]uint64 // the members that were alive when run last saw them
+}
+
+// others are the members as the directories need them.
+type others struct {
+	changed func() <-chan struct{} // is closed when they change
+	known   func(id string) bool   // also those that the View does not have yet
+	healthy func(id string) bool
+	// tell sends a member a message, and reports whether it has heard it, and all before it.
+	tell func(ctx context.Context, id string, m *directory.Message) bool
 }
 
 // newDirectories returns the directories of a cluster. They hear at once what this node gets.
@@ -38,12 +46,28 @@ func newDirectories(cfg *Config, n *network, r *router) *directories {
 	d := &directories{
 		many: cmp.Or(cfg.Seams.Many, maxHolders),
 		here: directory.New(directory.MaxEntries), out: directory.NewOutbox(cmp.Or(cfg.Seams.TellAfter, tellAfter)),
-		members: n.members, view: r.view, client: n.client, shards: cfg.Registries.Shards,
+		view: r.view, shards: cfg.Registries.Shards,
+		others: others{
+			changed: n.members.Changed, healthy: n.client.Healthy,
+			known: func(id string) bool {
+				_, is := n.members.Member(id)
+				return is
+			},
+			tell: func(ctx context.Context, id string, m *directory.Message) bool {
+				again, err := peer.TellDirectory(ctx, n.client, id, m.Encode(), tellTime)
+				return err == nil && !again
+			},
+		},
 	}
+	d.watch()
+	return d
+}
+
+// watch makes the shards tell what they get and lose.
+func (d *directories) watch() {
 	for _, shard := range d.shards() {
 		shard.Stock().Watch(d.note)
 	}
-	return d
 }
 
 // KeepDirectory tells the other members, until ctx ends, which of the blobs that are theirs
@@ -62,22 +86,22 @@ func DirectoryOf(c *Cluster) directory.Figures {
 	return c.directories.here.Figures()
 }
 
-// note hears that a shard holds a blob now, or does so no more.
-func (d *directories) note(blob digest.Digest, held bool) {
+// note hears that a shard got or lost a blob.
+func (d *directories) note(blob digest.Digest) {
 	v := d.view()
 	owner := v.Ring.Owner(blob.String()).ID
-	if owner == v.Self.ID || !held && d.holds(blob) {
+	if owner == v.Self.ID {
 		return
 	}
 	if k, ok := directory.KeyOf(blob.String()); ok {
-		d.out.Note(owner, k, held)
+		d.out.Note(owner, k, blob.String())
 	}
 }
 
 // holds reports whether any shard holds the blob.
-func (d *directories) holds(blob digest.Digest) bool {
+func (d *directories) holds(blob string) bool {
 	for _, shard := range d.shards() {
-		if _, held, _ := shard.Known(blob); held {
+		if _, held, _ := shard.Known(digest.Digest(blob)); held {
 			return true
 		}
 	}
@@ -122,37 +146,48 @@ func (d *directories) of(v *membership.View, key string) (s said) {
 	return s
 }
 
-// run tells others, until ctx ends.
+// run tells others, until ctx ends. No member waits until another is told, and none waits for
+// long until all shards are listed: it is told a part before.
 func (d *directories) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		changed := d.members.Changed()
+	t := &telling{directories: d, all: make(chan struct{}, tellWidth), changes: make(chan struct{}, tellWidth)}
+	defer t.under.Wait()
+	listed, late := d.listed(ctx), time.NewTimer(listTime)
+	defer late.Stop()
+	for ready := false; ctx.Err() == nil; {
+		changed := d.others.changed()
 		v := d.view()
 		d.see(v)
-		all, changes, idle := d.out.Due(time.Now())
-		switch {
-		case len(all) > 0 && !d.listed(ctx):
-			_ = wait.Until(ctx, changed, unlistedPause) // the loop sees ctx's end
-		case len(all)+len(changes) > 0:
-			d.tell(ctx, v, all, changes)
-		default:
-			d.rest(ctx, changed, idle)
+		idle := tellStep
+		if ready {
+			idle = t.begin(ctx, v)
 		}
+		again := time.NewTimer(idle)
+		select {
+		case <-changed:
+		case <-d.out.More():
+		case <-listed:
+			t.whole, ready, listed = true, true, nil
+		case <-late.C:
+			ready = true
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
 	}
 }
 
-// rest waits until there may be something to tell.
-func (d *directories) rest(ctx context.Context, changed <-chan struct{}, idle time.Duration) {
-	if idle == 0 || idle > tellStep {
-		idle = tellStep
-	}
-	t := time.NewTimer(idle)
-	defer t.Stop()
-	select {
-	case <-changed:
-	case <-d.out.More():
-	case <-t.C:
-	case <-ctx.Done():
-	}
+// listed returns what is closed when it is known what the shards hold.
+func (d *directories) listed(ctx context.Context) <-chan struct{} {
+	all := make(chan struct{})
+	go func() {
+		for _, shard := range d.shards() {
+			if shard.Listed(ctx) != nil {
+				return // the node ends
+			}
+		}
+		close(all)
+	}()
+	return all
 }
 
 // see notes who the members are.
@@ -165,7 +200,7 @@ func (d *directories) see(v *membership.View) {
 			alive[one.ID] = one.Epoch
 		}
 		if one.Hears && one.ID != v.Self.ID && one.State != membership.Draining {
-			owners = append(owners, directory.Owner{ID: one.ID, Boot: one.Epoch, Up: one.Up && d.client.Healthy(one.ID)})
+			owners = append(owners, directory.Owner{ID: one.ID, Boot: one.Epoch, Up: one.Up && d.others.healthy(one.ID)})
 		}
 	}
 	d.out.See(v.Ring.Hash(), owners)
@@ -175,52 +210,60 @@ func (d *directories) see(v *membership.View) {
 		}
 	}
 	d.boots = alive
-	d.here.Keep(func(id string) bool { // the View may not have one yet that has told something
-		_, is := d.members.Member(id)
-		return is
-	})
+	d.here.Keep(d.others.known)
 }
 
-// listed waits for a while until it is known what the shards hold, and reports whether it is.
-func (d *directories) listed(ctx context.Context) bool {
-	for _, shard := range d.shards() {
-		if !isListed(ctx, shard) {
-			return false
+// A telling tells members. It belongs to the goroutine of run.
+type telling struct {
+	*directories
+	whole        bool          // all shards are listed
+	all, changes chan struct{} // slots
+	under        sync.WaitGroup
+}
+
+// begin begins to tell whoever is to be told. It returns for how long there is nobody else.
+func (t *telling) begin(ctx context.Context, v *membership.View) (idle time.Duration) {
+	all, changes, idle := t.out.Due(time.Now(), t.whole)
+	for _, id := range changes {
+		if m := t.out.Changes(id, t.holds); m != nil {
+			t.send(ctx, t.changes, id, m.Session, []*directory.Message{m})
 		}
 	}
-	return true
-}
-
-// tell tells some members all that is theirs, and others what has changed of that.
-func (d *directories) tell(ctx context.Context, v *membership.View, all, changes []string) {
 	sessions, keys := map[string]uint64{}, map[string][]directory.Key{}
 	for _, id := range all {
-		sessions[id] = d.out.Begin(id)
+		sessions[id] = t.out.Begin(id)
 	}
 	if len(all) > 0 {
-		d.list(v, sessions, keys)
+		t.list(v, sessions, keys)
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) // so that not all members begin with the same
-	var wg sync.WaitGroup
-	width := make(chan struct{}, tellWidth)
-	inTurn := func(do func()) {
-		width <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-width }()
-			do()
-		})
-	}
-	for _, id := range changes {
-		inTurn(func() {
-			if m := d.out.Changes(id); m != nil {
-				d.out.Told(id, m.Session, d.send(ctx, id, m))
-			}
-		})
-	}
 	for _, id := range all {
-		inTurn(func() { d.tellAll(ctx, id, sessions[id], keys[id]) })
+		t.send(ctx, t.all, id, sessions[id], t.out.All(id, sessions[id], keys[id], t.whole))
 	}
-	wg.Wait()
+	if idle == 0 || idle > tellStep {
+		idle = tellStep
+	}
+	return idle
+}
+
+// send sends a member messages of a session in the background, as soon as there is a slot.
+func (t *telling) send(ctx context.Context, slots chan struct{}, id string, session uint64, messages []*directory.Message) {
+	t.under.Go(func() {
+		well := false
+		defer func() { t.out.Told(id, session, well) }()
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return
+		}
+		for _, m := range messages {
+			if !t.out.Wants(id, session) || !t.others.tell(ctx, id, m) {
+				return
+			}
+		}
+		well = true
+	})
 }
 
 // list lists what the shards hold, by the owners that have a session.
@@ -233,21 +276,4 @@ func (d *directories) list(v *membership.View, sessions map[string]uint64, keys 
 			}
 		})
 	}
-}
-
-// tellAll tells a member all that is its own, in a session.
-func (d *directories) tellAll(ctx context.Context, id string, session uint64, keys []directory.Key) {
-	well := session != 0
-	for _, m := range d.out.All(id, session, keys) {
-		if well = d.send(ctx, id, m); !well {
-			break
-		}
-	}
-	d.out.Told(id, session, well)
-}
-
-// send sends a message, and reports whether the member has heard it, and all before it.
-func (d *directories) send(ctx context.Context, id string, m *directory.Message) bool {
-	again, err := peer.TellDirectory(ctx, d.client, id, m.Encode(), tellTime)
-	return err == nil && !again
 }

@@ -22,15 +22,16 @@ import (
 
 // losses see which members are lost. They belong to one goroutine.
 type losses struct {
-	members *membership.Membership
-	well    func(id string) bool // it is not quarantined
-	stayed  map[string]bool      // the members that were there
-	refused map[string]uint64    // the boots whose addresses refused connections
+	view    func() *membership.View
+	member  func(id string) (membership.Member, bool) // as it is now
+	well    func(id string) bool                      // it is not quarantined
+	stayed  map[string]bool                           // the members that were there
+	refused map[string]uint64                         // the boots whose addresses refused connections
 }
 
 // since returns the members that were there at the last call and are lost now.
 func (l *losses) since() (lost map[string]bool) {
-	v, now := l.members.View(), map[string]bool{}
+	v, now := l.view(), map[string]bool{}
 	lost = map[string]bool{}
 	for i := range v.Members {
 		m := &v.Members[i]
@@ -62,21 +63,21 @@ func stays(m *membership.Member) bool {
 	return m.State == membership.Restarting || m.State == membership.Active && m.Alive()
 }
 
-// refuses notes that the address of a member refuses connections. It reports whether the
-// member is lost by that.
-func (l *losses) refuses(id string) bool {
-	m, known := l.members.Member(id)
-	if !known || m.State != membership.Active {
+// refuses notes a refusal. It reports whether the member is lost by that: one that has started
+// anew since is not.
+func (l *losses) refuses(r refusal) bool {
+	m, known := l.member(r.id)
+	if !known || m.State != membership.Active || m.Epoch != r.boot {
 		return false
 	}
-	l.refused[id] = m.Epoch
-	delete(l.stayed, id)
+	l.refused[r.id] = r.boot
+	delete(l.stayed, r.id)
 	return true
 }
 
 // mind looks at once at what this node alone holds whenever a member is lost.
 func (c *copies) mind(ctx context.Context) {
-	l := &losses{members: c.members, well: c.client.Healthy, refused: map[string]uint64{}}
+	l := &losses{view: c.members.View, member: c.members.Member, well: c.client.Healthy, refused: map[string]uint64{}}
 	again := time.NewTicker(mindStep)
 	defer again.Stop()
 	for ctx.Err() == nil {
@@ -84,10 +85,10 @@ func (c *copies) mind(ctx context.Context) {
 		c.lost(ctx, l.since())
 		select {
 		case <-changed:
-		case id := <-c.dead:
-			if l.refuses(id) {
-				c.client.Peer(id).Fault(peer.ErrDead) // it has lost its place on routes, too
-				c.lost(ctx, map[string]bool{id: true})
+		case r := <-c.dead:
+			if l.refuses(r) {
+				c.client.Peer(r.id).Fault(peer.ErrDead) // it has lost its place on routes, too
+				c.lost(ctx, map[string]bool{r.id: true})
 			}
 		case <-again.C: // one that refused for a moment is well again, and no View says so
 		case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 	"oci-proxy/node/config"
 	"oci-proxy/node/membership"
 	"oci-proxy/ring"
+	"oci-proxy/transfer/mesh"
 	"oci-proxy/transfer/peer"
 )
 
@@ -33,14 +34,15 @@ type network struct {
 	http     *http.Server
 	id       string // of the cluster
 	secrets  atomic.Pointer[[]string]
-	dead     chan string                         // members whose addresses refuse connections, until somebody wants to know
+	dead     chan refusal // until somebody wants to know
+	callers  callers
 	sketches atomic.Pointer[[]membership.Sketch] // of them
 	log      *slog.Logger
 }
 
 // openNetwork joins the others.
 func openNetwork(cfg Config) (*network, error) {
-	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan string, maxDead)}
+	n := &network{log: cfg.Log, id: cfg.Node.Cluster.ID, dead: make(chan refusal, maxDead)}
 	secrets := reveal(cfg.Node.Cluster.Secrets)
 	n.use(secrets)
 	var err error
@@ -63,10 +65,16 @@ func openNetwork(cfg Config) (*network, error) {
 	return n, nil
 }
 
-// died hears that a member's address refuses connections. Of more than maxDead gossip tells.
-func (n *network) died(id string) {
+// A refusal says that the address of a boot of a member refuses connections.
+type refusal struct {
+	id   string
+	boot uint64 // its epoch
+}
+
+// died hears of a refusal. Of more than maxDead gossip tells.
+func (n *network) died(id string, boot uint64) {
 	select {
-	case n.dead <- id:
+	case n.dead <- refusal{id, boot}:
 	default:
 	}
 }
@@ -129,9 +137,18 @@ func (n *network) alive(id string) bool {
 	return ok && m.Alive()
 }
 
+// caller returns a member that is asking this node. Until end is called it can be asked, though
+// gossip may say that it is dead.
+func (n *network) caller(id string) (p mesh.Peer, end func()) {
+	if id == n.self().ID {
+		return nil, func() {}
+	}
+	return n.client.Peer(id), n.callers.enter(id)
+}
+
 // member is what the peers' protocol has to know of a member that can be asked.
 func (n *network) member(id string) (peer.Member, bool) {
-	if !n.alive(id) {
+	if !n.alive(id) && !n.callers.has(id) {
 		return peer.Member{}, false
 	}
 	return n.known(id)
@@ -144,7 +161,7 @@ func (n *network) known(id string) (peer.Member, bool) {
 	if !ok {
 		return peer.Member{}, false
 	}
-	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Boot: m.Epoch, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
 }
 
 // use notes the secrets in use.

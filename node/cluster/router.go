@@ -42,11 +42,6 @@ func (r *router) Peer(id string) mesh.Peer {
 	if r.lies(id) {
 		return nil
 	}
-	return r.anyPeer(id)
-}
-
-// anyPeer is Peer for any member that lives, as far as this node knows.
-func (r *router) anyPeer(id string) mesh.Peer {
 	if id != r.Self() && r.alive(id) {
 		return r.client.Peer(id)
 	}
@@ -81,11 +76,10 @@ func (r *router) Route(registry, key string) []mesh.Peer {
 // Owner implements mesh.Router.
 func (r *router) Owner(registry, key string) mesh.Peer {
 	v := r.view()
-	ids := route(v, r.askers.of(v, registry).members, key, func(string) bool { return true })
-	if len(ids) == 0 || ids[0] == v.Self.ID {
-		return nil
+	if id := r.keeper(v, registry, key); id != "" && id != v.Self.ID {
+		return r.client.Peer(id)
 	}
-	return r.client.Peer(ids[0])
+	return nil
 }
 
 // Holders implements mesh.Router.
@@ -152,18 +146,23 @@ func (r *router) takers(key string) []mesh.Peer {
 	return append(well, sick...)
 }
 
-// keeps reports whether this node is the one that is to keep what key names of the
-// registry, whoever is up now.
+// keeps reports whether this node is the one that is to keep what key names of the registry.
 func (r *router) keeps(registry, key string) bool {
 	v := r.view()
+	return r.keeper(v, registry, key) == v.Self.ID
+}
+
+// keeper returns the id of the member that is to keep what key names of the registry, whoever is
+// up now; "" if nobody may ask that.
+func (r *router) keeper(v *membership.View, registry, key string) string {
 	able := r.askers.of(v, registry).members
 	owners, n := v.Ring.Owners(key)
 	for _, o := range owners[:n] {
 		if able[o.ID] {
-			return o.ID == v.Self.ID
+			return o.ID
 		}
 	}
-	return standIn(v, able, key, func(string) bool { return true }) == v.Self.ID
+	return standIn(v, able, key, func(string) bool { return true })
 }
 
 // asking is who may ask the registry now.
@@ -227,9 +226,13 @@ const maxHolders = mesh.Many
 // all the same. Those that lied are left out.
 func holders(v *membership.View, key string, s said, healthy, lies func(id string) bool) []string {
 	var ids []string
+	seen := map[string]bool{v.Self.ID: true}
 	add := func(id string) {
-		one, ok := v.Member(id)
-		if ok && one.Alive() && id != v.Self.ID && !slices.Contains(ids, id) && !lies(id) {
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		if one, ok := v.Member(id); ok && one.Alive() && !lies(id) {
 			ids = append(ids, id)
 		}
 	}

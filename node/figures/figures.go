@@ -146,8 +146,17 @@ type Node struct {
 	Reasons []string `json:"reasons,omitempty"`        // why it is degraded, as /_/health tells operators
 	Codes   []string `json:"codes,omitempty"`          // the same, as it tells everybody
 	Hour    *Hour    `json:"hour,omitempty"`           // what its clients got, minute by minute
+	// Directory is what other members told it of its blobs; nil on a node on its own.
+	Directory *Directory `json:"directory,omitempty"`
 	// Upstreams are the registries and mirrors that fail it, 32 at most.
 	Upstreams []Upstream `json:"upstreams,omitempty"`
+}
+
+// A Directory is how large a node's directory is of who holds its blobs.
+type Directory struct {
+	Entries int64 `json:"entries"` // of a blob and another member that holds it
+	Bytes   int64 `json:"bytes"`   // of memory
+	Members int64 `json:"members"` // that have told all that they hold
 }
 
 const (
@@ -171,6 +180,9 @@ func Parse(raw []byte) (*Node, error) {
 		return nil, err
 	}
 	if len(n.Registries) > maxRegistries || !sane(n.MaxSize, n.Uptime, n.Pulls) || !named(n.Ring) {
+		return nil, errBounds
+	}
+	if d := n.Directory; d != nil && !sane(d.Entries, d.Bytes, d.Members) {
 		return nil, errBounds
 	}
 	n.Reasons, n.Codes, n.Upstreams = Reasons(n.Reasons), Reasons(n.Codes), Upstreams(n.Upstreams)

@@ -83,7 +83,7 @@ func TestOthersFiguresAreChecked(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`[]`, `{"registries": {"a": []}}`, `{"registries": {"a": {"Hits": -1}}}`, `{"registries": {"a": {"ToPeersBytes": 9007199254740993}}}`,
-		`{"registries": {"a": {"Hits": 1.5}}}`, `{"registries": {"a b": {}}}`, `{"max_size": -1}`, `{"registries": {"` + strings.Repeat("a", 256) + `": {}}}`,
+		`{"registries": {"a": {"Hits": 1.5}}}`, `{"registries": {"a b": {}}}`, `{"max_size": -1}`, `{"directory": {"entries": -1}}`, `{"registries": {"` + strings.Repeat("a", 256) + `": {}}}`,
 	} {
 		if got, err := Parse([]byte(bad)); err == nil {
 			t.Errorf("%s: %+v", bad, got)

@@ -259,9 +259,14 @@ func listen(c *memberlist.Config) (memberlist.Transport, netip.AddrPort, error) 
 
 // friend reports whether another live member has the address.
 func (r *roster) friend(a netip.Addr) bool {
-	for gossip := range r.gossips() {
-		if at, err := netip.ParseAddrPort(gossip); err == nil && at.Addr().Unmap() == a {
-			return true
+	host := net.JoinHostPort(a.String(), "")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, boots := range r.boots {
+		for _, b := range boots {
+			if id != r.self && b.member.alive && strings.HasPrefix(b.member.Gossip, host) {
+				return true
+			}
 		}
 	}
 	return false

@@ -274,3 +274,31 @@ func TestReplayOfAMemberThatIsGone(t *testing.T) {
 		_ = thief.Shutdown()
 	})
 }
+
+// Streams from the addresses of other members that live are no strangers'.
+func TestFriendsAreWhereMembersLive(t *testing.T) {
+	t.Parallel()
+	r := newRoster(identity{newID(), 1}, time.Minute)
+	six, own := someone(), someone()
+	own.ID, own.Epoch = r.self, 1
+	for m, at := range map[*Member]string{six: "2001:db8::9", own: "10.0.0.8"} {
+		n := told(m)
+		n.Addr = net.ParseIP(at)
+		r.live(n)
+	}
+	four := someone()
+	r.live(told(four)) // at 10.0.0.9
+	want := func(at string, friend bool) {
+		t.Helper()
+		if r.friend(netip.MustParseAddr(at)) != friend {
+			t.Errorf("%s is a friend: %v", at, !friend)
+		}
+	}
+	want("10.0.0.9", true)
+	want("2001:db8::9", true)
+	for _, at := range []string{"10.0.0.90", "10.0.0.8", "1.10.0.0", "2001:db8::99", "2001:db8::"} {
+		want(at, false)
+	}
+	r.lost(title(four.ID, four.Epoch))
+	want("10.0.0.9", false)
+}

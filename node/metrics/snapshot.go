@@ -27,6 +27,7 @@ type Snapshot struct {
 	Copies        map[string]int64 // second copies, by what became of them
 	CopiedBytes   int64
 	CopiesWaiting int64
+	Directory     figures.Directory
 	Pulls         Turns // of clients
 	PullsRefused  int64
 	FailedLogins  int64

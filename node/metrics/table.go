@@ -47,6 +47,9 @@ var table = []metric{
 	{family{"second_copies_total", counter, []string{"what"}, "Blobs that only this node held and that were offered to another member: it took them (made), or no member did (failed): mostly because they have no room beside what they keep."}, byName(func(s *Snapshot) map[string]int64 { return s.Copies })},
 	single("second_copies_bytes_total", counter, "Bytes of those that were taken.", func(s *Snapshot) int64 { return s.CopiedBytes }),
 	single("second_copies_waiting", gauge, "Blobs that are still to be looked at: new ones, those that a lost member held too, and after a change of the ring all that this node holds.", func(s *Snapshot) int64 { return s.CopiesWaiting }),
+	single("directory_entries", gauge, "Blobs of this node's that other members said they hold, once for each of those members (up to eight); 524,288 at most.", func(s *Snapshot) int64 { return s.Directory.Entries }),
+	single("directory_bytes", gauge, "Memory of that.", func(s *Snapshot) int64 { return s.Directory.Bytes }),
+	single("directory_members_told", gauge, "Members that have told this node all that they hold of its blobs. In a cluster of more than 128 members all are asked for each blob while this is less than the number of the others.", func(s *Snapshot) int64 { return s.Directory.Members }),
 	{family{"members", gauge, []string{"state"}, "Members of the cluster, this node included: active, restarting, draining or down. Gone: died, and listed for a day."}, byName(func(s *Snapshot) map[string]int64 { return s.Members })},
 	single("ring_version", gauge, "A number that is equal on all nodes that place keys alike.", func(s *Snapshot) int64 { return int64(s.Ring >> 16) }), // a float has 53 bits
 	single("ring_disagreeing_members", gauge, "Members that said, when they were last asked, that they place keys otherwise. 0: all agree.", func(s *Snapshot) int64 { return int64(s.Disagreeing) }),

@@ -43,9 +43,10 @@ type box struct {
 	next    uint32
 	due     time.Time // when it is told all
 	pause   time.Duration
-	busy    bool // it is being told
-	changes map[Key]bool
-	since   time.Time // of the first of the changes
+	telling uint64         // the session in which it is being told, 0 if it is not
+	part    bool           // not all that this node holds was known when it was told
+	changes map[Key]string // blobs that came or went, as they were noted
+	since   time.Time      // of the first of the changes
 }
 
 // NewOutbox returns an empty Outbox. After a change of the ring, owners are told all after
@@ -92,11 +93,12 @@ func (o *Outbox) jitter(others int) time.Duration {
 
 // anew makes the owner be told all at that time.
 func (b *box) anew(due time.Time) {
-	b.session, b.due, b.changes = 0, due, nil
+	b.session, b.due, b.part, b.changes = 0, due, false, nil
 }
 
-// Note notes that this node holds a blob of the owner of that id now, or does so no more.
-func (o *Outbox) Note(owner string, k Key, held bool) {
+// Note notes that a blob of the owner of that id has come to this node or has gone. What is true
+// of it is seen when the owner is told: two such words may overtake each other.
+func (o *Outbox) Note(owner string, k Key, blob string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
@@ -104,12 +106,17 @@ func (o *Outbox) Note(owner string, k Key, held bool) {
 		return
 	}
 	if b.changes != nil {
-		if b.changes[k] = held; len(b.changes) > maxChanges {
+		if b.changes[k] = blob; len(b.changes) > maxChanges {
 			b.anew(time.Now().Add(o.jitter(len(o.boxes))))
 		}
 		return
 	}
-	b.changes, b.since = map[Key]bool{k: held}, time.Now()
+	b.changes, b.since = map[Key]string{k: blob}, time.Now()
+	o.wake()
+}
+
+// wake says that there may be more to tell than Due said.
+func (o *Outbox) wake() {
 	select {
 	case o.more <- struct{}{}:
 	default:
@@ -117,14 +124,18 @@ func (o *Outbox) Note(owner string, k Key, held bool) {
 }
 
 // Due returns the owners that are to be told all now, and those that are to be told of
-// changes. If there are none, it returns for how long there will be none, unless More brings
-// something; 0: for ever.
-func (o *Outbox) Due(now time.Time) (all, changes []string, idle time.Duration) {
+// changes. It returns for how long there will be no others, unless More brings something; 0: for
+// ever. whole says that all that this node holds is known by now: who was told a part is told all.
+func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	due := now.Add(o.jitter(len(o.boxes)))
 	for id, b := range o.boxes {
-		if b.busy || !b.up {
+		if b.telling != 0 || !b.up {
 			continue
+		}
+		if b.part && whole {
+			b.anew(due)
 		}
 		left := b.due.Sub(now)
 		if b.session != 0 {
@@ -151,50 +162,68 @@ func (o *Outbox) Begin(owner string) (session uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
-	if b == nil || b.busy {
+	if b == nil || b.telling != 0 {
 		return 0
 	}
-	b.busy, b.session, b.next, b.changes = true, rand.Uint64()|1, 0, nil
+	b.session, b.next, b.part, b.changes = rand.Uint64()|1, 0, false, nil
+	b.telling = b.session
 	return b.session
 }
 
-// All returns the messages of a session that tell the owner all: keys.
-func (o *Outbox) All(owner string, session uint64, keys []Key) (all []*Message) {
+// Wants reports whether what is told in that session still counts.
+func (o *Outbox) Wants(owner string, session uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := o.boxes[owner]
+	return b != nil && session != 0 && b.session == session
+}
+
+// All returns the messages of a session that tell the owner all: keys. Unless whole there may be
+// more, and the messages say so.
+func (o *Outbox) All(owner string, session uint64, keys []Key, whole bool) (all []*Message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
 	if b == nil || b.session != session {
 		return nil
 	}
+	b.part = !whole
 	for {
 		some := keys[:min(len(keys), MaxKeys)]
 		keys = keys[len(some):]
-		all = append(all, &Message{Session: session, Number: b.next, Ring: o.ring, First: b.next == 0, Last: len(keys) == 0, Held: some})
+		all = append(all, &Message{Session: session, Number: b.next, Ring: o.ring, First: b.next == 0, Last: whole && len(keys) == 0, Held: some})
 		if b.next++; len(keys) == 0 {
 			return all
 		}
 	}
 }
 
-// Changes returns a message that tells the owner what has changed, nil if nothing has.
-func (o *Outbox) Changes(owner string) *Message {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.boxes[owner]
-	if b == nil || b.busy || b.session == 0 || len(b.changes) == 0 {
-		return nil
-	}
-	m := &Message{Session: b.session, Number: b.next, Ring: o.ring}
-	for k, held := range b.changes {
-		if held {
+// Changes returns a message that tells the owner what has changed, nil if nothing has. holds
+// reports whether this node holds a blob now, and is called without a lock.
+func (o *Outbox) Changes(owner string, holds func(blob string) bool) *Message {
+	m, changes := o.take(owner)
+	for k, blob := range changes {
+		if holds(blob) {
 			m.Held = append(m.Held, k)
 		} else {
 			m.Gone = append(m.Gone, k)
 		}
 	}
-	b.busy, b.changes = true, nil
-	b.next++
 	return m
+}
+
+// take takes what has changed for the owner, and begins the message that tells of it.
+func (o *Outbox) take(owner string) (*Message, map[Key]string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := o.boxes[owner]
+	if b == nil || b.telling != 0 || b.session == 0 || len(b.changes) == 0 {
+		return nil, nil
+	}
+	m, changes := &Message{Session: b.session, Number: b.next, Ring: o.ring}, b.changes
+	b.telling, b.changes = b.session, nil
+	b.next++
+	return m, changes
 }
 
 // Told hears how the telling in a session ended. Unless all is well the owner is told all
@@ -203,10 +232,11 @@ func (o *Outbox) Told(owner string, session uint64, well bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
-	if b == nil {
-		return
+	if b == nil || b.telling != session {
+		return // it was away meanwhile
 	}
-	b.busy = false
+	b.telling = 0
+	o.wake()
 	switch {
 	case b.session != session: // all is to be told anew
 	case well:

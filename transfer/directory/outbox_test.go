@@ -13,21 +13,31 @@ const after = time.Second
 // rig is an outbox and the owner that it tells.
 type rig struct {
 	*Outbox
-	to *Directory
+	to   *Directory
+	held map[string]bool // what the node holds of what was noted
+	part bool            // it does not know yet all that it holds
 }
+
+// note makes the node hold the blob, or not any more, and notes that.
+func (r *rig) note(owner string, k Key, held bool) {
+	r.held[fmt.Sprint(k)] = held
+	r.Note(owner, k, fmt.Sprint(k))
+}
+
+func (r *rig) holds(blob string) bool { return r.held[blob] }
 
 // tell tells whoever is due. It returns how many were told all, and how many of changes.
 func (r *rig) tell(keys ...Key) (all, changes int) {
-	tell, flush, _ := r.Due(time.Now())
+	tell, flush, _ := r.Due(time.Now(), !r.part)
 	for _, id := range tell {
 		session, well := r.Begin(id), true
-		for _, m := range r.All(id, session, keys) {
+		for _, m := range r.All(id, session, keys, !r.part) {
 			well = well && !r.to.Hear("self", m)
 		}
 		r.Told(id, session, well)
 	}
 	for _, id := range flush {
-		m := r.Changes(id)
+		m := r.Changes(id, r.holds)
 		r.Told(id, m.Session, !r.to.Hear("self", m))
 	}
 	return len(tell), len(flush)
@@ -43,7 +53,7 @@ func (r *rig) wantTold(t *testing.T, all, changes int, keys ...Key) {
 }
 
 func newRig() *rig {
-	r := &rig{NewOutbox(after), New(1000)}
+	r := &rig{Outbox: NewOutbox(after), to: New(1000), held: map[string]bool{}}
 	r.See(ring, []Owner{{"owner", 1, true}})
 	return r
 }
@@ -52,21 +62,21 @@ func TestOwnersAreToldOnceAndThenOfChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig()
-		if all, _, idle := r.Due(time.Now()); len(all) > 0 || idle < after || idle > 2*after {
+		if all, _, idle := r.Due(time.Now(), !r.part); len(all) > 0 || idle < after || idle > 2*after {
 			t.Errorf("%q are told at once, the rest in %v", all, idle)
 		}
-		r.Note("owner", 5, true) // it is told all anyhow
+		r.note("owner", 5, true) // it is told all anyhow
 		r.wantTold(t, 1, 0, 1, 2, 5)
 		if !r.to.Knows(1, ring, []string{"self"}) || len(r.to.Names(1)) != 1 {
 			t.Error("the owner was not told all")
 		}
 		r.wantTold(t, 0, 0)
-		r.Note("owner", 3, true)
-		r.Note("owner", 4, true)
-		r.Note("owner", 4, false)
-		r.Note("owner", 2, false)
-		r.Note("owner", 2, true)
-		r.Note("stranger", 2, true)
+		r.note("owner", 3, true)
+		r.note("owner", 4, true)
+		r.note("owner", 4, false)
+		r.note("owner", 2, false)
+		r.note("owner", 2, true)
+		r.note("stranger", 2, true)
 		select {
 		case <-r.More():
 		default:
@@ -96,9 +106,9 @@ func TestAllIsToldAnew(t *testing.T) {
 		"it left, and came back": {func(r *rig) { r.See(ring, nil); r.See(ring, []Owner{{"owner", 1, true}}) }, 1},
 		"another one joins":      {func(r *rig) { r.See(ring+1, []Owner{{"owner", 1, true}, {"other", 1, true}}) }, 2},
 		"too many changes":       {func(r *rig) { many(r) }, 1},
-		"it missed something":    {func(r *rig) { r.Note("owner", 1, true); r.to = New(1000); <-time.After(after); r.tell() }, 0},
+		"it missed something":    {func(r *rig) { r.note("owner", 1, true); r.to = New(1000); <-time.After(after); r.tell() }, 0},
 		"and some seconds later so": {func(r *rig) {
-			r.Note("owner", 1, true)
+			r.note("owner", 1, true)
 			r.to = New(1000)
 			<-time.After(after)
 			r.tell()
@@ -119,7 +129,7 @@ func TestAllIsToldAnew(t *testing.T) {
 
 func many(r *rig) {
 	for i := range maxChanges + 10 {
-		r.Note("owner", Key(i), true)
+		r.note("owner", Key(i), true)
 	}
 }
 
@@ -131,7 +141,7 @@ func TestOwnersThatAreNotReachedAreToldLater(t *testing.T) {
 		for _, least := range []time.Duration{0, firstPause / 2, firstPause, 2 * firstPause, 4 * firstPause} {
 			began := time.Now()
 			for {
-				all, _, idle := r.Due(time.Now())
+				all, _, idle := r.Due(time.Now(), !r.part)
 				if len(all) > 0 {
 					break
 				}
@@ -155,11 +165,11 @@ func TestWhatHappensWhileAllIsTold(t *testing.T) {
 		if r.Begin("owner") != 0 || r.Begin("stranger") != 0 {
 			t.Error("told twice at a time")
 		}
-		r.Note("owner", 1, false)
-		if all, changes := r.tell(); all+changes > 0 || r.Changes("owner") != nil {
+		r.note("owner", 1, false)
+		if all, changes := r.tell(); all+changes > 0 || r.Changes("owner", r.holds) != nil {
 			t.Error("changes are told before the rest")
 		}
-		for _, m := range r.All("owner", session, []Key{1, 2}) {
+		for _, m := range r.All("owner", session, []Key{1, 2}, true) {
 			r.to.Hear("self", m)
 		}
 		r.Told("owner", session, true)
@@ -171,7 +181,7 @@ func TestWhatHappensWhileAllIsTold(t *testing.T) {
 		<-time.After(2 * after)
 		session = r.Begin("owner")
 		r.See(ring+2, []Owner{{"owner", 1, true}})
-		if r.All("owner", session, []Key{1}) != nil {
+		if r.All("owner", session, []Key{1}, true) != nil {
 			t.Error("by an old ring")
 		}
 		r.Told("owner", session, true)
@@ -194,7 +204,7 @@ func TestManyBlobsAreToldInParts(t *testing.T) {
 			keys = append(keys, Key(k))
 		}
 		session := r.Begin("owner")
-		all := r.All("owner", session, keys)
+		all := r.All("owner", session, keys, true)
 		if len(all) != 3 || !all[0].First || all[0].Last || all[1].First || !all[2].Last {
 			t.Errorf("%d messages", len(all))
 		}
@@ -220,10 +230,71 @@ func TestAllOwnersAreDueTogether(t *testing.T) {
 			owners = append(owners, Owner{fmt.Sprint(i), 1, true})
 		}
 		o.See(ring, owners)
-		_, _, idle := o.Due(time.Now())
+		_, _, idle := o.Due(time.Now(), true)
 		<-time.After(idle)
-		if all, _, _ := o.Due(time.Now()); len(all) != len(owners) || slices.Contains(all, "") {
+		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) || slices.Contains(all, "") {
 			t.Errorf("%d are due", len(all))
 		}
+	})
+}
+
+// Words about a blob may overtake each other: what is true when the owner is told counts.
+func TestWhatIsTrueIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		r.wantTold(t, 1, 0, 2)
+		r.held["1"] = true // it came after it had gone, and the first word comes last
+		r.Note("owner", 1, "1")
+		r.Note("owner", 1, "1")
+		r.Note("owner", 2, "2")
+		r.wantTold(t, 0, 1)
+		if len(r.to.Names(1)) != 1 || len(r.to.Names(2)) != 0 {
+			t.Errorf("%q %q", r.to.Names(1), r.to.Names(2))
+		}
+	})
+}
+
+// While a node does not know yet all that it holds, it tells what it knows, and what changes, but
+// not that this is all.
+func TestAPartIsToldBeforeAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		r.part = true
+		r.wantTold(t, 1, 0, 1)
+		r.note("owner", 2, true)
+		r.wantTold(t, 0, 1)
+		r.wantTold(t, 0, 0)
+		if len(r.to.Names(1)) != 1 || len(r.to.Names(2)) != 1 || r.to.Knows(1, ring, []string{"self"}) {
+			t.Errorf("%q %q, all told: %v", r.to.Names(1), r.to.Names(2), r.to.Knows(1, ring, []string{"self"}))
+		}
+		r.part = false
+		r.tell() // sees that it is whole
+		r.wantTold(t, 1, 0, 1, 2, 3)
+		if len(r.to.Names(1)) != 1 || len(r.to.Names(3)) != 1 || !r.to.Knows(1, ring, []string{"self"}) {
+			t.Error("all was not told")
+		}
+		r.wantTold(t, 0, 0)
+	})
+}
+
+// A telling that has outlived the member's place in the cluster changes nothing of the next.
+func TestATellingOfBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		<-time.After(2 * after)
+		former := r.Begin("owner")
+		r.See(ring, nil)
+		r.See(ring, []Owner{{"owner", 1, true}})
+		<-time.After(2 * after)
+		session := r.Begin("owner")
+		r.Told("owner", former, false)
+		if r.Wants("owner", former) || !r.Wants("owner", session) || r.Begin("owner") != 0 {
+			t.Error("the former telling counts")
+		}
+		r.Told("owner", session, true)
+		r.wantTold(t, 0, 0)
 	})
 }

@@ -68,6 +68,7 @@ type Tree struct {
 	seats  []*seat // by number; 0 is the root's own
 	latest map[string]*seat
 	swaps  int // of nodes that the root feeds, see swap
+	pace   pace
 }
 
 // A seat is one download at one node.
@@ -77,6 +78,7 @@ type seat struct {
 	feeder   *seat   // nil: nobody yet
 	feeds    []*seat // those that it feeds, or fed to the end
 	leaf     bool    // it is to feed no more
+	stays    bool    // the root feeds it to the end
 	anew     int     // seats that its member had before
 	blamed   int     // feeders that its member said could not feed it
 	course
@@ -106,7 +108,7 @@ func (t *Tree) Place(a Asker, now time.Time) (number int, by Feeder) {
 	s.release()
 	s.feeder = nil
 	best := t.seats[0]
-	if !a.Here && s.moves < maxMoves {
+	if s.stays = a.Here || s.moves >= maxMoves; !s.stays {
 		for _, slow := range []bool{false, true} {
 			if by := t.best(s, a, slow); by != nil {
 				best = by

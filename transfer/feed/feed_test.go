@@ -308,3 +308,22 @@ func TestAFullTreeIsReplaced(t *testing.T) {
 		t.Error("a full tree gives seats")
 	}
 }
+
+// BenchmarkTold is what a word of one of so many seats costs the root.
+func BenchmarkTold(b *testing.B) {
+	for _, seats := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprint(seats), func(b *testing.B) {
+			tree, now := NewTree(""), time.Unix(0, 0)
+			for i := range seats {
+				tree.Place(Asker{ID: name(i), Usable: anybody}, now)
+			}
+			for i := 0; b.Loop(); i++ {
+				if i%seats == 0 {
+					now = now.Add(time.Second)
+				}
+				n := i % seats
+				tree.Told(name(n), n+1, int64(i/seats)<<10, 1<<50, now)
+			}
+		})
+	}
+}

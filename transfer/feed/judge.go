@@ -80,10 +80,12 @@ func (c *course) hear(came int64, now time.Time) bool {
 	return true
 }
 
-// leave tells the seat's member to leave its feeder.
-func (c *course) leave() {
-	c.leaves = true
-	c.moves++
+// leave tells the seat's member to leave its feeder, unless that is the root for good.
+func (s *seat) leave() {
+	if !s.stays {
+		s.leaves = true
+		s.moves++
+	}
 }
 
 // Told hears from a member that its seat of that number has came bytes by now, of those that
@@ -95,11 +97,12 @@ func (t *Tree) Told(id string, number int, came, root int64, now time.Time) (lea
 		return false, Every
 	}
 	t.seats[0].came = root
+	t.pace.words++
 	soon := max(Soon, time.Duration(len(t.seats))*share)
 	switch {
 	case !s.hear(min(max(came, 0), root), now):
 		return s.leaves, Soon
-	case s.leaves || !t.judge(s, now):
+	case s.leaves || !t.judge(s, now) && !s.stays:
 		return s.leaves, soon
 	default:
 		return s.leaves, min(max(soon, now.Sub(s.placed)/2), Every)
@@ -156,7 +159,7 @@ func (s *seat) well() {
 // behind reports whether far less comes to s than to others: to many, to those that its feeder
 // feeds, or to the feeder itself.
 func (t *Tree) behind(s *seat, now time.Time) bool {
-	most := t.pace(now)
+	most := t.others(now)
 	if s.feeder.number != 0 {
 		most = max(most, s.feeder.rate)
 	}
@@ -181,9 +184,25 @@ func (t *Tree) lost(p *seat, now time.Time) bool {
 	return t.part(p) && now.Sub(p.placed) > silent && now.Sub(p.told) > silent
 }
 
-// pace is the speed that others get: that of the third fastest where there are many, so that one or
-// two members which tell what is not true change little.
-func (t *Tree) pace(now time.Time) float64 {
+// A pace is the speed that others get, as it was when it was last looked at.
+type pace struct {
+	speed float64
+	at    time.Time
+	words int // that have come since
+}
+
+// others is the speed that others get: that of the third fastest where there are many, so that one
+// or two members which tell what is not true change little. It is looked at anew when a
+// sixteenth of the seats have told something, so that a word costs the same in a tree of any size.
+func (t *Tree) others(now time.Time) float64 {
+	if p := t.pace; p.words >= len(t.seats)/16 || now.Sub(p.at) >= Soon {
+		t.pace = pace{speed: t.third(now), at: now}
+	}
+	return t.pace.speed
+}
+
+// third is the speed of the third fastest of many seats, of the fastest of few.
+func (t *Tree) third(now time.Time) float64 {
 	var top [3]float64
 	n := 0
 	for _, s := range t.seats[1:] {
@@ -204,7 +223,7 @@ func (t *Tree) pace(now time.Time) float64 {
 // any other, or it feeds slow nodes only, and nobody shows how fast the others are.
 func (t *Tree) swap(s *seat) {
 	p, root := s.feeder, t.seats[0]
-	if p.feeder != root || p.leaves || t.swaps >= maxSwaps || root.came-s.came < swapFor {
+	if p.feeder != root || p.leaves || p.stays || t.swaps >= maxSwaps || root.came-s.came < swapFor {
 		return
 	}
 	for _, c := range root.feeds {

@@ -213,3 +213,48 @@ func TestALiarChangesLittle(t *testing.T) {
 		t.Errorf("it keeps %d members from feeding others", leaves)
 	}
 }
+
+// What others get is looked at once for many words, so that a root of many nodes is no busier for each.
+func TestAWordCostsTheSameInATreeOfAnySize(t *testing.T) {
+	t.Parallel()
+	const seats = 1000
+	m, looks, words := newModel(t, ""), 0, 0
+	for i := range seats {
+		m.ask(Asker{ID: name(i)})
+	}
+	for round := range int64(3) {
+		for i := range seats {
+			m.tree.Told(name(i), m.seat[name(i)], round*100*mib, all, m.now)
+			if words++; m.tree.pace.words == 0 {
+				looks++
+			}
+		}
+		m.now = m.now.Add(time.Second)
+	}
+	if speed := m.tree.others(m.now); speed != 100*mib {
+		t.Errorf("others get %v bytes a second", speed)
+	}
+	if looks == 0 || looks > words/(seats/16)+3 {
+		t.Errorf("all seats are looked at %d times for %d words", looks, words)
+	}
+}
+
+// A node that the root feeds for good has nobody to leave for, however little it gets, and does not
+// tell that ten times a second.
+func TestANodeThatTheRootFeedsForGoodStays(t *testing.T) {
+	t.Parallel()
+	m := treeOf(t, 8)
+	m.ask(Asker{ID: "n7", Here: true})
+	came, speed := map[string]int64{}, map[string]int64{"n7": 1}
+	for i := range 7 {
+		speed[name(i)] = 100
+	}
+	for range 4 {
+		if m.flows(came, speed, Every)["n7"] {
+			t.Fatal("n7 is to leave the root")
+		}
+	}
+	if leave, next := m.tree.Told("n7", m.seat["n7"], came["n7"]+mib, all, m.now.Add(Every)); leave || next != Every {
+		t.Errorf("n7 is to leave: %v; it tells again after %v", leave, next)
+	}
+}

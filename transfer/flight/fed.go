@@ -171,6 +171,8 @@ func (d *diner) tell(ctx context.Context, end context.CancelCauseFunc, seat stri
 		case at.Leave && mayLeave:
 			end(mesh.ErrSlow)
 			return
+		case at.Leave: // a root of an earlier version says so of itself
+			pause = feed.Every
 		}
 	}
 	if d.whole() {

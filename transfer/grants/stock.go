@@ -27,8 +27,8 @@ type stockroom interface {
 	Remove(ctx context.Context, d digest.Digest) (size int64, removed bool)
 	// Place says anew which blobs are another node's to keep.
 	Place(spare func(registry string, d digest.Digest) bool)
-	// Watch calls hear for each blob that enters the shard or leaves it.
-	Watch(hear func(d digest.Digest, held bool))
+	// Watch calls hear for each blob that has entered the shard or left it.
+	Watch(hear func(d digest.Digest))
 	// Each calls see for each blob that the shard holds.
 	Each(see func(registry string, d digest.Digest))
 	// Verify hashes all that the shard holds.

@@ -202,7 +202,8 @@ func (a *answers) postOffer(w *reply, c *call) error {
 		return errors.New("reading an offer: it is malformed")
 	}
 	ref.Digest = d
-	from := a.cfg.Peer(c.sender)
+	from, end := a.cfg.Peer(c.sender)
+	defer end()
 	if from == nil {
 		return errors.New("taking an offered blob: its sender can't be asked")
 	}
@@ -226,7 +227,9 @@ func (a *answers) postOffer(w *reply, c *call) error {
 func (a *answers) postRefusal(w *reply, c *call) error {
 	switch {
 	case c.told:
-		if from := a.cfg.Peer(c.sender); from != nil {
+		from, end := a.cfg.Peer(c.sender)
+		defer end()
+		if from != nil {
 			a.cfg.Holder.Told(from, c.question())
 		}
 	case !c.lost:

@@ -33,7 +33,7 @@ type ClientConfig struct {
 	Asked func(kind, outcome string, took time.Duration)
 	// Dead hears that the address of a member refuses connections, as it does once the
 	// member's process has ended. It answers at once. nil: nobody wants to know.
-	Dead func(id string)
+	Dead func(id string, boot uint64)
 	// Dial connects to a member's address. nil: over TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Patience is for tests on a busy machine: peeks, signs of life and TLS handshakes
@@ -79,7 +79,7 @@ func NewClient(cfg ClientConfig) *Client {
 		cfg.Asked = func(string, string, time.Duration) {}
 	}
 	if cfg.Dead == nil {
-		cfg.Dead = func(string) {}
+		cfg.Dead = func(string, uint64) {}
 	}
 	life := wait.NewLife()
 	c := &Client{

@@ -75,7 +75,7 @@ func (g *members) drop(id string) {
 func newMembers(addr string) *members {
 	return &members{m: map[string]Member{
 		"a": {ID: "a", Name: "node-a", Addr: "127.0.0.1:1", Nonce: nonceA},
-		"b": {ID: "b", Name: "node-b", Addr: addr, Nonce: nonceB},
+		"b": {ID: "b", Name: "node-b", Addr: addr, Nonce: nonceB, Boot: 7},
 	}}
 }
 
@@ -87,7 +87,7 @@ type setup struct {
 	site         grants.Site
 	upstream     oci.Upstream // nil: the real one
 	listener     func(net.Listener) net.Listener
-	peer         func(id string) mesh.Peer
+	peer         func(id string) (mesh.Peer, func())
 	out          bool // b lends its way out
 	relays       func(registry string) bool
 	way          func(registry string) mesh.Way
@@ -140,7 +140,7 @@ func newRig(t testing.TB, s setup) *rig {
 	l := listen(t)
 	r.addr, r.members = l.Addr().String(), newMembers(l.Addr().String())
 	if s.peer == nil {
-		s.peer = func(string) mesh.Peer { return nil }
+		s.peer = func(string) (mesh.Peer, func()) { return nil, func() {} }
 	}
 	var out oci.Upstream
 	if s.out {

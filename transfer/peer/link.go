@@ -27,12 +27,12 @@ type link struct {
 }
 
 // newLink returns a link to m. own bounds it, handshake each TLS handshake. dead hears
-// that m's address refuses connections.
-func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dead func(id string)) *link {
+// that the address of this boot of m refuses connections.
+func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dead func(id string, boot uint64)) *link {
 	m.Nonce = bytes.Clone(m.Nonce)
 	l := &link{member: m}
 	l.life, l.end = context.WithCancel(own.Context())
-	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID) }}
+	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID, m.Boot) }}
 	through := dialer(out.connect)
 	if l.pinned() {
 		through = through.secured(pinned(m.Fingerprint), handshake)
@@ -47,7 +47,7 @@ func (l *link) pinned() bool { return l.member.Fingerprint != [32]byte{} }
 
 // fits reports whether the link leads to m as it is now.
 func (l *link) fits(m Member) bool {
-	return l.member.Addr == m.Addr && l.member.Fingerprint == m.Fingerprint && bytes.Equal(l.member.Nonce, m.Nonce)
+	return l.member.Boot == m.Boot && l.member.Addr == m.Addr && l.member.Fingerprint == m.Fingerprint && bytes.Equal(l.member.Nonce, m.Nonce)
 }
 
 // close gives the link up. Streams that are open go on.

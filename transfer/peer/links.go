@@ -21,8 +21,8 @@ type links struct {
 	life      *wait.Life
 	member    roster
 	dial      dialer
-	handshake time.Duration   // how long TLS may take to connect
-	dead      func(id string) // hears that a member's address refuses connections
+	handshake time.Duration                // how long TLS may take to connect
+	dead      func(id string, boot uint64) // hears that the address of a member's start refuses connections
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool

@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,7 +17,7 @@ func deaths(t *testing.T, g *members) (*Client, chan string) {
 	dead := make(chan string, 10)
 	c := NewClient(ClientConfig{
 		Self: func() string { return "a" }, SelfNonce: nonceA, Keys: [][]byte{secret}, Member: g.get, Log: slog.New(slog.DiscardHandler),
-		Dead: func(id string) { dead <- id },
+		Dead: func(id string, boot uint64) { dead <- fmt.Sprint(id, ".", boot) },
 	})
 	c.times.peek, c.times.progress = c.times.call, c.times.call // the machine may be busy
 	t.Cleanup(c.Close)
@@ -40,8 +42,8 @@ func TestTheEndOfAConnectionShowsADeath(t *testing.T) {
 				t.Fatal(err)
 			}
 			(<-ends)()
-			if id := <-dead; id != "b" {
-				t.Errorf("%q is dead", id)
+			if boot := <-dead; boot != "b.7" {
+				t.Errorf("%q is dead", boot)
 			}
 			if _, err := c.Peer("b").Progress(t.Context(), oci.Ref{}); err == nil {
 				t.Error("it answers")
@@ -126,5 +128,35 @@ func TestARefusalIsToldOnce(t *testing.T) {
 	}
 	if len(dead) != 1 {
 		t.Errorf("told %d times", len(dead))
+	}
+}
+
+// A refusal that comes when the member has started anew is told of the boot that was dialled.
+func TestARefusalNamesTheBoot(t *testing.T) {
+	t.Parallel()
+	l := listen(t)
+	addr := l.Addr().String()
+	_ = l.Close()
+	g := newMembers(addr)
+	c, dead := deaths(t, g)
+	dialled, goOn := make(chan struct{}, 10), make(chan struct{})
+	c.links.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialled <- struct{}{}
+		<-goOn
+		return dialTCP(ctx, network, addr)
+	}
+	asked := make(chan error)
+	go func() {
+		_, err := c.Peer("b").Progress(t.Context(), oci.Ref{})
+		asked <- err
+	}()
+	<-dialled
+	g.put(Member{ID: "b", Name: "node-b", Addr: addr, Nonce: nonceA, Boot: 8})
+	close(goOn)
+	if err := <-asked; err == nil {
+		t.Error("it answers")
+	}
+	if boot := <-dead; boot != "b.7" {
+		t.Errorf("%q is dead", boot)
 	}
 }

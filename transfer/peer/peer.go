@@ -56,6 +56,7 @@ type Member struct {
 	Name        string   // what people call it
 	Addr        string   // host:port of its peers' listener
 	Nonce       []byte   // random, new at each start; a member without one can't be asked
+	Boot        uint64   // which of its starts this is: Dead names it
 	Fingerprint [32]byte // SHA-256 of its certificate; all zero: plain HTTP
 	Key         int      // number of the first of this node's keys that it accepts: not 0 while secrets are exchanged
 }

@@ -255,15 +255,19 @@ func TestOffer(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 1)
 	var back mesh.Peer
-	r := newRig(t, setup{peer: func(id string) mesh.Peer {
+	ended := make(chan string, 1)
+	r := newRig(t, setup{peer: func(id string) (mesh.Peer, func()) {
 		asked <- id
-		return back
+		return back, func() { ended <- id }
 	}})
 	ref := oci.Ref{Registry: r.registry.Host(), Digest: digest.FromString("x")}
 	err := r.b.Offer(t.Context(), ref, "")
 	wantPeerError(t, err, "it failed to answer")
 	if id := <-asked; id != "a" {
 		t.Errorf("it wanted to ask %s", id)
+	}
+	if id := <-ended; id != "a" {
+		t.Errorf("it asks %s no more", id)
 	}
 	err = r.b.Offer(t.Context(), oci.Ref{Registry: r.registry.Host(), Digest: "sha256:no"}, "")
 	wantPeerError(t, err, "it failed to answer")

@@ -46,9 +46,10 @@ type ServerConfig struct {
 	// Way returns how this node's way to the registry is, which each answer about it
 	// tells. It answers at once. nil: none tells.
 	Way func(registry string) mesh.Way
-	// Peer returns the member of that id, to take what it offers from it. nil: it
-	// can't be asked.
-	Peer func(id string) mesh.Peer
+	// Peer returns the member of that id, which is asking this node, to take what it offers from
+	// it: it lives, whatever gossip says. It can be asked until end is called, at least. nil: it
+	// can't be.
+	Peer func(id string) (p mesh.Peer, end func())
 	// Leaves reports whether this node leaves for good: it takes nothing then that another
 	// member offers. It answers at once. nil: it stays.
 	Leaves func() bool
