@@ -55,15 +55,16 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
-// A table is printed when the test ends.
+// A table is printed when the test ends, and each row of a whole one as soon as it is made.
 type table struct {
+	t    *testing.T
 	text strings.Builder
 	w    *tabwriter.Writer
 }
 
 func newTable(t *testing.T, head ...any) *table {
 	t.Helper()
-	b := &table{}
+	b := &table{t: t}
 	b.w = tabwriter.NewWriter(&b.text, 0, 0, 2, ' ', 0)
 	b.row(head...)
 	t.Cleanup(func() {
@@ -74,11 +75,15 @@ func newTable(t *testing.T, head ...any) *table {
 }
 
 func (b *table) row(cells ...any) {
+	var row strings.Builder
 	for _, c := range cells {
 		if f, ok := c.(float64); ok {
 			c = fmt.Sprintf("%.3f", f)
 		}
-		_, _ = fmt.Fprint(b.w, c, "\t") // into memory
+		_, _ = fmt.Fprint(&row, c, "\t") // into memory
 	}
-	_, _ = fmt.Fprintln(b.w)
+	_, _ = fmt.Fprintln(b.w, row.String())
+	if whole() {
+		b.t.Logf("seed %d: %s", seed(b.t), strings.ReplaceAll(row.String(), "\t", " | "))
+	}
 }

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"testing"
@@ -28,6 +29,37 @@ func world(t *testing.T, cfg Config, ask func(w *World) error) {
 			t.Errorf("%d nodes: %v; pulls that failed: %v", cfg.Nodes, err, failed)
 		}
 	})
+}
+
+// A newcomer knows the others sooner than gossip tells them of it. What they hold does not come
+// from the registry again for those that pull it by the newcomer at once.
+func TestSimNewcomer(t *testing.T) {
+	t.Parallel()
+	testkit.SkipShort(t)
+	b := newTable(t, "nodes", "pulls", "bytes from the registry")
+	for _, n := range sizes(t, 30) {
+		world(t, Config{Nodes: n - 1, Blobs: 24}, func(w *World) error {
+			if err := w.Warm(); err != nil {
+				return err
+			}
+			before := w.registry.Amplification()
+			if err := w.begin(); err != nil {
+				return err
+			}
+			h := w.all()[n-1]
+			h.node.Load().cluster.AwaitOthers(context.Background())
+			for blob := range w.cfg.Blobs {
+				w.pull(h, blob)
+			}
+			w.Await()
+			again := w.registry.Amplification().Sent - before.Sent
+			b.row(n, w.cfg.Blobs, again)
+			if again > 0 {
+				t.Errorf("%d bytes come again by the newest of %d nodes", again, n)
+			}
+			return nil
+		})
+	}
 }
 
 // What it costs that the owner of a blob is killed while all others get it from it.

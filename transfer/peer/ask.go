@@ -146,7 +146,9 @@ func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, 
 	if err != nil {
 		return nil, c.broken(ctx, l, err)
 	}
-	if err = x.verify(resp); err != nil {
+	if err = x.verify(resp); l.strange(err) {
+		err = c.fails(l.member.ID, err) // it is not to blame
+	} else if err != nil {
 		err = c.broken(ctx, l, err) // an answer may still come over TLS that is being closed
 	} else {
 		c.heard(l, a, resp)
@@ -222,7 +224,7 @@ func retryAfter(s string) time.Duration {
 	return max(time.Duration(f*float64(time.Second)), busyStep/20)
 }
 
-// do asks, and asks again while the peer is busy. Errors are *oci.Error and
+// do asks, and asks again while the peer is busy or does not know this node yet. Errors are *oci.Error and
 // *mesh.PeerError. It returns the link that the answer came by.
 func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Response, error) {
 	for start := time.Now(); ; {
@@ -231,13 +233,15 @@ func (c *Client) do(ctx context.Context, id string, a ask) (*link, *http.Respons
 			return nil, nil, c.fails(id, err)
 		}
 		resp, err := c.once(ctx, l, a)
-		b, isBusy := errors.AsType[*busy](err)
-		if !isBusy {
+		step := strangeStep
+		if b, isBusy := errors.AsType[*busy](err); isBusy {
+			step = b.after
+		} else if !l.strange(err) {
 			return l, resp, err
 		}
 		// Half of the step is random, so that callers who were sent away together
 		// don't come back together.
-		step := b.after/2 + rand.N(b.after/2+1)
+		step = step/2 + rand.N(step/2+1)
 		if time.Since(start)+step > c.times.busy || wait.For(ctx, step) != nil {
 			return nil, nil, err
 		}

@@ -231,6 +231,49 @@ func TestNothingNeedlessIsSent(t *testing.T) {
 	}
 }
 
+// A member that gossip has not told of this node yet is asked again, and is not to blame.
+func TestAPeerThatDoesNotKnowThisNodeYetIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, _ *cable, g *members) {
+		a, _ := g.get("a")
+		g.drop("a")
+		time.AfterFunc(time.Second, func() { g.put(a) })
+		if err := ask1(c); err != nil {
+			t.Error(err)
+		}
+		if p := c.links.pulse("b"); p != well {
+			t.Errorf("its pulse is %d, want %d", p, well)
+		}
+		g.drop("a")
+		time.Sleep(strangeTime) // in the bubble
+		for i := range strikes {
+			if !c.Healthy("b") {
+				t.Errorf("%d refusals quarantine it", i)
+			}
+			began := time.Now()
+			if err := ask1(c); !errors.Is(err, errStranger) || time.Since(began) > 0 {
+				t.Errorf("%v after %v, want that this node is a stranger, at once", err, time.Since(began))
+			}
+		}
+		if c.Healthy("b") {
+			t.Error("one that never knows this node is not quarantined")
+		}
+	})
+}
+
+// A member that never knows this node does not keep a peek waiting for long.
+func TestAPeekAtAPeerThatNeverKnowsThisNodeEnds(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(c *Client, _ *cable, g *members) {
+		g.drop("a")
+		began := time.Now()
+		at, err := c.Peer("b").Peek(context.Background(), somewhere)
+		if took := time.Since(began); at != mesh.Absent || !errors.Is(err, errStranger) || took < strangeTime-peekTime || took > strangeTime+peekTime {
+			t.Errorf("%v, %v after %v", at, err, took)
+		}
+	})
+}
+
 // A member that has been late is waited for longer, until it does not answer a ping: then
 // it hangs, until it answers one.
 func TestPulse(t *testing.T) {

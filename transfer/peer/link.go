@@ -3,6 +3,7 @@ package peer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -24,13 +25,14 @@ type link struct {
 	end           context.CancelFunc
 	bulk, control *http.Transport
 	health        health
+	since         time.Time // when it was made
 }
 
 // newLink returns a link to m. own bounds it, handshake each TLS handshake. dead hears
 // that the address of this boot of m refuses connections.
 func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dead func(id string, boot uint64)) *link {
 	m.Nonce = bytes.Clone(m.Nonce)
-	l := &link{member: m}
+	l := &link{member: m, since: time.Now()}
 	l.life, l.end = context.WithCancel(own.Context())
 	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID, m.Boot) }}
 	through := dialer(out.connect)
@@ -48,6 +50,12 @@ func (l *link) pinned() bool { return l.member.Fingerprint != [32]byte{} }
 // fits reports whether the link leads to m as it is now.
 func (l *link) fits(m Member) bool {
 	return l.member.Boot == m.Boot && l.member.Addr == m.Addr && l.member.Fingerprint == m.Fingerprint && bytes.Equal(l.member.Nonce, m.Nonce)
+}
+
+// strange reports whether err says that the peer does not know this node yet, as may be while
+// one of the two has just joined: gossip may have told one of them only.
+func (l *link) strange(err error) bool {
+	return errors.Is(err, errStranger) && time.Since(l.since) < strangeTime
 }
 
 // close gives the link up. Streams that are open go on.

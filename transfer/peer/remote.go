@@ -131,8 +131,19 @@ func (b *body) spent() bool {
 }
 
 // Peek implements mesh.Peer. It takes at most a second of what this node is awake, 2 s if
-// the member has been late, 100 ms if it hangs.
+// the member has been late, 100 ms if it hangs, and 3 s more if it does not know this node yet.
 func (p *remote) Peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
+	for {
+		presence, err := p.peek(ctx, ref)
+		l, gone := p.client.links.to(p.id)
+		if gone != nil || !l.strange(err) || ctx.Err() != nil {
+			return presence, err
+		}
+	}
+}
+
+// peek is Peek for a member that knows this node.
+func (p *remote) peek(ctx context.Context, ref oci.Ref) (mesh.Presence, error) {
 	most := p.client.times.peek
 	switch p.client.links.pulse(p.id) {
 	case late:

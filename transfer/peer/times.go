@@ -37,6 +37,13 @@ const (
 	// busyStep is how long a busy peer can make the asker wait at a time.
 	busyStep = 200 * time.Millisecond
 
+	// strangeTime is how long a peer that does not know this node yet is asked again, from when
+	// this node first asked it: what it holds does not come from the registry again. It is
+	// longer than gossip needs to tell all members of a new one. strangeStep is how long
+	// is waited each time.
+	strangeTime = 3 * time.Second
+	strangeStep = 100 * time.Millisecond
+
 	// dialTime and handshakeTime bound the making of a connection. Three nodes that
 	// can't be reached cost a client less than the 10 s it may wait for them.
 	dialTime      = time.Second
