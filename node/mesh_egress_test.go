@@ -292,7 +292,7 @@ func TestMeshNoNodeHasAWayOut(t *testing.T) {
 	for i := range c.nodes {
 		began := time.Now()
 		d := c.get(i, blobPath(c.blob(1000).Digest)).wantError(t, http.StatusBadGateway, "UNAVAILABLE")
-		if took := time.Since(began); took > patience {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		if d.UpstreamHost != ways[i].addr && !strings.Contains(d.UpstreamHost, "127.0.0.1") || !strings.Contains(d.Reason, "by way of node-") {
