@@ -16,6 +16,7 @@ import (
 
 	"oci-proxy/transfer/lanes"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -46,8 +47,23 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// takenOver returns how often lanes of so many downloads took something over from others.
+func takenOver(t *testing.T, log *testkit.Log, downloads int) (n int64) {
+	t.Helper()
+	log.Await(t, "taken_over=", downloads)
+	for _, rest := range strings.Split(log.String(), "taken_over=")[1:] {
+		var one int64
+		if _, err := fmt.Sscan(rest, &one); err != nil {
+			t.Fatal(err)
+		}
+		n += one
+	}
+	return n
+}
+
 // Many downloads over many lanes at once are never more requests than upstream_requests,
-// all get on, and each byte comes once.
+// all get on, and each byte comes once, but for what a lane that was late
+// on a machine that is busy for seconds had asked for, and another took over.
 func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 	t.Parallel()
 	for _, requests := range []int{1, 2, 3, 8, 32} {
@@ -63,7 +79,8 @@ func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			over := lanes.New(client, func(string) int { return 4 }, slog.New(slog.DiscardHandler))
+			var log testkit.Log
+			over := lanes.New(client, func(string) int { return 4 }, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			want := digest.FromBytes(c.content)
 			var all sync.WaitGroup
 			const downloads = 12
@@ -84,8 +101,9 @@ func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 			if n := c.most.Load(); n > int64(requests) {
 				t.Errorf("%d requests at a time, at most %d are allowed", n, requests)
 			}
-			if n := c.sent.Load(); n != downloads*int64(len(c.content)) {
-				t.Errorf("%d bytes were sent for %d", n, downloads*len(c.content))
+			moved := takenOver(t, &log, downloads)
+			if n, size := c.sent.Load(), int64(len(c.content)); n < downloads*size || n > (downloads+moved)*size || moved == 0 && n != downloads*size {
+				t.Errorf("%d bytes were sent for %d, and lanes took over %d times", n, downloads*size, moved)
 			}
 		})
 	}
