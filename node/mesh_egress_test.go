@@ -251,11 +251,11 @@ func TestMeshNodesWithoutEgressOwnTheirShare(t *testing.T) {
 		asker := (owner + 1) % 3
 		c.pull(asker, b)
 		c.wantGets(b, 1)
-		var o struct{ Holders []string }
-		c.json(0, "/_/owner/"+b.String(), &o)
-		if !strings.Contains(strings.Join(o.Holders, " "), c.nodes[owner].name) {
-			t.Errorf("%s owns a blob that %v hold", c.nodes[owner].name, o.Holders)
-		}
+		c.await("its owner has it", func() bool {
+			var o struct{ Holders []string }
+			c.json(0, "/_/owner/"+b.String(), &o)
+			return strings.Contains(strings.Join(o.Holders, " "), c.nodes[owner].name)
+		})
 	}
 	for _, i := range []int{1, 2} {
 		if n := c.own(i)[figures.FromUpstreamBytes]; n != 0 {
