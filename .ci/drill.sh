@@ -49,7 +49,7 @@ start_front() {
   printf '%s\n' "$@" >"$work/faults"
   stop front
   start front front -listen "127.0.0.1:$front_port" -upstream "http://127.0.0.1:$registry_port" -faults "$work/faults"
-  within 10 curl -sf -m 5 -o /dev/null "http://127.0.0.1:$registry_port/v2/"
+  within 30 curl -sf -m 5 -o /dev/null "http://127.0.0.1:$registry_port/v2/"
 }
 
 # start_member ADDRESS SECRET starts a member.

@@ -286,7 +286,7 @@ start_fronts() {
   start redirect-front front -listen "127.0.0.1:$redirect_front_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" \
     -redirect "http://127.0.0.1:$cdn_port"
   start cdn front -listen "127.0.0.1:$cdn_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" -faults "$work/faults/cdn" -signed
-  within 10 answers "$front_port" /v2/ && within 10 answers "$token_front_port" /v2/ && within 10 answers "$redirect_front_port" /v2/
+  within 30 answers "$front_port" /v2/ && within 30 answers "$token_front_port" /v2/ && within 30 answers "$redirect_front_port" /v2/
 }
 
 # prepare starts the registries, fills them, and starts fronts and nodes.

@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"oci-proxy/node/config"
 	"oci-proxy/node/journal"
 	"oci-proxy/node/reply"
@@ -42,25 +40,22 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		_ = os.Unsetenv(name)
 	}
-	testkit.Main(patient{m}, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
-		os.Exit(code)
-	}))
+	testkit.Main(tidy{m, dir}) // it waits for memberlist's last probes, which end within 8 s
 }
 
-// A patient run waits for the last probes of memberlist, because memberlist's own shutdown
-// does not wait for them. They end within 8 s.
-type patient struct{ *testing.M }
+// A tidy run removes the directory of the whole package.
+type tidy struct {
+	*testing.M
+	dir string
+}
 
-func (p patient) Run() int {
-	status := p.M.Run()
-	for end := time.Now().Add(10 * time.Second); status == 0 && goleak.Find() != nil && time.Now().Before(end); {
-	}
-	return status
+func (r tidy) Run() int {
+	defer func() { _ = os.RemoveAll(r.dir) }()
+	return r.M.Run()
 }
 
 // patience bounds how long a test waits for something.
-const patience = 20 * time.Second
+const patience = testkit.Patience
 
 // settings are the parts of a config that a test chooses.
 type settings struct {

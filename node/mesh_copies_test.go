@@ -52,6 +52,13 @@ func (c *testCluster) holders(b testBlob) (n int) {
 	return n
 }
 
+// awaitNoted waits until a node has noted of n blobs that they have come. Their clients may have
+// them a moment earlier.
+func (c *testCluster) awaitNoted(i int, n int64) {
+	c.t.Helper()
+	c.await("the node has noted the blobs", func() bool { return c.copies(i).Waiting == n })
+}
+
 // awaitCopies waits until each of the blobs is on at least two nodes.
 func (c *testCluster) awaitCopies(blobs []testBlob) {
 	c.t.Helper()
@@ -106,9 +113,7 @@ func TestMeshSecondCopyIsMadeOnlyOfWhatNobodyElseHolds(t *testing.T) {
 	for range 4 {
 		c.pull(1, c.blobOf(0, 100_000))
 	}
-	if n := c.copies(0).Waiting; n != 4 {
-		t.Errorf("%d blobs wait", n)
-	}
+	c.awaitNoted(0, 4)
 	cluster.Secure(t.Context(), c.nodes[0].node.cluster)
 	if now := c.copies(0); now != (cluster.Copies{}) {
 		t.Errorf("%+v", now)
@@ -299,6 +304,7 @@ func TestMeshRestartSecuresWhatHasJustCome(t *testing.T) {
 		}
 		blobs = append(blobs, b)
 	}
+	c.awaitNoted(0, 6)
 	n := c.nodes[0].node
 	c.stop(0)
 	if now := cluster.CopiesOf(n.cluster); now.Made != 3 || now.Bytes != 150_000 {

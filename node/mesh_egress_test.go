@@ -251,11 +251,11 @@ func TestMeshNodesWithoutEgressOwnTheirShare(t *testing.T) {
 		asker := (owner + 1) % 3
 		c.pull(asker, b)
 		c.wantGets(b, 1)
-		var o struct{ Holders []string }
-		c.json(0, "/_/owner/"+b.String(), &o)
-		if !strings.Contains(strings.Join(o.Holders, " "), c.nodes[owner].name) {
-			t.Errorf("%s owns a blob that %v hold", c.nodes[owner].name, o.Holders)
-		}
+		c.await("its owner has it", func() bool {
+			var o struct{ Holders []string }
+			c.json(0, "/_/owner/"+b.String(), &o)
+			return strings.Contains(strings.Join(o.Holders, " "), c.nodes[owner].name)
+		})
 	}
 	for _, i := range []int{1, 2} {
 		if n := c.own(i)[figures.FromUpstreamBytes]; n != 0 {
@@ -292,7 +292,7 @@ func TestMeshNoNodeHasAWayOut(t *testing.T) {
 	for i := range c.nodes {
 		began := time.Now()
 		d := c.get(i, blobPath(c.blob(1000).Digest)).wantError(t, http.StatusBadGateway, "UNAVAILABLE")
-		if took := time.Since(began); took > patience {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		if d.UpstreamHost != ways[i].addr && !strings.Contains(d.UpstreamHost, "127.0.0.1") || !strings.Contains(d.Reason, "by way of node-") {

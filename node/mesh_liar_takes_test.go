@@ -125,9 +125,7 @@ func TestMeshTraitorReadsWhatIsHeld(t *testing.T) {
 	l.c.get(0, "/v2/"+repo+"/manifests/v1").want(t, http.StatusOK)
 	l.c.tryPull(0, img.Layers[0]).wantWhole(t)
 	id := l.c.nodes[0].node.cluster.Members().View().Self.ID
-	for began := time.Now(); !l.client.Healthy(id) && time.Since(began) < patience; { // until the liar knows the node
-		runtime.Gosched()
-	}
+	l.c.await("the liar knows the node", func() bool { return l.client.Healthy(id) })
 	p := l.client.Peer(id)
 	open := func(repository string, terms mesh.Terms) error {
 		s, err := p.Open(t.Context(), oci.Ref{Registry: up.Host(), Repository: repository, Digest: img.Layers[0]}, 0, terms)

@@ -99,7 +99,7 @@ func TestDrainIsBounded(t *testing.T) {
 	if err := awaitRun(t, ended); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if took := time.Since(start); took < 300*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(start); took < 300*time.Millisecond || took > 30*time.Second { // by default it is a minute
 		t.Errorf("it took %s", took)
 	}
 	if a := read(slow); a.err == nil {

@@ -48,7 +48,7 @@ acme_server() {
   "profiles": {"default": {"description": "of this run", "validityPeriod": $4}}}}
 END
   start "$1" env PEBBLE_VA_NOSLEEP=1 pebble -config "$work/$1.json" -dnsserver "127.0.0.1:$dns"
-  within 10 curl -sf -m 2 --cacert "$work/server.pem" "https://127.0.0.1:$2/dir" || return
+  within 30 curl -sf -m 2 --cacert "$work/server.pem" "https://127.0.0.1:$2/dir" || return
   curl -sf -m 5 --cacert "$work/server.pem" -o "$work/$1.pem" "https://127.0.0.1:$3/roots/0"
 }
 
@@ -76,7 +76,7 @@ prepare() {
 fill_registry() {
   printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:%s"}\n' "$work/registry" "$registry" >"$work/registry.yml"
   start registry registry serve "$work/registry.yml"
-  within 10 curl -sf -m 2 "http://127.0.0.1:$registry/v2/" || return
+  within 30 curl -sf -m 2 "http://127.0.0.1:$registry/v2/" || return
   head -c 12000000 /dev/urandom >"$work/large"
   head -c 1000 /dev/urandom >"$work/small"
   push "$work/large" && push "$work/small"

@@ -36,7 +36,7 @@ trap 'exit 130' INT TERM
 # s3 starts the S3 server.
 s3() {
   start s3 versitygw --port "127.0.0.1:$s3_port" --access "$access" --secret "$secret" posix --sidecar "$work/meta" "$work/s3"
-  within 10 s3_answers
+  within 30 s3_answers
 }
 
 # s3_answers reports whether the S3 server answers at all.
@@ -100,7 +100,7 @@ finish() {
 # upstream starts the front that the nodes use as their registry.
 upstream() {
   start front front -listen "127.0.0.1:$front_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" -slow 30000000
-  within 10 answers "$front_port" /v2/
+  within 30 answers "$front_port" /v2/
 }
 
 # pull PORT IMAGE… pulls images.

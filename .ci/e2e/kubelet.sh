@@ -107,7 +107,7 @@ storage: {filesystem: {rootdirectory: $work/registry}}
 http: {addr: "$uplink:$registry_port"}
 END
   start registry registry serve "$work/registry.yml"
-  within 10 curl -sf "http://$uplink:$registry_port/v2/" && crane push --insecure "$work/app.tar" "$uplink:$registry_port/team/app:1"
+  within 30 curl -sf "http://$uplink:$registry_port/v2/" && crane push --insecure "$work/app.tar" "$uplink:$registry_port/team/app:1"
 }
 
 # join starts the kubelet, as the machine "machine".

@@ -37,7 +37,7 @@ start_mesh_registry() {
 start_front() {
   stop front
   start front front -listen "$front_host:$front_port" -upstream "http://127.0.0.1:$registry_port" -log "$requests" "$@"
-  within 10 curl -sf -m 5 --noproxy '*' -o /dev/null "http://$front_host:$front_port/v2/"
+  within 30 curl -sf -m 5 --noproxy '*' -o /dev/null "http://$front_host:$front_port/v2/"
 }
 
 # ask PATH gets /_/PATH from the node that the balancer chooses.

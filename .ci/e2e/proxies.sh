@@ -61,7 +61,7 @@ start_fronts() {
   start cdn front -listen "127.0.0.1:$cdn_port" -upstream "http://127.0.0.1:$registry_port" -signed -log "$requests" "${tls[@]}"
   start front front -listen "127.0.0.1:$front_port" -upstream "http://127.0.0.1:$token_port" \
     -redirect "$1://127.0.0.1:$cdn_port" -log "$requests" "${tls[@]}"
-  within 10 listens "$front_port" && within 10 listens "$cdn_port"
+  within 30 listens "$front_port" && within 30 listens "$cdn_port"
 }
 
 # listens PORT reports whether a process listens there.
@@ -81,7 +81,7 @@ LogFile "$work/proxy/log"
 LogLevel Info
 END
   start proxy tinyproxy -d -c "$work/tinyproxy.conf"
-  within 10 listens "$tinyproxy_port"
+  within 30 listens "$tinyproxy_port"
 }
 
 start_squid() {
@@ -112,7 +112,7 @@ END
 start_microsocks() {
   : >"$work/log/proxy"
   start proxy microsocks -i 127.0.0.1 -p "$socks_port" -u "$proxy_user" -P "$proxy_password"
-  within 10 listens "$socks_port"
+  within 30 listens "$socks_port"
 }
 
 proxy_log() {

@@ -75,7 +75,7 @@ start_upstream() {
   esac
   start front front -listen "127.0.0.1:$front_port" -upstream "http://127.0.0.1:$to" \
     -log "$requests" "${options[@]}"
-  within 10 answers "$front_port" /v2/
+  within 30 answers "$front_port" /v2/
 }
 
 # stop_upstream makes the registry vanish: its port refuses connections.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds each wait of a test.
-const patience = 20 * time.Second
+const patience = testkit.Patience
 
 // A result is the result of a command.
 type result struct {

@@ -43,7 +43,7 @@ func TestANodeThatRestartsKeepsItsPlaceAndIsBackAtOnce(t *testing.T) {
 			test.stop()
 			delete(s.nodes, 4)
 			if test.host == 4 {
-				s.reach(10*time.Second, "it is down", s.all(isDown(id)))
+				s.reach(foundDead(5), "it is down", s.all(isDown(id)))
 			}
 			if !kept() {
 				s.Fatalf("%s: it has lost its place", test.how)
@@ -78,7 +78,7 @@ func TestACrashedNodeLosesItsPlaceAfterTheGrace(t *testing.T) {
 		id := s.nodes[3].self.ID
 		before := s.nodes[0].View().Ring
 		s.kill(3)
-		s.reach(10*time.Second, "it is down", s.all(isDown(id)))
+		s.reach(foundDead(5), "it is down", s.all(isDown(id)))
 
 		// memberlist tells a newcomer nothing of it, but the newcomer has the same ring.
 		s.pass(40 * time.Second)

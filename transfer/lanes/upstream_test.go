@@ -16,6 +16,7 @@ import (
 
 	"oci-proxy/transfer/lanes"
 	"oci-proxy/transfer/oci"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstream"
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -29,25 +30,49 @@ type crowd struct {
 
 func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := c.now.Add(1)
-	defer c.now.Add(-1)
+	end := sync.OnceFunc(func() { c.now.Add(-1) })
+	defer end()
 	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
 	}
-	http.ServeContent(&counted{w, &c.sent}, r, "", time.Time{}, bytes.NewReader(c.content))
+	http.ServeContent(&counted{w, &c.sent, 0, end}, r, "", time.Time{}, bytes.NewReader(c.content))
 }
 
+// counted counts bytes before they are sent, and ends with the last of them: the client may have
+// that, and ask again, before this goroutine goes on.
 type counted struct {
 	http.ResponseWriter
-	n *atomic.Int64
+	n    *atomic.Int64
+	sent int64
+	end  func()
 }
 
 func (c *counted) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	if c.sent += int64(len(p)); fmt.Sprint(c.sent) == c.Header().Get("Content-Length") {
+		c.end()
+	}
 	n, err := c.ResponseWriter.Write(p)
-	c.n.Add(int64(n))
+	c.n.Add(int64(n - len(p)))
 	return n, err
 }
 
+// takenOver returns how often lanes of so many downloads took something over from others.
+func takenOver(t *testing.T, log *testkit.Log, downloads int) (n int64) {
+	t.Helper()
+	log.Await(t, "taken_over=", downloads)
+	for _, rest := range strings.Split(log.String(), "taken_over=")[1:] {
+		var one int64
+		if _, err := fmt.Sscan(rest, &one); err != nil {
+			t.Fatal(err)
+		}
+		n += one
+	}
+	return n
+}
+
 // Many downloads over many lanes at once are never more requests than upstream_requests,
-// all get on, and each byte comes once.
+// all get on, and each byte comes once, but for what a lane that was late
+// on a machine that is busy for seconds had asked for, and another took over.
 func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 	t.Parallel()
 	for _, requests := range []int{1, 2, 3, 8, 32} {
@@ -63,7 +88,8 @@ func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			over := lanes.New(client, func(string) int { return 4 }, slog.New(slog.DiscardHandler))
+			var log testkit.Log
+			over := lanes.New(client, func(string) int { return 4 }, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			want := digest.FromBytes(c.content)
 			var all sync.WaitGroup
 			const downloads = 12
@@ -81,11 +107,12 @@ func TestLanesKeepToTheTurnsOfARegistry(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if n := c.most.Load(); n > int64(requests) {
+			moved := takenOver(t, &log, downloads) // the registry may not have noticed by then that a lane left it
+			if n := c.most.Load(); n > int64(requests)+moved {
 				t.Errorf("%d requests at a time, at most %d are allowed", n, requests)
 			}
-			if n := c.sent.Load(); n != downloads*int64(len(c.content)) {
-				t.Errorf("%d bytes were sent for %d", n, downloads*len(c.content))
+			if n, size := c.sent.Load(), int64(len(c.content)); n < downloads*size || n > (downloads+moved)*size || moved == 0 && n != downloads*size {
+				t.Errorf("%d bytes were sent for %d, and lanes took over %d times", n, downloads*size, moved)
 			}
 		})
 	}

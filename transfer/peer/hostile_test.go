@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // hostileStreams is how many connections a test opens.
@@ -314,7 +316,7 @@ func (r *rig) quiet(t *testing.T, goroutines int, heap uint64) {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.NewTimer(20 * time.Second)
+	timeout := time.NewTimer(testkit.Patience)
 	defer timeout.Stop()
 	for {
 		var m runtime.MemStats

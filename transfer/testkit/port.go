@@ -4,24 +4,45 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-// ports counts the ports that FreeAddr has given out.
-var ports atomic.Int32
+// The ports that FreeAddr gives are below those that systems hand out by themselves, as one of
+// those may be somebody else's a moment later. Each process that runs tests has a block of its
+// own: another one would find a port free that is to be listened at later, or never.
+const (
+	firstPort = 20_000
+	blocks    = 10
+	blockSize = 1000
+)
 
-func init() { ports.Store(rand.Int32N(10_000)) }
+// block is where this process' block begins. It listens at that port as long as it runs, so that
+// no other chooses the block.
+var block = sync.OnceValues(func() (first int, held net.Listener) {
+	any := rand.IntN(blocks)
+	for i := range blocks {
+		first = firstPort + (any+i)%blocks*blockSize
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first))); err == nil {
+			return first, l
+		}
+	}
+	return first, nil
+})
+
+// given counts the ports that FreeAddr has tried.
+var given atomic.Int64
 
 // FreeAddr returns an address of that host, such as 127.0.0.1, at which nothing listens:
-// for what is to listen there later, or again, or never. Its port is below those that
-// systems hand out by themselves, as one of those may be somebody else's a moment later.
-// It skips the test if the machine has no such host.
+// for what is to listen there later, or again, or never. It skips the test if the machine
+// has no such host.
 func FreeAddr(t testing.TB, host string) string {
 	t.Helper()
+	first, _ := block()
 	var err error
 	for range 100 {
-		addr := net.JoinHostPort(host, strconv.Itoa(20_000+int(ports.Add(1)%10_000)))
+		addr := net.JoinHostPort(host, strconv.Itoa(first+1+int(given.Add(1)%(blockSize-1))))
 		var l net.Listener
 		if l, err = net.Listen("tcp", addr); err == nil {
 			_ = l.Close() // nobody has connected

@@ -75,7 +75,7 @@ func (c *conn) release(p []byte) (int, error) {
 	return int(n), err
 }
 
-// writeWhole writes p, a body or a piece of one, by net/http's writer over c. The header goes with
+// writeWhole writes p, a body or the first piece of one, by net/http's writer over c. The header goes with
 // it, if it has not gone.
 func (c *conn) writeWhole(to io.ReaderFrom, p []byte) (int, error) {
 	c.held = heldBuffers.Get().(*[maxHeld]byte)

@@ -156,3 +156,45 @@ func TestABodyStaysWithinItsLength(t *testing.T) {
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = io.ReadAll(c)
 }
+
+// A readFroms counts how often a body is written past net/http's buffer, which takes 32 KiB of memory
+// until that is done.
+type readFroms struct {
+	http.ResponseWriter
+	n int
+}
+
+func (w *readFroms) ReadFrom(src io.Reader) (int64, error) {
+	w.n++
+	return w.ResponseWriter.(io.ReaderFrom).ReadFrom(src)
+}
+
+// Whoever gets a large body in small pieces, and reads none of them, costs no more than their sum.
+func TestOnlyTheFirstPieceGoesPastTheBuffer(t *testing.T) {
+	t.Parallel()
+	const pieces, size = 5, 8 << 10
+	past := make(chan int, 1)
+	addr, _ := serveBodies(t, func(w http.ResponseWriter, _ *http.Request) {
+		paced := w.(*Paced)
+		below := &readFroms{ResponseWriter: paced.ResponseWriter}
+		paced.ResponseWriter = below
+		w.Header().Set("Content-Length", strconv.Itoa(pieces*size))
+		for i := range pieces {
+			if _, err := w.Write(bodyOf(pieces * size)[i*size : (i+1)*size]); err != nil {
+				t.Error(err)
+			}
+		}
+		past <- below.n
+	})
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, bodyOf(pieces*size)) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := <-past; n != 1 {
+		t.Errorf("%d pieces went past the buffer", n)
+	}
+}

@@ -87,14 +87,15 @@ const (
 	// least is the size from which on a body does not fit into net/http's buffer with its header.
 	least = 3 << 10
 	// small is the size up to which the two leave in one write. For a larger one that saves little,
-	// and while its reader is slow, net/http keeps 32 KiB.
+	// and while its reader is slow, net/http keeps 32 KiB: so that way is not taken for a piece that
+	// follows another either, which no header goes along with.
 	small = 64 << 10
 )
 
 // write writes a piece, past that buffer if it would not fit and net/http would write all of it
 // as it is.
 func (w *Paced) write(p []byte) (int, error) {
-	if w.conn != nil && !w.head && len(p) >= least && len(p) <= small && w.fits(len(p)) {
+	if w.conn != nil && !w.head && w.sent.Load() == 0 && len(p) >= least && len(p) <= small && w.fits(len(p)) {
 		if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
 			return w.conn.writeWhole(to, p)
 		}
@@ -102,11 +103,11 @@ func (w *Paced) write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// fits reports whether the header names a length and n bytes more are within it: the way past the
-// buffer checks no length.
+// fits reports whether the header names a length and the first n bytes are within it: the way past
+// the buffer checks no length.
 func (w *Paced) fits(n int) bool {
 	length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
-	return err == nil && w.sent.Load()+int64(n) <= length
+	return err == nil && int64(n) <= length
 }
 
 // ReadFrom implements io.ReaderFrom. src may be a whole layer.
