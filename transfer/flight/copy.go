@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"oci-proxy/cache"
 )
@@ -66,9 +67,14 @@ func (r *reading) free() {
 	}
 }
 
+// trickles are the buffers for little.
+var trickles = sync.Pool{New: func() any { return new([trickle]byte) }}
+
 // copyBody reads body to its end into the ingest.
 func copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
-	r := reading{small: make([]byte, trickle)}
+	few := trickles.Get().(*[trickle]byte)
+	defer trickles.Put(few)
+	r := reading{small: few[:]}
 	defer r.free()
 	for {
 		buf := r.buffer()
