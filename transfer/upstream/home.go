@@ -104,5 +104,5 @@ func shown(u *url.URL) string {
 
 // sameOrigin reports whether a and b share scheme, host and port.
 func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && strings.ToLower(a.Hostname()) == strings.ToLower(b.Hostname()) && portOf(a) == portOf(b)
+	return a.Scheme == b.Scheme && hostPort(a) == hostPort(b)
 }

@@ -83,8 +83,8 @@ func (n *network) transport(roots *x509.CertPool, verify bool) *http.Transport {
 		ResponseHeaderTimeout:  headerTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		DisableCompression:     true, // bytes stay as they are
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConns:           2 * DefaultRequests,
+		MaxIdleConnsPerHost:    DefaultRequests, // fewer, and a busy node would dial all the time
 		IdleConnTimeout:        90 * time.Second,
 		Protocols:              new(http.Protocols),
 	}
