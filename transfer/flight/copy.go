@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 
 	"oci-proxy/cache"
 )
@@ -67,14 +66,9 @@ func (r *reading) free() {
 	}
 }
 
-// trickles are the buffers for little.
-var trickles = sync.Pool{New: func() any { return new([trickle]byte) }}
-
 // copyBody reads body to its end into the ingest.
 func copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
-	few := trickles.Get().(*[trickle]byte)
-	defer trickles.Put(few)
-	r := reading{small: few[:]}
+	r := reading{small: make([]byte, trickle)}
 	defer r.free()
 	for {
 		buf := r.buffer()
