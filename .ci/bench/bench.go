@@ -66,7 +66,7 @@ func (b *Bench) memory() string {
 type result struct {
 	requests    float64
 	bytes       int64
-	took, first time.Duration // as a whole; until the first byte, the median
+	took, first time.Duration // as a whole; until the first byte, the median; of one for all clients, the last
 	cpu         time.Duration // of the server
 	memory      float64       // bytes that it then has
 }
@@ -115,7 +115,7 @@ func (b *Bench) row(ctx context.Context, r row, out io.Writer) error {
 	for _, kind := range r.servers {
 		cells := []string{r.name, kind}
 		for _, c := range columns {
-			cells = append(cells, c.cell(results[kind], results[r.servers[0]]))
+			cells = append(cells, c.cell(results[kind], c.base(r.servers, results)))
 		}
 		fmt.Fprintln(out, "| "+strings.Join(cells, " | ")+" |")
 	}
@@ -129,6 +129,9 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 		return result{}, err
 	}
 	b.registry.behave(r.pace, time.Duration(r.delay)*time.Millisecond)
+	if s.cmd == nil {
+		r.clients, r.count = 1, 1 // each client has all of a registry's speed, however many there are
+	}
 	if r.count == 0 && !s.holds[asks[0]] { // all that follow are hits
 		if err := check(ctx, s.Addr, asks[0]); err != nil {
 			return result{}, err
@@ -141,6 +144,17 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 	out, err := r.send(ctx, s.Addr, asks, b.For)
 	out.cpu, out.memory = s.cpu()-before, s.memory()
 	return out, errors.Join(err, <-profiled)
+}
+
+// base returns the results of the first server that has the column: the registry's CPU time is
+// not known.
+func (c column) base(servers []string, results map[string][]result) []result {
+	for _, kind := range servers {
+		if all := results[kind]; c.of(all[0]) > 0 {
+			return all
+		}
+	}
+	return results[servers[0]]
 }
 
 // cell is the median of a column, and that of its ratios to base.

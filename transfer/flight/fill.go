@@ -98,6 +98,9 @@ func archive(f *filler) {
 
 // report logs how the flight ended.
 func (f *filler) report(err error, took time.Duration) {
+	if err == nil && !f.cfg().Log.Enabled(f.ctx(), slog.LevelDebug) {
+		return
+	}
 	log := f.cfg().Log.With("registry", f.key.Registry, "image", f.request.Repository, "digest", f.key.Digest.String())
 	if err == nil {
 		log.DebugContext(f.ctx(), "blob filled", "bytes", f.ingest.Offset(), "took_ms", wait.Milliseconds(took), "upstream_host", f.Host(), "stored", f.ingest.Stored())

@@ -52,8 +52,8 @@ func isTag(s string) bool {
 	return true
 }
 
-// verifiable reports whether s is a sha256 or sha512 digest, in lower case.
-func verifiable(s string) bool {
+// Verifiable reports whether s is a sha256 or sha512 digest, in lower case.
+func Verifiable(s string) bool {
 	hex, ok := strings.CutPrefix(s, "sha256:")
 	n := 64
 	if !ok {

@@ -31,8 +31,8 @@ func agrees(t *testing.T, s string) {
 	}
 	d := digest.Digest(s)
 	want := d.Validate() == nil && (d.Algorithm() == digest.SHA256 || d.Algorithm() == digest.SHA512)
-	if got := verifiable(s); got != want {
-		t.Errorf("verifiable(%q) = %t", s, got)
+	if got := Verifiable(s); got != want {
+		t.Errorf("Verifiable(%q) = %t", s, got)
 	}
 }
 

@@ -118,7 +118,7 @@ func split(rest string) (Request, error) {
 
 // parseDigest accepts the digests that can be verified.
 func parseDigest(s string) (digest.Digest, error) {
-	if verifiable(s) {
+	if Verifiable(s) {
 		return digest.Digest(s), nil
 	}
 	if digest.Digest(s).Validate() != nil {

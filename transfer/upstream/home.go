@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 type home struct {
 	host     string      // canonical host[:port], without the default port of https
 	name     string      // the host alone
+	port     string      // "": the scheme's
 	path     string      // before /v2/: "" or "/prefix"
 	insecure bool        // it may speak plain HTTP
 	stranger bool        // nobody configured the registry
@@ -27,7 +29,8 @@ type home struct {
 // newHome returns the home of the registry at host.
 func newHome(host string, insecure bool) *home {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	return &home{host: host, name: (&url.URL{Host: host}).Hostname(), insecure: insecure, standing: newStanding(host), meter: nobody{}, log: slog.New(slog.DiscardHandler)}
+	u := &url.URL{Host: host}
+	return &home{host: host, name: u.Hostname(), port: u.Port(), insecure: insecure, standing: newStanding(host), meter: nobody{}, log: slog.New(slog.DiscardHandler)}
 }
 
 // scheme returns the scheme that the registry was last seen to speak.
@@ -56,7 +59,7 @@ func (h *home) below(u *url.URL) *url.URL {
 
 // isOwn reports whether u is on the registry's own host and port.
 func (h *home) isOwn(u *url.URL) bool {
-	return hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: h.host})
+	return strings.ToLower(u.Hostname()) == h.name && portOf(u) == cmp.Or(h.port, schemePort(u.Scheme))
 }
 
 // isOwnAddress reports whether addr, a host:port as it is dialled, is the
@@ -74,11 +77,23 @@ func (h *home) fail(kind oci.Kind, again again, host, reason string) *failure {
 
 // hostPort returns u's host:port in lower case, always with a port.
 func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u))
+}
+
+// portOf returns u's port, that of its scheme if it names none.
+func portOf(u *url.URL) string { return cmp.Or(u.Port(), schemePort(u.Scheme)) }
+
+// schemePort returns the port that a scheme stands for, "" for one that is not known.
+func schemePort(scheme string) string {
+	switch scheme {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	case "socks5", "socks5h":
+		return "1080"
 	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return ""
 }
 
 // shown returns u's host[:port] for logs and errors.

@@ -80,6 +80,9 @@ func (p *pauses) holds(host string) *failure {
 // heed notes what a request to home ended with, if it asks to wait. It returns for how long,
 // if it is the registry that asks and that is news.
 func (p *pauses) heed(home *home, ans *answer, err error) time.Duration {
+	if err == nil && (ans.redirect != nil || !ans.is(http.StatusTooManyRequests)) {
+		return 0
+	}
 	host, said := home.host, home.fail(oci.Limited, never, home.host, limited.reason).cause
 	f, failed := errors.AsType[*failure](err)
 	switch {
@@ -87,7 +90,7 @@ func (p *pauses) heed(home *home, ans *answer, err error) time.Duration {
 		return 0
 	case failed:
 		said = f.cause
-	case err != nil || ans.redirect != nil || !ans.is(http.StatusTooManyRequests):
+	case err != nil:
 		return 0
 	default:
 		if ans.asked == oci.Storage {

@@ -35,11 +35,12 @@ const (
 // GitHub have it, with or without X-; and the two forms of the IETF's RateLimit, one header
 // for all (draft-ietf-httpapi-ratelimit-headers, 07 and later).
 func quotaOf(h http.Header, now time.Time) (Quota, bool) {
-	limit, remaining := first(h, "RateLimit-Limit", "X-RateLimit-Limit", "X-Rate-Limit-Limit"), first(h, "RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
-	reset := first(h, "RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
+	// As net/http spells them: other spellings cost an allocation each, with every answer.
+	limit, remaining := first(h, "Ratelimit-Limit", "X-Ratelimit-Limit", "X-Rate-Limit-Limit"), first(h, "Ratelimit-Remaining", "X-Ratelimit-Remaining", "X-Rate-Limit-Remaining")
+	reset := first(h, "Ratelimit-Reset", "X-Ratelimit-Reset", "X-Rate-Limit-Reset")
 	window := cmp.Or(parameter(limit, "w"), parameter(remaining, "w"))
-	if one := h.Get("RateLimit"); limit == "" && one != "" {
-		policy := h.Get("RateLimit-Policy")
+	if one := h.Get("Ratelimit"); limit == "" && one != "" {
+		policy := h.Get("Ratelimit-Policy")
 		limit = cmp.Or(parameter(one, "limit"), parameter(policy, "q"), policy)
 		remaining = cmp.Or(parameter(one, "remaining"), parameter(one, "r"))
 		reset = cmp.Or(parameter(one, "reset"), parameter(one, "t"))

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -41,10 +42,7 @@ func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Req
 	h := http.Header{
 		"User-Agent":      {"oci-proxy/" + Version},
 		"Accept-Encoding": {"identity"},
-		"Accept":          {a.accept},
-	}
-	if a.accept == "" {
-		h.Set("Accept", "*/*")
+		"Accept":          {cmp.Or(a.accept, "*/*")},
 	}
 	switch {
 	case a.length > 0:
@@ -110,6 +108,9 @@ func (h hops) send(ctx context.Context, a ask, u *url.URL, authorization string)
 
 // chase follows the redirects that begin with ans.
 func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, error) {
+	if !ans.redirects() { // as most do not
+		return ans, nil
+	}
 	start, seen := ans.url, map[string]bool{ans.url.String(): true}
 	for range maxHops {
 		next, f := h.next(ans)

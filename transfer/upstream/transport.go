@@ -83,8 +83,8 @@ func (n *network) transport(roots *x509.CertPool, verify bool) *http.Transport {
 		ResponseHeaderTimeout:  headerTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		DisableCompression:     true, // bytes stay as they are
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConns:           2 * DefaultRequests,
+		MaxIdleConnsPerHost:    DefaultRequests, // fewer, and a busy node would dial all the time
 		IdleConnTimeout:        90 * time.Second,
 		Protocols:              new(http.Protocols),
 	}
@@ -250,6 +250,9 @@ func (n *network) over(u *url.URL) http.RoundTripper {
 // logTrip logs a round trip; without an answer its status is 0. It names the path only at the registry itself, since
 // a path elsewhere may hold a signature.
 func (n *network) logTrip(req *http.Request, resp *http.Response, took time.Duration) {
+	if !n.log.Enabled(req.Context(), slog.LevelDebug) {
+		return
+	}
 	path, status := "", 0
 	if n.home.isOwn(req.URL) {
 		path = req.URL.Path

@@ -178,6 +178,15 @@ func undialled(err error) bool {
 	return guarded || dns || isNet && timeout.Timeout()
 }
 
+// addressOf returns the IP address of one end of a connection, the zero Addr if it has none.
+func addressOf(end net.Addr) netip.Addr {
+	if tcp, ok := end.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	at, _ := netip.ParseAddrPort(end.String())
+	return at.Addr()
+}
+
 // trace returns ctx with t in it. limit ends the request unless there is a connection
 // in time.
 func (n *network) trace(ctx context.Context, t *trip, limit *wait.Limit) context.Context {
@@ -203,9 +212,7 @@ func (n *network) trace(ctx context.Context, t *trip, limit *wait.Limit) context
 			if !info.Reused {
 				n.outages.reached(t.place, t.probe)
 			}
-			if at, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
-				t.remote = at.Addr()
-			}
+			t.remote = addressOf(info.Conn.RemoteAddr())
 		},
 		TLSHandshakeStart: func() {
 			t.enter(securing)

@@ -74,7 +74,8 @@ func (t *turns) begin(ctx context.Context, a ask) (end func(), err error) {
 }
 
 // chain are the turns that a request needs, in the order in which it waits for them.
-func (t *turns) chain(download bool) (chain []*wait.Turns[string]) {
+func (t *turns) chain(download bool) []*wait.Turns[string] {
+	chain := make([]*wait.Turns[string], 0, 3)
 	if download {
 		chain = append(chain, t.downloads)
 	}
@@ -87,11 +88,14 @@ func (t *turns) chain(download bool) (chain []*wait.Turns[string]) {
 
 // wait waits for all turns of chain.
 func (t *turns) wait(ctx context.Context, chain []*wait.Turns[string]) (end func(), err error) {
-	limited, cancel := context.WithTimeoutCause(ctx, turnWithin, wait.ErrBusy) // for all of them together
-	defer cancel()
 	_, span := trace.Start(ctx, "queue")
 	span.Set("oci_proxy.kind", "registry")
 	defer func() { span.End(err) }()
+	if end, ok := t.try(ctx, chain); ok { // most never wait
+		return end, nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, turnWithin, wait.ErrBusy) // for all of them together
+	defer cancel()
 	var ends ends
 	for _, one := range chain {
 		e, err := one.Begin(limited, oci.CallerOf(ctx).Client)
@@ -113,7 +117,7 @@ func (t *turns) figures() (active, waiting int) {
 
 // try takes all turns of chain if they are free.
 func (t *turns) try(ctx context.Context, chain []*wait.Turns[string]) (end func(), ok bool) {
-	var ends ends
+	ends := make(ends, 0, len(chain))
 	for _, one := range chain {
 		e, ok := one.Try(oci.CallerOf(ctx).Client)
 		if !ok {

@@ -140,7 +140,7 @@ func (c *Client) asking(ref oci.Ref) (*registry, error) {
 	if repo == "/" || path.Clean(repo) != repo || strings.ContainsAny(ref.Tag, "/\\") || ref.Tag == ".." {
 		return nil, r.home.fail(oci.Invalid, never, r.home.host, "the name of the repository or tag is not valid").cause
 	}
-	if ref.Digest != "" && ref.Digest.Validate() != nil {
+	if ref.Digest != "" && !oci.Verifiable(string(ref.Digest)) && ref.Digest.Validate() != nil {
 		return nil, r.home.fail(oci.Invalid, never, r.home.host, "the digest is not valid").cause
 	}
 	return r, nil
