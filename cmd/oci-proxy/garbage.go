@@ -20,6 +20,9 @@ const (
 	// node that serves from a heap of 2 MB would collect one at each hundredth small answer, and
 	// shrink all stacks each time, which took a quarter of its CPU.
 	leastGarbage = 8 << 20
+	// mostPercent bounds the percent: the runtime collects nothing before the heap has 4 MB times
+	// that, however little is in use.
+	mostPercent = 250
 )
 
 // A collector says how often garbage is collected: at gcPercent, or after leastGarbage if that
@@ -62,7 +65,7 @@ func (c *collector) adapt() {
 
 // percentOf is the percent for that many bytes in use.
 func percentOf(used uint64) int {
-	return max(gcPercent, int(leastGarbage*100/max(used, leastGarbage/16)))
+	return int(min(max(leastGarbage*100/max(used, 1), gcPercent), mostPercent))
 }
 
 // forgetStart gives back the memory that the program's own file takes in this process: most of
