@@ -31,9 +31,9 @@ type record struct {
 	err      error
 	operator bool // the client may know what the network inside is like
 	who      gate.Visitor
-	caller   oci.Caller     // the request's id is in it from the start, for whom it is once that is known
-	trace    string         // that a pull is recorded as, "" for none
-	action   string         // what an operator asks for that changes something, "" for nothing
+	caller   oci.Caller    // the request's id is in it from the start, for whom it is once that is known
+	trace    string        // that a pull is recorded as, "" for none
+	action   string        // what an operator asks for that changes something, "" for nothing
 	queued   time.Duration // how long it waited for its turn, if it took one
 	turned   bool          // it took one
 
@@ -51,11 +51,14 @@ func recordOf(r *http.Request) *record {
 	return new(record)
 }
 
-func noteOperator(r *http.Request, is bool)      { recordOf(r).operator = is }
-func noteFailure(r *http.Request, err error)     { recordOf(r).err = err }
-func noteStatus(r *http.Request, status int)     { recordOf(r).status = status }
-func noteAction(r *http.Request, action string)  { recordOf(r).action = action }
-func noteQueue(r *http.Request, d time.Duration) { rec := recordOf(r); rec.queued, rec.turned = d, true }
+func noteOperator(r *http.Request, is bool)     { recordOf(r).operator = is }
+func noteFailure(r *http.Request, err error)    { recordOf(r).err = err }
+func noteStatus(r *http.Request, status int)    { recordOf(r).status = status }
+func noteAction(r *http.Request, action string) { recordOf(r).action = action }
+func noteQueue(r *http.Request, d time.Duration) {
+	rec := recordOf(r)
+	rec.queued, rec.turned = d, true
+}
 
 // noteWay notes where the answer comes from.
 func noteWay(r *http.Request, way *oci.Provenance) {
