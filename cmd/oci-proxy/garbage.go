@@ -15,7 +15,7 @@ const (
 	// gcPercent is how much the memory may grow over what is in use before what is no longer
 	// in use is collected. A node holds little and makes little garbage, so that it spends no
 	// more time on this than by Go's own 100, and its budgets are kept more closely.
-	gcPercent = 50
+	gcPercent = 40
 	// leastGarbage is how many bytes of garbage are worth a collection. By gcPercent alone a
 	// node that serves from a heap of 2 MB would collect one at each hundredth small answer, and
 	// shrink all stacks each time, which took a quarter of its CPU.
