@@ -7,8 +7,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 const (
@@ -78,7 +77,7 @@ func forgetStart() {
 	}
 	for _, m := range readOnly(string(text)) {
 		// A mapping that nothing has changed is read from its file anew.
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED) // as above
+		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, m.start, m.end-m.start, syscall.MADV_DONTNEED) // as above
 	}
 }
 
