@@ -17,7 +17,8 @@ import (
 
 // An api answers the registry API, /v2.
 type api struct {
-	name    string // of the node, in Cache-Status
+	name    string   // of the node, in Cache-Status
+	hit     []string // the Cache-Status of what the node holds
 	names   func() oci.Names
 	asks    func(registry string) bool
 	sites   sites
@@ -145,7 +146,7 @@ func accepted(h http.Header) []string {
 	for _, line := range h.Values("Accept") {
 		for t := range strings.SplitSeq(line, ",") {
 			t, params, _ := strings.Cut(t, ";")
-			if t = strings.ToLower(strings.TrimSpace(t)); t != "" && !refused.MatchString(params) {
+			if t = strings.ToLower(strings.TrimSpace(t)); t != "" && (params == "" || !refused.MatchString(params)) {
 				out = append(out, t)
 			}
 		}

@@ -61,15 +61,19 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) e
 	}
 	a.identify(w, req, req.Digest, b.Provenance)
 	w.Header()["Content-Type"] = blobTypes
-	spans := wire.SpansOf(r, b.Size(), w.Header()["Etag"][0])
-	if len(spans) > 1 {
-		a.sendParts(w, r, req, b, spans)
-		return nil
+	s := wire.Span{Length: b.Size()}
+	if r.Header["Range"] != nil {
+		spans := wire.SpansOf(r, b.Size(), w.Header()["Etag"][0])
+		if len(spans) > 1 {
+			a.sendParts(w, r, req, b, spans)
+			return nil
+		}
+		s = spans[0]
 	}
-	noteSize(r, spans[0].Length)
-	w.WriteHeader(spans[0].Describe(w.Header(), b.Size()))
-	if !spans[0].Beyond {
-		a.sendBlob(w, r, req, b, spans[0])
+	noteSize(r, s.Length)
+	w.WriteHeader(s.Describe(w.Header(), b.Size()))
+	if !s.Beyond {
+		a.sendBlob(w, r, req, b, s)
 	}
 	return nil
 }

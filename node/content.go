@@ -13,8 +13,11 @@ import (
 
 // identify sets what every answer about a blob or a manifest carries.
 func (a *api) identify(w http.ResponseWriter, req oci.Request, d digest.Digest, way oci.Provenance) {
-	h, own := w.Header(), []string{d.String(), etag(d), way.CacheStatus(a.name, req.Tag != "")}
-	h["Docker-Content-Digest"], h["Etag"], h["Cache-Status"] = own[0:1:1], own[1:2:2], own[2:3:3]
+	h, own := w.Header(), []string{d.String(), etag(d)}
+	h["Docker-Content-Digest"], h["Etag"], h["Cache-Status"] = own[0:1:1], own[1:2:2], a.hit
+	if plain := (oci.Provenance{Origin: oci.Hit, At: way.At}); way != plain {
+		h["Cache-Status"] = []string{way.CacheStatus(a.name, req.Tag != "")}
+	}
 	h["Accept-Ranges"] = byteRanges
 	h["Cache-Control"] = a.cacheControl(req)
 	if req.Tag != "" {

@@ -122,7 +122,7 @@ func build(cfg *config.Config, log *slog.Logger, test seams) (*Node, error) {
 		pulls: &n.pulls, began: time.Now(),
 	}
 	n.api = &api{
-		name: nameOf(cfg), names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
+		name: nameOf(cfg), hit: []string{oci.Provenance{Origin: oci.Hit}.CacheStatus(nameOf(cfg), false)}, names: n.registries.names, asks: n.registries.Asks, rules: n.rules, gate: n.gate, fetcher: n.fetcher,
 		sites: sites, pulls: &n.pulls, totals: n.reports.totals, waited: n.metrics.PullWaited, tracing: tracing{nameOf(cfg), n.tracer, n.gate.FromBalancer},
 	}
 	n.events = newEvents(n, sites)

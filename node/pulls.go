@@ -32,6 +32,17 @@ type answering struct {
 	sent    *wire.Paced                    // tells the bytes of the answer's body; nil: nobody does
 	size    atomic.Int64                   // of the body, -1 as long as nobody knows
 	way     atomic.Pointer[oci.Provenance] // nil before anything came
+	first   oci.Provenance                 // what way points to at first; does not change then
+}
+
+// came notes where the answer comes from. Only the goroutine that answers calls it.
+func (one *answering) came(way oci.Provenance) {
+	known := &one.first
+	if one.way.Load() != nil {
+		known = new(oci.Provenance)
+	}
+	*known = way
+	one.way.Store(known)
 }
 
 // newAnswering returns what can be told of a request, which w answers.

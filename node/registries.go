@@ -313,7 +313,10 @@ func (s sites) guards(r config.Registry, shard *grants.Shard, stranger bool) boo
 }
 
 // public reports whether anybody may pull from a registry.
-func (s sites) public(registry string) bool { return !s.of(registry).Private }
+func (s sites) public(registry string) bool {
+	r, configured := s.registries.cfg().Registry(registry)
+	return !s.guards(r, s.registries.shard(registry), !configured)
+}
 
 // hooks are what the upstream client calls.
 type hooks struct {

@@ -31,10 +31,11 @@ type record struct {
 	err      error
 	operator bool // the client may know what the network inside is like
 	who      gate.Visitor
-	caller   oci.Caller     // the request's id is in it from the start, for whom it is once that is known
-	trace    string         // that a pull is recorded as, "" for none
-	action   string         // what an operator asks for that changes something, "" for nothing
-	queued   *time.Duration // how long it waited for its turn, nil if it took none
+	caller   oci.Caller    // the request's id is in it from the start, for whom it is once that is known
+	trace    string        // that a pull is recorded as, "" for none
+	action   string        // what an operator asks for that changes something, "" for nothing
+	queued   time.Duration // how long it waited for its turn, if it took one
+	turned   bool          // it took one
 
 	answering *answering // of a pull, for those who watch it
 }
@@ -50,19 +51,21 @@ func recordOf(r *http.Request) *record {
 	return new(record)
 }
 
-func noteOperator(r *http.Request, is bool)      { recordOf(r).operator = is }
-func noteFailure(r *http.Request, err error)     { recordOf(r).err = err }
-func noteStatus(r *http.Request, status int)     { recordOf(r).status = status }
-func noteAction(r *http.Request, action string)  { recordOf(r).action = action }
-func noteQueue(r *http.Request, d time.Duration) { recordOf(r).queued = &d }
+func noteOperator(r *http.Request, is bool)     { recordOf(r).operator = is }
+func noteFailure(r *http.Request, err error)    { recordOf(r).err = err }
+func noteStatus(r *http.Request, status int)    { recordOf(r).status = status }
+func noteAction(r *http.Request, action string) { recordOf(r).action = action }
+func noteQueue(r *http.Request, d time.Duration) {
+	rec := recordOf(r)
+	rec.queued, rec.turned = d, true
+}
 
 // noteWay notes where the answer comes from.
 func noteWay(r *http.Request, way *oci.Provenance) {
 	rec := recordOf(r)
 	rec.way = way
 	if rec.answering != nil {
-		known := *way // the answer goes on changing its own
-		rec.answering.way.Store(&known)
+		rec.answering.came(*way) // the answer goes on changing its own
 	}
 }
 
@@ -198,8 +201,8 @@ func (rec *record) times(w *wire.Paced, start time.Time) []slog.Attr {
 	if began := w.Began(); !began.IsZero() {
 		out = append(out, slog.Float64("first_byte_ms", wait.Milliseconds(began.Sub(start))))
 	}
-	if rec.queued != nil {
-		out = append(out, slog.Float64("queue_ms", wait.Milliseconds(*rec.queued)))
+	if rec.turned {
+		out = append(out, slog.Float64("queue_ms", wait.Milliseconds(rec.queued)))
 	}
 	return out
 }

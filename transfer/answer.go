@@ -192,15 +192,16 @@ func (a *Answer) settle() {
 }
 
 // Close lets the blob go.
-func (a *Answer) Close() error {
-	var errs []error
-	for _, b := range slices.Concat(a.past, a.doubts) {
-		errs = append(errs, b.Close())
+func (a *Answer) Close() (err error) {
+	for _, left := range [][]cache.Blob{a.past, a.doubts} {
+		for _, b := range left {
+			err = errors.Join(err, b.Close())
+		}
 	}
 	if a.blob != nil {
-		errs = append(errs, a.blob.Close())
+		err = errors.Join(err, a.blob.Close())
 	}
 	a.blobs.flights.GetOff(a.boarded...)
 	a.boarded = nil
-	return errors.Join(errs...)
+	return err
 }

@@ -12,20 +12,15 @@ import (
 	"strings"
 )
 
-// gcPercent is how much the memory may grow over what is in use before what is no longer
-// in use is collected. A node holds little and makes little garbage, so that it spends no
-// more time on this than by Go's own 100, and its budgets are kept more closely.
-const gcPercent = 50
-
 // boundPercent is how much of its cgroup's memory the process plans with. The rest is for what
 // the Go runtime does not count.
 const boundPercent = 90
 
-// spareMemory sets gcPercent and the bound of memory that the cgroup has, unless the operator has
-// set GOGC or GOMEMLIMIT. Call it before the node is built: its limits follow from the bound.
+// spareMemory says when garbage is collected, and sets the bound of memory that the cgroup has,
+// unless the operator has set GOGC or GOMEMLIMIT. Call it before the node is built: its limits follow from the bound.
 func spareMemory(log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		adaptCollections()
 	}
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return

@@ -21,7 +21,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 )
@@ -229,10 +229,8 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 // is not configured it returns the defaults and false.
 func (c *Config) Registry(host string) (r Registry, configured bool) {
 	host = Canonical(host)
-	i, found := slices.BinarySearchFunc(c.Registries, host, func(r Registry, h string) int {
-		return strings.Compare(r.Host, h)
-	})
-	if found {
+	i := sort.Search(len(c.Registries), func(i int) bool { return c.Registries[i].Host >= host }) // which copies none
+	if i < len(c.Registries) && c.Registries[i].Host == host {
 		return c.Registries[i], true
 	}
 	r = c.Defaults

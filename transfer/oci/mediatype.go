@@ -25,11 +25,17 @@ const (
 // it is a type of documents, exactly as it came; else Untold. Some registries and their
 // storage send manifests as text/plain, application/json or application/octet-stream.
 func ToldType(mediaType string) string {
+	if slices.Contains(usualTypes, mediaType) {
+		return mediaType
+	}
 	if len(mediaType) > maxType || strings.HasSuffix(mediaType, guessed) || !documentType.MatchString(mediaType) {
 		return Untold
 	}
 	return mediaType
 }
+
+// usualTypes are those of ManifestTypes, which all are types of documents.
+var usualTypes = ManifestTypes[:len(ManifestTypes)-1]
 
 // guessed ends a media type that the bytes alone say. It never leaves the nodes.
 const guessed = "; told=no"
@@ -84,7 +90,7 @@ func ManifestType(told string, manifest []byte) string {
 
 // isKnown reports whether a media type is one of ManifestTypes.
 func isKnown(mediaType string) bool {
-	return slices.Contains(ManifestTypes[:len(ManifestTypes)-1], strings.ToLower(bare(mediaType)))
+	return slices.Contains(usualTypes, strings.ToLower(bare(mediaType)))
 }
 
 // isList reports whether a media type is that of a list of manifests.

@@ -94,6 +94,13 @@ func newIndex(bound int64) *index {
 	return &index{bound: bound, books: map[string]*book{}, entries: map[string]*entry{}}
 }
 
+// empty reports whether nothing is known.
+func (x *index) empty() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.entries) == 0
+}
+
 // get returns what is known of a key, a copy, or nil.
 func (x *index) get(key string) *entry {
 	x.mu.Lock()

@@ -155,7 +155,7 @@ func (s *Shelf) Knows(q oci.Question) bool {
 
 // find returns the file of a question.
 func (s *Shelf) find(q oci.Question) (p *place, name string, ok bool) {
-	if p = s.place.Load(); p == nil {
+	if p = s.place.Load(); p == nil || p.index.empty() {
 		return nil, "", false
 	}
 	e := p.index.get(keyOf(q))

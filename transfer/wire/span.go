@@ -182,7 +182,7 @@ func (s Span) Describe(h http.Header, size int64) int {
 		return http.StatusPartialContent
 	}
 	if size >= 0 {
-		h.Set("Content-Length", strconv.FormatInt(size, 10))
+		h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	}
 	return http.StatusOK
 }
