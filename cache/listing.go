@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -116,7 +117,7 @@ func (l *lister) list(ctx context.Context) (int, error) {
 // listAlgorithm lists the blobs of one digest algorithm.
 func (l *lister) listAlgorithm(ctx context.Context, alg digest.Algorithm) ([]use, error) {
 	base := "blobs/" + alg.String()
-	dirs, err := l.disk.list("list", base)
+	dirs, err := entriesOf(&l.disk.root, base)
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +139,20 @@ func (l *lister) listAlgorithm(ctx context.Context, alg digest.Algorithm) ([]use
 
 // listDirectory lists one of the 256 directories. Each blob is in the index at once, and in
 // the order of use once all are known.
-func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir string) ([]use, error) {
-	files, err := l.disk.list("list", dir)
-	if err != nil {
+func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir string) (all []use, _ error) {
+	files, err := entriesOf(&l.disk.root, dir)
+	if err != nil || len(files) == 0 {
 		return nil, err
 	}
+	err = inside(&l.disk.root, dir+"/"+files[0].Name(), func(open int, _ string) (err error) {
+		all, err = l.listFiles(ctx, alg, dir, open, files)
+		return err
+	})
+	return all, err
+}
+
+// listFiles looks at the files of an open directory.
+func (l *lister) listFiles(ctx context.Context, alg digest.Algorithm, dir string, open int, files []fs.DirEntry) ([]use, error) {
 	all := make([]use, 0, (len(files)+1)/2)
 	var errs []error
 	var whole name // the last blob found
@@ -161,7 +171,7 @@ func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir st
 		case isMeta:
 			errs = append(errs, l.orphan(ctx, n))
 		default:
-			f, err := l.listBlob(ctx, n)
+			f, err := l.listBlob(ctx, open, n)
 			errs = append(errs, err)
 			if f.name != n {
 				continue
@@ -177,8 +187,8 @@ func (l *lister) listDirectory(ctx context.Context, alg digest.Algorithm, dir st
 
 // listBlob looks at one blob's file and meta. Without a meta that fits, nobody
 // could tell whether the bytes are right: the blob is removed.
-func (l *lister) listBlob(ctx context.Context, n name) (found, error) {
-	f, m, err := findBlob(l.disk, n)
+func (l *lister) listBlob(ctx context.Context, open int, n name) (found, error) {
+	f, m, err := findIn(&l.disk.root, open, n)
 	if err == nil && m.Outline != nil {
 		l.outlined(m.label())
 	}
@@ -199,18 +209,27 @@ func (l *lister) listBlob(ctx context.Context, n name) (found, error) {
 }
 
 // findBlob compares a blob's file with its meta.
-func findBlob(d *disk, n name) (found, *meta, error) {
-	m, err := d.readMeta(n)
+func findBlob(d *disk, n name) (f found, m *meta, err error) {
+	err = inside(&d.root, n.path(), func(dir int, _ string) (err error) {
+		f, m, err = findIn(&d.root, dir, n)
+		return err
+	})
+	return f, m, err
+}
+
+// findIn is findBlob in an open directory.
+func findIn(r *root, dir int, n name) (found, *meta, error) {
+	path := n.path()
+	raw, err := readIn(r, dir, path+".meta")
 	if err != nil {
 		return found{}, nil, err
 	}
-	var id identity
-	var used time.Time
-	path := n.path()
-	if err := look(&d.root, path, func(fd int) (err error) {
-		id, used, err = d.identify(fd, path)
-		return err
-	}); err != nil {
+	m, err := metaOf(raw, n)
+	if err != nil {
+		return found{}, nil, err
+	}
+	id, used, err := identifyIn(r, dir, path)
+	if err != nil {
 		return found{}, nil, err
 	}
 	if id.size != m.Size {

@@ -7,7 +7,8 @@ const (
 	metaHead = 400
 	// freeExtra is how much room blobs may take beside their bytes before that counts
 	// towards the bound; a 64th of the bound is free as well. Ordinary blobs never take
-	// so much.
+	// so much. What is beyond counts twice, until from twice as much on all of it counts:
+	// then a store of small blobs keeps its bound in blocks of the file system.
 	freeExtra = 3 << 19
 	// freeBlobs is how many blobs there may be before their number counts.
 	freeBlobs = 4 << 10
@@ -49,5 +50,6 @@ func (l load) without(o load) load {
 
 // counts is how many bytes the load counts towards a bound of most bytes.
 func (l load) counts(most int64) int64 {
-	return max(l.bytes+max(0, l.extra-freeExtra-most/64), (l.blobs-freeBlobs)*leastPerBlob)
+	beyond := max(0, l.extra-freeExtra-most/64)
+	return max(l.bytes+min(l.extra, 2*beyond), (l.blobs-freeBlobs)*leastPerBlob)
 }

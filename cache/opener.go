@@ -127,6 +127,11 @@ func (r *root) readMeta(n name) (*meta, error) {
 	if err != nil {
 		return nil, err
 	}
+	return metaOf(raw, n)
+}
+
+// metaOf decodes the meta of the blob that n names, or fails with errMeta.
+func metaOf(raw []byte, n name) (*meta, error) {
 	m, err := decodeMeta(raw)
 	if err == nil && m.Digest != n.digest() {
 		err = errMeta // another blob's

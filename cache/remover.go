@@ -38,13 +38,15 @@ func (r *remover) removeFiles(d *root, slots []int32) error {
 	for _, i := range slots {
 		n := r.index.nameOf(i)
 		r.small.remove(n)
-		if err := d.remove(n.path()); !removedAnyhow(err) {
+		path := n.path()
+		blob, meta := removeBoth(d, path, path+".meta")
+		if !removedAnyhow(blob) {
 			r.index.stuck(i)
-			errs = append(errs, err)
+			errs = append(errs, blob)
 			continue
 		}
-		if err := d.remove(n.path() + ".meta"); !removedAnyhow(err) {
-			r.log.Debug("meta not removed; the next start removes it", "digest", n.digest().String(), "error", err)
+		if !removedAnyhow(meta) {
+			r.log.Debug("meta not removed; the next start removes it", "digest", n.digest().String(), "error", meta)
 		}
 		r.watch.tell(n.digest())
 		r.index.removed(i)

@@ -84,20 +84,26 @@ func (r *root) read(name string) ([]byte, error) { return r.readSmall(name, maxR
 // readSmall returns the bytes of a file of at most so many.
 func (r *root) readSmall(name string, most int64) (b []byte, err error) {
 	err = look(r, name, func(fd int) error {
-		if err := r.try("read", name); err != nil {
-			return err
-		}
-		id, _, err := r.identify(fd, name)
-		if err != nil {
-			return err
-		}
-		if id.size > most {
-			return fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
-		}
-		b = make([]byte, id.size)
-		return readFull(fd, name, b)
+		b, err = readOpen(r, fd, name, most)
+		return err
 	})
 	return b, err
+}
+
+// readOpen is readSmall for a file that is open.
+func readOpen(r *root, fd int, name string, most int64) ([]byte, error) {
+	if err := r.try("read", name); err != nil {
+		return nil, err
+	}
+	id, _, err := r.identify(fd, name)
+	if err != nil {
+		return nil, err
+	}
+	if id.size > most {
+		return nil, fmt.Errorf("%s: %d bytes are more than the %d allowed", name, id.size, most)
+	}
+	b := make([]byte, id.size)
+	return b, readFull(fd, name, b)
 }
 
 // list returns the entries of a directory.
@@ -119,9 +125,19 @@ func (r *root) exists(name string) bool {
 
 // temp creates a file in tmp under a name of its own.
 func (r *root) temp() (f *file, name string, err error) {
-	name = fmt.Sprintf("tmp/%016x", rand.Uint64())
+	name = tempName()
 	f, err = r.create(name)
 	return f, name, err
+}
+
+// tempName is a new name in tmp.
+func tempName() string {
+	const digits = 16
+	b := append(make([]byte, 0, len("tmp/")+digits), "tmp/"...)
+	for bits, n := rand.Uint64(), 0; n < digits; bits, n = bits<<4, n+1 {
+		b = append(b, "0123456789abcdef"[bits>>60])
+	}
+	return string(b)
 }
 
 // create creates a file that is not there.
@@ -198,7 +214,11 @@ func (r *root) remove(name string) error {
 	if err := r.try("remove", name); err != nil {
 		return err
 	}
-	err := inside(r, name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
+	return unlinked(r, name, inside(r, name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) }))
+}
+
+// unlinked takes the error of unlinking a file, and does what else may remove it.
+func unlinked(r *root, name string, err error) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
 		err = r.dir.Remove(name) // a directory, a link on the way, or openat2 is not known
 	}

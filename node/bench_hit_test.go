@@ -1,11 +1,18 @@
 package node
 
 import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"oci-proxy/transfer/upstreamtest"
 )
@@ -47,5 +54,44 @@ func BenchmarkAnswer(b *testing.B) {
 				h.ServeHTTP(w, r)
 			}
 		})
+	}
+}
+
+// BenchmarkPull is what a small blob costs that nobody has pulled before: asking a registry for it,
+// checking it, keeping it and answering. The registry is in the same process, and no part of the
+// program; a profile tells them apart.
+func BenchmarkPull(b *testing.B) {
+	const size = 4 << 10
+	content := random(1, size)
+	var digests sync.Map // of what the registry has, by the path's end
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i, ok := digests.Load(path.Base(r.URL.Path))
+		if !ok {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		mine := bytes.Clone(content)
+		binary.BigEndian.PutUint64(mine, i.(uint64))
+		w.Header()["Content-Length"] = []string{"4096"}
+		_, _ = w.Write(mine)
+	}))
+	defer up.Close()
+	host := strings.TrimPrefix(up.URL, "http://")
+	n, _ := newNodeOf(b, fmt.Sprintf("log_level: error\ndefault_registry: %q\ndefaults: {cache_dir: %q, cache_max_size: 40m}\nregistries: {%q: {insecure: true}}\n", host, b.TempDir(), host))
+	defer func() { _ = n.Close(b.Context()) }()
+	h := n.Handler()
+	var last uint64
+	b.ReportAllocs()
+	for b.Loop() {
+		last++
+		binary.BigEndian.PutUint64(content, last)
+		d := digest.FromBytes(content).String()
+		digests.Store(d, last)
+		r := httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+d, http.NoBody)
+		r.RemoteAddr = "127.0.0.1:4711"
+		w := &sink{header: http.Header{}}
+		if h.ServeHTTP(w, r); w.bytes != size {
+			b.Fatalf("%d bytes", w.bytes)
+		}
 	}
 }

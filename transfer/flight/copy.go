@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"oci-proxy/cache"
 )
@@ -28,9 +29,12 @@ var large = func() chan []byte {
 	return c
 }()
 
+// small are the buffers that downloads read into while little comes.
+var small = sync.Pool{New: func() any { return new([trickle]byte) }}
+
 // A reading is what one download reads into.
 type reading struct {
-	small []byte
+	small *[trickle]byte
 	large []byte // nil: little comes, or others have all of them
 }
 
@@ -39,7 +43,7 @@ func (r *reading) buffer() []byte {
 	if r.large != nil {
 		return r.large
 	}
-	return r.small
+	return r.small[:]
 }
 
 // adapt hears that n bytes came at once.
@@ -68,8 +72,11 @@ func (r *reading) free() {
 
 // copyBody reads body to its end into the ingest.
 func copyBody(ctx context.Context, in *cache.Ingest, body io.Reader) error {
-	r := reading{small: make([]byte, trickle)}
-	defer r.free()
+	r := reading{small: small.Get().(*[trickle]byte)}
+	defer func() {
+		r.free()
+		small.Put(r.small)
+	}()
 	for {
 		buf := r.buffer()
 		n, err := body.Read(buf)
