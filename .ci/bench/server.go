@@ -82,7 +82,7 @@ func node(bound string) kind {
 	}, true, 0}
 }
 
-// cluster has no second copies, which would be made while it is measured or after.
+// clusterConfig has no second copies, which would be made while it is measured or after.
 const clusterConfig = `shutdown_timeout: 1s
 cluster: {name: "$PEER", bind_addr: "$GOSSIP", peer_addr: "$PEER", seeds: ["$SEED"], peer_tls: $TLS, copies: 1}
 `
