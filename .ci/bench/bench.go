@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +41,15 @@ func (b *Bench) server(ctx context.Context, kind string) (*Server, error) {
 	return s, err
 }
 
+// drop ends a server, and removes what it has.
+func (b *Bench) drop(s *Server, kind string) {
+	s.stop()
+	delete(b.servers, kind)
+	for _, s := range s.all() {
+		_ = os.RemoveAll(s.folder) // the script removes what is left
+	}
+}
+
 // stop ends the servers.
 func (b *Bench) stop() {
 	for _, s := range b.servers {
@@ -69,6 +79,7 @@ type result struct {
 	took, first time.Duration // as a whole; until the first byte, the median; of one for all clients, the last
 	cpu         time.Duration // of the server
 	memory      float64       // bytes that it then has
+	upstream    float64       // what the registry sent, in parts of what was asked for
 }
 
 // A column is what is told of results.
@@ -83,6 +94,7 @@ var columns = []column{
 	{"CPU s/GB", "%.3f", func(r result) float64 { return r.cpu.Seconds() * 1e9 / float64(max(1, r.bytes)) }},
 	{"first byte ms", "%.2f", func(r result) float64 { return r.first.Seconds() * 1e3 }},
 	{"total ms", "%.1f", func(r result) float64 { return r.took.Seconds() * 1e3 / max(1, r.requests) }},
+	{"upstream", "%.2f", func(r result) float64 { return r.upstream }},
 	{"memory MB", "%.0f", func(r result) float64 { return r.memory / 1e6 }},
 }
 
@@ -128,6 +140,9 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 	if err != nil {
 		return result{}, err
 	}
+	if r.fresh {
+		defer b.drop(s, kind)
+	}
 	b.registry.behave(r.pace, time.Duration(r.delay)*time.Millisecond)
 	if s.cmd == nil {
 		r.clients, r.count = 1, 1 // each client has all of a registry's speed, however many there are
@@ -138,11 +153,19 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 		}
 		s.holds[asks[0]] = true
 	}
+	if r.first {
+		for _, path := range asks {
+			if err := check(ctx, s.Addr, path); err != nil {
+				return result{}, err
+			}
+		}
+	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- s.profile(ctx, b.For, filepath.Join(b.Profile, r.name+".pprof")) }()
-	before := s.cpu()
-	out, err := r.send(ctx, s.Addr, asks, b.For)
+	go func() { profiled <- s.profile(ctx, b.For, filepath.Join(b.Profile, r.name)) }()
+	before, sent := s.cpu(), b.registry.sent.Load()
+	out, err := r.send(ctx, s.addrs(), asks, b.For)
 	out.cpu, out.memory = s.cpu()-before, s.memory()
+	out.upstream = float64(b.registry.sent.Load()-sent) / (float64(out.bytes) / out.requests * float64(len(asks)))
 	return out, errors.Join(err, <-profiled)
 }
 

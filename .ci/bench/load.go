@@ -26,11 +26,14 @@ type load struct {
 	count   int     // how many requests there are in all, 0: as many as the time allows
 	pace    float64 // bytes a second that the registry sends at most in each answer, 0: no bound
 	delay   int     // milliseconds that the registry waits before it answers
+	fresh   bool    // the server is started for each measurement
+	first   bool    // the server's first node is asked before, which is not measured
 	ask     func(b *Bench, round, count int) (paths []string, err error)
+	at      func(n int) int // which of the server's nodes gets the nth request; nil: the first
 }
 
 // send sends the load to a server.
-func (l load) send(ctx context.Context, addr string, asks []string, d time.Duration) (result, error) {
+func (l load) send(ctx context.Context, addrs, asks []string, d time.Duration) (result, error) {
 	var next atomic.Int64
 	var over atomic.Bool
 	began := time.Now()
@@ -41,7 +44,7 @@ func (l load) send(ctx context.Context, addr string, asks []string, d time.Durat
 	errs := make([]error, l.clients)
 	var all sync.WaitGroup
 	for i := range l.clients {
-		all.Go(func() { results[i], errs[i] = l.client(ctx, addr, asks, &next, &over) })
+		all.Go(func() { results[i], errs[i] = l.client(ctx, addrs, asks, &next, &over) })
 	}
 	all.Wait()
 	sum := result{took: time.Since(began)}
@@ -70,17 +73,29 @@ func first(errs []error) error {
 }
 
 // client is one client.
-func (l load) client(ctx context.Context, addr string, asks []string, next *atomic.Int64, over *atomic.Bool) (sum result, err error) {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return sum, err
-	}
-	defer c.conn.Close()
+func (l load) client(ctx context.Context, addrs, asks []string, next *atomic.Int64, over *atomic.Bool) (sum result, err error) {
+	conns := map[int]*client{} // by the node they lead to
+	defer func() {
+		for _, c := range conns {
+			c.conn.Close()
+		}
+	}()
 	var firsts []float64
 	for !over.Load() && ctx.Err() == nil {
 		n := next.Add(1) - 1
 		if l.count > 0 && n >= int64(l.count) {
 			break
+		}
+		node := 0
+		if l.at != nil {
+			node = l.at(int(n)) % len(addrs)
+		}
+		c := conns[node]
+		if c == nil {
+			if c, err = dial(ctx, addrs[node]); err != nil {
+				return sum, err
+			}
+			conns[node] = c
 		}
 		a, err := c.get(l.head, asks[int(n)%len(asks)], nil, over)
 		if err != nil {

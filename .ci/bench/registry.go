@@ -15,12 +15,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A Registry has what the servers are asked for. All of it is made up as it is sent.
 type Registry struct {
 	Addr string // host:port
+
+	sent atomic.Int64 // bytes of bodies
 
 	mu      sync.Mutex
 	content map[string]content // by the last part of the path
@@ -68,7 +71,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Method == http.MethodHead {
 		return
 	}
-	_ = c.writeTo(&paced{w, pace, time.Now(), 0}) // a client may go
+	body := &paced{w, pace, time.Now(), 0}
+	_ = c.writeTo(body) // a client may go
+	r.sent.Add(body.sent)
 }
 
 // A paced writer is no faster than that, on the whole.
@@ -195,6 +200,10 @@ func fresh(size int64) func(*Bench, int, int) ([]string, error) {
 		return paths, nil
 	}
 }
+
+// image asks for the layers of an image that nobody has asked for, again and again if there are
+// more requests.
+func image(b *Bench, round, _ int) ([]string, error) { return fresh(64<<20)(b, round, 16) }
 
 // last is the number of the last blob that fresh made.
 var last uint64 = 1 << 40

@@ -13,6 +13,7 @@ var (
 	puts = []string{"nginx cache", "node"}
 	tiny = []string{"nginx cache, 40 MB", "node, 40 MB"}
 	cold = []string{"registry", "nginx cache", "node"}
+	mesh = []string{"registry", "three nodes", "three nodes, plain"}
 )
 
 // rows are all that is measured. A load without a count lasts as long as -for says.
@@ -33,5 +34,8 @@ var rows = []row{
 	{"evict-4k", "the same at a bound of 40 MB", tiny, load{clients: 32, count: 16000, ask: fresh(4 << 10)}},
 	{"miss-1", "a new blob of 256 MiB at 200 MB/s, 1 client", cold, load{clients: 1, count: 1, pace: 200e6, ask: fresh(256 << 20)}},
 	{"miss-32", "the same new blob of 256 MiB at 200 MB/s, 32 clients", cold, load{clients: 32, count: 32, pace: 200e6, ask: shared(256 << 20)}},
+	{"mesh-herd", "the same new blob of 256 MiB at 200 MB/s, 12 clients over three nodes", mesh, load{clients: 12, count: 12, fresh: true, pace: 200e6, ask: shared(256 << 20), at: func(n int) int { return n % 3 }}},
+	{"mesh-image", "a new image of 1 GiB, 16 layers, 3 at a time through one of three nodes", mesh, load{clients: 3, count: 16, fresh: true, ask: image, at: func(int) int { return 0 }}},
+	{"mesh-next", "the same image then, through the second and the third node", mesh, load{clients: 3, count: 32, fresh: true, first: true, ask: image, at: func(n int) int { return 1 + n/16 }}},
 	{"miss-far", "a new blob of 256 MiB of a registry 50 ms away, 1 client", cold, load{clients: 1, count: 1, delay: 50, ask: fresh(256 << 20)}},
 }

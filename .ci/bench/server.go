@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,16 +13,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Server is a process on the first processor, or the registry itself, which has none.
+// A Server is a process on the first processor, or several, or the registry itself, which has none.
 type Server struct {
-	Addr       string  // host:port
+	Addr       string    // host:port
+	others     []*Server // of its cluster
+	folder     string
 	idle, last float64 // memory in bytes
+
+	gossip string // host:port, of one in a cluster
 
 	cmd   *exec.Cmd
 	pprof string          // host:port, "" for none
@@ -30,10 +36,11 @@ type Server struct {
 
 // A kind is how a server is started.
 type kind struct {
-	config  string // a template: $FOLDER, $PORT, $REGISTRY, $USER
+	config  string // a template: $FOLDER, $PORT, $REGISTRY, $USER, $GOSSIP, $PEER, $SEED
 	file    string // its name
 	command func(program, file string) []string
 	pprof   bool // it takes -pprof
+	nodes   int  // how many of them are a cluster; 0: it is none
 }
 
 // nginxConfig is nginx's, for both of its kinds.
@@ -68,13 +75,25 @@ registries:
 func nginx(http string) kind {
 	return kind{strings.Replace(nginxConfig, "$HTTP", http, 1), "nginx.conf", func(_, file string) []string {
 		return []string{"nginx", "-p", filepath.Dir(file), "-c", file}
-	}, false}
+	}, false, 0}
 }
 
 func node(bound string) kind {
 	return kind{strings.Replace(nodeConfig, "$BOUND", bound, 1), "config.yaml", func(program, file string) []string {
 		return []string{program, "serve", "-c", file}
-	}, true}
+	}, true, 0}
+}
+
+// clusterConfig has no second copies, which would be made while it is measured or after.
+const clusterConfig = `shutdown_timeout: 1s
+cluster: {name: "$PEER", bind_addr: "$GOSSIP", peer_addr: "$PEER", seeds: ["$SEED"], peer_tls: $TLS, copies: 1}
+`
+
+func cluster(tls string) kind {
+	k := node("4g")
+	k.config += strings.Replace(clusterConfig, "$TLS", tls, 1)
+	k.nodes = 3
+	return k
 }
 
 // kinds are the servers that rows can name.
@@ -84,6 +103,8 @@ var kinds = map[string]kind{
 	"nginx cache, 40 MB": nginx(strings.Replace(nginxCache, "$BOUND", "40m", 1)),
 	"node":               node("8g"),
 	"node, 40 MB":        node("40m"),
+	"three nodes":        cluster("true"),
+	"three nodes, plain": cluster("false"),
 }
 
 // startServer starts a server, and waits until it listens. It ends with ctx.
@@ -95,9 +116,33 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no server %q", name)
 	}
-	addr, err := freeAddress(ctx)
-	if err != nil {
-		return nil, err
+	first, err := k.start(ctx, b, name, "")
+	if err != nil || k.nodes == 0 {
+		return first, err
+	}
+	for i := 2; i <= k.nodes; i++ {
+		s, err := k.start(ctx, b, fmt.Sprint(name, " ", i), first.gossip)
+		if err != nil {
+			first.stop()
+			return nil, err
+		}
+		first.others = append(first.others, s)
+	}
+	return first, first.meet(ctx)
+}
+
+// start starts a process, and waits until it listens. seed is another one's address of gossip.
+func (k kind) start(ctx context.Context, b *Bench, name, seed string) (*Server, error) {
+	var addrs [3]string // for clients, for gossip, for peers
+	for i := range addrs {
+		var err error
+		if addrs[i], err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
+	addr := addrs[0]
+	if seed == "" {
+		seed = addrs[1]
 	}
 	folder := filepath.Join(b.Folder, strings.NewReplacer(" ", "-", ",", "").Replace(name))
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -109,7 +154,8 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	}
 	_, port, _ := strings.Cut(addr, ":")
 	file := filepath.Join(folder, k.file)
-	config := strings.NewReplacer("$FOLDER", folder, "$PORT", port, "$ADDRESS", addr, "$REGISTRY", b.registry.Addr, "$USER", user, "$ROOT", b.root()).Replace(k.config)
+	config := strings.NewReplacer("$FOLDER", folder, "$PORT", port, "$ADDRESS", addr, "$REGISTRY", b.registry.Addr, "$USER", user, "$ROOT", b.root(),
+		"$GOSSIP", addrs[1], "$PEER", addrs[2], "$SEED", seed).Replace(k.config)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("writing a config: %w", err)
 	}
@@ -119,7 +165,7 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	}
 	defer out.Close()
 	args := append([]string{"-c", "0"}, k.command(b.Program, file)...)
-	s := &Server{Addr: addr, holds: map[string]bool{}}
+	s := &Server{Addr: addr, gossip: addrs[1], folder: folder, holds: map[string]bool{}}
 	if k.pprof && b.Profile != "" {
 		if s.pprof, err = freeAddress(ctx); err != nil {
 			return nil, err
@@ -180,23 +226,57 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// meet waits until all of a cluster know each other, and a moment more.
+func (s *Server) meet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, one := range s.all() {
+		for known := ""; !strings.Contains(known, fmt.Sprintf(`"nodes":%d,`, len(s.all()))); pause(ctx, 100*time.Millisecond) {
+			var err error
+			if known, err = get(ctx, "http://"+one.Addr+"/v2/"); err != nil {
+				return fmt.Errorf("a cluster does not meet: %w", err)
+			}
+		}
+	}
+	pause(ctx, 2*time.Second)
+	return ctx.Err()
+}
+
+// all returns the server and the others of its cluster.
+func (s *Server) all() []*Server { return append([]*Server{s}, s.others...) }
+
+// addrs returns where all of them listen.
+func (s *Server) addrs() (addrs []string) {
+	for _, one := range s.all() {
+		addrs = append(addrs, one.Addr)
+	}
+	return addrs
+}
+
 // stop ends the server.
 func (s *Server) stop() {
-	if s.cmd == nil {
-		return
+	for _, one := range s.all() {
+		if one.cmd != nil {
+			_ = one.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		}
 	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	_ = s.cmd.Wait()
+	for _, one := range s.all() {
+		if one.cmd != nil {
+			_ = one.cmd.Wait()
+		}
+	}
 }
 
 // processes are the server's: nginx has a master and a worker.
-func (s *Server) processes() []string {
-	if s.cmd == nil {
-		return nil
+func (s *Server) processes() (all []string) {
+	for _, one := range s.all() {
+		if one.cmd != nil {
+			id := strconv.Itoa(one.cmd.Process.Pid)
+			children, _ := os.ReadFile("/proc/" + id + "/task/" + id + "/children") // there may be none
+			all = append(append(all, strings.Fields(string(children))...), id)
+		}
 	}
-	id := strconv.Itoa(s.cmd.Process.Pid)
-	children, _ := os.ReadFile("/proc/" + id + "/task/" + id + "/children") // there may be none
-	return append(strings.Fields(string(children)), id)
+	return all
 }
 
 // cpu returns what the server has worked since it started, to the nanosecond.
@@ -226,23 +306,45 @@ func (s *Server) memory() float64 {
 	return s.last
 }
 
-// profile writes a profile of the time that follows into a file, if the server gives one.
-func (s *Server) profile(ctx context.Context, d time.Duration, file string) error {
-	if s.pprof == "" {
-		return nil
+// profile writes profiles of the time that follows into files, if the server gives some: of each
+// node one, with its number after the name.
+func (s *Server) profile(ctx context.Context, d time.Duration, name string) error {
+	nodes := s.all()
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, one := range nodes {
+		if one.pprof == "" {
+			continue
+		}
+		file := name + ".pprof"
+		if len(nodes) > 1 {
+			file = fmt.Sprintf("%s-%d.pprof", name, i+1)
+		}
+		all.Go(func() {
+			found, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", one.pprof, math.Ceil(d.Seconds())))
+			if errs[i] = err; err == nil {
+				errs[i] = os.WriteFile(file, []byte(found), 0o600)
+			}
+		})
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", s.pprof, math.Ceil(d.Seconds())), http.NoBody)
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// get returns what is at an address.
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return fmt.Errorf("asking for a profile: %w", err)
+		return "", fmt.Errorf("asking: %w", err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	all, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return fmt.Errorf("reading a profile: %w", err)
+		return "", fmt.Errorf("reading %s: %w", url, err)
 	}
-	return os.WriteFile(file, all, 0o600)
+	return string(all), nil
 }
