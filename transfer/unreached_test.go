@@ -28,6 +28,7 @@ func TestOnlyARegistryThatWasReachedRefusesRanges(t *testing.T) {
 		"ranges fail":       {false, []int64{0, cut, cut, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			testkit.Bubble(t, func(t *testing.T, dir string) {
 				var asked []int64
 				f := &fake{open: func(_ context.Context, _ oci.Ref, o int64) (*oci.Stream, error) {

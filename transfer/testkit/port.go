@@ -21,9 +21,9 @@ const (
 // block is where this process' block begins. It listens at that port as long as it runs, so that
 // no other chooses the block.
 var block = sync.OnceValues(func() (first int, held net.Listener) {
-	any := rand.IntN(blocks)
+	from := rand.IntN(blocks)
 	for i := range blocks {
-		first = firstPort + (any+i)%blocks*blockSize
+		first = firstPort + (from+i)%blocks*blockSize
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first))); err == nil {
 			return first, l
 		}
