@@ -41,12 +41,7 @@ func (r *root) descriptor(name string, flag uint64) (int, error) {
 	}
 	fd, err := -1, error(nil)
 	if closed := r.conn.Control(func(dir uintptr) {
-		for {
-			fd, err = unix.Openat2(int(dir), name, how)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
+		fd, err = uninterrupted(func() (int, error) { return unix.Openat2(int(dir), name, how) })
 	}); closed != nil {
 		return -1, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
 	}
@@ -89,12 +84,7 @@ func moveFile(r *root, from, to string) error {
 			}
 			return nil
 		}
-		if path.Dir(from) != "tmp" {
-			return inside(r, from, move)
-		}
-		err := os.ErrClosed // tmp lies in the cache directory itself: there is no way to walk
-		_ = r.conn.Control(func(self uintptr) { err = move(int(self), from) })
-		return err
+		return inside(r, from, move)
 	})
 	return err
 }
@@ -190,7 +180,9 @@ func readIn(r *root, dir int, name string) ([]byte, error) {
 	if err := r.try("open", name); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Openat(dir, path.Base(name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := uninterrupted(func() (int, error) {
+		return unix.Openat(dir, path.Base(name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -204,8 +196,20 @@ func identifyIn(r *root, dir int, name string) (id identity, used time.Time, err
 	if err := r.try("stat", name); err != nil {
 		return id, used, err
 	}
-	var st unix.Stat_t
-	return identityOf(r, name, &st, unix.Fstatat(dir, path.Base(name), &st, unix.AT_SYMLINK_NOFOLLOW))
+	st, err := uninterrupted(func() (st unix.Stat_t, err error) {
+		err = unix.Fstatat(dir, path.Base(name), &st, unix.AT_SYMLINK_NOFOLLOW)
+		return st, err
+	})
+	return identityOf(r, name, &st, err)
+}
+
+// uninterrupted makes a call of the system again while a signal ends it.
+func uninterrupted[T any](call func() (T, error)) (v T, err error) {
+	for {
+		if v, err = call(); !errors.Is(err, unix.EINTR) {
+			return v, err
+		}
+	}
 }
 
 // entriesOf returns the entries of a directory, sorted, which know their name and type alone: it

@@ -79,13 +79,13 @@ func (f *file) write(p []byte, off int64) error {
 	return err
 }
 
-// allocate sets n bytes at off aside for the file, which makes writing cheaper and
+// allocate sets n bytes aside for the file, which makes writing cheaper and
 // finds a full disk early. A file system that can't do so is no error.
-func (f *file) allocate(off, n int64) error {
+func (f *file) allocate(n int64) error {
 	if err := f.root.try("allocate", f.os.Name()); err != nil {
 		return err
 	}
-	err := unix.Fallocate(int(f.os.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+	err := unix.Fallocate(int(f.os.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
 	if full(err) {
 		return f.failed("allocate", err)
 	}

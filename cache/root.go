@@ -264,9 +264,9 @@ func inBytes(blocks uint64, size int64) int64 { return int64(min(blocks, math.Ma
 func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // transient reports whether err says nothing about the file it hit, but that
-// the process has too many open.
+// the process has too many open, or was interrupted.
 func transient(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+	return errors.Is(err, unix.EINTR) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // removedAnyhow takes the error of remove and reports whether nothing is left to

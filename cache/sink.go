@@ -9,14 +9,6 @@ import (
 // growth is the step in which room is reserved for a blob of unknown size.
 const growth = 4 << 20
 
-const (
-	// asideFirst is how many bytes are set aside for a blob larger than growth before its first
-	// byte comes. Where files are in memory, setting aside takes as long as writing.
-	asideFirst = 1 << 20
-	// asideStep is how many more are set aside at a time, once those are written.
-	asideStep = 16 << 20
-)
-
 // A sink is the side of an ingest that its writer has: where the bytes go, to a
 // file in tmp and then to the shard, or past the disk to the followers. Only the
 // writer uses it, so it has no lock. It tells the stream what readers have to know.
@@ -44,7 +36,6 @@ type sink struct {
 	file     *file
 	tmp      string
 	reserved int64
-	aside    int64 // bytes of the file, from its beginning, that are set aside
 	progress progress
 }
 
@@ -130,8 +121,7 @@ func retryFull(k *sink, d *disk, n int64, do func() error) error {
 	return errNoRoom
 }
 
-// create creates the file, if it is not there, and sets some of the n bytes of the blob aside
-// for it.
+// create creates the file, if it is not there, and sets n bytes aside for it.
 func (k *sink) create(n int64) error {
 	if k.file == nil {
 		f, tmp, err := k.disk.temp()
@@ -141,34 +131,10 @@ func (k *sink) create(n int64) error {
 		k.file, k.tmp = f, tmp
 		k.readers.readFrom(k.source(), 0)
 	}
-	if n > growth {
-		n = min(n, k.written+asideFirst)
-	}
-	return setAside(k, n)
-}
-
-// setAside sets the first n bytes of the file aside, as far as they are not.
-func setAside(k *sink, n int64) error {
-	from := max(k.aside, k.written)
-	if n <= from {
+	if n == 0 {
 		return nil
 	}
-	if err := k.file.allocate(from, n-from); err != nil {
-		return err
-	}
-	k.aside = n
-	return nil
-}
-
-// proceed sets more aside if n bytes more would be beyond what is. On a full disk room is made for
-// all that is missing, or for nothing.
-func proceed(k *sink, n int64) error {
-	if k.size < 0 || k.written+n <= k.aside || k.aside >= k.reserved {
-		return nil
-	}
-	return retryFull(k, k.disk, k.reserved-k.written, func() error {
-		return setAside(k, min(k.written+max(n, asideStep), k.reserved))
-	})
+	return k.file.allocate(n)
 }
 
 // source returns the file in which followers find the bytes.
@@ -237,10 +203,7 @@ func (k *sink) toFile(p []byte) {
 		k.pass(nil)
 		return
 	}
-	err := proceed(k, int64(len(p)))
-	if err == nil {
-		err = retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
-	}
+	err := retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
 	if err != nil {
 		k.pass(err)
 	}

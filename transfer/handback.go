@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"oci-proxy/transfer/grants"
@@ -13,8 +14,11 @@ const (
 	// handBackWidth is how many owners are offered something at a time. They are given
 	// it because they were late: more would make them later.
 	handBackWidth = 2
-	// maxHandBack bounds what is to be handed back. What is not is found by peeking.
+	// maxHandBack bounds what is to be handed back, and maxOfOne what one owner is to have of it:
+	// one that does not come back takes no other's room. What is not handed back is found by
+	// peeking.
 	maxHandBack = 256
+	maxOfOne    = 64
 	// handBackTime bounds one offer: of a large blob, to a node that hardly ever gets a
 	// processor.
 	handBackTime = 10 * time.Minute
@@ -30,14 +34,17 @@ var handBackPauses = []time.Duration{0, 15 * time.Second, 2 * time.Minute}
 type handBack struct {
 	*rooms
 	own    *wait.Life
-	room   chan struct{}   // for what is to be handed back
 	slots  chan struct{}   // for what is being offered
 	pauses []time.Duration // handBackPauses; tests shorten them
+
+	mu      sync.Mutex     // guards the fields below; never held during I/O
+	waiting int            // how much is to be handed back
+	of      map[string]int // how much of it to each owner, by its id
 }
 
 // newHandBack returns a handBack. Close it.
 func newHandBack(r *rooms) *handBack {
-	return &handBack{rooms: r, own: wait.NewLife(), room: make(chan struct{}, maxHandBack), slots: make(chan struct{}, handBackWidth), pauses: handBackPauses}
+	return &handBack{rooms: r, own: wait.NewLife(), slots: make(chan struct{}, handBackWidth), pauses: handBackPauses, of: map[string]int{}}
 }
 
 // close ends the offers at once.
@@ -50,19 +57,37 @@ func (h *handBack) close() {
 // offer offers the owner of q's content, soon, what the shard has got of it just now;
 // mediaType is a manifest's, "" for a blob. It returns at once.
 func (h *handBack) offer(q grants.Request, mediaType string) {
-	if h.mesh.Owner(q.Content()) == nil {
-		return
-	}
-	select {
-	case h.room <- struct{}{}:
-	default:
+	to := h.mesh.Owner(q.Content())
+	if to == nil || !h.enter(to.ID()) {
 		return
 	}
 	if !h.own.Go(func() {
-		defer func() { <-h.room }()
+		defer h.leave(to.ID())
 		h.insist(q, mediaType)
 	}) {
-		<-h.room
+		h.leave(to.ID())
+	}
+}
+
+// enter takes room for something of that owner, if there is any.
+func (h *handBack) enter(owner string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waiting >= maxHandBack || h.of[owner] >= maxOfOne {
+		return false
+	}
+	h.waiting++
+	h.of[owner]++
+	return true
+}
+
+// leave gives the room back.
+func (h *handBack) leave(owner string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting--
+	if h.of[owner]--; h.of[owner] == 0 {
+		delete(h.of, owner)
 	}
 }
 

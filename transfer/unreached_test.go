@@ -21,11 +21,12 @@ func TestOnlyARegistryThatWasReachedRefusesRanges(t *testing.T) {
 	const size, cut = 1 << 20, 700_000
 	d, content := fakeBlob(size)
 	for name, test := range map[string]struct {
-		unreached bool
+		unreached int     // so many tries, the first after the break
 		want      []int64 // the offsets asked for
 	}{
-		"nobody is reached": {true, []int64{0, cut, cut, cut, cut, cut}},
-		"ranges fail":       {false, []int64{0, cut, cut, 0}},
+		"nobody is reached":                 {5, []int64{0, cut, cut, cut, cut, cut}},
+		"ranges fail":                       {0, []int64{0, cut, cut, 0}},
+		"nobody is reached, then they fail": {4, []int64{0, cut, cut, cut, cut, cut, cut, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,7 +39,7 @@ func TestOnlyARegistryThatWasReachedRefusesRanges(t *testing.T) {
 						return &oci.Stream{Size: size, Body: endsWith(content[:cut], errors.New("cut"))}, nil
 					case n < len(test.want):
 						err := failure(oci.Unavailable)
-						err.Unreached = test.unreached
+						err.Unreached = n <= 1+test.unreached
 						return nil, err
 					default:
 						return &oci.Stream{Size: size, Offset: o, Body: endsWith(content[o:], io.EOF)}, nil

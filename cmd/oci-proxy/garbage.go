@@ -1,13 +1,9 @@
 package main
 
 import (
-	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
-	"syscall"
 )
 
 const (
@@ -65,46 +61,4 @@ func (c *collector) adapt() {
 // percentOf is the percent for that many bytes in use.
 func percentOf(used uint64) int {
 	return int(min(max(leastGarbage*100/max(used, 1), gcPercent), mostPercent))
-}
-
-// forgetStart gives back the memory that the program's own file takes in this process: most of
-// what of it was read is for the start, in pieces of 64 KiB. What is needed again comes back from the system's cache,
-// at some microseconds a piece.
-func forgetStart() {
-	text, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
-		return // the memory stays
-	}
-	for _, m := range readOnly(string(text)) {
-		// A mapping that nothing has changed is read from its file anew.
-		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, m.start, m.end-m.start, syscall.MADV_DONTNEED) // as above
-	}
-}
-
-// A mapping is a part of a process' memory.
-type mapping struct{ start, end uintptr }
-
-// readOnly returns the mappings of files that nobody can write to and nothing was written to, in
-// the text of proc_pid_smaps(5).
-func readOnly(smaps string) (out []mapping) {
-	var m mapping
-	file := false // m is of one
-	for line := range strings.Lines(smaps) {
-		f := strings.Fields(line)
-		switch {
-		case len(f) >= 5 && !strings.HasSuffix(f[0], ":"):
-			file = len(f) > 5 && f[4] != "0" && (f[1] == "r-xp" || f[1] == "r--p")
-			from, to, _ := strings.Cut(f[0], "-")
-			m = mapping{address(from), address(to)}
-		case file && len(f) > 1 && f[0] == "Anonymous:" && f[1] == "0" && m.start < m.end:
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// address reads an address, 0 if it is none.
-func address(hex string) uintptr {
-	n, _ := strconv.ParseUint(hex, 16, strconv.IntSize) // 0 is no mapping's
-	return uintptr(n)
 }

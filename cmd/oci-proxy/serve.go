@@ -89,12 +89,7 @@ func runNode(ctx context.Context, cfg *config.Config, file string, source node.S
 	defer stop()
 	super := newSupervisor(log)
 	defer super.end()
-	n.Tell(func(stage node.Stage) {
-		super.stage(l.Addr().String(), stage)
-		if stage == node.Ready {
-			forgetStart()
-		}
-	})
+	n.Tell(func(stage node.Stage) { super.stage(l.Addr().String(), stage) })
 	go super.guard(telling, n.Pulse)
 	n.ReloadFrom(source)
 	defer reloadOnHangup(ctx, n, super)()

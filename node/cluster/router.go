@@ -152,8 +152,8 @@ func (r *router) keeps(registry, key string) bool {
 	return r.keeper(v, registry, key) == v.Self.ID
 }
 
-// keeper returns the id of the member that is to keep what key names of the registry, whoever is
-// up now; "" if nobody may ask that.
+// keeper returns the id of the member that is to keep what key names of the registry: of its
+// owners the first that may ask that, up or not, or whoever stands in for them now; "" if nobody may.
 func (r *router) keeper(v *membership.View, registry, key string) string {
 	able := r.askers.of(v, registry).members
 	owners, n := v.Ring.Owners(key)

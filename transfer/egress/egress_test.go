@@ -125,6 +125,21 @@ func TestAnOwnWayThatFailsLateIsNotTheLast(t *testing.T) {
 	}
 }
 
+// If another way then takes too long, the error is that of this node's own.
+func TestALateEndTellsOfTheOwnWay(t *testing.T) {
+	bubble(t, 2, true, func(t *testing.T, r *rig) {
+		r.own.delay = 30 * time.Second
+		r.own.set(&oci.Error{Kind: oci.Timeout, Registry: host, Host: "front." + host, Reason: "no answer in time"})
+		r.ways.Hear("a", host, mesh.Way{State: mesh.WayUp})
+		r.members[0].delay = time.Hour
+		var err error
+		took := took(func() { _, err = r.tag() })
+		if e, ok := oci.AsError(err); !ok || e.Host != "front."+host || took > 39*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
+
 // However many nodes have no way out, the one that has is found soon; and only a few are
 // asked where most have one.
 func TestTheOneWayIsFound(t *testing.T) {

@@ -3,6 +3,7 @@ package egress
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -57,6 +58,9 @@ func along[T any](ctx context.Context, e *Egress, what want, ask func(context.Co
 	for w := range t.ways(ctx) {
 		began := time.Now()
 		if v, err = ask(ctx, w); t.settles(ctx, w, err) {
+			if errors.Is(context.Cause(ctx), errLate) && t.own != nil {
+				err = t.failure() // which tells more than that another way took too long
+			}
 			return v, err
 		}
 		if failed(err) {

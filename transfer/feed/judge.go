@@ -132,6 +132,9 @@ func (t *Tree) judge(s *seat, now time.Time) (settled bool) {
 		s.slow = false
 		s.leave()
 	case t.waits(p, now) || p.came-s.came < least:
+	case s.stays: // the root is the last that feeds it
+		s.slow = true
+		return true
 	default:
 		s.slow = true
 		if slices.ContainsFunc(p.feeds, func(c *seat) bool { return c != s && c.rated && !c.slow && !t.behind(c, now) }) {

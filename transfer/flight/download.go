@@ -20,7 +20,7 @@ const resumes = 5
 
 // rangeTries is how many of them may reach the registry and bring nothing before the whole
 // is asked for and what has come before is skipped: some registries, and some CDNs, refuse ranges.
-const rangeTries = 3
+const rangeTries = 2
 
 // errAnew: what an earlier download left is not the beginning of what the source has.
 var errAnew = errors.New("the download begins anew")
@@ -62,11 +62,10 @@ func (f *filler) stay(src source) error {
 			return err
 		case f.ingest.Offset() > before:
 			failures, inVain = 0, 0
-		}
-		if !unreached(err) {
+		case !unreached(err):
 			inVain++
 		}
-		if failures++; failures > resumes {
+		if failures++; failures > resumes && (unreached(err) || inVain > rangeTries) {
 			return err
 		}
 		f.cfg().Counters.Of(f.key.Registry).Resumes.Add(1)
@@ -77,7 +76,7 @@ func (f *filler) stay(src source) error {
 	}
 }
 
-// unreached reports whether nobody was asked for anything: no connection came about.
+// unreached reports whether no connection came about, so that nobody was asked for anything.
 func unreached(err error) bool {
 	e, ok := oci.AsError(err)
 	return ok && e.Unreached

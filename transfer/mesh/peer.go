@@ -16,8 +16,8 @@ type Router interface {
 	// would ask, then its stand-ins. nil stands for this node. Members that are
 	// down, or may not ask the registry, are left out.
 	Route(registry, key string) []Peer
-	// Owner returns the member that is to keep what key names of the registry, also one that is
-	// late or down now: it has its place still. nil: that is this node, or nobody.
+	// Owner returns the member that is to keep what key names of the registry, also an owner that
+	// is late or down now: it has its place still. nil: that is this node, or nobody.
 	Owner(registry, key string) Peer
 	// Holders lists the other members to ask whether they hold what key names before
 	// the registry is: first those that said so, those next to it on the ring and its former

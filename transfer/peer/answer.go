@@ -76,6 +76,7 @@ type exchange struct {
 var (
 	// errStranger: gossip has not told the other node of this one yet, or it is no member.
 	errStranger  = errors.New("not a member, or one that does not know this node yet")
+	errForeign   = errors.New("not a member: something else answers there, without the protocol's version")
 	errUnsealed  = errors.New("the answer is not signed: either this is not a member, or it runs an older version, which works with peer_tls: true only")
 	errWrongSeal = errors.New("the answer's signature is wrong: this is not a member that knows the cluster's secret")
 	errWrongBody = errors.New("the answer's body is not what was signed")
@@ -83,8 +84,11 @@ var (
 
 // verify returns an error unless the answer is the member's own to this request.
 func (x *exchange) verify(resp *http.Response) error {
-	if got := resp.Header.Get(headerMark); got != version {
+	switch mark := resp.Header.Get(headerMark); {
+	case mark == "" && resp.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("status %d without the protocol's version %s: %w", resp.StatusCode, version, errStranger)
+	case mark != version:
+		return fmt.Errorf("status %d: %w %s", resp.StatusCode, errForeign, version)
 	}
 	got := resp.Header.Values(headerAuth)
 	switch {

@@ -146,7 +146,7 @@ func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, 
 	if err != nil {
 		return nil, c.broken(ctx, l, err)
 	}
-	if err = x.verify(resp); l.strange(err) {
+	if err = x.verify(resp); ctx.Err() == nil && l.strange(err) {
 		err = c.fails(l.member.ID, err) // it is not to blame
 	} else if err != nil {
 		err = c.broken(ctx, l, err) // an answer may still come over TLS that is being closed

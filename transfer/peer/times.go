@@ -38,7 +38,7 @@ const (
 	busyStep = 200 * time.Millisecond
 
 	// strangeTime is how long a peer that does not know this node yet is asked again, from when
-	// this node first asked it: what it holds does not come from the registry again. It is
+	// the link to it was made: what it holds does not come from the registry again. It is
 	// longer than gossip needs to tell all members of a new one. strangeStep is how long
 	// is waited each time.
 	strangeTime = 3 * time.Second

@@ -35,6 +35,7 @@ func TestTimesAreInOrder(t *testing.T) {
 		{progressTime, time.Second, answerTime, "a peer is known to hang before its answer is late"},
 		{3 * (dialTime + handshakeTime), time.Second, 10 * time.Second, "three nodes that can't be reached take a client less than 10 s"},
 		{peekTime, time.Second, strangeTime, "a peek is made again at a member that gossip tells of this node late"},
+		{3 * strangeTime, time.Second, 10 * time.Second, "three nodes that never know this one take a client less than 10 s"},
 		{strangeTime, time.Second, answerTime, "there is time to ask another node instead of one that does not know this one"},
 		{busyTime + busyStep, time.Second, answerTime, "there is time to ask another node instead of a busy one"},
 		{deadTime, time.Second, answerTime, "a dead connection ends before the call over it does"},

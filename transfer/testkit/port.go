@@ -14,8 +14,8 @@ import (
 // own: another one would find a port free that is to be listened at later, or never.
 const (
 	firstPort = 20_000
-	blocks    = 10
-	blockSize = 1000
+	blocks    = 40
+	blockSize = 250
 )
 
 // block is where this process' block begins. It listens at that port as long as it runs, so that
