@@ -119,6 +119,9 @@ serving() {
     END { sub(/:[0-9]+$/, "", peer); if (most < 1000000) exit 1; print peer }'
 }
 
+# seen_serving sets $at to what serving prints.
+seen_serving() { at=$(serving); }
+
 # name_at ADDRESS prints the name of the node there.
 name_at() { ask cluster | jq -r --arg at "$1:" '.members[] | select(.peer | startswith($at)) | .name'; }
 
@@ -143,7 +146,7 @@ outlives() {
   : >"$requests"
   within 5 active 3 && logged=$(balancer_log | wc -l) && owner=$(ask "owner/$layer" | jq -r .owner) || return 1
   start pull pull "$client" "$name"
-  within 20 serving && at=$(serving) && server=$(name_at "$at") || { echo "nobody serves $name" && return 1; }
+  within 20 seen_serving && server=$(name_at "$at") || { echo "nobody serves $name" && return 1; }
   killed=$server
   [[ $3 == server ]] || { killed=$owner && at=$(address_of "$owner") || return 1; }
   running pull || { echo "the pull was over too soon" && return 1; }
