@@ -135,7 +135,8 @@ func (r *roster) put(b *boot) {
 	r.changed()
 }
 
-// lost notes that a boot is no longer alive. It reports whether that left for good.
+// lost notes that a boot is no longer alive. It reports whether that left for good. A start
+// that takes another id has not: its title may be another node's too, which lives.
 func (r *roster) lost(name string) (left bool) {
 	id, epoch := untitle(name)
 	r.mu.Lock()
@@ -150,7 +151,7 @@ func (r *roster) lost(name string) (left bool) {
 		r.alone = now
 	}
 	r.changed()
-	return b.member.State == Draining
+	return b.member.State == Draining && !b.member.void
 }
 
 // conflicts notes that two nodes have one title. It reports whether this node is one

@@ -1,12 +1,16 @@
 package membership
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"oci-proxy/transfer/testkit"
 )
 
 // ids returns the ids of the running nodes, and how many have each.
@@ -18,7 +22,7 @@ func (s *sim) ids() map[string]int {
 	return all
 }
 
-// apart reports whether each node has an id of its own and sees all others, where they
+// apart reports whether each node has an id of its own and sees all others up, where they
 // are.
 func (s *sim) apart() bool {
 	if len(s.ids()) != len(s.nodes) || !s.whole() {
@@ -26,7 +30,7 @@ func (s *sim) apart() bool {
 	}
 	for _, m := range s.nodes {
 		self := m.View().Self
-		if !s.all(func(v *View) bool { o, ok := v.Member(self.ID); return ok && o.Gossip == m.at.gossip })() {
+		if !s.all(func(v *View) bool { o, ok := v.Member(self.ID); return ok && o.Up && o.Gossip == m.at.gossip })() {
 			return false
 		}
 	}
@@ -155,6 +159,36 @@ func TestGoldenImages(t *testing.T) {
 				if kept > 1 {
 					s.Error("more than one")
 				}
+			})
+		})
+	}
+}
+
+// Four nodes start within a few seconds from one image: some have another's title, some its id alone.
+// What one says that takes a new id harms no other, and nobody counts as alive that has
+// none. If each takes a new id, the image's is down as long as a member that died.
+func TestFourOfOneImage(t *testing.T) {
+	t.Parallel()
+	testkit.SkipShort(t)
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			homes := make([]string, 4)
+			for i := range homes {
+				homes[i] = t.TempDir()
+				if i > 0 {
+					copyDir(t, homes[0], homes[i])
+				} else if _, err := identify(homes[0], noon); err != nil {
+					t.Fatal(err)
+				}
+			}
+			draw := rand.New(rand.NewPCG(seed, 0))
+			bubble(t, seed, func(s *sim) {
+				for i, home := range homes {
+					s.start(i, dir(home), seeds(ip(0)+":7946", ip(1)+":7946"))
+					s.pass(time.Duration(draw.IntN(1300)) * time.Millisecond)
+				}
+				s.reach(150*time.Second, "each node is up under an id of its own", s.apart)
 			})
 		})
 	}

@@ -66,7 +66,7 @@ func (v *vigils) keep(ctx context.Context, b *boot) {
 			return
 		}
 	}
-	if late(v.m.roster, b) {
+	if doubted(v.m.roster, b) {
 		v.lose(title(b.member.ID, b.member.Epoch))
 	}
 }
@@ -99,6 +99,13 @@ func late(r *roster, b *boot) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.boots[b.member.ID][b.member.Epoch] == b && stands(r, b)
+}
+
+// doubted reports whether the boot still counts as alive, and has not proved to be.
+func doubted(r *roster, b *boot) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.boots[b.member.ID][b.member.Epoch] == b && b.member.alive
 }
 
 // stands reports whether the boot counts as alive, is the newest of its id, and the only one

@@ -40,6 +40,44 @@ func TestALateMemberIsNotDown(t *testing.T) {
 	})
 }
 
+// A vigil that another member ends, which took the address, ends with the loss of who had it.
+func TestAVigilEndsWhenTheAddressIsTaken(t *testing.T) {
+	t.Parallel()
+	bubble(t, 4, func(s *sim) {
+		s.form(4)
+		old := s.nodes[3].self
+		watched := func() bool {
+			r := s.nodes[0].roster
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			b := r.boots[old.ID][old.Epoch]
+			return b != nil && b.late
+		}
+		s.net.Hang(ip(3), true)
+		s.reach(20*time.Second, "a vigil is kept", watched)
+		s.kill(3)
+		s.net.Hang(ip(3), false)
+		s.start(9, func(c *Config) { c.BindAddr = ip(3) + ":7946" })
+		s.reach(lateFor+20*time.Second, "nobody takes it for alive", func() bool {
+			return s.all(func(v *View) bool { m, ok := v.Member(old.ID); return !ok || !m.Alive() })()
+		})
+	})
+}
+
+// Who takes another id has not left for good under the one before, which may be another's too.
+func TestATitleThatIsGivenUpHasNotLeft(t *testing.T) {
+	t.Parallel()
+	r := newRoster(identity{"self", 1}, time.Minute)
+	for void, want := range map[bool]bool{false: true, true: false} {
+		r.mu.Lock()
+		r.put(&boot{member: Member{ID: "a", Epoch: 1, State: Draining, void: void, alive: true}})
+		r.mu.Unlock()
+		if left := r.lost(title("a", 1)); left != want {
+			t.Errorf("void %v: left for good is %v", void, left)
+		}
+	}
+}
+
 // A process that has ended is lost when gossip says so, and one that said that it ends too.
 func TestNoVigilIsKeptForWhoHasEnded(t *testing.T) {
 	t.Parallel()
