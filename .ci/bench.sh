@@ -2,7 +2,7 @@
 # Measures the program beside nginx in one run, and prints ratios:
 #
 #	.ci/bench.sh OCI-PROXY          all rows, some minutes
-#	.ci/bench.sh OCI-PROXY blob-4k  the rows whose names begin so
+#	.ci/bench.sh OCI-PROXY blob-4k  the rows and studies whose names begin so
 #	BENCH='-rounds 9 -for 2s' …     with options of the program `bench`
 #
 # `bench -h` lists the options, `bench rows` the rows; .ci/bench/rows.go is their table. Needs the

@@ -58,12 +58,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		for _, r := range rows {
 			fmt.Fprintln(out, r.name, r.what)
 		}
+		for _, s := range studies {
+			fmt.Fprintln(out, s.name, s.what)
+		}
 		return nil
 	}
 	chosen := slices.DeleteFunc(slices.Clone(rows), func(r row) bool {
 		return flags.NArg() > 0 && !slices.ContainsFunc(flags.Args(), func(name string) bool { return strings.HasPrefix(r.name, name) })
 	})
-	if len(chosen) == 0 {
+	if len(chosen) == 0 && !slices.ContainsFunc(studies, func(s study) bool { return s.chosen(flags.Args()) }) {
 		return fmt.Errorf("no row's name begins with %q", flags.Args())
 	}
 	b, err := newBench(ctx, s)
@@ -71,12 +74,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	var failed []error
-	fmt.Fprintln(out, head)
+	if len(chosen) > 0 {
+		fmt.Fprintln(out, head)
+	}
 	for _, r := range chosen {
 		if err := b.row(ctx, r, out); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", r.name, err))
 		}
 	}
+	failed = append(failed, b.studied(ctx, flags.Args(), out)...)
 	b.stop()
 	fmt.Fprintln(out, b.memory())
 	return errors.Join(failed...)

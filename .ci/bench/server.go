@@ -116,6 +116,11 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no server %q", name)
 	}
+	return k.mesh(ctx, b, name)
+}
+
+// mesh starts a server, and the other nodes of its cluster if it is one.
+func (k kind) mesh(ctx context.Context, b *Bench, name string) (*Server, error) {
 	first, err := k.start(ctx, b, name, "")
 	if err != nil || k.nodes == 0 {
 		return first, err
@@ -133,6 +138,21 @@ func startServer(ctx context.Context, b *Bench, name string) (*Server, error) {
 
 // start starts a process, and waits until it listens. seed is another one's address of gossip.
 func (k kind) start(ctx context.Context, b *Bench, name, seed string) (*Server, error) {
+	s, err := k.launch(ctx, b, name, seed)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		log, _ := os.ReadFile(filepath.Join(s.folder, "log")) // it may be empty
+		s.stop()
+		return nil, fmt.Errorf("%s does not listen: %w: %s", name, err, log)
+	}
+	s.idle = s.memory()
+	return s, nil
+}
+
+// launch starts a process.
+func (k kind) launch(ctx context.Context, b *Bench, name, seed string) (*Server, error) {
 	var addrs [3]string // for clients, for gossip, for peers
 	for i := range addrs {
 		var err error
@@ -181,12 +201,6 @@ func (k kind) start(ctx context.Context, b *Bench, name, seed string) (*Server, 
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	s.cmd = cmd
-	if err := s.ready(ctx); err != nil {
-		log, _ := os.ReadFile(out.Name())
-		s.stop()
-		return nil, fmt.Errorf("%s does not listen: %w: %s", name, err, log)
-	}
-	s.idle = s.memory()
 	return s, nil
 }
 
@@ -228,7 +242,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // meet waits until all of a cluster know each other, and a moment more.
 func (s *Server) meet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(len(s.others))*2*time.Second)
 	defer cancel()
 	for _, one := range s.all() {
 		for known := ""; !strings.Contains(known, fmt.Sprintf(`"nodes":%d,`, len(s.all()))); pause(ctx, 100*time.Millisecond) {
@@ -256,9 +270,7 @@ func (s *Server) addrs() (addrs []string) {
 // stop ends the server.
 func (s *Server) stop() {
 	for _, one := range s.all() {
-		if one.cmd != nil {
-			_ = one.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		}
+		one.end()
 	}
 	for _, one := range s.all() {
 		if one.cmd != nil {
