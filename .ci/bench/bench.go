@@ -110,6 +110,7 @@ var head = func() string {
 // row measures all servers of a row, in turns, and prints a line for each.
 func (b *Bench) row(ctx context.Context, r row, out io.Writer) error {
 	results := map[string][]result{}
+	r.servers = slices.DeleteFunc(slices.Clone(r.servers), missing)
 	for round := range b.Rounds {
 		asks, err := r.ask(b, round, max(r.count, 1))
 		if err != nil {
@@ -148,6 +149,11 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 		r.clients, r.count = 1, 1 // each client has all of a registry's speed, however many there are
 	}
 	if r.count == 0 && !s.holds[asks[0]] { // all that follow are hits
+		if kinds[kind].pushed {
+			if err := b.push(ctx, s.Addr, asks[0]); err != nil {
+				return result{}, err
+			}
+		}
 		if err := check(ctx, s.Addr, asks[0]); err != nil {
 			return result{}, err
 		}

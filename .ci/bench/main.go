@@ -1,4 +1,5 @@
-// Bench measures servers side by side: the program, and nginx with the same content. It starts
+// Bench measures servers side by side: the program, nginx with the same content, and registries that
+// are here. It starts
 // them on the first processor, asks them in turns from the second, where it is a registry too,
 // and prints medians, and medians of the ratios to the first server of each row. It exists for
 // .ci/bench.sh only.

@@ -150,6 +150,52 @@ var (
 	tag      = resource{"manifests", manifestType, "latest"}
 )
 
+// push pushes what a path names to a registry, and what a manifest speaks of.
+func (b *Bench) push(ctx context.Context, addr, path string) error {
+	name := filepath.Base(path)
+	b.registry.mu.Lock()
+	c := b.registry.content[name]
+	b.registry.mu.Unlock()
+	if c.mediaType != manifestType {
+		return pushBlob(ctx, addr, c.digest, c.size, c.writeTo)
+	}
+	config := []byte("{}")
+	err := pushBlob(ctx, addr, fmt.Sprintf("sha256:%x", sha256.Sum256(config)), int64(len(config)), func(w io.Writer) error {
+		_, err := w.Write(config)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return send(ctx, http.MethodPut, "http://"+addr+path, manifestType, c.size, c.writeTo)
+}
+
+// pushBlob pushes a blob by one request (OCI distribution spec, "Single POST").
+func pushBlob(ctx context.Context, addr, digest string, size int64, write func(io.Writer) error) error {
+	return send(ctx, http.MethodPost, "http://"+addr+repository+"blobs/uploads/?digest="+digest, blob.mediaType, size, write)
+}
+
+// send sends what write writes.
+func send(ctx context.Context, method, url, mediaType string, size int64, write func(io.Writer) error) error {
+	in, out := io.Pipe()
+	go func() { _ = out.CloseWithError(write(out)) }() // which is never an error
+	req, err := http.NewRequestWithContext(ctx, method, url, in)
+	if err != nil {
+		return fmt.Errorf("pushing: %w", err)
+	}
+	req.ContentLength = size
+	req.Header.Set("Content-Type", mediaType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		return fmt.Errorf("%w: %s to a push of %s", errAnswer, resp.Status, url)
+	}
+	return nil
+}
+
 // root is the folder of the files that nginx serves.
 func (b *Bench) root() string { return filepath.Join(b.Folder, "root") }
 

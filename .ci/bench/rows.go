@@ -9,10 +9,10 @@ type row struct {
 
 // Names of servers that rows compare.
 var (
-	hits = []string{"nginx", "node"}
-	puts = []string{"nginx cache", "node"}
+	hits = []string{"nginx", "node", "olareg", "distribution"}
+	puts = []string{"nginx cache", "node", "distribution"}
 	tiny = []string{"nginx cache, 40 MB", "node, 40 MB"}
-	cold = []string{"registry", "nginx cache", "node"}
+	cold = []string{"registry", "nginx cache", "node", "distribution"}
 	mesh = []string{"registry", "three nodes", "three nodes, plain"}
 )
 

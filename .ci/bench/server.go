@@ -41,6 +41,7 @@ type kind struct {
 	command func(program, file string) []string
 	pprof   bool // it takes -pprof
 	nodes   int  // how many of them are a cluster; 0: it is none
+	pushed  bool // content is pushed to it; others get it from the registry, or as a file
 }
 
 // nginxConfig is nginx's, for both of its kinds.
@@ -75,14 +76,22 @@ registries:
 func nginx(http string) kind {
 	return kind{strings.Replace(nginxConfig, "$HTTP", http, 1), "nginx.conf", func(_, file string) []string {
 		return []string{"nginx", "-p", filepath.Dir(file), "-c", file}
-	}, false, 0}
+	}, false, 0, false}
 }
 
 func node(bound string) kind {
 	return kind{strings.Replace(nodeConfig, "$BOUND", bound, 1), "config.yaml", func(program, file string) []string {
 		return []string{program, "serve", "-c", file}
-	}, true, 0}
+	}, true, 0, false}
 }
+
+// distribution is a registry of CNCF Distribution that mirrors ours.
+const distribution = `version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $FOLDER/cache}}
+http: {addr: "$ADDRESS"}
+proxy: {remoteurl: "http://$REGISTRY"}
+`
 
 // clusterConfig has no second copies, which would be made while it is measured or after.
 const clusterConfig = `shutdown_timeout: 1s
@@ -101,10 +110,27 @@ var kinds = map[string]kind{
 	"nginx":              nginx("server { listen $ADDRESS; root $ROOT; }"),
 	"nginx cache":        nginx(strings.Replace(nginxCache, "$BOUND", "8g", 1)),
 	"nginx cache, 40 MB": nginx(strings.Replace(nginxCache, "$BOUND", "40m", 1)),
+	"distribution":       {distribution, "config.yml", func(_, file string) []string { return []string{"registry", "serve", file} }, false, 0, false},
+	"olareg": {"$ADDRESS", "address", func(_, file string) []string {
+		address, _ := os.ReadFile(file) // it was written a moment ago
+		_, port, _ := strings.Cut(string(address), ":")
+		return []string{"olareg", "serve", "--addr", "127.0.0.1", "--port", port, "--dir", filepath.Join(filepath.Dir(file), "cache"), "--verbosity", "error"}
+	}, false, 0, true},
 	"node":               node("8g"),
 	"node, 40 MB":        node("40m"),
 	"three nodes":        cluster("true"),
 	"three nodes, plain": cluster("false"),
+}
+
+// missing reports whether the program of a kind of server is not here. Those that nobody has to
+// have are left out then.
+func missing(kind string) bool {
+	program, optional := map[string]string{"olareg": "olareg", "distribution": "registry"}[kind]
+	if !optional {
+		return false
+	}
+	_, err := exec.LookPath(program)
+	return err != nil
 }
 
 // startServer starts a server, and waits until it listens. It ends with ctx.
