@@ -17,7 +17,7 @@ type digester struct {
 	hash   hash.Hash
 	sums   summer
 	small  []byte // the content, while it is small
-	large  bool   // it will not be small
+	size   int64  // how many bytes will come, as far as was told
 }
 
 func newDigester(d digest.Digest) digester {
@@ -29,7 +29,10 @@ func (d *digester) write(p []byte) {
 	_, _ = d.hash.Write(p) // a hash never fails
 	d.sums.write(p)
 	d.n += int64(len(p))
-	if d.n <= smallSize && !d.large {
+	if d.n <= smallSize && d.size <= smallSize {
+		if d.small == nil && d.n < d.size {
+			d.small = make([]byte, 0, d.size)
+		}
 		d.small = append(d.small, p...)
 	} else {
 		d.small = nil

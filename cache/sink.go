@@ -69,7 +69,7 @@ func (k *sink) begin(n int64) int64 {
 	}
 	k.gathers = n >= 0 && n <= smallSize && k.file == nil
 	k.openFile(max(n, 0))
-	k.size, k.content.large = n, n > smallSize
+	k.size, k.content.size = n, n
 	return n
 }
 
