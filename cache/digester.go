@@ -18,6 +18,8 @@ type digester struct {
 	sums   summer
 	small  []byte // the content, while it is small
 	size   int64  // how many bytes will come, as far as was told
+	judged int64  // how many bytes there were at the last verdict
+	found  error  // which was this
 }
 
 func newDigester(d digest.Digest) digester {
@@ -39,9 +41,17 @@ func (d *digester) write(p []byte) {
 	}
 }
 
-// verdict returns nil if the bytes are those that the digest names, or
+// verdict returns nil if the bytes so far are those that the digest names, or
 // ErrDigest.
 func (d *digester) verdict() error {
+	if d.judged != d.n || d.n == 0 {
+		d.judged, d.found = d.n, d.judge()
+	}
+	return d.found
+}
+
+// judge is verdict, found anew.
+func (d *digester) judge() error {
 	if got := digest.NewDigest(d.digest.Algorithm(), d.hash); got != d.digest {
 		return fmt.Errorf("%w: want %s, got %s", ErrDigest, d.digest, got)
 	}
