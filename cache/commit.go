@@ -154,14 +154,15 @@ func dropMeta(k *sink) { _ = k.disk.remove(k.name.path() + ".meta") }
 func moveIn(k *sink) error {
 	// The meta goes first, so that a blob is never there without it. No blob of that name is, or
 	// a damaged one that somebody still reads: a meta that is not whole shows by its checksum.
+	path := k.name.path()
 	raw, err := k.meta(k.registry).encode()
 	if err == nil {
-		err = writeNew(&k.disk.root, k.name.path()+".meta", raw)
+		err = writeNew(&k.disk.root, path+".meta", raw)
 	}
 	if err != nil {
 		return fmt.Errorf("writing a blob's meta: %w", err)
 	}
-	if err := k.disk.rename(k.tmp, k.name.path()); err != nil {
+	if err := k.disk.rename(k.tmp, path); err != nil {
 		return fmt.Errorf("moving a blob into the shard: %w", err)
 	}
 	k.dropNote()

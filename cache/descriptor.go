@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,21 +36,38 @@ func unknown(err error) bool {
 
 // descriptor is openAt for a descriptor.
 func (r *root) descriptor(name string, flag uint64) (int, error) {
-	how := &unix.OpenHow{Flags: flag | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	o := openings.Get().(*opening)
+	defer openings.Put(o)
+	o.name, o.how = name, unix.OpenHow{Flags: flag | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
 	if flag&unix.O_CREAT != 0 {
-		how.Mode = 0o600
+		o.how.Mode = 0o600
 	}
-	fd, err := -1, error(nil)
-	if closed := r.conn.Control(func(dir uintptr) {
-		fd, err = uninterrupted(func() (int, error) { return unix.Openat2(int(dir), name, how) })
-	}); closed != nil {
+	if closed := r.conn.Control(o.below); closed != nil {
 		return -1, fmt.Errorf("opening %s: %w", name, os.ErrClosed)
 	}
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+	if o.err != nil {
+		return -1, &fs.PathError{Op: "open", Path: name, Err: o.err}
 	}
-	return fd, nil
+	return o.fd, nil
 }
+
+// An opening is a call of openat2, with what came of it. They are used again: what a closure for
+// each would keep in memory is a tenth of what a small blob on its way in does.
+type opening struct {
+	name  string
+	how   unix.OpenHow
+	fd    int
+	err   error
+	below func(dir uintptr) // makes the call
+}
+
+var openings = sync.Pool{New: func() any {
+	o := &opening{}
+	o.below = func(dir uintptr) {
+		o.fd, o.err = uninterrupted(func() (int, error) { return unix.Openat2(int(dir), o.name, &o.how) })
+	}
+	return o
+}}
 
 // inside calls do with a descriptor of the directory that a file lies in, and the file's
 // name there. So a call names one directory instead of walking to it, as os.Root does.

@@ -17,7 +17,9 @@ type digester struct {
 	hash   hash.Hash
 	sums   summer
 	small  []byte // the content, while it is small
-	large  bool   // it will not be small
+	size   int64  // how many bytes will come, as far as was told
+	judged int64  // how many bytes there were at the last verdict
+	found  error  // which was this
 }
 
 func newDigester(d digest.Digest) digester {
@@ -29,16 +31,27 @@ func (d *digester) write(p []byte) {
 	_, _ = d.hash.Write(p) // a hash never fails
 	d.sums.write(p)
 	d.n += int64(len(p))
-	if d.n <= smallSize && !d.large {
+	if d.n <= smallSize && d.size <= smallSize {
+		if d.small == nil && d.n < d.size {
+			d.small = make([]byte, 0, d.size)
+		}
 		d.small = append(d.small, p...)
 	} else {
 		d.small = nil
 	}
 }
 
-// verdict returns nil if the bytes are those that the digest names, or
+// verdict returns nil if the bytes so far are those that the digest names, or
 // ErrDigest.
 func (d *digester) verdict() error {
+	if d.judged != d.n || d.n == 0 {
+		d.judged, d.found = d.n, d.judge()
+	}
+	return d.found
+}
+
+// judge is verdict, found anew.
+func (d *digester) judge() error {
 	if got := digest.NewDigest(d.digest.Algorithm(), d.hash); got != d.digest {
 		return fmt.Errorf("%w: want %s, got %s", ErrDigest, d.digest, got)
 	}

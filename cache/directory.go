@@ -33,10 +33,11 @@ func (d *directory) note(err error) {
 		d.broken.Store(nil)
 		return
 	}
+	failed := err
 	if one := d.inUse(); one != nil {
-		err = withRemedy(one.path, err)
+		failed = withRemedy(one.path, err)
 	}
-	d.broken.Store(&err)
+	d.broken.Store(&failed)
 }
 
 // health returns nil, or why the last attempt to write failed.

@@ -123,7 +123,7 @@ func (k *sink) forget() {
 	}
 	_ = k.file.close() // nobody wants it
 	k.parts.discard(&part{disk: k.disk, tmp: k.tmp, note: k.progress.note, registry: k.registry, bytes: k.reserved})
-	k.file, k.tmp, k.reserved, k.written, k.progress = nil, "", 0, 0, progress{}
+	k.file, k.tmp, k.reserved, k.aside, k.written, k.progress = nil, "", 0, 0, 0, progress{}
 	k.content = newDigester(k.digest)
 	k.readers.readFrom(nil, 0)
 }

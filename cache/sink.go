@@ -1,13 +1,18 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 )
 
 // growth is the step in which room is reserved for a blob of unknown size.
 const growth = 4 << 20
+
+// leadSize is how many bytes, at most, readers get of a large blob before room is set aside for it.
+const leadSize = 16 << 10
 
 // A sink is the side of an ingest that its writer has: where the bytes go, to a
 // file in tmp and then to the shard, or past the disk to the followers. Only the
@@ -36,6 +41,7 @@ type sink struct {
 	file     *file
 	tmp      string
 	reserved int64
+	aside    int64 // bytes to be set aside for the file once readers have the first ones; 0: none
 	progress progress
 }
 
@@ -63,7 +69,7 @@ func (k *sink) begin(n int64) int64 {
 	}
 	k.gathers = n >= 0 && n <= smallSize && k.file == nil
 	k.openFile(max(n, 0))
-	k.size, k.content.large = n, n > smallSize
+	k.size, k.content.size = n, n
 	return n
 }
 
@@ -121,7 +127,9 @@ func retryFull(k *sink, d *disk, n int64, do func() error) error {
 	return errNoRoom
 }
 
-// create creates the file, if it is not there, and sets n bytes aside for it.
+// create creates the file, if it is not there, and sets n bytes aside for it. Where files are in
+// memory that takes as long as writing them, so readers who wait for a large blob get its first
+// bytes before.
 func (k *sink) create(n int64) error {
 	if k.file == nil {
 		f, tmp, err := k.disk.temp()
@@ -134,7 +142,32 @@ func (k *sink) create(n int64) error {
 	if n == 0 {
 		return nil
 	}
+	if n > growth && k.readers.awaited() {
+		k.aside = n
+		return nil
+	}
 	return k.file.allocate(n)
+}
+
+// lead hands the first bytes of p to the readers, sets room aside for the whole blob, and then
+// writes those bytes. It returns how many they are. On a full disk room is made as if nothing had
+// come yet: for all of the blob or for nothing, and then the blob passes through memory.
+func lead(k *sink, p []byte) int {
+	n, from := k.aside, k.written
+	k.aside = 0
+	var first []byte
+	if from == 0 { // else they have the bytes that were taken up
+		first = p[:min(len(p), leadSize)]
+		k.readers.lead(bytes.Clone(first))
+		k.take(first)
+		runtime.Gosched() // where there is one processor, they would wait for it
+	}
+	if err := retryFull(k, k.disk, n-from, func() error { return k.file.allocate(n) }); err != nil {
+		k.pass(err)
+	} else {
+		k.toFile(first, from)
+	}
+	return len(first)
 }
 
 // source returns the file in which followers find the bytes.
@@ -161,12 +194,16 @@ func (k *sink) pass(err error) {
 // write takes the next bytes, and returns how many it took. Followers can read a block
 // while the next waits for place in the window.
 func (k *sink) write(p []byte) (n int, err error) {
+	if k.aside > 0 && !k.passing {
+		n = lead(k, p)
+		p = p[n:]
+	}
 	if !k.passing && !k.gathers {
-		k.toFile(p)
+		k.toFile(p, k.written)
 	}
 	if !k.passing {
 		k.take(p)
-		return len(p), nil
+		return n + len(p), nil
 	}
 	for q := range slices.Chunk(p, blockSize) {
 		if err := k.readers.toWindow(q); err != nil {
@@ -193,9 +230,9 @@ func (k *sink) take(p []byte) {
 	}
 }
 
-// toFile writes p to the file. If it can't, it switches to passing.
-func (k *sink) toFile(p []byte) {
-	if missing := k.written + int64(len(p)) - k.reserved; missing > 0 && !k.grow(missing) {
+// toFile writes p to the file at off. If it can't, it switches to passing.
+func (k *sink) toFile(p []byte, off int64) {
+	if missing := off + int64(len(p)) - k.reserved; missing > 0 && !k.grow(missing) {
 		k.pass(nil)
 		return
 	}
@@ -203,7 +240,7 @@ func (k *sink) toFile(p []byte) {
 		k.pass(nil)
 		return
 	}
-	err := retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, k.written) })
+	err := retryFull(k, k.disk, int64(len(p)), func() error { return k.file.write(p, off) })
 	if err != nil {
 		k.pass(err)
 	}

@@ -50,6 +50,21 @@ func (s *stream) gather(bytes []byte) {
 	s.gathers, s.gathered = true, bytes
 }
 
+// lead says that these are the first bytes, whether they are in the file by now or not. They do
+// not change.
+func (s *stream) lead(bytes []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gathered = bytes
+}
+
+// awaited reports whether somebody follows the ingest.
+func (s *stream) awaited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.crowd.marks) > 0
+}
+
 // begin tells the size, -1 if it is not known.
 func (s *stream) begin(size int64) {
 	s.mu.Lock()

@@ -20,7 +20,7 @@ type view struct {
 	source  *source // the file; nil: there is none
 	passing bool    // no bytes go to the file any more
 	gathers bool    // the bytes stay in memory until they are right, and go to a file then
-	// gathered are the bytes so far of what gathers.
+	// gathered are the bytes so far of what gathers, or the first ones of a large blob.
 	gathered []byte
 	verdict  verdict
 	err      error // why it failed

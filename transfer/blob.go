@@ -155,8 +155,11 @@ func weigh(ctx context.Context, t *flight.Ticket, b cache.Blob) error {
 	if size := b.Size(); t.ForMember || size < 0 || size > small {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, weighing)
-	defer cancel()
+	if b.Size() > cache.HoldBack { // else there has been a verdict before the first byte
+		limited, cancel := context.WithTimeout(ctx, weighing)
+		defer cancel()
+		ctx = limited
+	}
 	if err := b.Verdict(ctx); errors.Is(err, cache.ErrDigest) {
 		return err
 	}

@@ -21,15 +21,16 @@ import (
 type filler struct {
 	*Flight
 	flights *Flights
-	caller  oci.Caller   // whose request began the flight
-	trace   trace.Parent // of that request, then of the flight
-	damaged cache.Blob   // a copy in the shard that is in part damaged, nil if there is none
-	early   *Flight      // one of this node that follows others, and has bytes already, nil for none
-	peers   []mesh.Peer  // that have sent bytes
-	others  bool         // bytes came from other sources too
-	brought []part       // what came from upstream
-	doubted bool         // the registry told another size than the manifest
-	outcome error        // of the last source
+	caller  oci.Caller      // whose request began the flight
+	trace   trace.Parent    // of that request, then of the flight
+	life    context.Context // the node's, with both; nil: not made yet
+	damaged cache.Blob      // a copy in the shard that is in part damaged, nil if there is none
+	early   *Flight         // one of this node that follows others, and has bytes already, nil for none
+	peers   []mesh.Peer     // that have sent bytes
+	others  bool            // bytes came from other sources too
+	brought []part          // what came from upstream
+	doubted bool            // the registry told another size than the manifest
+	outcome error           // of the last source
 }
 
 // A part is what one stream from upstream brought, from an offset on.
@@ -46,7 +47,10 @@ func mirrored(brought []part) bool {
 func (f *filler) cfg() *Config { return &f.flights.cfg }
 
 func (f *filler) ctx() context.Context {
-	return f.trace.Into(f.caller.Into(f.flights.cfg.Life.Context()))
+	if f.life == nil {
+		f.life = f.trace.Into(f.caller.Into(f.flights.cfg.Life.Context()))
+	}
+	return f.life
 }
 
 // run fills the blob and ends the flight. All is noted before the followers hear of the
@@ -54,7 +58,7 @@ func (f *filler) ctx() context.Context {
 func (f *filler) run() {
 	start := time.Now()
 	ctx, span := trace.Start(f.ctx(), "flight")
-	f.trace = trace.Of(ctx)
+	f.trace, f.life = trace.Of(ctx), ctx
 	err := f.fill()
 	if err == nil && !f.ingest.Wrong() {
 		f.cfg().Grants.Delivered(f.request, oci.BlobResource, f.Provenance().At)

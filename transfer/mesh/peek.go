@@ -46,6 +46,9 @@ func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Pee
 // PeekAt is Peek. begun hears of those that have the first bytes of the blob.
 func (m *Mesh) PeekAt(ctx context.Context, ref oci.Ref, peers []Peer, begun func(Peer)) iter.Seq[Peer] {
 	return func(yield func(Peer) bool) {
+		if len(peers) == 0 { // as on a node without others
+			return
+		}
 		soon := time.NewTimer(followAfter)
 		defer soon.Stop()
 		said, enough := m.peek(ctx, ref, peers)

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -101,6 +102,9 @@ func ConfigPlatform(config []byte) string {
 // ConfigPlatform do not look at: they find the same in it. It returns nil if they find
 // nothing because it is neither.
 func Abridge(mediaType string, content []byte) []byte {
+	if !bytes.HasPrefix(bytes.TrimLeft(content, " \t\r\n"), []byte("{")) { // most blobs are no JSON at all
+		return nil
+	}
 	var short any = new(outlined)
 	if mediaType == "" {
 		short = new(platform)

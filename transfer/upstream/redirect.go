@@ -39,11 +39,8 @@ type ask struct {
 // header to other ports of the same host, to sub-domains, and from https down to
 // http.
 func (a ask) at(ctx context.Context, u *url.URL, authorization string) *http.Request {
-	h := http.Header{
-		"User-Agent":      {"oci-proxy/" + Version},
-		"Accept-Encoding": {"identity"},
-		"Accept":          {cmp.Or(a.accept, "*/*")},
-	}
+	own := []string{"oci-proxy/" + Version, "identity", cmp.Or(a.accept, "*/*")}
+	h := http.Header{"User-Agent": own[0:1:1], "Accept-Encoding": own[1:2:2], "Accept": own[2:3:3]}
 	switch {
 	case a.length > 0:
 		h.Set("Range", fmt.Sprintf("bytes=%d-%d", a.offset, a.offset+a.length-1))
