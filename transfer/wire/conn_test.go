@@ -96,7 +96,7 @@ func TestHeaderAndSmallBodyLeaveTogether(t *testing.T) {
 	sent := make(chan int, 1)
 	addr, conns := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
 		sized(w, r)
-		sent <- connOf(r).(*conn).n
+		sent <- connOf(r).(*Conn).n
 	})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -123,7 +123,7 @@ func TestWriteToClosedConnectionFails(t *testing.T) {
 	t.Parallel()
 	failed := make(chan error, 1)
 	addr, _ := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
-		_ = connOf(r).(*conn).TCPConn.CloseWrite()
+		_ = connOf(r).(*Conn).TCPConn.CloseWrite()
 		w.Header().Set("Content-Length", "4096")
 		_, err := w.Write(bodyOf(4096))
 		failed <- err
