@@ -1,0 +1,104 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"oci-proxy/node/gate"
+	"oci-proxy/transfer/upstreamtest"
+)
+
+// hastyAndPlain are a proxy whose clients' port has the lane of transfer/express, and one without.
+func hastyAndPlain(t *testing.T, up *upstreamtest.Registry, s settings) (hasty, plain *proxy) {
+	t.Helper()
+	return served(t, up, s, gate.SystemLimits()), newProxy(t, up, s)
+}
+
+// accounts are what is told of requests, without what differs each time.
+func accounts(p *proxy) (log []string, stats, metrics string) {
+	p.t.Helper()
+	p.settle()
+	for line := range strings.Lines(p.log.String()) {
+		var l map[string]any
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			p.t.Fatal(err)
+		}
+		if l["msg"] != "request" {
+			continue
+		}
+		for _, each := range []string{"time", "took_ms", "first_byte_ms", "queue_ms", "request_id"} {
+			delete(l, each)
+		}
+		log = append(log, fmt.Sprint(l))
+	}
+	stats = string(p.get("/_/stats", basic("u", "p")...).body)
+	for line := range strings.Lines(string(p.get("/_/metrics", basic("u", "p")...).body)) {
+		if regexp.MustCompile(`^oci_proxy_(http_requests_total|hits|misses|answer_.*_count|pull_wait_seconds_count|sent_bytes)`).MatchString(line) {
+			metrics += line
+		}
+	}
+	return log, stats, metrics
+}
+
+// TestTheLaneTellsWhatNetHTTPTells: answers, log, figures and metrics are the same, whoever answers.
+func TestTheLaneTellsWhatNetHTTPTells(t *testing.T) {
+	t.Parallel()
+	up := upstreamtest.New(t)
+	img := up.PutImage(repo, "v1", random(1, 4<<10), random(2, 100<<10), random(3, 1<<20))
+	manifest := "/v2/" + repo + "/manifests/" + img.Manifest.String()
+	for name, s := range map[string]settings{
+		"open":         {},
+		"private":      {registry: "private: true"},
+		"login":        {top: "auth: {username: u, password: p}"},
+		"no login":     {top: "auth: {username: u, password: p, anonymous_from: [127.0.0.0/8]}"},
+		"access rules": {top: "access: [{deny: [\"" + up.Host() + "/" + repo + "\"]}]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hasty, plain := hastyAndPlain(t, up, s)
+			hasty.t, plain.t = t, t
+			for _, p := range []*proxy{hasty, plain} {
+				p.get("/v2/"+repo+"/manifests/v1", basic("u", "p")...)
+				for _, d := range img.Layers {
+					p.get(blobPath(d), basic("u", "p")...)
+				}
+			}
+			paths := []string{manifest, blobPath(img.Config)}
+			for _, d := range img.Layers {
+				paths = append(paths, blobPath(d))
+			}
+			for _, path := range slices.Concat(paths, []string{"/v2/", "/v2/" + repo + "/manifests/v1", "/v2/none/x/blobs/" + img.Layers[0].String(), "/v2/a//b/blobs/" + img.Layers[0].String()}) {
+				for _, header := range [][]string{nil, {"User-Agent", "docker/27"}, {"Accept", "application/vnd.oci.image.index.v1+json"}, {"If-None-Match", `"` + img.Manifest.String() + `"`}, {"Range", "bytes=1-5"}} {
+					for _, method := range []string{"GET", "HEAD"} {
+						got, want := hasty.do(method, path, header...), plain.do(method, path, header...)
+						for _, h := range []http.Header{got.Header, want.Header} {
+							h.Del("Date")
+							if h.Get("X-Request-Id") == "" {
+								t.Error("no request id")
+							}
+							h.Del("X-Request-Id")
+						}
+						ids := regexp.MustCompile(`"request_id":"[A-Z0-9]+"`)
+						if got.StatusCode != want.StatusCode || !maps.EqualFunc(got.Header, want.Header, slices.Equal) || got.ContentLength != want.ContentLength || ids.ReplaceAllString(string(got.body), "") != ids.ReplaceAllString(string(want.body), "") {
+							t.Errorf("%s %s %v: the lane %d %v, net/http %d %v", method, path, header, got.StatusCode, got.Header, want.StatusCode, want.Header)
+						}
+					}
+				}
+			}
+			gotLog, gotStats, gotMetrics := accounts(hasty)
+			wantLog, wantStats, wantMetrics := accounts(plain)
+			if !slices.Equal(gotLog, wantLog) {
+				t.Errorf("the log\n%s\nand\n%s", strings.Join(gotLog, "\n"), strings.Join(wantLog, "\n"))
+			}
+			if gotStats != wantStats || gotMetrics != wantMetrics || gotMetrics == "" {
+				t.Errorf("figures\n%s\n%s\nand\n%s\n%s", gotStats, gotMetrics, wantStats, wantMetrics)
+			}
+		})
+	}
+}

@@ -1,0 +1,412 @@
+package express
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"oci-proxy/transfer/testkit"
+	"oci-proxy/transfer/wire"
+)
+
+// ask sends a request over a connection and reads the answer.
+func ask(t *testing.T, c net.Conn, in *bufio.Reader, request string) (*http.Response, []byte) {
+	t.Helper()
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(in, &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("no answer to %q: %v", request, err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, body
+}
+
+// ended fails the test unless the server ends the connection.
+func ended(t *testing.T, in io.Reader) {
+	t.Helper()
+	if n, err := io.Copy(io.Discard, in); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d bytes and %v, not the connection's end", n, err)
+	}
+}
+
+// A head that comes in two pieces is net/http's, wherever it is cut, and so is all that follows:
+// the second piece may look like a request.
+func TestPiecesAreNeverTakenForRequests(t *testing.T) {
+	t.Parallel()
+	with, without := start(t, true, paced(shapes)), start(t, false, paced(shapes))
+	hidden := "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: " + asks
+	posts := "POST /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: " + strconv.Itoa(len(asks)) + "\r\n\r\n" + asks
+	for _, all := range []string{asks + other, hidden, posts, other + asksTo} {
+		for i := 1; i < len(all); i++ {
+			compare(t, with, without, all[:i], all[i:])
+		}
+	}
+	compare(t, with, without, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ", asks, asks)
+	compare(t, with, without, asks, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ", asks, asks)
+	compare(t, with, without, posts[:len(posts)-len(asks)], asks, asks)
+	compare(t, with, without, asks, posts[:len(posts)-len(asks)], asks, asks)
+}
+
+// The lane answers what is held, before and after net/http has answered, until something comes
+// whose end is not clear.
+func TestWhoAnswers(t *testing.T) {
+	t.Parallel()
+	const odd = "POST /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+	for name, c := range map[string]struct {
+		segments []string
+		ahead    int64
+	}{
+		"held":                     {[]string{asks, asksTo, asks}, 3},
+		"a ping first":             {[]string{other, asks, other, asks}, 2},
+		"two at once":              {[]string{asks + asks, asks}, 0},
+		"a body":                   {[]string{asks, odd, asks}, 1},
+		"two pieces":               {[]string{asks[:5], asks[5:], asks}, 0},
+		"not held":                 {[]string{strings.Replace(asks, "held", "gone", 1), asks}, 1},
+		"fields that nobody knows": {[]string{strings.Replace(asks, "User-Agent", "X-Forwarded-For", 1), asks}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, true, paced(shapes))
+			if _, err := s.converse(t, c.segments...); err != nil {
+				t.Fatal(err)
+			}
+			all := int64(strings.Count(strings.Join(c.segments, ""), " HTTP/1.1\r\n"))
+			if got := s.asked.Load(); got != all {
+				t.Errorf("%d of %d requests came to the handler", got, all)
+			}
+			if got := s.ahead.Load(); got != c.ahead {
+				t.Errorf("the lane answered %d requests, want %d", got, c.ahead)
+			}
+		})
+	}
+}
+
+// TestWhatComesMeanwhile: bytes that come while net/http answers are net/http's, and so is the connection then.
+func TestWhatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan struct{}, 1), make(chan struct{})
+	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			began <- struct{}{}
+			<-goOn
+		}
+		shapes(w, r)
+	}))
+	c, theirs := s.dial(t)
+	in := bufio.NewReader(c)
+	if _, err := io.WriteString(c, other); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	if _, err := io.WriteString(c, "G"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Await(t, "net/http has read it", func() bool { n, _ := unread(theirs); return n == 0 })
+	close(goOn)
+	if _, err := http.ReadResponse(in, nil); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, c, in, asks[1:])
+	ask(t, c, in, asks)
+	if n := s.ahead.Load(); n != 0 {
+		t.Errorf("the lane answered %d requests", n)
+	}
+}
+
+// A shutdown waits for an answer under way, ends what is idle, and lets no other answer begin.
+func TestShutdownCutsNoAnswer(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan struct{}), make(chan struct{})
+	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "told-7") {
+			close(began)
+			<-goOn
+		}
+		shapes(w, r)
+	}))
+	idle, _ := s.dial(t)
+	idleIn := bufio.NewReader(idle)
+	ask(t, idle, idleIn, asks)
+	busy, _ := s.dial(t)
+	busyIn := bufio.NewReader(busy)
+	if _, err := io.WriteString(busy, strings.Replace(asks, "told-4096", "told-7", 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	late, _ := s.dial(t)
+	down := make(chan error, 1)
+	go func() { down <- errors.Join(s.lane.Shutdown(t.Context()), s.srv.Shutdown(t.Context())) }()
+	ended(t, idleIn)
+	ask(t, late, bufio.NewReader(late), asks)
+	if n := s.ahead.Load(); n != 2 {
+		t.Errorf("%d answers of the lane, want none after Shutdown began", n)
+	}
+	select {
+	case err := <-down:
+		t.Errorf("Shutdown did not wait: %v", err)
+	default:
+	}
+	close(goOn)
+	resp, err := http.ReadResponse(busyIn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(resp.Body); len(body) != 7 || err != nil || !resp.Close {
+		t.Errorf("%d bytes, %v, close %v", len(body), err, resp.Close)
+	}
+	ended(t, busyIn)
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+}
+
+// Shutdown waits no longer than its context.
+func TestShutdownEnds(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan struct{}), make(chan struct{})
+	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-goOn
+	}))
+	c, _ := s.dial(t)
+	if _, err := io.WriteString(c, asks); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	defer close(goOn)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.lane.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A reader that is dead is cut; its deadline does not outlive the answer.
+func TestDeadlinesOfWriting(t *testing.T) {
+	t.Parallel()
+	cut := make(chan error, 1)
+	const soon = 50 * time.Millisecond
+	s := start(t, true, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v2/held/dead":
+			w = wire.Pace(w, r, soon)
+			w.Header().Set("Content-Length", strconv.Itoa(64<<20))
+			_, err := w.Write(make([]byte, 64<<20))
+			cut <- err
+		case "/v2/held/quick":
+			shapes(wire.Pace(w, r, soon), r)
+		default:
+			time.Sleep(2 * soon) // the time is over that the answer before had
+			_, _ = w.Write([]byte("whole"))
+		}
+	})
+	c, _ := s.dial(t)
+	if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "dead", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cut; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the writer got %v", err)
+	}
+	c, _ = s.dial(t)
+	in := bufio.NewReader(c)
+	ask(t, c, in, strings.Replace(asks, "told-4096", "quick", 1))
+	if _, body := ask(t, c, in, other); string(body) != "whole" {
+		t.Errorf("%q", body)
+	}
+}
+
+// What is idle, and half a head, end in the time that the server sets.
+func TestDeadlinesOfReading(t *testing.T) {
+	t.Parallel()
+	for name, sent := range map[string]string{"idle": "", "half a head": "GET /v2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *site
+			s = start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+				if sent == "" {
+					s.srv.IdleTimeout = time.Millisecond
+				} else {
+					s.srv.ReadHeaderTimeout = time.Millisecond
+				}
+				shapes(w, r)
+			}))
+			c, _ := s.dial(t)
+			in := bufio.NewReader(c)
+			ask(t, c, in, asks)
+			_, _ = io.WriteString(c, sent) // the connection may have ended
+			if _, err := io.Copy(io.Discard, in); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection stays")
+			}
+		})
+	}
+}
+
+// The deadline of an idle connection moves on with its answers, once a second at most.
+func TestIdleTimeIsRenewed(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, paced(shapes))
+	client, theirs := s.dial(t)
+	_ = client.Close()
+	c := &conn{Conn: &wire.Conn{TCPConn: theirs}, lane: s.lane}
+	begin := time.Now()
+	for _, step := range []struct {
+		after time.Duration
+		moves bool
+	}{{0, true}, {renewal / 2, false}, {renewal, false}, {renewal + 1, true}, {renewal + 2, false}} {
+		now := begin.Add(step.after)
+		c.rest(now)
+		if moved := c.renewed.Equal(now); moved != step.moves {
+			t.Errorf("after %s: moved %v", step.after, moved)
+		}
+	}
+}
+
+// For the ledger a connection of the lane is as busy as one of net/http.
+func TestTheLedgerSeesWhoAsked(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, paced(shapes), func(s *site) { s.ledger = wire.NewLedger(2, 0) })
+	first, _ := s.dial(t)
+	firstIn := bufio.NewReader(first)
+	ask(t, first, firstIn, asks)
+	second, _ := s.dial(t)
+	secondIn := bufio.NewReader(second)
+	ask(t, second, secondIn, asks)
+	ask(t, first, firstIn, asksTo)
+	third, _ := s.dial(t)
+	ask(t, third, bufio.NewReader(third), asks)
+	ended(t, secondIn)
+	ask(t, first, firstIn, asks)
+	s.ledger.CloseSilent() // nobody is silent
+	ask(t, first, firstIn, asks)
+}
+
+// A handler that waits hears that its client has left, and only that.
+func TestTheClientLeaves(t *testing.T) {
+	t.Parallel()
+	began, left := make(chan struct{}), make(chan error, 1)
+	var last context.Context
+	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v2/held/wait":
+			last = r.Context()
+			close(began)
+			<-r.Context().Done()
+			left <- r.Context().Err()
+		case "/v2/held/look":
+			last = r.Context()
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			select {
+			case <-ctx.Done():
+				w.WriteHeader(http.StatusTeapot)
+			case <-time.After(20 * time.Millisecond): // what was sent meanwhile has come
+			}
+		default:
+			shapes(w, r)
+		}
+	}))
+	c, _ := s.dial(t)
+	in := bufio.NewReader(c)
+	for range 3 { // what comes meanwhile is the next request
+		if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "look", 1)); err != nil {
+			t.Fatal(err)
+		}
+		resp, _ := ask(t, c, in, asks)
+		if resp.StatusCode != http.StatusOK || last.Err() == nil {
+			t.Fatalf("status %d, then %v", resp.StatusCode, last.Err())
+		}
+		if resp, err := http.ReadResponse(in, nil); err != nil {
+			t.Fatal(err)
+		} else if n, err := io.Copy(io.Discard, resp.Body); n != 4096 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	<-last.Done() // the requests are over
+	if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "wait", 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// Files leave by sendfile, and arrive whole.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/file"
+	content := strings.Repeat("0123456789abcdef", 200<<10)
+	testkit.Replace(t, path, content)
+	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = f.Close() }()
+		if !strings.HasSuffix(r.URL.Path, "untold") {
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		}
+		if n, err := w.(io.ReaderFrom).ReadFrom(f); n != int64(len(content)) || err != nil {
+			t.Error(n, err)
+		}
+	}))
+	c, _ := s.dial(t)
+	in := bufio.NewReader(c)
+	for range 2 {
+		for _, name := range []string{"told", "untold"} {
+			if _, body := ask(t, c, in, strings.Replace(asks, "told-4096", name, 1)); string(body) != content {
+				t.Errorf("%s: %d bytes, and not those of the file", name, len(body))
+			}
+		}
+		if _, body := ask(t, c, in, strings.Replace(asksTo, "told-10", "told", 1)); len(body) != 0 {
+			t.Errorf("%d bytes to a HEAD", len(body))
+		}
+	}
+	if n := s.ahead.Load(); n != 6 {
+		t.Errorf("%d answers of the lane", n)
+	}
+}
+
+// Many clients at a time get their own answers.
+func TestManyClients(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, paced(shapes))
+	var all sync.WaitGroup
+	for i := range 16 {
+		c, _ := s.dial(t)
+		all.Go(func() {
+			in := bufio.NewReader(c)
+			for j := range testkit.Times(40, 400) {
+				n := 1 + (i*7919+j*104729)%20000
+				request := strings.Replace(asks, "told-4096", "told-"+strconv.Itoa(n), 1)
+				if j%5 == 0 {
+					request = other
+					n = 0
+				}
+				if _, body := ask(t, c, in, request); len(body) != n {
+					t.Errorf("%d bytes, want %d", len(body), n)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
