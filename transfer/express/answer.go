@@ -191,13 +191,14 @@ func (a *answer) Write(p []byte) (int, error) {
 		a.body = append(a.body, p...)
 		return len(p), nil
 	}
-	if !a.sealed {
-		first := append(a.body, p...)
-		a.seal(first, false)
-		a.body = nil
-		return len(p), a.send(first)
+	first := p
+	if len(a.body) > 0 {
+		first, a.body = append(a.body, p...), nil
 	}
-	return len(p), a.send(p)
+	if !a.sealed {
+		a.seal(first, false)
+	}
+	return len(p), a.send(first)
 }
 
 // send sends a part of the body: at once if it is the last one or large.
