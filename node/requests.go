@@ -27,18 +27,18 @@ import (
 type record struct {
 	context.Context // that the request came with
 	id              [1]string
-	status   int // in place of the answer's, 0 for the answer's own
-	way      *oci.Provenance
-	ref      *oci.Ref
-	kind     string // of a pull, "" for other requests
-	err      error
-	operator bool // the client may know what the network inside is like
-	who      gate.Visitor
-	caller   oci.Caller    // the request's id is in it from the start, for whom it is once that is known
-	trace    string        // that a pull is recorded as, "" for none
-	action   string        // what an operator asks for that changes something, "" for nothing
-	queued   time.Duration // how long it waited for its turn, if it took one
-	turned   bool          // it took one
+	status          int // in place of the answer's, 0 for the answer's own
+	way             *oci.Provenance
+	ref             *oci.Ref
+	kind            string // of a pull, "" for other requests
+	err             error
+	operator        bool // the client may know what the network inside is like
+	who             gate.Visitor
+	caller          oci.Caller    // the request's id is in it from the start, for whom it is once that is known
+	trace           string        // that a pull is recorded as, "" for none
+	action          string        // what an operator asks for that changes something, "" for nothing
+	queued          time.Duration // how long it waited for its turn, if it took one
+	turned          bool          // it took one
 
 	answering *answering // of a pull, for those who watch it
 }

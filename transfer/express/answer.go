@@ -1,7 +1,7 @@
 package express
 
 import (
-	"io"
+	"net"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// inOne is up to how many bytes a header and its body are copied together. For more the
+	// inOne is up to how many bytes a header and its body are copied together. Of more the
 	// system is given both.
 	inOne = 8 << 10
-	// untold is how long a body may be for the lane to tell its length if the handler does not;
-	// it is net/http's bound.
+	// untold is how long a body may be for the server to tell its length if the handler does
+	// not; it is net/http's bound.
 	untold = 2 << 10
 	// slack is the part of a deadline's time by which the one before may be earlier: then that
 	// stays. To set one costs as much as a small answer's header.
@@ -26,7 +26,7 @@ const (
 var buffers = sync.Pool{New: func() any { return new([inOne]byte) }}
 
 // An answer is an http.ResponseWriter that answers as net/http's does. Informational answers,
-// trailers and a Transfer-Encoding of the handler's own are not for it.
+// trailers, and a Transfer-Encoding of the handler's own are not for it.
 type answer struct {
 	conn   *conn
 	header http.Header
@@ -37,17 +37,17 @@ type answer struct {
 	status  int
 	length  int64 // Content-Length, -1 for none
 	written int64 // bytes of the body
-	close   bool  // the connection ends
 	sealed  bool  // the header is complete
 	chunked bool
+	close   bool // the connection ends
 	buffer  *[inOne]byte
 	out     []byte // what was not sent yet, in buffer if it fits
-	body    []byte // a body whose length nobody told, as long as it is short
+	body    []byte // a short one whose length nobody told
 	failed  error
 }
 
-// reset makes it the answer to another request, which came at a time.
-func (a *answer) reset(c *conn, method string, now time.Time) {
+// begin makes it the answer to another request, which came at a time. Call release in the end.
+func (a *answer) begin(c *conn, method string, now time.Time) {
 	header, order := a.header, a.order
 	if header == nil {
 		header = http.Header{}
@@ -62,9 +62,6 @@ func (a *answer) release() {
 	buffers.Put(a.buffer)
 	a.buffer, a.out, a.body = nil, nil, nil
 }
-
-// Joins says that a header and the body that follows it leave together, see wire.Pace.
-func (a *answer) Joins() {}
 
 // Header implements http.ResponseWriter.
 func (a *answer) Header() http.Header { return a.header }
@@ -84,27 +81,17 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.status = status
-	if told := a.header["Content-Length"]; len(told) > 0 {
-		n, err := strconv.ParseInt(told[0], 10, 64)
-		if err == nil && n >= 0 {
-			a.length = n
-		} else {
-			delete(a.header, "Content-Length")
-		}
+	if n, err := strconv.ParseInt(a.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 && a.bodied() {
+		a.length = n
+	} else {
+		delete(a.header, "Content-Length")
 	}
-	switch {
-	case status == http.StatusNotModified:
+	if status == http.StatusNotModified {
 		delete(a.header, "Content-Type")
-		delete(a.header, "Content-Length")
-	case !a.allowed():
-		delete(a.header, "Content-Length")
 	}
 	a.close = strings.EqualFold(a.header.Get("Connection"), "close")
-	a.out = append(a.out, "HTTP/1.1 "...)
-	a.out = strconv.AppendInt(a.out, int64(status), 10)
-	a.out = append(a.out, ' ')
-	a.out = append(a.out, http.StatusText(status)...)
-	a.out = append(a.out, "\r\n"...)
+	a.out = append(strconv.AppendInt(append(a.out, "HTTP/1.1 "...), int64(status), 10), ' ')
+	a.out = append(append(a.out, http.StatusText(status)...), "\r\n"...)
 	a.sort()
 	for _, name := range a.order {
 		for _, v := range a.header[name] {
@@ -133,17 +120,15 @@ var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 // field appends a field of the header.
 func (a *answer) field(name, value string) {
-	if strings.ContainsAny(value, "\r\n") {
+	if strings.IndexByte(value, '\n') >= 0 || strings.IndexByte(value, '\r') >= 0 {
 		value = oneLine.Replace(value)
 	}
-	a.out = append(a.out, name...)
-	a.out = append(a.out, ": "...)
-	a.out = append(a.out, textproto.TrimString(value)...)
-	a.out = append(a.out, "\r\n"...)
+	a.out = append(append(a.out, name...), ": "...)
+	a.out = append(append(a.out, textproto.TrimString(value)...), "\r\n"...)
 }
 
-// allowed reports whether the answer may have a body.
-func (a *answer) allowed() bool {
+// bodied reports whether the answer may have a body.
+func (a *answer) bodied() bool {
 	return a.status >= 200 && a.status != http.StatusNoContent && a.status != http.StatusNotModified
 }
 
@@ -152,21 +137,20 @@ func (a *answer) allowed() bool {
 func (a *answer) seal(first []byte, whole bool) {
 	a.sealed = true
 	if _, ok := a.header["Date"]; !ok {
-		a.out = append(append(append(a.out, "Date: "...), a.conn.lane.dateOf(a.now)...), "\r\n"...)
+		a.field("Date", a.conn.lane.dateOf(a.now))
 	}
-	told := a.header["Content-Length"] != nil
-	if whole && !told && a.allowed() && (!a.head || len(first) > 0) {
+	if whole && a.length < 0 && a.bodied() && (!a.head || len(first) > 0) {
 		a.length = int64(len(first))
 		a.field("Content-Length", strconv.Itoa(len(first)))
 	}
-	if _, ok := a.header["Content-Type"]; !ok && a.allowed() && len(first) > 0 && a.header.Get("Content-Encoding") == "" {
+	if _, ok := a.header["Content-Type"]; !ok && a.bodied() && len(first) > 0 {
 		a.field("Content-Type", http.DetectContentType(first))
 	}
 	if a.conn.lane.closing.Load() && !a.close {
 		a.close = true
 		a.field("Connection", "close")
 	}
-	if a.chunked = !a.head && a.allowed() && a.length < 0; a.chunked {
+	if a.chunked = !a.head && a.bodied() && a.length < 0; a.chunked {
 		a.field("Transfer-Encoding", "chunked")
 	}
 	a.out = append(a.out, "\r\n"...)
@@ -181,13 +165,13 @@ func (a *answer) Write(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
 		return 0, nil
-	case !a.allowed():
+	case !a.bodied():
 		return 0, http.ErrBodyNotAllowed
 	case a.length >= 0 && a.written > a.length:
 		return 0, http.ErrContentLength
 	case a.failed != nil:
 		return 0, a.failed
-	case !a.sealed && a.length < 0 && a.written <= untold:
+	case a.length < 0 && a.written <= untold:
 		a.body = append(a.body, p...)
 		return len(p), nil
 	}
@@ -201,22 +185,20 @@ func (a *answer) Write(p []byte) (int, error) {
 	return len(p), a.send(first)
 }
 
-// send sends a part of the body: at once if it is the last one or large.
+// send sends a part of the body: at once if it is the last one, or large.
 func (a *answer) send(p []byte) error {
-	if a.head {
+	switch {
+	case a.head:
 		return nil
-	}
-	if a.chunked {
+	case a.chunked:
 		a.out = append(strconv.AppendInt(a.out, int64(len(p)), 16), "\r\n"...)
 		a.out = append(append(a.out, p...), "\r\n"...)
-		return a.flush(nil)
-	}
-	if len(a.out)+len(p) > inOne {
+	case len(a.out)+len(p) > inOne:
 		return a.flush(p)
-	}
-	a.out = append(a.out, p...)
-	if a.written < a.length {
-		return nil
+	default:
+		if a.out = append(a.out, p...); a.written < a.length {
+			return nil
+		}
 	}
 	return a.flush(nil)
 }
@@ -228,30 +210,10 @@ func (a *answer) flush(p []byte) error {
 	case len(p) == 0:
 		_, a.failed = a.conn.Write(a.out)
 	default:
-		_, a.failed = a.conn.WriteTwo(a.out, p)
+		_, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
 	}
 	a.out = a.buffer[:0]
 	return a.failed
-}
-
-// ReadFrom implements io.ReaderFrom: the kernel copies files.
-func (a *answer) ReadFrom(src io.Reader) (int64, error) {
-	if a.status == 0 {
-		a.WriteHeader(http.StatusOK)
-	}
-	if a.head || a.length < 0 || !a.allowed() {
-		return io.Copy(struct{ io.Writer }{a}, src)
-	}
-	if !a.sealed {
-		a.seal(nil, false)
-	}
-	if err := a.flush(nil); err != nil {
-		return 0, err
-	}
-	n, err := a.conn.TCPConn.ReadFrom(src)
-	a.written += n
-	a.failed = err
-	return n, err
 }
 
 // finish ends the answer, and reports whether another may follow over the connection.
@@ -261,12 +223,11 @@ func (a *answer) finish() bool {
 	}
 	if !a.sealed {
 		a.seal(a.body, true)
-		_ = a.send(a.body) // finish returns it
+		_ = a.send(a.body) // flush returns it
 	}
 	if a.chunked {
 		a.out = append(a.out, "0\r\n\r\n"...)
 	}
-	_ = a.flush(nil) // as above
-	whole := a.head || !a.allowed() || a.length < 0 || a.length == a.written
-	return whole && !a.close && a.failed == nil
+	whole := a.head || a.length < 0 || a.length == a.written
+	return a.flush(nil) == nil && whole && !a.close
 }

@@ -21,15 +21,15 @@ type conn struct {
 	*wire.Conn
 	lane    *Lane
 	ctx     context.Context // of its requests, as net/http has it
-	awake   bool            // net/http waits for a request and has no byte of it
+	fresh   bool            // net/http has answered nothing yet
+	awake   bool            // it waits for a request and has no byte of it
 	retired bool            // it is net/http's for good
-	served  bool            // the lane has answered since it woke
 	renewed time.Time       // when the lane set the deadline for reading
 	writeBy time.Time       // the deadline for writing that the lane set, zero for none
 
-	request *http.Request // of the last answer, used again
-	fields  string        // the lines that its header was read from
-	answer  answer
+	last   *http.Request // that was simple, nil for none
+	fields string        // its lines after the first
+	answer answer
 }
 
 // Read implements net.Conn. It returns once net/http is needed.
@@ -39,133 +39,69 @@ func (c *conn) Read(p []byte) (int, error) {
 		if n == 0 {
 			return n, err
 		}
-		switch c.serve(p[:n]) {
-		case passed:
+		h, simple := c.look(p[:n])
+		if !simple || c.fresh || !c.lane.held(h.path) || !c.lane.enter() {
+			c.pass()
 			return n, err
-		case over:
+		}
+		if !c.respond(h) {
 			return 0, io.EOF
-		case answered:
 		}
 	}
 }
 
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.lane.forget(c)
-	return c.Conn.Close()
+// look reads bytes as a simple request, and reports whether they are one. If they are not surely
+// one request, and nothing else, the connection is net/http's from now on.
+func (c *conn) look(b []byte) (h head, simple bool) {
+	if !c.awake { // net/http has a byte of a request already, or the rest of a body
+		c.retired = true
+		return h, false
+	}
+	h, ok := parse(b)
+	if ok && c.last != nil && string(h.fields) == c.fields { // clients repeat them, and the handler changes none
+		return h, true
+	}
+	r, clear, simple := read(b)
+	c.retired = !clear
+	if !ok || !simple {
+		return h, false
+	}
+	r.RemoteAddr = c.RemoteAddr().String()
+	c.last, c.fields = r, string(h.fields)
+	return h, true
 }
 
-// A result is what became of bytes that were read.
-type result int
-
-const (
-	passed   result = iota // they are net/http's
-	answered               // they were a request, and are answered
-	over                   // likewise, and the connection ends
-)
-
-// serve answers a request, or leaves it to net/http.
-func (c *conn) serve(b []byte) result {
-	if !c.awake {
-		c.retired = true // net/http has a byte of a request already, or the rest of a body
-		return passed
-	}
-	h, f := parse(b)
-	if f != unclear {
-		f = min(f, c.know(h.fields))
-	}
-	if f == simple && c.lane.held(h.path) && c.lane.enter(c) {
-		return c.respond(h)
-	}
-	c.awake, c.retired = false, f == unclear
-	c.pass()
-	return passed
-}
-
-// know reads the fields of a request, unless they are those of the last one: clients repeat them.
-// The handler changes no header of a request.
-func (c *conn) know(fields []byte) form {
-	if c.request != nil && string(fields) == c.fields {
-		return simple
-	}
-	header, host, f := read(fields)
-	if f != simple {
-		return f
-	}
-	if c.request == nil {
-		c.request = (&http.Request{
-			URL: new(url.URL), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, RemoteAddr: c.RemoteAddr().String(),
-		}).WithContext(&presence{Context: c.ctx, conn: c})
-	}
-	c.request.Header, c.request.Host, c.fields = header, host, string(fields)
-	return simple
-}
-
-// respond answers a request.
-func (c *conn) respond(h head) (r result) {
-	now, keep := time.Now(), false
-	defer func() { // after a panic, too: it ends the connection, as net/http has it
-		if !c.lane.leave(c, keep) {
-			r = over
-		}
-	}()
-	if !c.served {
-		c.served = true
-		c.lane.note(c, http.StateActive)
-	}
-	if keep = c.handle(h, now); keep {
-		c.rest(now)
-	}
-	return answered
-}
-
-// handle has the server's handler answer a request, and reports whether another may follow.
-func (c *conn) handle(h head, now time.Time) bool {
-	c.request.Method, c.request.RequestURI, c.request.URL.Path = h.method, h.path, h.path
-	here := c.request.Context().(*presence)
-	here.begin()
-	defer here.end()
-	c.answer.reset(c, h.method, now)
+// respond has the server's handler answer a request, and reports whether the connection goes on.
+func (c *conn) respond(h head) bool {
+	defer c.lane.leave() // after a panic, too: it ends the connection, as net/http has it
+	now := time.Now()
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	r := c.last.WithContext(ctx)
+	r.Method, r.RequestURI, r.URL = h.method, h.path, &url.URL{Path: h.path}
+	c.answer.begin(c, h.method, now)
 	defer c.answer.release()
-	c.lane.srv.Handler.ServeHTTP(&c.answer, c.request)
-	return c.answer.finish()
+	c.lane.srv.Handler.ServeHTTP(&c.answer, r)
+	if !c.answer.finish() || c.lane.closing.Load() {
+		return false
+	}
+	c.rest(now)
+	return true
 }
 
 // rest makes the connection one that waits for a request.
 func (c *conn) rest(now time.Time) {
 	if now.Sub(c.renewed) > renewal {
 		c.renewed = now
-		idle := c.lane.srv.IdleTimeout
-		if idle == 0 {
-			idle = c.lane.srv.ReadTimeout
-		}
-		c.readWithin(now, idle)
+		_ = c.SetReadDeadline(now.Add(c.lane.srv.IdleTimeout)) // it fails on a connection that has ended
 	}
 	c.lane.note(c, http.StateIdle)
 }
 
 // pass makes the connection what net/http left.
 func (c *conn) pass() {
-	if !c.served {
-		return
-	}
-	c.lane.forget(c)
-	first := c.lane.srv.ReadHeaderTimeout // a part of a head has come
-	if first == 0 {
-		first = c.lane.srv.ReadTimeout
-	}
-	c.readWithin(time.Now(), first)
 	if !c.writeBy.IsZero() {
-		_ = c.Conn.SetWriteDeadline(time.Time{}) // it fails on a connection that has ended
+		_ = c.Conn.SetWriteDeadline(time.Time{}) // as above
 	}
-	c.served, c.renewed, c.writeBy = false, time.Time{}, time.Time{}
-}
-
-// readWithin bounds reading; 0 is no bound.
-func (c *conn) readWithin(now time.Time, d time.Duration) {
-	by := time.Time{}
-	if d > 0 {
-		by = now.Add(d)
-	}
-	_ = c.SetReadDeadline(by) // it fails on a connection that has ended
+	c.awake, c.renewed, c.writeBy = false, time.Time{}, time.Time{}
 }

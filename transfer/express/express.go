@@ -1,54 +1,47 @@
-// Package express answers the simplest requests faster than net/http does: GET and HEAD
-// of what the node holds, over connections without TLS.
+// Package express answers the simplest requests faster than net/http does: GET and HEAD of
+// what the node holds and is small, over connections without TLS.
 //
-// A [Lane] is a filter of what a [http.Server] reads. While net/http waits for a request, the
-// lane looks at what comes (conn.go). If that is exactly one request of a strict form (head.go),
-// and for something that is held, the lane gives it to the server's own handler, there and then
-// (answer.go). All else net/http reads as it came. Both ways meet the same handler, and clients
-// get the same answer, which the fuzz test compares byte for byte.
+// A [Lane] is a filter of what a [http.Server] reads. While net/http waits for another request
+// over a connection, the lane looks at what comes (conn.go). If that is exactly one request of a
+// strict form, and for something that is held, the lane gives it to the server's own handler,
+// there and then (answer.go). All else net/http reads as it came, the first request of each
+// connection too. Both ways lead to the same handler, and clients get the same answers, which the
+// fuzz test compares byte for byte.
 //
-// Nothing is ever framed by both. What the lane lets through must be one whole request without a
-// body, in one piece; after anything else it leaves that connection to net/http for good.
+// Nothing is ever framed twice. What passes the lane must be one whole request without a body, in
+// one piece, by net/http's own parser; after anything else the connection is net/http's for good.
 package express
 
 import (
 	"context"
 	"net"
 	"net/http"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"oci-proxy/transfer/wait"
 	"oci-proxy/transfer/wire"
 )
 
 // A Lane answers requests for what is held. Its methods may be called from any goroutine.
 type Lane struct {
-	srv  *http.Server
-	held func(path string) bool
-	note func(net.Conn, http.ConnState) // the server's own ConnState
-	date atomic.Pointer[stamp]
-
-	closing atomic.Bool // set under mu
-	mu      sync.Mutex  // guards the fields below; never held during I/O
-	conns   map[*conn]bool
-	ended   chan struct{} // has room for one; told of each answer's end once closing is set
+	srv     *http.Server
+	held    func(path string) bool
+	note    func(net.Conn, http.ConnState) // the server's own ConnState
+	date    atomic.Pointer[stamp]
+	under   atomic.Int64 // answers under way
+	closing atomic.Bool  // no more begin
 }
 
-// New puts a lane before a server, whose Handler, ConnState and ConnContext are set. The server
-// is to serve on Listener. held reports whether the handler can answer for a path at once, as far
-// as is known without I/O.
+// New puts a lane before a server, which has a Handler, ConnState, ConnContext and IdleTimeout, and
+// is to serve on Listener. held reports without I/O whether the handler has what a path names at
+// hand, so that it does not wait long for anybody but the client: it hears that the client has left
+// only when it writes.
 func New(srv *http.Server, held func(path string) bool) *Lane {
-	l := &Lane{srv: srv, held: held, note: srv.ConnState, conns: map[*conn]bool{}, ended: make(chan struct{}, 1)}
-	if l.note == nil {
-		l.note = func(net.Conn, http.ConnState) {}
-	}
+	l := &Lane{srv: srv, held: held, note: srv.ConnState}
 	within := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if within != nil {
-			ctx = within(ctx, c)
-		}
+		ctx = within(ctx, c)
 		if mine, ok := c.(*conn); ok {
 			mine.ctx = context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr())
 		}
@@ -56,7 +49,7 @@ func New(srv *http.Server, held func(path string) bool) *Lane {
 	}
 	srv.ConnState = func(c net.Conn, s http.ConnState) {
 		if mine, ok := c.(*conn); ok && s == http.StateIdle {
-			mine.awake = !mine.retired
+			mine.fresh, mine.awake = false, !mine.retired
 		}
 		l.note(c, s)
 	}
@@ -64,9 +57,7 @@ func New(srv *http.Server, held func(path string) bool) *Lane {
 }
 
 // Listener returns inner, whose TCP connections have the lane in front of the server.
-func (l *Lane) Listener(inner net.Listener) net.Listener {
-	return listener{wire.Listener(inner), l}
-}
+func (l *Lane) Listener(inner net.Listener) net.Listener { return listener{wire.Listener(inner), l} }
 
 type listener struct {
 	net.Listener
@@ -77,94 +68,50 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if under, ok := c.(*wire.Conn); ok {
-		return &conn{Conn: under, lane: l.lane, awake: true}, nil
+		return &conn{Conn: under, lane: l.lane, fresh: true, awake: true}, nil
 	}
 	return c, err
 }
 
+// poll is how often Shutdown looks whether answers are under way.
+const poll = 5 * time.Millisecond
+
 // Shutdown waits until the lane answers nobody, or ctx ends. From its begin on net/http has all
-// requests, and connections over which the lane answered last are closed. Call it before the
-// server's Shutdown, which would take them for idle, or for new.
+// requests. Call it before the server's Shutdown, which takes connections of the lane for idle.
 func (l *Lane) Shutdown(ctx context.Context) error {
-	l.mu.Lock()
 	l.closing.Store(true)
-	var idle []*conn
-	for c, answering := range l.conns {
-		if !answering {
-			idle = append(idle, c)
-		}
-	}
-	l.mu.Unlock()
-	for _, c := range idle {
-		_ = c.Close() // nothing is under way there
-	}
-	for l.answering() {
-		select {
-		case <-l.ended:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	for l.under.Load() > 0 {
+		if err := wait.For(ctx, poll); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// answering reports whether anybody is being answered.
-func (l *Lane) answering() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, answering := range l.conns {
-		if answering {
-			return true
-		}
-	}
-	return false
-}
-
-// enter notes that an answer begins. It reports false if none may begin.
-func (l *Lane) enter(c *conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// enter notes that an answer begins. It reports false if none may begin. Call leave in the end.
+func (l *Lane) enter() bool {
+	l.under.Add(1)
 	if l.closing.Load() {
+		l.leave()
 		return false
 	}
-	l.conns[c] = true
 	return true
 }
 
-// leave notes that an answer has ended, and reports whether the connection stays.
-func (l *Lane) leave(c *conn, stays bool) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns[c] = false
-	if !l.closing.Load() {
-		return stays
-	}
-	select {
-	case l.ended <- struct{}{}:
-	default: // Shutdown has not heard of the one before
-	}
-	return false
-}
-
-// forget notes that a connection is net/http's, or closed.
-func (l *Lane) forget(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.conns, c)
-}
+func (l *Lane) leave() { l.under.Add(-1) }
 
 // A stamp is a second as the header Date tells it.
 type stamp struct {
 	second int64
-	text   []byte
+	text   string
 }
 
 // dateOf is the header Date of a time.
-func (l *Lane) dateOf(t time.Time) []byte {
+func (l *Lane) dateOf(t time.Time) string {
 	known := l.date.Load()
 	if known == nil || known.second != t.Unix() {
-		known = &stamp{t.Unix(), t.UTC().AppendFormat(nil, http.TimeFormat)}
+		known = &stamp{t.Unix(), t.UTC().Format(http.TimeFormat)}
 		l.date.Store(known)
 	}
-	return slices.Clip(known.text)
+	return known.text
 }

@@ -54,12 +54,13 @@ func TestPiecesAreNeverTakenForRequests(t *testing.T) {
 	for _, all := range []string{asks + other, hidden, posts, other + asksTo} {
 		for i := 1; i < len(all); i++ {
 			compare(t, with, without, all[:i], all[i:])
+			compare(t, with, without, other, all[:i], all[i:])
 		}
 	}
 	compare(t, with, without, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ", asks, asks)
-	compare(t, with, without, asks, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ", asks, asks)
+	compare(t, with, without, other, asks, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ", asks, asks)
 	compare(t, with, without, posts[:len(posts)-len(asks)], asks, asks)
-	compare(t, with, without, asks, posts[:len(posts)-len(asks)], asks, asks)
+	compare(t, with, without, other, asks, posts[:len(posts)-len(asks)], asks, asks)
 }
 
 // The lane answers what is held, before and after net/http has answered, until something comes
@@ -71,13 +72,17 @@ func TestWhoAnswers(t *testing.T) {
 		segments []string
 		ahead    int64
 	}{
-		"held":                     {[]string{asks, asksTo, asks}, 3},
+		"held":                     {[]string{asks, asksTo, asks, asks}, 3}, // each connection begins with net/http
 		"a ping first":             {[]string{other, asks, other, asks}, 2},
-		"two at once":              {[]string{asks + asks, asks}, 0},
-		"a body":                   {[]string{asks, odd, asks}, 1},
-		"two pieces":               {[]string{asks[:5], asks[5:], asks}, 0},
-		"not held":                 {[]string{strings.Replace(asks, "held", "gone", 1), asks}, 1},
-		"fields that nobody knows": {[]string{strings.Replace(asks, "User-Agent", "X-Forwarded-For", 1), asks}, 1},
+		"two at once":              {[]string{other, asks + asks, asks}, 0},
+		"two at once first":        {[]string{asks + asks, asks}, 0},
+		"a body":                   {[]string{other, asks, odd, asks}, 1},
+		"a body first":             {[]string{odd, asks}, 0},
+		"two pieces":               {[]string{other, asks[:5], asks[5:], asks}, 0},
+		"two pieces first":         {[]string{asks[:5], asks[5:], asks}, 0},
+		"not held":                 {[]string{other, strings.Replace(asks, "held", "gone", 1), asks}, 1},
+		"fields that nobody knows": {[]string{other, strings.Replace(asks, "User-Agent", "X-Forwarded-For", 1), asks}, 1},
+		"a query":                  {[]string{other, strings.Replace(asks, " HTTP", "?ns=x HTTP", 1), asks}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,20 +144,18 @@ func TestShutdownCutsNoAnswer(t *testing.T) {
 		}
 		shapes(w, r)
 	}))
-	idle, _ := s.dial(t)
-	idleIn := bufio.NewReader(idle)
+	idle, idleIn := s.talk(t)
 	ask(t, idle, idleIn, asks)
-	busy, _ := s.dial(t)
-	busyIn := bufio.NewReader(busy)
+	busy, busyIn := s.talk(t)
+	late, lateIn := s.talk(t)
 	if _, err := io.WriteString(busy, strings.Replace(asks, "told-4096", "told-7", 1)); err != nil {
 		t.Fatal(err)
 	}
 	<-began
-	late, _ := s.dial(t)
 	down := make(chan error, 1)
 	go func() { down <- errors.Join(s.lane.Shutdown(t.Context()), s.srv.Shutdown(t.Context())) }()
-	ended(t, idleIn)
-	ask(t, late, bufio.NewReader(late), asks)
+	testkit.Await(t, "the shutdown has begun", s.lane.closing.Load)
+	ask(t, late, lateIn, asks) // net/http answers
 	if n := s.ahead.Load(); n != 2 {
 		t.Errorf("%d answers of the lane, want none after Shutdown began", n)
 	}
@@ -170,6 +173,8 @@ func TestShutdownCutsNoAnswer(t *testing.T) {
 		t.Errorf("%d bytes, %v, close %v", len(body), err, resp.Close)
 	}
 	ended(t, busyIn)
+	ended(t, idleIn)
+	ended(t, lateIn)
 	if err := <-down; err != nil {
 		t.Error(err)
 	}
@@ -180,10 +185,12 @@ func TestShutdownEnds(t *testing.T) {
 	t.Parallel()
 	began, goOn := make(chan struct{}), make(chan struct{})
 	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
-		close(began)
-		<-goOn
+		if r.URL.Path != "/v2/" {
+			close(began)
+			<-goOn
+		}
 	}))
-	c, _ := s.dial(t)
+	c, _ := s.talk(t)
 	if _, err := io.WriteString(c, asks); err != nil {
 		t.Fatal(err)
 	}
@@ -210,22 +217,21 @@ func TestDeadlinesOfWriting(t *testing.T) {
 			cut <- err
 		case "/v2/held/quick":
 			shapes(wire.Pace(w, r, soon), r)
-		default:
+		case "/v2/late":
 			time.Sleep(2 * soon) // the time is over that the answer before had
 			_, _ = w.Write([]byte("whole"))
 		}
 	})
-	c, _ := s.dial(t)
+	c, _ := s.talk(t)
 	if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "dead", 1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-cut; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the writer got %v", err)
 	}
-	c, _ = s.dial(t)
-	in := bufio.NewReader(c)
+	c, in := s.talk(t)
 	ask(t, c, in, strings.Replace(asks, "told-4096", "quick", 1))
-	if _, body := ask(t, c, in, other); string(body) != "whole" {
+	if _, body := ask(t, c, in, strings.Replace(other, "/v2/", "/v2/late", 1)); string(body) != "whole" {
 		t.Errorf("%q", body)
 	}
 }
@@ -245,8 +251,7 @@ func TestDeadlinesOfReading(t *testing.T) {
 				}
 				shapes(w, r)
 			}))
-			c, _ := s.dial(t)
-			in := bufio.NewReader(c)
+			c, in := s.talk(t)
 			ask(t, c, in, asks)
 			_, _ = io.WriteString(c, sent) // the connection may have ended
 			if _, err := io.Copy(io.Discard, in); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -280,76 +285,34 @@ func TestIdleTimeIsRenewed(t *testing.T) {
 func TestTheLedgerSeesWhoAsked(t *testing.T) {
 	t.Parallel()
 	s := start(t, true, paced(shapes), func(s *site) { s.ledger = wire.NewLedger(2, 0) })
-	first, _ := s.dial(t)
-	firstIn := bufio.NewReader(first)
+	first, firstIn := s.talk(t)
 	ask(t, first, firstIn, asks)
-	second, _ := s.dial(t)
-	secondIn := bufio.NewReader(second)
+	second, secondIn := s.talk(t)
 	ask(t, second, secondIn, asks)
 	ask(t, first, firstIn, asksTo)
-	third, _ := s.dial(t)
-	ask(t, third, bufio.NewReader(third), asks)
+	s.talk(t)
 	ended(t, secondIn)
 	ask(t, first, firstIn, asks)
-	s.ledger.CloseSilent() // nobody is silent
-	ask(t, first, firstIn, asks)
 }
 
-// A handler that waits hears that its client has left, and only that.
-func TestTheClientLeaves(t *testing.T) {
+// The context of a request ends with its answer.
+func TestTheContextEnds(t *testing.T) {
 	t.Parallel()
-	began, left := make(chan struct{}), make(chan error, 1)
-	var last context.Context
+	contexts := make(chan context.Context, 1)
 	s := start(t, true, paced(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/v2/held/wait":
-			last = r.Context()
-			close(began)
-			<-r.Context().Done()
-			left <- r.Context().Err()
-		case "/v2/held/look":
-			last = r.Context()
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			select {
-			case <-ctx.Done():
-				w.WriteHeader(http.StatusTeapot)
-			case <-time.After(20 * time.Millisecond): // what was sent meanwhile has come
-			}
-		default:
-			shapes(w, r)
+		if r.Context().Err() != nil {
+			t.Error("it has ended before")
 		}
+		contexts <- r.Context()
+		shapes(w, r)
 	}))
-	c, _ := s.dial(t)
-	in := bufio.NewReader(c)
-	for range 3 { // what comes meanwhile is the next request
-		if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "look", 1)); err != nil {
-			t.Fatal(err)
-		}
-		resp, _ := ask(t, c, in, asks)
-		if resp.StatusCode != http.StatusOK || last.Err() == nil {
-			t.Fatalf("status %d, then %v", resp.StatusCode, last.Err())
-		}
-		if resp, err := http.ReadResponse(in, nil); err != nil {
-			t.Fatal(err)
-		} else if n, err := io.Copy(io.Discard, resp.Body); n != 4096 || err != nil {
-			t.Fatal(n, err)
-		}
-	}
-	<-last.Done() // the requests are over
-	if _, err := io.WriteString(c, strings.Replace(asks, "told-4096", "wait", 1)); err != nil {
-		t.Fatal(err)
-	}
-	<-began
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	c, in := s.talk(t)
+	<-contexts
+	ask(t, c, in, asks)
+	<-(<-contexts).Done()
 }
 
-// Files leave by sendfile, and arrive whole.
+// Files that are written piece by piece arrive whole.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir() + "/file"
@@ -369,8 +332,7 @@ func TestFiles(t *testing.T) {
 			t.Error(n, err)
 		}
 	}))
-	c, _ := s.dial(t)
-	in := bufio.NewReader(c)
+	c, in := s.talk(t)
 	for range 2 {
 		for _, name := range []string{"told", "untold"} {
 			if _, body := ask(t, c, in, strings.Replace(asks, "told-4096", name, 1)); string(body) != content {
@@ -392,9 +354,8 @@ func TestManyClients(t *testing.T) {
 	s := start(t, true, paced(shapes))
 	var all sync.WaitGroup
 	for i := range 16 {
-		c, _ := s.dial(t)
+		c, in := s.talk(t)
 		all.Go(func() {
-			in := bufio.NewReader(c)
 			for j := range testkit.Times(40, 400) {
 				n := 1 + (i*7919+j*104729)%20000
 				request := strings.Replace(asks, "told-4096", "told-"+strconv.Itoa(n), 1)

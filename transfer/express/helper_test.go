@@ -1,6 +1,7 @@
 package express
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func start(tb testing.TB, lane bool, h http.HandlerFunc, with ...func(*site)) *s
 	s.srv = &http.Server{ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: testkit.Patience, IdleTimeout: testkit.Patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.asked.Add(1)
 		s.ledger.Begin(r)
-		if _, ok := r.Context().(*presence); ok {
+		if _, ok := w.(*answer); ok {
 			s.ahead.Add(1)
 		}
 		h(w, r)
@@ -115,6 +116,15 @@ func (s *site) dial(tb testing.TB) (ours, theirs *net.TCPConn) {
 		tb.Fatal(err)
 	}
 	return c.(*net.TCPConn), <-s.conns
+}
+
+// talk opens a connection over which net/http has answered once, so that the lane is next.
+func (s *site) talk(t *testing.T) (*net.TCPConn, *bufio.Reader) {
+	t.Helper()
+	c, _ := s.dial(t)
+	in := bufio.NewReader(c)
+	ask(t, c, in, other)
+	return c, in
 }
 
 // unread is how many bytes the server has not read yet. It reports false once the connection

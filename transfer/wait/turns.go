@@ -29,7 +29,7 @@ type Turns[C comparable] struct {
 	active  int        // jobs that run
 	waiting int        // jobs that wait
 	lines   map[C]*line[C]
-	spare   *line[C] // one that nobody uses: a client alone gets one anew for each job
+	spare   *line[C]  // one that nobody uses: a client alone gets one anew for each job
 	fresh   list.List // of *line: jobs wait and none runs
 	others  list.List // of *line: jobs wait and some run
 }

@@ -38,6 +38,9 @@ const maxHeld = 2 << 10
 
 var heldBuffers = sync.Pool{New: func() any { return new([maxHeld]byte) }}
 
+// below is the Conn that a connection of another room is made of.
+func (c *Conn) below() *Conn { return c }
+
 // Write implements io.Writer.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.held != nil && c.n+len(p) <= maxHeld {
@@ -66,25 +69,14 @@ func (c *Conn) release(p []byte) (int, error) {
 	if c.held == nil {
 		return c.TCPConn.Write(p)
 	}
-	n, err := c.WriteTwo(c.held[:c.n], p)
-	n = max(n-int64(c.n), 0)
-	heldBuffers.Put(c.held)
-	c.held, c.n = nil, 0
-	return int(n), err
-}
-
-// WriteTwo writes a and then b, in one call of the system if it can, and returns how much of both
-// it wrote. Nothing is held back.
-func (c *Conn) WriteTwo(a, b []byte) (int64, error) {
-	c.parts = [2][]byte{a, b}
+	c.parts = [2][]byte{c.held[:c.n], p}
 	c.buffers = c.parts[:]
 	n, err := c.buffers.WriteTo(c.TCPConn)
-	c.parts = [2][]byte{}
-	return n, err
+	n = max(n-int64(c.n), 0)
+	heldBuffers.Put(c.held)
+	c.parts, c.held, c.n = [2][]byte{}, nil, 0
+	return int(n), err
 }
-
-// below is the Conn that another kind of connection is made of.
-func (c *Conn) below() *Conn { return c }
 
 // writeWhole writes p, a body or the first piece of one, by net/http's writer over c. The header goes with
 // it, if it has not gone.

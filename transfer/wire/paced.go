@@ -28,7 +28,7 @@ type Paced struct {
 	each    time.Duration
 	header  time.Time // when it was written, until the body follows
 	head    bool
-	conn    *Conn // that joins a header and its body; nil: another kind, or HTTP/2, or TLS, or the ResponseWriter does
+	conn    *Conn // below ResponseWriter; nil: another kind, or HTTP/2, or TLS
 	status  int
 	sent    atomic.Int64
 	began   time.Time
@@ -39,16 +39,11 @@ type Paced struct {
 // the time each for a piece.
 func Pace(w http.ResponseWriter, r *http.Request, each time.Duration) *Paced {
 	p := &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead}
-	if _, joins := w.(Joiner); !joins {
-		if c, ok := connOf(r).(interface{ below() *Conn }); ok {
-			p.conn = c.below()
-		}
+	if c, ok := connOf(r).(interface{ below() *Conn }); ok {
+		p.conn = c.below()
 	}
 	return p
 }
-
-// A Joiner is a http.ResponseWriter that writes a header and what follows it together.
-type Joiner interface{ Joins() }
 
 // Unwrap is for http.ResponseController.
 func (w *Paced) Unwrap() http.ResponseWriter { return w.ResponseWriter }
