@@ -61,8 +61,8 @@ func (c *conn) look(b []byte) (h head, simple bool) {
 	if ok && c.last != nil && string(h.fields) == c.fields { // clients repeat them, and the handler changes none
 		return h, true
 	}
-	r, clear, simple := read(b)
-	c.retired = !clear
+	r, alone, simple := read(b)
+	c.retired = !alone
 	if !ok || !simple {
 		return h, false
 	}

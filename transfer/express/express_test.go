@@ -121,7 +121,7 @@ func TestWhatComesMeanwhile(t *testing.T) {
 	if _, err := io.WriteString(c, "G"); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Await(t, "net/http has read it", func() bool { n, _ := unread(theirs); return n == 0 })
+	testkit.Await(t, "net/http has read it", func() bool { return taken(theirs) })
 	close(goOn)
 	if _, err := http.ReadResponse(in, nil); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,8 @@ func TestDeadlinesOfWriting(t *testing.T) {
 		case "/v2/held/quick":
 			shapes(wire.Pace(w, r, soon), r)
 		case "/v2/late":
-			time.Sleep(2 * soon) // the time is over that the answer before had
+			over := time.Now().Add(2 * soon)
+			testkit.Await(t, "the time of the answer before is over", func() bool { return time.Now().After(over) })
 			_, _ = w.Write([]byte("whole"))
 		}
 	})

@@ -117,14 +117,14 @@ func FuzzAgainstNetHTTP(f *testing.F) {
 	})
 }
 
-// FuzzHead: what is clear has one end, and a simple request says what it seems to.
+// FuzzHead: what is alone has one end, and a simple request says what it seems to.
 func FuzzHead(f *testing.F) {
 	for _, c := range conversations {
 		f.Add(c)
 	}
 	f.Fuzz(func(t *testing.T, all string) {
-		r, clear, simple := read([]byte(all))
-		if !clear {
+		r, alone, simple := read([]byte(all))
+		if !alone {
 			return
 		}
 		if !strings.HasSuffix(all, "\n\r\n") && !strings.HasSuffix(all, "\n\n") || strings.Count(all, "\n\r\n")+strings.Count(all, "\n\n") != 1 {

@@ -33,21 +33,21 @@ func parse(b []byte) (h head, ok bool) {
 	return h, true
 }
 
-// read reads a request by net/http's own parser. clear says that it has no body, and nothing
+// read reads a request by net/http's own parser. alone says that it has no body, and nothing
 // follows it; simple, that its fields are few and change neither what is asked for nor how the
 // answer ends.
-func read(b []byte) (r *http.Request, clear, simple bool) {
+func read(b []byte) (r *http.Request, alone, simple bool) {
 	in := bufio.NewReaderSize(bytes.NewReader(b), len(b)+1)
 	r, err := http.ReadRequest(in)
 	if err != nil || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Proto != "HTTP/1.1" || r.ContentLength != 0 {
 		return nil, false, false
 	}
 	_, err = in.ReadByte()
-	clear, simple = err != nil, r.Host != "" && plain([]byte(r.Host))
+	alone, simple = err != nil, r.Host != "" && plain([]byte(r.Host))
 	for name, values := range r.Header {
 		switch name {
 		case "Content-Length", "Transfer-Encoding", "Expect", "Upgrade":
-			clear = false
+			alone = false
 		case "Accept", "Accept-Encoding", "Accept-Language", "User-Agent", "Docker-Distribution-Api-Version":
 			simple = simple && !slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, unicode.IsControl) })
 		case "Connection":
@@ -56,7 +56,7 @@ func read(b []byte) (r *http.Request, clear, simple bool) {
 			simple = false
 		}
 	}
-	return r, clear, simple && clear
+	return r, alone, simple && alone
 }
 
 // means are the bytes that mean themselves only, in a path and in a host.

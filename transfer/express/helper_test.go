@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,18 +128,18 @@ func (s *site) talk(t *testing.T) (*net.TCPConn, *bufio.Reader) {
 	return c, in
 }
 
-// unread is how many bytes the server has not read yet. It reports false once the connection
-// has ended.
-func unread(c *net.TCPConn) (n int, open bool) {
+// taken reports whether the server has read all that came, or ended the connection.
+func taken(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, false
+		return true
 	}
 	var buf [1]byte
+	n := 0
 	err = raw.Control(func(fd uintptr) {
 		n, _, _ = syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	})
-	return max(n, 0), err == nil
+	return n <= 0 || err != nil
 }
 
 // converse sends segments one after the other, each once the server has read the one before, and
@@ -151,9 +152,9 @@ func (s *site) converse(tb testing.TB, segments ...string) (answers string, err 
 		if _, err := io.WriteString(ours, one); err != nil {
 			break // the server has ended the connection
 		}
-		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Microsecond) {
-			if n, open := unread(theirs); n == 0 || !open {
-				break
+		for end := time.Now().Add(testkit.Patience); !taken(theirs); runtime.Gosched() { // Await looks too rarely for so many
+			if time.Now().After(end) {
+				tb.Fatalf("the server has not read %q", one)
 			}
 		}
 	}
