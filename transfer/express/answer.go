@@ -1,6 +1,7 @@
 package express
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -26,7 +27,8 @@ const (
 var buffers = sync.Pool{New: func() any { return new([inOne]byte) }}
 
 // An answer is an http.ResponseWriter that answers as net/http's does. Informational answers,
-// trailers, and a Transfer-Encoding of the handler's own are not for it.
+// trailers, and a Transfer-Encoding of the handler's own are not for it. All other fields of an answer
+// that has no body are the handler's.
 type answer struct {
 	conn   *conn
 	header http.Header
@@ -48,12 +50,8 @@ type answer struct {
 
 // begin makes it the answer to another request, which came at a time. Call release in the end.
 func (a *answer) begin(c *conn, method string, now time.Time) {
-	header, order := a.header, a.order
-	if header == nil {
-		header = http.Header{}
-	}
-	clear(header)
-	*a = answer{conn: c, header: header, order: order, head: method == http.MethodHead, now: now, length: -1, buffer: buffers.Get().(*[inOne]byte)}
+	clear(a.header)
+	*a = answer{conn: c, header: a.header, order: a.order, head: method == http.MethodHead, now: now, length: -1, buffer: buffers.Get().(*[inOne]byte)}
 	a.out = a.buffer[:0]
 }
 
@@ -86,9 +84,6 @@ func (a *answer) WriteHeader(status int) {
 	} else {
 		delete(a.header, "Content-Length")
 	}
-	if status == http.StatusNotModified {
-		delete(a.header, "Content-Type")
-	}
 	a.close = strings.EqualFold(a.header.Get("Connection"), "close")
 	a.out = append(strconv.AppendInt(append(a.out, "HTTP/1.1 "...), int64(status), 10), ' ')
 	a.out = append(append(a.out, http.StatusText(status)...), "\r\n"...)
@@ -106,14 +101,9 @@ func (a *answer) sort() {
 	for i := 0; same && i < len(a.order); i++ {
 		_, same = a.header[a.order[i]]
 	}
-	if same {
-		return
+	if !same {
+		a.order = slices.Sorted(maps.Keys(a.header))
 	}
-	a.order = a.order[:0]
-	for name := range a.header {
-		a.order = append(a.order, name)
-	}
-	slices.Sort(a.order)
 }
 
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")

@@ -1,10 +1,12 @@
 package express
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"oci-proxy/transfer/wire"
@@ -34,6 +36,9 @@ type conn struct {
 
 // Read implements net.Conn. It returns once net/http is needed.
 func (c *conn) Read(p []byte) (int, error) {
+	if !c.awake && !c.retired && len(p) == 1 {
+		return 0, c.watch()
+	}
 	for {
 		n, err := c.Conn.Read(p)
 		if n == 0 {
@@ -50,10 +55,28 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// watch is how net/http reads while it answers: a byte ahead, to learn that the client leaves. A
+// fast client's next request must not lose that byte to net/http, so what comes stays where it is.
+func (c *conn) watch() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var left error
+	err = raw.Read(func(fd uintptr) bool { // ends with the deadline by which net/http ends its wait
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if left = err; n == 0 {
+			left = io.EOF
+		}
+		return n <= 0 && err != syscall.EAGAIN
+	})
+	return cmp.Or(err, left)
+}
+
 // look reads bytes as a simple request, and reports whether they are one. If they are not surely
 // one request, and nothing else, the connection is net/http's from now on.
 func (c *conn) look(b []byte) (h head, simple bool) {
-	if !c.awake { // net/http has a byte of a request already, or the rest of a body
+	if c.retired || !c.awake {
 		c.retired = true
 		return h, false
 	}
@@ -73,7 +96,7 @@ func (c *conn) look(b []byte) (h head, simple bool) {
 
 // respond has the server's handler answer a request, and reports whether the connection goes on.
 func (c *conn) respond(h head) bool {
-	defer c.lane.leave() // after a panic, too: it ends the connection, as net/http has it
+	defer c.lane.under.Add(-1) // after a panic, too: it ends the connection, as net/http has it
 	now := time.Now()
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()

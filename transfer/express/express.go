@@ -68,7 +68,7 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if under, ok := c.(*wire.Conn); ok {
-		return &conn{Conn: under, lane: l.lane, fresh: true, awake: true}, nil
+		return &conn{Conn: under, lane: l.lane, fresh: true, awake: true, answer: answer{header: http.Header{}}}, nil
 	}
 	return c, err
 }
@@ -88,17 +88,15 @@ func (l *Lane) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// enter notes that an answer begins. It reports false if none may begin. Call leave in the end.
+// enter counts an answer as under way. It reports false if none may begin.
 func (l *Lane) enter() bool {
 	l.under.Add(1)
 	if l.closing.Load() {
-		l.leave()
+		l.under.Add(-1)
 		return false
 	}
 	return true
 }
-
-func (l *Lane) leave() { l.under.Add(-1) }
 
 // A stamp is a second as the header Date tells it.
 type stamp struct {

@@ -60,19 +60,7 @@ func read(b []byte) (r *http.Request, alone, simple bool) {
 }
 
 // means are the bytes that mean themselves only, in a path and in a host.
-var means = func() (s [256]bool) {
-	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.:_-" {
-		s[c] = true
-	}
-	return s
-}()
+const means = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.:_-"
 
 // plain reports whether all bytes mean themselves only.
-func plain(b []byte) bool {
-	for _, c := range b {
-		if !means[c] {
-			return false
-		}
-	}
-	return true
-}
+func plain(b []byte) bool { return len(bytes.TrimLeft(b, means)) == 0 }
