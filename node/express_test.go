@@ -4,20 +4,44 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"oci-proxy/node/gate"
 	"oci-proxy/transfer/upstreamtest"
 )
 
-// hastyAndPlain are a proxy whose clients' port has the lane of transfer/express, and one without.
-func hastyAndPlain(t *testing.T, up *upstreamtest.Registry, s settings) (hasty, plain *proxy) {
+// hasty is a proxy whose clients' port has the lane of transfer/express. ahead counts its answers.
+func hasty(t *testing.T, up *upstreamtest.Registry, s settings) (p *proxy, ahead *atomic.Int64) {
 	t.Helper()
-	return served(t, up, s, gate.SystemLimits()), newProxy(t, up, s)
+	p, ahead = newProxy(t, up, s), new(atomic.Int64)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, over := p.node.server(), make(chan struct{})
+	h := srv.Handler
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fmt.Sprintf("%T", w) == "*express.answer" {
+			ahead.Add(1)
+		}
+		h.ServeHTTP(w, r)
+	})
+	go func() {
+		defer close(over)
+		_ = serve(srv, l)
+	}()
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		_ = srv.Close()
+		<-over
+	})
+	p.url = "http://" + l.Addr().String()
+	return p, ahead
 }
 
 // accounts are what is told of requests, without what differs each time.
@@ -61,9 +85,9 @@ func TestTheLaneTellsWhatNetHTTPTells(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hasty, plain := hastyAndPlain(t, up, s)
-			hasty.t, plain.t = t, t
-			for _, p := range []*proxy{hasty, plain} {
+			lane, ahead := hasty(t, up, s)
+			plain := newProxy(t, up, s)
+			for _, p := range []*proxy{lane, plain} {
 				p.get("/v2/"+repo+"/manifests/v1", basic("u", "p")...)
 				for _, d := range img.Layers {
 					p.get(blobPath(d), basic("u", "p")...)
@@ -76,7 +100,7 @@ func TestTheLaneTellsWhatNetHTTPTells(t *testing.T) {
 			for _, path := range slices.Concat(paths, []string{"/v2/", "/v2/" + repo + "/manifests/v1", "/v2/none/x/blobs/" + img.Layers[0].String(), "/v2/a//b/blobs/" + img.Layers[0].String()}) {
 				for _, header := range [][]string{nil, {"User-Agent", "docker/27"}, {"Accept", "application/vnd.oci.image.index.v1+json"}, {"If-None-Match", `"` + img.Manifest.String() + `"`}, {"Range", "bytes=1-5"}} {
 					for _, method := range []string{"GET", "HEAD"} {
-						got, want := hasty.do(method, path, header...), plain.do(method, path, header...)
+						got, want := lane.do(method, path, header...), plain.do(method, path, header...)
 						for _, h := range []http.Header{got.Header, want.Header} {
 							h.Del("Date")
 							if h.Get("X-Request-Id") == "" {
@@ -91,7 +115,10 @@ func TestTheLaneTellsWhatNetHTTPTells(t *testing.T) {
 					}
 				}
 			}
-			gotLog, gotStats, gotMetrics := accounts(hasty)
+			if n := ahead.Load(); n < 20 {
+				t.Errorf("the lane answered %d requests", n)
+			}
+			gotLog, gotStats, gotMetrics := accounts(lane)
 			wantLog, wantStats, wantMetrics := accounts(plain)
 			if !slices.Equal(gotLog, wantLog) {
 				t.Errorf("the log\n%s\nand\n%s", strings.Join(gotLog, "\n"), strings.Join(wantLog, "\n"))

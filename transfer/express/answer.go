@@ -48,17 +48,11 @@ type answer struct {
 	failed  error
 }
 
-// begin makes it the answer to another request, which came at a time. Call release in the end.
+// begin makes it the answer to another request, which came at a time.
 func (a *answer) begin(c *conn, method string, now time.Time) {
 	clear(a.header)
 	*a = answer{conn: c, header: a.header, order: a.order, head: method == http.MethodHead, now: now, length: -1, buffer: buffers.Get().(*[inOne]byte)}
 	a.out = a.buffer[:0]
-}
-
-// release gives up what only an answer under way needs.
-func (a *answer) release() {
-	buffers.Put(a.buffer)
-	a.buffer, a.out, a.body = nil, nil, nil
 }
 
 // Header implements http.ResponseWriter.
@@ -219,5 +213,8 @@ func (a *answer) finish() bool {
 		a.out = append(a.out, "0\r\n\r\n"...)
 	}
 	whole := a.head || a.length < 0 || a.length == a.written
-	return a.flush(nil) == nil && whole && !a.close
+	keep := a.flush(nil) == nil && whole && !a.close
+	buffers.Put(a.buffer)
+	a.buffer, a.out, a.body, a.failed = nil, nil, nil, net.ErrClosed // a handler that goes on has no connection
+	return keep
 }

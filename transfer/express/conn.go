@@ -1,12 +1,10 @@
 package express
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"net/http"
 	"net/url"
-	"syscall"
 	"time"
 
 	"oci-proxy/transfer/wire"
@@ -37,7 +35,9 @@ type conn struct {
 // Read implements net.Conn. It returns once net/http is needed.
 func (c *conn) Read(p []byte) (int, error) {
 	if !c.awake && !c.retired && len(p) == 1 {
-		return 0, c.watch()
+		// net/http answers, and reads a byte ahead to learn that the client leaves. To a fast client's
+		// next request that byte must not be lost.
+		return 0, c.AwaitEnd()
 	}
 	for {
 		n, err := c.Conn.Read(p)
@@ -53,24 +53,6 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
-}
-
-// watch is how net/http reads while it answers: a byte ahead, to learn that the client leaves. A
-// fast client's next request must not lose that byte to net/http, so what comes stays where it is.
-func (c *conn) watch() error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var left error
-	err = raw.Read(func(fd uintptr) bool { // ends with the deadline by which net/http ends its wait
-		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if left = err; n == 0 {
-			left = io.EOF
-		}
-		return n <= 0 && err != syscall.EAGAIN
-	})
-	return cmp.Or(err, left)
 }
 
 // look reads bytes as a simple request, and reports whether they are one. If they are not surely
@@ -103,7 +85,6 @@ func (c *conn) respond(h head) bool {
 	r := c.last.WithContext(ctx)
 	r.Method, r.RequestURI, r.URL = h.method, h.path, &url.URL{Path: h.path}
 	c.answer.begin(c, h.method, now)
-	defer c.answer.release()
 	c.lane.srv.Handler.ServeHTTP(&c.answer, r)
 	if !c.answer.finish() || c.lane.closing.Load() {
 		return false

@@ -90,8 +90,7 @@ func (l *Lane) Shutdown(ctx context.Context) error {
 
 // enter counts an answer as under way. It reports false if none may begin.
 func (l *Lane) enter() bool {
-	l.under.Add(1)
-	if l.closing.Load() {
+	if l.under.Add(1); l.closing.Load() {
 		l.under.Add(-1)
 		return false
 	}
