@@ -1,29 +1,19 @@
 package node
 
-import (
-	"strings"
+import "oci-proxy/transfer/oci"
 
-	"github.com/opencontainers/go-digest"
-
-	"oci-proxy/transfer/oci"
-)
-
-// atHand is up to how many bytes content is in memory, or soon read. For more net/http has the kernel
+// handy is up to how many bytes content is in memory, or soon read. For more net/http has the kernel
 // copy the file.
-const atHand = 64 << 10
+const handy = 64 << 10
 
-// holds reports whether a shard holds the blob or the manifest that the path of a request names by
-// its digest, as far as memory knows, and it is small. Who may have it is not asked.
-func (r *registries) holds(path string) bool {
-	end := strings.LastIndexByte(path, '/')
-	above, d := path[:max(end, 0)], path[end+1:]
-	if !strings.HasSuffix(above, "/blobs") && !strings.HasSuffix(above, "/manifests") || !oci.Verifiable(d) {
+// atHand reports whether what a path names by its digest can be answered at once: it is small, the
+// shard holds it, and nobody is asked or waited for. Those who wait are net/http's, which hears that
+// a client leaves.
+func (n *Node) atHand(path string) bool {
+	req, err := oci.ParsePath(path, "", n.registries.names())
+	if err != nil || req.Digest == "" || req.Resource != oci.BlobResource && req.Resource != oci.ManifestResource {
 		return false
 	}
-	for _, shard := range r.shards {
-		if h, held, _ := shard.Known(digest.Digest(d)); held {
-			return h.Size <= atHand
-		}
-	}
-	return false
+	size, ok := n.fetcher.AtHand(req.Ref, req.Resource)
+	return ok && size <= handy && !n.gate.Crowded()
 }

@@ -24,16 +24,18 @@ const (
 	slack = 64
 )
 
+// fields is about how many an answer's header has.
+const fields = 14
+
 var buffers = sync.Pool{New: func() any { return new([inOne]byte) }}
 
 // An answer is an http.ResponseWriter that answers as net/http's does. Informational answers,
-// trailers, and a Transfer-Encoding of the handler's own are not for it. All other fields of an answer
+// trailers, a Transfer-Encoding of the handler's own and a length that is none are not for it. All other fields of an answer
 // that has no body are the handler's.
 type answer struct {
 	conn   *conn
 	header http.Header
-	order  []string // the names in the header of the last answer, sorted
-	head   bool     // to a HEAD
+	head   bool // to a HEAD
 	now    time.Time
 
 	status  int
@@ -48,11 +50,11 @@ type answer struct {
 	failed  error
 }
 
-// begin makes it the answer to another request, which came at a time.
-func (a *answer) begin(c *conn, method string, now time.Time) {
-	clear(a.header)
-	*a = answer{conn: c, header: a.header, order: a.order, head: method == http.MethodHead, now: now, length: -1, buffer: buffers.Get().(*[inOne]byte)}
+// newAnswer returns the answer to a request that came at a time.
+func newAnswer(c *conn, method string, now time.Time) *answer {
+	a := &answer{conn: c, header: make(http.Header, fields), head: method == http.MethodHead, now: now, length: -1, buffer: buffers.Get().(*[inOne]byte)}
 	a.out = a.buffer[:0]
+	return a
 }
 
 // Header implements http.ResponseWriter.
@@ -80,24 +82,28 @@ func (a *answer) WriteHeader(status int) {
 	}
 	a.close = strings.EqualFold(a.header.Get("Connection"), "close")
 	a.out = append(strconv.AppendInt(append(a.out, "HTTP/1.1 "...), int64(status), 10), ' ')
-	a.out = append(append(a.out, http.StatusText(status)...), "\r\n"...)
-	a.sort()
-	for _, name := range a.order {
+	text := http.StatusText(status)
+	if text == "" {
+		text = "status code " + strconv.Itoa(status)
+	}
+	a.out = append(append(a.out, text...), "\r\n"...)
+	for _, name := range a.names() {
 		for _, v := range a.header[name] {
 			a.field(name, v)
 		}
 	}
 }
 
-// sort puts the names of the header in order, unless they are those of the last answer.
-func (a *answer) sort() {
-	same := len(a.order) == len(a.header)
-	for i := 0; same && i < len(a.order); i++ {
-		_, same = a.header[a.order[i]]
+// names are those in the header in order: mostly those of the answer before.
+func (a *answer) names() []string {
+	same := len(a.conn.names) == len(a.header)
+	for i := 0; same && i < len(a.header); i++ {
+		_, same = a.header[a.conn.names[i]]
 	}
 	if !same {
-		a.order = slices.Sorted(maps.Keys(a.header))
+		a.conn.names = slices.Sorted(maps.Keys(a.header))
 	}
+	return a.conn.names
 }
 
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
@@ -159,21 +165,23 @@ func (a *answer) Write(p []byte) (int, error) {
 		a.body = append(a.body, p...)
 		return len(p), nil
 	}
-	first := p
-	if len(a.body) > 0 {
+	first, before := p, len(a.body)
+	if before > 0 {
 		first, a.body = append(a.body, p...), nil
 	}
 	if !a.sealed {
 		a.seal(first, false)
 	}
-	return len(p), a.send(first)
+	n, err := a.send(first)
+	return max(n-before, 0), err
 }
 
-// send sends a part of the body: at once if it is the last one, or large.
-func (a *answer) send(p []byte) error {
+// send sends a part of the body: at once if it is the last one, or large. It returns how much of it
+// is on its way.
+func (a *answer) send(p []byte) (int, error) {
 	switch {
 	case a.head:
-		return nil
+		return len(p), nil
 	case a.chunked:
 		a.out = append(strconv.AppendInt(a.out, int64(len(p)), 16), "\r\n"...)
 		a.out = append(append(a.out, p...), "\r\n"...)
@@ -181,23 +189,28 @@ func (a *answer) send(p []byte) error {
 		return a.flush(p)
 	default:
 		if a.out = append(a.out, p...); a.written < a.length {
-			return nil
+			return len(p), nil
 		}
 	}
-	return a.flush(nil)
+	before := len(a.out) - len(p)
+	n, err := a.flush(nil)
+	return min(max(n-before, 0), len(p)), err
 }
 
-// flush sends what was not sent yet, and p.
-func (a *answer) flush(p []byte) error {
+// flush sends what was not sent yet, and p, and returns how much of p, or if there is none of the
+// other, it sent.
+func (a *answer) flush(p []byte) (n int, err error) {
 	switch {
 	case a.failed != nil || len(a.out)+len(p) == 0:
 	case len(p) == 0:
-		_, a.failed = a.conn.Write(a.out)
+		n, a.failed = a.conn.Write(a.out)
 	default:
-		_, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
+		var all int64
+		all, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
+		n = max(int(all)-len(a.out), 0)
 	}
 	a.out = a.buffer[:0]
-	return a.failed
+	return n, a.failed
 }
 
 // finish ends the answer, and reports whether another may follow over the connection.
@@ -207,14 +220,14 @@ func (a *answer) finish() bool {
 	}
 	if !a.sealed {
 		a.seal(a.body, true)
-		_ = a.send(a.body) // flush returns it
+		_, _ = a.send(a.body) // flush returns the error
 	}
 	if a.chunked {
 		a.out = append(a.out, "0\r\n\r\n"...)
 	}
 	whole := a.head || a.length < 0 || a.length == a.written
-	keep := a.flush(nil) == nil && whole && !a.close
+	_, err := a.flush(nil)
 	buffers.Put(a.buffer)
-	a.buffer, a.out, a.body, a.failed = nil, nil, nil, net.ErrClosed // a handler that goes on has no connection
-	return keep
+	a.buffer, a.out, a.failed = nil, nil, net.ErrClosed // a handler that goes on has no connection
+	return err == nil && whole && !a.close
 }

@@ -29,7 +29,7 @@ type conn struct {
 
 	last   *http.Request // that was simple, nil for none
 	fields string        // its lines after the first
-	answer answer
+	names  []string      // in the header of the last answer
 }
 
 // Read implements net.Conn. It returns once net/http is needed.
@@ -84,12 +84,12 @@ func (c *conn) respond(h head) bool {
 	defer cancel()
 	r := c.last.WithContext(ctx)
 	r.Method, r.RequestURI, r.URL = h.method, h.path, &url.URL{Path: h.path}
-	c.answer.begin(c, h.method, now)
-	c.lane.srv.Handler.ServeHTTP(&c.answer, r)
-	if !c.answer.finish() || c.lane.closing.Load() {
+	a := newAnswer(c, h.method, now)
+	c.lane.srv.Handler.ServeHTTP(a, r)
+	if !a.finish() || c.lane.closing.Load() {
 		return false
 	}
-	c.rest(now)
+	c.rest(time.Now())
 	return true
 }
 

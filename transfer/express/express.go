@@ -14,6 +14,7 @@ package express
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type Lane struct {
 	date    atomic.Pointer[stamp]
 	under   atomic.Int64 // answers under way
 	closing atomic.Bool  // no more begin
+	port    net.Listener // of Listener
 }
 
 // New puts a lane before a server, which has a Handler, ConnState, ConnContext and IdleTimeout, and
@@ -56,8 +58,11 @@ func New(srv *http.Server, held func(path string) bool) *Lane {
 	return l
 }
 
-// Listener returns inner, whose TCP connections have the lane in front of the server.
-func (l *Lane) Listener(inner net.Listener) net.Listener { return listener{wire.Listener(inner), l} }
+// Listener returns inner, whose TCP connections have the lane in front of the server. Call it once.
+func (l *Lane) Listener(inner net.Listener) net.Listener {
+	l.port = wire.Listener(inner)
+	return listener{l.port, l}
+}
 
 type listener struct {
 	net.Listener
@@ -68,18 +73,29 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if under, ok := c.(*wire.Conn); ok {
-		return &conn{Conn: under, lane: l.lane, fresh: true, awake: true, answer: answer{header: http.Header{}}}, nil
+		return &conn{Conn: under, lane: l.lane, fresh: true, awake: true}, nil
 	}
 	return c, err
+}
+
+// Close implements net.Listener.
+func (l listener) Close() error {
+	err := l.Listener.Close()
+	if l.lane.closing.Load() && errors.Is(err, net.ErrClosed) {
+		return nil // Shutdown has closed it
+	}
+	return err
 }
 
 // poll is how often Shutdown looks whether answers are under way.
 const poll = 5 * time.Millisecond
 
-// Shutdown waits until the lane answers nobody, or ctx ends. From its begin on net/http has all
-// requests. Call it before the server's Shutdown, which takes connections of the lane for idle.
+// Shutdown closes the listener and waits until the lane answers nobody, or ctx ends. From its begin on
+// net/http has all requests. Call it before the server's Shutdown, which takes connections of the lane for idle.
 func (l *Lane) Shutdown(ctx context.Context) error {
-	l.closing.Store(true)
+	if l.closing.Store(true); l.port != nil {
+		_ = l.port.Close() // the server's Shutdown closes it again
+	}
 	for l.under.Load() > 0 {
 		if err := wait.For(ctx, poll); err != nil {
 			return err

@@ -307,14 +307,97 @@ func TestIdleTimeIsRenewed(t *testing.T) {
 func TestTheLedgerSeesWhoAsked(t *testing.T) {
 	t.Parallel()
 	s := start(t, true, paced(shapes), func(s *site) { s.ledger = wire.NewLedger(2, 0) })
+	told := int64(0)
+	rested := func() {
+		told++
+		testkit.Await(t, "the ledger knows", func() bool { return s.rested.Load() == told })
+	}
 	first, firstIn := s.talk(t)
-	ask(t, first, firstIn, asks)
+	rested()
 	second, secondIn := s.talk(t)
+	rested()
 	ask(t, second, secondIn, asks)
-	ask(t, first, firstIn, asksTo)
+	rested()
+	ask(t, first, firstIn, asks)
+	rested()
 	s.talk(t)
 	ended(t, secondIn)
 	ask(t, first, firstIn, asks)
+	if n := s.ahead.Load(); n != 3 {
+		t.Errorf("the lane answered %d requests", n)
+	}
+}
+
+// Answers of each kind are the lane's, with net/http's bytes.
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	for _, h := range []http.HandlerFunc{paced(shapes), shapes} {
+		with, without := start(t, true, h), start(t, false, h)
+		for _, shape := range kinds {
+			for _, method := range []string{"GET", "HEAD"} {
+				before := with.ahead.Load()
+				one := method + " /v2/held/" + shape + " HTTP/1.1\r\nHost: a\r\n\r\n"
+				compare(t, with, without, other, one, asks)
+				compare(t, with, without, other, asks, one)
+				if n := with.ahead.Load() - before; n < 3 {
+					t.Errorf("%s: the lane answered %d requests", shape, n)
+				}
+			}
+		}
+	}
+}
+
+// A writer that is kept reaches no other answer.
+func TestAKeptWriter(t *testing.T) {
+	t.Parallel()
+	kept := make(chan http.ResponseWriter, 1)
+	s := start(t, true, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v2/held/keep":
+			kept <- w
+			w.Header().Set("Content-Length", "4")
+			_, _ = w.Write([]byte("abcd"))
+		case "/v2/held/told-4096":
+			old := <-kept
+			old.Header().Set("X-Old", "1")
+			if n, err := old.Write([]byte("x")); n != 0 || err == nil {
+				t.Errorf("wrote %d bytes, %v", n, err)
+			}
+		}
+	})
+	c, in := s.talk(t)
+	ask(t, c, in, strings.Replace(asks, "told-4096", "keep", 1))
+	if resp, body := ask(t, c, in, asks); len(body) != 0 || resp.Header.Get("X-Old") != "" {
+		t.Errorf("%q, %v", body, resp.Header)
+	}
+}
+
+// What a dead reader did not get is not counted as sent.
+func TestSentIsWhatWasSent(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20 // more than the sockets hold
+	sent := make(chan int64, 1)
+	s := start(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			return
+		}
+		p := wire.Pace(w, r, 50*time.Millisecond)
+		p.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = p.Write(make([]byte, size))
+		sent <- p.Sent()
+	})
+	c, in := s.talk(t)
+	if _, err := io.WriteString(c, asks); err != nil {
+		t.Fatal(err)
+	}
+	n := <-sent
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.Copy(io.Discard, resp.Body); got > n || n >= size || err == nil {
+		t.Errorf("%d bytes came, %d were counted, %v", got, n, err)
+	}
 }
 
 // The context of a request ends with its answer.

@@ -32,6 +32,7 @@ type site struct {
 	conns  chan *net.TCPConn // as they are accepted
 	asked  atomic.Int64      // requests that the handler had
 	ahead  atomic.Int64      // of them, those of the lane
+	rested atomic.Int64      // how often the ledger heard that a connection is idle
 }
 
 // pace is how long readers may take for a piece.
@@ -74,6 +75,13 @@ func start(tb testing.TB, lane bool, h http.HandlerFunc, with ...func(*site)) *s
 		change(s)
 	}
 	s.ledger.Watch(s.srv)
+	note := s.srv.ConnState
+	s.srv.ConnState = func(c net.Conn, state http.ConnState) {
+		note(c, state)
+		if state == http.StateIdle {
+			s.rested.Add(1)
+		}
+	}
 	var in net.Listener = taps{l, s.conns}
 	if lane {
 		s.lane = New(s.srv, func(path string) bool { return strings.HasPrefix(path, "/v2/held") })
@@ -201,7 +209,6 @@ func shapes(w http.ResponseWriter, r *http.Request) {
 		h.Set("X-Error", fmt.Sprint(err))
 	case "odd":
 		h["X-Odd"] = []string{" a\r\nb ", "c\nd"}
-		h.Set("Content-Length", "x")
 		_, _ = w.Write(body)
 	case "close":
 		h.Set("Connection", "close")
