@@ -6,14 +6,16 @@ import "oci-proxy/transfer/oci"
 // copy the file.
 const handy = 64 << 10
 
-// atHand reports whether what a path names by its digest can be answered at once: it is small, the
+// atHand returns what reports whether what a path names by its digest can be answered at once: it is small, the
 // shard holds it, and nobody is asked or waited for. Those who wait are net/http's, which hears that
 // a client leaves.
-func (n *Node) atHand(path string) bool {
-	req, err := oci.ParsePath(path, "", n.registries.names())
-	if err != nil || req.Digest == "" || req.Resource != oci.BlobResource && req.Resource != oci.ManifestResource {
-		return false
+func atHand(n *Node) func(path string) bool {
+	return func(path string) bool {
+		req, err := oci.ParsePath(path, "", n.registries.names())
+		if err != nil || req.Digest == "" || req.Resource != oci.BlobResource && req.Resource != oci.ManifestResource {
+			return false
+		}
+		size, ok := n.fetcher.AtHand(req.Ref, req.Resource)
+		return ok && size <= handy && n.gate.Figures().Waiting == 0
 	}
-	size, ok := n.fetcher.AtHand(req.Ref, req.Resource)
-	return ok && size <= handy && !n.gate.Crowded()
 }

@@ -51,7 +51,7 @@ func (n *Node) server() *clientServer {
 	}
 	setProtocols(srv)
 	n.gate.Watch(srv)
-	return &clientServer{srv, express.New(srv, n.atHand)}
+	return &clientServer{srv, express.New(srv, atHand(n))}
 }
 
 // serve serves on l, over TLS if that is set up.

@@ -137,12 +137,6 @@ func (g *Gate) Turn(ctx context.Context, who Client) (end func(), err error) {
 	return end, err
 }
 
-// Crowded reports whether a pull waits for its turn.
-func (g *Gate) Crowded() bool {
-	_, waiting, _ := g.turns.Figures()
-	return waiting > 0
-}
-
 // Open reports whether no login is asked for.
 func (g *Gate) Open() bool { return g.access().open }
 
