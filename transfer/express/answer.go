@@ -172,45 +172,37 @@ func (a *answer) Write(p []byte) (int, error) {
 	if !a.sealed {
 		a.seal(first, false)
 	}
-	n, err := a.send(first)
-	return max(n-before, 0), err
+	return max(a.send(first)-before, 0), a.failed
 }
 
 // send sends a part of the body: at once if it is the last one, or large. It returns how much of it
 // is on its way.
-func (a *answer) send(p []byte) (int, error) {
+func (a *answer) send(p []byte) int {
+	header, size := len(a.out), len(p)
 	switch {
 	case a.head:
-		return len(p), nil
+		return size
 	case a.chunked:
 		a.out = append(strconv.AppendInt(a.out, int64(len(p)), 16), "\r\n"...)
-		a.out = append(append(a.out, p...), "\r\n"...)
-	case len(a.out)+len(p) > inOne:
-		return a.flush(p)
-	default:
+		header = len(a.out)
+		p = append(p[:len(p):len(p)], "\r\n"...)
+	case header+len(p) <= inOne:
 		if a.out = append(a.out, p...); a.written < a.length {
-			return len(p), nil
+			return size
 		}
+		p = nil
 	}
-	before := len(a.out) - len(p)
-	n, err := a.flush(nil)
-	return min(max(n-before, 0), len(p)), err
+	return min(max(a.flush(p)-header, 0), size)
 }
 
-// flush sends what was not sent yet, and p, and returns how much of p, or if there is none of the
-// other, it sent.
-func (a *answer) flush(p []byte) (n int, err error) {
-	switch {
-	case a.failed != nil || len(a.out)+len(p) == 0:
-	case len(p) == 0:
-		n, a.failed = a.conn.Write(a.out)
-	default:
-		var all int64
-		all, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
-		n = max(int(all)-len(a.out), 0)
+// flush sends what was not sent yet, and p, and returns how much of both it sent.
+func (a *answer) flush(p []byte) int {
+	sent := int64(0)
+	if a.failed == nil {
+		sent, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
 	}
 	a.out = a.buffer[:0]
-	return n, a.failed
+	return int(sent)
 }
 
 // finish ends the answer, and reports whether another may follow over the connection.
@@ -220,14 +212,15 @@ func (a *answer) finish() bool {
 	}
 	if !a.sealed {
 		a.seal(a.body, true)
-		_, _ = a.send(a.body) // flush returns the error
+		a.send(a.body)
 	}
 	if a.chunked {
 		a.out = append(a.out, "0\r\n\r\n"...)
 	}
 	whole := a.head || a.length < 0 || a.length == a.written
-	_, err := a.flush(nil)
+	a.flush(nil)
+	keep := a.failed == nil && whole && !a.close
 	buffers.Put(a.buffer)
 	a.buffer, a.out, a.failed = nil, nil, net.ErrClosed // a handler that goes on has no connection
-	return err == nil && whole && !a.close
+	return keep
 }

@@ -15,6 +15,9 @@ import (
 // before its idle time is over.
 const renewal = time.Second
 
+// maxFields bounds what is remembered of a request's fields in bytes, for each idle connection.
+const maxFields = 1 << 10
+
 // A conn is a connection whose reads pass the lane. net/http never reads it twice at a time, so
 // what only reads touch needs no lock.
 type conn struct {
@@ -68,7 +71,7 @@ func (c *conn) look(b []byte) (h head, simple bool) {
 	}
 	r, alone, simple := read(b)
 	c.retired = !alone
-	if !ok || !simple {
+	if !ok || !simple || len(h.fields) > maxFields {
 		return h, false
 	}
 	r.RemoteAddr = c.RemoteAddr().String()

@@ -110,11 +110,6 @@ func FuzzAgainstNetHTTP(f *testing.F) {
 		f.Add(c, apart)
 	}
 	with, without := start(f, true, paced(shapes)), start(f, false, paced(shapes))
-	f.Cleanup(func() {
-		if n := with.ahead.Load(); n == 0 {
-			f.Error("the lane answered nothing")
-		}
-	})
 	f.Fuzz(func(t *testing.T, all string, cuts []byte) {
 		if len(all) > 6<<10 || len(cuts) > 16 {
 			t.Skip("longer ones tell no more")
