@@ -1,6 +1,10 @@
 package node
 
-import "oci-proxy/transfer/oci"
+import (
+	"strings"
+
+	"oci-proxy/transfer/oci"
+)
 
 // handy is up to how many bytes content is in memory, or soon read. For more net/http has the kernel
 // copy the file.
@@ -11,8 +15,11 @@ const handy = 64 << 10
 // a client leaves.
 func atHand(n *Node) func(path string) bool {
 	return func(path string) bool {
+		if !oci.Verifiable(path[strings.LastIndexByte(path, '/')+1:]) {
+			return false // most are tags
+		}
 		req, err := oci.ParsePath(path, "", n.registries.names())
-		if err != nil || req.Digest == "" || req.Resource != oci.BlobResource && req.Resource != oci.ManifestResource {
+		if err != nil || req.Resource != oci.BlobResource && req.Resource != oci.ManifestResource {
 			return false
 		}
 		size, ok := n.fetcher.AtHand(req.Ref, req.Resource)
