@@ -142,7 +142,9 @@ func newProxyOf(t testing.TB, up *upstreamtest.Registry, s settings, test seams)
 func serving(t testing.TB, n *Node, log *testkit.Log) *proxy {
 	t.Helper()
 	n.ready.Store(true)
-	srv := httptest.NewServer(n.Handler())
+	srv, own := httptest.NewUnstartedServer(nil), n.server()
+	srv.Config, srv.Listener = own.Server, own.lane.Listener(srv.Listener)
+	srv.Start()
 	client := newClient(t)
 	end := sync.OnceFunc(func() {
 		client.CloseIdleConnections()

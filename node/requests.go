@@ -22,25 +22,41 @@ import (
 	"oci-proxy/transfer/wire"
 )
 
-// A record is what the log says of one request beside its answer.
+// A record is what the log says of one request beside its answer. It is the request's context, too: one
+// step leads to all that is noted of it.
 type record struct {
-	status   int // in place of the answer's, 0 for the answer's own
-	way      *oci.Provenance
-	ref      *oci.Ref
-	kind     string // of a pull, "" for other requests
-	err      error
-	operator bool // the client may know what the network inside is like
-	who      gate.Visitor
-	caller   oci.Caller    // the request's id is in it from the start, for whom it is once that is known
-	trace    string        // that a pull is recorded as, "" for none
-	action   string        // what an operator asks for that changes something, "" for nothing
-	queued   time.Duration // how long it waited for its turn, if it took one
-	turned   bool          // it took one
+	context.Context // that the request came with
+	id              [1]string
+	status          int // in place of the answer's, 0 for the answer's own
+	way             *oci.Provenance
+	ref             *oci.Ref
+	kind            string // of a pull, "" for other requests
+	err             error
+	operator        bool // the client may know what the network inside is like
+	who             gate.Visitor
+	caller          oci.Caller    // the request's id is in it from the start, for whom it is once that is known
+	trace           string        // that a pull is recorded as, "" for none
+	action          string        // what an operator asks for that changes something, "" for nothing
+	queued          time.Duration // how long it waited for its turn, if it took one
+	turned          bool          // it took one
 
 	answering *answering // of a pull, for those who watch it
 }
 
 type recordKey struct{}
+
+// Value implements context.Context.
+func (rec *record) Value(key any) any {
+	switch key.(type) {
+	case recordKey:
+		return rec
+	case oci.CallerKey:
+		return &rec.caller
+	case gate.VisitorKey:
+		return &rec.who
+	}
+	return rec.Context.Value(key)
+}
 
 // recordOf returns the record of a request. A request that is not logged gets one
 // that nobody reads.
@@ -91,10 +107,10 @@ type requestLog struct {
 func (l requestLog) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &record{caller: oci.Caller{Request: l.id(r)}}
-		ctx := gate.WithVisitor(oci.WithCaller(r.Context(), &rec.caller), &rec.who)
-		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
-		w.Header()[gate.RequestIDHeader] = []string{rec.caller.Request}
+		rec := &record{Context: r.Context(), id: [1]string{l.id(r)}}
+		rec.caller.Request = rec.id[0]
+		r = r.WithContext(rec)
+		w.Header()[gate.RequestIDHeader] = rec.id[:]
 		paced := wire.Pace(w, r, pieceTime)
 		defer func() {
 			fault := recover()

@@ -11,8 +11,8 @@ import (
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/reply"
+	"oci-proxy/transfer/express"
 	"oci-proxy/transfer/wait"
-	"oci-proxy/transfer/wire"
 )
 
 // maxHeader bounds a request's header in bytes.
@@ -35,8 +35,14 @@ func (n *Node) Tell(tell func(Stage)) { n.tell = tell }
 // hangs only if the node does.
 func (n *Node) Pulse() { n.reports.totals() }
 
+// A clientServer is the clients' server, and the lane before it.
+type clientServer struct {
+	*http.Server
+	lane *express.Lane
+}
+
 // server is the clients' server.
-func (n *Node) server() *http.Server {
+func (n *Node) server() *clientServer {
 	srv := &http.Server{
 		Handler: n.Handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		// net/http would answer OPTIONS * by itself, past the gate.
@@ -45,15 +51,15 @@ func (n *Node) server() *http.Server {
 	}
 	setProtocols(srv)
 	n.gate.Watch(srv)
-	return srv
+	return &clientServer{srv, express.New(srv, atHand(n))}
 }
 
 // serve serves on l, over TLS if that is set up.
-func serve(srv *http.Server, l net.Listener) error {
+func serve(srv *clientServer, l net.Listener) error {
 	if srv.TLSConfig != nil {
 		return srv.ServeTLS(l, "", "")
 	}
-	return srv.Serve(wire.Listener(l))
+	return srv.Serve(srv.lane.Listener(l))
 }
 
 // Run serves on l until ctx ends, then drains: no pull under way is cut before
@@ -92,7 +98,7 @@ func (n *Node) Run(ctx context.Context, l net.Listener) error {
 
 // drain ends what the server has under way and closes the node. failed is why
 // serving ended, nil if it was asked to end.
-func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error {
+func (n *Node) drain(ctx context.Context, srv *clientServer, failed error) error {
 	n.ready.Store(false)
 	n.tell(Draining)
 	n.events.live.Close() // they would hold up the drain
@@ -109,7 +115,7 @@ func (n *Node) drain(ctx context.Context, srv *http.Server, failed error) error 
 		secured.Wait()
 	}
 	err := failed
-	if cut := srv.Shutdown(ctx); cut != nil {
+	if cut := errors.Join(srv.lane.Shutdown(ctx), srv.Shutdown(ctx)); cut != nil {
 		n.log.Warn("pulls cut because shutdown_timeout passed", "error", cut)
 		err = errors.Join(err, srv.Close())
 	}

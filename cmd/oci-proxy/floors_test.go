@@ -14,7 +14,7 @@ import (
 // way: nothing calls upwards, and rooms on one floor do not know each other.
 var floors = map[string][]string{
 	"cmd/oci-proxy":          {"transfer/wait", "node", "node/config", "node/image", "node/journal", "node/setup", "transfer/upstream"},
-	"node":                   {"node/certs", "node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/live", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/setup", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/flight", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
+	"node":                   {"node/certs", "node/cluster", "node/config", "node/figures", "node/gate", "node/health", "node/image", "node/keeper", "node/live", "node/logins", "node/metrics", "node/page", "node/reload", "node/reply", "node/rules", "node/setup", "node/warm", "transfer", "transfer/archive", "transfer/egress", "transfer/express", "transfer/flight", "transfer/grants", "transfer/holdings", "transfer/lanes", "transfer/mesh", "transfer/mirrors", "transfer/oci", "transfer/upstream", "transfer/trace", "transfer/wait", "transfer/wire", "cache"},
 	"node/certs":             {"node/health", "transfer/wait"},
 	"node/cluster":           {"node/config", "node/figures", "node/health", "node/membership", "ring", "transfer/directory", "transfer/grants", "transfer/holdings", "transfer/mesh", "transfer/oci", "transfer/peer", "transfer/trace", "transfer/wait", "cache"},
 	"node/figures":           {"transfer/count", "cache"},
@@ -41,6 +41,7 @@ var floors = map[string][]string{
 	"transfer/directory":     {},
 	"transfer/egress":        {"transfer/mesh", "transfer/oci", "transfer/wait"},
 	"transfer/excerpt":       {"transfer/count", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/wait", "cache"},
+	"transfer/express":       {"transfer/wait", "transfer/wire"},
 	"transfer/flight":        {"transfer/count", "transfer/feed", "transfer/grants", "transfer/mesh", "transfer/oci", "transfer/trace", "transfer/wait", "cache"},
 	"transfer/grants":        {"transfer/mesh", "transfer/oci", "transfer/pages", "transfer/wait", "cache"},
 	"transfer/pages":         {"transfer/oci", "transfer/wait", "cache"},

@@ -2,7 +2,7 @@ package gate
 
 import (
 	"context"
-	"crypto/rand"
+	"math/rand/v2"
 	"net/http"
 
 	"oci-proxy/transfer/oci"
@@ -15,16 +15,17 @@ type Visitor struct {
 	User string
 }
 
-type visitorKey struct{}
+// A VisitorKey is the key of a context's *Visitor, see WithVisitor.
+type VisitorKey struct{}
 
 // WithVisitor returns ctx for a request whose sender the gate notes in v.
 func WithVisitor(ctx context.Context, v *Visitor) context.Context {
-	return context.WithValue(ctx, visitorKey{}, v)
+	return context.WithValue(ctx, VisitorKey{}, v)
 }
 
 // noteUser notes whose login was right.
 func noteUser(r *http.Request, user string) {
-	if v, ok := r.Context().Value(visitorKey{}).(*Visitor); ok {
+	if v, ok := r.Context().Value(VisitorKey{}).(*Visitor); ok {
 		v.User = user
 	}
 }
@@ -40,5 +41,18 @@ func (g *Gate) RequestID(r *http.Request) string {
 	if len(given) == 1 && oci.IsRequestID(given[0]) && g.FromBalancer(r) {
 		return given[0]
 	}
-	return rand.Text()
+	return newID()
+}
+
+// newID returns an id that no other request has. It is no secret: whoever may see it learns nothing.
+func newID() string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	var text [26]byte // as many as 128 bits take
+	high, low := rand.Uint64(), rand.Uint64()
+	for i := range text {
+		text[i] = letters[low%32]
+		low = low>>5 | high<<59
+		high >>= 5
+	}
+	return string(text[:])
 }

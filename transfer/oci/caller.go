@@ -12,7 +12,8 @@ type Caller struct {
 	User    User   // as access rules know people
 }
 
-type callerKey struct{}
+// A CallerKey is the key of a context's *Caller, see WithCaller.
+type CallerKey struct{}
 
 // Into returns ctx for what is done for c.
 func (c Caller) Into(ctx context.Context) context.Context { return WithCaller(ctx, &c) }
@@ -20,7 +21,7 @@ func (c Caller) Into(ctx context.Context) context.Context { return WithCaller(ct
 // WithCaller is Into for a Caller of whom not all is known yet. It may be changed until somebody
 // else is given the context.
 func WithCaller(ctx context.Context, c *Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
+	return context.WithValue(ctx, CallerKey{}, c)
 }
 
 // As is c as another user.
@@ -31,7 +32,7 @@ func (c Caller) As(u User) Caller {
 
 // CallerOf returns for whom ctx does something.
 func CallerOf(ctx context.Context) Caller {
-	if c, ok := ctx.Value(callerKey{}).(*Caller); ok {
+	if c, ok := ctx.Value(CallerKey{}).(*Caller); ok {
 		return *c
 	}
 	return Caller{}

@@ -29,6 +29,7 @@ type Turns[C comparable] struct {
 	active  int        // jobs that run
 	waiting int        // jobs that wait
 	lines   map[C]*line[C]
+	spare   *line[C]  // one that nobody uses: a client alone gets one anew for each job
 	fresh   list.List // of *line: jobs wait and none runs
 	others  list.List // of *line: jobs wait and some run
 }
@@ -114,8 +115,7 @@ func (t *Turns[C]) seize(who C) *line[C] {
 		return nil
 	}
 	if l == nil {
-		l = &line[C]{client: who}
-		t.lines[who] = l
+		l = t.newLine(who)
 	}
 	t.active++
 	l.active++
@@ -128,8 +128,7 @@ func (t *Turns[C]) join(who C) (*line[C], *waiter) {
 	t.mu.Lock()
 	l := t.lines[who]
 	if l == nil {
-		l = &line[C]{client: who}
-		t.lines[who] = l
+		l = t.newLine(who)
 	}
 	l.queue.PushBack(w)
 	t.waiting++
@@ -226,6 +225,18 @@ func (t *Turns[C]) Figures() (running, waiting int, refused int64) {
 
 // The caller of the methods below holds mu.
 
+// newLine returns a line for a client that has none.
+func (t *Turns[C]) newLine(who C) *line[C] {
+	l := t.spare
+	if l == nil {
+		l = &line[C]{}
+	}
+	t.spare = nil
+	l.client = who
+	t.lines[who] = l
+	return l
+}
+
 // file puts a line where its turn is looked for: nowhere if nothing waits.
 func (t *Turns[C]) file(l *line[C]) {
 	var in *list.List
@@ -233,6 +244,7 @@ func (t *Turns[C]) file(l *line[C]) {
 	case l.queue.Len() == 0:
 		if l.active == 0 {
 			delete(t.lines, l.client)
+			t.spare = l
 		}
 	case l.active == 0:
 		in = &t.fresh

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Listener returns l, whose TCP connections let an answer's header and a small body leave in one
-// write, see [Paced]. net/http would make two of them: its buffer holds 4 KiB. It is for servers
+// Listener returns l, whose TCP connections are [Conn]s: they let an answer's header and a small body
+// leave in one write, see [Paced]. net/http would make two of them: its buffer holds 4 KiB. It is for servers
 // without TLS.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
@@ -17,14 +17,14 @@ type listener struct{ net.Listener }
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok {
-		return &conn{TCPConn: tcp}, nil
+		return &Conn{TCPConn: tcp}, nil
 	}
 	return c, err
 }
 
-// A conn is a connection that can hold an answer's header back until its body comes. Only the
-// goroutine that answers writes.
-type conn struct {
+// A Conn is a connection of a Listener. It can hold an answer's header back until its body comes.
+// Only the goroutine that answers writes.
+type Conn struct {
 	*net.TCPConn
 	held    *[maxHeld]byte // what is held back; nil: nothing is to be
 	n       int            // bytes of it
@@ -38,8 +38,11 @@ const maxHeld = 2 << 10
 
 var heldBuffers = sync.Pool{New: func() any { return new([maxHeld]byte) }}
 
+// below is the Conn that a connection of another room is made of.
+func (c *Conn) below() *Conn { return c }
+
 // Write implements io.Writer.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	if c.held != nil && c.n+len(p) <= maxHeld {
 		c.n += copy(c.held[c.n:], p)
 		return len(p), nil
@@ -48,7 +51,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (c *conn) ReadFrom(src io.Reader) (int64, error) {
+func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if m, ok := src.(*memory); ok {
 		n, err := c.release(m.left)
 		m.left = m.left[n:]
@@ -62,7 +65,7 @@ func (c *conn) ReadFrom(src io.Reader) (int64, error) {
 
 // release writes what is held back and then p, in one call of the system if it can, and returns how
 // much of p it wrote. From now on nothing is held back.
-func (c *conn) release(p []byte) (int, error) {
+func (c *Conn) release(p []byte) (int, error) {
 	if c.held == nil {
 		return c.TCPConn.Write(p)
 	}
@@ -77,7 +80,7 @@ func (c *conn) release(p []byte) (int, error) {
 
 // writeWhole writes p, a body or the first piece of one, by net/http's writer over c. The header goes with
 // it, if it has not gone.
-func (c *conn) writeWhole(to io.ReaderFrom, p []byte) (int, error) {
+func (c *Conn) writeWhole(to io.ReaderFrom, p []byte) (int, error) {
 	c.held = heldBuffers.Get().(*[maxHeld]byte)
 	n, err := to.ReadFrom(&memory{p})
 	if c.held != nil { // net/http had reasons to send less, or nothing

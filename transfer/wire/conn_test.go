@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -96,7 +97,7 @@ func TestHeaderAndSmallBodyLeaveTogether(t *testing.T) {
 	sent := make(chan int, 1)
 	addr, conns := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
 		sized(w, r)
-		sent <- connOf(r).(*conn).n
+		sent <- connOf(r).(*Conn).n
 	})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -123,7 +124,7 @@ func TestWriteToClosedConnectionFails(t *testing.T) {
 	t.Parallel()
 	failed := make(chan error, 1)
 	addr, _ := serveBodies(t, func(w http.ResponseWriter, r *http.Request) {
-		_ = connOf(r).(*conn).TCPConn.CloseWrite()
+		_ = connOf(r).(*Conn).TCPConn.CloseWrite()
 		w.Header().Set("Content-Length", "4096")
 		_, err := w.Write(bodyOf(4096))
 		failed <- err
@@ -196,5 +197,56 @@ func TestOnlyTheFirstPieceGoesPastTheBuffer(t *testing.T) {
 	}
 	if n := <-past; n != 1 {
 		t.Errorf("%d pieces went past the buffer", n)
+	}
+}
+
+// AwaitEnd takes nothing of what comes, and ends with the deadline or the client.
+func TestAwaitEnd(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	accepted, err := Listener(l).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := accepted.(*Conn)
+	defer c.Close()
+	for _, sent := range []string{"", "x"} {
+		if _, err := io.WriteString(client, sent); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AwaitEnd(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after %q: %v", sent, err)
+		}
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	var got [2]byte
+	if n, err := c.Read(got[:]); n != 1 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.AwaitEnd() }()
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != io.EOF {
+		t.Error(err)
+	}
+	_ = c.Close()
+	if err := c.AwaitEnd(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
 	}
 }

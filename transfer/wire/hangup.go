@@ -1,8 +1,11 @@
 package wire
 
 import (
+	"cmp"
+	"io"
 	"net"
 	"net/http"
+	"syscall"
 )
 
 // CutShort ends what is sent over r's connection by a clean FIN. Clients mend
@@ -40,6 +43,25 @@ func EndByReset(r *http.Request) (end func(whole bool)) {
 		}
 		_ = tcp.SetLinger(-1) // likewise
 	}
+}
+
+// AwaitEnd waits until the client ends the connection, or the deadline for reading is over, and returns
+// the error of either; the client's is io.EOF if all is well. What comes meanwhile stays to be read, and
+// nobody hears of an end behind it.
+func (c *Conn) AwaitEnd() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var end error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if end = err; n == 0 {
+			end = io.EOF
+		}
+		return n <= 0 && err != syscall.EAGAIN
+	})
+	return cmp.Or(err, end)
 }
 
 // hangUp closes a connection without TLS's last word, for which it could have to

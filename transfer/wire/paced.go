@@ -28,7 +28,7 @@ type Paced struct {
 	each    time.Duration
 	header  time.Time // when it was written, until the body follows
 	head    bool
-	conn    *conn // below ResponseWriter; nil: another kind, or HTTP/2, or TLS
+	conn    *Conn // below ResponseWriter; nil: another kind, or HTTP/2, or TLS
 	status  int
 	sent    atomic.Int64
 	began   time.Time
@@ -38,8 +38,11 @@ type Paced struct {
 // Pace returns a Paced that writes the answer to r to w. The reader may take
 // the time each for a piece.
 func Pace(w http.ResponseWriter, r *http.Request, each time.Duration) *Paced {
-	c, _ := connOf(r).(*conn)
-	return &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead, conn: c}
+	p := &Paced{ResponseWriter: w, control: *http.NewResponseController(w), each: each, head: r.Method == http.MethodHead}
+	if c, ok := connOf(r).(interface{ below() *Conn }); ok {
+		p.conn = c.below()
+	}
+	return p
 }
 
 // Unwrap is for http.ResponseController.
