@@ -138,11 +138,8 @@ func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, 
 	if err != nil {
 		return nil, c.fails(l.member.ID, err)
 	}
-	over := l.control
-	if a.bulk {
-		over = l.bulk
-	}
-	resp, err := over.RoundTrip(x.Request)
+	c.links.idle.used(l)
+	resp, err := l.over(a.bulk).RoundTrip(x.Request)
 	if err != nil {
 		return nil, c.broken(ctx, l, err)
 	}

@@ -23,6 +23,7 @@ type links struct {
 	dial      dialer
 	handshake time.Duration                // how long TLS may take to connect
 	dead      func(id string, boot uint64) // hears that the address of a member's start refuses connections
+	idle      *idle
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
@@ -51,6 +52,7 @@ func (b *links) to(id string) (*link, error) {
 	b.byID[id] = l
 	b.mu.Unlock()
 	if old != nil {
+		b.idle.forget(old)
 		old.close()
 	}
 	b.sweep()
@@ -105,6 +107,7 @@ func (b *links) forget(id string) {
 	delete(b.byID, id)
 	b.mu.Unlock()
 	if l != nil {
+		b.idle.forget(l)
 		l.close()
 	}
 }
