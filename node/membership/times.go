@@ -12,6 +12,13 @@ func foundDead(n int) time.Duration {
 	return probeInterval + time.Duration(suspected*float64(probeInterval))
 }
 
+// gather returns how long changes are gathered among n members. A ring takes the longer to build the more
+// there are, and what happens to several at once comes from others one by one, over half a
+// second among 1,000: each would make a ring that is nobody else's.
+func gather(n int) time.Duration {
+	return min(max(debounce, time.Duration(n)*debounce/100), slowest)
+}
+
 // All times of this package. TestTimesAreInOrder states which must be shorter
 // than which, and why.
 const (
@@ -37,7 +44,8 @@ const (
 	remember     = 24 * time.Hour         // how long the address of a member that is down is tried
 
 	// The views.
-	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news
+	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news. See gather
+	slowest   = time.Second           // what gather returns at most
 	formerFor = 10 * time.Minute      // how long View.Former lists a ring that was replaced
 	stoodFor  = 2 * time.Second       // how long a ring was in use that others are told of
 	sameLoss  = 30 * time.Second      // by how much two nodes may differ on when a ring was replaced
