@@ -80,10 +80,11 @@ func (l *link) close() {
 	l.hangUp()
 }
 
-// hangUp closes the connections that carry no request.
+// hangUp closes the connections that carry no request now, and the others when they carry none.
 func (l *link) hangUp() {
 	l.mu.Lock()
 	all := []*http.Transport{l.bulk, l.control}
+	l.bulk, l.control = nil, nil // each keeps something of every connection that it had
 	l.mu.Unlock()
 	for _, t := range all {
 		if t != nil {
