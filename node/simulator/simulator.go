@@ -74,7 +74,6 @@ type World struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	hosts  []*Host    // all that there ever were
 	last   *ring.Ring
-	built  int
 	rings  *simplelru.LRU[uint64, []*ring.Ring] // those used last, by a sum of their members
 	failed []error                              // pulls
 	done   int                                  // pulls
@@ -192,7 +191,6 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 		}
 		w.rings.Add(key, append(alike, r))
 		w.last = r
-		w.built++
 	}
 	if r.Hash() == old.Hash() {
 		return old, nil

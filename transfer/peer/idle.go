@@ -30,11 +30,11 @@ func newIdle(most int) *idle {
 	return &idle{most: most, links: links}
 }
 
-// used notes that the link is used now. The one that was used longest ago may have to hang up
+// used notes that the link is used now. The one that was used longest ago may have to rest
 // for it: the connections that carry a request then close after that.
 func (i *idle) used(l *link) {
 	if old := i.add(l); old != nil {
-		old.hangUp()
+		old.rest()
 	}
 }
 

@@ -80,12 +80,25 @@ func (l *link) close() {
 	l.hangUp()
 }
 
+// rest is hangUp for a link that is hardly used: it keeps nothing, and begins anew when it is.
+func (l *link) rest() {
+	l.mu.Lock()
+	gone := []*http.Transport{l.bulk, l.control}
+	l.bulk, l.control = nil, nil
+	l.mu.Unlock()
+	endIdle(gone)
+}
+
 // hangUp closes the connections that carry no request now, and the others when they carry none.
 func (l *link) hangUp() {
 	l.mu.Lock()
 	all := []*http.Transport{l.bulk, l.control}
-	l.bulk, l.control = nil, nil // each keeps something of every connection that it had
 	l.mu.Unlock()
+	endIdle(all)
+}
+
+// endIdle ends the idle connections of those of the transports that are there.
+func endIdle(all []*http.Transport) {
 	for _, t := range all {
 		if t != nil {
 			t.CloseIdleConnections()
