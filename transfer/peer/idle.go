@@ -30,22 +30,29 @@ func newIdle(most int) *idle {
 	return &idle{most: most, links: links}
 }
 
-// used notes that the link is used now. The one that was used longest ago may have to rest
-// for it: the connections that carry a request then close after that.
-func (i *idle) used(l *link) {
-	if old := i.add(l); old != nil {
+// used notes that the link is used now, and reports whether its connection may stay. For a word
+// that all members are told, no other link has to rest: its connection ends if there are enough.
+// Else the one that was used longest ago rests: connections of it that carry a request then
+// close after that.
+func (i *idle) used(l *link, word bool) (stays bool) {
+	stays, old := i.add(l, word)
+	if old != nil {
 		old.rest()
 	}
+	return stays
 }
 
 // add returns the link that is one too many, or nil.
-func (i *idle) add(l *link) (old *link) {
+func (i *idle) add(l *link, word bool) (stays bool, old *link) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if word && i.links.Len() >= i.most && !i.links.Contains(l) {
+		return false, nil
+	}
 	if i.links.Add(l, struct{}{}); i.links.Len() > i.most {
 		old, _, _ = i.links.RemoveOldest()
 	}
-	return old
+	return true, old
 }
 
 // forget forgets a link that was given up.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"oci-proxy/transfer/oci"
 )
@@ -14,7 +15,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	const all, most = 12, 3
 	ends := make(chan net.Conn, 2*all)
-	r := newRig(t, setup{listener: func(l net.Listener) net.Listener { return &counting{l, ends} }})
+	r := newRig(t, setup{directory: func(string, []byte) (bool, error) { return false, nil }, listener: func(l net.Listener) net.Listener { return &counting{l, ends} }})
 	c := newClient(t, r.members)
 	c.links.idle = newIdle(most)
 	for i := range all {
@@ -26,14 +27,24 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	tell := func(i int) {
+		if _, err := TellDirectory(t.Context(), c, "m"+strconv.Itoa(i), nil, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range all {
 		ask(i)
 	}
 	for range all - most { // these come to their end: the test hangs if they don't
 		<-ends
 	}
+	for i := range all - most { // a word to those makes no other link rest
+		tell(i)
+		<-ends
+	}
 	for i := range most {
 		ask(all - 1 - i)
+		tell(all - 1 - i)
 	}
 	if len(ends) > 0 || c.links.idle.links.Len() != most {
 		t.Errorf("%d connections too many ended, to %d of %d members some are kept", len(ends), c.links.idle.links.Len(), most)
