@@ -18,6 +18,7 @@ package simulator
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -25,7 +26,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"oci-proxy/node/cluster"
@@ -198,10 +198,12 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 	return r, nil
 }
 
+var summing = maphash.MakeSeed()
+
 // sum tells sets of members apart, most of them, whatever their order.
 func sum(members []ring.Member) (all uint64) {
 	for _, m := range members {
-		all += xxhash.Sum64String(m.ID) * uint64(2*m.Weight+2*m.Size+1)
+		all += maphash.Comparable(summing, m)
 	}
 	return all
 }
