@@ -153,10 +153,14 @@ func (d *directories) run(ctx context.Context) {
 	defer t.under.Wait()
 	listed, late := d.listed(ctx), time.NewTimer(listTime)
 	defer late.Stop()
+	var seen *membership.View
 	for ready := false; ctx.Err() == nil; {
 		changed := d.others.changed()
 		v := d.view()
-		d.see(v)
+		if v != seen {
+			d.see(v)
+			seen = v
+		}
 		idle := tellStep
 		if ready {
 			idle = t.begin(ctx, v)
@@ -170,6 +174,7 @@ func (d *directories) run(ctx context.Context) {
 		case <-late.C:
 			ready = true
 		case <-again.C:
+			seen = nil // another may be healthy by now
 		case <-ctx.Done():
 		}
 		again.Stop()

@@ -148,10 +148,11 @@ func (n *network) caller(id string) (p mesh.Peer, end func()) {
 
 // member is what the peers' protocol has to know of a member that can be asked.
 func (n *network) member(id string) (peer.Member, bool) {
-	if !n.alive(id) && !n.callers.has(id) {
+	m, ok := n.members.Member(id)
+	if !ok || !m.Alive() && !n.callers.has(id) {
 		return peer.Member{}, false
 	}
-	return n.known(id)
+	return n.asPeer(&m), true
 }
 
 // known is what the peers' protocol has to know of a member that asks. One that is down, as
@@ -161,7 +162,12 @@ func (n *network) known(id string) (peer.Member, bool) {
 	if !ok {
 		return peer.Member{}, false
 	}
-	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Boot: m.Epoch, Fingerprint: m.Fingerprint, Key: n.key(&m)}, true
+	return n.asPeer(&m), true
+}
+
+// asPeer is a member as the peers' protocol knows it.
+func (n *network) asPeer(m *membership.Member) peer.Member {
+	return peer.Member{ID: m.ID, Name: m.Name, Addr: m.Peer, Nonce: m.Nonce, Boot: m.Epoch, Fingerprint: m.Fingerprint, Key: n.key(m)}
 }
 
 // use notes the secrets in use.

@@ -32,7 +32,7 @@ const (
 	// ready. It is shorter than what orchestrators wait for readiness.
 	MeetTime = 5 * time.Second
 	// catchUpTime bounds how long a node waits, before it asks a registry, until it routes by
-	// what gossip knows. That takes 50 ms, and longer where a large ring is built anew.
+	// what gossip knows. That takes 50 ms, and longer in a large cluster.
 	catchUpTime = 2 * time.Second
 	// offerTime bounds handing over one blob: a large one over a slow link.
 	offerTime = 10 * time.Minute

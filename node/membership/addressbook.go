@@ -105,20 +105,24 @@ func (b *addressBook) note(s snapshot, now time.Time) {
 // expire drops members that were not seen for a day. Of those that are not alive it
 // notes whether another member has their address, or took their place.
 func (b *addressBook) expire(s snapshot, now time.Time) {
-	taken, named := map[string]string{}, map[string][]Member{}
-	for _, m := range s.members {
-		if m.alive {
+	var dead []string
+	for id, e := range b.known {
+		if !e.alive {
+			dead = append(dead, id)
+		}
+	}
+	taken, named := map[string]string{}, map[string][]*Member{}
+	for i := range s.members {
+		if m := &s.members[i]; m.alive && len(dead) > 0 {
 			taken[m.Gossip] = m.ID
 			named[m.Name] = append(named[m.Name], m)
 		}
 	}
-	for id, e := range b.known {
-		if e.alive {
-			continue
-		}
+	for _, id := range dead {
+		e := b.known[id]
 		owner, isTaken := taken[e.Gossip]
 		e.taken = isTaken && owner != id
-		if e.Gone && !e.Left && slices.ContainsFunc(named[e.Name], func(m Member) bool { return e.replaced(&m) }) {
+		if e.Gone && !e.Left && slices.ContainsFunc(named[e.Name], e.replaced) {
 			e.Left, b.fresh = true, true
 		}
 		b.known[id] = e

@@ -28,7 +28,7 @@ func (b *builder) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-b.m.roster.dirty:
-			if wait.For(ctx, debounce) != nil {
+			if wait.For(ctx, gather(len(b.m.View().Members))) != nil {
 				return
 			}
 			select {
@@ -181,7 +181,7 @@ func (b *builder) log(old *View, members []Member) {
 	}
 	for i := range old.Members {
 		m := &old.Members[i]
-		if !slices.ContainsFunc(members, func(n Member) bool { return n.ID == m.ID }) {
+		if _, stays := find(members, m.ID); !stays {
 			b.m.log.Info("member removed", "peer", m.Name, "id", m.ID, "state", m.State.String())
 		}
 	}

@@ -267,7 +267,7 @@ func (m *Membership) save(members, rings time.Duration) {
 func (m *Membership) View() *View { return m.view.Load() }
 
 // Member returns another member as it is known at this moment. A member that has just
-// joined is known here some 50 ms before it is in the View, and asks at once.
+// joined is known here 50 ms, among many up to half a second, before it is in the View, and asks at once.
 func (m *Membership) Member(id string) (Member, bool) { return m.roster.member(id, time.Now()) }
 
 // publish makes the members and their ring the present View.

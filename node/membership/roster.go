@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -239,8 +240,8 @@ type snapshot struct {
 func (r *roster) snapshot(now time.Time) snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := snapshot{self: r.self, next: now.Add(time.Hour)}
-	for id := range r.boots {
+	s := snapshot{self: r.self, next: now.Add(time.Hour), members: make([]Member, 0, len(r.boots))}
+	for _, id := range slices.Sorted(maps.Keys(r.boots)) {
 		s.next = r.prune(id, now, s.next)
 		if newest, living := r.boots[id].newest(); newest != living && living != nil {
 			if proof := newest.first.Add(r.surely()); now.Before(proof) {
@@ -261,7 +262,6 @@ func (r *roster) snapshot(now time.Time) snapshot {
 			s.gone = append(s.gone, m)
 		}
 	}
-	slices.SortFunc(s.members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
 	return s
 }
 

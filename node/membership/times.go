@@ -12,6 +12,13 @@ func foundDead(n int) time.Duration {
 	return probeInterval + time.Duration(suspected*float64(probeInterval))
 }
 
+// gather returns how long changes are gathered among n members. Beyond a hundred, a ring takes tens of
+// milliseconds to build, and what happens to several members at once comes from others one by one,
+// over half a second: each would make a ring that hardly another node has.
+func gather(n int) time.Duration {
+	return min(max(debounce, time.Duration(n-100)*gatherStep), gatherMost)
+}
+
 // All times of this package. TestTimesAreInOrder states which must be shorter
 // than which, and why.
 const (
@@ -37,10 +44,13 @@ const (
 	remember     = 24 * time.Hour         // how long the address of a member that is down is tried
 
 	// The views.
-	debounce  = 50 * time.Millisecond // gathers changes; short, as lookups want the news
-	formerFor = 10 * time.Minute      // how long View.Former lists a ring that was replaced
-	stoodFor  = 2 * time.Second       // how long a ring was in use that others are told of
-	sameLoss  = 30 * time.Second      // by how much two nodes may differ on when a ring was replaced
+	debounce = 50 * time.Millisecond // gathers changes; short, as lookups want the news. See gather
+	// Those of a large cluster.
+	gatherStep = 5 * time.Millisecond
+	gatherMost = 500 * time.Millisecond
+	formerFor  = 10 * time.Minute // how long View.Former lists a ring that was replaced
+	stoodFor   = 2 * time.Second  // how long a ring was in use that others are told of
+	sameLoss   = 30 * time.Second // by how much two nodes may differ on when a ring was replaced
 
 	// The address book on disk.
 	saveEvery = 10 * time.Second // how often it is saved if it has changed, and so are the rings

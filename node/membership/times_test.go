@@ -14,7 +14,8 @@ func TestTimesAreInOrder(t *testing.T) {
 	}{
 		{probeTimeout, probeInterval, "a probe that times out leaves time in its interval to ask other members"},
 		{gossipInterval, announceTime, "a change must have several rounds of gossip before announce gives up"},
-		{debounce, announceTime, "the views have the change by then"},
+		{debounce, gatherMost, "more members take longer"},
+		{gatherMost, announceTime, "the views have the change by then"},
 		{pushPullInterval, defaultGrace, "a newcomer must hear of a member that is down while it keeps its place, or their rings differ"},
 		{pushPullInterval, contestedFor, "a conflict of names must be seen again while it counts, or Health flickers"},
 		{foundDead(10), twiceFor, "after a restart, the last boot must be found dead before it counts as a duplicate"},

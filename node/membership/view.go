@@ -2,6 +2,7 @@ package membership
 
 import (
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -29,11 +30,16 @@ type View struct {
 
 // Member returns the member with that id. It belongs to the View: don't change it.
 func (v *View) Member(id string) (*Member, bool) {
-	i, ok := slices.BinarySearchFunc(v.Members, id, func(m Member, id string) int { return strings.Compare(m.ID, id) })
+	i, ok := find(v.Members, id)
 	if !ok {
 		return nil, false
 	}
 	return &v.Members[i], true
+}
+
+// find returns where the member with that id is among members that are listed by ID.
+func find(members []Member, id string) (i int, ok bool) {
+	return sort.Find(len(members), func(i int) int { return strings.Compare(id, members[i].ID) })
 }
 
 // A Member is one node of the mesh, as another sees it.

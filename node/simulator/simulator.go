@@ -18,13 +18,15 @@ package simulator
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"oci-proxy/node/cluster"
 	"oci-proxy/node/membership/memnet"
@@ -72,16 +74,20 @@ type World struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	hosts  []*Host    // all that there ever were
 	last   *ring.Ring
-	rings  map[uint64][]*ring.Ring // by a sum of their members
-	failed []error                 // pulls
-	done   int                     // pulls
-	asks   map[string]int          // requests between nodes, by kind
-	given  int64                   // bytes of blobs that nodes which have stopped sent to others
+	rings  *simplelru.LRU[uint64, []*ring.Ring] // those used last, by a sum of their members
+	failed []error                              // pulls
+	done   int                                  // pulls
+	asks   map[string]int                       // requests between nodes, by kind
+	given  int64                                // bytes of blobs that nodes which have stopped sent to others
 }
 
 // New makes a cluster, and returns when each node knows all.
 func New(cfg Config) (*World, error) {
-	w := &World{cfg: cfg, net: memnet.New(cfg.Seed), rings: map[uint64][]*ring.Ring{}, asks: map[string]int{}}
+	rings, err := simplelru.NewLRU[uint64, []*ring.Ring](sharedRings, nil)
+	if err != nil { // only for a size that is not positive
+		panic(err)
+	}
+	w := &World{cfg: cfg, net: memnet.New(cfg.Seed), rings: rings, asks: map[string]int{}}
 	w.net.Bound(int64(bandwidth / cfg.scale()))
 	w.registry = newRegistry(w)
 	if cfg.Oracle {
@@ -155,6 +161,9 @@ func (w *World) whole() bool {
 	return true
 }
 
+// sharedRings is how many rings nodes share.
+const sharedRings = 512
+
 // ringOf is (*ring.Ring).Next for nodes that share the rings that they build.
 func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error) {
 	if len(members) == 1 {
@@ -164,7 +173,8 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var r *ring.Ring
-	for _, one := range w.rings[key] {
+	alike, _ := w.rings.Get(key)
+	for _, one := range alike {
 		if slices.Equal(one.Members(), members) {
 			r = one
 		}
@@ -179,7 +189,8 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 		if err != nil {
 			return nil, err
 		}
-		w.rings[key], w.last = append(w.rings[key], r), r
+		w.rings.Add(key, append(alike, r))
+		w.last = r
 	}
 	if r.Hash() == old.Hash() {
 		return old, nil
@@ -187,12 +198,12 @@ func (w *World) ringOf(old *ring.Ring, members []ring.Member) (*ring.Ring, error
 	return r, nil
 }
 
+var summing = maphash.MakeSeed()
+
 // sum tells sets of members apart, most of them, whatever their order.
 func sum(members []ring.Member) (all uint64) {
 	for _, m := range members {
-		h := fnv.New64a()
-		fmt.Fprint(h, m.ID, m.Weight, m.Size)
-		all += h.Sum64()
+		all += maphash.Comparable(summing, m)
 	}
 	return all
 }

@@ -56,6 +56,7 @@ type Directory struct {
 	table   table
 	tellers []*teller // by number; the first is nobody
 	numbers map[string]uint16
+	free    []uint16 // numbers that nobody has any more
 }
 
 // A teller is a member that tells, or the place of one.
@@ -116,12 +117,12 @@ func (d *Directory) number(id string) (uint16, bool) {
 	if n, known := d.numbers[id]; known {
 		return n, true
 	}
-	for i, t := range d.tellers[1:] {
-		if t.id == "" {
-			*t = teller{id: id, round: t.round}
-			d.numbers[id] = uint16(i + 1)
-			return uint16(i + 1), true
-		}
+	if last := len(d.free) - 1; last >= 0 {
+		n := d.free[last]
+		d.free = d.free[:last]
+		d.tellers[n].id = id
+		d.numbers[id] = n
+		return n, true
 	}
 	if len(d.tellers) > maxMembers {
 		return 0, false
@@ -289,6 +290,7 @@ func (d *Directory) Keep(member func(id string) bool) {
 			t := d.tellers[n]
 			*t = teller{round: t.round + 2} // no entry is of that round
 			delete(d.numbers, id)
+			d.free = append(d.free, n)
 		}
 	}
 }

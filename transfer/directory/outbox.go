@@ -236,7 +236,9 @@ func (o *Outbox) Told(owner string, session uint64, well bool) {
 		return // it was away meanwhile
 	}
 	b.telling = 0
-	o.wake()
+	if b.session != session || len(b.changes) > 0 || b.part || !well {
+		o.wake() // there is more for it, now or later
+	}
 	switch {
 	case b.session != session: // all is to be told anew
 	case well:

@@ -31,6 +31,7 @@ type ask struct {
 	body   []byte
 	bulk   bool
 	secret bool // question or answer may hold a private key
+	word   bool // it is one of those that all members are told
 	padded bool // the request is as large as padding, to find out whether large packets arrive
 }
 
@@ -138,11 +139,12 @@ func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, 
 	if err != nil {
 		return nil, c.fails(l.member.ID, err)
 	}
-	over := l.control
-	if a.bulk {
-		over = l.bulk
+	stays := c.links.idle.used(l, a.word)
+	x.Close = !stays
+	resp, err := l.over(a.bulk).RoundTrip(x.Request)
+	if !stays {
+		l.rest()
 	}
-	resp, err := over.RoundTrip(x.Request)
 	if err != nil {
 		return nil, c.broken(ctx, l, err)
 	}

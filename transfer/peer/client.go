@@ -85,7 +85,7 @@ func NewClient(cfg ClientConfig) *Client {
 	c := &Client{
 		self: cfg.Self, nonce: cfg.SelfNonce, member: cfg.Member, log: cfg.Log, hear: cfg.Hear, asked: cfg.Asked, life: life,
 		times: times{call: callTime, peek: cfg.patient(peekTime), hung: cfg.patient(hungTime), progress: cfg.patient(progressTime), busy: busyTime},
-		links: links{life: life, member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), dead: cfg.Dead, byID: map[string]*link{}},
+		links: links{life: life, member: cfg.Member, dial: cfg.Dial, handshake: cfg.patient(handshakeTime), dead: cfg.Dead, idle: newIdle(idleLinks), byID: map[string]*link{}},
 	}
 	c.SetKeys(cfg.Keys)
 	return c

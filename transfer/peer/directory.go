@@ -28,7 +28,7 @@ func TellDirectory(ctx context.Context, c *Client, id string, message []byte, mo
 	if len(message) > maxTold {
 		return false, c.fails(id, fmt.Errorf("a message of %d bytes is over the limit of %d", len(message), maxTold))
 	}
-	a, err := c.small(ctx, id, ask{method: http.MethodPost, path: root + directory, body: message}, maxJSON, most)
+	a, err := c.small(ctx, id, ask{method: http.MethodPost, path: root + directory, body: message, word: true}, maxJSON, most)
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"oci-proxy/transfer/wait"
@@ -20,12 +21,15 @@ const (
 // health. A member that restarted, or has another address or certificate, gets a
 // new link, so that nothing of the old one is used for it.
 type link struct {
-	member        Member
-	life          context.Context // ends when the link is given up
-	end           context.CancelFunc
-	bulk, control *http.Transport
-	health        health
-	since         time.Time // when it was made
+	member  Member
+	life    context.Context // ends when the link is given up
+	end     context.CancelFunc
+	health  health
+	since   time.Time // when it was made
+	through dialer
+
+	mu            sync.Mutex      // guards the fields below; never held during I/O
+	bulk, control *http.Transport // nil until one is needed: most members of a large cluster are told a word now and then
 }
 
 // newLink returns a link to m. own bounds it, handshake each TLS handshake. dead hears
@@ -35,13 +39,25 @@ func newLink(own *wait.Life, m Member, dial dialer, handshake time.Duration, dea
 	l := &link{member: m, since: time.Now()}
 	l.life, l.end = context.WithCancel(own.Context())
 	out := &lookout{dial: dial, addr: m.Addr, life: l.life, own: own, tell: func() { dead(m.ID, m.Boot) }}
-	through := dialer(out.connect)
+	l.through = dialer(out.connect)
 	if l.pinned() {
-		through = through.secured(pinned(m.Fingerprint), handshake)
+		l.through = l.through.secured(pinned(m.Fingerprint), handshake)
 	}
-	l.bulk = transport(through.to(m.Addr), bulkIdle)
-	l.control = transport(through.to(m.Addr), controlIdle)
 	return l
+}
+
+// over returns what makes the connections for blobs, or those for all else.
+func (l *link) over(bulk bool) *http.Transport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, idle := &l.control, controlIdle
+	if bulk {
+		t, idle = &l.bulk, bulkIdle
+	}
+	if *t == nil {
+		*t = transport(l.through.to(l.member.Addr), idle)
+	}
+	return *t
 }
 
 // pinned reports whether TLS proves who answers over the link.
@@ -64,10 +80,30 @@ func (l *link) close() {
 	l.hangUp()
 }
 
-// hangUp closes the connections that carry no request.
+// rest is hangUp for a link that is hardly used: it keeps nothing, and begins anew when it is.
+func (l *link) rest() {
+	l.mu.Lock()
+	gone := []*http.Transport{l.bulk, l.control}
+	l.bulk, l.control = nil, nil
+	l.mu.Unlock()
+	endIdle(gone)
+}
+
+// hangUp closes the connections that carry no request now, and the others when they carry none.
 func (l *link) hangUp() {
-	l.bulk.CloseIdleConnections()
-	l.control.CloseIdleConnections()
+	l.mu.Lock()
+	all := []*http.Transport{l.bulk, l.control}
+	l.mu.Unlock()
+	endIdle(all)
+}
+
+// endIdle ends the idle connections of those of the transports that are there.
+func endIdle(all []*http.Transport) {
+	for _, t := range all {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
+	}
 }
 
 // transport makes the connections for one purpose. It takes no proxy from the

@@ -15,18 +15,20 @@ var (
 	errClosed  = errors.New("this node is shutting down")
 )
 
-// links are the links to members, one for each. There are no more of them than
-// members that gossip knows.
+// links are the links to members, one for each. There are hardly more of them than
+// members that gossip knows (see sweep).
 type links struct {
 	life      *wait.Life
 	member    roster
 	dial      dialer
 	handshake time.Duration                // how long TLS may take to connect
 	dead      func(id string, boot uint64) // hears that the address of a member's start refuses connections
+	idle      *idle
 
 	mu     sync.Mutex // guards the fields below; never held during I/O
 	closed bool
 	byID   map[string]*link
+	most   int // so many of them make for a sweep
 }
 
 // to returns the link to a member as it is now.
@@ -49,11 +51,15 @@ func (b *links) to(id string) (*link, error) {
 	m.ID = id
 	l := newLink(b.life, m, b.dial, b.handshake, b.dead)
 	b.byID[id] = l
+	many := len(b.byID) > b.most
 	b.mu.Unlock()
 	if old != nil {
+		b.idle.forget(old)
 		old.close()
 	}
-	b.sweep()
+	if many {
+		b.sweep()
+	}
 	return l, nil
 }
 
@@ -86,7 +92,8 @@ func (b *links) pulse(id string) pulse {
 	return l.health.pulse()
 }
 
-// sweep forgets members that are gone. It runs when a link is made.
+// sweep forgets members that are gone. It runs when links are made: each time in a small cluster, and
+// in a large one when an eighth more are there.
 func (b *links) sweep() {
 	b.mu.Lock()
 	ids := slices.Collect(maps.Keys(b.byID))
@@ -96,6 +103,9 @@ func (b *links) sweep() {
 			b.forget(id)
 		}
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.most = len(b.byID) + len(b.byID)/8
 }
 
 // forget gives up the link to a member.
@@ -105,6 +115,7 @@ func (b *links) forget(id string) {
 	delete(b.byID, id)
 	b.mu.Unlock()
 	if l != nil {
+		b.idle.forget(l)
 		l.close()
 	}
 }

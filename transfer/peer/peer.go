@@ -11,7 +11,8 @@
 // Over plain HTTP they are refused, and this node goes to the registry.
 //
 // A [Client] asks: [Client.Peer] is a mesh.Peer (remote.go). It keeps connections
-// to each member (links.go, link.go) and quarantines those that fail (health.go).
+// to members, of more than 128 to those that it asked last (links.go, link.go, idle.go), and
+// quarantines those that fail (health.go).
 // A [Server] has a table of what can be asked (routes.go) and answers from a
 // mesh.Holder (answers.go). The time-outs of both ends stand in times.go.
 //

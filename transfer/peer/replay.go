@@ -11,7 +11,12 @@ const (
 	// width is how far a request may lag behind the newest of its sender: as many
 	// as can overtake one that waits for its connection.
 	width = 1 << 14
-	// maxSenders bounds how many senders' numbers are kept (2 KiB each).
+	// pageWidth is how many numbers a page of a window is for, and pages how many pages there are:
+	// of those that the newest number lies in, and of width numbers before.
+	pageWidth = 1 << 11
+	pages     = width/pageWidth + 1
+	// maxSenders bounds how many senders' numbers are kept (2.4 KiB each at most, and a seventh
+	// of that of one that sends little).
 	maxSenders = 4096
 )
 
@@ -19,26 +24,27 @@ const (
 type window struct {
 	nonce []byte
 	top   uint64
-	seen  [width / 64]uint64
+	seen  [pages]*[pageWidth / 64]uint64 // nil: none of the page's
 }
 
 // take notes n and reports whether it is new. A number too old to be known counts
 // as seen.
 func (w *window) take(n uint64) bool {
 	if n > w.top {
-		if n-w.top >= width {
-			clear(w.seen[:])
-			w.top = n
+		for page := max(w.top/pageWidth, n/pageWidth-min(n/pageWidth, pages)); page < n/pageWidth; {
+			page++
+			w.seen[page%pages] = nil // it was that of numbers older than width
 		}
-		for w.top != n {
-			w.top++
-			w.seen[w.top%width/64] &^= 1 << (w.top % 64)
-		}
+		w.top = n
 	}
 	if w.top-n >= width {
 		return false
 	}
-	word, bit := &w.seen[n%width/64], uint64(1)<<(n%64)
+	page := &w.seen[n/pageWidth%pages]
+	if *page == nil {
+		*page = new([pageWidth / 64]uint64)
+	}
+	word, bit := &(*page)[n%pageWidth/64], uint64(1)<<(n%64)
 	if *word&bit != 0 {
 		return false
 	}

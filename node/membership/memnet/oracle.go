@@ -69,11 +69,11 @@ type Oracled struct {
 	once     sync.Once
 
 	mu    sync.Mutex // guards the fields below, and keeps the delegate's calls in order
-	self  news
-	known map[string]news // by name
+	self  *news
+	known map[string]*news // by name
 }
 
-// A news is what is known of a node: the later version counts.
+// A news is what is known of a node: the later version counts. All nodes share it, so nobody changes it.
 type news struct {
 	node    memberlist.Node
 	version int
@@ -117,8 +117,8 @@ func (o *Oracle) Create(c *memberlist.Config) (*Oracled, error) {
 	if err != nil {
 		return nil, err
 	}
-	one := &Oracled{oracle: o, settings: c, at: at, done: make(chan struct{}), known: map[string]news{}}
-	one.self = news{node: memberlist.Node{
+	one := &Oracled{oracle: o, settings: c, at: at, done: make(chan struct{}), known: map[string]*news{}}
+	one.self = &news{node: memberlist.Node{
 		Name: c.Name, Addr: at.Addr().AsSlice(), Port: at.Port(), Meta: c.Delegate.NodeMeta(memberlist.MetaMaxSize),
 	}}
 	o.mu.Lock()
@@ -155,7 +155,7 @@ func (one *Oracled) run() {
 func (one *Oracled) miss() {
 	for _, n := range one.everything() {
 		if !one.oracle.runs(&n.node) {
-			gone := news{n.node, n.version + 1, true}
+			gone := &news{n.node, n.version + 1, true}
 			time.AfterFunc(found(one.count()), func() { one.hear(gone) })
 		}
 	}
@@ -207,7 +207,7 @@ func (one *Oracled) count() int {
 }
 
 // hear tells the node's delegates of news. Those that are not newer are ignored.
-func (one *Oracled) hear(n news) {
+func (one *Oracled) hear(n *news) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	old, known := one.known[n.node.Name]
@@ -218,7 +218,7 @@ func (one *Oracled) hear(n news) {
 		return
 	}
 	one.known[n.node.Name] = n
-	one.retell(&n)
+	one.retell(n)
 	switch events := one.settings.Events; {
 	case n.gone:
 		events.NotifyLeave(&n.node)
@@ -236,7 +236,7 @@ func (one *Oracled) retell(n *news) {
 }
 
 // spread tells all other nodes, each after its own delay.
-func (one *Oracled) spread(n news, least, most time.Duration) {
+func (one *Oracled) spread(n *news, least, most time.Duration) {
 	for _, other := range one.oracle.others(one) {
 		d := least + time.Duration(one.oracle.net.draw(one.at, other.at)%uint64(most-least))
 		time.AfterFunc(d, func() { other.hear(n) })
@@ -293,7 +293,7 @@ func (one *Oracled) exchange(other *Oracled, join bool) {
 }
 
 // records is how many bytes nodes take in a push/pull.
-func records(all []news) (sum int64) {
+func records(all []*news) (sum int64) {
 	for i := range all {
 		sum += int64(recordBytes + len(all[i].node.Name) + len(all[i].node.Meta))
 	}
@@ -301,14 +301,14 @@ func records(all []news) (sum int64) {
 }
 
 // latest is what the node says of itself now.
-func (one *Oracled) latest() news {
+func (one *Oracled) latest() *news {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	return one.self
 }
 
 // everything is all that the node knows of those that live.
-func (one *Oracled) everything() (all []news) {
+func (one *Oracled) everything() (all []*news) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	for _, n := range one.known {
@@ -319,13 +319,20 @@ func (one *Oracled) everything() (all []news) {
 	return all
 }
 
+// renew makes the next version of what the node says of itself.
+func (one *Oracled) renew(change func(self *news)) *news {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	self := *one.self
+	self.version++
+	change(&self)
+	one.self = &self
+	return one.self
+}
+
 // UpdateNode tells the others what the node says of itself now.
 func (one *Oracled) UpdateNode(time.Duration) error {
-	one.mu.Lock()
-	one.self.version++
-	one.self.node.Meta = one.settings.Delegate.NodeMeta(memberlist.MetaMaxSize)
-	self := one.self
-	one.mu.Unlock()
+	self := one.renew(func(self *news) { self.node.Meta = one.settings.Delegate.NodeMeta(memberlist.MetaMaxSize) })
 	one.hear(self)
 	one.spread(self, spreadLeast, spreadMost)
 	<-time.After(spreadMost)
@@ -334,11 +341,7 @@ func (one *Oracled) UpdateNode(time.Duration) error {
 
 // Leave tells the others that the node goes.
 func (one *Oracled) Leave(time.Duration) error {
-	one.mu.Lock()
-	one.self.version++
-	one.self.gone = true
-	self := one.self
-	one.mu.Unlock()
+	self := one.renew(func(self *news) { self.gone = true })
 	one.spread(self, spreadLeast, spreadMost)
 	<-time.After(spreadMost)
 	return nil
@@ -352,7 +355,7 @@ func (one *Oracled) Shutdown() (err error) {
 		close(one.done)
 		one.oracle.forget(one)
 		if !gone.gone {
-			gone.version, gone.gone = gone.version+1, true
+			gone = &news{gone.node, gone.version + 1, true}
 			after := found(one.count())
 			one.spread(gone, after, after+unevenness)
 		}

@@ -27,7 +27,7 @@ type half struct {
 	data     []part
 	closed   bool
 	deadline time.Time
-	wake     chan struct{} // closed at the next change
+	wake     chan struct{} // holds a value after a change; there is one reader
 }
 
 // A part is what was written at once, and when it arrives.
@@ -36,15 +36,17 @@ type part struct {
 	ready time.Time
 }
 
-func newHalf() *half { return &half{wake: make(chan struct{})} }
+func newHalf() *half { return &half{wake: make(chan struct{}, 1)} }
 
 // change runs do with the lock held, and wakes the reader.
 func (h *half) change(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	do()
-	close(h.wake)
-	h.wake = make(chan struct{})
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Read waits for data.
@@ -53,7 +55,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	for {
 		h.mu.Lock()
 		now := time.Now()
-		until, wake := h.deadline, h.wake
+		until := h.deadline
 		switch {
 		case !h.deadline.IsZero() && !now.Before(h.deadline):
 			h.mu.Unlock()
@@ -71,7 +73,7 @@ func (s *stream) Read(b []byte) (int, error) {
 			return 0, io.EOF
 		}
 		h.mu.Unlock()
-		sleep(until, wake)
+		sleep(until, h.wake)
 	}
 }
 
