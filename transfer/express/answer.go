@@ -185,7 +185,7 @@ func (a *answer) send(p []byte) int {
 	case a.chunked:
 		a.out = append(strconv.AppendInt(a.out, int64(len(p)), 16), "\r\n"...)
 		header = len(a.out)
-		p = append(p[:len(p):len(p)], "\r\n"...)
+		p = append(slices.Clip(p), "\r\n"...)
 	case header+len(p) <= inOne:
 		if a.out = append(a.out, p...); a.written < a.length {
 			return size

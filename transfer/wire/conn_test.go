@@ -242,7 +242,7 @@ func TestAwaitEnd(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != io.EOF {
+	if err := <-ended; !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	_ = c.Close()
