@@ -29,9 +29,9 @@ type Lane struct {
 	held    func(path string) bool
 	note    func(net.Conn, http.ConnState) // the server's own ConnState
 	date    atomic.Pointer[stamp]
-	under   atomic.Int64 // answers under way
-	closing atomic.Bool  // no more begin
-	port    net.Listener // of Listener
+	under   atomic.Int64                 // answers under way
+	closing atomic.Bool                  // no more begin
+	port    atomic.Pointer[net.Listener] // of Listener, which may be called while Shutdown is
 }
 
 // New puts a lane before a server, which has a Handler, ConnState, ConnContext and IdleTimeout, and
@@ -59,8 +59,9 @@ func New(srv *http.Server, held func(path string) bool) *Lane {
 
 // Listener returns inner, whose TCP connections have the lane in front of the server. Call it once.
 func (l *Lane) Listener(inner net.Listener) net.Listener {
-	l.port = wire.Listener(inner)
-	return listener{l.port, l}
+	port := wire.Listener(inner)
+	l.port.Store(&port)
+	return listener{port, l}
 }
 
 type listener struct {
@@ -89,8 +90,9 @@ const poll = 5 * time.Millisecond
 // Shutdown closes the listener and waits until the lane answers nobody, or ctx ends. From its begin on
 // net/http has all requests. Call it before the server's Shutdown, which takes connections of the lane for idle.
 func (l *Lane) Shutdown(ctx context.Context) error {
-	if l.closing.Store(true); l.port != nil {
-		_ = l.port.Close() // the server's Shutdown closes it again
+	l.closing.Store(true)
+	if port := l.port.Load(); port != nil {
+		_ = (*port).Close() // the server's Shutdown closes it again
 	}
 	for l.under.Load() > 0 {
 		if err := wait.For(ctx, poll); err != nil {
