@@ -45,8 +45,8 @@ func Rejected(b Blob) io.ReaderAt {
 	if f.file != nil {
 		return f.file.os
 	}
-	if gathered := f.s.look().gathered; gathered != nil {
-		return bytes.NewReader(gathered)
+	if v := f.s.look(); v.gathered != nil && (v.gathers || !v.passing) { // else more was sent than these
+		return bytes.NewReader(v.gathered)
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func retryFull(k *sink, d *disk, n int64, do func() error) error {
 
 // create creates the file, if it is not there, and sets n bytes aside for it. Where files are in
 // memory that takes as long as writing them, so readers who wait for a large blob get its first
-// bytes before.
+// bytes before, unless the disk is full by what it says.
 func (k *sink) create(n int64) error {
 	if k.file == nil {
 		f, tmp, err := k.disk.temp()
@@ -144,8 +144,10 @@ func (k *sink) create(n int64) error {
 		return nil
 	}
 	if n > growth && k.readers.awaited() {
-		k.aside = n
-		return nil
+		if free, err := k.disk.free(); err == nil && free >= n {
+			k.aside = n
+			return nil
+		}
 	}
 	return k.file.allocate(n)
 }
