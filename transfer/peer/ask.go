@@ -142,7 +142,7 @@ func (c *Client) exchange(ctx context.Context, l *link, a ask) (*http.Response, 
 	stays := c.links.idle.used(l, a.word)
 	x.Close = !stays
 	resp, err := l.over(a.bulk).RoundTrip(x.Request)
-	if !stays {
+	if !stays && !c.links.idle.keeps(l) { // another request may have made it one that stays
 		l.rest()
 	}
 	if err != nil {

@@ -46,13 +46,20 @@ func (i *idle) used(l *link, word bool) (stays bool) {
 func (i *idle) add(l *link, word bool) (stays bool, old *link) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if word && i.links.Len() >= i.most && !i.links.Contains(l) {
+	if l.life.Err() != nil || word && i.links.Len() >= i.most && !i.links.Contains(l) {
 		return false, nil
 	}
 	if i.links.Add(l, struct{}{}); i.links.Len() > i.most {
 		old, _, _ = i.links.RemoveOldest()
 	}
 	return true, old
+}
+
+// keeps reports whether the link is one of those that were used last.
+func (i *idle) keeps(l *link) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.links.Contains(l)
 }
 
 // forget forgets a link that was given up.
