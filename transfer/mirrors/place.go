@@ -37,6 +37,7 @@ type place struct {
 	measured time.Time     // when latency or rate were last
 	read     time.Time     // when a blob of it was last begun, to learn the rate
 	wrong    string        // with what it last failed
+	liar     time.Time     // until when it counts as one, however it answers
 }
 
 // A view is what is known of a place at one moment.
@@ -66,11 +67,14 @@ func (p *place) party(by oci.Party) oci.Party {
 	return oci.Mirror
 }
 
-// answered notes that an answer began after that time.
+// answered notes that an answer began after that time. It does not make good what a liar sent: the request
+// may have begun before that was found out.
 func (p *place) answered(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures, p.measured = 0, time.Now()
+	if p.measured = time.Now(); !p.measured.Before(p.liar) {
+		p.failures = 0
+	}
 	if p.latency == 0 {
 		p.latency = max(took, 1)
 		return
@@ -128,6 +132,7 @@ func (p *place) lied() {
 	defer p.mu.Unlock()
 	p.failures++
 	p.wrong = "it sent bytes that their digest does not name"
+	p.liar = time.Now().Add(liarsRest)
 	p.rest(liarsRest)
 }
 
