@@ -17,7 +17,7 @@ func TestALiarIsNotMadeGoodByAnAnswer(t *testing.T) {
 		if p.describe().Well || p.due(true) {
 			t.Error("a liar counts as well, or is probed, in its rest")
 		}
-		time.Sleep(liarsRest + 1)
+		<-time.After(liarsRest + 1)
 		if !p.due(true) {
 			t.Error("a liar is not tried again after its rest")
 		}
