@@ -11,9 +11,9 @@ import (
 // growth is the step in which room is reserved for a blob of unknown size.
 const growth = 4 << 20
 
-// leadSize is how many bytes, at most, readers get of a large blob before room is set aside for it: what
-// leaves along with an answer's header. All that follows leaves by sendfile.
-const leadSize = 512
+// leadSize is how many bytes, at most, readers get of a large blob before room is set aside for it: more than
+// net/http keeps in its buffers, so that they leave at once. All that follows leaves by sendfile.
+const leadSize = 16 << 10
 
 // A sink is the side of an ingest that its writer has: where the bytes go, to a
 // file in tmp and then to the shard, or past the disk to the followers. Only the
