@@ -44,6 +44,18 @@ func noticed(t *testing.T, in *Ingest, b sample) (first <-chan struct{}, end fun
 	return came, wg.Wait
 }
 
+// bring brings the whole blob in, which is kept.
+func bring(t *testing.T, in *Ingest, b sample) {
+	t.Helper()
+	in.SetSize(int64(len(b.content)))
+	if _, err := in.Write(b.content); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Commit(); err != nil || !in.Stored() {
+		t.Fatal(err, in.Stored())
+	}
+}
+
 // Who waits for a large blob gets its first bytes before room is set aside for it, and nothing of
 // it is on disk before that.
 func TestFirstBytesDoNotWaitForRoom(t *testing.T) {
@@ -68,13 +80,7 @@ func TestFirstBytesDoNotWaitForRoom(t *testing.T) {
 	in := begin(t, s, b)
 	came, end := noticed(t, in, b)
 	first.Store(&came)
-	in.SetSize(int64(len(b.content)))
-	if _, err := in.Write(b.content); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Commit(); err != nil || !in.Stored() {
-		t.Fatal(err, in.Stored())
-	}
+	bring(t, in, b)
 	end()
 	want(t, s, b)
 	mu.Lock()
@@ -167,13 +173,7 @@ func TestRoomForALargeBlobIsMadeAfterItsFirstBytes(t *testing.T) {
 	b := newSample(4705, growth+300_000)
 	in := begin(t, s, b)
 	_, end := noticed(t, in, b)
-	in.SetSize(int64(len(b.content)))
-	if _, err := in.Write(b.content); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Commit(); err != nil || !in.Stored() {
-		t.Fatal(err, in.Stored())
-	}
+	bring(t, in, b)
 	end()
 	want(t, s, b)
 	wantGone(t, s, old)

@@ -12,16 +12,13 @@ type Caller struct {
 	User    User   // as access rules know people
 }
 
-// A CallerKey is the key of a context's *Caller, see WithCaller.
+// A CallerKey is the key of a context's *Caller, which may be changed until somebody else is given the
+// context.
 type CallerKey struct{}
 
 // Into returns ctx for what is done for c.
-func (c Caller) Into(ctx context.Context) context.Context { return WithCaller(ctx, &c) }
-
-// WithCaller is Into for a Caller of whom not all is known yet. It may be changed until somebody
-// else is given the context.
-func WithCaller(ctx context.Context, c *Caller) context.Context {
-	return context.WithValue(ctx, CallerKey{}, c)
+func (c Caller) Into(ctx context.Context) context.Context {
+	return context.WithValue(ctx, CallerKey{}, &c)
 }
 
 // As is c as another user.
