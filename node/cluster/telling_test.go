@@ -70,17 +70,17 @@ func onStage(t *testing.T, hung bool, hangs map[string]bool, test func(s *stage)
 	})
 }
 
-func (s *stage) tell(ctx context.Context, id string, m *directory.Message) bool {
+func (s *stage) tell(ctx context.Context, id string, m *directory.Message) (well, follows bool) {
 	if s.hangs[id] {
 		select {
 		case <-time.After(tellTime):
 		case <-ctx.Done():
 		}
-		return false
+		return false, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.heard[id].Hear(s.v.Self.ID, m)
+	return !s.heard[id].Hear(s.v.Self.ID, m), true
 }
 
 // sample returns a blob of each member's, by its id.
@@ -124,7 +124,7 @@ func (s *stage) wantHeard(when string, blobs map[string][]byte, holds, all bool)
 		if held := len(here.Names(k)) > 0; !s.hangs[id] && held != holds {
 			s.t.Errorf("%s: %s knows of its blob: %v", when, id, held)
 		}
-		if whole := here.Knows(k, s.v.Ring.Hash(), []string{s.v.Self.ID}); !s.hangs[id] && whole != all {
+		if whole := here.Knows(k, s.v.Ring.Partition(digest.FromBytes(blobs[id]).String()), s.v.Ring.Hash(), []string{s.v.Self.ID}); !s.hangs[id] && whole != all {
 			s.t.Errorf("%s: %s knows all: %v", when, id, whole)
 		}
 	}
