@@ -23,6 +23,7 @@
 package directory
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,9 @@ const (
 	maxNames = 8
 	// maxMembers bounds the members that are heard.
 	maxMembers = 1 << 12
+	// sessions is more than a member that runs begins with one owner: those have numbers
+	// that follow each other, and another start of it begins at any number.
+	sessions = 1 << 32
 )
 
 // A Directory is what other members have told this one. Its methods may be called from any
@@ -97,7 +101,9 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 		return false // it is not to try for ever: there are too many
 	}
 	t := d.tellers[n]
-	switch {
+	switch behind := t.session - m.Session; {
+	case behind > 0 && behind < sessions: // it was on its way for so long that the member tells in a later session by now
+		return true
 	case m.First:
 		if t.telling { // that telling broke off: what it brought counts until this one has ended
 			t.round, t.held = t.round+1, t.coming
@@ -105,7 +111,7 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 		t.session, t.next, t.telling, t.lost, t.doubted, t.whole, t.coming = m.Session, 0, true, false, false, false, 0
 		d.covered.drop(n)
 	case m.Session != t.session, m.Number != t.next:
-		t.whole, t.session, t.next = false, 0, 0
+		t.whole, t.next = false, math.MaxUint32 // no message has that number
 		return true
 	}
 	t.next++

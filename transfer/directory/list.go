@@ -1,9 +1,6 @@
 package directory
 
-import (
-	"math/rand/v2"
-	"slices"
-)
+import "slices"
 
 // A List is what some owners are told at a time: all, or what this node holds of partitions
 // that have become theirs. It belongs to one goroutine.
@@ -36,7 +33,8 @@ func (o *Outbox) Begin(owners []string) *List {
 		t := &told{}
 		if b.all {
 			anew[b] = true
-			b.session, b.next, b.ring = rand.Uint64()|1, 0, l.ring.Hash()
+			o.session = max(1, o.session+1)
+			b.session, b.next, b.ring = o.session, 0, l.ring.Hash()
 			b.all, b.part, b.changes, b.begins = false, false, nil, true
 		} else {
 			t.partitions = b.gains

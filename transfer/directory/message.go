@@ -30,7 +30,7 @@ const maxPartitions = 1 << 14
 // holds, and go on with what it gets and loses, and what it holds of partitions that have
 // become the receiver's.
 type Message struct {
-	Session uint64 // not 0; another one for each time that all is told
+	Session uint64 // not 0; another one for each time that all is told, a higher one while the sender runs
 	Number  uint32
 	Ring    uint64 // hash of the ring by which the blobs are the receiver's
 	First   bool   // of all that the sender holds

@@ -51,6 +51,8 @@ type Outbox struct {
 	stale stale
 	mend  time.Time // when all are told all anew
 	more  chan struct{}
+
+	session uint64 // the last that was begun
 }
 
 // A box is what one owner is to be told. Its session covers what the owner owns, without the
@@ -76,7 +78,7 @@ type box struct {
 // NewOutbox returns an empty Outbox. Owners are told what is due to them after that time, or
 // up to twice that.
 func NewOutbox(after time.Duration) *Outbox {
-	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, more: make(chan struct{}, 1)}
+	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, more: make(chan struct{}, 1), session: rand.Uint64()}
 }
 
 // More returns what brings a value when there may be more to tell than Due said.

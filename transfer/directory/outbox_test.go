@@ -10,10 +10,10 @@ import (
 
 const after = time.Second
 
-// placing is a ring of four partitions, which have those owners.
+// placing is a ring whose partitions have those owners.
 type placing struct {
 	hash   uint64
-	owners [4]string
+	owners []string
 }
 
 func (p *placing) Hash() uint64            { return p.hash }
@@ -28,7 +28,7 @@ func (p *placing) Partition(blob string) uint16 {
 
 // hers is a ring in which the owner owns all but one partition.
 func hers(hash uint64) *placing {
-	return &placing{hash, [4]string{"owner", "owner", "owner", "stranger"}}
+	return &placing{hash, []string{"owner", "owner", "owner", "stranger"}}
 }
 
 // blobOf is the blob of that key.
@@ -140,7 +140,7 @@ func TestAllIsToldAnew(t *testing.T) {
 		"nothing":                            {func(r *rig) { r.See(hers(ring), []Owner{{"owner", 1, true}}) }, 0},
 		"another ring that gives it nothing": {func(r *rig) { r.See(hers(ring+1), []Owner{{"owner", 1, true}}) }, 0},
 		"one that gives it something": {func(r *rig) {
-			r.See(&placing{ring + 1, [4]string{"owner", "owner", "other", "owner"}}, []Owner{{"owner", 1, true}})
+			r.See(&placing{ring + 1, []string{"owner", "owner", "other", "owner"}}, []Owner{{"owner", 1, true}})
 		}, 1},
 		"another ring, of an earlier version": {func(r *rig) {
 			r.earlier = true

@@ -1,0 +1,422 @@
+package directory
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An owner that believes to know all holders of a blob has been told of each: by all members that
+// are alive to it, of all that they hold but for what is on its way to it. That holds whatever
+// happens: members join, leave, crash and start anew, also of an earlier version; they see each
+// other late, not at all, or now so and now otherwise; and tellings are lost, or come late. When
+// nothing more happens, all owners know all.
+func TestWhoIsBelievedToKnowIsTold(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(60)
+	if os.Getenv("LONG_TESTS") != "" {
+		seeds = 5000
+	}
+	known := 0
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlay(t, seed)
+			for range 400 {
+				p.step(true)
+			}
+			for range 4 * 60 * 3 { // longer than owners are told again that could not be
+				p.step(false)
+			}
+			<-time.After(2 * mendAfter)
+			for range 4 * 60 {
+				p.step(false)
+			}
+			p.wantAll()
+			known += p.known
+		})
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Logf("%d seeds: owners believed %d times to know all holders", seeds, known)
+}
+
+const (
+	actors   = 7
+	parts    = 12
+	perPart  = 4
+	stepTime = 250 * time.Millisecond
+)
+
+// A play is some members, what they see of each other, and what is on its way between them.
+type play struct {
+	t       *testing.T
+	draw    *rand.Rand
+	actors  []*actor
+	letters []*letter
+	known   int // how often an owner was believed
+}
+
+// An actor is a member, or was or will be one.
+type actor struct {
+	id      string
+	boot    uint64
+	alive   bool
+	placed  bool // it has a place in the ring
+	earlier bool // it is of the version that knows no coverage
+	held    map[Key]bool
+	here    *Directory
+	out     *Outbox
+	sees    map[string]sight
+	boots   map[string]uint64
+}
+
+// A sight is what one member sees of another.
+type sight struct {
+	boot          uint64
+	alive, placed bool
+}
+
+// A letter is a telling on its way.
+type letter struct {
+	from     *actor
+	out      *Outbox // of the start of it
+	to       string
+	session  uint64
+	messages []*Message
+	late     bool // the sender has given it up
+}
+
+func newPlay(t *testing.T, seed uint64) *play {
+	t.Helper()
+	p := &play{t: t, draw: rand.New(rand.NewPCG(seed, 7))}
+	for i := range actors {
+		a := &actor{id: fmt.Sprint("m", i), earlier: p.draw.IntN(4) == 0 && seed%3 == 0, held: map[Key]bool{}}
+		p.actors = append(p.actors, a)
+		if i < actors-2 {
+			a.placed = true
+			p.start(a)
+		}
+	}
+	return p
+}
+
+// start starts the member anew. It has what is on its disk, and knows nobody.
+func (p *play) start(a *actor) {
+	a.boot, a.alive, a.placed = a.boot+1, true, true
+	a.here, a.out, a.sees, a.boots = New(1000), NewOutbox(time.Second), map[string]sight{}, nil
+	a.out.draw = func(d time.Duration) time.Duration { return time.Duration(p.draw.Int64N(int64(d))) }
+	p.look(a, false)
+}
+
+// ringOf is the ring that the member sees.
+func (p *play) ringOf(a *actor) *placing {
+	mask := uint64(0)
+	for i, one := range p.actors {
+		if one == a || a.sees[one.id].placed {
+			mask |= 1 << i
+		}
+	}
+	r := &placing{hash: mask, owners: make([]string, parts)}
+	for part := range parts {
+		best := uint64(0)
+		for i, one := range p.actors {
+			if mask>>i&1 == 0 {
+				continue
+			}
+			lot := rand.NewPCG(uint64(part), uint64(i)).Uint64()
+			if part%4 == 0 { // these move without need, as they do where loads are bounded
+				lot = rand.NewPCG(uint64(part)<<32|mask, uint64(i)).Uint64()
+			}
+			if lot > best {
+				best, r.owners[part] = lot, one.id
+			}
+		}
+	}
+	return r
+}
+
+// look makes the member see what is; or, if mixed, some of the others as they are not.
+func (p *play) look(a *actor, mixed bool) {
+	for _, one := range p.actors {
+		s := sight{one.boot, one.alive, one.placed}
+		if one == a || mixed && p.draw.IntN(3) == 0 {
+			continue
+		}
+		if mixed && p.draw.IntN(8) == 0 {
+			s.alive, s.placed = false, p.draw.IntN(2) == 0
+		}
+		a.sees[one.id] = s
+	}
+	p.see(a)
+}
+
+// see is as directories.see in node/cluster.
+func (p *play) see(a *actor) {
+	var owners []Owner
+	alive := map[string]uint64{}
+	for _, one := range p.actors {
+		s := a.sees[one.id]
+		if s.alive {
+			alive[one.id] = s.boot
+		}
+		if s.placed && one != a {
+			owners = append(owners, Owner{one.id, s.boot, s.alive})
+		}
+	}
+	a.out.See(p.ringOf(a), owners)
+	for id, boot := range a.boots {
+		if alive[id] != boot {
+			a.here.Doubt(id)
+		}
+	}
+	a.boots = alive
+	a.here.Keep(func(id string) bool { return a.sees[id].placed || a.sees[id].alive })
+}
+
+// step is a moment. Unless wild, nothing happens and nothing is lost.
+func (p *play) step(wild bool) {
+	p.t.Helper()
+	<-time.After(stepTime)
+	if wild && p.draw.IntN(3) == 0 {
+		p.happen(p.actors[p.draw.IntN(actors)])
+	}
+	for _, a := range p.actors {
+		if !a.alive {
+			continue
+		}
+		if !wild {
+			p.look(a, false)
+		} else if p.draw.IntN(6) == 0 {
+			p.look(a, p.draw.IntN(2) == 0)
+		}
+		p.tell(a)
+		if wild {
+			p.change(a)
+		}
+	}
+	for _, l := range slices.Clone(p.letters) {
+		p.move(l, wild)
+		p.judge()
+	}
+	p.judge()
+}
+
+// happen makes something happen to a member.
+func (p *play) happen(a *actor) {
+	switch p.draw.IntN(4) {
+	case 0:
+		if !a.alive {
+			p.start(a)
+		}
+	case 1: // it crashes, and keeps its place
+		a.alive = false
+	case 2: // it starts anew at once
+		if a.alive {
+			p.start(a)
+		}
+	case 3:
+		if a.alive = a.alive && p.draw.IntN(2) == 0; !a.alive {
+			a.placed = false
+		}
+	}
+}
+
+// change makes the member get or lose a blob.
+func (p *play) change(a *actor) {
+	if p.draw.IntN(3) > 0 {
+		return
+	}
+	k := Key(p.draw.IntN(parts)*1_000_000 + p.draw.IntN(perPart))
+	a.held[k] = !a.held[k]
+	a.out.Note(blobOf(k))
+}
+
+// tell sends what is due.
+func (p *play) tell(a *actor) {
+	tell, changes, _ := a.out.Due(time.Now(), true)
+	slices.Sort(tell)
+	slices.Sort(changes)
+	for _, id := range changes {
+		if m := a.out.Changes(id, func(blob string) bool { k, _ := KeyOf(blob); return a.held[k] }); m != nil {
+			p.letters = append(p.letters, &letter{a, a.out, id, m.Session, []*Message{m}, false})
+		}
+	}
+	list := a.out.Begin(tell)
+	for part := range parts {
+		for i := range perPart {
+			if k := Key(part*1_000_000 + i); a.held[k] {
+				list.Add(blobOf(k))
+			}
+		}
+	}
+	for _, id := range tell {
+		session, messages := list.Messages(id, true)
+		p.letters = append(p.letters, &letter{a, a.out, id, session, messages, false})
+	}
+}
+
+// move brings a letter on, or loses it.
+func (p *play) move(l *letter, wild bool) {
+	switch what := p.draw.IntN(20); {
+	case l.late:
+		if !wild || what < 2 {
+			p.hear(l)
+			p.end(l)
+		}
+	case !l.from.alive || l.from.out != l.out: // it ended
+		p.end(l)
+	case !l.out.Wants(l.to, l.session) || wild && what == 0:
+		p.end(l)
+		l.out.Told(l.to, l.session, false, false)
+	case wild && what == 1: // the answer is lost
+		p.hear(l)
+		p.end(l)
+		l.out.Told(l.to, l.session, false, false)
+	case wild && what == 2:
+		l.late = true
+		l.out.Told(l.to, l.session, false, false)
+	case wild && what < 10:
+	default:
+		well, follows := p.hear(l)
+		if !well || len(l.messages) == 0 {
+			p.end(l)
+			l.out.Told(l.to, l.session, well, follows)
+		}
+	}
+}
+
+// end takes a letter away.
+func (p *play) end(l *letter) {
+	p.letters = slices.DeleteFunc(p.letters, func(one *letter) bool { return one == l })
+}
+
+// hear makes the owner hear the next message of a letter.
+func (p *play) hear(l *letter) (well, follows bool) {
+	to := p.actor(l.to)
+	if !to.alive {
+		return false, false
+	}
+	m := *l.messages[0]
+	l.messages = l.messages[1:]
+	if l.from.earlier {
+		m.Covers = nil
+	}
+	parsed, err := Parse(m.Encode())
+	if to.earlier {
+		parsed, err = parseEarlier(m.Encode())
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return !to.here.Hear(l.from.id, parsed), !to.earlier && !l.from.earlier
+}
+
+// parseEarlier is Parse as it was before partitions were told.
+func parseEarlier(b []byte) (*Message, error) {
+	b[1] &= first | last
+	return Parse(b)
+}
+
+func (p *play) actor(id string) *actor {
+	return p.actors[slices.IndexFunc(p.actors, func(a *actor) bool { return a.id == id })]
+}
+
+// judge fails the test if an owner is believed to know all holders of a blob, and does not.
+func (p *play) judge() {
+	p.t.Helper()
+	for _, owner := range p.actors {
+		if !owner.alive {
+			continue
+		}
+		r := p.ringOf(owner)
+		for part, id := range r.owners {
+			if id != owner.id {
+				continue
+			}
+			for i := range perPart {
+				p.judgeOne(owner, r, uint16(part), Key(part*1_000_000+i))
+			}
+		}
+	}
+}
+
+func (p *play) judgeOne(owner *actor, r *placing, part uint16, k Key) {
+	p.t.Helper()
+	var others []string
+	for id, s := range owner.sees {
+		if s.alive {
+			others = append(others, id)
+		}
+	}
+	if !owner.here.Knows(k, part, r.hash, others) {
+		return
+	}
+	p.known++
+	names := owner.here.Names(k)
+	for _, id := range others {
+		one := p.actor(id)
+		if one.alive && one.held[k] && !slices.Contains(names, id) && !p.owes(one, owner, k) {
+			p.t.Fatalf("%s is believed to know that %q hold %d, and %s holds it: %+v", owner.id, names, k, id, one.out.boxes[owner.id])
+		}
+	}
+}
+
+// owes reports whether the owner is still to hear that the member holds the blob, and the
+// member sees to that.
+func (p *play) owes(one, owner *actor, k Key) bool {
+	b := one.out.boxes[owner.id]
+	if b == nil || b.session == 0 {
+		return true // it does not know the owner, or could not tell it
+	}
+	if _, noted := b.changes[k]; noted {
+		return true
+	}
+	for _, l := range p.letters {
+		if l.out == one.out && l.to == owner.id && l.session == b.session && slices.ContainsFunc(l.messages, func(m *Message) bool { return slices.Contains(m.Held, k) }) {
+			return true
+		}
+	}
+	// One of the two is of an earlier version, which counts on what it was told in its ring, and
+	// the member's is another, or was in between.
+	return (one.earlier || owner.earlier) && (b.all || p.ringOf(one).hash != p.ringOf(owner).hash)
+}
+
+// wantAll fails the test unless all owners know all.
+func (p *play) wantAll() {
+	p.t.Helper()
+	if len(p.letters) > 0 {
+		p.t.Errorf("%d letters are on their way", len(p.letters))
+	}
+	for _, owner := range p.actors {
+		if !owner.alive {
+			continue
+		}
+		r := p.ringOf(owner)
+		var others []string
+		for _, one := range p.actors {
+			if one.alive && one != owner {
+				others = append(others, one.id)
+			}
+		}
+		for part, id := range r.owners {
+			for i := range perPart {
+				k := Key(part*1_000_000 + i)
+				var want []string
+				for _, one := range p.actors {
+					if one.alive && one != owner && one.held[k] {
+						want = append(want, one.id)
+					}
+				}
+				got := slices.DeleteFunc(names(owner.here, k), func(id string) bool { return !p.actor(id).alive }) // those that are down may come back
+				if id == owner.id && len(others) > 0 && (!slices.Equal(got, want) || !owner.here.Knows(k, uint16(part), r.hash, others)) {
+					p.t.Errorf("%s, at the end: %d is held by %q, want %q; all told: %v", owner.id, k, got, want, owner.here.Knows(k, uint16(part), r.hash, others))
+				}
+			}
+		}
+	}
+}
