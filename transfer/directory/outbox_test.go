@@ -20,10 +20,10 @@ func (p *placing) Hash() uint64            { return p.hash }
 func (p *placing) Partitions() int         { return len(p.owners) }
 func (p *placing) OwnerOf(n uint16) string { return p.owners[n] }
 
-// Partition: a blob's key says it, in steps of 1,000,000.
+// Partition: the beginning of a blob's key says it.
 func (p *placing) Partition(blob string) uint16 {
 	k, _ := KeyOf(blob)
-	return uint16(k / 1_000_000)
+	return uint16(k >> 40)
 }
 
 // hers is a ring in which the owner owns all but one partition.
