@@ -218,7 +218,11 @@ func (p *play) rest(while time.Duration) {
 
 // happen makes something happen to a member.
 func (p *play) happen(a *actor) {
-	switch p.draw.IntN(4) {
+	switch p.draw.IntN(5) {
+	case 4: // it tells all once more
+		if a.alive {
+			a.out.mend = time.Now()
+		}
 	case 0:
 		if !a.alive {
 			p.start(a)
