@@ -106,6 +106,9 @@ func (d *directories) heard(sender string, message []byte) (again bool, err erro
 	if err != nil {
 		return false, err
 	}
+	if m.Again {
+		d.out.Again(sender)
+	}
 	return d.here.Hear(sender, m), nil
 }
 
@@ -264,6 +267,7 @@ func (t *telling) send(ctx context.Context, slots chan struct{}, id string, sess
 				return
 			}
 			var heard bool
+			m.Again = t.here.Doubts(id) // one that was away does not know that
 			if heard, follows = t.others.tell(ctx, id, m); !heard {
 				return
 			}

@@ -326,6 +326,15 @@ func (d *Directory) Doubt(id string) {
 	}
 }
 
+// Doubts reports whether the member is to tell all because of what the directory has doubted or
+// forgotten, and has not begun to.
+func (d *Directory) Doubts(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, known := d.numbers[id]
+	return !known || d.tellers[n].doubted
+}
+
 // Figures tell how large a directory is.
 type Figures struct {
 	Entries int // of a blob and a member that holds it

@@ -1,6 +1,9 @@
 package directory
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // A List is what some owners are told at a time: all, or what this node holds of partitions
 // that have become theirs. It belongs to one goroutine.
@@ -35,7 +38,8 @@ func (o *Outbox) Begin(owners []string) *List {
 			anew[b] = true
 			o.session = max(1, o.session+1)
 			b.session, b.next, b.ring = o.session, 0, l.ring.Hash()
-			b.all, b.part, b.changes, b.begins = false, false, nil, true
+			b.all, b.part, b.begins = false, false, true
+			maps.DeleteFunc(b.changes, func(_ Key, blob string) bool { return l.ring.OwnerOf(l.ring.Partition(blob)) == id })
 		} else {
 			t.partitions = b.gains
 		}

@@ -20,6 +20,7 @@ const (
 	first = 1 << iota
 	last
 	covering
+	again
 )
 
 // maxPartitions bounds the partitions of a ring.
@@ -35,6 +36,7 @@ type Message struct {
 	Ring    uint64 // hash of the ring by which the blobs are the receiver's
 	First   bool   // of all that the sender holds
 	Last    bool   // of that
+	Again   bool   // the receiver is to tell the sender all; earlier versions do not hear that
 	Held    []Key  // with those that are gone, and the words of partitions, at most MaxKeys
 	Gone    []Key
 	// Covers lists partitions of which the sender has told in this session all that it holds, by
@@ -62,6 +64,9 @@ func (m *Message) Encode() []byte {
 	}
 	if len(m.Covers) > 0 {
 		flags |= covering
+	}
+	if m.Again {
+		flags |= again
 	}
 	b := append(make([]byte, 0, headSize+8*(len(m.Held)+len(m.Gone)+words(len(m.Covers)))), format, flags)
 	b = binary.BigEndian.AppendUint64(b, m.Session)
@@ -91,7 +96,7 @@ func Parse(b []byte) (*Message, error) {
 		return nil, errMessage
 	}
 	m := &Message{
-		First: b[1]&first != 0, Last: b[1]&last != 0,
+		First: b[1]&first != 0, Last: b[1]&last != 0, Again: b[1]&again != 0,
 		Session: binary.BigEndian.Uint64(b[2:]), Ring: binary.BigEndian.Uint64(b[10:]), Number: binary.BigEndian.Uint32(b[18:]),
 	}
 	held, rest := int(binary.BigEndian.Uint16(b[22:])), b[headSize:]

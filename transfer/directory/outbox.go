@@ -119,6 +119,17 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 	}
 }
 
+// Again makes the owner be told all, which says that it needs that. If it is being told all, it will
+// have what it needs.
+func (o *Outbox) Again(owner string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if b := o.boxes[owner]; b != nil && !b.begins {
+		b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+		o.wake()
+	}
+}
+
 // keep forgets the owners that are none any more.
 func (o *Outbox) keep(known map[string]bool) {
 	gone := map[*box]bool{}
@@ -229,7 +240,7 @@ func (o *Outbox) change(b *box, k Key, blob string) {
 	if b == nil || b.session == 0 { // it is told all anyhow
 		return
 	}
-	if b.changes != nil {
+	if len(b.changes) > 0 {
 		if b.changes[k] = blob; len(b.changes) > maxChanges {
 			b.lost(time.Now().Add(o.jitter(len(o.boxes))))
 		}
