@@ -13,6 +13,8 @@ const (
 	maxChanges = 512
 	// gatherFor is how long changes are gathered before their owner is told.
 	gatherFor = 250 * time.Millisecond
+	// gainFor is how long the ring may go on changing before owners are told what they have gained.
+	gainFor = 30 * time.Second
 	// firstPause is when an owner is told again that could not be; it doubles up to lastPause.
 	firstPause = 5 * time.Second
 	lastPause  = 2 * time.Minute
@@ -66,6 +68,7 @@ type box struct {
 	ring    uint64    // hash of the ring when the session began
 	all     bool      // it is to be told all, in another session
 	gains   []uint16  // partitions that have become its own: it is to be told of them; in order
+	gained  time.Time // when it got the first of them
 	due     time.Time // when it is told all, or of the gains
 	pause   time.Duration
 	telling uint64         // the session in which it is being told, 0 if it is not
@@ -143,8 +146,8 @@ func (o *Outbox) keep(known map[string]bool) {
 }
 
 // move notes which partitions have other owners in the ring than before. Who owned one is told
-// of it further on. Who owns it now is told at that time what this node holds of it, unless it
-// never ceased to be told. The caller holds mu.
+// of it further on. Who owns it now is told what this node holds of it, unless it never ceased to be
+// told: at that time, if the ring does not change again until then. The caller holds mu.
 func (o *Outbox) move(ring Ring, due time.Time) {
 	for p := range uint16(ring.Partitions()) {
 		from, to := o.ring.OwnerOf(p), ring.OwnerOf(p)
@@ -156,6 +159,14 @@ func (o *Outbox) move(ring Ring, due time.Time) {
 		}
 		if b := o.boxes[to]; b.follows() && !o.stale.take(p, b) {
 			b.gain(p, due)
+		}
+	}
+	for _, b := range o.boxes {
+		if len(b.gains) > 0 && !b.all {
+			b.due = due // more changes may follow, which give it more, or take that
+			if last := b.gained.Add(gainFor); last.Before(due) {
+				b.due = last
+			}
 		}
 	}
 	if len(o.stale) > maxStale {
@@ -202,8 +213,8 @@ func (b *box) gain(partition uint16, due time.Time) {
 		b.anew(due)
 		return
 	}
-	if len(b.gains) == 0 && !b.all {
-		b.due = due
+	if len(b.gains) == 0 {
+		b.gained = time.Now()
 	}
 	i, _ := slices.BinarySearch(b.gains, partition)
 	b.gains = slices.Insert(b.gains, i, partition)
