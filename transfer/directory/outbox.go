@@ -13,8 +13,8 @@ const (
 	maxChanges = 512
 	// gatherFor is how long changes are gathered before their owner is told.
 	gatherFor = 250 * time.Millisecond
-	// gainFor is how long the ring may go on changing before owners are told what they have gained.
-	gainFor = 30 * time.Second
+	// restFor is how long owners wait for the ring to come to rest before they are told.
+	restFor = 30 * time.Second
 	// firstPause is when an owner is told again that could not be; it doubles up to lastPause.
 	firstPause = 5 * time.Second
 	lastPause  = 2 * time.Minute
@@ -68,8 +68,8 @@ type box struct {
 	ring    uint64    // hash of the ring when the session began
 	all     bool      // it is to be told all, in another session
 	gains   []uint16  // partitions that have become its own: it is to be told of them; in order
-	gained  time.Time // when it got the first of them
 	due     time.Time // when it is told all, or of the gains
+	waits   time.Time // since when it waits for that
 	pause   time.Duration
 	telling uint64         // the session in which it is being told, 0 if it is not
 	begins  bool           // all is told in that: until the owner hears of it, it may count on the one before
@@ -162,12 +162,7 @@ func (o *Outbox) move(ring Ring, due time.Time) {
 		}
 	}
 	for _, b := range o.boxes {
-		if len(b.gains) > 0 && !b.all {
-			b.due = due // more changes may follow, which give it more, or take that
-			if last := b.gained.Add(gainFor); last.Before(due) {
-				b.due = last
-			}
-		}
+		b.wait(due)
 	}
 	if len(o.stale) > maxStale {
 		o.tellAll(due)
@@ -202,6 +197,19 @@ func (b *box) anew(due time.Time) {
 // that time.
 func (b *box) lost(due time.Time) {
 	b.session, b.all, b.due, b.part, b.changes, b.gains = 0, true, due, false, nil, nil
+	b.waits = time.Now()
+}
+
+// wait makes an owner that counts on nothing yet, or has gained something, be told at that time: the
+// ring has changed, and may change again, and give it more, or take that.
+func (b *box) wait(due time.Time) {
+	if b.session != 0 && (b.all || len(b.gains) == 0) || b.pause > 0 {
+		return
+	}
+	b.due = due
+	if last := b.waits.Add(restFor); last.Before(due) {
+		b.due = last
+	}
 }
 
 // follows reports whether what the owner's session covers is kept. b may be nil.
@@ -214,7 +222,7 @@ func (b *box) gain(partition uint16, due time.Time) {
 		return
 	}
 	if len(b.gains) == 0 {
-		b.gained = time.Now()
+		b.waits = time.Now()
 	}
 	i, _ := slices.BinarySearch(b.gains, partition)
 	b.gains = slices.Insert(b.gains, i, partition)
