@@ -128,6 +128,16 @@ func (r *Ring) Share(id string) float64 {
 	return float64(r.owned[i]) / partitions
 }
 
+// Partitions returns how many partitions there are, the same number in every ring.
+func (r *Ring) Partitions() int { return partitions }
+
+// Partition returns the number of the partition that the key falls into, the same in every ring.
+func (r *Ring) Partition(key string) uint16 { return uint16(partition(key)) }
+
+// OwnerOf returns the id of the member that owns the partition of that number, which is below
+// Partitions.
+func (r *Ring) OwnerOf(partition uint16) string { return r.owner(uint64(partition)).ID }
+
 // partition is the library's own function, so keys are placed as LocateKey would.
 func partition(key string) uint64 { return xxhash.Sum64String(key) % partitions }
 

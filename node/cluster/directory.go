@@ -37,8 +37,9 @@ type others struct {
 	changed func() <-chan struct{} // is closed when they change
 	known   func(id string) bool   // also those that the View does not have yet
 	healthy func(id string) bool
-	// tell sends a member a message, and reports whether it has heard it, and all before it.
-	tell func(ctx context.Context, id string, m *directory.Message) bool
+	// tell sends a member a message, and reports whether it has heard it, and all before it, and
+	// whether it follows which partitions a session covers.
+	tell func(ctx context.Context, id string, m *directory.Message) (well, follows bool)
 }
 
 // newDirectories returns the directories of a cluster. They hear at once what this node gets.
@@ -53,9 +54,9 @@ func newDirectories(cfg *Config, n *network, r *router) *directories {
 				_, is := n.members.Member(id)
 				return is
 			},
-			tell: func(ctx context.Context, id string, m *directory.Message) bool {
-				again, err := peer.TellDirectory(ctx, n.client, id, m.Encode(), tellTime)
-				return err == nil && !again
+			tell: func(ctx context.Context, id string, m *directory.Message) (well, follows bool) {
+				again, follows, err := peer.TellDirectory(ctx, n.client, id, m.Encode(), tellTime)
+				return err == nil && !again, follows
 			},
 		},
 	}
@@ -87,16 +88,7 @@ func DirectoryOf(c *Cluster) directory.Figures {
 }
 
 // note hears that a shard got or lost a blob.
-func (d *directories) note(blob digest.Digest) {
-	v := d.view()
-	owner := v.Ring.Owner(blob.String()).ID
-	if owner == v.Self.ID {
-		return
-	}
-	if k, ok := directory.KeyOf(blob.String()); ok {
-		d.out.Note(owner, k, blob.String())
-	}
-}
+func (d *directories) note(blob digest.Digest) { d.out.Note(blob.String()) }
 
 // holds reports whether any shard holds the blob.
 func (d *directories) holds(blob string) bool {
@@ -113,6 +105,9 @@ func (d *directories) heard(sender string, message []byte) (again bool, err erro
 	m, err := directory.Parse(message)
 	if err != nil {
 		return false, err
+	}
+	if m.Again {
+		d.out.Again(sender)
 	}
 	return d.here.Hear(sender, m), nil
 }
@@ -142,7 +137,7 @@ func (d *directories) of(v *membership.View, key string) (s said) {
 			others = append(others, one.ID)
 		}
 	}
-	s.whole = d.here.Knows(k, v.Ring.Hash(), others)
+	s.whole = d.here.Knows(k, v.Ring.Partition(key), v.Ring.Hash(), others)
 	return s
 }
 
@@ -163,7 +158,7 @@ func (d *directories) run(ctx context.Context) {
 		}
 		idle := tellStep
 		if ready {
-			idle = t.begin(ctx, v)
+			idle = t.begin(ctx)
 		}
 		again := time.NewTimer(idle)
 		select {
@@ -208,7 +203,7 @@ func (d *directories) see(v *membership.View) {
 			owners = append(owners, directory.Owner{ID: one.ID, Boot: one.Epoch, Up: one.Up && d.others.healthy(one.ID)})
 		}
 	}
-	d.out.See(v.Ring.Hash(), owners)
+	d.out.See(v.Ring, owners)
 	for id, boot := range d.boots {
 		if alive[id] != boot { // what it gets while it is away it tells nobody
 			d.here.Doubt(id)
@@ -227,23 +222,15 @@ type telling struct {
 }
 
 // begin begins to tell whoever is to be told. It returns for how long there is nobody else.
-func (t *telling) begin(ctx context.Context, v *membership.View) (idle time.Duration) {
+func (t *telling) begin(ctx context.Context) (idle time.Duration) {
 	all, changes, idle := t.out.Due(time.Now(), t.whole)
 	for _, id := range changes {
 		if m := t.out.Changes(id, t.holds); m != nil {
 			t.send(ctx, t.changes, id, m.Session, []*directory.Message{m})
 		}
 	}
-	sessions, keys := map[string]uint64{}, map[string][]directory.Key{}
-	for _, id := range all {
-		sessions[id] = t.out.Begin(id)
-	}
 	if len(all) > 0 {
-		t.list(v, sessions, keys)
-	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) // so that not all members begin with the same
-	for _, id := range all {
-		t.send(ctx, t.all, id, sessions[id], t.out.All(id, sessions[id], keys[id], t.whole))
+		t.tell(ctx, all)
 	}
 	if idle == 0 || idle > tellStep {
 		idle = tellStep
@@ -251,11 +238,24 @@ func (t *telling) begin(ctx context.Context, v *membership.View) (idle time.Dura
 	return idle
 }
 
+// tell tells members all, or what they have gained, from one list of what the shards hold.
+func (t *telling) tell(ctx context.Context, members []string) {
+	list := t.out.Begin(members)
+	for _, shard := range t.shards() {
+		shard.Stock().Each(func(_ string, blob digest.Digest) { list.Add(blob.String()) })
+	}
+	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] }) // so that not all members begin with the same
+	for _, id := range members {
+		session, messages := list.Messages(id, t.whole)
+		t.send(ctx, t.all, id, session, messages)
+	}
+}
+
 // send sends a member messages of a session in the background, as soon as there is a slot.
 func (t *telling) send(ctx context.Context, slots chan struct{}, id string, session uint64, messages []*directory.Message) {
 	t.under.Go(func() {
-		well := false
-		defer func() { t.out.Told(id, session, well) }()
+		well, follows := false, false
+		defer func() { t.out.Told(id, session, well, follows) }()
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
@@ -263,22 +263,15 @@ func (t *telling) send(ctx context.Context, slots chan struct{}, id string, sess
 			return
 		}
 		for _, m := range messages {
-			if !t.out.Wants(id, session) || !t.others.tell(ctx, id, m) {
+			if !t.out.Wants(id, session) {
+				return
+			}
+			var heard bool
+			m.Again = t.here.Doubts(id) // one that was away does not know that
+			if heard, follows = t.others.tell(ctx, id, m); !heard {
 				return
 			}
 		}
 		well = true
 	})
-}
-
-// list lists what the shards hold, by the owners that have a session.
-func (d *directories) list(v *membership.View, sessions map[string]uint64, keys map[string][]directory.Key) {
-	for _, shard := range d.shards() {
-		shard.Stock().Each(func(_ string, blob digest.Digest) {
-			owner := v.Ring.Owner(blob.String()).ID
-			if k, ok := directory.KeyOf(blob.String()); ok && sessions[owner] != 0 {
-				keys[owner] = append(keys[owner], k)
-			}
-		})
-	}
 }

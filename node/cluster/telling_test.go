@@ -24,8 +24,9 @@ type stage struct {
 	hangs  map[string]bool // members that hear nothing, and fail after tellTime
 	disk   chan struct{}   // closed when the disk that hangs goes on
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows, and v
 	heard map[string]*directory.Directory
+	tells int // messages that they were sent
 }
 
 // onStage runs the test in a bubble, with a node that has two shards. The disk of the second one
@@ -56,7 +57,7 @@ func onStage(t *testing.T, hung bool, hangs map[string]bool, test func(s *stage)
 			s.heard[m.ID] = directory.New(1000)
 		}
 		d := &directories{
-			here: directory.New(1000), out: directory.NewOutbox(tellAfter), view: func() *membership.View { return s.v },
+			here: directory.New(1000), out: directory.NewOutbox(tellAfter), view: s.view,
 			shards: func() []*grants.Shard { return s.shards },
 			others: others{changed: func() <-chan struct{} { return nil }, known: all, healthy: all, tell: s.tell},
 		}
@@ -70,17 +71,24 @@ func onStage(t *testing.T, hung bool, hangs map[string]bool, test func(s *stage)
 	})
 }
 
-func (s *stage) tell(ctx context.Context, id string, m *directory.Message) bool {
+func (s *stage) view() *membership.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.v
+}
+
+func (s *stage) tell(ctx context.Context, id string, m *directory.Message) (well, follows bool) {
 	if s.hangs[id] {
 		select {
 		case <-time.After(tellTime):
 		case <-ctx.Done():
 		}
-		return false
+		return false, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.heard[id].Hear(s.v.Self.ID, m)
+	s.tells++
+	return !s.heard[id].Hear(s.v.Self.ID, m), true
 }
 
 // sample returns a blob of each member's, by its id.
@@ -124,7 +132,7 @@ func (s *stage) wantHeard(when string, blobs map[string][]byte, holds, all bool)
 		if held := len(here.Names(k)) > 0; !s.hangs[id] && held != holds {
 			s.t.Errorf("%s: %s knows of its blob: %v", when, id, held)
 		}
-		if whole := here.Knows(k, s.v.Ring.Hash(), []string{s.v.Self.ID}); !s.hangs[id] && whole != all {
+		if whole := here.Knows(k, s.v.Ring.Partition(digest.FromBytes(blobs[id]).String()), s.v.Ring.Hash(), []string{s.v.Self.ID}); !s.hangs[id] && whole != all {
 			s.t.Errorf("%s: %s knows all: %v", when, id, whole)
 		}
 	}
@@ -179,5 +187,35 @@ func TestABlobOfTwoShards(t *testing.T) {
 		s.remove(1, blobs)
 		<-time.After(moment)
 		s.wantHeard("in none", blobs, false, true)
+	})
+}
+
+// When the ring has changed, those are told that it gives something, and of nobody else; and all
+// know all by the new ring.
+func TestAChangeOfTheRingIsToldToWhomItConcerns(t *testing.T) {
+	t.Parallel()
+	onStage(t, false, nil, func(s *stage) {
+		next := viewOf(t, 41)
+		concerned := map[string]bool{"node-040": true}
+		for p := range uint16(next.Ring.Partitions()) {
+			if id := next.Ring.OwnerOf(p); id != s.v.Ring.OwnerOf(p) && id != s.v.Self.ID {
+				concerned[id] = true
+			}
+		}
+		<-time.After(moment)
+		s.mu.Lock()
+		before := s.tells
+		s.v, s.heard["node-040"] = next, directory.New(1000)
+		s.mu.Unlock()
+		<-time.After(tellStep + moment)
+		s.mu.Lock()
+		if told := s.tells - before; told != len(concerned) || told > len(next.Members)/2 {
+			t.Errorf("%d messages for a change that concerns %d members", told, len(concerned))
+		}
+		s.mu.Unlock()
+		blobs := s.sample()
+		s.put(0, blobs)
+		<-time.After(moment)
+		s.wantHeard("after the change", blobs, true, true)
 	})
 }

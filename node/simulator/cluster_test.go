@@ -56,7 +56,7 @@ var scenarios = []scenario{
 // take long to begin: there one scenario follows the other.
 func TestSimAmplification(t *testing.T) {
 	testkit.SkipShort(t)
-	b := newTable(t, "nodes", "gossip", "scenario", "amplification", "held by a living node", "by one lost node", "by several lost", "bound", "pulls", "one ring after", "virtual time", "gossip B/min of a node", "directory B of a node")
+	b := newTable(t, "nodes", "gossip", "scenario", "amplification", "held by a living node", "by one lost node", "by several lost", "bound", "pulls", "one ring after", "virtual time", "gossip B/min of a node", "directory B of a node", "tellings")
 	for _, n := range sizes(t, 6) {
 		if n > gossiping {
 			t.Run(fmt.Sprint(n, " nodes"), func(t *testing.T) { simulate(t, b, n, scenarios) })
@@ -97,7 +97,7 @@ func simulate(t *testing.T, b *table, n int, all []scenario) {
 // happens makes the scenario happen, and makes its row. again: others came before.
 func (s *scenario) happens(t *testing.T, b *table, w *World, n int, again bool) {
 	t.Helper()
-	start, said, before, err := time.Now(), TrafficOf(w).Sent, Amplification{}, error(nil)
+	start, traffic, before, err := time.Now(), TrafficOf(w), Amplification{}, error(nil)
 	w.agreed = 0
 	if again && s.cold {
 		w.Renew()
@@ -118,7 +118,7 @@ func (s *scenario) happens(t *testing.T, b *table, w *World, n int, again bool) 
 	if n > gossiping {
 		gossip = "oracle"
 	}
-	b.row(n, gossip, s.name, a.Ratio(), a.part(a.Living), a.part(a.Lost), a.part(a.Gone), s.judge(t, n, a, w.agreed), pulls, w.agreed, time.Since(start).Round(time.Second), gossiped(w, said, time.Since(start)), DirectoryOf(w))
+	b.row(n, gossip, s.name, a.Ratio(), a.part(a.Living), a.part(a.Lost), a.part(a.Gone), s.judge(t, n, a, w.agreed), pulls, w.agreed, time.Since(start).Round(time.Second), gossiped(w, traffic.Sent, time.Since(start)), DirectoryOf(w), TrafficOf(w).Asks["directory"]-traffic.Asks["directory"])
 }
 
 // gossiped is how many bytes of gossip a node sent in a minute, in the middle, since the

@@ -2,20 +2,28 @@
 //
 // Each member tells the owner of a blob on the ring that it holds it. The owner keeps that
 // in a [Directory]; the one that tells has an [Outbox], which knows who is to be told what.
-// When the ring has changed, or an owner has started anew, members tell all that they hold
-// of its blobs; in between, what they have got and lost. Once all members have told all, a
-// blob of which the directory knows nothing is held by nobody, and no member need be asked.
+// When an owner is new or has started anew, members tell all that they hold of its blobs, in a
+// session; from then on what they have got and lost, and when the ring has changed, what
+// they hold of the partitions that have become the owner's.
+//
+// In a session a member says which partitions it covers: of these it has told all, and it goes
+// on to tell, also when the ring gives them to others. So what a session covers only grows
+// until the next one begins, neither needs to know which rings the other has seen, and an owner
+// that a change gave nothing is told nothing. If the sessions of all members cover a partition, a
+// blob in it of which the directory knows nothing is held by nobody, and no member need be asked.
 //
 // What it says costs a wrong guess at most: whoever reads it asks those that it names
 // before it counts on them. A member is believed about itself only. Memory is bounded: of
 // too much, what was told longest ago goes, and the directory then knows that it does not
 // know all.
 //
-// The package does no I/O. directory.go is the owner's side, table.go what it keeps,
-// outbox.go the side of those who tell, message.go what travels.
+// The package does no I/O. directory.go is the owner's side, table.go and coverage.go what it
+// keeps, outbox.go and list.go the side of those who tell, stale.go what that keeps, message.go
+// what travels.
 package directory
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +55,9 @@ const (
 	maxNames = 8
 	// maxMembers bounds the members that are heard.
 	maxMembers = 1 << 12
+	// sessions is more than a member that runs begins with one owner: those have numbers
+	// that follow each other, and another start of it begins at any number.
+	sessions = 1 << 32
 )
 
 // A Directory is what other members have told this one. Its methods may be called from any
@@ -54,6 +65,7 @@ const (
 type Directory struct {
 	mu      sync.Mutex // guards the fields below
 	table   table
+	covered coverage
 	tellers []*teller // by number; the first is nobody
 	numbers map[string]uint16
 	free    []uint16 // numbers that nobody has any more
@@ -67,15 +79,16 @@ type teller struct {
 	next    uint32 // number of the message that is to come
 	telling bool   // it tells all at the moment
 	lost    bool   // meanwhile something of that was lost
-	whole   bool   // what counts is all that it holds,
-	ring    uint64 // of what was this node's in that ring
+	doubted bool   // it is to tell all again, and has not begun to
+	whole   bool   // what counts is all that it holds, of what its session covers,
+	ring    uint64 // and of what was this node's in that ring: all that earlier versions say
 	held    int    // entries that count
 	coming  int    // entries of the next round
 }
 
 // New returns an empty directory of at most that many entries.
 func New(most int) *Directory {
-	return &Directory{table: newTable(most), tellers: []*teller{{}}, numbers: map[string]uint16{}}
+	return &Directory{table: newTable(most), covered: coverage{}, tellers: []*teller{{}}, numbers: map[string]uint16{}}
 }
 
 // Hear hears what the member of that id tells of itself. It reports whether the member is to
@@ -88,14 +101,17 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 		return false // it is not to try for ever: there are too many
 	}
 	t := d.tellers[n]
-	switch {
+	switch behind := t.session - m.Session; {
+	case behind > 0 && behind < sessions: // it was on its way for so long that the member tells in a later session by now
+		return true
 	case m.First:
 		if t.telling { // that telling broke off: what it brought counts until this one has ended
 			t.round, t.held = t.round+1, t.coming
 		}
-		t.session, t.next, t.telling, t.lost, t.whole, t.coming = m.Session, 0, true, false, false, 0
+		t.session, t.next, t.telling, t.lost, t.doubted, t.whole, t.coming = m.Session, 0, true, false, false, false, 0
+		d.covered.drop(n)
 	case m.Session != t.session, m.Number != t.next:
-		t.whole, t.session, t.next = false, 0, 0
+		t.whole, t.next = false, math.MaxUint32 // no message has that number
 		return true
 	}
 	t.next++
@@ -105,11 +121,14 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 	for _, k := range m.Gone {
 		d.drop(n, k)
 	}
+	for _, p := range m.Covers {
+		d.covered.add(p, n)
+	}
 	if m.Last && t.telling {
 		t.round++
 		t.telling, t.whole, t.ring, t.held, t.coming = false, !t.lost, m.Ring, t.coming, 0
 	}
-	return false
+	return t.doubted
 }
 
 // number returns the number of the member, which gets one if there is room.
@@ -268,13 +287,14 @@ func (d *Directory) Names(k Key) (ids []string) {
 }
 
 // Knows reports whether nobody holds the blob but those that Names names: each of the members,
-// at least one, has told all that is this node's in the ring of that hash.
-func (d *Directory) Knows(k Key, ring uint64, members []string) bool {
+// at least one, has told all of the blob's partition, or all that is this node's in the ring
+// of that hash, which is this node's ring.
+func (d *Directory) Knows(k Key, partition uint16, ring uint64, members []string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, id := range members {
 		n, known := d.numbers[id]
-		if t := d.tellers[n]; !known || !t.whole || t.ring != ring {
+		if t := d.tellers[n]; !known || !t.whole || t.ring != ring && !d.covered.has(partition, n) {
 			return false
 		}
 	}
@@ -289,6 +309,7 @@ func (d *Directory) Keep(member func(id string) bool) {
 		if !member(id) {
 			t := d.tellers[n]
 			*t = teller{round: t.round + 2} // no entry is of that round
+			d.covered.drop(n)
 			delete(d.numbers, id)
 			d.free = append(d.free, n)
 		}
@@ -301,8 +322,17 @@ func (d *Directory) Doubt(id string) {
 	defer d.mu.Unlock()
 	if n, known := d.numbers[id]; known {
 		t := d.tellers[n]
-		t.whole, t.lost = false, t.telling
+		t.whole, t.lost, t.doubted = false, t.telling, true
 	}
+}
+
+// Doubts reports whether the member is to tell all because of what the directory has doubted or
+// forgotten, and has not begun to.
+func (d *Directory) Doubts(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, known := d.numbers[id]
+	return !known || d.tellers[n].doubted
 }
 
 // Figures tell how large a directory is.
@@ -316,7 +346,7 @@ type Figures struct {
 func (d *Directory) Figures() Figures {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f := Figures{Entries: d.table.used, Bytes: d.table.bytes()}
+	f := Figures{Entries: d.table.used, Bytes: d.table.bytes() + d.covered.bytes()}
 	for _, t := range d.tellers {
 		if t.whole {
 			f.Members++

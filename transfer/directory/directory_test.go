@@ -53,23 +53,23 @@ func TestMembersAreBelievedAboutThemselves(t *testing.T) {
 		t.Error("all came, and it is to be told again")
 	}
 	for k, want := range map[Key][]string{10: {"a"}, 11: {"a", "b"}, 12: nil} {
-		if got := names(d, k); !slices.Equal(got, want) || !d.Knows(k, ring, []string{"a", "b"}) {
+		if got := names(d, k); !slices.Equal(got, want) || !d.Knows(k, 0, ring, []string{"a", "b"}) {
 			t.Errorf("%d: %q, want %q", k, got, want)
 		}
 	}
 	for _, others := range [][]string{nil, {"a", "b", "c"}} {
-		if d.Knows(12, ring, others) || d.Knows(12, ring+1, []string{"a"}) {
+		if d.Knows(12, 0, ring, others) || d.Knows(12, 0, ring+1, []string{"a"}) {
 			t.Errorf("it knows of %q, or in another ring", others)
 		}
 	}
 	if d.Hear("a", &Message{Session: 1, Number: 1, Held: []Key{12}, Gone: []Key{10}}) || d.Hear("b", &Message{Session: 2, Number: 1, Gone: []Key{10, 12}}) {
 		t.Error("a change is to be told again")
 	}
-	if len(d.Names(10)) != 0 || !slices.Equal(d.Names(12), []string{"a"}) || !d.Knows(10, ring, []string{"a"}) {
+	if len(d.Names(10)) != 0 || !slices.Equal(d.Names(12), []string{"a"}) || !d.Knows(10, 0, ring, []string{"a"}) {
 		t.Errorf("after changes: %q, %q", d.Names(10), d.Names(12))
 	}
 	d.Keep(func(id string) bool { return id == "b" })
-	if len(d.Names(12)) != 0 || !slices.Equal(d.Names(11), []string{"b"}) || d.Knows(10, ring, []string{"a"}) {
+	if len(d.Names(12)) != 0 || !slices.Equal(d.Names(11), []string{"b"}) || d.Knows(10, 0, ring, []string{"a"}) {
 		t.Error("a member that is gone is believed")
 	}
 	if tellAll(d, "c", 3); len(d.Names(12)) != 0 { // in the place of the one that is gone
@@ -83,11 +83,11 @@ func TestAllThatIsToldReplacesWhatWas(t *testing.T) {
 	d := New(100)
 	tellAll(d, "a", 1, 10, 11)
 	d.Hear("a", &Message{Session: 2, Ring: ring, First: true, Held: []Key{11}})
-	if !slices.Equal(d.Names(10), []string{"a"}) || d.Knows(12, ring, []string{"a"}) {
+	if !slices.Equal(d.Names(10), []string{"a"}) || d.Knows(12, 0, ring, []string{"a"}) {
 		t.Error("what was told is forgotten before all is told anew, or counts as all")
 	}
 	d.Hear("a", &Message{Session: 2, Number: 1, Ring: ring, Last: true, Held: []Key{13}})
-	if len(d.Names(10)) != 0 || len(d.Names(11)) != 1 || len(d.Names(13)) != 1 || !d.Knows(10, ring, []string{"a"}) {
+	if len(d.Names(10)) != 0 || len(d.Names(11)) != 1 || len(d.Names(13)) != 1 || !d.Knows(10, 0, ring, []string{"a"}) {
 		t.Errorf("afterwards: %q %q %q", d.Names(10), d.Names(11), d.Names(13))
 	}
 	for round := range uint64(70_000) { // rounds are counted in 16 bits
@@ -112,7 +112,7 @@ func TestGapsAreSeen(t *testing.T) {
 		"another session": {Session: 2, Number: 1},
 		"one comes twice": {Session: 1, Number: 0, Held: []Key{5}},
 	} {
-		if !d.Hear("a", m) || d.Knows(1, ring, []string{"a"}) || !d.Hear("a", change) {
+		if !d.Hear("a", m) || d.Knows(1, 0, ring, []string{"a"}) || !d.Hear("a", change) {
 			t.Errorf("%s, and it is not told again", name)
 		}
 		if len(d.Names(10)) != 1 {
@@ -133,24 +133,24 @@ func TestADirectoryIsBounded(t *testing.T) {
 		lies = append(lies, Key(100+i))
 	}
 	tellAll(d, "liar", 2, lies...)
-	if f := d.Figures(); f.Entries != 3+most/maxShare || f.Members != 1 || len(d.Names(1)) != 1 || !d.Knows(99, ring, []string{"honest"}) || d.Knows(99, ring, []string{"honest", "liar"}) {
+	if f := d.Figures(); f.Entries != 3+most/maxShare || f.Members != 1 || len(d.Names(1)) != 1 || !d.Knows(99, 0, ring, []string{"honest"}) || d.Knows(99, 0, ring, []string{"honest", "liar"}) {
 		t.Errorf("a liar: %+v", f)
 	}
 	for i := range 10 * most { // it gets and loses
 		d.Hear("liar", &Message{Session: 2, Number: uint32(2 + i), Gone: lies[i%250 : i%250+1]})
 		d.Hear("liar", &Message{Session: 2, Number: uint32(3 + i), Held: lies[i%250 : i%250+1]})
 	}
-	if len(d.Names(1)) != 1 || !d.Knows(99, ring, []string{"honest"}) {
+	if len(d.Names(1)) != 1 || !d.Knows(99, 0, ring, []string{"honest"}) {
 		t.Error("a liar pushes out what others say")
 	}
 	for i := range 8 {
 		tellAll(d, fmt.Sprint("member", i), 1, lies[250*i:250*(i+1)]...)
 	}
 	f := d.Figures()
-	if f.Entries != most || d.Knows(99, ring, []string{"honest"}) || f.Bytes > most*(24+8) {
+	if f.Entries != most || d.Knows(99, 0, ring, []string{"honest"}) || f.Bytes > most*(24+8) {
 		t.Errorf("more than fits: %+v", f)
 	}
-	if !d.Knows(99, ring, []string{"member7"}) {
+	if !d.Knows(99, 0, ring, []string{"member7"}) {
 		t.Error("who told last is forgotten first")
 	}
 	for i := range 2 * maxMembers {
@@ -170,13 +170,13 @@ func TestManyHoldersOfABlob(t *testing.T) {
 		all = append(all, fmt.Sprint("member", i))
 		tellAll(d, all[i], 1, 1)
 	}
-	if len(d.Names(1)) != maxNames || d.Knows(1, ring, all) || !d.Knows(2, ring, all) || d.Figures().Entries != maxNames+1 {
+	if len(d.Names(1)) != maxNames || d.Knows(1, 0, ring, all) || !d.Knows(2, 0, ring, all) || d.Figures().Entries != maxNames+1 {
 		t.Errorf("%q, %+v", d.Names(1), d.Figures())
 	}
 	for _, id := range all[:maxNames] {
 		d.Hear(id, &Message{Session: 1, Number: 1, Gone: []Key{1}})
 	}
-	if len(d.Names(1)) != 0 || d.Knows(1, ring, all) {
+	if len(d.Names(1)) != 0 || d.Knows(1, 0, ring, all) {
 		t.Errorf("after those are gone: %q", d.Names(1))
 	}
 }
@@ -330,17 +330,17 @@ func TestTellingsThatBreakOff(t *testing.T) {
 		t.Errorf("%d entries of one member count, which may have 1000", named)
 	}
 	tellAll(d, "a", 9, 7)
-	if named := countNamed(d, 40_000); named != 1 || len(d.Names(7)) != 1 || !d.Knows(7, ring, []string{"a"}) {
+	if named := countNamed(d, 40_000); named != 1 || len(d.Names(7)) != 1 || !d.Knows(7, 0, ring, []string{"a"}) {
 		t.Errorf("%d entries count after all was told again", named)
 	}
 	for k := range 999 {
 		d.Hear("a", &Message{Session: 9, Number: uint32(k + 1), Held: []Key{Key(100_000 + k)}})
 	}
-	if !d.Knows(7, ring, []string{"a"}) {
+	if !d.Knows(7, 0, ring, []string{"a"}) {
 		t.Error("a whole share is too much")
 	}
 	d.Hear("a", &Message{Session: 9, Number: 1000, Held: []Key{200_000}})
-	if d.Knows(7, ring, []string{"a"}) {
+	if d.Knows(7, 0, ring, []string{"a"}) {
 		t.Error("a member has more than its share")
 	}
 }
@@ -361,13 +361,13 @@ func TestDoubts(t *testing.T) {
 	d := New(100)
 	tellAll(d, "a", 1, 10)
 	d.Doubt("b")
-	if !d.Knows(1, ring, []string{"a"}) {
+	if !d.Knows(1, 0, ring, []string{"a"}) {
 		t.Fatal("it is not known that nobody has it")
 	}
-	if d.Doubt("a"); d.Knows(1, ring, []string{"a"}) || len(d.Names(10)) != 1 {
+	if d.Doubt("a"); d.Knows(1, 0, ring, []string{"a"}) || len(d.Names(10)) != 1 {
 		t.Error("one that was away is counted on, or forgotten")
 	}
-	if tellAll(d, "a", 2, 10); !d.Knows(1, ring, []string{"a"}) {
+	if tellAll(d, "a", 2, 10); !d.Knows(1, 0, ring, []string{"a"}) {
 		t.Error("one that has told all again is doubted")
 	}
 }

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,9 +13,17 @@ const (
 	maxChanges = 512
 	// gatherFor is how long changes are gathered before their owner is told.
 	gatherFor = 250 * time.Millisecond
+	// restFor is how long owners wait for the ring to come to rest before they are told.
+	restFor = 30 * time.Second
 	// firstPause is when an owner is told again that could not be; it doubles up to lastPause.
 	firstPause = 5 * time.Second
 	lastPause  = 2 * time.Minute
+	// mendAfter is when all owners are told all once more, and up to twice that: so what was
+	// lost on the way mends itself, and what nobody needs to be told any more goes.
+	mendAfter = time.Hour
+	// maxStale bounds the partitions of which owners are told further on that do not own them. If there
+	// are more, all are told all.
+	maxStale = 1 << 15
 )
 
 // An Owner is a member that is to be told.
@@ -24,45 +33,70 @@ type Owner struct {
 	Up   bool   // it can be told now
 }
 
+// A Ring says which member owns which blob. A blob falls into the same partition in all rings.
+type Ring interface {
+	Hash() uint64
+	Partitions() int              // how many there are, at most 16,384
+	Partition(blob string) uint16 // the number of the blob's
+	OwnerOf(partition uint16) (id string)
+}
+
 // An Outbox knows what each owner is still to be told. Its methods may be called from any
 // goroutine, and return at once.
 type Outbox struct {
 	after time.Duration
+	draw  func(time.Duration) time.Duration // a random time below that
 
 	mu    sync.Mutex // guards the fields below
-	ring  uint64
+	ring  Ring       // nil: none yet
 	boxes map[string]*box
+	stale stale
+	mend  time.Time // when all are told all anew
 	more  chan struct{}
+
+	session uint64 // the last that was begun
 }
 
-// A box is what one owner is to be told.
+// A box is what one owner is to be told. Its session covers what the owner owns, without the
+// gains, and what Outbox.stale lists.
 type box struct {
 	boot    uint64
 	up      bool
-	session uint64 // in which it is told; 0: it is to be told all
+	earlier bool   // it is of a version that knows no coverage: all is told when the ring changes
+	session uint64 // in which it is told; 0: none that counts
 	next    uint32
-	due     time.Time // when it is told all
+	ring    uint64    // hash of the ring when the session began
+	all     bool      // it is to be told all, in another session
+	gains   []uint16  // partitions that have become its own: it is to be told of them; in order
+	due     time.Time // when it is told all, or of the gains
+	waits   time.Time // since when it waits for that
 	pause   time.Duration
 	telling uint64         // the session in which it is being told, 0 if it is not
+	begins  bool           // all is told in that: until the owner hears of it, it may count on the one before
 	part    bool           // not all that this node holds was known when it was told
 	changes map[Key]string // blobs that came or went, as they were noted
 	since   time.Time      // of the first of the changes
 }
 
-// NewOutbox returns an empty Outbox. After a change of the ring, owners are told all after
-// that time, or up to twice that.
+// NewOutbox returns an empty Outbox. Owners are told what is due to them after that time, or
+// up to twice that.
 func NewOutbox(after time.Duration) *Outbox {
-	return &Outbox{after: after, boxes: map[string]*box{}, more: make(chan struct{}, 1)}
+	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, more: make(chan struct{}, 1), session: rand.Uint64()}
 }
 
 // More returns what brings a value when there may be more to tell than Due said.
 func (o *Outbox) More() <-chan struct{} { return o.more }
 
-// See hears who the owners are in the ring of that hash.
-func (o *Outbox) See(ring uint64, owners []Owner) {
+// See hears who the owners are in the ring.
+func (o *Outbox) See(ring Ring, owners []Owner) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	due := time.Now().Add(o.jitter(len(owners))) // the same for all, which are told from one list
+	if o.ring == nil {
+		o.ring = ring
+		o.mendLater(time.Now())
+	}
+	changed := ring.Hash() != o.ring.Hash()
 	known := make(map[string]bool, len(owners))
 	for _, one := range owners {
 		known[one.ID] = true
@@ -72,42 +106,162 @@ func (o *Outbox) See(ring uint64, owners []Owner) {
 			b = &box{}
 			o.boxes[one.ID] = b
 			fallthrough
-		case ring != o.ring, b.boot != one.Boot, one.Up && !b.up: // it may not count any more on what it was told
+		case b.boot != one.Boot:
+			b.lost(due)
+			b.earlier, b.pause = false, 0
+		case one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
 			b.anew(due)
 			b.pause = 0
 		}
 		b.boot, b.up = one.Boot, one.Up
 	}
-	for id := range o.boxes {
+	o.keep(known)
+	if changed {
+		o.move(ring, due)
+		o.ring = ring
+	}
+}
+
+// Again makes the owner be told all, which says that it needs that. If it is being told all, it will
+// have what it needs.
+func (o *Outbox) Again(owner string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if b := o.boxes[owner]; b != nil && !b.begins {
+		b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+		o.wake()
+	}
+}
+
+// keep forgets the owners that are none any more.
+func (o *Outbox) keep(known map[string]bool) {
+	gone := map[*box]bool{}
+	for id, b := range o.boxes {
 		if !known[id] {
+			gone[b] = true
 			delete(o.boxes, id)
 		}
 	}
-	o.ring = ring
+	o.stale.drop(gone, false)
 }
 
-// jitter is how long to wait before all is told, in a cluster of so many others.
+// move notes which partitions have other owners in the ring than before. Who owned one is told
+// of it further on. Who owns it now is told what this node holds of it, unless it never ceased to be
+// told: at that time, if the ring does not change again until then. The caller holds mu.
+func (o *Outbox) move(ring Ring, due time.Time) {
+	for p := range uint16(ring.Partitions()) {
+		from, to := o.ring.OwnerOf(p), ring.OwnerOf(p)
+		if from == to {
+			continue
+		}
+		if b := o.boxes[from]; b.follows() && !b.lose(p) {
+			o.stale.add(p, b)
+		}
+		if b := o.boxes[to]; b.follows() && !o.stale.take(p, b) {
+			b.gain(p, due)
+		}
+	}
+	for _, b := range o.boxes {
+		b.wait(due)
+	}
+	if len(o.stale) > maxStale {
+		o.tellAll(due)
+	}
+}
+
+// tellAll makes all owners be told all, at that time at the latest. The caller holds mu.
+func (o *Outbox) tellAll(due time.Time) {
+	for _, b := range o.boxes {
+		b.anew(due)
+	}
+	o.mendLater(due)
+}
+
+// mendLater makes all owners be told all long after that. The caller holds mu.
+func (o *Outbox) mendLater(now time.Time) { o.mend = now.Add(mendAfter + o.draw(mendAfter)) }
+
+// jitter is how long to wait before something is told, in a cluster of so many others.
 func (o *Outbox) jitter(others int) time.Duration {
-	return o.after + rand.N(o.after*time.Duration(max(1, others/64))+1)
+	return o.after + o.draw(o.after*time.Duration(max(1, others/64))+1)
 }
 
-// anew makes the owner be told all at that time.
+// anew makes the owner be told all at that time, or earlier if that was due. Until then it is
+// told of changes.
 func (b *box) anew(due time.Time) {
-	b.session, b.due, b.part, b.changes = 0, due, false, nil
+	if !b.all || due.Before(b.due) {
+		b.all, b.due = true, due
+	}
 }
 
-// Note notes that a blob of the owner of that id has come to this node or has gone. What is true
-// of it is seen when the owner is told: two such words may overtake each other.
-func (o *Outbox) Note(owner string, k Key, blob string) {
+// lost notes that the session counts no more: the owner is told nothing until it is told all, at
+// that time.
+func (b *box) lost(due time.Time) {
+	b.session, b.all, b.due, b.part, b.changes, b.gains = 0, true, due, false, nil, nil
+	b.waits = time.Now()
+}
+
+// wait makes an owner that counts on nothing yet, or has gained something, be told at that time: the
+// ring has changed, and may change again, and give it more, or take that.
+func (b *box) wait(due time.Time) {
+	if b.session != 0 && (b.all || len(b.gains) == 0) || b.pause > 0 {
+		return
+	}
+	b.due = due
+	if last := b.waits.Add(restFor); last.Before(due) {
+		b.due = last
+	}
+}
+
+// follows reports whether what the owner's session covers is kept. b may be nil.
+func (b *box) follows() bool { return b != nil && b.session != 0 && !b.earlier }
+
+// gain notes that a partition has become the owner's, which is told of it at that time.
+func (b *box) gain(partition uint16, due time.Time) {
+	if b.part { // which is not told of partitions
+		b.anew(due)
+		return
+	}
+	if len(b.gains) == 0 {
+		b.waits = time.Now()
+	}
+	i, _ := slices.BinarySearch(b.gains, partition)
+	b.gains = slices.Insert(b.gains, i, partition)
+}
+
+// lose reports whether the partition was one of the gains, of which the owner was not told. It is
+// none any more.
+func (b *box) lose(partition uint16) bool {
+	i, is := slices.BinarySearch(b.gains, partition)
+	if is {
+		b.gains = slices.Delete(b.gains, i, i+1)
+	}
+	return is
+}
+
+// Note notes that a blob has come to this node or has gone. What is true of it is seen when its
+// owner is told: two such words may overtake each other.
+func (o *Outbox) Note(blob string) {
+	k, ok := KeyOf(blob)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	b := o.boxes[owner]
+	if !ok || o.ring == nil {
+		return
+	}
+	p := o.ring.Partition(blob)
+	o.change(o.boxes[o.ring.OwnerOf(p)], k, blob)
+	for _, former := range o.stale.of(p) {
+		o.change(former.by, k, blob)
+	}
+}
+
+// change notes a blob that the owner is to be told of. The caller holds mu.
+func (o *Outbox) change(b *box, k Key, blob string) {
 	if b == nil || b.session == 0 { // it is told all anyhow
 		return
 	}
-	if b.changes != nil {
+	if len(b.changes) > 0 {
 		if b.changes[k] = blob; len(b.changes) > maxChanges {
-			b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+			b.lost(time.Now().Add(o.jitter(len(o.boxes))))
 		}
 		return
 	}
@@ -123,12 +277,16 @@ func (o *Outbox) wake() {
 	}
 }
 
-// Due returns the owners that are to be told all now, and those that are to be told of
-// changes. It returns for how long there will be no others, unless More brings something; 0: for
-// ever. whole says that all that this node holds is known by now: who was told a part is told all.
+// Due returns the owners that are to be told all now, or what they have gained, and those that
+// are to be told of changes. It returns for how long there will be no others, unless More brings
+// something; 0: for long. whole says that all that this node holds is known by now: who was told a
+// part is told all.
 func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.ring != nil && !now.Before(o.mend) {
+		o.tellAll(now)
+	}
 	due := now.Add(o.jitter(len(o.boxes)))
 	for id, b := range o.boxes {
 		if b.telling != 0 || !b.up {
@@ -137,17 +295,14 @@ func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle tim
 		if b.part && whole {
 			b.anew(due)
 		}
-		left := b.due.Sub(now)
-		if b.session != 0 {
-			left = b.since.Add(gatherFor).Sub(now)
-		}
+		left, is := b.left(now)
 		switch {
-		case b.session != 0 && len(b.changes) == 0:
+		case !is:
 		case left > 0:
 			if idle == 0 || left < idle {
 				idle = left
 			}
-		case b.session == 0:
+		case b.allDue(now):
 			all = append(all, id)
 		default:
 			changes = append(changes, id)
@@ -156,18 +311,20 @@ func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle tim
 	return all, changes, idle
 }
 
-// Begin begins to tell the owner all. What this node holds is to be listed after that, so
-// that Note brings all that changes meanwhile. The session is 0 if there is nothing to tell.
-func (o *Outbox) Begin(owner string) (session uint64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.boxes[owner]
-	if b == nil || b.telling != 0 {
-		return 0
+// allDue reports whether the owner is to be told all now, or what it has gained.
+func (b *box) allDue(now time.Time) bool { return (b.all || len(b.gains) > 0) && !now.Before(b.due) }
+
+// left returns how long it is until the owner is to be told something. It reports false if it is not.
+func (b *box) left(now time.Time) (left time.Duration, is bool) {
+	if b.all || len(b.gains) > 0 {
+		left, is = b.due.Sub(now), true
 	}
-	b.session, b.next, b.part, b.changes = rand.Uint64()|1, 0, false, nil
-	b.telling = b.session
-	return b.session
+	if len(b.changes) > 0 {
+		if gathered := b.since.Add(gatherFor).Sub(now); !is || gathered < left {
+			left, is = gathered, true
+		}
+	}
+	return left, is
 }
 
 // Wants reports whether what is told in that session still counts.
@@ -176,26 +333,6 @@ func (o *Outbox) Wants(owner string, session uint64) bool {
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
 	return b != nil && session != 0 && b.session == session
-}
-
-// All returns the messages of a session that tell the owner all: keys. Unless whole there may be
-// more, and the messages say so.
-func (o *Outbox) All(owner string, session uint64, keys []Key, whole bool) (all []*Message) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.boxes[owner]
-	if b == nil || b.session != session {
-		return nil
-	}
-	b.part = !whole
-	for {
-		some := keys[:min(len(keys), MaxKeys)]
-		keys = keys[len(some):]
-		all = append(all, &Message{Session: session, Number: b.next, Ring: o.ring, First: b.next == 0, Last: whole && len(keys) == 0, Held: some})
-		if b.next++; len(keys) == 0 {
-			return all
-		}
-	}
 }
 
 // Changes returns a message that tells the owner what has changed, nil if nothing has. holds
@@ -220,31 +357,41 @@ func (o *Outbox) take(owner string) (*Message, map[Key]string) {
 	if b == nil || b.telling != 0 || b.session == 0 || len(b.changes) == 0 {
 		return nil, nil
 	}
-	m, changes := &Message{Session: b.session, Number: b.next, Ring: o.ring}, b.changes
+	m, changes := &Message{Session: b.session, Number: b.next, Ring: b.ring}, b.changes
 	b.telling, b.changes = b.session, nil
 	b.next++
 	return m, changes
 }
 
 // Told hears how the telling in a session ended. Unless all is well the owner is told all
-// again, later.
-func (o *Outbox) Told(owner string, session uint64, well bool) {
+// again, later. follows says that the owner knows what a session covers; earlier versions do not.
+func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.boxes[owner]
 	if b == nil || b.telling != session {
 		return // it was away meanwhile
 	}
-	b.telling = 0
-	if b.session != session || len(b.changes) > 0 || b.part || !well {
+	begins := b.begins
+	b.telling, b.begins = 0, false
+	if b.session != session || b.all || len(b.gains)+len(b.changes) > 0 || b.part || !well {
 		o.wake() // there is more for it, now or later
 	}
 	switch {
 	case b.session != session: // all is to be told anew
 	case well:
 		b.pause = 0
+		if begins {
+			o.stale.drop(map[*box]bool{b: true}, true)
+		}
+		if b.earlier = !follows; b.earlier {
+			b.gains = nil
+			if b.ring != o.ring.Hash() {
+				b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+			}
+		}
 	default:
 		b.pause = min(max(firstPause, 2*b.pause), lastPause)
-		b.anew(time.Now().Add(b.pause/2 + rand.N(b.pause/2)))
+		b.lost(time.Now().Add(b.pause/2 + o.draw(b.pause/2)))
 	}
 }

@@ -10,35 +10,74 @@ import (
 
 const after = time.Second
 
+// placing is a ring whose partitions have those owners.
+type placing struct {
+	hash   uint64
+	owners []string
+}
+
+func (p *placing) Hash() uint64            { return p.hash }
+func (p *placing) Partitions() int         { return len(p.owners) }
+func (p *placing) OwnerOf(n uint16) string { return p.owners[n] }
+
+// Partition: the beginning of a blob's key says it.
+func (p *placing) Partition(blob string) uint16 {
+	k, _ := KeyOf(blob)
+	return uint16(k >> 40)
+}
+
+// hers is a ring in which the owner owns all but one partition.
+func hers(hash uint64) *placing {
+	return &placing{hash, []string{"owner", "owner", "owner", "stranger"}}
+}
+
+// blobOf is the blob of that key.
+func blobOf(k Key) string { return fmt.Sprintf("sha256:%016x%048d", uint64(k), 0) }
+
 // rig is an outbox and the owner that it tells.
 type rig struct {
 	*Outbox
-	to   *Directory
-	held map[string]bool // what the node holds of what was noted
-	part bool            // it does not know yet all that it holds
+	to      *Directory
+	held    map[string]bool // what the node holds of what was noted
+	part    bool            // it does not know yet all that it holds
+	earlier bool            // the owner is of a version that follows no partitions
 }
 
 // note makes the node hold the blob, or not any more, and notes that.
-func (r *rig) note(owner string, k Key, held bool) {
-	r.held[fmt.Sprint(k)] = held
-	r.Note(owner, k, fmt.Sprint(k))
+func (r *rig) note(k Key, held bool) {
+	r.held[blobOf(k)] = held
+	r.Note(blobOf(k))
 }
 
 func (r *rig) holds(blob string) bool { return r.held[blob] }
 
+// begin begins to tell the owner those keys. The session is 0 if there is nothing to tell.
+func (r *rig) begin(owner string, keys ...Key) (session uint64, messages []*Message) {
+	list := r.Begin([]string{owner})
+	for _, k := range keys {
+		list.Add(blobOf(k))
+	}
+	return list.Messages(owner, true)
+}
+
 // tell tells whoever is due. It returns how many were told all, and how many of changes.
 func (r *rig) tell(keys ...Key) (all, changes int) {
 	tell, flush, _ := r.Due(time.Now(), !r.part)
+	list := r.Begin(tell)
+	for _, k := range keys {
+		list.Add(blobOf(k))
+	}
 	for _, id := range tell {
-		session, well := r.Begin(id), true
-		for _, m := range r.All(id, session, keys, !r.part) {
+		session, messages := list.Messages(id, !r.part)
+		well := true
+		for _, m := range messages {
 			well = well && !r.to.Hear("self", m)
 		}
-		r.Told(id, session, well)
+		r.Told(id, session, well, !r.earlier)
 	}
 	for _, id := range flush {
 		m := r.Changes(id, r.holds)
-		r.Told(id, m.Session, !r.to.Hear("self", m))
+		r.Told(id, m.Session, !r.to.Hear("self", m), !r.earlier)
 	}
 	return len(tell), len(flush)
 }
@@ -54,7 +93,7 @@ func (r *rig) wantTold(t *testing.T, all, changes int, keys ...Key) {
 
 func newRig() *rig {
 	r := &rig{Outbox: NewOutbox(after), to: New(1000), held: map[string]bool{}}
-	r.See(ring, []Owner{{"owner", 1, true}})
+	r.See(hers(ring), []Owner{{"owner", 1, true}})
 	return r
 }
 
@@ -65,18 +104,17 @@ func TestOwnersAreToldOnceAndThenOfChanges(t *testing.T) {
 		if all, _, idle := r.Due(time.Now(), !r.part); len(all) > 0 || idle < after || idle > 2*after {
 			t.Errorf("%q are told at once, the rest in %v", all, idle)
 		}
-		r.note("owner", 5, true) // it is told all anyhow
+		r.note(5, true) // it is told all anyhow
 		r.wantTold(t, 1, 0, 1, 2, 5)
-		if !r.to.Knows(1, ring, []string{"self"}) || len(r.to.Names(1)) != 1 {
+		if !r.to.Knows(1, 0, ring, []string{"self"}) || len(r.to.Names(1)) != 1 {
 			t.Error("the owner was not told all")
 		}
 		r.wantTold(t, 0, 0)
-		r.note("owner", 3, true)
-		r.note("owner", 4, true)
-		r.note("owner", 4, false)
-		r.note("owner", 2, false)
-		r.note("owner", 2, true)
-		r.note("stranger", 2, true)
+		r.note(3, true)
+		r.note(4, true)
+		r.note(4, false)
+		r.note(2, false)
+		r.note(2, true)
 		select {
 		case <-r.More():
 		default:
@@ -99,16 +137,27 @@ func TestAllIsToldAnew(t *testing.T) {
 		happens func(r *rig)
 		told    int
 	}{
-		"nothing":                {func(r *rig) { r.See(ring, []Owner{{"owner", 1, true}}) }, 0},
-		"another ring":           {func(r *rig) { r.See(ring+1, []Owner{{"owner", 1, true}}) }, 1},
-		"the owner has started":  {func(r *rig) { r.See(ring, []Owner{{"owner", 2, true}}) }, 1},
-		"it is down":             {func(r *rig) { r.See(ring, []Owner{{"owner", 2, false}}) }, 0},
-		"it left, and came back": {func(r *rig) { r.See(ring, nil); r.See(ring, []Owner{{"owner", 1, true}}) }, 1},
-		"another one joins":      {func(r *rig) { r.See(ring+1, []Owner{{"owner", 1, true}, {"other", 1, true}}) }, 2},
-		"too many changes":       {func(r *rig) { many(r) }, 1},
-		"it missed something":    {func(r *rig) { r.note("owner", 1, true); r.to = New(1000); <-time.After(after); r.tell() }, 0},
+		"nothing":                            {func(r *rig) { r.See(hers(ring), []Owner{{"owner", 1, true}}) }, 0},
+		"another ring that gives it nothing": {func(r *rig) { r.See(hers(ring+1), []Owner{{"owner", 1, true}}) }, 0},
+		"one that gives it something": {func(r *rig) {
+			r.See(&placing{ring + 1, []string{"owner", "owner", "other", "owner"}}, []Owner{{"owner", 1, true}})
+		}, 1},
+		"another ring, of an earlier version": {func(r *rig) {
+			r.earlier = true
+			r.note(1, true)
+			r.wantChanges()
+			r.See(hers(ring+1), []Owner{{"owner", 1, true}})
+		}, 1},
+		"the owner has started":  {func(r *rig) { r.See(hers(ring), []Owner{{"owner", 2, true}}) }, 1},
+		"it is down":             {func(r *rig) { r.See(hers(ring), []Owner{{"owner", 2, false}}) }, 0},
+		"it left, and came back": {func(r *rig) { r.See(hers(ring), nil); r.See(hers(ring), []Owner{{"owner", 1, true}}) }, 1},
+		"another one joins":      {func(r *rig) { r.See(hers(ring+1), []Owner{{"owner", 1, true}, {"other", 1, true}}) }, 1},
+		"nothing, for long":      {func(*rig) { <-time.After(2 * mendAfter) }, 1},
+
+		"too many changes":    {func(r *rig) { many(r) }, 1},
+		"it missed something": {func(r *rig) { r.note(1, true); r.to = New(1000); <-time.After(after); r.tell() }, 0},
 		"and some seconds later so": {func(r *rig) {
-			r.note("owner", 1, true)
+			r.note(1, true)
 			r.to = New(1000)
 			<-time.After(after)
 			r.tell()
@@ -127,9 +176,15 @@ func TestAllIsToldAnew(t *testing.T) {
 	}
 }
 
+// wantChanges tells changes that are due.
+func (r *rig) wantChanges() {
+	<-time.After(after)
+	r.tell()
+}
+
 func many(r *rig) {
 	for i := range maxChanges + 10 {
-		r.note("owner", Key(i), true)
+		r.note(Key(i), true)
 	}
 }
 
@@ -150,7 +205,8 @@ func TestOwnersThatAreNotReachedAreToldLater(t *testing.T) {
 			if took := time.Since(began); took < least || took > lastPause {
 				t.Errorf("told again after %v, want %v at least", took, least)
 			}
-			r.Told("owner", r.Begin("owner"), false)
+			session, _ := r.begin("owner")
+			r.Told("owner", session, false, true)
 		}
 	})
 }
@@ -161,32 +217,36 @@ func TestWhatHappensWhileAllIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig()
 		<-time.After(2 * after)
-		session := r.Begin("owner")
-		if r.Begin("owner") != 0 || r.Begin("stranger") != 0 {
+		session, messages := r.begin("owner", 1, 2)
+		twice, _ := r.begin("owner")
+		if other, _ := r.begin("stranger"); twice != 0 || other != 0 {
 			t.Error("told twice at a time")
 		}
-		r.note("owner", 1, false)
+		r.note(1, false)
 		if all, changes := r.tell(); all+changes > 0 || r.Changes("owner", r.holds) != nil {
 			t.Error("changes are told before the rest")
 		}
-		for _, m := range r.All("owner", session, []Key{1, 2}, true) {
+		for _, m := range messages {
 			r.to.Hear("self", m)
 		}
-		r.Told("owner", session, true)
+		r.Told("owner", session, true, !r.earlier)
 		r.wantTold(t, 0, 1)
 		if len(r.to.Names(1)) != 0 || len(r.to.Names(2)) != 1 {
 			t.Errorf("%q %q", r.to.Names(1), r.to.Names(2))
 		}
-		r.See(ring+1, []Owner{{"owner", 1, true}})
+		r.earlier = true
+		r.See(hers(ring+1), []Owner{{"owner", 1, true}})
+		r.note(2, false)
+		r.wantTold(t, 0, 1) // which tells that it is of an earlier version,
 		<-time.After(2 * after)
-		session = r.Begin("owner")
-		r.See(ring+2, []Owner{{"owner", 1, true}})
-		if r.All("owner", session, []Key{1}, true) != nil {
-			t.Error("by an old ring")
+		session, messages = r.begin("owner", 1)
+		r.See(hers(ring+2), []Owner{{"owner", 1, true}})
+		for _, m := range messages {
+			r.to.Hear("self", m)
 		}
-		r.Told("owner", session, true)
-		r.wantTold(t, 1, 0)
-		if !r.to.Knows(1, ring+2, []string{"self"}) {
+		r.Told("owner", session, true, false)
+		r.wantTold(t, 1, 0) // and so is told all by the new ring too
+		if !r.to.Knows(1, 0, ring+2, []string{"self"}) {
 			t.Error("not told by the new ring")
 		}
 	})
@@ -203,8 +263,7 @@ func TestManyBlobsAreToldInParts(t *testing.T) {
 		for k := range 2*MaxKeys + 1 {
 			keys = append(keys, Key(k))
 		}
-		session := r.Begin("owner")
-		all := r.All("owner", session, keys, true)
+		session, all := r.begin("owner", keys...)
 		if len(all) != 3 || !all[0].First || all[0].Last || all[1].First || !all[2].Last {
 			t.Errorf("%d messages", len(all))
 		}
@@ -213,7 +272,7 @@ func TestManyBlobsAreToldInParts(t *testing.T) {
 				t.Errorf("%d bytes", len(b))
 			}
 		}
-		r.Told("owner", session, true)
+		r.Told("owner", session, true, !r.earlier)
 		if f := r.to.Figures(); f.Entries != len(keys) || f.Members != 1 {
 			t.Errorf("%+v", f)
 		}
@@ -229,7 +288,7 @@ func TestAllOwnersAreDueTogether(t *testing.T) {
 		for i := range 999 {
 			owners = append(owners, Owner{fmt.Sprint(i), 1, true})
 		}
-		o.See(ring, owners)
+		o.See(hers(ring), owners)
 		_, _, idle := o.Due(time.Now(), true)
 		<-time.After(idle)
 		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) || slices.Contains(all, "") {
@@ -244,10 +303,10 @@ func TestWhatIsTrueIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig()
 		r.wantTold(t, 1, 0, 2)
-		r.held["1"] = true // it came after it had gone, and the first word comes last
-		r.Note("owner", 1, "1")
-		r.Note("owner", 1, "1")
-		r.Note("owner", 2, "2")
+		r.held[blobOf(1)] = true // it came after it had gone, and the first word comes last
+		r.Note(blobOf(1))
+		r.Note(blobOf(1))
+		r.Note(blobOf(2))
 		r.wantTold(t, 0, 1)
 		if len(r.to.Names(1)) != 1 || len(r.to.Names(2)) != 0 {
 			t.Errorf("%q %q", r.to.Names(1), r.to.Names(2))
@@ -263,16 +322,16 @@ func TestAPartIsToldBeforeAll(t *testing.T) {
 		r := newRig()
 		r.part = true
 		r.wantTold(t, 1, 0, 1)
-		r.note("owner", 2, true)
+		r.note(2, true)
 		r.wantTold(t, 0, 1)
 		r.wantTold(t, 0, 0)
-		if len(r.to.Names(1)) != 1 || len(r.to.Names(2)) != 1 || r.to.Knows(1, ring, []string{"self"}) {
-			t.Errorf("%q %q, all told: %v", r.to.Names(1), r.to.Names(2), r.to.Knows(1, ring, []string{"self"}))
+		if len(r.to.Names(1)) != 1 || len(r.to.Names(2)) != 1 || r.to.Knows(1, 0, ring, []string{"self"}) {
+			t.Errorf("%q %q, all told: %v", r.to.Names(1), r.to.Names(2), r.to.Knows(1, 0, ring, []string{"self"}))
 		}
 		r.part = false
 		r.tell() // sees that it is whole
 		r.wantTold(t, 1, 0, 1, 2, 3)
-		if len(r.to.Names(1)) != 1 || len(r.to.Names(3)) != 1 || !r.to.Knows(1, ring, []string{"self"}) {
+		if len(r.to.Names(1)) != 1 || len(r.to.Names(3)) != 1 || !r.to.Knows(1, 0, ring, []string{"self"}) {
 			t.Error("all was not told")
 		}
 		r.wantTold(t, 0, 0)
@@ -285,16 +344,17 @@ func TestATellingOfBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig()
 		<-time.After(2 * after)
-		former := r.Begin("owner")
-		r.See(ring, nil)
-		r.See(ring, []Owner{{"owner", 1, true}})
+		former, _ := r.begin("owner")
+		r.See(hers(ring), nil)
+		r.See(hers(ring), []Owner{{"owner", 1, true}})
 		<-time.After(2 * after)
-		session := r.Begin("owner")
-		r.Told("owner", former, false)
-		if r.Wants("owner", former) || !r.Wants("owner", session) || r.Begin("owner") != 0 {
+		session, _ := r.begin("owner")
+		r.Told("owner", former, false, true)
+		twice, _ := r.begin("owner")
+		if r.Wants("owner", former) || !r.Wants("owner", session) || twice != 0 {
 			t.Error("the former telling counts")
 		}
-		r.Told("owner", session, true)
+		r.Told("owner", session, true, !r.earlier)
 		r.wantTold(t, 0, 0)
 	})
 }

@@ -20,15 +20,15 @@ func TestTellDirectory(t *testing.T) {
 		return len(message) > 1, nil
 	}})
 	for n, again := range map[int]bool{1: false, maxTold: true} {
-		got, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, n), 10*time.Second)
-		if err != nil || got != again {
-			t.Errorf("%d bytes: %v, %v", n, got, err)
+		got, follows, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, n), 10*time.Second)
+		if err != nil || got != again || !follows {
+			t.Errorf("%d bytes: %v, %v, %v", n, got, follows, err)
 		}
 		if one := <-heard; one != (told{"a", n}) {
 			t.Errorf("heard %+v", one)
 		}
 	}
-	if _, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, maxTold+1), 10*time.Second); err == nil {
+	if _, _, err := TellDirectory(t.Context(), r.Client, "b", make([]byte, maxTold+1), 10*time.Second); err == nil {
 		t.Error("a message of any size is sent")
 	}
 	if _, err := r.Examine(t.Context(), "b", make([]byte, maxOffer+1)); err == nil {
@@ -47,8 +47,8 @@ func TestTellDirectoryFails(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, setup{directory: directory})
 			for range 5 {
-				if again, err := TellDirectory(t.Context(), r.Client, "b", []byte("x"), 10*time.Second); err == nil || again {
-					t.Errorf("%v, %v", again, err)
+				if again, follows, err := TellDirectory(t.Context(), r.Client, "b", []byte("x"), 10*time.Second); err == nil || again || follows {
+					t.Errorf("%v, %v, %v", again, follows, err)
 				}
 			}
 			if !r.Healthy("b") {

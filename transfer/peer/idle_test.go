@@ -28,7 +28,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		}
 	}
 	tell := func(i int) {
-		if _, err := TellDirectory(t.Context(), c, "m"+strconv.Itoa(i), nil, time.Minute); err != nil {
+		if _, _, err := TellDirectory(t.Context(), c, "m"+strconv.Itoa(i), nil, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
