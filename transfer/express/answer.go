@@ -16,9 +16,6 @@ const (
 	// inOne is up to how many bytes a header and its body are copied together. Of more the
 	// system is given both.
 	inOne = 8 << 10
-	// untold is how long a body may be for the server to tell its length if the handler does
-	// not; it is net/http's bound.
-	untold = 2 << 10
 	// slack is the part of a deadline's time by which the one before may be earlier: then that
 	// stays. To set one costs as much as a small answer's header.
 	slack = 64
@@ -30,8 +27,9 @@ const fields = 14
 var buffers = sync.Pool{New: func() any { return new([inOne]byte) }}
 
 // An answer is an http.ResponseWriter that answers as net/http's does. Informational answers,
-// trailers, a Transfer-Encoding of the handler's own and a length that is none are not for it. All other fields of an answer
-// that has no body are the handler's.
+// trailers, a Transfer-Encoding of the handler's own and a length that is none are not for it. A body
+// whose length the handler does not tell ends with the connection (RFC 9112 section 6.3). All other fields of an
+// answer that has no body are the handler's.
 type answer struct {
 	conn   *conn
 	header http.Header
@@ -42,11 +40,9 @@ type answer struct {
 	length  int64 // Content-Length, -1 for none
 	written int64 // bytes of the body
 	sealed  bool  // the header is complete
-	chunked bool
-	close   bool // the connection ends
+	close   bool  // the connection ends
 	buffer  *[inOne]byte
 	out     []byte // what was not sent yet, in buffer if it fits
-	body    []byte // a short one whose length nobody told
 	failed  error
 }
 
@@ -122,26 +118,23 @@ func (a *answer) bodied() bool {
 	return a.status >= 200 && a.status != http.StatusNoContent && a.status != http.StatusNotModified
 }
 
-// seal completes the header with what only the server knows. first is how the body begins, and
-// whole says that nothing follows.
-func (a *answer) seal(first []byte, whole bool) {
+// seal completes the header with what only the server knows. first is how the body begins: without
+// it there is none.
+func (a *answer) seal(first []byte) {
 	a.sealed = true
 	if _, ok := a.header["Date"]; !ok {
 		a.field("Date", a.conn.lane.dateOf(a.now))
 	}
-	if whole && a.length < 0 && a.bodied() && (!a.head || len(first) > 0) {
-		a.length = int64(len(first))
-		a.field("Content-Length", strconv.Itoa(len(first)))
-	}
-	if _, ok := a.header["Content-Type"]; !ok && a.bodied() && len(first) > 0 {
+	if _, ok := a.header["Content-Type"]; !ok && len(first) > 0 {
 		a.field("Content-Type", http.DetectContentType(first))
 	}
-	if a.conn.lane.closing.Load() && !a.close {
+	if len(first) == 0 && a.length < 0 && a.bodied() && !a.head {
+		a.length = 0
+		a.field("Content-Length", "0")
+	}
+	if last := a.conn.lane.closing.Load() || a.length < 0 && a.bodied() && !a.head; last && !a.close {
 		a.close = true
 		a.field("Connection", "close")
-	}
-	if a.chunked = !a.head && a.bodied() && a.length < 0; a.chunked {
-		a.field("Transfer-Encoding", "chunked")
 	}
 	a.out = append(a.out, "\r\n"...)
 }
@@ -161,18 +154,11 @@ func (a *answer) Write(p []byte) (int, error) {
 		return 0, http.ErrContentLength
 	case a.failed != nil:
 		return 0, a.failed
-	case a.length < 0 && a.written <= untold:
-		a.body = append(a.body, p...)
-		return len(p), nil
-	}
-	first, before := p, len(a.body)
-	if before > 0 {
-		first, a.body = append(a.body, p...), nil
 	}
 	if !a.sealed {
-		a.seal(first, false)
+		a.seal(p)
 	}
-	return max(a.send(first)-before, 0), a.failed
+	return a.send(p), a.failed
 }
 
 // send sends a part of the body: at once if it is the last one, or large. It returns how much of it
@@ -182,10 +168,6 @@ func (a *answer) send(p []byte) int {
 	switch {
 	case a.head:
 		return size
-	case a.chunked:
-		a.out = append(strconv.AppendInt(a.out, int64(len(p)), 16), "\r\n"...)
-		header = len(a.out)
-		p = append(slices.Clip(p), "\r\n"...)
 	case header+len(p) <= inOne:
 		if a.out = append(a.out, p...); a.written < a.length {
 			return size
@@ -196,13 +178,18 @@ func (a *answer) send(p []byte) int {
 }
 
 // flush sends what was not sent yet, and p, and returns how much of both it sent.
-func (a *answer) flush(p []byte) int {
-	sent := int64(0)
-	if a.failed == nil {
-		sent, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
+func (a *answer) flush(p []byte) (sent int) {
+	switch {
+	case a.failed != nil:
+	case len(p) > 0:
+		var n int64
+		n, a.failed = (&net.Buffers{a.out, p}).WriteTo(a.conn.TCPConn)
+		sent = int(n)
+	case len(a.out) > 0:
+		sent, a.failed = a.conn.TCPConn.Write(a.out)
 	}
 	a.out = a.buffer[:0]
-	return int(sent)
+	return sent
 }
 
 // finish ends the answer, and reports whether another may follow over the connection.
@@ -211,11 +198,7 @@ func (a *answer) finish() bool {
 		a.WriteHeader(http.StatusOK)
 	}
 	if !a.sealed {
-		a.seal(a.body, true)
-		a.send(a.body)
-	}
-	if a.chunked {
-		a.out = append(a.out, "0\r\n\r\n"...)
+		a.seal(nil)
 	}
 	whole := a.head || a.length < 0 || a.length == a.written
 	a.flush(nil)

@@ -63,7 +63,7 @@ var conversations = []string{
 
 // kinds are answers that shapes gives.
 var kinds = []string{
-	"told-0", "told-1", "told-3000", "told-9000", "told-100000", "pieces-0", "pieces-5000", "pieces-20000", "untold-0", "untold-7", "untold-2048", "untold-2049", "untold-70000",
+	"told-0", "told-1", "told-3000", "told-9000", "told-100000", "pieces-0", "pieces-5000", "pieces-20000",
 	"status-200", "status-204", "status-304", "status-404", "status-429", "status-599", "failed", "more-10", "more-9000", "less-10", "less-9000", "odd-3", "odd-3000", "close-3", "close-9000", "date", "abort",
 }
 

@@ -191,8 +191,6 @@ func shapes(w http.ResponseWriter, r *http.Request) {
 			k, _ := w.Write(body[:min(len(body), 700)])
 			body = body[k:]
 		}
-	case "untold":
-		_, _ = w.Write(body)
 	case "status":
 		w.WriteHeader(min(max(n, 200), 599))
 	case "failed":
@@ -209,9 +207,11 @@ func shapes(w http.ResponseWriter, r *http.Request) {
 		h.Set("X-Error", fmt.Sprint(err))
 	case "odd":
 		h["X-Odd"] = []string{" a\r\nb ", "c\nd"}
+		h.Set("Content-Length", strconv.Itoa(n))
 		_, _ = w.Write(body)
 	case "close":
 		h.Set("Connection", "close")
+		h.Set("Content-Length", strconv.Itoa(n))
 		_, _ = w.Write(body)
 	case "date":
 		h["Date"] = nil
