@@ -14,7 +14,7 @@ const (
 	// leastGarbage is how many bytes of garbage are worth a collection. By gcPercent alone a
 	// node that serves from a heap of 2 MB would collect one at each hundredth small answer, and
 	// shrink all stacks each time, which took a quarter of its CPU.
-	leastGarbage = 8 << 20
+	leastGarbage = 4 << 20
 	// mostPercent bounds the percent: the runtime collects nothing before the heap has 4 MB times
 	// that, however little is in use.
 	mostPercent = 250
