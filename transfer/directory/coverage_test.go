@@ -84,3 +84,16 @@ func TestWhatIsCovered(t *testing.T) {
 	}
 	wantKnown("another member", 5, false)
 }
+
+// A telling that comes twice is not taken for the end of what followed it.
+func TestATellingThatComesTwice(t *testing.T) {
+	t.Parallel()
+	d := New(100)
+	all := &Message{Session: 1, Ring: ring, First: true, Last: true, Covers: []uint16{1}}
+	if d.Hear("a", all) || d.Hear("a", &Message{Session: 1, Number: 1, Ring: ring, Held: []Key{5}}) {
+		t.Error("it is to tell all again")
+	}
+	if !d.Hear("a", all) || d.Knows(5, 1, ring, []string{"a"}) {
+		t.Errorf("%q hold a blob, and all is told: %v", d.Names(5), d.Knows(5, 1, ring, []string{"a"}))
+	}
+}

@@ -104,7 +104,7 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 	switch behind := t.session - m.Session; {
 	case behind > 0 && behind < sessions: // it was on its way for so long that the member tells in a later session by now
 		return true
-	case m.First:
+	case m.First && m.Session != t.session: // one that comes twice would undo what was told after it
 		if t.telling { // that telling broke off: what it brought counts until this one has ended
 			t.round, t.held = t.round+1, t.coming
 		}
