@@ -72,7 +72,7 @@ type box struct {
 	waits   time.Time // since when it waits for that
 	pause   time.Duration
 	telling uint64         // the session in which it is being told, 0 if it is not
-	begins  bool           // all is told in that: until the owner hears of it, it may count on the one before
+	begins  bool           // all is told in that
 	part    bool           // not all that this node holds was known when it was told
 	changes map[Key]string // blobs that came or went, as they were noted
 	since   time.Time      // of the first of the changes
@@ -81,7 +81,7 @@ type box struct {
 // NewOutbox returns an empty Outbox. Owners are told what is due to them after that time, or
 // up to twice that.
 func NewOutbox(after time.Duration) *Outbox {
-	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, more: make(chan struct{}, 1), session: rand.Uint64()}
+	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, stale: stale{}, more: make(chan struct{}, 1), session: rand.Uint64()}
 }
 
 // More returns what brings a value when there may be more to tell than Due said.
@@ -142,7 +142,7 @@ func (o *Outbox) keep(known map[string]bool) {
 			delete(o.boxes, id)
 		}
 	}
-	o.stale.drop(gone, false)
+	o.stale.drop(gone)
 }
 
 // move notes which partitions have other owners in the ring than before. Who owned one is told
@@ -164,9 +164,24 @@ func (o *Outbox) move(ring Ring, due time.Time) {
 	for _, b := range o.boxes {
 		b.wait(due)
 	}
-	if len(o.stale) > maxStale {
+	if o.stale.size() > maxStale {
+		o.forget(due)
 		o.tellAll(due)
 	}
+}
+
+// forget lets the sessions of owners that are down count no more: they can't be told another one,
+// which would end what is kept of them. They are told all when they are up, after that time. The
+// caller holds mu.
+func (o *Outbox) forget(due time.Time) {
+	down := map[*box]bool{}
+	for _, b := range o.boxes {
+		if !b.up {
+			b.lost(due)
+			down[b] = true
+		}
+	}
+	o.stale.drop(down)
 }
 
 // tellAll makes all owners be told all, at that time at the latest. The caller holds mu.
@@ -249,8 +264,8 @@ func (o *Outbox) Note(blob string) {
 	}
 	p := o.ring.Partition(blob)
 	o.change(o.boxes[o.ring.OwnerOf(p)], k, blob)
-	for _, former := range o.stale.of(p) {
-		o.change(former.by, k, blob)
+	for _, former := range o.stale[p] {
+		o.change(former, k, blob)
 	}
 }
 
@@ -372,7 +387,6 @@ func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 	if b == nil || b.telling != session {
 		return // it was away meanwhile
 	}
-	begins := b.begins
 	b.telling, b.begins = 0, false
 	if b.session != session || b.all || len(b.gains)+len(b.changes) > 0 || b.part || !well {
 		o.wake() // there is more for it, now or later
@@ -381,9 +395,6 @@ func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 	case b.session != session: // all is to be told anew
 	case well:
 		b.pause = 0
-		if begins {
-			o.stale.drop(map[*box]bool{b: true}, true)
-		}
 		if b.earlier = !follows; b.earlier {
 			b.gains = nil
 			if b.ring != o.ring.Hash() {
