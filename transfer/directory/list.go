@@ -35,7 +35,7 @@ func (o *Outbox) Begin(owners []string) *List {
 			anew[b] = true
 			o.session = max(1, o.session+1)
 			b.session, b.next, b.ring = o.session, 0, l.ring.Hash()
-			b.all, b.part, b.begins, b.changes = false, false, true, nil
+			b.all, b.part, b.begins, b.earlier, b.changes = false, false, true, false, nil
 		} else {
 			t.partitions = b.gains
 		}

@@ -105,11 +105,9 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 		case b == nil:
 			b = &box{}
 			o.boxes[one.ID] = b
-			fallthrough
-		case b.boot != one.Boot:
 			b.lost(due)
-			b.earlier, b.pause = false, 0
-		case one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
+		case b.boot != one.Boot, one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
+			b.all = b.all && b.up // one that was down is not told at once: others may come up with it
 			b.anew(due)
 			b.pause = 0
 		}
