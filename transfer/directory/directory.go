@@ -327,12 +327,12 @@ func (d *Directory) Doubt(id string) {
 }
 
 // Doubts reports whether the member is to tell all because of what the directory has doubted or
-// forgotten, and has not begun to.
+// forgotten, and has not begun to. One for which there is no room is not: it would tell all for ever.
 func (d *Directory) Doubts(id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, known := d.numbers[id]
-	return !known || d.tellers[n].doubted
+	return d.tellers[n].doubted || !known && len(d.numbers) < maxMembers
 }
 
 // Figures tell how large a directory is.

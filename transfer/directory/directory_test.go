@@ -159,6 +159,9 @@ func TestADirectoryIsBounded(t *testing.T) {
 	if len(d.tellers) > maxMembers+1 {
 		t.Errorf("%d members are heard", len(d.tellers))
 	}
+	if d.Doubts("one too many") {
+		t.Error("one for which there is no room is to tell all, which would not help")
+	}
 }
 
 // Of many holders some are named. When those are gone, nobody knows whether others are.

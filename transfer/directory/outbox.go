@@ -120,12 +120,12 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 	}
 }
 
-// Again makes the owner be told all, which says that it needs that. If it is being told all, it will
-// have what it needs.
+// Again makes the owner be told all, which says that it needs that. If it is being told all, or
+// is to be, with others from one list, it will have what it needs.
 func (o *Outbox) Again(owner string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if b := o.boxes[owner]; b != nil && !b.begins {
+	if b := o.boxes[owner]; b != nil && !b.begins && !b.all {
 		b.anew(time.Now().Add(o.jitter(len(o.boxes))))
 		o.wake()
 	}
