@@ -37,9 +37,11 @@ func TestCoverageTravels(t *testing.T) {
 		}
 	}
 	b := (&Message{Session: 1, Covers: all[:4]}).Encode()
-	b[len(b)-1] = 5 // partitions, in one word
-	if got, err := Parse(b); err == nil {
-		t.Errorf("partitions that are not there: %+v", got)
+	for _, n := range []byte{0, 5} { // partitions, in one word
+		b[len(b)-1] = n
+		if got, err := Parse(b); err == nil {
+			t.Errorf("%d partitions, and 4 are there: %+v", n, got)
+		}
 	}
 }
 
