@@ -52,6 +52,7 @@ type Outbox struct {
 	boxes map[string]*box
 	stale stale
 	mend  time.Time // when all are told all anew
+	asked time.Time // when those are told all that asked for it
 	more  chan struct{}
 
 	session uint64 // the last that was begun
@@ -120,13 +121,16 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 	}
 }
 
-// Again makes the owner be told all, which says that it needs that. If it is being told all, or
-// is to be, with others from one list, it will have what it needs.
+// Again makes the owner be told all, which says that it needs that: with others that say so, from
+// one list. If it is being told all, or is to be, it will have what it needs.
 func (o *Outbox) Again(owner string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if b := o.boxes[owner]; b != nil && !b.begins && !b.all {
-		b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+		if now := time.Now(); o.asked.Before(now) {
+			o.asked = now.Add(o.jitter(len(o.boxes)))
+		}
+		b.anew(o.asked)
 		o.wake()
 	}
 }

@@ -332,8 +332,21 @@ func TestAllOwnersAreDueTogether(t *testing.T) {
 		}
 		_, _, idle := o.Due(time.Now(), true)
 		<-time.After(idle)
-		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) || slices.Contains(all, "") {
+		all, _, _ := o.Due(time.Now(), true)
+		if len(all) != len(owners) || slices.Contains(all, "") {
 			t.Errorf("%d are due", len(all))
+		}
+		list := o.Begin(all)
+		for _, id := range all {
+			session, _ := list.Messages(id, true)
+			o.Told(id, session, true, true)
+			o.Again(id) // it has seen this node away
+			<-time.After(time.Millisecond)
+		}
+		_, _, idle = o.Due(time.Now(), true)
+		<-time.After(idle)
+		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) {
+			t.Errorf("%d are due that asked for it", len(all))
 		}
 	})
 }
