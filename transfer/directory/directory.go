@@ -18,8 +18,8 @@
 // know all.
 //
 // The package does no I/O. directory.go is the owner's side, table.go and coverage.go what it
-// keeps, outbox.go and list.go the side of those who tell, stale.go what that keeps, message.go
-// what travels.
+// keeps, outbox.go, box.go and list.go the side of those who tell, formers.go what that keeps,
+// message.go what travels.
 package directory
 
 import (

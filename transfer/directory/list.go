@@ -46,7 +46,7 @@ func (o *Outbox) Begin(owners []string) *List {
 		}
 	}
 	if len(anew) > 0 {
-		o.stale.drop(anew) // until the owner hears of the session, it is told nothing anyhow
+		o.former.drop(anew) // until the owner hears of the session, it is told nothing anyhow
 		l.own(o.boxes, anew)
 	}
 	return l

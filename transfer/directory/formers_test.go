@@ -45,7 +45,7 @@ func TestFormerOwnersAreForgotten(t *testing.T) {
 					o.See(turned(round, len(owners)), owners)
 					tell()
 				}
-				if n := o.stale.size(); n != maxStale {
+				if n := o.former.size(); n != maxFormers {
 					t.Fatalf("%d partitions of former owners are kept", n)
 				}
 				for i := range owners {
@@ -53,7 +53,7 @@ func TestFormerOwnersAreForgotten(t *testing.T) {
 				}
 				o.See(turned(round, len(owners)), owners)
 				told := tell()
-				if n := o.stale.size(); n > 0 || (told > 0) != up {
+				if n := o.former.size(); n > 0 || (told > 0) != up {
 					t.Errorf("%d partitions of former owners are kept, and %d messages were sent", n, told)
 				}
 				for i := range owners {
