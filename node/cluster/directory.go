@@ -150,12 +150,12 @@ func (d *directories) run(ctx context.Context) {
 	listed, late := d.listed(ctx), time.NewTimer(listTime)
 	defer late.Stop()
 	var seen *membership.View
+	var at time.Time
 	for ready := false; ctx.Err() == nil; {
 		changed := d.others.changed()
-		v := d.view()
-		if v != seen {
+		if v := d.view(); v != seen || time.Since(at) >= tellStep { // another may be healthy by now
 			d.see(v)
-			seen = v
+			seen, at = v, time.Now()
 		}
 		idle := tellStep
 		if ready {
@@ -170,7 +170,6 @@ func (d *directories) run(ctx context.Context) {
 		case <-late.C:
 			ready = true
 		case <-again.C:
-			seen = nil // another may be healthy by now
 		case <-ctx.Done():
 		}
 		again.Stop()

@@ -31,7 +31,7 @@ type ask struct {
 	body   []byte
 	bulk   bool
 	secret bool // question or answer may hold a private key
-	word   bool // it is one of those that all members are told
+	word   bool // all members are told it, or asked it, now and then
 	padded bool // the request is as large as padding, to find out whether large packets arrive
 }
 

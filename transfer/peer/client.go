@@ -122,7 +122,7 @@ func (c *Client) Relayer(id string) mesh.Relayer { return &remote{c, id} }
 // it. Question and answer are large enough that they get lost if the network swallows
 // large packets, as blobs would. Errors are *mesh.PeerError.
 func (c *Client) Stats(ctx context.Context, id string) (json.RawMessage, error) {
-	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats", padded: true}, maxJSON, c.times.call)
+	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "stats", padded: true, word: true}, maxJSON, c.times.call)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (a *answers) postOrder(w *reply, c *call) error {
 
 // Holdings asks a member what it holds, within most. Errors are *mesh.PeerError.
 func Holdings(ctx context.Context, c *Client, id string, most time.Duration) ([]byte, error) {
-	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "holdings", bulk: true}, maxHoldings, most)
+	a, err := c.small(ctx, id, ask{method: http.MethodGet, path: root + "holdings", bulk: true, word: true}, maxHoldings, most)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 
 // idleLinks is to how many members a node keeps connections that carry no request. It is no
 // fewer than are asked for one blob: up to that size of a cluster nobody waits for a handshake.
-// In a larger one all members are told a word now and then, and all those connections would
+// In a larger one all members are told a word now and then, or asked for one, and all those connections would
 // take more memory than all else.
 const idleLinks = mesh.Many
 
@@ -31,7 +31,7 @@ func newIdle(most int) *idle {
 }
 
 // used notes that the link is used now, and reports whether its connection may stay. For a word
-// that all members are told, no other link has to rest: its connection ends if there are enough.
+// that goes to all members, no other link has to rest: its connection ends if there are enough.
 // Else the one that was used longest ago rests: connections of it that carry a request then
 // close after that.
 func (i *idle) used(l *link, word bool) (stays bool) {

@@ -41,6 +41,10 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	for i := range all - most { // a word to those makes no other link rest
 		tell(i)
 		<-ends
+		if _, err := c.Stats(t.Context(), "m"+strconv.Itoa(i)); err != nil { // nor does a question to all
+			t.Fatal(err)
+		}
+		<-ends
 	}
 	for i := range most {
 		ask(all - 1 - i)

@@ -17,7 +17,7 @@ const longestPause = time.Hour
 // request, which is an error like any other.
 func (c *Client) Pause(ctx context.Context, id, registry string, d time.Duration) error {
 	_, err := c.small(ctx, id, ask{
-		method: http.MethodPost, path: root + "pauses", query: query{Ref: oci.Ref{Registry: registry}, pause: d},
+		method: http.MethodPost, path: root + "pauses", query: query{Ref: oci.Ref{Registry: registry}, pause: d}, word: true,
 	}, 0, c.times.progress)
 	return err
 }

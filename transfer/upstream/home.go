@@ -21,6 +21,7 @@ type home struct {
 	insecure bool        // it may speak plain HTTP
 	stranger bool        // nobody configured the registry
 	plain    atomic.Bool // it was last seen to do so
+	secured  atomic.Bool // it has spoken TLS: who speaks in the clear now may be somebody else
 	standing *standing   // how it does
 	meter    Meter       // hears what requests come to
 	log      *slog.Logger
@@ -40,6 +41,18 @@ func (h *home) scheme() string {
 	}
 	return "https"
 }
+
+// met notes that the registry has spoken that scheme.
+func (h *home) met(scheme string) {
+	h.plain.Store(scheme == "http")
+	if scheme == "https" {
+		h.secured.Store(true)
+	}
+}
+
+// isPlain reports whether the registry speaks plain HTTP, and never did otherwise since this
+// program began.
+func (h *home) isPlain() bool { return h.insecure && h.plain.Load() && !h.secured.Load() }
 
 // below returns where u is below the registry's path, nil if the registry has no path,
 // u is on another host or is below the path already. A gateway may take the path off

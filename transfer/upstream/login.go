@@ -98,11 +98,11 @@ func basic(username, password string) string {
 // itself, a host of the same registrable domain, or a listed one. Addresses and
 // localhost have no such domain, so they must be the registry's own, with the same
 // port, or listed. In the clear nobody may, unless the registry itself is spoken to
-// in the clear. That it is insecure is not enough: that may be for a certificate.
+// in the clear, and always was. That it is insecure is not enough: that may be for a certificate.
 func (l *login) mayBeSeenBy(u *url.URL) bool {
 	name := strings.ToLower(u.Hostname())
 	switch {
-	case !l.given(), u.Scheme != "https" && !(l.home.insecure && l.home.plain.Load()):
+	case !l.given(), u.Scheme != "https" && !l.home.isPlain():
 		return false
 	case l.home.isOwn(u):
 		return true

@@ -190,19 +190,26 @@ func (h hops) handOver(ans *answer, u *url.URL) (*answer, error) {
 
 // first sends a to the registry itself. An insecure registry may speak TLS or not,
 // and only trying shows which. The scheme that worked last is tried first. If it
-// fails as the wrong scheme would, the other is tried at once.
+// fails as the wrong scheme would, the other is tried at once: plain HTTP only if the registry
+// never spoke TLS, or answers TLS with plain HTTP.
 func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.URL, error) {
 	u := h.url(a)
 	resp, badTLS, err := h.net.roundTripTLS(a.at(ctx, u, p.header))
 	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) {
+		if err == nil {
+			h.home.met(u.Scheme)
+		}
 		return resp, u, err
 	}
 	other := *u
 	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // plain HTTP was the answer to TLS
-		h.home.plain.Store(true)
+		h.home.met(other.Scheme)
 		resp, err := h.net.roundTrip(a.at(ctx, &other, ""))
 		return resp, &other, err
+	}
+	if u.Scheme == "https" && h.home.secured.Load() {
+		return resp, u, err // its TLS hangs or breaks, which does not say that it has none any more
 	}
 	header := p.header
 	if other.Scheme == "http" {
@@ -218,7 +225,7 @@ func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.UR
 	if err == nil {
 		(&answer{resp: resp}).discard()
 	}
-	h.home.plain.Store(other.Scheme == "http")
+	h.home.met(other.Scheme)
 	return resp2, &other, nil
 }
 
