@@ -34,7 +34,9 @@ const Depth = 3
 // different values would never agree. All of them go into the ring's hash.
 const (
 	// partitions is prime. It is large enough that each of 1,000 units gets 16:
-	// with fewer, rounding the load bound would re-pack the whole ring at a join.
+	// with fewer, rounding the load bound would re-pack the whole ring at a join. Members tell
+	// each other numbers of partitions (transfer/directory), up to 16,384: another count needs
+	// a way to tell which one is meant.
 	partitions = 16381
 	// replicas is the number of points that a unit has on the circle. 20 would
 	// double the needless moves, 100 would double the time to build.

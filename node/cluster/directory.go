@@ -120,7 +120,8 @@ type said struct {
 }
 
 // of returns what the directory says of what key names. It knows of nothing but blobs, and
-// of none whose owner another is.
+// of none whose owner another is. Nobody tells a node any more that drains, though it owns all
+// blobs if all others drain too.
 func (d *directories) of(v *membership.View, key string) (s said) {
 	k, ok := directory.KeyOf(key)
 	s.blob = ok
@@ -128,7 +129,7 @@ func (d *directories) of(v *membership.View, key string) (s said) {
 		return s
 	}
 	s.names = d.here.Names(k)
-	if len(v.Members) <= d.many || v.Ring.Owner(key).ID != v.Self.ID {
+	if len(v.Members) <= d.many || v.Ring.Owner(key).ID != v.Self.ID || v.Self.State == membership.Draining {
 		return s
 	}
 	others := make([]string, 0, len(v.Members))

@@ -59,6 +59,8 @@ func none(string) bool { return false }
 func TestWhoIsAskedForABlob(t *testing.T) {
 	t.Parallel()
 	small, large := viewOf(t, 100), viewOf(t, 200)
+	drains := *large
+	drains.Self.State = membership.Draining
 	for name, test := range map[string]struct {
 		v       *membership.View
 		owner   string
@@ -70,6 +72,7 @@ func TestWhoIsAskedForABlob(t *testing.T) {
 		"nobody has it":                     {large, "node-000", large.Ring.Hash(), nil, 2},
 		"one has it":                        {large, "node-000", large.Ring.Hash(), []string{"node-150"}, 3},
 		"told by another ring":              {large, "node-000", 1, []string{"node-150"}, 199},
+		"this node drains":                  {&drains, "node-000", large.Ring.Hash(), nil, 199},
 		"another member owns it":            {large, "node-007", large.Ring.Hash(), []string{"node-150"}, 199},
 		"a small cluster, nobody has it":    {small, "node-000", small.Ring.Hash(), nil, 99},
 		"a small cluster, and one that has": {small, "node-000", small.Ring.Hash(), []string{"node-050"}, 99},

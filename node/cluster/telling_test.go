@@ -26,7 +26,8 @@ type stage struct {
 
 	mu    sync.Mutex // guards what follows, and v
 	heard map[string]*directory.Directory
-	tells int // messages that they were sent
+	tells int             // messages that they were sent
+	early map[string]bool // members of a version that follows no partitions
 }
 
 // onStage runs the test in a bubble, with a node that has two shards. The disk of the second one
@@ -88,7 +89,10 @@ func (s *stage) tell(ctx context.Context, id string, m *directory.Message) (well
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tells++
-	return !s.heard[id].Hear(s.v.Self.ID, m), true
+	if s.early[id] {
+		m.Covers = nil
+	}
+	return !s.heard[id].Hear(s.v.Self.ID, m), !s.early[id]
 }
 
 // sample returns a blob of each member's, by its id.
@@ -214,6 +218,38 @@ func TestAChangeOfTheRingIsToldToWhomItConcerns(t *testing.T) {
 		}
 		s.mu.Unlock()
 		blobs := s.sample()
+		s.put(0, blobs)
+		<-time.After(moment)
+		s.wantHeard("after the change", blobs, true, true)
+	})
+}
+
+// Members of an earlier version are told all after each change of the ring, as that one does. They
+// count on it in that ring alone.
+func TestAChangeOfTheRingIsToldToEarlierVersions(t *testing.T) {
+	t.Parallel()
+	onStage(t, false, nil, func(s *stage) {
+		blobs := s.sample()
+		s.put(0, blobs)
+		s.mu.Lock()
+		s.early = map[string]bool{}
+		for id := range s.heard {
+			s.early[id] = true
+		}
+		s.mu.Unlock()
+		<-time.After(moment)
+		s.wantHeard("when all is told", blobs, true, true)
+		next := viewOf(t, 41)
+		s.mu.Lock()
+		s.tells, s.v, s.heard["node-040"] = 0, next, directory.New(1000)
+		s.mu.Unlock()
+		<-time.After(tellStep + moment)
+		s.mu.Lock()
+		if s.tells != len(next.Members)-1 {
+			t.Errorf("%d messages for a change of a ring of %d others", s.tells, len(next.Members)-1)
+		}
+		s.mu.Unlock()
+		blobs = s.sample()
 		s.put(0, blobs)
 		<-time.After(moment)
 		s.wantHeard("after the change", blobs, true, true)

@@ -37,9 +37,11 @@ func TestCoverageTravels(t *testing.T) {
 		}
 	}
 	b := (&Message{Session: 1, Covers: all[:4]}).Encode()
-	b[len(b)-1] = 5 // partitions, in one word
-	if got, err := Parse(b); err == nil {
-		t.Errorf("partitions that are not there: %+v", got)
+	for _, n := range []byte{0, 5} { // partitions, in one word
+		b[len(b)-1] = n
+		if got, err := Parse(b); err == nil {
+			t.Errorf("%d partitions, and 4 are there: %+v", n, got)
+		}
 	}
 }
 
@@ -83,4 +85,17 @@ func TestWhatIsCovered(t *testing.T) {
 		t.Errorf("%v is covered by nobody", d.covered)
 	}
 	wantKnown("another member", 5, false)
+}
+
+// A telling that comes twice is not taken for the end of what followed it.
+func TestATellingThatComesTwice(t *testing.T) {
+	t.Parallel()
+	d := New(100)
+	all := &Message{Session: 1, Ring: ring, First: true, Last: true, Covers: []uint16{1}}
+	if d.Hear("a", all) || d.Hear("a", &Message{Session: 1, Number: 1, Ring: ring, Held: []Key{5}}) {
+		t.Error("it is to tell all again")
+	}
+	if !d.Hear("a", all) || d.Knows(5, 1, ring, []string{"a"}) {
+		t.Errorf("%q hold a blob, and all is told: %v", d.Names(5), d.Knows(5, 1, ring, []string{"a"}))
+	}
 }

@@ -18,8 +18,8 @@
 // know all.
 //
 // The package does no I/O. directory.go is the owner's side, table.go and coverage.go what it
-// keeps, outbox.go and list.go the side of those who tell, stale.go what that keeps, message.go
-// what travels.
+// keeps, outbox.go, box.go and list.go the side of those who tell, formers.go what that keeps,
+// message.go what travels.
 package directory
 
 import (
@@ -104,7 +104,7 @@ func (d *Directory) Hear(id string, m *Message) (again bool) {
 	switch behind := t.session - m.Session; {
 	case behind > 0 && behind < sessions: // it was on its way for so long that the member tells in a later session by now
 		return true
-	case m.First:
+	case m.First && m.Session != t.session: // one that comes twice would undo what was told after it
 		if t.telling { // that telling broke off: what it brought counts until this one has ended
 			t.round, t.held = t.round+1, t.coming
 		}
@@ -327,12 +327,12 @@ func (d *Directory) Doubt(id string) {
 }
 
 // Doubts reports whether the member is to tell all because of what the directory has doubted or
-// forgotten, and has not begun to.
+// forgotten, and has not begun to. One for which there is no room is not: it would tell all for ever.
 func (d *Directory) Doubts(id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, known := d.numbers[id]
-	return !known || d.tellers[n].doubted
+	return d.tellers[n].doubted || !known && len(d.numbers) < maxMembers
 }
 
 // Figures tell how large a directory is.

@@ -159,6 +159,9 @@ func TestADirectoryIsBounded(t *testing.T) {
 	if len(d.tellers) > maxMembers+1 {
 		t.Errorf("%d members are heard", len(d.tellers))
 	}
+	if d.Doubts("one too many") {
+		t.Error("one for which there is no room is to tell all, which would not help")
+	}
 }
 
 // Of many holders some are named. When those are gone, nobody knows whether others are.
@@ -281,6 +284,7 @@ func TestMessagesTravel(t *testing.T) {
 func FuzzHear(f *testing.F) {
 	f.Add([]byte{}, (&Message{Session: 1, First: true, Last: true, Held: []Key{1, 2}}).Encode())
 	f.Add((&Message{Session: 1, First: true, Held: []Key{1, 2}}).Encode(), (&Message{Session: 1, Number: 1, Last: true, Gone: []Key{2}}).Encode())
+	f.Add((&Message{Session: 1, First: true, Covers: []uint16{1, 2, 3, 4, 5}}).Encode(), (&Message{Session: 1, Number: 1, Again: true, Covers: []uint16{6}}).Encode())
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		d := New(16)
 		for i := range 8 {

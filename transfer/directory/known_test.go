@@ -92,8 +92,9 @@ func (p *play) owes(one, owner *actor, k Key) bool {
 	if _, noted := b.changes[k]; noted {
 		return true
 	}
+	former := p.ringOf(one).owners[k>>40] != owner.id // by the member's ring: its next session does not cover the blob
 	for _, l := range p.letters {
-		if l.out == one.out && l.to == owner.id && l.session == b.session && slices.ContainsFunc(l.messages, func(m *Message) bool { return slices.Contains(m.Held, k) }) {
+		if l.out == one.out && l.to == owner.id && l.session == b.session && slices.ContainsFunc(l.messages, func(m *Message) bool { return m.First && former || slices.Contains(m.Held, k) }) {
 			return true
 		}
 	}

@@ -1,9 +1,6 @@
 package directory
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // A List is what some owners are told at a time: all, or what this node holds of partitions
 // that have become theirs. It belongs to one goroutine.
@@ -38,8 +35,7 @@ func (o *Outbox) Begin(owners []string) *List {
 			anew[b] = true
 			o.session = max(1, o.session+1)
 			b.session, b.next, b.ring = o.session, 0, l.ring.Hash()
-			b.all, b.part, b.begins = false, false, true
-			maps.DeleteFunc(b.changes, func(_ Key, blob string) bool { return l.ring.OwnerOf(l.ring.Partition(blob)) == id })
+			b.all, b.part, b.begins, b.earlier, b.changes = false, false, true, false, nil
 		} else {
 			t.partitions = b.gains
 		}
@@ -50,6 +46,7 @@ func (o *Outbox) Begin(owners []string) *List {
 		}
 	}
 	if len(anew) > 0 {
+		o.former.drop(anew) // until the owner hears of the session, it is told nothing anyhow
 		l.own(o.boxes, anew)
 	}
 	return l

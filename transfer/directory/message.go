@@ -33,7 +33,7 @@ const maxPartitions = 1 << 14
 type Message struct {
 	Session uint64 // not 0; another one for each time that all is told, a higher one while the sender runs
 	Number  uint32
-	Ring    uint64 // hash of the ring by which the blobs are the receiver's
+	Ring    uint64 // hash of the ring when the session began: the only one in which earlier versions count on it
 	First   bool   // of all that the sender holds
 	Last    bool   // of that
 	Again   bool   // the receiver is to tell the sender all; earlier versions do not hear that
@@ -130,7 +130,7 @@ func readCovers(b []byte) (all []uint16, before []byte, ok bool) {
 		return nil, nil, false
 	}
 	n := binary.BigEndian.Uint64(b[end:])
-	if n > maxPartitions || 8*words(int(n)) > len(b) {
+	if n == 0 || n > maxPartitions || 8*words(int(n)) > len(b) {
 		return nil, nil, false
 	}
 	before = b[:len(b)-8*words(int(n))]

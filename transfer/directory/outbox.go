@@ -2,7 +2,6 @@ package directory
 
 import (
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 )
@@ -21,9 +20,9 @@ const (
 	// mendAfter is when all owners are told all once more, and up to twice that: so what was
 	// lost on the way mends itself, and what nobody needs to be told any more goes.
 	mendAfter = time.Hour
-	// maxStale bounds the partitions of which owners are told further on that do not own them. If there
+	// maxFormers bounds the partitions of which owners are told further on that do not own them. If there
 	// are more, all are told all.
-	maxStale = 1 << 15
+	maxFormers = 1 << 15
 )
 
 // An Owner is a member that is to be told.
@@ -47,41 +46,21 @@ type Outbox struct {
 	after time.Duration
 	draw  func(time.Duration) time.Duration // a random time below that
 
-	mu    sync.Mutex // guards the fields below
-	ring  Ring       // nil: none yet
-	boxes map[string]*box
-	stale stale
-	mend  time.Time // when all are told all anew
-	more  chan struct{}
+	mu     sync.Mutex // guards the fields below
+	ring   Ring       // nil: none yet
+	boxes  map[string]*box
+	former formers
+	mend   time.Time // when all are told all anew
+	asked  time.Time // when those are told all that asked for it
+	more   chan struct{}
 
 	session uint64 // the last that was begun
-}
-
-// A box is what one owner is to be told. Its session covers what the owner owns, without the
-// gains, and what Outbox.stale lists.
-type box struct {
-	boot    uint64
-	up      bool
-	earlier bool   // it is of a version that knows no coverage: all is told when the ring changes
-	session uint64 // in which it is told; 0: none that counts
-	next    uint32
-	ring    uint64    // hash of the ring when the session began
-	all     bool      // it is to be told all, in another session
-	gains   []uint16  // partitions that have become its own: it is to be told of them; in order
-	due     time.Time // when it is told all, or of the gains
-	waits   time.Time // since when it waits for that
-	pause   time.Duration
-	telling uint64         // the session in which it is being told, 0 if it is not
-	begins  bool           // all is told in that: until the owner hears of it, it may count on the one before
-	part    bool           // not all that this node holds was known when it was told
-	changes map[Key]string // blobs that came or went, as they were noted
-	since   time.Time      // of the first of the changes
 }
 
 // NewOutbox returns an empty Outbox. Owners are told what is due to them after that time, or
 // up to twice that.
 func NewOutbox(after time.Duration) *Outbox {
-	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, more: make(chan struct{}, 1), session: rand.Uint64()}
+	return &Outbox{after: after, draw: rand.N[time.Duration], boxes: map[string]*box{}, former: formers{}, more: make(chan struct{}, 1), session: rand.Uint64()}
 }
 
 // More returns what brings a value when there may be more to tell than Due said.
@@ -105,11 +84,9 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 		case b == nil:
 			b = &box{}
 			o.boxes[one.ID] = b
-			fallthrough
-		case b.boot != one.Boot:
 			b.lost(due)
-			b.earlier, b.pause = false, 0
-		case one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
+		case b.boot != one.Boot, one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
+			b.all = b.all && b.up // one that was down is not told at once: others may come up with it
 			b.anew(due)
 			b.pause = 0
 		}
@@ -122,13 +99,16 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 	}
 }
 
-// Again makes the owner be told all, which says that it needs that. If it is being told all, it will
-// have what it needs.
+// Again makes the owner be told all, which says that it needs that: with others that say so, from
+// one list. If it is being told all, or is to be, it will have what it needs.
 func (o *Outbox) Again(owner string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if b := o.boxes[owner]; b != nil && !b.begins {
-		b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+	if b := o.boxes[owner]; b != nil && !b.begins && !b.all {
+		if now := time.Now(); o.asked.Before(now) {
+			o.asked = now.Add(o.jitter(len(o.boxes)))
+		}
+		b.anew(o.asked)
 		o.wake()
 	}
 }
@@ -142,7 +122,7 @@ func (o *Outbox) keep(known map[string]bool) {
 			delete(o.boxes, id)
 		}
 	}
-	o.stale.drop(gone, false)
+	o.former.drop(gone)
 }
 
 // move notes which partitions have other owners in the ring than before. Who owned one is told
@@ -155,18 +135,33 @@ func (o *Outbox) move(ring Ring, due time.Time) {
 			continue
 		}
 		if b := o.boxes[from]; b.follows() && !b.lose(p) {
-			o.stale.add(p, b)
+			o.former.add(p, b)
 		}
-		if b := o.boxes[to]; b.follows() && !o.stale.take(p, b) {
+		if b := o.boxes[to]; b.follows() && !o.former.take(p, b) {
 			b.gain(p, due)
 		}
 	}
 	for _, b := range o.boxes {
 		b.wait(due)
 	}
-	if len(o.stale) > maxStale {
+	if o.former.size() > maxFormers {
+		o.forget(due)
 		o.tellAll(due)
 	}
+}
+
+// forget lets the sessions of owners that are down count no more: they can't be told another one,
+// which would end what is kept of them. They are told all when they are up, after that time. The
+// caller holds mu.
+func (o *Outbox) forget(due time.Time) {
+	down := map[*box]bool{}
+	for _, b := range o.boxes {
+		if !b.up {
+			b.lost(due)
+			down[b] = true
+		}
+	}
+	o.former.drop(down)
 }
 
 // tellAll makes all owners be told all, at that time at the latest. The caller holds mu.
@@ -185,59 +180,6 @@ func (o *Outbox) jitter(others int) time.Duration {
 	return o.after + o.draw(o.after*time.Duration(max(1, others/64))+1)
 }
 
-// anew makes the owner be told all at that time, or earlier if that was due. Until then it is
-// told of changes.
-func (b *box) anew(due time.Time) {
-	if !b.all || due.Before(b.due) {
-		b.all, b.due = true, due
-	}
-}
-
-// lost notes that the session counts no more: the owner is told nothing until it is told all, at
-// that time.
-func (b *box) lost(due time.Time) {
-	b.session, b.all, b.due, b.part, b.changes, b.gains = 0, true, due, false, nil, nil
-	b.waits = time.Now()
-}
-
-// wait makes an owner that counts on nothing yet, or has gained something, be told at that time: the
-// ring has changed, and may change again, and give it more, or take that.
-func (b *box) wait(due time.Time) {
-	if b.session != 0 && (b.all || len(b.gains) == 0) || b.pause > 0 {
-		return
-	}
-	b.due = due
-	if last := b.waits.Add(restFor); last.Before(due) {
-		b.due = last
-	}
-}
-
-// follows reports whether what the owner's session covers is kept. b may be nil.
-func (b *box) follows() bool { return b != nil && b.session != 0 && !b.earlier }
-
-// gain notes that a partition has become the owner's, which is told of it at that time.
-func (b *box) gain(partition uint16, due time.Time) {
-	if b.part { // which is not told of partitions
-		b.anew(due)
-		return
-	}
-	if len(b.gains) == 0 {
-		b.waits = time.Now()
-	}
-	i, _ := slices.BinarySearch(b.gains, partition)
-	b.gains = slices.Insert(b.gains, i, partition)
-}
-
-// lose reports whether the partition was one of the gains, of which the owner was not told. It is
-// none any more.
-func (b *box) lose(partition uint16) bool {
-	i, is := slices.BinarySearch(b.gains, partition)
-	if is {
-		b.gains = slices.Delete(b.gains, i, i+1)
-	}
-	return is
-}
-
 // Note notes that a blob has come to this node or has gone. What is true of it is seen when its
 // owner is told: two such words may overtake each other.
 func (o *Outbox) Note(blob string) {
@@ -249,8 +191,8 @@ func (o *Outbox) Note(blob string) {
 	}
 	p := o.ring.Partition(blob)
 	o.change(o.boxes[o.ring.OwnerOf(p)], k, blob)
-	for _, former := range o.stale.of(p) {
-		o.change(former.by, k, blob)
+	for _, former := range o.former[p] {
+		o.change(former, k, blob)
 	}
 }
 
@@ -311,22 +253,6 @@ func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle tim
 	return all, changes, idle
 }
 
-// allDue reports whether the owner is to be told all now, or what it has gained.
-func (b *box) allDue(now time.Time) bool { return (b.all || len(b.gains) > 0) && !now.Before(b.due) }
-
-// left returns how long it is until the owner is to be told something. It reports false if it is not.
-func (b *box) left(now time.Time) (left time.Duration, is bool) {
-	if b.all || len(b.gains) > 0 {
-		left, is = b.due.Sub(now), true
-	}
-	if len(b.changes) > 0 {
-		if gathered := b.since.Add(gatherFor).Sub(now); !is || gathered < left {
-			left, is = gathered, true
-		}
-	}
-	return left, is
-}
-
 // Wants reports whether what is told in that session still counts.
 func (o *Outbox) Wants(owner string, session uint64) bool {
 	o.mu.Lock()
@@ -372,7 +298,6 @@ func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 	if b == nil || b.telling != session {
 		return // it was away meanwhile
 	}
-	begins := b.begins
 	b.telling, b.begins = 0, false
 	if b.session != session || b.all || len(b.gains)+len(b.changes) > 0 || b.part || !well {
 		o.wake() // there is more for it, now or later
@@ -381,9 +306,6 @@ func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 	case b.session != session: // all is to be told anew
 	case well:
 		b.pause = 0
-		if begins {
-			o.stale.drop(map[*box]bool{b: true}, true)
-		}
 		if b.earlier = !follows; b.earlier {
 			b.gains = nil
 			if b.ring != o.ring.Hash() {

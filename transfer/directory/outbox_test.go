@@ -279,7 +279,7 @@ func TestManyBlobsAreToldInParts(t *testing.T) {
 	})
 }
 
-// The owners of a large cluster are told together, from one list.
+// The owners of a large cluster are told together, from one list, whatever they ask for meanwhile.
 func TestAllOwnersAreDueTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -289,10 +289,26 @@ func TestAllOwnersAreDueTogether(t *testing.T) {
 			owners = append(owners, Owner{fmt.Sprint(i), 1, true})
 		}
 		o.See(hers(ring), owners)
+		for _, one := range owners { // tell this node before it tells them
+			o.Again(one.ID)
+		}
 		_, _, idle := o.Due(time.Now(), true)
 		<-time.After(idle)
-		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) || slices.Contains(all, "") {
+		all, _, _ := o.Due(time.Now(), true)
+		if len(all) != len(owners) || slices.Contains(all, "") {
 			t.Errorf("%d are due", len(all))
+		}
+		list := o.Begin(all)
+		for _, id := range all {
+			session, _ := list.Messages(id, true)
+			o.Told(id, session, true, true)
+			o.Again(id) // it has seen this node away
+			<-time.After(time.Millisecond)
+		}
+		_, _, idle = o.Due(time.Now(), true)
+		<-time.After(idle)
+		if all, _, _ := o.Due(time.Now(), true); len(all) != len(owners) {
+			t.Errorf("%d are due that asked for it", len(all))
 		}
 	})
 }

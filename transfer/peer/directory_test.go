@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -33,6 +34,28 @@ func TestTellDirectory(t *testing.T) {
 	}
 	if _, err := r.Examine(t.Context(), "b", make([]byte, maxOffer+1)); err == nil {
 		t.Error("other requests may be as large")
+	}
+}
+
+// A member of an earlier version, which follows no partitions, is known by its answer; and it reads
+// the answers of this one.
+func TestTellDirectoryOfAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	type earlier struct {
+		Again bool `json:"again,omitempty"`
+	}
+	for _, again := range []bool{false, true} {
+		r := newRig(t, setup{})
+		to := r.server.table["POST directory"]
+		to.answer = func(w *reply, _ *call) error { return sendJSON(w, earlier{again}) }
+		r.server.table["POST directory"] = to
+		if got, follows, err := TellDirectory(t.Context(), r.Client, "b", []byte("x"), 10*time.Second); err != nil || got != again || follows {
+			t.Errorf("%v, %v, %v, want %v and that it follows nothing", got, follows, err, again)
+		}
+		var read earlier
+		if answer, err := json.Marshal(heardDirectory{Again: again, Follows: true}); err != nil || json.Unmarshal(answer, &read) != nil || read.Again != again {
+			t.Errorf("it reads %s as %+v: %v", answer, read, err)
+		}
 	}
 }
 
