@@ -26,9 +26,9 @@ type box struct {
 	since   time.Time      // of the first of the changes
 }
 
-// anew makes the owner be told all at that time, or earlier if that was due. Until then it is
+// owe makes the owner be told all at that time, or earlier if that was due. Until then it is
 // told of changes.
-func (b *box) anew(due time.Time) {
+func (b *box) owe(due time.Time) {
 	if !b.all || due.Before(b.due) {
 		b.all, b.due = true, due
 	}
@@ -53,13 +53,13 @@ func (b *box) wait(due time.Time) {
 	}
 }
 
-// follows reports whether what the owner's session covers is kept. b may be nil.
-func (b *box) follows() bool { return b != nil && b.session != 0 && !b.earlier }
+// counts reports whether the owner counts on what its session covers. b may be nil.
+func (b *box) counts() bool { return b != nil && b.session != 0 && !b.earlier }
 
 // gain notes that a partition has become the owner's, which is told of it at that time.
 func (b *box) gain(partition uint16, due time.Time) {
 	if b.part { // which is not told of partitions
-		b.anew(due)
+		b.owe(due)
 		return
 	}
 	if len(b.gains) == 0 {

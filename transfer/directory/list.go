@@ -24,7 +24,7 @@ func (o *Outbox) Begin(owners []string) *List {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := &List{o: o, ring: o.ring, tells: map[string]*told{}, by: map[uint16]*told{}}
-	anew := map[*box]bool{}
+	begun := map[*box]bool{}
 	for _, id := range owners {
 		b := o.boxes[id]
 		if b == nil || b.telling != 0 {
@@ -32,7 +32,7 @@ func (o *Outbox) Begin(owners []string) *List {
 		}
 		t := &told{}
 		if b.all {
-			anew[b] = true
+			begun[b] = true
 			o.session = max(1, o.session+1)
 			b.session, b.next, b.ring = o.session, 0, l.ring.Hash()
 			b.all, b.part, b.begins, b.earlier, b.changes = false, false, true, false, nil
@@ -45,18 +45,18 @@ func (o *Outbox) Begin(owners []string) *List {
 			l.by[p] = t
 		}
 	}
-	if len(anew) > 0 {
-		o.former.drop(anew) // until the owner hears of the session, it is told nothing anyhow
-		l.own(o.boxes, anew)
+	if len(begun) > 0 {
+		o.former.drop(begun) // until the owner hears of the session, it is told nothing anyhow
+		l.own(o.boxes, begun)
 	}
 	return l
 }
 
 // own lists the partitions of those that are told all.
-func (l *List) own(boxes map[string]*box, anew map[*box]bool) {
+func (l *List) own(boxes map[string]*box, begun map[*box]bool) {
 	for p := range uint16(l.ring.Partitions()) {
 		id := l.ring.OwnerOf(p)
-		if anew[boxes[id]] {
+		if begun[boxes[id]] {
 			t := l.tells[id]
 			t.partitions = append(t.partitions, p)
 			l.by[p] = t
@@ -91,7 +91,7 @@ func (l *List) Messages(owner string, whole bool) (session uint64, all []*Messag
 	if !whole {
 		partitions = nil
 	}
-	for anew := b.next == 0; ; {
+	for begins := b.next == 0; ; {
 		m := &Message{Session: t.session, Number: b.next, Ring: b.ring, First: b.next == 0}
 		b.next++
 		m.Held, keys = cut(keys, MaxKeys)
@@ -100,7 +100,7 @@ func (l *List) Messages(owner string, whole bool) (session uint64, all []*Messag
 		}
 		all = append(all, m)
 		if len(keys)+len(partitions) == 0 {
-			m.Last = anew && whole
+			m.Last = begins && whole
 			return t.session, all
 		}
 	}

@@ -87,7 +87,7 @@ func (o *Outbox) See(ring Ring, owners []Owner) {
 			b.lost(due)
 		case b.boot != one.Boot, one.Up && !b.up, changed && b.earlier: // it may not count any more on what it was told
 			b.all = b.all && b.up // one that was down is not told at once: others may come up with it
-			b.anew(due)
+			b.owe(due)
 			b.pause = 0
 		}
 		b.boot, b.up = one.Boot, one.Up
@@ -108,7 +108,7 @@ func (o *Outbox) Again(owner string) {
 		if now := time.Now(); o.asked.Before(now) {
 			o.asked = now.Add(o.jitter(len(o.boxes)))
 		}
-		b.anew(o.asked)
+		b.owe(o.asked)
 		o.wake()
 	}
 }
@@ -134,10 +134,10 @@ func (o *Outbox) move(ring Ring, due time.Time) {
 		if from == to {
 			continue
 		}
-		if b := o.boxes[from]; b.follows() && !b.lose(p) {
+		if b := o.boxes[from]; b.counts() && !b.lose(p) {
 			o.former.add(p, b)
 		}
-		if b := o.boxes[to]; b.follows() && !o.former.take(p, b) {
+		if b := o.boxes[to]; b.counts() && !o.former.take(p, b) {
 			b.gain(p, due)
 		}
 	}
@@ -167,7 +167,7 @@ func (o *Outbox) forget(due time.Time) {
 // tellAll makes all owners be told all, at that time at the latest. The caller holds mu.
 func (o *Outbox) tellAll(due time.Time) {
 	for _, b := range o.boxes {
-		b.anew(due)
+		b.owe(due)
 	}
 	o.mendLater(due)
 }
@@ -235,7 +235,7 @@ func (o *Outbox) Due(now time.Time, whole bool) (all, changes []string, idle tim
 			continue
 		}
 		if b.part && whole {
-			b.anew(due)
+			b.owe(due)
 		}
 		left, is := b.left(now)
 		switch {
@@ -309,7 +309,7 @@ func (o *Outbox) Told(owner string, session uint64, well, follows bool) {
 		if b.earlier = !follows; b.earlier {
 			b.gains = nil
 			if b.ring != o.ring.Hash() {
-				b.anew(time.Now().Add(o.jitter(len(o.boxes))))
+				b.owe(time.Now().Add(o.jitter(len(o.boxes))))
 			}
 		}
 	default:
