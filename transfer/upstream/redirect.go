@@ -198,14 +198,14 @@ func (h hops) handOver(ans *answer, u *url.URL) (*answer, error) {
 func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.URL, error) {
 	u, began := h.url(a), time.Now()
 	resp, badTLS, err := h.net.roundTripTLS(a.at(ctx, u, h.home.header(u, p)))
-	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) && !h.otherPort(err, time.Since(began)) {
+	other := *u
+	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
+	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) && !h.otherPort(&other, err, time.Since(began)) {
 		if err == nil {
 			h.home.met(u.Scheme)
 		}
 		return resp, u, err
 	}
-	other := *u
-	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // plain HTTP was the answer to TLS
 		h.home.met(other.Scheme)
 		resp, err := h.net.roundTrip(a.at(ctx, &other, ""))
@@ -228,16 +228,22 @@ func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.UR
 	return resp2, &other, nil
 }
 
-// otherPort reports whether a round trip ended with no connection where the other scheme has a
-// port of its own, so that one may be open though the other is not. What took long is not
-// tried: the next request knows that port to be closed at once.
-func (h hops) otherPort(err error, took time.Duration) bool {
+// otherPort reports whether a round trip by one scheme ended with no connection, and other, by the
+// other scheme, has a port of its own that may be open. What took long is not tried, nor what is
+// known to be out of reach: the next request may fare better.
+func (h hops) otherPort(other *url.URL, err error, took time.Duration) bool {
 	f, ok := errors.AsType[*failure](err)
 	if !ok || h.home.port != "" || !f.Unreached || took > unreachableBudget {
 		return false
 	}
 	_, dns := errors.AsType[*net.DNSError](f.Err)
-	return !dns && f.Kind != oci.Denied
+	return !dns && f.Kind != oci.Denied && !h.net.isOut(other)
+}
+
+// isOut reports whether u is known to be out of reach.
+func (n *network) isOut(u *url.URL) bool {
+	proxy, err := n.permitted(u)
+	return err != nil || n.outages.known(newTrip(proxy, u).place) != nil
 }
 
 // otherScheme reports whether a round trip to u ended as if the server spoke the

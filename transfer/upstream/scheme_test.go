@@ -199,7 +199,8 @@ func TestEitherPortOfAnInsecureRegistryWillDo(t *testing.T) {
 		tried <- to.Port()
 		return nil, syscall.ECONNREFUSED
 	})
-	c.named[host].net.closeIdle()
+	c = newOne()
+	c.named[host].home.met("http")
 	_, err = opened(t.Context(), c, hello(host))
 	wantError(t, err, oci.Unavailable, "connection refused")
 	if first, second := <-tried, <-tried; first != 80 || second != 443 {
