@@ -46,6 +46,7 @@ type failure struct {
 	again again
 	login bool          // the token server refused a request with a login
 	held  bool          // nothing was sent, since the host had asked to wait
+	page  bool          // the answer was a page for people
 	age   time.Duration // for how long there has been no connection to that place, 0 if there is
 }
 
@@ -213,6 +214,7 @@ func (a *answer) refused() *failure {
 	said := a.hear()
 	v := judge(a)
 	f := a.wrong(v.kind, v.again, v.reason)
+	f.page = a.isPage()
 	if proxy := tripOf(a.resp.Request.Context()).proxy; a.is(http.StatusProxyAuthRequired) && proxy != nil {
 		f.Host = shown(proxy)
 	}
