@@ -172,7 +172,7 @@ func (c *Client) Low(registry string, percent int) bool {
 	case len(r.accounts.all) > 1:
 		return r.accounts.low(percent)
 	default:
-		return r.home.standing.get().Quota.Low(percent)
+		return r.home.standing.low(percent)
 	}
 }
 
