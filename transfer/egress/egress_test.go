@@ -270,6 +270,7 @@ func TestAWayOnWhichSomethingElseAnswers(t *testing.T) {
 		"blocked":     {Kind: oci.Denied, By: oci.Middlebox, Status: 403},
 		"illegal":     {Kind: oci.Denied, By: oci.Middlebox, Status: 451},
 		"proxy login": {Kind: oci.Unavailable, By: oci.Middlebox, Status: 407},
+		"no storage":  {Kind: oci.Unavailable, By: oci.Storage, Status: 403},
 		"no answer":   {Kind: oci.Timeout, Reason: "no answer in time"},
 		"reset":       {Kind: oci.Unavailable, Reason: "the connection broke"},
 	} {

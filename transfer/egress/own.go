@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,9 @@ func newOwn(up oci.Upstream, ways *Ways, life *wait.Life, log *slog.Logger) *own
 }
 
 // fault reports whether a failure may be that of the way out alone: no connection came
-// about, or it broke, something on the way answered for the registry, or nobody did.
+// about, or it broke, something on the way answered for the registry, or nobody did. Where the
+// registry's storage refuses a link that the registry has just given, that may be meant for
+// this node's address, or be a firewall's page.
 func fault(err error) bool {
 	e, spoken := oci.AsError(err)
 	switch {
@@ -38,6 +42,8 @@ func fault(err error) bool {
 		return e.OtherNodeMayHelp()
 	case e.By == oci.Middlebox:
 		return e.Kind != oci.Limited
+	case e.By == oci.Storage:
+		return slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusUnavailableForLegalReasons}, e.Status)
 	default:
 		return (e.Kind == oci.Timeout || e.Kind == oci.Unavailable) && e.By == oci.Nobody && e.Status == 0
 	}

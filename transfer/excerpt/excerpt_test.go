@@ -212,6 +212,12 @@ func TestARangeThatFailsLeavesTheRestToTheWhole(t *testing.T) {
 			t.Errorf("at the beginning: %v", err)
 		}
 		s.fails = func(oci.Span) error {
+			return &oci.Error{Kind: oci.Invalid, Registry: q.Registry, By: oci.Middlebox, Status: 200, Reason: "a page came"}
+		}
+		if err := open(t, x, s, q, span(6*mib, 1)); oci.KindOf(err) != oci.Invalid {
+			t.Errorf("a page: %v", err)
+		}
+		s.fails = func(oci.Span) error {
 			return &oci.Error{Kind: oci.Invalid, Registry: q.Registry, Status: 200, Reason: "the whole came"}
 		}
 		if err := open(t, x, s, q, span(7*mib, 1)); oci.KindOf(err) != oci.Invalid {

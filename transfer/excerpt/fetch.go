@@ -124,7 +124,7 @@ func (x *Excerpts) fromRegistry(ctx context.Context, q grants.Request, span oci.
 	asked := time.Now()
 	s, err := x.cfg.Upstream.Range(x.cfg.Grants.WithMirrors(ctx, q, oci.BlobResource), q.Ref, span)
 	if err != nil {
-		if e, ok := oci.AsError(err); ok && e.Kind == oci.Invalid && e.Status < 300 {
+		if e, ok := oci.AsError(err); ok && e.Kind == oci.Invalid && e.Status < 300 && e.By != oci.Middlebox {
 			x.bills.silence(q.Registry)
 		}
 		return nil, err

@@ -104,7 +104,9 @@ func (l *lane) bring(ctx context.Context, g *leg) error {
 	defer func() { _ = s.Body.Close() }() // only read
 	switch {
 	case length < 0:
-		l.all.note(l.ref.Registry, ignored, nil)
+		if s.By != oci.Middlebox {
+			l.all.note(l.ref.Registry, ignored, nil)
+		}
 		return l.other(s, "the whole blob")
 	case s.Size >= 0 && s.Size != l.stream.Size:
 		return l.other(s, fmt.Sprintf("a range of %d bytes in all, and not of %d", s.Size, l.stream.Size))

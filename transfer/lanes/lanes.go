@@ -184,6 +184,8 @@ func judge(offset int64, s *oci.Stream, length int64, err error) (next sequel, w
 		return anew, "a range is refused, or another one came"
 	case err != nil, s.Body == nil: // a redirect has no body
 		return asItIs, ""
+	case length < 0 && s.By == oci.Middlebox: // which says nothing of the registry
+		return asItIs, ""
 	case length < 0:
 		return asItIs, ignored
 	case s.Size < 0:

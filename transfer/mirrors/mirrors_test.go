@@ -56,8 +56,9 @@ func TestAMirrorThatIsBackIsUsedAgain(t *testing.T) {
 		fails *oci.Error
 		rest  time.Duration
 	}{
-		"dead":    {refused, firstRest},
-		"limited": {limited, time.Minute},
+		"dead":      {refused, firstRest},
+		"limited":   {limited, time.Minute},
+		"for a day": {&oci.Error{Kind: oci.Limited, By: oci.Registry, Status: 429, RetryAfter: 24 * time.Hour}, longestAsked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

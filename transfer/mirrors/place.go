@@ -19,6 +19,9 @@ const (
 	// in a row doubles it, up to longestRest.
 	firstRest   = 5 * time.Second
 	longestRest = 5 * time.Minute
+	// longestAsked is the longest that a place is left alone because it asks for that, as
+	// package upstream has it. One that means a day by mistake is not out of use for a day.
+	longestAsked = time.Hour
 	// liarsRest is for how long a place is not tried that sent wrong bytes.
 	liarsRest = 10 * time.Minute
 )
@@ -116,14 +119,14 @@ func (p *place) speed() float64 {
 }
 
 // failed notes that the place did not answer as it should. It is tried again after a while:
-// as long as it asks for, if it does.
+// as long as it asks for, if it does, and that is not too long.
 func (p *place) failed(why string, asked time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wrong = why
 	rest := min(firstRest<<min(p.failures, 10), longestRest)
 	p.failures++
-	p.rest(max(rest, asked))
+	p.rest(max(rest, min(asked, longestAsked)))
 }
 
 // lied notes that all bytes of a blob or manifest came from the place, and are wrong.

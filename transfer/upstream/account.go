@@ -41,6 +41,7 @@ type account struct {
 	since    time.Time   // when it last did so
 	told     bool        // it was the registry that said until when
 	quota    Quota       // what the registry says of its rate limit
+	heard    time.Time   // when it said so
 	refusals int         // of its login, in a row
 	taken    bool        // its login was taken once
 	wrong    time.Time   // when its login was last refused; zero: it counts as right

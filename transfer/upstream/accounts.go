@@ -121,7 +121,7 @@ func (s *accounts) note(v *visit, o outcome) (news bool) {
 	defer s.mu.Unlock()
 	a := v.account
 	if q, ok := v.quota(); ok {
-		a.quota = q
+		a.quota, a.heard = q, time.Now()
 	}
 	if o != beside && o != exceeded && !v.began.Before(a.since) { // not an answer that crossed the limit
 		a.limited = time.Time{}
@@ -226,7 +226,7 @@ func (s *accounts) low(percent int) bool {
 		if a.isWrong() {
 			continue
 		}
-		if !a.rests(now) && !a.quota.Low(percent) {
+		if !a.rests(now) && !(a.quota.Low(percent) && now.Sub(a.heard) < believedFor) {
 			return false
 		}
 		some = true

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -46,8 +47,16 @@ func (a *answer) location() string {
 // discard reads the little that may be left of an answer that is not needed, so
 // that its connection can be used again, and closes it.
 func (a *answer) discard() {
+	limit := endsIn(leftoverTime, a.resp.Body)
 	_, _ = io.CopyN(io.Discard, a.resp.Body, maxErrorBytes) // an error only costs the connection
+	limit.Stop()
 	_ = a.resp.Body.Close()
+}
+
+// endsIn closes a body after that time unless the timer is stopped, and so ends a Read of it: a
+// header may announce a body that never comes.
+func endsIn(d time.Duration, body io.Closer) *time.Timer {
+	return time.AfterFunc(d, func() { _ = body.Close() }) // its reader sees that
 }
 
 // header returns a header field of the answer, or that of the registry's redirect

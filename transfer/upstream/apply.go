@@ -48,8 +48,12 @@ func newCast(registries []Registry, fallback Registry, was cast, life *wait.Life
 		if c.named[host] != nil {
 			wrong = append(wrong, fmt.Errorf("registry %s is given twice", host))
 		}
-		if old := was.named[host]; old != nil && was.of[host].like(cfg, roots) {
+		switch old := was.named[host]; {
+		case old == nil:
+		case was.of[host].like(cfg, roots):
 			r = old
+		default:
+			r.home.secured.Store(old.home.secured.Load()) // a new password does not make TLS forgotten
 		}
 		c.named[host], c.of[host] = r, made{cfg, roots}
 	}

@@ -20,6 +20,7 @@ func TestPreparedRegistriesAreAskedFromCommitOn(t *testing.T) {
 
 	heard := a
 	heard.Limited, heard.Mark = func(string, time.Duration) {}, func() string { return "" } // says nothing of the registry
+	wasB.home.met("https")
 	changed := b
 	changed.Password = "q"
 	added := Registry{Host: "c.example", Configured: true}
@@ -33,6 +34,9 @@ func TestPreparedRegistriesAreAskedFromCommitOn(t *testing.T) {
 	commit()
 	if c.named["a.example"] != wasA || c.named["b.example"] == wasB || c.named["c.example"] == nil {
 		t.Error("what is as before is another one, or what changed is not")
+	}
+	if !c.named["b.example"].home.secured.Load() || c.named["c.example"].home.secured.Load() {
+		t.Error("it is forgotten who has spoken TLS, or made up")
 	}
 	if again, err := c.registry("stranger.example"); err != nil || again != stranger {
 		t.Errorf("what is known of strangers is forgotten: %v", err)

@@ -41,7 +41,7 @@ func parseChallenges(value string) (list []challenge) {
 		case word == "": // a stray = or ": skip it
 			s.rest = s.rest[1:]
 		case !s.param():
-			list = append(list, challenge{strings.ToLower(word), map[string]string{}})
+			list = append(list, challenge{strings.ToLower(strings.Clone(word)), map[string]string{}})
 		default:
 			v := s.value(" \t,")
 			if len(list) == 0 {
@@ -49,7 +49,7 @@ func parseChallenges(value string) (list []challenge) {
 			}
 			params := list[len(list)-1].params
 			if name := strings.ToLower(word); params[name] == "" {
-				params[name] = v
+				params[strings.Clone(name)] = strings.Clone(v) // they are kept, and the header is not
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 type dialer struct {
 	lookup  func(ctx context.Context, family, host string) ([]netip.Addr, error) // family: ip4 or ip6
 	connect func(ctx context.Context, to netip.AddrPort, control control) (net.Conn, error)
+	doubts  doubts
 }
 
 // A control is a net.Dialer's ControlContext.
@@ -50,10 +51,11 @@ func (d *dialer) dial(ctx context.Context, addr string, control control) (net.Co
 	t.means.Store(&ips)
 	t.enter(connecting)
 	to := make([]netip.AddrPort, 0, len(ips))
-	for _, ip := range ips[:min(len(ips), maxAddresses)] {
+	for _, ip := range ips {
 		to = append(to, netip.AddrPortFrom(ip, uint16(port)))
 	}
-	return d.race(ctx, to, control)
+	d.doubts.last(to)
+	return d.race(ctx, to[:min(len(to), maxAddresses)], control)
 }
 
 // A found is what is known of one family of a name's addresses.

@@ -26,6 +26,9 @@ const maxErrorBytes = 16 << 10
 // maxReason is how many characters of upstream's own message are passed on.
 const maxReason = 200
 
+// maxCause is how many bytes of the text of a broken answer's cause are kept for the log.
+const maxCause = 512
+
 // again says whether another try makes sense after a failure.
 type again int
 
@@ -43,6 +46,7 @@ type failure struct {
 	again again
 	login bool          // the token server refused a request with a login
 	held  bool          // nothing was sent, since the host had asked to wait
+	page  bool          // the answer was a page for people
 	age   time.Duration // for how long there has been no connection to that place, 0 if there is
 }
 
@@ -78,6 +82,9 @@ func broken(home *home, req *http.Request, t *trip, err error) *failure {
 	}
 	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		f.Reason, f.Err = "the answer is malformed", nil // the cause quotes a header, which may be Location
+	}
+	if s := err.Error(); len(s) > maxCause { // net/http quotes a line that it can't read, however long it is
+		f.Err = errors.New(printable(s[:maxCause]) + "…")
 	}
 	return f
 }
@@ -207,6 +214,7 @@ func (a *answer) refused() *failure {
 	said := a.hear()
 	v := judge(a)
 	f := a.wrong(v.kind, v.again, v.reason)
+	f.page = a.isPage()
 	if proxy := tripOf(a.resp.Request.Context()).proxy; a.is(http.StatusProxyAuthRequired) && proxy != nil {
 		f.Host = shown(proxy)
 	}
@@ -235,7 +243,9 @@ func saidBy(resp *http.Response) (message string, ok bool) {
 	if resp.Body == http.NoBody || resp.Request != nil && resp.Request.Method == http.MethodHead {
 		return "", false
 	}
+	limit := endsIn(errorTime, resp.Body)
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // after an error the part that came will do
+	limit.Stop()
 	if (&answer{resp: resp}).isPage() {
 		return "", false
 	}

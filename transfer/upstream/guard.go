@@ -35,7 +35,7 @@ type guard struct {
 	configured bool
 	allowed    []netip.Prefix
 	self       []netip.AddrPort
-	inside     atomic.Bool // the registry's last answer came from an address that is not public
+	last       atomic.Pointer[netip.Addr] // where the registry's last answer came from, nil: not known
 }
 
 // newGuard returns the guard of the registry at home.
@@ -51,12 +51,21 @@ func newGuard(home *home, cfg Registry) *guard {
 // isInside reports whether the registry is on a private network, so that it may lead to
 // others there: its last answer says so. That its name has a private address says
 // nothing, since whoever controls the name could choose one, and then redirect there.
-func (g *guard) isInside() bool { return g.inside.Load() }
+func (g *guard) isInside() bool {
+	from := g.last.Load()
+	return from != nil && !public(*from)
+}
+
+// leadsInside reports whether the registry, which is inside, may lead to ip there. What only
+// this machine or its link reaches is not for a registry that other machines reach.
+func (g *guard) leadsInside(ip netip.Addr) bool {
+	return g.isInside() && within(ip, inside) && (!within(ip, ownOnly) || within(plainAddr(*g.last.Load()), ownOnly))
+}
 
 // seen notes the address that an answer of the registry itself came from.
 func (g *guard) seen(ip netip.Addr) {
-	if ip.IsValid() {
-		g.inside.Store(!public(ip))
+	if was := g.last.Load(); ip.IsValid() && (was == nil || *was != ip) {
+		g.last.Store(&ip)
 	}
 }
 
@@ -68,7 +77,7 @@ func (g *guard) admits(ip netip.Addr, own bool) *refusal {
 		return &refusal{reason: "cloud metadata addresses are never contacted"}
 	case own && g.configured, public(ip), g.allows(plainAddr(ip)):
 		return nil
-	case g.configured && g.isInside() && within(plainAddr(ip), inside):
+	case g.configured && g.leadsInside(plainAddr(ip)):
 		return nil
 	}
 	return &refusal{reason: "the address is not public"}

@@ -34,12 +34,22 @@ func newHome(host string, insecure bool) *home {
 	return &home{host: host, name: u.Hostname(), port: u.Port(), insecure: insecure, standing: newStanding(host), meter: nobody{}, log: slog.New(slog.DiscardHandler)}
 }
 
-// scheme returns the scheme that the registry was last seen to speak.
+// scheme returns the scheme that is tried first: the one that the registry was last seen to
+// speak, but TLS if it ever did.
 func (h *home) scheme() string {
-	if h.plain.Load() {
+	if h.plain.Load() && !h.secured.Load() {
 		return "http"
 	}
 	return "https"
+}
+
+// header returns the Authorization header by which a request to u, which is the registry's own,
+// shows p: none in the clear, unless the registry itself speaks so.
+func (h *home) header(u *url.URL, p pass) string {
+	if u.Scheme != "https" && !h.isPlain() {
+		return ""
+	}
+	return p.header
 }
 
 // met notes that the registry has spoken that scheme.

@@ -18,6 +18,47 @@ const (
 	maxOutages      = 64   // places that one registry's requests could not dial
 )
 
+// How many bytes of what registries send are remembered, of each kind: of one that the
+// operator named, and of one of the maxStrangers others, whose challenges and tokens may be
+// as long as they like.
+const (
+	maxHeld         = 32 << 20
+	strangersTokens = 512 << 10
+	strangersWants  = 256 << 10
+)
+
+// A weighed memory is one that holds a number of bytes at most. Its owner guards it.
+type weighed[K comparable, V any] struct {
+	*simplelru.LRU[K, V]
+	weight func(K, V) int // in bytes
+	held   int            // the weight of all
+	most   int            // of held
+}
+
+// newWeighed returns a memory of at most size entries and maxHeld bytes.
+func newWeighed[K comparable, V any](size int, weight func(K, V) int) *weighed[K, V] {
+	m := &weighed[K, V]{weight: weight, most: maxHeld}
+	lru, err := simplelru.NewLRU(size, func(k K, v V) { m.held -= weight(k, v) })
+	if err != nil { // only for a size below 1
+		panic("upstream: " + err.Error())
+	}
+	m.LRU = lru
+	return m
+}
+
+// Add keeps v under k, and forgets what was used least recently if that is too much.
+func (m *weighed[K, V]) Add(k K, v V) {
+	m.Remove(k)
+	m.held += m.weight(k, v)
+	m.LRU.Add(k, v)
+	for m.held > m.most && m.Len() > 1 {
+		m.RemoveOldest()
+	}
+}
+
+// entryWeight is about what an entry takes beside its text, in bytes.
+const entryWeight = 256
+
 // newMemory returns a memory of at most size entries. Its owner guards it.
 func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
 	m, err := simplelru.NewLRU[K, V](size, nil)
@@ -31,7 +72,7 @@ func newMemory[K comparable, V any](size int) *simplelru.LRU[K, V] {
 // 401, or took without asking, so that the next request needs no 401.
 type challenges struct {
 	mu     sync.Mutex // guards the fields below; never held during I/O
-	byRepo *simplelru.LRU[string, wanted]
+	byRepo *weighed[string, wanted]
 	whole  []challenge // of the registry as a whole, at /v2/
 	asked  time.Time   // when
 }
@@ -65,7 +106,16 @@ func (c *challenges) greeted(offered []challenge) {
 
 // newChallenges returns an empty memory.
 func newChallenges() *challenges {
-	return &challenges{byRepo: newMemory[string, wanted](maxRepositories)}
+	return &challenges{byRepo: newWeighed(maxRepositories, weightOfWanted)}
+}
+
+// weightOfWanted is what is held of what a repository wants.
+func weightOfWanted(repo string, w wanted) int {
+	n := entryWeight + len(repo) + len(w.scheme)
+	for name, value := range w.params {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // recall returns what repo wants.

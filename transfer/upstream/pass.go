@@ -196,7 +196,7 @@ func (s *passes) ownFailure(ctx context.Context, err error) *failure {
 		return f
 	}
 	e := *f.cause
-	return &failure{cause: &e, again: f.again, age: f.age, login: f.login}
+	return &failure{cause: &e, again: f.again, age: f.age, login: f.login, page: f.page}
 }
 
 // guest returns a token that a host other than the registry asks for in ans, got

@@ -16,6 +16,10 @@ import (
 // not lost for a day.
 const longestPause = time.Hour
 
+// pagesPause is how long a host is left alone at most because of a page for people: what sent it
+// may stand between this node and the registry, so other nodes do not hear of it either.
+const pagesPause = time.Minute
+
 // pauses remember which hosts have asked to wait: a 429 with Retry-After (RFC 6585
 // section 4, RFC 9110 section 10.2.3). Until that time is over no request goes there.
 // What one refuses so, it refuses to all, and each further request may make it longer.
@@ -83,13 +87,13 @@ func (p *pauses) heed(home *home, ans *answer, err error) time.Duration {
 	if err == nil && (ans.redirect != nil || !ans.is(http.StatusTooManyRequests)) {
 		return 0
 	}
-	host, said := home.host, home.fail(oci.Limited, never, home.host, limited.reason).cause
+	host, said, page := home.host, home.fail(oci.Limited, never, home.host, limited.reason).cause, false
 	f, failed := errors.AsType[*failure](err)
 	switch {
 	case failed && f.held:
 		return 0
 	case failed:
-		said = f.cause
+		said, page = f.cause, f.page
 	case err != nil:
 		return 0
 	default:
@@ -97,9 +101,12 @@ func (p *pauses) heed(home *home, ans *answer, err error) time.Duration {
 			host = hostPort(ans.url)
 		}
 		said.Host, said.By, said.Status = ans.host(), ans.by(), ans.resp.StatusCode
-		said.RetryAfter = retryAfter(ans.resp.Header, time.Now())
+		said.RetryAfter, page = retryAfter(ans.resp.Header, time.Now()), ans.isPage()
 	}
-	if !p.note(host, said) || host != home.host {
+	if page = page && said.By == oci.Middlebox; page {
+		said.RetryAfter = min(said.RetryAfter, pagesPause)
+	}
+	if !p.note(host, said) || host != home.host || page {
 		return 0
 	}
 	return said.RetryAfter

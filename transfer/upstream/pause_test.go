@@ -173,3 +173,44 @@ func TestAPauseIsToldAndHeard(t *testing.T) {
 		wantHello(t, b, "reg.example.com")
 	})
 }
+
+// A page for people that asks to wait may be anybody's on the way. This node waits for a minute at
+// most, and the others hear nothing.
+func TestAPagesPauseIsShortAndThisNodesOwn(t *testing.T) {
+	t.Parallel()
+	const html = "text/html; charset=utf-8"
+	for name, test := range map[string]struct {
+		header []string
+		token  bool // the token server sends it
+		short  bool
+	}{
+		"a page":              {[]string{"Content-Type", html}, false, true},
+		"a token server's":    {[]string{"Content-Type", html}, true, true},
+		"the registry's page": {[]string{"Content-Type", html, "Docker-Distribution-Api-Version", "registry/2.0"}, false, false},
+		"no page":             {[]string{"Content-Type", "text/plain"}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				told, limits := 0, true
+				c := faked(t, Registry{FollowRedirects: true, Limited: func(string, time.Duration) { told++ }}, func(r *http.Request) (*http.Response, error) {
+					switch {
+					case limits && (r.URL.Path == "/token") == test.token:
+						return reply(429, "", append(test.header, "Retry-After", "3600")...), nil
+					case test.token && limits:
+						return reply(401, "", "WWW-Authenticate", `Bearer realm="https://reg.example.com/token"`), nil
+					}
+					return reply(200, "hello"), nil
+				})
+				_, err := opened(t.Context(), c, hello("reg.example.com"))
+				wantError(t, err, oci.Limited, "")
+				limits = false
+				time.Sleep(pagesPause) // in the bubble
+				_, err = opened(t.Context(), c, hello("reg.example.com"))
+				if (err == nil) != test.short || (told == 0) != test.short {
+					t.Errorf("after a minute: %v; others were told %d times", err, told)
+				}
+			})
+		})
+	}
+}

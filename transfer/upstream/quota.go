@@ -24,6 +24,10 @@ func (q Quota) Low(percent int) bool {
 // quotaFor is how long a quota counts whose end the registry does not tell.
 const quotaFor = time.Minute
 
+// believedFor is how long a quota counts as low without another word of the registry, however far
+// off the end of its window is said to be: while it does, nothing need ask the registry again.
+const believedFor = time.Hour
+
 // mostQuota is the largest number that is believed, and longestWindow the longest window.
 const (
 	mostQuota     = 1 << 40

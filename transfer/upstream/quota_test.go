@@ -85,6 +85,40 @@ func TestALowLimitIsKnownUntilItsWindowEnds(t *testing.T) {
 	})
 }
 
+// A registry that says that its window ends in weeks is asked again after an hour: until then
+// nothing need ask it, and it could not say otherwise.
+func TestALowLimitIsNotBelievedForWeeks(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]Registry{
+		"without a login": {},
+		"two accounts":    {Username: "a", Password: canary, Accounts: []Account{{Name: "b", Username: "b", Password: canary}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cfg.FollowRedirects = true
+				c := faked(t, cfg, func(r *http.Request) (*http.Response, error) {
+					if _, _, login := r.BasicAuth(); !login && cfg.Username != "" {
+						return reply(401, "", "WWW-Authenticate", `Basic realm="x"`), nil
+					}
+					return reply(200, "hello", "RateLimit-Limit", "100", "RateLimit-Remaining", "1", "RateLimit-Reset", "2000000"), nil
+				})
+				for range 2 {
+					wantHello(t, c, "reg.example.com")
+				}
+				time.Sleep(believedFor - time.Second) // in the bubble
+				if !c.Low("reg.example.com", 10) {
+					t.Error("it is not low within the hour")
+				}
+				time.Sleep(time.Second) // in the bubble
+				if c.Low("reg.example.com", 10) {
+					t.Error("it is low still")
+				}
+			})
+		})
+	}
+}
+
 // What is shown of a registry tells how it does, and no secret.
 func TestStandings(t *testing.T) {
 	t.Parallel()

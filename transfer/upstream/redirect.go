@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"oci-proxy/transfer/oci"
 )
@@ -133,7 +135,7 @@ func (h hops) chase(ctx context.Context, a ask, p pass, ans *answer) (*answer, e
 		}
 		header := ""
 		if staying {
-			header = p.header
+			header = h.home.header(next, p)
 		}
 		if f := h.net.pauses.holds(hostPort(next)); f != nil {
 			return nil, f
@@ -191,18 +193,19 @@ func (h hops) handOver(ans *answer, u *url.URL) (*answer, error) {
 // first sends a to the registry itself. An insecure registry may speak TLS or not,
 // and only trying shows which. The scheme that worked last is tried first. If it
 // fails as the wrong scheme would, the other is tried at once: plain HTTP only if the registry
-// never spoke TLS, or answers TLS with plain HTTP.
+// never spoke TLS, or answers TLS with plain HTTP. A pass for TLS is not sent in the clear: the
+// registry asks again if it needs one.
 func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.URL, error) {
-	u := h.url(a)
-	resp, badTLS, err := h.net.roundTripTLS(a.at(ctx, u, p.header))
-	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) {
+	u, began := h.url(a), time.Now()
+	resp, badTLS, err := h.net.roundTripTLS(a.at(ctx, u, h.home.header(u, p)))
+	other := *u
+	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
+	if !h.home.insecure || ctx.Err() != nil || !otherScheme(u, resp, badTLS, err) && !h.otherPort(&other, err, time.Since(began)) {
 		if err == nil {
 			h.home.met(u.Scheme)
 		}
 		return resp, u, err
 	}
-	other := *u
-	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // plain HTTP was the answer to TLS
 		h.home.met(other.Scheme)
 		resp, err := h.net.roundTrip(a.at(ctx, &other, ""))
@@ -211,11 +214,7 @@ func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.UR
 	if u.Scheme == "https" && h.home.secured.Load() {
 		return resp, u, err // its TLS hangs or breaks, which does not say that it has none any more
 	}
-	header := p.header
-	if other.Scheme == "http" {
-		header = "" // a pass for TLS is not sent in the clear; the registry asks again if it needs one
-	}
-	resp2, err2 := h.net.roundTrip(a.at(ctx, &other, header))
+	resp2, err2 := h.net.roundTrip(a.at(ctx, &other, h.home.header(&other, p)))
 	if err2 != nil || otherScheme(&other, resp2, false, nil) {
 		if err2 == nil {
 			(&answer{resp: resp2}).discard()
@@ -227,6 +226,24 @@ func (h hops) first(ctx context.Context, a ask, p pass) (*http.Response, *url.UR
 	}
 	h.home.met(other.Scheme)
 	return resp2, &other, nil
+}
+
+// otherPort reports whether a round trip by one scheme ended with no connection, and other, by the
+// other scheme, has a port of its own that may be open. What took long is not tried, nor what is
+// known to be out of reach: the next request may fare better.
+func (h hops) otherPort(other *url.URL, err error, took time.Duration) bool {
+	f, ok := errors.AsType[*failure](err)
+	if !ok || h.home.port != "" || !f.Unreached || took > unreachableBudget {
+		return false
+	}
+	_, dns := errors.AsType[*net.DNSError](f.Err)
+	return !dns && f.Kind != oci.Denied && !h.net.isOut(other)
+}
+
+// isOut reports whether u is known to be out of reach.
+func (n *network) isOut(u *url.URL) bool {
+	proxy, err := n.permitted(u)
+	return err != nil || n.outages.known(newTrip(proxy, u).place) != nil
 }
 
 // otherScheme reports whether a round trip to u ended as if the server spoke the

@@ -116,6 +116,9 @@ func newRegistry(cfg Registry, roots *x509.CertPool, strangers *wait.Turns[strin
 	net.mark = cfg.Mark
 	hops := hops{home, net}
 	shared := passes{home: home, net: net, challenges: newChallenges(), tokens: newTokens(life, tokenServers{hops}.fetch)}
+	if home.stranger {
+		shared.challenges.byRepo.most, shared.tokens.kept.most = strangersWants, strangersTokens
+	}
 	return &registry{
 		home: home, net: net, hops: hops, followRedirects: cfg.FollowRedirects, limited: cfg.Limited, turns: newTurns(home, cfg.Requests, strangers), limiter: newLimiter(cfg.Rate),
 		accounts: newAccounts(cfg, shared),

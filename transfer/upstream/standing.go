@@ -37,8 +37,9 @@ type Standing struct {
 // A standing is what is noted of one registry. Latency and quota are those of its own host;
 // a failure may be that of where it sends clients for tokens and blobs.
 type standing struct {
-	mu  sync.Mutex // guards the fields below; never held during I/O
-	now Standing
+	mu    sync.Mutex // guards the fields below; never held during I/O
+	now   Standing
+	heard time.Time // when the quota was told
 }
 
 // newStanding returns that of a registry which has not been asked.
@@ -78,7 +79,7 @@ func (s *standing) answered(resp *http.Response, took time.Duration) (was Standi
 	defer s.mu.Unlock()
 	was = s.now
 	if q, ok := quotaOf(resp.Header, time.Now()); ok {
-		s.now.Quota = q
+		s.now.Quota, s.heard = q, time.Now()
 	}
 	if s.now.Latency == 0 {
 		s.now.Latency = took
@@ -119,6 +120,13 @@ func (s *standing) become(state State) {
 	if s.now.State != state {
 		s.now.State, s.now.Since = state, time.Now()
 	}
+}
+
+// low reports whether the registry said lately that less than percent of its limit is left.
+func (s *standing) low(percent int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now.Quota.Low(percent) && time.Since(s.heard) < believedFor
 }
 
 // get returns what is noted.

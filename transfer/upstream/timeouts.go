@@ -26,6 +26,10 @@ const (
 	// speaks plain HTTP, it may wait for the rest of a request for ever. Shorter
 	// than a try, so that plain HTTP is tried in the same one.
 	probeTimeout = 4 * time.Second
+	// leftoverTime is how long the rest of an answer may take that is read for the sake of its
+	// connection alone, and errorTime how long the text of an error may.
+	leftoverTime = time.Second
+	errorTime    = 3 * time.Second
 	// attemptDelay is how long one address of a name is tried alone (RFC 8305,
 	// Connection Attempt Delay).
 	attemptDelay = 250 * time.Millisecond

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
 	"oci-proxy/transfer/wait"
 )
 
@@ -32,7 +30,7 @@ type tokens struct {
 	calls *wait.Calls[tokenKey, string]
 
 	mu   sync.Mutex // guards the fields below; never held during I/O
-	kept *simplelru.LRU[tokenKey, token]
+	kept *weighed[tokenKey, token]
 }
 
 // A fetcher gets a token and how long it lives.
@@ -43,8 +41,13 @@ func newTokens(life *wait.Life, fetch fetcher) *tokens {
 	return &tokens{
 		fetch: fetch,
 		calls: wait.NewCalls[tokenKey, string](life, Within), // each request ends before that
-		kept:  newMemory[tokenKey, token](maxTokens),
+		kept:  newWeighed(maxTokens, weightOfToken),
 	}
+}
+
+// weightOfToken is what is held of a token.
+func weightOfToken(k tokenKey, t token) int {
+	return entryWeight + len(k.registry) + len(k.realm) + len(k.service) + len(k.scope) + len(k.username) + len(k.password) + len(t.value)
 }
 
 // get returns key's token, and whether it was there already. A request for it goes

@@ -182,7 +182,7 @@ func parseToken(body []byte) (value string, life time.Duration, ok bool) {
 	}
 	token, _ := answer.Token.(string)
 	access, _ := answer.Access.(string)
-	value = cmp.Or(strings.TrimSpace(token), strings.TrimSpace(access))
+	value = strings.Clone(cmp.Or(strings.TrimSpace(token), strings.TrimSpace(access))) // it is kept, and the space is not
 	if value == "" || len(value) > maxTokenBytes || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return "", 0, false
 	}

@@ -140,7 +140,14 @@ func (n *network) dial(roots *x509.CertPool) func(context.Context, string, strin
 // connect connects to addr, which is that of the proxy if there is one.
 func (n *network) connect(ctx context.Context, proxy *url.URL, addr string, roots *x509.CertPool) (net.Conn, error) {
 	if proxy == nil {
-		return n.dialer.dial(ctx, addr, n.guard.control(addr))
+		conn, err := n.dialer.dial(ctx, addr, n.guard.control(addr))
+		if err == nil {
+			if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+				at := tcp.AddrPort()
+				tripOf(ctx).met.Store(&at)
+			}
+		}
+		return conn, err
 	}
 	conn, err := n.dialer.dial(ctx, addr, nil)
 	if err != nil || proxy.Scheme != "https" {

@@ -26,15 +26,16 @@ type trip struct {
 	probe *probe   // the dial of this trip, if it makes one
 	gone  <-chan struct{}
 
-	step      atomic.Int32                 // of the dial
-	begun     [securing + 1]atomic.Int64   // when each step was, in unix nanoseconds; 0: it was not
-	means     atomic.Pointer[[]netip.Addr] // what the name that was looked up means; nil: none was
-	waits     atomic.Bool                  // for a connection, and no longer than its limit
-	handshake atomic.Bool                  // TLS with the target has failed
-	connected bool                         // a connection was there
-	since     time.Time                    // when it was
-	reused    bool                         // it had carried other requests before
-	remote    netip.Addr                   // its other end
+	step      atomic.Int32                   // of the dial
+	begun     [securing + 1]atomic.Int64     // when each step was, in unix nanoseconds; 0: it was not
+	means     atomic.Pointer[[]netip.Addr]   // what the name that was looked up means; nil: none was
+	waits     atomic.Bool                    // for a connection, and no longer than its limit
+	handshake atomic.Bool                    // TLS with the target has failed
+	met       atomic.Pointer[netip.AddrPort] // that took the connection which this trip dialled, if no proxy did
+	connected bool                           // a connection was there
+	since     time.Time                      // when it was
+	reused    bool                           // it had carried other requests before
+	remote    netip.Addr                     // its other end
 }
 
 // The steps of a dial.
@@ -120,6 +121,9 @@ func (n *network) exchange(req *http.Request, t *trip) (*http.Response, error) {
 	})
 	t.gone, t.tries = ctx.Done(), n.home.insecure && n.home.isOwn(req.URL)
 	resp, err := n.over(req.URL).RoundTrip(req.WithContext(n.trace(ctx, t, limit)))
+	if at := t.met.Load(); at != nil && !t.reused && (err == nil || req.Context().Err() == nil || isLate(context.Cause(req.Context()))) {
+		n.dialer.doubts.note(*at, err == nil)
+	}
 	if err == nil {
 		return resp, nil // its body needs ctx, which ends with the caller's
 	}

@@ -17,6 +17,7 @@
 //	guard.go, names.go, addresses.go  where a hop may lead
 //	transport.go, proxy.go          connections: TLS or not, by which proxy
 //	trip.go, outage.go, dial.go     how long one is waited for, and what is out of reach
+//	doubts.go                       addresses of a name that answer nothing
 //
 // And the answer's way back: answer.go reads it, party.go tells who gave it, and
 // failure.go what it means if it is no success.
@@ -171,7 +172,7 @@ func (c *Client) Low(registry string, percent int) bool {
 	case len(r.accounts.all) > 1:
 		return r.accounts.low(percent)
 	default:
-		return r.home.standing.get().Quota.Low(percent)
+		return r.home.standing.low(percent)
 	}
 }
 
