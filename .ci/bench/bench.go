@@ -167,7 +167,7 @@ func (b *Bench) measure(ctx context.Context, kind string, r row, asks []string) 
 		}
 	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- s.profile(ctx, b.For, filepath.Join(b.Profile, r.name)) }()
+	go func() { profiled <- s.profile(ctx, b.For, filepath.Join(b.Profile, r.name+" "+kind)) }()
 	before, sent := s.cpu(), b.registry.sent.Load()
 	out, err := r.send(ctx, s.addrs(), asks, b.For)
 	out.cpu, out.memory = s.cpu()-before, s.memory()

@@ -237,7 +237,7 @@ func fresh(size int64) func(*Bench, int, int) ([]string, error) {
 	return func(b *Bench, _, count int) (paths []string, err error) {
 		for range count {
 			last++
-			name, err := b.registry.add(content{number: last, size: size, mediaType: blob.mediaType})
+			name, err := b.registry.add(content{number: last, size: min(size, b.Largest<<20), mediaType: blob.mediaType})
 			if err != nil {
 				return nil, err
 			}
