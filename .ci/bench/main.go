@@ -40,6 +40,7 @@ type Setting struct {
 	Folder  string        // for everything that is written
 	Rounds  int           // how often each server is measured
 	For     time.Duration // how long, where a row does not say how much it asks for
+	Largest int64         // how many MiB a new blob has at most
 	Profile string        // folder for CPU profiles of the program, "" for none
 }
 
@@ -51,7 +52,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&s.Folder, "folder", "", "folder for caches and logs, which must exist")
 	flags.IntVar(&s.Rounds, "rounds", 5, "how often each server is measured")
 	flags.DurationVar(&s.For, "for", time.Second, "how long each time")
-	flags.StringVar(&s.Profile, "profile", "", "folder for CPU profiles of the program, one for each row (they cost a little)")
+	flags.Int64Var(&s.Largest, "largest", 1024, "how many MiB a new blob has at most, where memory is scarce")
+	flags.StringVar(&s.Profile, "profile", "", "folder for CPU profiles of the program, one for each row and server (they cost a little)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -141,6 +141,13 @@ func (r *Registry) add(c content) (string, error) {
 	return c.digest, nil
 }
 
+// at returns what a path names.
+func (r *Registry) at(path string) content {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.content[filepath.Base(path)]
+}
+
 // A resource is what a path names.
 type resource struct{ verb, mediaType, name string }
 
@@ -152,10 +159,7 @@ var (
 
 // push pushes what a path names to a registry, and what a manifest speaks of.
 func (b *Bench) push(ctx context.Context, addr, path string) error {
-	name := filepath.Base(path)
-	b.registry.mu.Lock()
-	c := b.registry.content[name]
-	b.registry.mu.Unlock()
+	c := b.registry.at(path)
 	if c.mediaType != manifestType {
 		return pushBlob(ctx, addr, c.digest, c.size, c.writeTo)
 	}
@@ -237,7 +241,7 @@ func fresh(size int64) func(*Bench, int, int) ([]string, error) {
 	return func(b *Bench, _, count int) (paths []string, err error) {
 		for range count {
 			last++
-			name, err := b.registry.add(content{number: last, size: size, mediaType: blob.mediaType})
+			name, err := b.registry.add(content{number: last, size: min(size, b.Largest<<20), mediaType: blob.mediaType})
 			if err != nil {
 				return nil, err
 			}

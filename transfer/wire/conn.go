@@ -57,8 +57,10 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 		m.left = m.left[n:]
 		return int64(n), err
 	}
-	if _, err := c.release(nil); err != nil {
-		return 0, err
+	if c.held != nil {
+		if _, err := c.release(nil); err != nil {
+			return 0, err
+		}
 	}
 	return c.TCPConn.ReadFrom(src)
 }
