@@ -187,6 +187,7 @@ func writeIn(k *sink, meta []byte) error {
 		err = writeNew(&k.disk.root, path+".meta", meta)
 	}
 	if err == nil {
+		k.strays.replaced(k.disk, path)
 		return nil
 	}
 	if k.tmp = ""; !removedAnyhow(k.disk.remove(path)) {

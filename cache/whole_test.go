@@ -33,8 +33,13 @@ func TestSmallBlobWithoutItsMeta(t *testing.T) {
 			if left := usage(t, s.dir); left != s.Size() || (left > 0) != stays {
 				t.Errorf("%s: %d bytes are there, %d count", op, left, s.Size())
 			}
+			next := begin(t, s, b)
+			next.SetSize(int64(len(b.content))) // what is left is tried again, in vain
 			failing.Store(false)
-			keep(t, s, b)
+			if err := write(next, b, len(b.content)); err != nil || !next.Stored() {
+				t.Errorf("%s: kept %v, %v", op, next.Stored(), err)
+			}
+			keep(t, s, newSample(772, 3000)) // what was left is tried again, and the blob is not that
 			want(t, s, b)
 			tidy(t, s)
 			s = restart(t, s, Options{})
