@@ -12,8 +12,8 @@
 //	pages/<name>                 pages of the store's owner: see folder.go, draft.go
 //
 // A blob comes in by an [Ingest]: one writer, any number of readers that follow
-// it. It counts when its digest is right; a rename is the only way in. It is
-// read through a [Blob]. Each chunk on disk is checked against its sum before it
+// it. It counts when its digest is right: a large one is renamed then, a small one written,
+// and its meta after it, without which it is none. It is read through a [Blob]. Each chunk on disk is checked against its sum before it
 // leaves: see fileblob.go. Nothing is fsynced. The sums find torn files, so a
 // power cut costs cached data, never a right answer.
 //

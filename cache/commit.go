@@ -61,7 +61,7 @@ func (in *Ingest) end(v verdict, err error) {
 	in.stream.release(in.sink.end())
 }
 
-// enter moves the file and its meta into the shard. If that fails the blob is not
+// enter brings the file and its meta into the shard. If that fails the blob is not
 // kept; only the log and Health say so.
 func (k *sink) enter() {
 	k.content.sums.flush()
@@ -69,13 +69,11 @@ func (k *sink) enter() {
 	if isSmall {
 		k.noted = k.outline(k.mediaType, k.content.small)
 	}
-	err := error(nil)
-	if k.gathers {
-		err = retryFull(k, k.disk, k.written, func() error { return writeGathered(k) })
+	place := k.place
+	if k.gathers { // each of its two files may find the disk full
+		place = func() error { return retryFull(k, k.disk, k.written, k.place) }
 	}
-	if err == nil {
-		err = retryFull(k, k.disk, 0, k.place)
-	}
+	err := retryFull(k, k.disk, 0, place)
 	if k.unasked && errors.Is(err, errNoRoom) {
 		return
 	}
@@ -119,7 +117,7 @@ func (k *sink) place() error {
 	if e, _, held := k.index.look(k.name); held && e.size == k.written {
 		return k.relabel()
 	}
-	if err := moveIn(k); err != nil {
+	if err := putIn(k); err != nil {
 		dropMeta(k)
 		return err
 	}
@@ -150,16 +148,25 @@ func (k *sink) place() error {
 // next start removes it.
 func dropMeta(k *sink) { _ = k.disk.remove(k.name.path() + ".meta") }
 
-// moveIn puts the blob's two files in place.
-func moveIn(k *sink) error {
-	// The meta goes first, so that a blob is never there without it. No blob of that name is, or
-	// a damaged one that somebody still reads: a meta that is not whole shows by its checksum.
-	path := k.name.path()
+// putIn puts the blob's two files in place.
+func putIn(k *sink) error {
 	raw, err := k.meta(k.registry).encode()
-	if err == nil {
-		err = writeNew(&k.disk.root, path+".meta", raw)
+	switch {
+	case err != nil:
+		return fmt.Errorf("encoding a blob's meta: %w", err)
+	case k.gathers:
+		return writeIn(k, raw)
+	default:
+		return moveIn(k, raw)
 	}
-	if err != nil {
+}
+
+// moveIn gives a blob's file its name. The meta goes first, so that a blob is never there without
+// it. No blob of that name is, or a damaged one that somebody still reads: a meta that is not
+// whole shows by its checksum.
+func moveIn(k *sink, meta []byte) error {
+	path := k.name.path()
+	if err := writeNew(&k.disk.root, path+".meta", meta); err != nil {
 		return fmt.Errorf("writing a blob's meta: %w", err)
 	}
 	if err := k.disk.rename(k.tmp, path); err != nil {
@@ -169,17 +176,24 @@ func moveIn(k *sink) error {
 	return nil
 }
 
-// writeGathered writes the gathered bytes to a file, in place of one that may not be whole.
-func writeGathered(k *sink) (err error) {
-	if k.tmp != "" {
-		if err := k.disk.remove(k.tmp); !removedAnyhow(err) {
-			return err
-		}
+// writeIn writes the gathered bytes under the blob's name at once, which costs less than to write
+// and to rename a file. The meta goes last: without it a file is no blob, whatever is in it, so that
+// after a crash there is none or a whole one. What is left after an error goes, before anybody
+// else may use the name.
+func writeIn(k *sink, meta []byte) error {
+	path := k.name.path()
+	err := writeNew(&k.disk.root, path, k.content.small)
+	if err == nil {
+		err = writeNew(&k.disk.root, path+".meta", meta)
 	}
-	if k.tmp, err = writeTemp(&k.disk.root, k.content.small); err != nil {
-		return fmt.Errorf("writing a blob: %w", err)
+	if err == nil {
+		k.strays.replaced(k.disk, path)
+		return nil
 	}
-	return nil
+	if k.tmp = ""; !removedAnyhow(k.disk.remove(path)) {
+		k.tmp = path // it is tried again
+	}
+	return fmt.Errorf("writing a blob: %w", err)
 }
 
 // keep notes that the shard has the blob.

@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"crypto/sha512"
 	"encoding"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -52,8 +54,10 @@ func (d *digester) verdict() error {
 
 // judge is verdict, found anew.
 func (d *digester) judge() error {
-	if got := digest.NewDigest(d.digest.Algorithm(), d.hash); got != d.digest {
-		return fmt.Errorf("%w: want %s, got %s", ErrDigest, d.digest, got)
+	var sum [sha512.Size]byte
+	var text [2 * sha512.Size]byte
+	if got := hex.AppendEncode(text[:0], d.hash.Sum(sum[:0])); string(got) != d.digest.Encoded() {
+		return fmt.Errorf("%w: want %s, got %s:%s", ErrDigest, d.digest, d.digest.Algorithm(), got)
 	}
 	return nil
 }

@@ -178,13 +178,23 @@ func (r *Registry) Ended(took time.Duration) { r.whole.Observe(took.Seconds()) }
 // code is a status as a label. Servers may send any number, so those that no standard
 // names are one.
 func code(status int) string {
-	const gone = 499 // as the log has it
 	switch {
 	case status == 0:
 		return "error"
-	case status == gone || http.StatusText(status) != "":
-		return strconv.Itoa(status)
+	case status > 0 && status < len(codes) && codes[status] != "":
+		return codes[status]
 	default:
 		return Other
 	}
 }
+
+// codes are the labels of those that have one of their own.
+var codes = func() (all [600]string) {
+	const gone = 499 // as the log has it
+	for status := range all {
+		if status == gone || http.StatusText(status) != "" {
+			all[status] = strconv.Itoa(status)
+		}
+	}
+	return all
+}()

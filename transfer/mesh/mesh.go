@@ -63,12 +63,15 @@ func New(cfg Config) *Mesh {
 type alone struct{}
 
 func (alone) Self() string                  { return "" }
-func (alone) Route(string, string) []Peer   { return []Peer{nil} }
+func (alone) Route(string, string) []Peer   { return onlyThis }
 func (alone) Owner(string, string) Peer     { return nil }
 func (alone) Holders(string, string) []Peer { return nil }
 func (alone) Peer(string) Peer              { return nil }
 func (alone) Members() []Peer               { return nil }
 func (alone) Settle(context.Context)        {}
+
+// onlyThis is the route of a node without a cluster. Nobody changes it.
+var onlyThis = []Peer{nil}
 
 // Self returns this node's id, "" for a node on its own.
 func (m *Mesh) Self() string { return m.self }

@@ -195,7 +195,7 @@ func (r *registry) do(ctx context.Context, a ask) (*answer, error) {
 		end()
 		return ans, err
 	}
-	ans.resp.Body = &turnBody{ans.resp.Body, sync.OnceFunc(end)}
+	ans.resp.Body = &turnBody{ReadCloser: ans.resp.Body, end: end}
 	return ans, nil
 }
 
@@ -210,11 +210,12 @@ func (r *registry) timed(began time.Time, end func()) func() {
 // A turnBody is an answer's body that has a turn until it is closed.
 type turnBody struct {
 	io.ReadCloser
-	end func()
+	end  func()
+	once sync.Once
 }
 
 // Close implements io.Closer.
 func (b *turnBody) Close() error {
-	defer b.end()
+	defer b.once.Do(b.end)
 	return b.ReadCloser.Close()
 }

@@ -46,7 +46,7 @@ func (l *load) trip(req *http.Request) (*http.Response, error) {
 	} else if strings.Contains(req.URL.Path, "/blobs/") && req.Method == http.MethodGet {
 		resp.Body = &slowBody{Reader: resp.Body, until: l.done, ctx: req.Context()}
 	}
-	resp.Body = &turnBody{resp.Body, sync.OnceFunc(func() { l.now.Add(-1) })}
+	resp.Body = &turnBody{ReadCloser: resp.Body, end: sync.OnceFunc(func() { l.now.Add(-1) })}
 	return resp, nil
 }
 
