@@ -87,7 +87,8 @@ func (p *pauses) heed(home *home, ans *answer, err error) time.Duration {
 	if err == nil && (ans.redirect != nil || !ans.is(http.StatusTooManyRequests)) {
 		return 0
 	}
-	host, said, page := home.host, home.fail(oci.Limited, never, home.host, limited.reason).cause, false
+	host, said := home.host, home.fail(oci.Limited, never, home.host, limited.reason).cause
+	var page bool
 	f, failed := errors.AsType[*failure](err)
 	switch {
 	case failed && f.held:
