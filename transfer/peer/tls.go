@@ -43,6 +43,8 @@ func ServerTLS(cert tls.Certificate) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{"http/1.1"},
 		SessionTicketsDisabled: true, // no client would use them
+		// The first bytes of a blob come in one record: a reader passes on at once what comes at once.
+		DynamicRecordSizingDisabled: true,
 	}
 }
 

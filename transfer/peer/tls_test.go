@@ -86,3 +86,34 @@ func TestResumptionIsNoWayAroundThePin(t *testing.T) {
 		t.Error("a resumed connection is not checked")
 	}
 }
+
+// A blob's first bytes leave a node in one write. The one that asked passes on at once what it reads
+// at once, and the rest only after it has made room.
+func TestFirstBytesComeInOneRecord(t *testing.T) {
+	t.Parallel()
+	cert, fingerprint, err := NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	defer l.Close()
+	const size = 16 << 10
+	var done sync.WaitGroup
+	defer done.Wait()
+	done.Go(func() {
+		there, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer there.Close()
+		_, _ = tls.Server(there, ServerTLS(cert)).Write(make([]byte, size)) // the other end sees what came
+	})
+	here, err := tls.Dial("tcp", l.Addr().String(), pinned(fingerprint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	if n, err := here.Read(make([]byte, 2*size)); n != size || err != nil {
+		t.Errorf("at once came %d of %d bytes: %v", n, size, err)
+	}
+}
