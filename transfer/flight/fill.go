@@ -140,10 +140,10 @@ func (f *filler) fill() error {
 	if err := f.reuse(); err != nil {
 		return err
 	}
-	last, over := along(f, f.sources())
+	over, last := along(f, f.sources())
 	if e, spoken := oci.AsError(last); !over && (!spoken || e.LastWordCounts()) {
 		var err error
-		if err, over = along(f, anybody(f)); over {
+		if over, err = along(f, anybody(f)); over {
 			return err
 		}
 	}
@@ -155,13 +155,13 @@ func (f *filler) fill() error {
 
 // along takes what the sources have, one after the other. over says that it is the end of the
 // flight, by err or by nil; else err is that of the last source, nil if there was none.
-func along(f *filler, from iter.Seq[source]) (last error, over bool) {
+func along(f *filler, from iter.Seq[source]) (over bool, last error) {
 	failures := 0
 	for src := range from {
 		err := f.stay(src)
 		f.outcome = err
 		if err == nil || f.ctx().Err() != nil || final(src, err) {
-			return err, true
+			return true, err
 		}
 		if errors.Is(err, errSentOn) || errors.Is(err, errNoMore) {
 			continue
@@ -169,7 +169,7 @@ func along(f *filler, from iter.Seq[source]) (last error, over bool) {
 		e, spoken := oci.AsError(err)
 		if spoken && src.peer != nil && !src.terms.Held && e.OtherNodeMayHelp() && !e.Unreached {
 			if failures++; failures > 1 {
-				return err, false
+				return false, err
 			}
 		}
 		switch {
@@ -182,7 +182,7 @@ func along(f *filler, from iter.Seq[source]) (last error, over bool) {
 			last = err
 		}
 	}
-	return last, false
+	return false, last
 }
 
 // reuse takes what this node has of the blob already: the good part of a damaged
