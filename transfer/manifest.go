@@ -68,10 +68,22 @@ func (m *manifests) byDigest(ctx context.Context, q grants.Request, head, member
 	}
 	if head {
 		if found, err := m.head(ctx, q); found != nil || err != nil {
-			return found, err
+			return m.orHolders(ctx, q, found, err)
 		}
 	}
 	return m.own(ctx, q, key)
+}
+
+// orHolders returns what came of asking for a manifest, unless the registry failed, and did not
+// say no: then any node that holds it will do. One may have been late before, or out of the reach
+// of those that looked.
+func (m *manifests) orHolders(ctx context.Context, q grants.Request, found *oci.Found, err error) (*oci.Found, error) {
+	if e, ok := oci.AsError(err); ok && e.LastWordCounts() && ctx.Err() == nil {
+		if held, ok := m.fromHolders(ctx, q); ok {
+			return held, nil
+		}
+	}
+	return found, err
 }
 
 // own gets a manifest by this node's own means, once for all who ask.
@@ -122,11 +134,20 @@ func (m *manifests) stat(ctx context.Context, q grants.Request, accept []string)
 	return d, found, err
 }
 
-// fromOwner gets a manifest from the first node on its route that has it or gets it.
+// fromOwner gets a manifest from the first node on its route that has it or gets it, or else
+// from any that holds it.
 func (m *manifests) fromOwner(ctx context.Context, q grants.Request, key manifestKey) (*oci.Found, error) {
-	return mesh.Along(ctx, m.mesh, q.Ref, q.Digest.String(),
-		func(ctx context.Context) (*oci.Found, error) { return m.own(ctx, q, key) },
+	looked := false // at the holders
+	found, err := mesh.Along(ctx, m.mesh, q.Ref, q.Digest.String(),
+		func(ctx context.Context) (*oci.Found, error) {
+			looked = true
+			return m.own(ctx, q, key)
+		},
 		func(ctx context.Context, p mesh.Peer) (*oci.Found, error) { return m.fromPeer(ctx, p, q, mesh.Terms{}) })
+	if looked {
+		return found, err
+	}
+	return m.orHolders(ctx, q, found, err)
 }
 
 // fromPeer gets a manifest from another node and keeps it.
@@ -166,7 +187,8 @@ func (m *manifests) fromUpstream(ctx context.Context, q grants.Request) (*oci.Fo
 	if found, ok := m.fromHolders(ctx, q); ok {
 		return found, nil
 	}
-	return m.fetch(ctx, q, oci.ManifestTypes)
+	found, err := m.fetch(ctx, q, oci.ManifestTypes)
+	return m.orHolders(ctx, q, found, err)
 }
 
 // fromHolders gets a manifest from a node that holds it. Such a node asks nobody: it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -31,6 +32,7 @@ type filler struct {
 	brought []part          // what came from upstream
 	doubted bool            // the registry told another size than the manifest
 	outcome error           // of the last source
+	lack    []string        // ids of members that said that they have nothing of the blob
 }
 
 // A part is what one stream from upstream brought, from an offset on.
@@ -132,17 +134,34 @@ func AsRedirect(err error) (location string, ok bool) {
 	return r.Location, true
 }
 
-// fill brings the whole blob in, from one source after the other.
+// fill brings the whole blob in, from one source after the other. If none of them can, and the
+// registry does not say no, any member that holds the blob will do.
 func (f *filler) fill() error {
 	if err := f.reuse(); err != nil {
 		return err
 	}
-	last, failures := error(nil), 0
-	for src := range f.sources() {
+	over, last := along(f, f.sources())
+	if e, spoken := oci.AsError(last); !over && (!spoken || e.LastWordCounts()) {
+		var err error
+		if over, err = along(f, anybody(f)); over {
+			return err
+		}
+	}
+	if over {
+		return last
+	}
+	return oci.UnansweredError(f.request.Ref, last)
+}
+
+// along takes what the sources have, one after the other. over says that it is the end of the
+// flight, by err or by nil; else err is that of the last source, nil if there was none.
+func along(f *filler, from iter.Seq[source]) (over bool, last error) {
+	failures := 0
+	for src := range from {
 		err := f.stay(src)
 		f.outcome = err
 		if err == nil || f.ctx().Err() != nil || final(src, err) {
-			return err
+			return true, err
 		}
 		if errors.Is(err, errSentOn) || errors.Is(err, errNoMore) {
 			continue
@@ -150,7 +169,7 @@ func (f *filler) fill() error {
 		e, spoken := oci.AsError(err)
 		if spoken && src.peer != nil && !src.terms.Held && e.OtherNodeMayHelp() && !e.Unreached {
 			if failures++; failures > 1 {
-				return err
+				return false, err
 			}
 		}
 		switch {
@@ -163,7 +182,7 @@ func (f *filler) fill() error {
 			last = err
 		}
 	}
-	return oci.UnansweredError(f.request.Ref, last)
+	return false, last
 }
 
 // reuse takes what this node has of the blob already: the good part of a damaged

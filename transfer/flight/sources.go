@@ -125,7 +125,13 @@ func (f *filler) lead(yield func(source) bool) {
 	}
 	f.ingest.Own()
 	var begun []mesh.Peer
-	note := func(p mesh.Peer) { begun = append(begun, p) }
+	note := func(p mesh.Peer, at mesh.Presence) {
+		if at == mesh.Begun {
+			begun = append(begun, p)
+		} else {
+			f.lack = append(f.lack, p.ID())
+		}
+	}
 	if !f.holders(f.cfg().Mesh.PeekAt(f.ctx(), f.request.Ref, f.trusted(f.flights.Candidates(f.ctx(), f.key.Content)), note), yield) {
 		return
 	}
@@ -137,6 +143,17 @@ func (f *filler) lead(yield func(source) bool) {
 	}
 	if beginnings(f, begun, yield) {
 		yield(f.fromRegistry())
+	}
+}
+
+// anybody lists, when all sources have failed, the members that hold the blob: one may have been
+// late, or this node reaches one that others do not. Those that told this flight that they lack
+// it are not asked again.
+func anybody(f *filler) iter.Seq[source] {
+	return func(yield func(source) bool) {
+		nodes := f.trusted(f.cfg().Mesh.Holders(f.ctx(), f.key.Content))
+		nodes = slices.DeleteFunc(nodes, func(p mesh.Peer) bool { return slices.Contains(f.lack, p.ID()) })
+		f.holders(f.cfg().Mesh.Held(f.ctx(), f.request.Ref, nodes), yield)
 	}
 }
 

@@ -34,17 +34,19 @@ var errMany = errors.New("too many members were to be asked")
 type answer struct {
 	from Peer
 	at   Presence
+	said bool // false: it gave no answer, and counts as one without the blob
 }
 
 // Peek asks peers, peekWidth at a time, whether they have the blob. It returns those that
 // hold it, each as soon as it says so, and then those that can be followed. It ends when
 // all have answered, or been late; nobody waits for a slow one while another has the blob.
 func (m *Mesh) Peek(ctx context.Context, ref oci.Ref, peers []Peer) iter.Seq[Peer] {
-	return m.PeekAt(ctx, ref, peers, func(Peer) {})
+	return m.PeekAt(ctx, ref, peers, func(Peer, Presence) {})
 }
 
-// PeekAt is Peek. begun hears of those that have the first bytes of the blob.
-func (m *Mesh) PeekAt(ctx context.Context, ref oci.Ref, peers []Peer, begun func(Peer)) iter.Seq[Peer] {
+// PeekAt is Peek. heard hears of those that say that they have the first bytes of the blob
+// (Begun), or nothing of it (Absent).
+func (m *Mesh) PeekAt(ctx context.Context, ref oci.Ref, peers []Peer, heard func(Peer, Presence)) iter.Seq[Peer] {
 	return func(yield func(Peer) bool) {
 		if len(peers) == 0 { // as on a node without others
 			return
@@ -71,10 +73,12 @@ func (m *Mesh) PeekAt(ctx context.Context, ref oci.Ref, peers []Peer, begun func
 				switch {
 				case a.at == Arriving:
 					arriving = append(arriving, a.from)
-				case a.at == Begun:
-					begun(a.from)
-				case a.at == Held && !yield(a.from):
-					return
+				case a.at == Held:
+					if !yield(a.from) {
+						return
+					}
+				case a.said:
+					heard(a.from, a.at)
 				}
 			}
 		}
@@ -114,7 +118,8 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan an
 				return
 			}
 			asked.Go(func() {
-				said <- answer{p, m.presence(ctx, ref, p)}
+				at, answered := m.presence(ctx, ref, p)
+				said <- answer{p, at, answered}
 				<-slots
 			})
 		}
@@ -123,15 +128,15 @@ func (m *Mesh) peek(ctx context.Context, ref oci.Ref, peers []Peer) (_ <-chan an
 }
 
 // presence asks one node whether it has the blob. One that fails to answer is taken for one
-// that does not.
-func (m *Mesh) presence(ctx context.Context, ref oci.Ref, p Peer) Presence {
+// that does not; answered tells the two apart.
+func (m *Mesh) presence(ctx context.Context, ref oci.Ref, p Peer) (at Presence, answered bool) {
 	if ctx.Err() != nil {
-		return Absent // nobody waits for the answer any more
+		return Absent, false // nobody waits for the answer any more
 	}
 	at, err := p.Peek(ctx, ref)
 	if err != nil {
 		m.cfg.Log.DebugContext(ctx, "peer did not answer a peek", "peer", p.Name(), "registry", ref.Registry, "digest", ref.Digest.String(), "error", err)
-		return Absent
+		return Absent, false
 	}
-	return at
+	return at, true
 }

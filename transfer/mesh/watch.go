@@ -91,7 +91,7 @@ type Watch struct {
 	opened  atomic.Bool  // the answer has begun
 	waiting atomic.Bool  // for the peer, and not for a disk or a reader of ours
 	came    atomic.Int64 // bytes
-	first   atomic.Int64 // when the first byte came, in unix nanoseconds
+	first   atomic.Int64 // how long after began the first byte came, in nanoseconds
 	body    io.Reader
 }
 
@@ -147,7 +147,7 @@ func (w *Watch) Read(p []byte) (int, error) {
 	w.waiting.Store(true)
 	n, err := w.body.Read(p)
 	if w.came.Add(int64(n)) == int64(n) && n > 0 {
-		w.first.Store(time.Now().UnixNano())
+		w.first.Store(int64(time.Since(w.began)))
 	}
 	w.waiting.Store(false)
 	return n, err
@@ -263,7 +263,7 @@ func (w *Watch) judge(ctx context.Context, g *gaze, came int64) error {
 // crawls reports whether the link has been slow for long enough to say so.
 func (w *Watch) crawls(g *gaze, came int64) bool {
 	if g.start.IsZero() && came > 0 {
-		g.start = time.Unix(0, w.first.Load())
+		g.start = w.began.Add(time.Duration(w.first.Load())) // no clock that is set counts
 	}
 	took := time.Since(g.start)
 	if g.start.IsZero() || took.Seconds() < crawlFor*w.mesh.cfg.Look.Seconds() {

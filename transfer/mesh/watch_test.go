@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +183,22 @@ func TestAStreamIsJudgedByItsSpeed(t *testing.T) {
 
 // What this node does between two reads, such as waiting for its disk, is no fault of
 // the peer.
+// A clock that is set while bytes come makes no link seem slow, and none seem fast: time is
+// measured from the first byte on by the clock that is never set.
+func TestTheSpeedIsMeasuredByAClockThatIsNotSet(t *testing.T) {
+	t.Parallel()
+	m, _ := newMesh(nil)
+	w := &Watch{mesh: m, began: time.Now(), body: strings.NewReader("bytes")}
+	if _, err := w.Read(make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	g := newGaze(0)
+	w.crawls(&g, w.came.Load())
+	if monotonic := g.start != g.start.Round(0); !monotonic { // Round strips that reading
+		t.Error("the start has no reading of the clock that is never set")
+	}
+}
+
 func TestOurOwnPausesAreNotJudged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
