@@ -4,34 +4,26 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 )
 
 // ErrClosed ends the work of a Life that was closed, and refuses new work.
 var ErrClosed = errors.New("the node is shutting down")
 
 // A Life bounds the work that an owner has under way. Work runs in goroutines
-// that outlive the requests that began it and end with the owner. A goroutine whose work has
-// ended waits a moment for more: its stack has grown by then, which takes as long as a
-// small download's other work.
+// that outlive the requests that began it and end with the owner.
 type Life struct {
 	ctx  context.Context
 	stop context.CancelCauseFunc
-	more chan func() // work for goroutines that wait for it
 
-	mu         sync.Mutex // guards the fields below; never held during I/O
-	closed     bool
-	work       sync.WaitGroup
-	goroutines sync.WaitGroup
+	mu     sync.Mutex // guards the fields below; never held during I/O
+	closed bool
+	wg     sync.WaitGroup
 }
-
-// idle is how long a goroutine waits for more work.
-const idle = time.Second
 
 // NewLife returns a Life. Close it.
 func NewLife() *Life {
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Life{ctx: ctx, stop: stop, more: make(chan func())}
+	return &Life{ctx: ctx, stop: stop}
 }
 
 // Context ends, with ErrClosed as its cause, when the Life does.
@@ -42,39 +34,10 @@ func (l *Life) Context() context.Context { return l.ctx }
 func (l *Life) Go(fn func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return false
+	if !l.closed {
+		l.wg.Go(fn)
 	}
-	l.work.Add(1)
-	select {
-	case l.more <- fn:
-	default:
-		l.goroutines.Go(func() { l.run(fn) })
-	}
-	return true
-}
-
-// run does the work, and more that comes soon.
-func (l *Life) run(fn func()) {
-	soon := time.NewTimer(idle)
-	defer soon.Stop()
-	for {
-		l.do(fn)
-		soon.Reset(idle)
-		select {
-		case fn = <-l.more:
-		case <-soon.C:
-			return
-		case <-l.ctx.Done():
-			return
-		}
-	}
-}
-
-// do does the work.
-func (l *Life) do(fn func()) {
-	defer l.work.Done()
-	fn()
+	return !l.closed
 }
 
 // Close refuses new work, waits until all work has ended or ctx ends, and then
@@ -85,7 +48,7 @@ func (l *Life) Close(ctx context.Context) {
 	l.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
-		l.work.Wait()
+		l.wg.Wait()
 		close(ended)
 	}()
 	select {
@@ -94,5 +57,4 @@ func (l *Life) Close(ctx context.Context) {
 	}
 	l.stop(ErrClosed)
 	<-ended
-	l.goroutines.Wait()
 }
