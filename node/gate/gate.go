@@ -89,9 +89,9 @@ func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 	case Probe, Pullers:
 		return h
 	case Guarded:
-		h = g.guarded(g.held(h))
+		h = g.guarded(held(g, h))
 	case Operators:
-		h = g.operators(g.held(h))
+		h = g.operators(held(g, h))
 	case Public:
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -149,7 +149,7 @@ func (g *Gate) Turn(r *http.Request, who Client) (end func(), err error) {
 }
 
 // held keeps the connections of operators' requests from being closed to make room.
-func (g *Gate) held(h http.Handler) http.Handler {
+func held(g *Gate, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.Operator(r) {
 			defer g.conns.ledger.Begin(r)()
