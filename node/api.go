@@ -89,7 +89,7 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request, req oci.Request, who 
 	}
 	asked := time.Now()
 	_, queue := trace.Start(r.Context(), "queue")
-	end, err := a.gate.Turn(r.Context(), who)
+	end, err := a.gate.Turn(r, who)
 	queue.End(err)
 	waited := time.Since(asked)
 	a.waited(waited)

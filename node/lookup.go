@@ -67,7 +67,7 @@ func (l lookup) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, ok := l.steward.gate.MayPull(r)
 	answer := lookupAnswer{Auth: !l.steward.gate.Open(), Login: !ok, User: who.User(), Names: []lookupLine{}}
 	if ok {
-		end, err := l.steward.gate.Turn(r.Context(), who)
+		end, err := l.steward.gate.Turn(r, who)
 		if err != nil {
 			fail(w, r, l.steward.gate, oci.ManifestResource, err)
 			return

@@ -64,14 +64,15 @@ func New(cfg *config.Config, limits Limits, log *slog.Logger) (*Gate, error) {
 // Close ends what the gate has under way.
 func (g *Gate) Close(ctx context.Context) { g.access().logins.life.Close(ctx) }
 
-// Watch makes srv tell the gate of its connections. The gate closes idle ones
-// when descriptors run low.
+// Watch makes srv tell the gate of its connections. When descriptors run low the gate closes
+// idle ones, and if there are none those of requests that have no turn and are no operator's:
+// a client that does not read its answers would keep any number for minutes.
 func (g *Gate) Watch(srv *http.Server) { g.conns.ledger.Watch(srv) }
 
 // Screen is what every request passes first. It reports false if it refused the
 // request and answered it.
 func (g *Gate) Screen(w http.ResponseWriter, r *http.Request) bool {
-	g.conns.ledger.Begin(r)
+	g.conns.ledger.Answer(r)
 	boundBody(w, r)
 	endUnclear(w, r)
 	reason := misframed(r)
@@ -88,9 +89,9 @@ func (g *Gate) Guard(class Class, h http.Handler) http.Handler {
 	case Probe, Pullers:
 		return h
 	case Guarded:
-		h = g.guarded(h)
+		h = g.guarded(held(g, h))
 	case Operators:
-		h = g.operators(h)
+		h = g.operators(held(g, h))
 	case Public:
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -128,13 +129,33 @@ func (g *Gate) MayPull(r *http.Request) (Client, bool) {
 	return who, ok
 }
 
-// Turn waits for a pull's turn. The caller calls end when the pull is answered.
-// The error is ErrBusy if the node is at its limits.
-func (g *Gate) Turn(ctx context.Context, who Client) (end func(), err error) {
-	if end, err = g.turns.Begin(ctx, who); errors.Is(err, wait.ErrBusy) {
-		err = ErrBusy
+// Turn waits for the turn of a pull, whose connection is not closed to make room meanwhile.
+// The caller calls end when the pull is answered. The error is ErrBusy if the node is at its
+// limits.
+func (g *Gate) Turn(r *http.Request, who Client) (end func(), err error) {
+	let := g.conns.ledger.Begin(r)
+	over, err := g.turns.Begin(r.Context(), who)
+	if err != nil {
+		let()
+		if errors.Is(err, wait.ErrBusy) {
+			err = ErrBusy
+		}
+		return nil, err
 	}
-	return end, err
+	return func() {
+		over() // first: it makes room, so that no answer is cut whose last bytes are on their way
+		let()
+	}, nil
+}
+
+// held keeps the connections of operators' requests from being closed to make room.
+func held(g *Gate, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.Operator(r) {
+			defer g.conns.ledger.Begin(r)()
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Open reports whether no login is asked for.

@@ -45,7 +45,7 @@ func (n names) of(ref oci.Ref) (own, others []string) {
 // host without a scheme's own port, and Docker Hub for its further hosts.
 func (n names) same(host string) []string {
 	bare := config.Canonical(strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80"))
-	all := []string{bare}
+	all := []string{bare, bare + ":443", bare + ":80"}
 	if meant, other := config.Misnamed(bare); other {
 		all = append(all, config.Canonical(meant))
 	}

@@ -139,3 +139,24 @@ func TestRulesAreReplaced(t *testing.T) {
 		t.Error("the rule still counts")
 	}
 }
+
+// A registry is the same with TLS's own port and without it, on either side, and there is no
+// third way to write that: a port with zeros before it is none.
+func TestAPortIsNoWayAroundARule(t *testing.T) {
+	t.Parallel()
+	r := New(&config.Config{Access: []config.AccessRule{{Users: []string{"*"}, Deny: []string{"a.example.com:443/secret/**", "b.example.com/secret/**"}, Place: "c.yaml:1"}}})
+	for _, registry := range []string{"a.example.com", "a.example.com:443", "b.example.com", "b.example.com:443"} {
+		if r.Refuse(oci.Anonymous, oci.Ref{Registry: registry, Repository: "secret/image"}) == nil {
+			t.Errorf("%s gives what is denied", registry)
+		}
+	}
+	names := oci.Names{Default: config.DockerHub, Hub: config.DockerHub, Canonical: config.Canonical, Known: func(string) bool { return false }}
+	for _, spelling := range []string{"b.example.com:0443", "b.example.com:00443", "b.example.com_0443", "[2001:db8::1]:0443"} {
+		if got, err := oci.ParsePath("/v2/"+spelling+"/secret/image/manifests/v1", "", names); err == nil {
+			t.Errorf("%s is %s", spelling, got.Registry)
+		}
+		if got, err := oci.ParsePath("/v2/secret/image/manifests/v1", spelling, names); err == nil {
+			t.Errorf("?ns=%s is %s", spelling, got.Registry)
+		}
+	}
+}

@@ -101,10 +101,11 @@ func isLabel(s string) bool {
 	return true
 }
 
-// isPort reports whether s is the number of a port.
+// isPort reports whether s is the number of a port, in its one form: with zeros before it, it
+// would be another name of the same registry, to which no rule about that one applies.
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0
+	return err == nil && n > 0 && s[0] != '0'
 }
 
 // digits reports whether s is made of digits.

@@ -9,9 +9,11 @@ import (
 	"sync"
 )
 
-// A Ledger knows the connections of a server. A connection that carries no
-// request is worth less than one that does: when there are too many, the one
-// that has been idle longest is closed. Half a header is no request.
+// A Ledger knows the connections of a server. When there are too many, it closes the one
+// that is worth least: the one that has been idle longest, and if none is idle the one that
+// has been answered longest without being held. Half a header is no request. Whoever asks
+// and does not read the answer is not idle, and would keep its connection for as long as
+// answers may take: so only what else is bounded should be held.
 type Ledger struct {
 	maxIdle int
 
@@ -20,6 +22,7 @@ type Ledger struct {
 	limit   int
 	conns   map[net.Conn]*entry
 	idle    list.List // of *entry, the one that has been idle longest first
+	loose   list.List // of *entry: they carry requests, and are not held; the one that began first is first
 }
 
 // An entry is a connection that is open.
@@ -27,12 +30,14 @@ type entry struct {
 	conn   net.Conn
 	silent bool          // nothing has come over it
 	kept   bool          // it is not closed, idle or not
-	place  *list.Element // in idle; nil: it carries a request, or is kept
+	held   int           // how often Begin was called, and what it returned was not
+	in     *list.List    // idle or loose; nil: it is held, or kept
+	place  *list.Element // in it
 }
 
 // NewLedger returns a Ledger that allows limit connections, maxIdle of them
 // idle. 0 means no bound. One beyond maxIdle closes the oldest. One beyond limit
-// does too, and waits in the listener's backlog if none is idle.
+// does too, or one that is not held, and waits in the listener's backlog if all are held.
 func NewLedger(limit, maxIdle int) *Ledger {
 	l := &Ledger{limit: unbounded(limit), maxIdle: unbounded(maxIdle), conns: map[net.Conn]*entry{}}
 	l.changed = sync.NewCond(&l.mu)
@@ -83,14 +88,14 @@ func (l *Ledger) add(c net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.conns) >= l.limit {
-		if !l.closeOldest() {
+		if !l.closeLeast() {
 			l.changed.Wait()
 		}
 	}
 	e := &entry{conn: c, silent: true}
 	l.conns[c] = e
 	l.rest(e)
-	for l.idle.Len() > l.maxIdle && l.closeOldest() {
+	for l.idle.Len() > l.maxIdle && l.closeFirst(&l.idle) {
 	}
 }
 
@@ -104,26 +109,43 @@ func (l *Ledger) change(c net.Conn, how func(*entry)) {
 	}
 }
 
-// Begin notes that r is being answered: its connection is not closed until it is
-// idle again.
-func (l *Ledger) Begin(r *http.Request) { l.change(connOf(r), l.busy) }
+// Answer notes that r is being answered: its connection is closed to make room only if
+// none is idle.
+func (l *Ledger) Answer(r *http.Request) { l.change(connOf(r), l.loosen) }
+
+// Begin holds r's connection while r is being answered: it is not closed to make room until
+// end is called, or the connection is idle again.
+func (l *Ledger) Begin(r *http.Request) (end func()) {
+	c := connOf(r)
+	l.change(c, func(e *entry) {
+		e.held++
+		l.out(e)
+	})
+	return func() {
+		l.change(c, func(e *entry) {
+			if e.held--; e.held <= 0 {
+				l.loosen(e)
+			}
+		})
+	}
+}
 
 // Keep notes that r's connection is never to be closed to make room.
 func (l *Ledger) Keep(r *http.Request) {
 	l.change(connOf(r), func(e *entry) {
 		e.kept = true
-		l.busy(e)
+		l.out(e)
 	})
 }
 
-// Resize changes how many connections may be open, and closes idle ones until
+// Resize changes how many connections may be open, and closes those that are not held until
 // they are no more than that.
 func (l *Ledger) Resize(limit int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limit = limit
 	l.changed.Broadcast()
-	for len(l.conns) > l.limit && l.closeOldest() {
+	for len(l.conns) > l.limit && l.closeLeast() {
 	}
 }
 
@@ -154,30 +176,47 @@ func (l *Ledger) Len() int {
 
 // rest makes a connection the last in the order of idleness.
 func (l *Ledger) rest(e *entry) {
-	l.busy(e)
-	if !e.kept {
-		e.place = l.idle.PushBack(e)
+	e.held = 0
+	l.put(e, &l.idle)
+}
+
+// loosen makes a connection the last of those that carry a request and are not held.
+func (l *Ledger) loosen(e *entry) {
+	if e.held <= 0 {
+		e.held = 0
+		l.put(e, &l.loose)
 	}
 }
 
-// busy takes a connection out of the order of idleness.
-func (l *Ledger) busy(e *entry) {
-	if e.place != nil {
-		l.idle.Remove(e.place)
-		e.place = nil
+// put makes a connection the last in a list, unless it is kept.
+func (l *Ledger) put(e *entry, in *list.List) {
+	l.out(e)
+	if !e.kept {
+		e.in, e.place = in, in.PushBack(e)
+	}
+}
+
+// out takes a connection out of the list that it is in.
+func (l *Ledger) out(e *entry) {
+	if e.in != nil {
+		e.in.Remove(e.place)
+		e.in, e.place = nil, nil
 	}
 }
 
 // remove forgets a connection.
 func (l *Ledger) remove(e *entry) {
-	l.busy(e)
+	l.out(e)
 	delete(l.conns, e.conn)
 }
 
-// closeOldest closes the connection that has been idle longest. It reports false
-// if none is idle. It lets go of the lock while it closes.
-func (l *Ledger) closeOldest() bool {
-	first := l.idle.Front()
+// closeLeast closes the connection that is worth least. It reports false if all are held.
+func (l *Ledger) closeLeast() bool { return l.closeFirst(&l.idle) || l.closeFirst(&l.loose) }
+
+// closeFirst closes the first connection of a list. It reports false if there is none. It
+// lets go of the lock while it closes.
+func (l *Ledger) closeFirst(of *list.List) bool {
+	first := of.Front()
 	if first == nil {
 		return false
 	}

@@ -74,6 +74,32 @@ func TestTheLongestIdleMakesRoom(t *testing.T) {
 	}
 }
 
+// A request that is not held is worth less than one that is, and more than none.
+func TestAnAnswerThatIsNotHeldMakesRoomIfNoneIsIdle(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(4, 0)
+	c := open(l, 4)
+	for _, one := range c[:3] {
+		l.Answer(on(one))
+	}
+	first, second := l.Begin(on(c[0])), l.Begin(on(c[0])) // over HTTP/2 there may be several
+	open(l, 1)
+	if got := closed(c); got != "0001" {
+		t.Errorf("closed %s: the idle one goes first", got)
+	}
+	first()
+	l.Answer(on(c[0]))
+	l.Resize(1)
+	if got := closed(c); got != "0111" || l.Len() != 1 {
+		t.Errorf("closed %s, %d are open: all go that are not held", got, l.Len())
+	}
+	second()
+	l.Resize(0)
+	if got := closed(c); got != "1111" || l.Len() != 0 {
+		t.Errorf("closed %s, %d are open: it is not held any more", got, l.Len())
+	}
+}
+
 func TestANewConnectionWaitsIfNoneIsIdle(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*Ledger, []*stub){
