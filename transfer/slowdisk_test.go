@@ -233,7 +233,7 @@ var slowCalls = map[string]slowCall{
 	}},
 	"a hit":         {name: "blobs/", ops: "open stat read touch", wait: 2 * time.Minute, about: victim, provoke: func(s *slowDisk) error { return s.get(0, s.victim) }},
 	"sending a hit": {ops: "send", about: victim, provoke: func(s *slowDisk) error { return s.get(0, s.victim) }},
-	"a manifest":    {name: "blobs/", ops: "rename", about: func(*slowDisk) []byte { return manifestOf("two") }, provoke: tagTwo},
+	"a manifest":    {name: "blobs/", ops: "create write close", about: func(*slowDisk) []byte { return manifestOf("two") }, provoke: tagTwo},
 	"a tag":         {name: "tags/", ops: "open rename list", about: func(*slowDisk) []byte { return manifestOf("two") }, provoke: tagTwo},
 	"a tag that is gone": {name: "tags/", ops: "remove", about: cold, provoke: func(s *slowDisk) error {
 		if err := s.tag(0, "gone"); err == nil {
