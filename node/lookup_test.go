@@ -143,7 +143,8 @@ func TestALookupAnswersEachNameOnce(t *testing.T) {
 	}
 }
 
-// A lookup waits for its turn as a pull does. One that only asks for a login needs none.
+// A lookup waits for its turn as a pull does, and so does a stranger's question who holds a blob.
+// One that only asks for a login needs none, nor does an operator.
 func TestALookupTakesATurn(t *testing.T) {
 	t.Parallel()
 	up := upstreamtest.New(t)
@@ -152,6 +153,9 @@ func TestALookupTakesATurn(t *testing.T) {
 	if dt := full.get("/_/image?name=a").wantError(t, http.StatusServiceUnavailable, "UNAVAILABLE"); dt.Reason != gate.ErrBusy.Error() {
 		t.Errorf("%+v", dt)
 	}
+	path := "/_/owner/" + digest.FromString("a").String()
+	full.get(path, stranger...).wantError(t, http.StatusServiceUnavailable, "UNAVAILABLE")
+	full.get(path).want(t, http.StatusOK)
 	closed := served(t, up, settings{top: login + "}\nqueue_timeout: 0s"}, none)
 	if got := lookUp(t, closed, nil, "a"); !got.Login {
 		t.Errorf("a stranger is told %+v", got)

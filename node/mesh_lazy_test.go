@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -52,15 +53,24 @@ func TestMeshServesRangesOfWhatTheOwnerHas(t *testing.T) {
 	b := c.blobOf(1, 6*mib)
 	content := c.bytes(b)
 	release := c.gated(b)
-	arriving := c.began(1, b)
-	c.await("half of the blob", func() bool { return c.up.BytesSent() >= 3*mib })
+	arriving, err := c.ask(http.MethodGet, 1, blobPath(b.Digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = arriving.Body.Close() }()
+	whole := make([]byte, len(content))
+	if _, err := io.ReadFull(arriving.Body, whole[:2*mib]); err != nil { // so much has the owner got for sure
+		t.Fatal(err)
+	}
 	for spec, want := range map[string][]byte{"bytes=1000000-1000999": content[1000000:1001000], "bytes=-1000": content[6*mib-1000:]} {
 		if a := c.get(0, blobPath(b.Digest), "Range", spec); a.StatusCode != http.StatusPartialContent || !bytes.Equal(a.body, want) {
 			t.Errorf("%s: status %d, %d bytes", spec, a.StatusCode, len(a.body))
 		}
 	}
 	release()
-	(<-arriving).wantWhole(t)
+	if _, err := io.ReadFull(arriving.Body, whole[2*mib:]); err != nil || !bytes.Equal(whole, content) {
+		t.Fatalf("the pull: %v", err)
+	}
 	c.up.Down()
 	a := c.get(0, blobPath(b.Digest), "Range", "bytes=2000000-2000999")
 	a.want(t, http.StatusPartialContent, "Cache-Status", "node-1; hit, node-0; fwd=uri-miss")

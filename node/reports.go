@@ -18,6 +18,7 @@ import (
 	"oci-proxy/node/reply"
 	"oci-proxy/transfer"
 	"oci-proxy/transfer/archive"
+	"oci-proxy/transfer/oci"
 	"oci-proxy/transfer/upstream"
 )
 
@@ -146,14 +147,25 @@ func veil(members []cluster.Member) {
 }
 
 // owner answers /_/owner/<digest>. Whether private content is held is for
-// operators: other clients could learn from it what somebody pulled.
+// operators: other clients could learn from it what somebody pulled. Those take a turn, since all
+// members are asked for them.
 func (p *reports) owner(w http.ResponseWriter, r *http.Request) {
 	d, err := digest.Parse(r.PathValue("digest"))
 	if err != nil {
 		reply.Fail(w, http.StatusBadRequest, reply.Error{Code: "DIGEST_INVALID", Message: "the digest is not of the form algorithm:hex"})
 		return
 	}
-	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: p.gate.Operator(r), Open: p.fetcher.Public, Public: p.sites.public}))
+	operator := p.gate.Operator(r)
+	if !operator {
+		who, _ := p.gate.MayPull(r)
+		end, err := p.gate.Turn(r, who)
+		if err != nil {
+			fail(w, r, p.gate, oci.BlobResource, err)
+			return
+		}
+		defer end()
+	}
+	reply.JSON(w, p.cluster.Owner(r.Context(), d, cluster.Sight{All: operator, Open: p.fetcher.Public, Public: p.sites.public}))
 }
 
 // own are this node's figures, and how it is, as other members are told.
