@@ -130,6 +130,9 @@ begun_once() {
     | .path | capture("/blobs/(?<digest>sha256:.*)$").digest' "$requests" | sort | uniq -d | awk '{ print "begun twice: " $0; bad = 1 } END { exit bad }'
 }
 
+# asked N reports whether the registry has begun to send N blobs.
+asked() { [[ $(jq -r 'select(.method == "GET") | .path | select(contains("/blobs/"))' "$requests" | sort -u | wc -l) -ge $1 ]]; }
+
 # moves lets the way out move while pulls run: to node 2, at which moment connections of node
 # 1 are reset, and then to node 3, while node 2's packets are swallowed.
 moves() {
@@ -139,7 +142,8 @@ moves() {
     size=$((size + $(in_switch crane manifest --insecure "127.0.0.1:$registry_port/org/$name:v1" | jq '[.config.size, .layers[].size] | add')))
     for n in "${nodes[@]}"; do start "pull-$n-$name" pull "$n" "$name"; done
   done
-  sleep 3
+  sleep 2
+  within 20 asked 12 && sleep 1 # a first answer that the cut swallows would have to be asked for again
   mend 2 && cut 1 refused
   sleep 3
   mend 3 && cut 2 swallowed
