@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -190,6 +191,30 @@ func TestRangesAreSharedAndAskedForSideBySide(t *testing.T) {
 			t.Errorf("after a while: %d requests, %v", s.asked.Load(), err)
 		}
 	})
+}
+
+// A piece that comes while a reader looks for it is not asked for again.
+func TestAPieceIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	const pieces = 2000
+	x, s, q, end := newExcerpts(pieces * 16)
+	defer end()
+	var readers sync.WaitGroup
+	for i := range pieces {
+		at := span(int64(i)*16, 16)[0]
+		for range 3 {
+			readers.Go(func() {
+				x.begin(q, at, int64(len(s.content)), false)
+				if _, err := x.get(t.Context(), q, at, int64(len(s.content)), false); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		readers.Wait()
+	}
+	if n := s.asked.Load(); n != pieces {
+		t.Errorf("%d pieces were asked for %d times", pieces, n)
+	}
 }
 
 // What can't be got breaks off so that another copy goes on, and is not taken for the

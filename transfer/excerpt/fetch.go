@@ -59,6 +59,9 @@ func (x *Excerpts) get(ctx context.Context, q grants.Request, span oci.Span, siz
 // ask asks for a piece once for all who want it at the time, and puts it on the shelf.
 func (x *Excerpts) ask(ctx context.Context, q grants.Request, k key, size int64) (p *piece, joined bool, err error) {
 	return x.calls.Do(ctx, k, func(ctx context.Context) (*piece, error) {
+		if p := x.shelved(q, k); p != nil { // it came since the caller looked
+			return p, nil
+		}
 		p, err := x.fetch(ctx, q, k, size)
 		if err != nil {
 			return nil, err
