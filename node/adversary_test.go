@@ -14,6 +14,7 @@ import (
 
 	"oci-proxy/node/config"
 	"oci-proxy/transfer/testkit"
+	"oci-proxy/transfer/upstream"
 )
 
 // This is the adversary suite: attacks by clients, registries, token servers, CDNs and
@@ -136,7 +137,8 @@ func newWorld(t *testing.T, s settings) *world {
 		t.Fatalf("the test's config:\n%s\n%v", text, err)
 	}
 	log := new(testkit.Log)
-	n, err := New(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})))
+	// Whom the node asks is the subject, not how soon: many handshakes are made at once here.
+	n, err := build(cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})), seams{patience: upstream.Within / 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"oci-proxy/node/figures"
+	"oci-proxy/transfer/testkit"
 	"oci-proxy/transfer/upstreamtest"
 )
 
@@ -118,13 +119,16 @@ func TestMeshFigureStatsWhileThreeHang(t *testing.T) {
 	for i := n - hung; i < n; i++ {
 		c.links.of(0, i).set(trouble{silent: true})
 	}
-	for round := range 3 {
+	want := fmt.Sprintf("%d/%d", n-hung, n)
+	whole := func() bool { // on a busy machine one that lives may be late, too
 		start := time.Now()
-		h := c.json(0, "/_/stats", new(map[string]figures.Registry))
-		took := time.Since(start)
-		t.Logf("round %d: %s in %v", round, h.Get("X-Cluster-Nodes"), took)
-		if got, want := h.Get("X-Cluster-Nodes"), fmt.Sprintf("%d/%d", n-hung, n); got != want {
-			t.Errorf("%s answered, want %s", got, want)
+		got := c.json(0, "/_/stats", new(map[string]figures.Registry)).Get("X-Cluster-Nodes")
+		t.Logf("%s in %v", got, time.Since(start))
+		return got == want
+	}
+	for range 3 {
+		if !testkit.Happens(patience, whole) {
+			t.Errorf("never all that live, %s, in %v", want, patience)
 		}
 	}
 }

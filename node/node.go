@@ -97,6 +97,7 @@ type seams struct {
 	transfer func(*transfer.Config) // changes what the fetcher is built with
 	limits   *gate.Limits           // what clients share
 	version  string                 // of the program, as members are told; "": Version
+	patience time.Duration          // as that of hooks
 }
 
 // build is New with seams.
@@ -178,7 +179,9 @@ func (n *Node) open(test seams) (err error) {
 		return err
 	}
 	n.passwords.Store(logins)
-	if n.upstream, err = upstream.New(upstreams(n.cfg, logins, hooksOf(n), n.log)); err != nil {
+	hooks := hooksOf(n)
+	hooks.patience = test.patience
+	if n.upstream, err = upstream.New(upstreams(n.cfg, logins, hooks, n.log)); err != nil {
 		return fmt.Errorf("setting up the registries: %w", err)
 	}
 	logins.begin(n.cfg, none)

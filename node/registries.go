@@ -323,6 +323,8 @@ type hooks struct {
 	mark    func() string                          // the node's pseudonym in requests to registries
 	limited func(registry string, d time.Duration) // a registry asks to be left alone
 	meter   func(registry string) upstream.Meter   // what counts the requests to a registry
+	// patience is how long a connection is waited for; 0: as long as suits a node in such a cluster.
+	patience time.Duration
 }
 
 // meterOf returns what counts the requests to a registry; nil if nothing does.
@@ -337,9 +339,13 @@ func (h hooks) meterOf(registry string) upstream.Meter {
 // what any other registry is. hooks are what they call.
 func upstreams(cfg *config.Config, files *passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
-	patience := upstream.Patience
-	if cfg.Cluster != nil {
+	patience := hooks.patience
+	switch {
+	case patience > 0:
+	case cfg.Cluster != nil:
 		patience = upstream.MeshPatience
+	default:
+		patience = upstream.Patience
 	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, hooks)
