@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -320,11 +321,10 @@ func (s sites) public(registry string) bool {
 
 // hooks are what the upstream client calls.
 type hooks struct {
-	mark    func() string                          // the node's pseudonym in requests to registries
-	limited func(registry string, d time.Duration) // a registry asks to be left alone
-	meter   func(registry string) upstream.Meter   // what counts the requests to a registry
-	// patience is how long a connection is waited for; 0: as long as suits a node in such a cluster.
-	patience time.Duration
+	mark     func() string                          // the node's pseudonym in requests to registries
+	limited  func(registry string, d time.Duration) // a registry asks to be left alone
+	meter    func(registry string) upstream.Meter   // what counts the requests to a registry
+	patience time.Duration                          // for a connection; 0: what suits a node in such a cluster
 }
 
 // meterOf returns what counts the requests to a registry; nil if nothing does.
@@ -339,13 +339,9 @@ func (h hooks) meterOf(registry string) upstream.Meter {
 // what any other registry is. hooks are what they call.
 func upstreams(cfg *config.Config, files *passwords, hooks hooks, log *slog.Logger) ([]upstream.Registry, upstream.Registry, *slog.Logger) {
 	var out []upstream.Registry
-	patience := hooks.patience
-	switch {
-	case patience > 0:
-	case cfg.Cluster != nil:
-		patience = upstream.MeshPatience
-	default:
-		patience = upstream.Patience
+	patience := cmp.Or(hooks.patience, upstream.Patience)
+	if cfg.Cluster != nil {
+		patience = cmp.Or(hooks.patience, upstream.MeshPatience)
 	}
 	for _, r := range cfg.Registries {
 		u := upstreamOf(r, hooks)
