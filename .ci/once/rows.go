@@ -277,7 +277,7 @@ func starve(ctx context.Context, t *Trial) error {
 	if err := t.grow(ctx, 4); err != nil {
 		return err
 	}
-	feed := t.starve(20*time.Millisecond, 400*time.Millisecond)
+	feed := t.starve(ctx)
 	defer feed()
 	t.Each(ctx, t.Nodes, blobs, 32)
 	t.ratio(1)
