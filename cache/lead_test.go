@@ -185,37 +185,41 @@ func TestFirstBytesOfAWrongBlobCanBeCompared(t *testing.T) {
 	s := start(t, t.TempDir(), Options{})
 	b := newSample(4706, growth+300_000)
 	in := begin(t, s, b)
-	type result struct {
-		blob Blob
-		sent bytes.Buffer
-	}
-	got := make(chan *result, 1)
+	defer in.Abort(errors.New("the test has failed"))
+	var sent bytes.Buffer
+	followed := make(chan Blob, 1)
 	go func() {
-		r := &result{}
-		defer func() { got <- r }()
-		var err error
-		if r.blob, err = in.Follow(t.Context()); err != nil {
+		defer close(followed)
+		blob, err := in.Follow(t.Context())
+		if err != nil {
 			t.Error(err)
 			return
 		}
-		if _, err := r.blob.Send(t.Context(), &r.sent, 0, leadSize); err != nil {
+		if _, err := blob.Send(t.Context(), &sent, 0, leadSize); err != nil {
 			t.Error(err)
 		}
+		followed <- blob
 	}()
 	joined(t, in, 1)
 	in.SetSize(int64(len(b.content)))
 	wrong := bytes.Clone(b.content)
 	wrong[len(wrong)-1]++
-	if _, err := in.Write(wrong); err != nil {
+	if _, err := in.Write(wrong[:len(wrong)/2]); err != nil {
+		t.Fatal(err)
+	}
+	blob, ok := <-followed // the first bytes are sent
+	if !ok {
+		return
+	}
+	defer func() { _ = blob.Close() }()
+	if _, err := in.Write(wrong[len(wrong)/2:]); err != nil {
 		t.Fatal(err)
 	}
 	if err := in.Commit(); !errors.Is(err, ErrDigest) {
 		t.Fatal(err)
 	}
-	r := <-got
-	defer func() { _ = r.blob.Close() }()
 	again := make([]byte, leadSize)
-	if _, err := Rejected(r.blob).ReadAt(again, 0); err != nil || !bytes.Equal(again, b.content[:leadSize]) || !bytes.Equal(r.sent.Bytes(), again) {
+	if _, err := Rejected(blob).ReadAt(again, 0); err != nil || !bytes.Equal(again, b.content[:leadSize]) || !bytes.Equal(sent.Bytes(), again) {
 		t.Error(err, "other bytes")
 	}
 }
