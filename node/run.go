@@ -113,6 +113,7 @@ func (n *Node) drain(ctx context.Context, srv *clientServer, failed error) error
 		})
 		n.awaitQuiet(ctx)
 		secured.Wait()
+		cluster.HandOverRest(ctx, n.cluster) // what pulls brought while the node left
 	}
 	err := failed
 	if cut := errors.Join(srv.lane.Shutdown(ctx), srv.Shutdown(ctx)); cut != nil {
