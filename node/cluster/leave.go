@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 		handOver(ctx, c, seen, &done)
 	}
 	c.offered.Store(&seen)
-	c.handedOver(done)
+	logHandedOver(c.cfg.Log, done)
 	return done, nil
 }
 
@@ -68,13 +69,13 @@ func HandOverRest(ctx context.Context, c *Cluster) {
 	}
 	var done HandedOver
 	if handOver(ctx, c, *seen, &done); done != (HandedOver{}) {
-		c.handedOver(done)
+		logHandedOver(c.cfg.Log, done)
 	}
 }
 
-// handedOver logs what became of the blobs.
-func (c *Cluster) handedOver(done HandedOver) {
-	c.cfg.Log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "held", done.Held, "failed", done.Failed)
+// logHandedOver logs what became of the blobs.
+func logHandedOver(log *slog.Logger, done HandedOver) {
+	log.Info("blobs handed over", "blobs", done.Blobs, "bytes", done.Bytes, "held", done.Held, "failed", done.Failed)
 }
 
 // awaitListed waits until it is known what the shard holds, for some time. A disk that fails is
