@@ -120,6 +120,7 @@ func (n *Node) drain(ctx context.Context, srv *clientServer, failed error) error
 		n.log.Warn("pulls cut because shutdown_timeout passed", "error", cut)
 		err = errors.Join(err, srv.Close())
 	}
+	cluster.HandOverRest(ctx, n.cluster) // and those that took longer
 	return errors.Join(err, n.Close(ctx))
 }
 

@@ -61,9 +61,9 @@ func (c *Cluster) HandOver(ctx context.Context) (HandedOver, error) {
 
 // HandOverRest offers in the same way what has come since HandOver was done: downloads under way
 // go on while a node leaves, and what they brought would go with it. Without HandOver it does
-// nothing. It takes no longer than ctx.
+// nothing. It takes no longer than ctx. Call it again when more may have come, not at once.
 func HandOverRest(ctx context.Context, c *Cluster) {
-	seen := c.offered.Swap(nil)
+	seen := c.offered.Load()
 	if seen == nil {
 		return
 	}

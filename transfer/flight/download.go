@@ -210,7 +210,7 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 		f.ingest.Forget()
 		return errAnew
 	}
-	if size != told && (src.peer != nil || s.Wrong != nil) {
+	if size != told && (src.peer != nil || s.Wrong != nil || s.Relay != "") {
 		f.ingest.Doubt() // a member or a mirror tells it alone
 	}
 	f.ingest.SetSize(size)
