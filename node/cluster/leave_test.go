@@ -45,7 +45,7 @@ func TestWhoLeavesKnowsWhatItHolds(t *testing.T) {
 				shard := grants.OpenShard(dir, cache.Options{Fault: func(op, _ string) error {
 					switch {
 					case op == "list":
-						time.Sleep(time.Until(began.Add(test.slow)))
+						<-time.After(time.Until(began.Add(test.slow)))
 					case op == "enter" && test.dead:
 						return errors.New("it is dead")
 					}
