@@ -239,6 +239,31 @@ func TestDoubtedSizeMakesRoomAsItComes(t *testing.T) {
 	want(t, s, big)
 }
 
+// A replica of a doubted size that has no room beside what is this node's makes no other replica go.
+func TestDoubtedReplicaWithoutRoomEvictsNothing(t *testing.T) {
+	t.Parallel()
+	const bound = 32 << 20
+	s := start(t, t.TempDir(), Options{Bound: bound})
+	keep(t, s, newSample(490, bound/2))
+	var others []sample
+	for i := range uint64(3) {
+		b := newSample(491+i, bound/8)
+		others = append(others, b)
+		keepReplica(t, s, b)
+	}
+	in := begin(t, s, newSample(495, bound*3/4))
+	in.Replica()
+	in.Doubt()
+	in.SetSize(bound * 3 / 4)
+	if in.Keeping() {
+		t.Error("a replica is being kept that has no room")
+	}
+	in.Abort(errCut)
+	for _, b := range others {
+		want(t, s, b)
+	}
+}
+
 // Concurrent reservations never put more on disk than the bound, and never
 // lose a byte.
 func TestIndexKeepsItsBoundUnderContention(t *testing.T) {

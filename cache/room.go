@@ -77,6 +77,14 @@ func (r room) holds(registry string, n int64) bool {
 	return r.x.shares.within(r.x.shares.number(registry), n)
 }
 
+// hasRoomBeside reports whether n more bytes of a registry have room beside what is this node's to
+// keep.
+func (r room) hasRoomBeside(registry string, n int64) bool {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	return r.x.shares.every(r.x.shares.number(registry), func(s *space) bool { return s.fitsBeside(n) })
+}
+
 // A lack says what n more bytes of a registry would evict.
 type lack struct {
 	any  bool

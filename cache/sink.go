@@ -86,7 +86,7 @@ func (k *sink) openFile(n int64) {
 		d = k.disk
 	}
 	if k.doubted {
-		if !k.allocator.holds(k.registry, n) {
+		if !k.allocator.holds(k.registry, n) || k.replica && !k.allocator.hasRoomBeside(k.registry, n-k.reserved) {
 			k.pass(nil)
 			return
 		}

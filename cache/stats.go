@@ -42,10 +42,7 @@ func (s *Store) SetBounds(bound int64, shares map[string]int64) {
 // HasRoomBeside reports whether size bytes of a registry have room at the moment beside what
 // is this node's to keep: a Replica of that size would be kept.
 func (s *Store) HasRoomBeside(registry string, size int64) bool {
-	x := s.shard.index
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.shares.every(x.shares.number(registry), func(in *space) bool { return in.fitsBeside(size) })
+	return room{s.shard.index}.hasRoomBeside(registry, size)
 }
 
 // Free returns how many bytes were free on the disk when the store last looked, a few

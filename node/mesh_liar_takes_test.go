@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,54 @@ func TestMeshLiarOffers(t *testing.T) {
 				b = l.c.blob(small)
 			}
 			l.patiently(t, b, false)
+		})
+	}
+}
+
+// What a member offers, or says that it holds, makes nothing go by its size alone.
+func TestMeshLiarsSizeEvictsNothing(t *testing.T) {
+	t.Parallel()
+	boast := hijack(fmt.Sprintf("HTTP/1.1 200 OK\r\nOci-Peer: 1\r\nContent-Length: %d\r\n\r\nxxxx", 30*mib), nil)
+	for name, offers := range map[string]bool{"an offer": true, "a claim": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var kept atomic.Pointer[testBlob]
+			l := infiltrate(t, form{settings: settings{defaults: "cache_max_size: 32MiB"}}, 0, func(l *liar, w http.ResponseWriter, r *http.Request) {
+				switch {
+				case kept.Load() == nil || strings.HasSuffix(r.URL.Path, kept.Load().String()):
+					honest(w, r)
+				case r.Method == http.MethodHead:
+					w.Header().Set("Oci-Peer-Presence", "held")
+					w.WriteHeader(http.StatusNoContent)
+				default:
+					boast(l, w, r)
+				}
+			})
+			mine := func(size int64) testBlob {
+				b := l.c.blob(size)
+				for l.owns(b.String()) {
+					b = l.c.blob(size)
+				}
+				return b
+			}
+			held, b := mine(20*mib), mine(100_000)
+			kept.Store(&held)
+			l.c.pull(0, held)
+			l.asked.Store(0)
+			if offers {
+				p := l.client.Peer(l.c.nodes[0].node.cluster.Members().View().Self.ID)
+				if err := p.Offer(t.Context(), oci.Ref{Registry: l.c.up.Host(), Digest: b.Digest}, ""); err == nil {
+					t.Error("the node kept what the liar offered")
+				}
+			} else {
+				l.c.tryPull(0, b.Digest) // it may be cut off
+			}
+			if l.asked.Load() == 0 {
+				t.Error("the liar was not asked: nothing is shown")
+			}
+			if l.c.holders(held) != 1 {
+				t.Error("a blob had to go for what never came")
+			}
 		})
 	}
 }

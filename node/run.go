@@ -113,12 +113,14 @@ func (n *Node) drain(ctx context.Context, srv *clientServer, failed error) error
 		})
 		n.awaitQuiet(ctx)
 		secured.Wait()
+		cluster.HandOverRest(ctx, n.cluster) // what pulls brought while the node left
 	}
 	err := failed
 	if cut := errors.Join(srv.lane.Shutdown(ctx), srv.Shutdown(ctx)); cut != nil {
 		n.log.Warn("pulls cut because shutdown_timeout passed", "error", cut)
 		err = errors.Join(err, srv.Close())
 	}
+	cluster.HandOverRest(ctx, n.cluster) // and those that took longer
 	return errors.Join(err, n.Close(ctx))
 }
 

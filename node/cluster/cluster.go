@@ -103,11 +103,12 @@ type Cluster struct {
 	// directories are nil for a node on its own.
 	directories *directories
 	marks       *Marks
-	own         func() *figures.Node // set by Serve
-	keeper      Keeper               // set by Serve
-	telling     chan struct{}        // slots for telling of pauses
-	ending      atomic.Bool          // the node restarts
-	leaving     atomic.Bool          // the node leaves for good
+	own         func() *figures.Node    // set by Serve
+	keeper      Keeper                  // set by Serve
+	telling     chan struct{}           // slots for telling of pauses
+	ending      atomic.Bool             // the node restarts
+	leaving     atomic.Bool             // the node leaves for good
+	offered     atomic.Pointer[offered] // what HandOver offered, once it is done
 }
 
 // Open takes the node's place. Other members' requests wait until Serve is

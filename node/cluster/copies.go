@@ -262,7 +262,7 @@ func (c *copies) paired(d digest.Digest, id string) {
 // and returns the id of that.
 func (c *copies) offerTo(ctx context.Context, takers []mesh.Peer, ref oci.Ref, size int64, mediaType string, yield func(context.Context)) (by string, err error) {
 	yield(ctx)
-	ctx, cancel := context.WithTimeout(ctx, offerTime+time.Duration(size/leastRate)*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, offerTimeOf(size))
 	defer cancel()
 	for _, p := range takers {
 		if err = c.offer(ctx, p, ref, size, mediaType); err == nil {
@@ -280,19 +280,7 @@ func isBusy(err error) bool {
 
 // offer offers a copy to a member, and gives up when that shows no sign of life.
 func (c *copies) offer(ctx context.Context, p mesh.Peer, ref oci.Ref, size int64, mediaType string) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	go func() {
-		for missed := 0; wait.For(ctx, aliveStep) == nil; {
-			_, err := p.Progress(ctx, oci.Ref{})
-			if missed++; err == nil {
-				missed = 0
-			} else if missed > 1 {
-				end(err)
-			}
-		}
-	}()
-	return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType, size)
+	return whileAlive(ctx, p, func(ctx context.Context) error { return peer.OfferCopy(ctx, c.client, p.ID(), ref, mediaType, size) })
 }
 
 // holding returns the shard that holds the blob, nil if none does any more.

@@ -34,6 +34,8 @@ const (
 	// catchUpTime bounds how long a node waits, before it asks a registry, until it routes by
 	// what gossip knows. That takes 50 ms, and longer in a large cluster.
 	catchUpTime = 2 * time.Second
+	// leaveListTime is how long a node that leaves waits until it knows what it holds.
+	leaveListTime = 2 * time.Minute
 	// offerTime bounds handing over one blob: a large one over a slow link.
 	offerTime = 10 * time.Minute
 	// leastRate is how many bytes a second a member takes at least of a copy, beyond that.

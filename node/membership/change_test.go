@@ -128,6 +128,24 @@ func TestADrainingNodeLeavesTheRingAtOnceButStaysASource(t *testing.T) {
 	})
 }
 
+// A node that leaves for good may get SIGTERM meanwhile. It leaves all the same.
+func TestADrainingNodeThatIsToldToEndLeavesForGood(t *testing.T) {
+	t.Parallel()
+	bubble(t, 3, func(s *sim) {
+		s.form(4)
+		id := s.nodes[2].self.ID
+		s.nodes[2].Draining(context.Background())
+		s.nodes[2].Restarting(context.Background())
+		s.pass(time.Second)
+		if !s.all(isOut(id))() {
+			s.Error("it keeps its place")
+		}
+		s.nodes[2].Close(context.Background())
+		delete(s.nodes, 2)
+		s.reach(time.Second, "it is no longer a member", s.whole)
+	})
+}
+
 // A node drains and ends before all members have heard of it. Those that missed it
 // take it out of the ring too.
 func TestADrainedNodeIsOutForMembersThatMissedIt(t *testing.T) {

@@ -287,7 +287,7 @@ func (m *Membership) Changed() <-chan struct{} { return m.view.Load().next }
 
 // Restarting tells the others that this node stops for a moment: they send it no
 // new requests, and it keeps its place. It returns when they have been told, after
-// 2 s, or when ctx ends.
+// 2 s, or when ctx ends. After Draining it does nothing.
 func (m *Membership) Restarting(ctx context.Context) { m.tell(ctx, Restarting) }
 
 // Draining tells the others that this node leaves for good: it leaves the ring at
@@ -298,7 +298,11 @@ func (m *Membership) tell(ctx context.Context, s State) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		m.announceOrWarn(func(self *Member) { self.State = s })
+		m.announceOrWarn(func(self *Member) {
+			if self.State != Draining { // who leaves for good may be told to end meanwhile
+				self.State = s
+			}
+		})
 	}()
 	select {
 	case <-done:

@@ -15,6 +15,10 @@ import (
 // errStill is the cause of a download that stood still.
 var errStill = errors.New("the download from the archive stood still")
 
+// errEndless: the bucket might send bytes without end, and a client would get them. Each S3 server
+// tells a size.
+var errEndless = errors.New("it does not tell how large the object is")
+
 // open opens a blob in the bucket.
 func (a *Archive) open(ctx context.Context, ref oci.Ref, offset int64) (*oci.Stream, error) {
 	own, end := context.WithCancelCause(ctx)
@@ -35,6 +39,9 @@ func (a *Archive) plain(ctx context.Context, ref oci.Ref, offset int64) (*oci.St
 	o, err := a.bucket.get(ctx, key, offset)
 	if err != nil {
 		return nil, err
+	}
+	if o.size < 0 {
+		return nil, errors.Join(errEndless, o.Close())
 	}
 	a.notes.has(key)
 	a.found.Add(1)

@@ -200,8 +200,8 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 		return errOtherSize
 	case src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) && differ:
 		return f.misfit(src, s, fmt.Sprintf("it tells a size of %d bytes, the manifest one of %d", size, told))
-	case src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref) && size < 0:
-		size = told
+	case size < 0 && (s.Wrong != nil || src.peer != nil && f.cfg().Mesh.MayAsk(f.request.Ref)):
+		size = told // a mirror or a peer might send without end
 	}
 	if !f.ingest.Agrees(size) {
 		if s.By == oci.Middlebox && size >= 0 && size < offset { // a portal's page
@@ -209,6 +209,9 @@ func (f *filler) accept(src source, s *oci.Stream, offset int64) error {
 		}
 		f.ingest.Forget()
 		return errAnew
+	}
+	if size != told && (src.peer != nil || s.Wrong != nil || s.Relay != "") {
+		f.ingest.Doubt() // a member or a mirror tells it alone
 	}
 	f.ingest.SetSize(size)
 	return nil

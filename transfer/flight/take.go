@@ -27,7 +27,7 @@ var errNoManifest = errors.New("no manifest is of that size")
 func (f *Flights) Take(ctx context.Context, from mesh.Peer, q grants.Request, mediaType string) error {
 	return take(ctx, f, from, q, mediaType, handed{
 		pace: func(_ context.Context, r io.Reader) io.Reader { return r },
-		as:   func(*cache.Ingest) {},
+		as:   func(in *cache.Ingest) { in.Doubt() },
 	})
 }
 
