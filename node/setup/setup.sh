@@ -255,7 +255,7 @@ unmarked() {
 same() { [ "$(cat "$1")" = "$(cat "$2")" ]; }
 
 main() {
-  dry='' undo='' root='' planned='' refused='' gone='' changes=0 writing='' paths='' placed='' kept=''
+  dry='' undo='' root='' planned='' refused='' gone='' changes=0 writing='' paths='' placed='' kept='' locked=''
   while [ $# -gt 0 ]; do
     case $1 in
       -n) dry=yes ;;
@@ -275,6 +275,7 @@ main() {
   trap ended EXIT
   trap 'exit 1' HUP INT TERM
   mkdir "$tmp/new" "$tmp/old" "$tmp/was"
+  [ -n "$dry" ] || lock
   check_record
   [ ! -d "$record" ] || kept=yes
   if [ -n "$undo" ]; then

@@ -114,7 +114,22 @@ sweep() {
 ended() {
   trap '' HUP INT TERM
   [ -z "$writing" ] || put_back || :
+  [ -z "$locked" ] || rm -f "$locked"
   rm -rf "$tmp"
+}
+
+# lock keeps all other setups of this machine from changing it, the program too. Where nothing can be
+# written to /run, nobody is kept out.
+lock() {
+  lock=/run/oci-proxy-setup.lock tries=0
+  [ -z "$root" ] || ! linked "$lock" || return 0
+  until (set -C && : >"$root$lock") 2>/dev/null; do
+    [ -e "$root$lock" ] || return 0
+    [ "$tries" -lt 20 ] || fail "nothing has been changed: another setup is at work, or was killed: if none is, remove $root$lock"
+    tries=$((tries + 1))
+    sleep 1
+  done
+  locked=$root$lock
 }
 
 # take_back makes the changes of undo. If it fails, undo can be run again: the record is there until the end.
