@@ -51,7 +51,7 @@ func (m *Machine) lock() (end func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for began := time.Now(); ; time.Sleep(patience / 100) {
+	for began := time.Now(); ; <-time.After(patience / 100) {
 		f, err := os.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		switch {
 		case err == nil:

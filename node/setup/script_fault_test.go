@@ -20,7 +20,7 @@ func failing(t *testing.T, program, suffix, by string) string {
 		t.Fatal(err)
 	}
 	text := "#!/bin/sh\nfor last; do :; done\ncase $last in *" + suffix + ") " + by + " ;; esac\nexec " + is + " \"$@\"\n"
-	if err := errors.Join(os.Remove(at), os.WriteFile(at, []byte(text), 0o700)); err != nil { //nolint:gosec // it is to run
+	if err := errors.Join(os.Remove(at), os.WriteFile(at, []byte(text), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
