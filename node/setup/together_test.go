@@ -69,7 +69,7 @@ func TestAnotherIsAtWork(t *testing.T) {
 	if err := c.Write(); err == nil || !strings.Contains(err.Error(), lockName) || seen(t, root) != was {
 		t.Errorf("%v\n%s", err, seen(t, root))
 	}
-	bin := t.TempDir()                                                                              // with a sleep that takes no time
+	bin := t.TempDir() // with a sleep that takes no time
 	if err := os.WriteFile(filepath.Join(bin, "sleep"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
