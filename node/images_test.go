@@ -389,6 +389,41 @@ func TestPinInAMesh(t *testing.T) {
 	}
 }
 
+// A pin that is refused, since what its tag means now is too large, leaves what was pinned by that name.
+func TestARefusedPinLosesNoOther(t *testing.T) {
+	t.Parallel()
+	testkit.SkipShort(t)
+	up := upstreamtest.New(t)
+	c := formCluster(t, 2, up, func(int) form { return form{settings: settings{defaults: "cache_max_size: 1m"}} })
+	s := shelf{t, up, random(99, 50_000)}
+	img := s.put("team/a", "v1", "amd64", 1)
+	at := func(path string, header ...string) answer { return c.get(0, path, header...) }
+	pullImage(t, at, "team/a", "v1", img)
+	pin := func() told {
+		_, all := postTo(t, c.client, "http://"+c.nodes[1].client+"/_/pin", `{"images":["`+up.Host()+`/team/a:v1"]}`)
+		return last(t, all)
+	}
+	if end := pin(); end.Images != 1 {
+		t.Fatalf("%+v", end)
+	}
+	layers := make([][]byte, 20) // for more than one order
+	for i := range layers {
+		layers[i] = random(uint64(i), 17_000)
+	}
+	pullImage(t, at, "team/a", "v1", up.PutImage("team/a", "v1", layers...))
+	if end := pin(); end.Failed != 1 {
+		t.Errorf("%+v", end)
+	}
+	for i := range 2 {
+		for _, shard := range c.nodes[i].node.registries.Shards() {
+			all := shard.Stock().Retained()
+			if len(all) != 1 || len(all[0].Content) < 3 || all[0].Content[img.Manifest] == 0 {
+				t.Errorf("at %d is pinned: %+v", i, all)
+			}
+		}
+	}
+}
+
 // Verifying names what is wrong at any node, and removes it there.
 func TestVerifyInAMesh(t *testing.T) {
 	t.Parallel()

@@ -29,6 +29,9 @@ const (
 	// importManifests bounds all manifests of a layout together, in bytes: what they list
 	// is in memory until the end.
 	importManifests = 128 << 20
+	// importPlaces bounds in how many repositories the content of a layout is, summed up over all of it: a few
+	// names that mean the same, of which each lists much, would be more than any memory holds.
+	importPlaces = 1 << 20
 )
 
 // ParseImage parses the name of an image as people write it, by the names that the config
@@ -148,13 +151,14 @@ type taking struct {
 	needs  map[digest.Digest][]digest.Digest  // what a manifest cannot do without
 	lines  []imported
 	left   int64 // how many bytes of manifests may come
+	places int   // how many repositories of content may come, as importPlaces
 	images int
 	bytes  int64
 }
 
 func newTaking(ctx context.Context, in transfer.Intake, parse func(string) (oci.Ref, error)) *taking {
 	return &taking{
-		ctx: ctx, intake: in, parse: parse, kept: func(oci.Kept) {}, left: importManifests, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
+		ctx: ctx, intake: in, parse: parse, kept: func(oci.Kept) {}, left: importManifests, places: importPlaces, repos: map[digest.Digest][]oci.Ref{}, kinds: map[digest.Digest]image.Descriptor{},
 		held: map[digest.Digest]image.Manifest{}, came: map[digest.Digest]bool{}, needs: map[digest.Digest][]digest.Digest{},
 	}
 }
@@ -168,7 +172,9 @@ func (t *taking) all(l *image.Reader) error {
 			name = d.Repository()
 		}
 		if ref, err := t.parse(name); err == nil {
-			t.belongs(d.Digest, ref)
+			if err := t.belongs(d.Digest, ref); err != nil {
+				return err
+			}
 		}
 	}
 	for {
@@ -186,10 +192,17 @@ func (t *taking) all(l *image.Reader) error {
 }
 
 // belongs notes that content belongs to ref's repository.
-func (t *taking) belongs(d digest.Digest, ref oci.Ref) {
-	if ref = ref.Repo(); !slices.Contains(t.repos[d], ref) {
-		t.repos[d] = append(t.repos[d], ref)
+func (t *taking) belongs(d digest.Digest, ref oci.Ref) error {
+	ref = ref.Repo()
+	if slices.Contains(t.repos[d], ref) {
+		return nil
 	}
+	if t.places == 0 {
+		return fmt.Errorf("its content is in more than %d repositories, counted for each manifest and blob: import it in parts", importPlaces)
+	}
+	t.places--
+	t.repos[d] = append(t.repos[d], ref)
+	return nil
 }
 
 // one takes in a manifest or a blob.
@@ -233,7 +246,9 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	}
 	if len(t.repos[d]) == 0 {
 		for _, ref := range t.repos[m.Refers] {
-			t.belongs(d, ref)
+			if err := t.belongs(d, ref); err != nil {
+				return err
+			}
 		}
 	}
 	manifests, blobs := m.Lists()
@@ -244,7 +259,9 @@ func (t *taking) manifest(d digest.Digest, size int64, r io.Reader) error {
 	}
 	for _, one := range append(manifests, blobs...) {
 		for _, ref := range t.repos[d] {
-			t.belongs(one.Digest, ref)
+			if err := t.belongs(one.Digest, ref); err != nil {
+				return err
+			}
 		}
 	}
 	for _, one := range blobs {

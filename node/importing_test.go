@@ -36,6 +36,31 @@ func TestALayoutIsBounded(t *testing.T) {
 	}
 }
 
+// Many names for one manifest, which lists many blobs, are more than any memory holds.
+func TestAFileOfManyNamesIsBounded(t *testing.T) {
+	t.Parallel()
+	in := newTaking(t.Context(), transfer.Intake{}, func(name string) (oci.Ref, error) {
+		return oci.Ref{Registry: "ghcr.io", Repository: name, Tag: "v1"}, nil
+	})
+	in.places = 5000
+	var layers, entries []string
+	for i := range 200 {
+		layers = append(layers, fmt.Sprintf(`{"digest":%q}`, digest.FromString(fmt.Sprint(i))))
+	}
+	m := `{"schemaVersion":2,"layers":[` + strings.Join(layers, ",") + `]}`
+	for i := range 100 {
+		entries = append(entries, fmt.Sprintf(`{"digest":%q,"annotations":{"org.opencontainers.image.ref.name":"ghcr.io/org/app-%d:v1"}}`, digest.FromString(m), i))
+	}
+	index := `{"schemaVersion":2,"manifests":[` + strings.Join(entries, ",") + `]}`
+	layout, err := image.NewReader(strings.NewReader(tarOf(t, image.IndexName, index, "blobs/sha256/"+digest.FromString(m).Encoded(), m)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.all(layout); err == nil || !strings.Contains(err.Error(), "import it in parts") || in.places != 0 {
+		t.Errorf("%d more may come: %v", in.places, err)
+	}
+}
+
 // A registry has what a manifest lists, or it would not have taken it. A file may lack it: then
 // it vouches for the manifest no more than for what is missing, however that is listed.
 func TestAFileDoesNotVouchForWhatItLacks(t *testing.T) {

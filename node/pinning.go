@@ -93,7 +93,8 @@ var (
 	errNotPinned = errors.New("it is not pinned")
 )
 
-// pinOne pins an image at all members. If one of them refuses, it is pinned nowhere.
+// pinOne pins an image at all members. If one of them refuses, it is pinned nowhere, unless it was pinned
+// before: then each member has the old pin or the new one.
 func (s *steward) pinOne(ctx context.Context, now *overview, ref oci.Ref) (bytes int64, err error) {
 	content := map[digest.Digest]int64{}
 	for _, one := range now.images {
@@ -109,6 +110,9 @@ func (s *steward) pinOne(ctx context.Context, now *overview, ref oci.Ref) (bytes
 		bytes += size
 	}
 	if _, err := s.everywhere(ctx, now, pins(refName(ref), ref.Registry, content)); err != nil {
+		if slices.Contains(now.merged.Pins(), refName(ref)) {
+			return 0, fmt.Errorf("what was pinned by that name stays: %w", err)
+		}
 		undo := []keeper.Order{{Unpin: &keeper.Unpin{Name: refName(ref), Registry: ref.Registry}}}
 		_, undone := s.everywhere(ctx, now, undo)
 		return 0, errors.Join(err, undone)

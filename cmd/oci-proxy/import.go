@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"unicode"
 
 	"oci-proxy/node/config"
 	"oci-proxy/node/image"
@@ -78,7 +80,7 @@ func printImported(body io.Reader, addr string, s streams) error {
 		}
 		switch {
 		case line.Done && line.Error != "":
-			return fmt.Errorf("importing into %s: %s", addr, line.Error)
+			return fmt.Errorf("importing into %s: %s", addr, shown(line.Error))
 		case line.Done && failed > 0:
 			return fmt.Errorf("%d images were not imported", failed)
 		case line.Done:
@@ -86,11 +88,21 @@ func printImported(body io.Reader, addr string, s streams) error {
 			return nil
 		case line.Error != "":
 			failed++
-			fmt.Fprintf(s.err, "%s was not imported: %s\n", line.Image, line.Error)
+			fmt.Fprintf(s.err, "%s was not imported: %s\n", shown(line.Image), shown(line.Error))
 		default:
-			fmt.Fprintf(s.out, "%s is %s\n", line.Image, line.Digest)
+			fmt.Fprintf(s.out, "%s is %s\n", shown(line.Image), shown(line.Digest))
 		}
 	}
+}
+
+// shown is a text that a stranger has written into a file, in one line and without what a terminal obeys.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
 // written returns the layout of a file as it is sent, and what ends that.

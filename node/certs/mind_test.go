@@ -201,6 +201,25 @@ func TestExpiredStaysOut(t *testing.T) {
 	}
 }
 
+// After a restart with the directory of before, what that gave long ago does not take the place of what another
+// gave since and is valid.
+func TestExpiredOfThisServerStaysOut(t *testing.T) {
+	t.Parallel()
+	c := open(t, slog.New(slog.DiscardHandler), "one.example.com")
+	now := time.Now()
+	issue(t, c, "one.example.com", now.Add(-time.Hour), now.Add(time.Hour))
+	i := c.issuer.Load().key()
+	for _, key := range []func(string, string) string{certmagic.StorageKeys.SitePrivateKey, certmagic.StorageKeys.SiteCert} {
+		value, _ := c.shelf.get(key(i, "one.example.com"))
+		keep(t, c, key("another", "one.example.com"), value)
+	}
+	issue(t, c, "one.example.com", now.Add(-2*time.Hour), now.Add(-time.Minute))
+	c.pairs.now.Store(&pairing{}) // as at a start
+	if c.install(); shown(t, c, "one.example.com").NotAfter.Before(now) {
+		t.Error("the expired one is in use")
+	}
+}
+
 // A server that does not answer is told in the log and by health, the failure rests for all
 // members, and a reload tries at once.
 func TestFailureIsToldAndRests(t *testing.T) {

@@ -88,14 +88,14 @@ func (p *pairs) install(domains []string, issuerKey string, s *shelf) (fresh []s
 	return fresh
 }
 
-// stored returns the certificate of a domain that lies on the shelf: from that issuer, or else
-// the one from any other that is valid for longest. It is nil if there is none, or if its key is
-// of another, as it is for a moment while both are replaced.
+// stored returns the certificate of a domain that lies on the shelf: from that issuer, or if that has
+// expired or is not there, the one from whichever issuer that is valid for longest. It is nil if there is
+// none, or if its key is of another, as it is for a moment while both are replaced.
 func stored(domain, issuerKey string, s *shelf) *tls.Certificate {
-	if cert := load(certmagic.StorageKeys.CertsSitePrefix(issuerKey, domain), domain, s); cert != nil {
-		return cert
+	best := load(certmagic.StorageKeys.CertsSitePrefix(issuerKey, domain), domain, s)
+	if best != nil && time.Now().Before(best.Leaf.NotAfter) {
+		return best
 	}
-	var best *tls.Certificate
 	for _, one := range s.under("certificates") {
 		folder, ok := strings.CutSuffix(one.Key, "/"+certmagic.StorageKeys.Safe(domain)+".crt")
 		if !ok {

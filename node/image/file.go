@@ -124,7 +124,7 @@ func (f *File) Layout(as string) (*Layout, error) {
 	}
 	l.index.Manifests = append(named, others...)
 	for _, d := range l.index.Manifests {
-		if err := f.add(l, d, true); err != nil {
+		if err := f.add(l, d, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -170,11 +170,14 @@ func (f *File) manifest(d Descriptor) (Manifest, error) {
 	return NewManifest(d.MediaType, d.Digest, b)
 }
 
-// add adds a manifest and what it lists. Manifests of an index may be missing: they are of
-// platforms that nobody wanted.
-func (f *File) add(l *Layout, d Descriptor, needed bool) error {
-	if l.seen[d.Digest] || f.at[d.Digest] == nil && !needed {
+// add adds a manifest, which lies so deep in indexes, that of the file counted, and what it lists. Manifests of an
+// index may be missing: they are of platforms that nobody wanted.
+func (f *File) add(l *Layout, d Descriptor, depth int) error {
+	if l.seen[d.Digest] || f.at[d.Digest] == nil && depth > 1 {
 		return nil
+	}
+	if depth > maxDepth {
+		return errDeep
 	}
 	m, err := f.manifest(d)
 	if err != nil {
@@ -184,7 +187,7 @@ func (f *File) add(l *Layout, d Descriptor, needed bool) error {
 	l.manifests = append(l.manifests, m)
 	manifests, blobs := m.Lists()
 	for _, one := range manifests {
-		if err := f.add(l, one, false); err != nil {
+		if err := f.add(l, one, depth+1); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,8 +29,21 @@ type Source interface {
 // ErrNone says that there is no such thing.
 var ErrNone = errors.New("there is none")
 
-// maxHeld bounds the bytes of the manifests of one image.
-const maxHeld = 64 << 20
+// What a registry or a file says of one image has bounds, since strangers write it.
+const (
+	// maxHeld bounds the bytes of the manifests of one image, and of what is listed as referring
+	// to them.
+	maxHeld = 64 << 20
+	// maxDepth bounds how deep indexes lie in indexes: images have two or three of them.
+	maxDepth = 16
+	// descriptorSize is the memory of a descriptor, in bytes, without its texts.
+	descriptorSize = 128
+)
+
+var (
+	errLarge = fmt.Errorf("its manifests and what refers to them are larger than %d bytes", maxHeld)
+	errDeep  = fmt.Errorf("its indexes lie in one another more than %d deep", maxDepth)
+)
 
 // An Image is all that belongs to one image of a repository.
 type Image struct {
@@ -52,6 +66,7 @@ type walker struct {
 	image *Image
 	seen  map[digest.Digest]bool
 	held  int
+	depth int // of indexes around what comes next
 }
 
 // Walk returns all that belongs to the image that a tag or digest means, for the
@@ -81,9 +96,13 @@ func (w *walker) manifest(m Manifest) error {
 	if w.seen[m.Digest] {
 		return nil
 	}
+	if w.depth++; w.depth > maxDepth {
+		return errDeep
+	}
+	defer func() { w.depth-- }()
 	w.seen[m.Digest] = true
 	if w.held += len(m.Content); w.held > maxHeld {
-		return fmt.Errorf("its manifests are larger than %d bytes", maxHeld)
+		return errLarge
 	}
 	w.image.Manifests = append(w.image.Manifests, m)
 	manifests, blobs := m.Lists()
@@ -125,6 +144,13 @@ func (w *walker) signatures(m Manifest) error {
 	case err != nil:
 		return fmt.Errorf("asking what refers to %s: %w", m.Digest, err)
 	default:
+		text, err := json.Marshal(listed)
+		if err != nil {
+			return err
+		}
+		if w.held += len(text) + len(listed)*descriptorSize; w.held > maxHeld {
+			return errLarge
+		}
 		w.image.Lists[m.Digest] = listed
 	}
 	for _, d := range listed {

@@ -35,15 +35,14 @@ const (
 
 const indexType = "application/vnd.oci.image.index.v1+json"
 
-// MaxIndex bounds the index of a layout, in bytes: enough for 20000 images. What it is read
-// into may take thirty times as much.
+// MaxIndex bounds the index of a layout, in bytes: enough for 20000 images.
 const MaxIndex = 8 << 20
 
 // An Index is the index of a layout, as it is in index.json.
 type Index struct {
 	SchemaVersion int               `json:"schemaVersion"`
 	MediaType     string            `json:"mediaType"`
-	Manifests     []Descriptor      `json:"manifests"`
+	Manifests     Descriptors       `json:"manifests"`
 	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -22,6 +24,35 @@ type Descriptor struct {
 	ArtifactType string            `json:"artifactType,omitempty"`
 }
 
+// Descriptors are a list of them in JSON. Strangers write such lists: of all entries without a
+// valid digest it keeps the first alone, so that a list takes memory for what it names only.
+type Descriptors []Descriptor
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (all *Descriptors) UnmarshalJSON(text []byte) error {
+	*all = nil
+	dec := json.NewDecoder(bytes.NewReader(text))
+	switch t, err := dec.Token(); {
+	case err != nil || t == nil: // null
+		return err
+	case t != json.Delim('['):
+		return errors.New("descriptors are a list")
+	}
+	var d Descriptor // one for all, since most may be nothing
+	for bad := false; dec.More(); {
+		d = Descriptor{}
+		if err := dec.Decode(&d); err != nil {
+			return err
+		}
+		invalid := d.Digest.Validate() != nil
+		if !invalid || !bad {
+			*all = append(*all, d)
+		}
+		bad = bad || invalid
+	}
+	return nil
+}
+
 // A Manifest is a manifest's bytes, and what names them.
 type Manifest struct {
 	Descriptor
@@ -33,12 +64,12 @@ type Manifest struct {
 
 // A document is what is read of a manifest of any type.
 type document struct {
-	MediaType string       `json:"mediaType"`
-	Manifests []Descriptor `json:"manifests"`
-	Config    *Descriptor  `json:"config"`
-	Layers    []Descriptor `json:"layers"`
-	Blobs     []Descriptor `json:"blobs"`
-	Subject   *Descriptor  `json:"subject"`
+	MediaType string      `json:"mediaType"`
+	Manifests Descriptors `json:"manifests"`
+	Config    *Descriptor `json:"config"`
+	Layers    Descriptors `json:"layers"`
+	Blobs     Descriptors `json:"blobs"`
+	Subject   *Descriptor `json:"subject"`
 
 	ArtifactType string            `json:"artifactType"`
 	Annotations  map[string]string `json:"annotations"`
@@ -82,7 +113,7 @@ func (m Manifest) Lists() (manifests, blobs []Descriptor) {
 	doc := m.read()
 	all := append(doc.Layers, doc.Blobs...)
 	if doc.Config != nil {
-		all = append([]Descriptor{*doc.Config}, all...)
+		all = append(Descriptors{*doc.Config}, all...)
 	}
 	for _, b := range all {
 		if len(b.URLs) == 0 && b.Digest.Validate() == nil && !strings.Contains(b.MediaType, ".foreign.") && !strings.Contains(b.MediaType, "nondistributable") {

@@ -50,8 +50,9 @@ type Keeper struct {
 	log    *slog.Logger
 	life   *wait.Life
 
-	mu  sync.Mutex // guards run; never held during I/O
-	run *run       // the last verification, nil for none
+	mu   sync.Mutex // guards the fields below; never held during I/O
+	run  *run       // the last verification, nil for none
+	last pinning    // the last one that began
 }
 
 // New returns a Keeper of shards.

@@ -144,8 +144,17 @@ func TestPinByParts(t *testing.T) {
 	if three := pin(c, 1, true); three.Error == "" {
 		t.Error("more than a quarter is pinned")
 	}
+	if got := r.shard.Stock().Retained(); len(got) != 0 {
+		t.Errorf("of a pin that was refused stays %+v", got)
+	}
 	if again := pin(c, 100, false); again.Error != "" {
 		t.Errorf("%+v", again)
+	}
+	if first, second := pin(a, 1, false), pin(b, 100, true); first.Error != "" || second.Error == "" {
+		t.Errorf("%+v %+v", first, second)
+	}
+	if tooMuch := pin(a, 101, false); tooMuch.Error == "" {
+		t.Error("more than a quarter is pinned")
 	}
 	if got := r.shard.Stock().Retained(); len(got) != 1 || got[0].Content[c] != 100 || len(got[0].Content) != 1 {
 		t.Errorf("%+v", got)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -172,12 +173,19 @@ func (c *Changes) Record() string {
 // before it are put back, and nothing has changed. If there are none, it only takes away a record that is
 // of no use any more.
 func (c *Changes) Write() error {
+	end, err := c.machine.lock()
+	if err != nil {
+		return fmt.Errorf("nothing has been changed: %w", err)
+	}
+	defer end()
+	if now, err := c.machine.recordAt(path.Dir(c.was.dir)); err != nil || !reflect.DeepEqual(now, c.was) {
+		return errors.Join(errors.New("nothing has been changed: another setup has run meanwhile"), err)
+	}
 	if len(c.Files) == 0 {
 		return c.writeNothing()
 	}
 	var all staging
-	err := all.write(c)
-	if err == nil {
+	if err = all.write(c); err == nil {
 		return nil
 	}
 	return errors.Join(fmt.Errorf("nothing has been changed: %w", err), all.back(), all.forget(c))

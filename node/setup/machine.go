@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
@@ -18,7 +19,10 @@ import (
 const maxFile = 4 << 20
 
 // A Machine is a client's machine, whose files are below a folder. A nil Machine has no files.
-type Machine struct{ root string }
+type Machine struct {
+	root     string
+	patience time.Duration // for another setup that is at work
+}
 
 // NewMachine returns the machine whose root is a folder: "/" for this one.
 func NewMachine(root string) (*Machine, error) {
@@ -31,7 +35,33 @@ func NewMachine(root string) (*Machine, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a folder", root)
 	}
-	return &Machine{root}, nil
+	return &Machine{root, patience}, nil
+}
+
+// lockName is the file that is there while setup is at work, the script too. A restart of the machine takes it away.
+const lockName = "/run/oci-proxy-setup.lock"
+
+// patience is how long one setup waits for another.
+const patience = 20 * time.Second
+
+// lock keeps all other setups of this machine from changing it, until end is called. Where nothing can be
+// written to /run, as in a container that has the clients' folders only, nobody is kept out.
+func (m *Machine) lock() (end func(), err error) {
+	at, err := m.real(lockName)
+	if err != nil {
+		return nil, err
+	}
+	for began := time.Now(); ; <-time.After(patience / 100) {
+		f, err := os.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		switch {
+		case err == nil:
+			return func() { _ = os.Remove(at) }, f.Close() // who finds it is told what to do
+		case !errors.Is(err, fs.ErrExist):
+			return func() {}, nil
+		case time.Since(began) > m.patience:
+			return nil, fmt.Errorf("another setup is at work, or was killed: if none is, remove %s", at)
+		}
+	}
 }
 
 // real is where a file is on this machine. Links lead where they would on the client's, never

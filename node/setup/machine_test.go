@@ -97,7 +97,8 @@ func TestUndoneIsAsItWas(t *testing.T) {
 		"etc/containers/registries.conf": "unqualified-search-registries = ['docker.io']", "etc/rancher/k3s/registries.yaml": "configs: {}", "etc/buildkit/buildkitd.toml": "",
 	}
 	for _, client := range Clients() {
-		for _, start := range []map[string]string{nil, files} {
+		spaces := map[string]string{"etc/containerd/config.toml": "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = '/opt/my certs'\n"}
+		for _, start := range []map[string]string{nil, files, spaces} {
 			m, root := tree(t, start)
 			was := seen(t, root)
 			if n := sets(t, m, client, secure(t)); n == 0 {

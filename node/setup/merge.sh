@@ -62,14 +62,18 @@ merge_jq() {
   fi
 }
 
-# unmerge_json NOW BEFORE AFTER NEW takes from the lists in NOW what AFTER has more than BEFORE.
+# unmerge_json NOW BEFORE AFTER NEW takes from the lists in NOW what AFTER has more than BEFORE, into NEW. It
+# leaves a text that has none of that as it is.
 unmerge_json() {
   if command -v python3 >/dev/null && python -c '' 2>/dev/null; then
     python -c "$unmerge_py" "$@"
   elif command -v jq >/dev/null; then
     jq -n --slurpfile now "$1" --slurpfile old "$2" --slurpfile wrote "$3" '($old[0] // {}) as $o | $wrote[0] as $w |
       reduce ($w | keys[]) as $k ($now[0]; if ($w[$k] | type) != "array" or (.[$k] | type) != "array" then . else
-        .[$k] -= ($w[$k] - ($o[$k] // [])) | if .[$k] == [] and ($o | has($k) | not) then del(.[$k]) else . end end)' >"$4"
+        .[$k] -= ($w[$k] - ($o[$k] // [])) | if .[$k] == [] and ($o | has($k) | not) then del(.[$k]) else . end end)' >"$4" || return 1
+    if [ "$(jq -cS . "$1")" = "$(jq -cS . "$4")" ]; then
+      cat "$1" >"$4"
+    fi
   else
     return 3
   fi
@@ -81,14 +85,19 @@ def read(name):
     text = open(name, encoding="utf-8", newline="").read()
     return text, json.loads(text) if text.strip() else {}
 (text, now), (_, old), (_, wrote) = map(read, sys.argv[1:4])
+changed = False
 for key, values in wrote.items():
     if isinstance(values, list) and isinstance(now.get(key), list):
         ours = [v for v in values if v not in old.get(key, [])]
-        now[key] = [v for v in now[key] if v not in ours]
-        if not now[key] and key not in old:
+        left = [v for v in now[key] if v not in ours]
+        changed = changed or left != now[key]
+        now[key] = left
+        if not left and key not in old:
             del now[key]
-indent = re.search(r"\n([ \t]+)\S", text)
-end = "\r\n" if "\r\n" in text else "\n"
-open(sys.argv[4], "w", encoding="utf-8", newline="").write(json.dumps(now, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end)
+if changed:
+    indent = re.search(r"\n([ \t]+)\S", text)
+    end = "\r\n" if "\r\n" in text else "\n"
+    text = json.dumps(now, indent=indent.group(1) if indent else 2, ensure_ascii=False).replace("\n", end) + end
+open(sys.argv[4], "w", encoding="utf-8", newline="").write(text)
 '
 

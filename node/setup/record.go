@@ -64,7 +64,7 @@ func (m *Machine) recordAt(clientDir string) (record, error) {
 		return r, err
 	}
 	made, err := m.read(path.Join(r.dir, "made"))
-	r.made = strings.Fields(string(made))
+	r.made = strings.FieldsFunc(string(made), func(c rune) bool { return c == '\n' })
 	return r, err
 }
 

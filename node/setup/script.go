@@ -9,6 +9,9 @@ import (
 //go:embed merge.sh
 var scriptMerge string
 
+//go:embed write.sh
+var scriptWrite string
+
 //go:embed setup.sh
 var scriptBody string
 
@@ -17,8 +20,8 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 
 // Script returns a POSIX shell script that does what the plan says: it shows what changes and
 // writes it, with -n it only shows, with -undo it takes back. It merges JSON where the
-// machine has python3 or jq, and changes nothing where it can't merge. Nothing runs before the
-// shell has read all of it.
+// machine has python3 or jq, and changes nothing where it can't merge. If a file can't be written, or
+// somebody stops it, all is put back. Nothing runs before the shell has read all of it.
 func (p Plan) Script() []byte {
 	var s strings.Builder
 	fmt.Fprintf(&s, "#!/bin/sh\n# Makes %s pull through %s. Run it by: %s -s -- -n\n", p.Client, p.Endpoint, p.Command)
@@ -34,7 +37,7 @@ func (p Plan) Script() []byte {
 	for _, n := range p.Notes {
 		s.WriteString("  say " + quote("- "+n) + "\n")
 	}
-	s.WriteString("}\n\n" + scriptMerge + scriptBody)
+	s.WriteString("}\n\n" + scriptMerge + scriptWrite + scriptBody)
 	return []byte(s.String())
 }
 

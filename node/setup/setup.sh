@@ -169,59 +169,13 @@ want() {
   return 1
 }
 
-# stage PATH keeps what is in $tmp/want and $tmp/base for the writing.
+# stage PATH keeps what is in $tmp/want, $tmp/base and $tmp/now for the writing.
 stage() {
-  mkdir -p "$tmp/new${1%/*}" "$tmp/old${1%/*}"
+  mkdir -p "$tmp/new${1%/*}" "$tmp/old${1%/*}" "$tmp/was${1%/*}"
   cp "$tmp/want" "$tmp/new$1"
+  [ "$there" != yes ] || cp "$tmp/now" "$tmp/was$1"
   [ "$base" != yes ] || cp "$tmp/base" "$tmp/old$1"
   changes=$((changes + 1))
-}
-
-# make_dir PATH makes a folder and those above it, and notes them.
-make_dir() {
-  [ -n "$1" ] && [ ! -d "$root$1" ] || return 0
-  make_dir "${1%/*}"
-  mkdir "$root$1" || fail "the folder $1 can't be made"
-  say "$1" >>"$tmp/made"
-}
-
-# place NEW PATH puts a file in its place in one step, with the rights of the one that is there.
-place() {
-  target=$root$2
-  [ ! -L "$target" ] || target=$(readlink -f "$target")
-  rm -f "$target.oci-proxy-setup"
-  if [ -e "$target" ]; then
-    cp -p "$target" "$target.oci-proxy-setup" || return 1
-  fi
-  cat "$1" >"$target.oci-proxy-setup" || return 1
-  [ -e "$target" ] || chmod 644 "$target.oci-proxy-setup"
-  mv -f "$target.oci-proxy-setup" "$target"
-}
-
-# try_folder PATH reports whether files can be made in a folder. It never writes to what is there.
-try_folder() {
-  try=$root$1/.oci-proxy-setup
-  rm -f "$try" && (set -C && : >"$try") 2>/dev/null && rm -f "$try"
-}
-
-# write makes all changes, after noting what the files are.
-write() {
-  : >"$tmp/made"
-  paths=$(cd "$tmp/new" && find . -type f | sed 's/^\.//' | sort)
-  for path in $paths; do
-    make_dir "${path%/*}"
-    try_folder "${path%/*}" || fail "nothing has been changed: ${path%/*} can't be written to; are you root?"
-  done
-  make_dir "$dir"
-  (umask 077 && mkdir -p "$record/before" "$record/after") || fail "$record can't be written to"
-  for path in $paths; do
-    (umask 077 && mkdir -p "$record/after${path%/*}" "$record/before${path%/*}" && rm -f "$record/before$path" && cat "$tmp/new$path" >"$record/after$path" &&
-      if [ -f "$tmp/old$path" ]; then cat "$tmp/old$path" >"$record/before$path"; fi) || fail "$record can't be written to"
-  done
-  cat "$tmp/made" >>"$record/made"
-  for path in $paths; do
-    place "$tmp/new$path" "$path" || fail "$path can't be written; -undo takes back what was"
-  done
 }
 
 # undo takes back what the record says.
@@ -300,30 +254,8 @@ unmarked() {
 # same A B reports whether two files are the same but for empty lines at their end.
 same() { [ "$(cat "$1")" = "$(cat "$2")" ]; }
 
-# take_back makes the changes of undo.
-take_back() {
-  for path in $(cd "$tmp/new" && find . -type f | sed 's/^\.//'); do
-    place "$tmp/new$path" "$path" || fail "$path can't be written; nothing of the record is lost"
-  done
-  for path in $gone; do
-    rm -f "$root$path" || fail "$path can't be removed; nothing of the record is lost"
-  done
-  sort -r "$record/made" >"$tmp/made"
-  rm -rf "$record"
-  while read -r path; do
-    case $path in
-      *..*) continue ;; # never one of setup's
-      /*) ;;
-      *) continue ;;
-    esac
-    if [ -z "$root" ] || ! linked "$path"; then
-      rmdir "$root$path" 2>/dev/null || :
-    fi
-  done <"$tmp/made"
-}
-
 main() {
-  dry='' undo='' root='' planned='' refused='' gone='' changes=0
+  dry='' undo='' root='' planned='' refused='' gone='' changes=0 writing='' paths='' placed='' kept='' locked=''
   while [ $# -gt 0 ]; do
     case $1 in
       -n) dry=yes ;;
@@ -340,9 +272,12 @@ main() {
   done
   record=$root$dir/oci-proxy-setup
   tmp=$(mktemp -d) || fail "there is no room for temporary files"
-  trap 'rm -rf "$tmp"' EXIT
-  mkdir "$tmp/new" "$tmp/old"
+  trap ended EXIT
+  trap 'exit 1' HUP INT TERM
+  mkdir "$tmp/new" "$tmp/old" "$tmp/was"
+  [ -n "$dry" ] || lock
   check_record
+  [ ! -d "$record" ] || kept=yes
   if [ -n "$undo" ]; then
     undo
     return
