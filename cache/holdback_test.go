@@ -76,7 +76,7 @@ func holdBack(t *testing.T, s *Store, told bool) {
 	if _, err := in.Write(b.content); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Hour) // in the bubble's time
+	<-time.After(time.Hour) // in the bubble's time
 	synctest.Wait()
 	for i, r := range ranges {
 		if got, want := gates[i].n.Load(), max(r.held-r.off, 0); got != want {
@@ -243,7 +243,7 @@ func TestTrickleIsNotHeldUp(t *testing.T) {
 			if _, err := in.Write(b.content[i*1000 : (i+1)*1000]); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(2 * linger) // in the bubble's time
+			<-time.After(2 * linger) // in the bubble's time
 			synctest.Wait()
 			if got := g.n.Load(); got != int64(i+1)*1000 {
 				t.Errorf("%d bytes of %d came", got, (i+1)*1000)

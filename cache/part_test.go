@@ -360,7 +360,7 @@ func TestPartOnASlowDisk(t *testing.T) {
 	var slow atomic.Bool
 	opts := Options{Fault: func(op, _ string) error {
 		if slow.Load() && op == "read" {
-			time.Sleep(4 * time.Second) // in the bubble's time
+			<-time.After(4 * time.Second) // in the bubble's time
 		}
 		return nil
 	}}

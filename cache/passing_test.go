@@ -22,7 +22,7 @@ type slow struct {
 }
 
 func (w *slow) Write(p []byte) (int, error) {
-	time.Sleep(w.pause) // in the bubble's time
+	<-time.After(w.pause) // in the bubble's time
 	w.wrong = w.wrong || !bytes.HasPrefix(w.want[w.n:], p)
 	w.n += len(p)
 	return len(p), nil
@@ -124,7 +124,7 @@ func TestPassingBlobWaitsForItsFirstReader(t *testing.T) {
 			in := begin(t, s, b)
 			done := make(chan error)
 			go func() { done <- write(in, b, 32<<10) }()
-			time.Sleep(abandon - time.Second) // in the bubble's time
+			<-time.After(abandon - time.Second) // in the bubble's time
 			got, err := send(t, in, 0, -1)
 			if err != nil || !bytes.Equal(got, b.content) {
 				t.Errorf("%d bytes, %v", len(got), err)

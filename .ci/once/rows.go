@@ -267,8 +267,8 @@ func (t *Trial) killOwner(ctx context.Context, b *Blob, pullers int) (more int64
 	return more, t.whole(ctx)
 }
 
-// starve gives each of 4 nodes 20 ms of each 400 ms of a processor, and pulls new blobs through
-// all of them at once.
+// starve gives each of 4 nodes 20 ms of each 400 ms of a processor, more where it is slow, and pulls
+// new blobs through all of them at once.
 func starve(ctx context.Context, t *Trial) error {
 	blobs, err := t.blobs(pick(t, 90, 600), least, 2*least)
 	if err != nil {
