@@ -66,27 +66,32 @@ func (c *challenges) of(ctx context.Context, domain string, ask func(context.Con
 	for {
 		last := c.seen(domain)
 		left := challengeRest - time.Since(last.asked)
-		if left <= 0 {
-			break
-		}
-		if last.cert != nil {
+		if left > 0 && last.cert != nil {
 			return last.cert, nil
 		}
 		// Strangers can ask for what is not there. That must not refuse the authority, which
 		// asks just after it was put there.
-		if err := wait.For(ctx, left); err != nil {
-			return nil, err
+		if left > 0 {
+			if err := wait.For(ctx, left); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		cert, _, err := c.calls.Do(ctx, domain, func(ctx context.Context) (*tls.Certificate, error) {
+			if last := c.seen(domain); time.Since(last.asked) < challengeRest { // it was asked since the caller looked
+				return last.cert, nil
+			}
+			cert, err := ask(ctx)
+			if err != nil {
+				cert = nil
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.last[domain] = challenge{cert, time.Now()}
+			return cert, err
+		})
+		if cert != nil || err != nil {
+			return cert, err
 		}
 	}
-	cert, _, err := c.calls.Do(ctx, domain, func(ctx context.Context) (*tls.Certificate, error) {
-		cert, err := ask(ctx)
-		if err != nil {
-			cert = nil
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.last[domain] = challenge{cert, time.Now()}
-		return cert, err
-	})
-	return cert, err
 }
